@@ -1,0 +1,73 @@
+//! All that differs by CPU: the register file as DWARF numbers it, the masks by which perf copies
+//! it, how a call, a prologue and a signal frame look in machine code.
+//!
+//! Each CPU is a folder-mate with the same items ([`x86_64`], [`aarch64`]); both are compiled
+//! everywhere, so that their pure parts are tested everywhere, and [`native`] is the one rprof runs
+//! on. Not here: unwinding itself, system calls.
+
+pub mod aarch64;
+pub mod x86_64;
+
+#[cfg(target_arch = "aarch64")]
+pub use aarch64 as native;
+#[cfg(target_arch = "x86_64")]
+pub use x86_64 as native;
+
+/// The most registers any supported CPU tracks.
+pub const MAX_REGISTERS: usize = 34;
+
+/// The user-space registers of one frame, by DWARF number. A register whose value is not known
+/// (never copied, or not recoverable in a caller's frame) is absent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Registers {
+    values: [u64; MAX_REGISTERS],
+    known: u64,
+}
+
+impl Default for Registers {
+    fn default() -> Self {
+        Registers { values: [0; MAX_REGISTERS], known: 0 }
+    }
+}
+
+impl Registers {
+    /// The value of the register with this DWARF number, if known.
+    pub fn get(&self, dwarf_number: u16) -> Option<u64> {
+        let index = usize::from(dwarf_number);
+        (index < MAX_REGISTERS && self.known >> index & 1 == 1).then(|| self.values[index])
+    }
+
+    /// Sets a register; a number this CPU does not have is ignored.
+    pub fn set(&mut self, dwarf_number: u16, value: u64) {
+        let index = usize::from(dwarf_number);
+        if index < MAX_REGISTERS {
+            self.values[index] = value;
+            self.known |= 1 << index;
+        }
+    }
+
+    /// Makes a register unknown.
+    pub fn forget(&mut self, dwarf_number: u16) {
+        let index = usize::from(dwarf_number);
+        if index < MAX_REGISTERS {
+            self.known &= !(1 << index);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unset_register_is_unknown_and_foreign_numbers_are_ignored() {
+        let mut registers = Registers::default();
+        assert_eq!(registers.get(3), None);
+        registers.set(3, 7);
+        assert_eq!(registers.get(3), Some(7));
+        registers.forget(3);
+        assert_eq!(registers.get(3), None);
+        registers.set(9999, 1);
+        assert_eq!(registers.get(9999), None);
+    }
+}

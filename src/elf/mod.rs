@@ -1,0 +1,293 @@
+//! One parsed view of an ELF file: segments, sections, notes, symbols, and how its addresses relate
+//! to file offsets. Everything is read lazily from the mapped bytes and bounded by them: the file is
+//! the target's, and may be crafted.
+//!
+//! Not here: DWARF, unwinding tables' meaning, where a file is found.
+
+mod compressed;
+mod notes;
+mod symbols;
+
+use std::{borrow::Cow, fs::File, sync::Arc};
+
+use goblin::{
+    container::{Container, Ctx, Endian},
+    elf::{Elf, header, program_header as ph, section_header as sh},
+};
+
+pub use symbols::{Symbol, SymbolKind};
+
+use crate::{
+    addr::{ElfAddr, FileOffset},
+    sys::file_map::FileMap,
+};
+
+/// No real file has more; a crafted one could make us allocate for 2^32.
+const MAX_SECTIONS: usize = 1 << 20;
+
+/// Why a file could not be read as ELF.
+#[derive(Debug, thiserror::Error)]
+pub enum ElfError {
+    #[error("cannot read: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("not an ELF file")]
+    NotElf,
+    #[error("{0}-bit {1}-endian ELF files are not supported")]
+    Unsupported(u8, &'static str),
+    #[error("damaged ELF file: {0}")]
+    Damaged(&'static str),
+}
+
+/// A part of the file that is mapped at run time (`PT_LOAD`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub file_offset: FileOffset,
+    pub file_size: u64,
+    pub address: ElfAddr,
+    pub memory_size: u64,
+    pub executable: bool,
+    pub writable: bool,
+}
+
+/// A section header, its name resolved.
+#[derive(Clone, Debug)]
+pub struct Section {
+    pub name: String,
+    pub address: ElfAddr,
+    pub file_offset: FileOffset,
+    pub size: u64,
+    /// `sh_type`, e.g. `SHT_PROGBITS`; `SHT_NOBITS` has no bytes in the file.
+    pub kind: u32,
+    /// `sh_flags`.
+    pub flags: u64,
+    /// `sh_link`: for a symbol table, the index of its string table.
+    pub link: u32,
+    /// `sh_entsize`.
+    pub entry_size: u64,
+}
+
+/// An ELF file: 64-bit, little-endian.
+#[derive(Debug)]
+pub struct ElfFile {
+    map: Arc<FileMap>,
+    machine: u16,
+    kind: u16,
+    entry: ElfAddr,
+    segments: Vec<Segment>,
+    sections: Vec<Section>,
+    /// File ranges of `PT_NOTE` segments, for files without section headers.
+    note_ranges: Vec<(FileOffset, u64)>,
+    /// `PT_GNU_EH_FRAME`: where `.eh_frame_hdr` lies, section headers or not.
+    eh_frame_header: Option<Segment>,
+    build_id: Option<Vec<u8>>,
+}
+
+const CONTEXT: Ctx = Ctx { container: Container::Big, le: Endian::Little };
+
+impl ElfFile {
+    /// Maps and parses a file.
+    pub fn open(file: &File) -> Result<ElfFile, ElfError> {
+        ElfFile::parse(Arc::new(FileMap::open(file)?))
+    }
+
+    /// Parses headers, segments and section names. Damaged section headers are dropped (a file
+    /// without them can still be unwound through its segments); a damaged file header is an error.
+    pub fn parse(map: Arc<FileMap>) -> Result<ElfFile, ElfError> {
+        let bytes = map.bytes();
+        if bytes.get(..4) != Some(header::ELFMAG) {
+            return Err(ElfError::NotElf);
+        }
+        let class = bytes.get(header::EI_CLASS).copied().unwrap_or(0);
+        let order = bytes.get(header::EI_DATA).copied().unwrap_or(0);
+        if class != header::ELFCLASS64 || order != header::ELFDATA2LSB {
+            let bits = if class == header::ELFCLASS64 { 64 } else { 32 };
+            return Err(ElfError::Unsupported(
+                bits,
+                if order == header::ELFDATA2LSB { "little" } else { "big" },
+            ));
+        }
+        let head = Elf::parse_header(bytes).map_err(|_| ElfError::Damaged("file header"))?;
+        let program_headers =
+            ph::ProgramHeader::parse(bytes, head.e_phoff as usize, usize::from(head.e_phnum), CONTEXT)
+                .unwrap_or_default();
+        let mut elf = ElfFile {
+            machine: head.e_machine,
+            kind: head.e_type,
+            entry: ElfAddr(head.e_entry),
+            segments: program_headers.iter().filter(|p| p.p_type == ph::PT_LOAD).map(segment).collect(),
+            sections: parse_sections(bytes, &head),
+            note_ranges: program_headers
+                .iter()
+                .filter(|p| p.p_type == ph::PT_NOTE)
+                .map(|p| (FileOffset(p.p_offset), p.p_filesz))
+                .collect(),
+            eh_frame_header: program_headers.iter().find(|p| p.p_type == ph::PT_GNU_EH_FRAME).map(segment),
+            build_id: None,
+            map,
+        };
+        elf.build_id = notes::build_id(&elf);
+        Ok(elf)
+    }
+
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        self.map.bytes()
+    }
+
+    /// Lets the kernel drop the pages read so far (see [`FileMap::release_pages`]).
+    pub fn release_pages(&self) {
+        self.map.release_pages();
+    }
+
+    /// `e_machine`.
+    pub fn machine(&self) -> u16 {
+        self.machine
+    }
+
+    /// `e_type` is `ET_EXEC`: linked to a fixed address.
+    pub fn is_fixed_address(&self) -> bool {
+        self.kind == header::ET_EXEC
+    }
+
+    pub fn entry(&self) -> ElfAddr {
+        self.entry
+    }
+
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    pub fn sections(&self) -> &[Section] {
+        &self.sections
+    }
+
+    pub fn section(&self, name: &str) -> Option<&Section> {
+        self.sections.iter().find(|section| section.name == name)
+    }
+
+    /// `PT_GNU_EH_FRAME`, which needs no section headers.
+    pub fn eh_frame_header(&self) -> Option<&Segment> {
+        self.eh_frame_header.as_ref()
+    }
+
+    /// The GNU build-id note's bytes (usually 20).
+    pub fn build_id(&self) -> Option<&[u8]> {
+        self.build_id.as_deref()
+    }
+
+    /// A section's bytes as they stand in the file, compressed ones included; `None` for
+    /// `SHT_NOBITS` and for sections that reach beyond the file.
+    pub fn section_bytes(&self, section: &Section) -> Option<&[u8]> {
+        if section.kind == sh::SHT_NOBITS {
+            return None;
+        }
+        self.range(section.file_offset, section.size)
+    }
+
+    /// A section's content by name, decompressed if need be (`SHF_COMPRESSED` with zlib or zstd, and
+    /// the old `.zdebug_*`). `None` if there is none, it is damaged, or it would unpack to more than
+    /// the bound (see `compressed`).
+    pub fn section_data(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        compressed::section_data(self, name)
+    }
+
+    /// Bytes of the file by offset.
+    pub fn range(&self, offset: FileOffset, size: u64) -> Option<&[u8]> {
+        let start = usize::try_from(offset.0).ok()?;
+        let end = start.checked_add(usize::try_from(size).ok()?)?;
+        self.bytes().get(start..end)
+    }
+
+    /// The file's bytes that will stand at `address`, up to the end of the segment's file part.
+    pub fn bytes_from(&self, address: ElfAddr) -> Option<&[u8]> {
+        let segment = self.segments.iter().find(|segment| {
+            address >= segment.address && address.0 - segment.address.0 < segment.file_size
+        })?;
+        let skip = address.0 - segment.address.0;
+        let start = usize::try_from(segment.file_offset.0.checked_add(skip)?).ok()?;
+        let end = usize::try_from(segment.file_offset.0.checked_add(segment.file_size)?).ok()?;
+        let bytes = self.bytes();
+        bytes.get(start..end.min(bytes.len()))
+    }
+
+    /// Where the byte at `offset` of the file stands when loaded.
+    pub fn address_of(&self, offset: FileOffset) -> Option<ElfAddr> {
+        // A mapping begins at a page boundary, so its offset may lie a little before the segment's.
+        let page = 0xffff;
+        let inside = |segment: &&Segment, slack: u64| {
+            offset.0 >= (segment.file_offset.0 & !slack)
+                && offset.0 < segment.file_offset.0.saturating_add(segment.file_size)
+        };
+        let found = (self.segments.iter().find(|s| s.executable && inside(s, 0)))
+            .or_else(|| self.segments.iter().find(|s| inside(s, 0)))
+            .or_else(|| self.segments.iter().find(|s| s.executable && inside(s, page)))
+            .or_else(|| self.segments.iter().find(|s| inside(s, page)))?;
+        Some(ElfAddr(found.address.0.wrapping_add(offset.0).wrapping_sub(found.file_offset.0)))
+    }
+
+    /// `.gnu_debuglink`: the debug file's name and the CRC-32 of its content.
+    pub fn debug_link(&self) -> Option<(String, u32)> {
+        notes::debug_link(self)
+    }
+
+    /// `.gnu_debugaltlink` (dwz): path and build-id of the supplementary file.
+    pub fn debug_alt_link(&self) -> Option<(String, Vec<u8>)> {
+        notes::debug_alt_link(self)
+    }
+
+    /// The functions and other named code of `.symtab` and `.dynsym`, in file order.
+    pub fn symbols(&self) -> impl Iterator<Item = Symbol<'_>> {
+        symbols::all(self)
+    }
+}
+
+fn segment(p: &ph::ProgramHeader) -> Segment {
+    Segment {
+        file_offset: FileOffset(p.p_offset),
+        file_size: p.p_filesz,
+        address: ElfAddr(p.p_vaddr),
+        memory_size: p.p_memsz,
+        executable: p.p_flags & ph::PF_X != 0,
+        writable: p.p_flags & ph::PF_W != 0,
+    }
+}
+
+fn parse_sections(bytes: &[u8], head: &header::Header) -> Vec<Section> {
+    let count = usize::from(head.e_shnum);
+    if head.e_shoff == 0 || count > MAX_SECTIONS {
+        return Vec::new();
+    }
+    let Ok(headers) = sh::SectionHeader::parse(bytes, head.e_shoff as usize, count, CONTEXT) else {
+        return Vec::new();
+    };
+    // More than 0xfeff sections: the true index of the name table stands in section 0.
+    let mut names_index = usize::from(head.e_shstrndx);
+    if names_index == sh::SHN_XINDEX as usize {
+        names_index = headers.first().map_or(0, |first| first.sh_link as usize);
+    }
+    let names = headers.get(names_index).and_then(|h| {
+        let start = usize::try_from(h.sh_offset).ok()?;
+        bytes.get(start..start.checked_add(usize::try_from(h.sh_size).ok()?)?)
+    });
+    headers.iter().map(|h| section(h, names.unwrap_or_default())).collect()
+}
+
+fn section(h: &sh::SectionHeader, names: &[u8]) -> Section {
+    Section {
+        name: String::from_utf8_lossy(c_string(names, h.sh_name).unwrap_or_default()).into_owned(),
+        address: ElfAddr(h.sh_addr),
+        file_offset: FileOffset(h.sh_offset),
+        size: h.sh_size,
+        kind: h.sh_type,
+        flags: h.sh_flags,
+        link: h.sh_link,
+        entry_size: h.sh_entsize,
+    }
+}
+
+/// The bytes before the NUL that ends the string at `offset` of a string table.
+fn c_string(table: &[u8], offset: usize) -> Option<&[u8]> {
+    let rest = table.get(offset..)?;
+    let end = rest.iter().position(|byte| *byte == 0)?;
+    Some(&rest[..end])
+}

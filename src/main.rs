@@ -1,0 +1,7 @@
+//! Gives the command line to `cli::run` and its verdict to the operating system; nothing else.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rprof::cli::run(std::env::args_os())
+}

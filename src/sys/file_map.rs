@@ -1,0 +1,168 @@
+//! Files of the target, mapped read-only, that stay readable even when somebody truncates them.
+//!
+//! A mapped file that shrinks raises SIGBUS at the next touch of a page that is gone. The files here
+//! belong to others (a package upgrade may rewrite one in place), so a handler lays a page of zeros
+//! over the hole: parsers then meet zeros, which they refuse in an orderly way. A SIGBUS outside our
+//! maps goes on to the default action.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    sync::{
+        Once,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use memmap2::Mmap;
+
+/// How many maps the handler can know at once; further files are read into memory instead.
+const MAX_GUARDED: usize = 4096;
+
+struct Guarded {
+    start: AtomicUsize,
+    end: AtomicUsize,
+}
+
+static GUARDED: [Guarded; MAX_GUARDED] =
+    [const { Guarded { start: AtomicUsize::new(0), end: AtomicUsize::new(0) } }; MAX_GUARDED];
+static INSTALL: Once = Once::new();
+
+/// The bytes of a file: mapped, or read.
+pub struct FileMap {
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Mapped { map: Mmap, slot: usize },
+    Owned(Vec<u8>),
+}
+
+impl FileMap {
+    /// Maps a regular file. Errors: `InvalidInput` if it is not a regular file (a FIFO or device
+    /// would block or have side effects), `UnexpectedEof` if it is empty, else what mmap(2) says.
+    pub fn open(file: &File) -> io::Result<FileMap> {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        if metadata.len() == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty"));
+        }
+        INSTALL.call_once(install_handler);
+        // SAFETY: the map is private and read-only. Other processes may change the file: the bytes
+        // are only ever read as plain `u8`, and a page that vanishes is replaced by the handler.
+        let map = unsafe { Mmap::map(file.as_raw_fd())? };
+        let start = map.as_ptr() as usize;
+        match claim_slot(start, start + map.len()) {
+            Some(slot) => Ok(FileMap { bytes: Bytes::Mapped { map, slot } }),
+            None => Ok(FileMap { bytes: Bytes::Owned(map.to_vec()) }),
+        }
+    }
+
+    /// Bytes that are in memory already (an ELF image read out of a process).
+    pub fn from_vec(bytes: Vec<u8>) -> FileMap {
+        FileMap { bytes: Bytes::Owned(bytes) }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Mapped { map, .. } => map,
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+
+    /// Lets the kernel drop the pages read so far; they are read again when touched. Keeps the
+    /// resident size small after a walk through a large file.
+    pub fn release_pages(&self) {
+        if let Bytes::Mapped { map, .. } = &self.bytes {
+            // SAFETY: a private read-only file map: dropped pages are faulted in again unchanged.
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
+    }
+}
+
+impl Drop for FileMap {
+    fn drop(&mut self) {
+        if let Bytes::Mapped { slot, .. } = self.bytes {
+            GUARDED[slot].end.store(0, Ordering::SeqCst);
+            GUARDED[slot].start.store(0, Ordering::SeqCst);
+        }
+    }
+}
+
+impl std::fmt::Debug for FileMap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FileMap({} bytes)", self.bytes().len())
+    }
+}
+
+fn claim_slot(start: usize, end: usize) -> Option<usize> {
+    GUARDED.iter().position(|guarded| {
+        let free = guarded.start.compare_exchange(0, start, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if free {
+            guarded.end.store(end, Ordering::SeqCst);
+        }
+        free
+    })
+}
+
+fn install_handler() {
+    // SAFETY: the action is fully initialised; the handler only uses atomics, mmap(2) and
+    // sigaction(2), which are async-signal-safe.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_sigbus as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
+        libc::sigemptyset(&mut action.sa_mask);
+        libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+    }
+}
+
+extern "C" fn on_sigbus(_signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    // SAFETY: the kernel passes a valid siginfo to an SA_SIGINFO handler; si_addr is set for SIGBUS.
+    let address = unsafe { (*info).si_addr() } as usize;
+    let ours = GUARDED.iter().any(|guarded| {
+        let start = guarded.start.load(Ordering::SeqCst);
+        start != 0 && start <= address && address < guarded.end.load(Ordering::SeqCst)
+    });
+    // SAFETY: MAP_FIXED replaces only the one page at the fault, inside one of our own maps, which
+    // stays mapped (to zeros) until memmap2 unmaps the range. Else the default action is restored
+    // and the faulting instruction runs into it again.
+    unsafe {
+        let page = address & !(libc::sysconf(libc::_SC_PAGESIZE) as usize - 1);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        let laid = ours
+            && libc::mmap(page as *mut libc::c_void, 1, libc::PROT_READ, flags, -1, 0) != libc::MAP_FAILED;
+        if !laid {
+            libc::signal(libc::SIGBUS, libc::SIG_DFL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_file_truncated_under_us_reads_as_zeros() {
+        let mut file = tempfile::tempfile().expect("temporary file");
+        file.write_all(&[7; 3 * 4096]).expect("write");
+        let map = FileMap::open(&file).expect("map");
+        assert_eq!(map.bytes()[2 * 4096], 7);
+        file.set_len(4096).expect("truncate");
+        assert_eq!(map.bytes()[10], 7);
+        assert_eq!(map.bytes()[2 * 4096], 0);
+    }
+
+    #[test]
+    fn what_is_not_a_regular_file_is_refused() {
+        let null = File::open("/dev/null").expect("/dev/null");
+        assert_eq!(FileMap::open(&null).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let empty = tempfile::tempfile().expect("temporary file");
+        assert_eq!(FileMap::open(&empty).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

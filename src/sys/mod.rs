@@ -1,0 +1,5 @@
+//! All `unsafe` and raw system calls of rprof, each behind a safe function that says what it does.
+//!
+//! Not here: what the bytes mean. Nothing in this module knows ELF, samples or profiles.
+
+pub mod file_map;
