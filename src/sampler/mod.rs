@@ -54,8 +54,9 @@ pub struct StackCopy<'a> {
     pub capped: bool,
 }
 
-/// What a sampler reports.
+/// What a sampler reports. Lives on the stack for one call of the sink, so its size costs nothing.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "never stored; boxing would cost an allocation a sample")]
 pub enum Event<'a> {
     Sample(RawSample<'a>),
     /// A file (or anonymous memory) was mapped executable.

@@ -1,0 +1,154 @@
+//! The files behind a target's mappings, opened where the target sees them: through
+//! /proc/PID/map_files (exact, deleted files too; needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN),
+//! /proc/PID/root (another mount namespace), /proc/PID/exe, and last rprof's own mount namespace.
+//!
+//! What is opened is checked to be the very file that is mapped (device and inode): a path may have
+//! been replaced since, or may mean something else here.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::{
+        fd::AsFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
+    path::Path,
+};
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+
+use crate::addr::RuntimeAddr;
+
+/// The file that is wanted, as maps or a perf record describe it.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    pub pid: u32,
+    pub start: RuntimeAddr,
+    pub end: RuntimeAddr,
+    pub device_major: u32,
+    pub device_minor: u32,
+    pub inode: u64,
+    /// In the target's mount namespace.
+    pub path: &'a str,
+}
+
+/// Why no way led to the file.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It was deleted or replaced, and rights do not allow reading it through the process.
+    #[error("{path} has been deleted or replaced since it was loaded")]
+    Replaced { path: String },
+    #[error("cannot open {path}: {source}")]
+    Unreadable { path: String, source: io::Error },
+}
+
+/// Opens the file behind a mapping. Only regular files; never blocks on a FIFO or a terminal.
+pub fn open(wanted: &Wanted<'_>) -> Result<File, OpenError> {
+    let pid = wanted.pid;
+    let exact = format!("/proc/{pid}/map_files/{:x}-{:x}", wanted.start, wanted.end);
+    if let Ok(file) = open_plain(Path::new(&exact)) {
+        return Ok(file);
+    }
+    let mut replaced = false;
+    let mut failure = None;
+    let ways: [&dyn Fn() -> io::Result<File>; 3] = [
+        &|| open_under_root(pid, wanted.path),
+        &|| open_plain(Path::new(&format!("/proc/{pid}/exe"))),
+        &|| open_plain(Path::new(wanted.path)),
+    ];
+    for way in ways {
+        match way() {
+            Ok(file) if is_same(&file, wanted) => return Ok(file),
+            Ok(_) => replaced = true,
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    let path = wanted.path.to_owned();
+    match failure {
+        Some(source) if !replaced => Err(OpenError::Unreadable { path, source }),
+        _ => Err(OpenError::Replaced { path }),
+    }
+}
+
+/// Opens a path as a process sees it. Absolute links inside are resolved under the process's own root
+/// (openat2(2), `RESOLVE_IN_ROOT`), so that a container cannot point us at a file of the host.
+pub fn open_under_root(pid: u32, path: &str) -> io::Result<File> {
+    let root = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(format!("/proc/{pid}/root"))?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let file = openat2(root.as_fd(), path, how).map(File::from)?;
+    regular(file)
+}
+
+fn open_plain(path: &Path) -> io::Result<File> {
+    regular(OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?)
+}
+
+fn regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+}
+
+/// Same inode, and same device where the two numbers can be compared: overlayfs and btrfs show another
+/// device in maps than stat(2) does, with major number 0.
+fn is_same(file: &File, wanted: &Wanted<'_>) -> bool {
+    let Ok(metadata) = file.metadata() else { return false };
+    let device = metadata.dev();
+    let same_device = nix::sys::stat::major(device) == u64::from(wanted.device_major)
+        && nix::sys::stat::minor(device) == u64::from(wanted.device_minor);
+    metadata.ino() == wanted.inode && (same_device || wanted.device_major == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::read_mappings;
+
+    fn own_program() -> crate::process::Mapping {
+        let here = RuntimeAddr(own_program as *const () as u64);
+        let maps = read_mappings(std::process::id()).expect("maps");
+        maps.into_iter().find(|map| map.start <= here && here < map.end).expect("found")
+    }
+
+    #[test]
+    fn the_file_behind_a_mapping_of_this_process_opens() {
+        let map = own_program();
+        let wanted = Wanted {
+            pid: std::process::id(),
+            start: map.start,
+            end: map.end,
+            device_major: map.device_major,
+            device_minor: map.device_minor,
+            inode: map.inode,
+            path: &map.path,
+        };
+        assert!(open(&wanted).is_ok());
+    }
+
+    #[test]
+    fn a_file_with_another_inode_is_not_taken_for_the_mapped_one() {
+        let map = own_program();
+        let wanted = Wanted {
+            pid: std::process::id(),
+            // No mapping begins here, so map_files cannot answer.
+            start: RuntimeAddr(map.start.0 + 1),
+            end: map.end,
+            device_major: map.device_major,
+            device_minor: map.device_minor,
+            inode: map.inode + 1,
+            path: &map.path,
+        };
+        assert!(matches!(open(&wanted), Err(OpenError::Replaced { .. })));
+    }
+
+    #[test]
+    fn a_device_is_never_opened_as_a_file() {
+        assert!(open_under_root(std::process::id(), "/dev/null").is_err());
+    }
+}

@@ -1,0 +1,163 @@
+//! Who a process is: /proc/PID/{stat,status,comm,cmdline,exe} (proc(5)).
+
+use std::{fs, path::PathBuf};
+
+use super::ProcessError;
+
+/// A process, told apart from a later one with the same number by its start time.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub pid: u32,
+    /// The name of its first thread (`comm`): at most 15 bytes, the process's own choice.
+    pub name: String,
+    /// Where its program lies in its own mount namespace, " (deleted)" removed; `None` for a kernel
+    /// thread or where it may not be read.
+    pub executable: Option<PathBuf>,
+    /// Clock ticks from boot to its start (field 22 of stat).
+    pub start_ticks: u64,
+    /// Real user id.
+    pub uid: u32,
+    /// A thread of the kernel: no user memory at all.
+    pub is_kernel_thread: bool,
+}
+
+/// The fields of /proc/PID/stat that rprof uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    pub name: String,
+    /// `R S D Z T t X I`
+    pub state: char,
+    pub parent_pid: u32,
+    pub flags: u64,
+    /// User and system time of all its threads, ended ones included, in clock ticks.
+    pub user_ticks: u64,
+    pub system_ticks: u64,
+    pub thread_count: u64,
+    pub start_ticks: u64,
+}
+
+/// `PF_KTHREAD` of the kernel's include/linux/sched.h.
+const PF_KTHREAD: u64 = 0x0020_0000;
+
+/// Reads who `pid` is. A zombie is an error: nothing of it can be profiled; so is the number of a
+/// thread that is not a process.
+pub fn identify(pid: u32) -> Result<Identity, ProcessError> {
+    let stat = read_stat(pid)?;
+    if is_over(&stat) {
+        return Err(ProcessError::Zombie(pid));
+    }
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))
+        .map_err(|error| ProcessError::reading(pid, "status", error))?;
+    let field = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .and_then(|rest| rest.split_whitespace().next())
+    };
+    if let Some(group) = field("Tgid:").and_then(|text| text.parse().ok())
+        && group != pid
+    {
+        return Err(ProcessError::IsThread(pid, group));
+    }
+    Ok(Identity {
+        pid,
+        executable: executable(pid),
+        start_ticks: stat.start_ticks,
+        uid: field("Uid:").and_then(|text| text.parse().ok()).unwrap_or(u32::MAX),
+        is_kernel_thread: stat.flags & PF_KTHREAD != 0,
+        name: stat.name,
+    })
+}
+
+impl Identity {
+    /// Whether the process still runs: not gone, not a zombie, not replaced by a later one of the same
+    /// number.
+    pub fn is_alive(&self) -> bool {
+        read_stat(self.pid).is_ok_and(|stat| stat.start_ticks == self.start_ticks && !is_over(&stat))
+    }
+
+    /// The name to show: the program's file name, else `comm`.
+    pub fn display_name(&self) -> String {
+        let file = self.executable.as_deref().and_then(|path| path.file_name());
+        file.map_or_else(|| self.name.clone(), |name| name.to_string_lossy().into_owned())
+    }
+}
+
+/// A zombie whose other threads are gone too (the first thread of a process may end before the rest).
+fn is_over(stat: &Stat) -> bool {
+    matches!(stat.state, 'Z' | 'X') && stat.thread_count <= 1
+}
+
+fn executable(pid: u32) -> Option<PathBuf> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let text = path.to_str().map(str::to_owned);
+    Some(text.and_then(|text| text.strip_suffix(" (deleted)").map(PathBuf::from)).unwrap_or(path))
+}
+
+/// Reads /proc/PID/stat.
+pub fn read_stat(pid: u32) -> Result<Stat, ProcessError> {
+    let bytes =
+        fs::read(format!("/proc/{pid}/stat")).map_err(|error| ProcessError::reading(pid, "stat", error))?;
+    parse_stat(&String::from_utf8_lossy(&bytes)).ok_or_else(|| ProcessError::Unreadable {
+        pid,
+        what: "stat",
+        source: std::io::Error::new(std::io::ErrorKind::InvalidData, "unexpected format"),
+    })
+}
+
+/// The CPU time the kernel has charged to the process, in nanoseconds; in clock ticks of 10 ms as a
+/// rule. `None` once it is gone.
+pub fn cpu_time_ns(pid: u32) -> Option<u64> {
+    let stat = read_stat(pid).ok()?;
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+    Some((stat.user_ticks + stat.system_ticks).saturating_mul(1_000_000_000 / ticks.max(1) as u64))
+}
+
+/// The name stands in parentheses and may itself hold blanks and parentheses: split at the last one.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let open = text.find('(')?;
+    let close = text.rfind(')')?;
+    let name = text.get(open + 1..close)?.to_owned();
+    let fields: Vec<&str> = text.get(close + 1..)?.split_ascii_whitespace().collect();
+    // proc(5) counts from 1 and the state is field 3.
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    Some(Stat {
+        name,
+        state: fields.first()?.chars().next()?,
+        parent_pid: u32::try_from(number(4)?).ok()?,
+        flags: number(9)?,
+        user_ticks: number(14)?,
+        system_ticks: number(15)?,
+        thread_count: number(20)?,
+        start_ticks: number(22)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let text = "7 (a) (b) c) S 1 7 7 0 -1 4194560 1 2 3 4 50 60 0 0 20 0 9 0 1234 1 1";
+        let stat = parse_stat(text).expect("parses");
+        assert_eq!(stat.name, "a) (b) c");
+        assert_eq!((stat.user_ticks, stat.system_ticks, stat.thread_count), (50, 60, 9));
+        assert_eq!(stat.start_ticks, 1234);
+        assert_eq!(parse_stat("7 (x"), None);
+        assert_eq!(parse_stat(") ("), None);
+    }
+
+    #[test]
+    fn this_process_is_alive_and_knows_its_program() {
+        let me = identify(std::process::id()).expect("identify");
+        assert!(me.is_alive());
+        assert!(!me.is_kernel_thread);
+        assert_eq!(me.executable, std::env::current_exe().ok());
+    }
+
+    #[test]
+    fn a_number_nobody_has_is_no_such_process() {
+        assert!(matches!(identify(0x7fff_fff0), Err(ProcessError::NoSuchProcess(_))));
+    }
+}

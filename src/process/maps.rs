@@ -1,0 +1,117 @@
+//! /proc/PID/maps (proc_pid_maps(5)): what lies where in the target's memory.
+
+use std::{fs, io::Read};
+
+use super::ProcessError;
+use crate::addr::RuntimeAddr;
+
+/// The kernel refuses more than vm.max_map_count (65,530 by default); a line has at most a path of
+/// 4 KiB beside its numbers.
+const MAX_BYTES: u64 = 256 << 20;
+
+/// One line of maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    pub start: RuntimeAddr,
+    /// First address behind it.
+    pub end: RuntimeAddr,
+    pub readable: bool,
+    pub writable: bool,
+    pub executable: bool,
+    pub file_offset: u64,
+    pub device_major: u32,
+    pub device_minor: u32,
+    /// 0 for memory that belongs to no file.
+    pub inode: u64,
+    /// The path in the target's mount namespace, `[heap]`, `[stack]`, `[vdso]`, or empty; as the kernel
+    /// writes it, a newline as `\012`, " (deleted)" removed.
+    pub path: String,
+    pub deleted: bool,
+}
+
+/// Reads all mappings, in ascending order.
+pub fn read_mappings(pid: u32) -> Result<Vec<Mapping>, ProcessError> {
+    let fail = |error| ProcessError::reading(pid, "the memory map", error);
+    let file = fs::File::open(format!("/proc/{pid}/maps")).map_err(fail)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(fail)?;
+    Ok(parse(&bytes))
+}
+
+/// Parses the text of a maps file; lines that are not as expected are passed over.
+pub fn parse(text: &[u8]) -> Vec<Mapping> {
+    text.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<Mapping> {
+    let text = String::from_utf8_lossy(line);
+    let mut rest = &*text;
+    let mut field = || {
+        rest = rest.trim_start_matches(' ');
+        let (head, tail) = rest.split_at(rest.find(' ').unwrap_or(rest.len()));
+        rest = tail;
+        head
+    };
+    let (range, rights, offset, device, inode) = (field(), field(), field(), field(), field());
+    let path = rest.trim_start_matches(' ');
+    let (start, end) = range.split_once('-')?;
+    let (major, minor) = device.split_once(':')?;
+    let hex = |digits: &str| u64::from_str_radix(digits, 16).ok();
+    let right = |index: usize, letter: u8| rights.as_bytes().get(index) == Some(&letter);
+    let (start, end) = (hex(start)?, hex(end)?);
+    if end <= start {
+        return None;
+    }
+    let (path, deleted) = match path.strip_suffix(" (deleted)") {
+        Some(path) => (path, true),
+        None => (path, false),
+    };
+    Some(Mapping {
+        start: RuntimeAddr(start),
+        end: RuntimeAddr(end),
+        readable: right(0, b'r'),
+        writable: right(1, b'w'),
+        executable: right(2, b'x'),
+        file_offset: hex(offset)?,
+        device_major: u32::from_str_radix(major, 16).ok()?,
+        device_minor: u32::from_str_radix(minor, 16).ok()?,
+        inode: inode.parse().ok()?,
+        path: path.to_owned(),
+        deleted,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_deleted_file_with_blanks_in_its_path_is_read() {
+        let line = b"7f00-8000 r-xp 00001000 fe:0a 1311   /opt/my app/lib x.so (deleted)\n";
+        let maps = parse(line);
+        assert_eq!(maps.len(), 1);
+        let map = &maps[0];
+        assert_eq!((map.start, map.end), (RuntimeAddr(0x7f00), RuntimeAddr(0x8000)));
+        assert!(map.executable && map.readable && !map.writable && map.deleted);
+        assert_eq!((map.device_major, map.device_minor, map.inode), (0xfe, 0x0a, 1311));
+        assert_eq!(map.path, "/opt/my app/lib x.so");
+        assert_eq!(map.file_offset, 0x1000);
+    }
+
+    #[test]
+    fn this_process_has_an_executable_mapping_that_holds_this_function() {
+        let here = RuntimeAddr(parse_line as *const () as u64);
+        let maps = read_mappings(std::process::id()).expect("maps");
+        let found = maps.iter().find(|map| map.start <= here && here < map.end).expect("found");
+        assert!(found.executable && found.inode != 0);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in proptest::collection::vec(any::<u8>(), 0..300)) {
+            parse(&text);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The target's memory, read without stopping it: process_vm_readv(2), and where that is refused
+//! (older container seccomp profiles) /proc/PID/mem.
+
+use std::{fs::File, io::IoSliceMut, os::unix::fs::FileExt, sync::OnceLock};
+
+use nix::{
+    sys::uio::{RemoteIoVec, process_vm_readv},
+    unistd::Pid,
+};
+
+use crate::addr::RuntimeAddr;
+
+/// A process's memory. Cheap to make; opens nothing until the first read.
+#[derive(Debug)]
+pub struct ProcessMemory {
+    pid: u32,
+    /// /proc/PID/mem once process_vm_readv was refused; `None` inside: that was refused too.
+    file: OnceLock<Option<File>>,
+}
+
+impl ProcessMemory {
+    pub fn new(pid: u32) -> ProcessMemory {
+        ProcessMemory { pid, file: OnceLock::new() }
+    }
+
+    /// Reads as many bytes from `address` on as are there, up to the buffer's length, and says how
+    /// many. 0: nothing is mapped there, the process is gone, or it may not be read.
+    pub fn read(&self, address: RuntimeAddr, buffer: &mut [u8]) -> usize {
+        let Ok(base) = usize::try_from(address.0) else { return 0 };
+        if let Some(file) = self.file.get() {
+            return file.as_ref().map_or(0, |file| file.read_at(buffer, address.0).unwrap_or(0));
+        }
+        let remote = [RemoteIoVec { base, len: buffer.len() }];
+        let pid = Pid::from_raw(self.pid as i32);
+        match process_vm_readv(pid, &mut [IoSliceMut::new(buffer)], &remote) {
+            Ok(count) => count,
+            Err(nix::errno::Errno::EPERM | nix::errno::Errno::ENOSYS) => {
+                self.file.get_or_init(|| File::open(format!("/proc/{}/mem", self.pid)).ok());
+                self.read(address, buffer)
+            }
+            Err(_) => 0,
+        }
+    }
+}
+
+/// Reads an image that the kernel maps into every process ([vdso]) out of rprof's own memory, which
+/// needs no rights over the target. `None` if it is not mapped here.
+pub fn own_mapping(path: &str) -> Option<Vec<u8>> {
+    let maps = super::read_mappings(std::process::id()).ok()?;
+    let mapping = maps.iter().find(|mapping| mapping.path == path)?;
+    let mut bytes = vec![0; usize::try_from(mapping.end.0 - mapping.start.0).ok()?];
+    File::open("/proc/self/mem").ok()?.read_exact_at(&mut bytes, mapping.start.0).ok()?;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_and_a_hole_reads_as_nothing() {
+        let truth = [42u8; 64];
+        let memory = ProcessMemory::new(std::process::id());
+        let mut copy = [0u8; 64];
+        assert_eq!(memory.read(RuntimeAddr(truth.as_ptr() as u64), &mut copy), 64);
+        assert_eq!(copy, truth);
+        assert_eq!(memory.read(RuntimeAddr(8), &mut copy), 0);
+        assert_eq!(memory.read(RuntimeAddr(u64::MAX - 8), &mut copy), 0);
+    }
+
+    #[test]
+    fn the_vdso_is_an_elf_file() {
+        let vdso = own_mapping("[vdso]").expect("mapped");
+        assert_eq!(vdso.get(..4), Some(&b"\x7fELF"[..]));
+    }
+}

@@ -1,0 +1,65 @@
+//! Which processes are meant: by name, and with their descendants.
+
+use std::fs;
+
+use regex::Regex;
+
+use super::identity;
+
+/// All processes whose name (`comm`), program file name or command line matches, rprof itself and
+/// kernel threads left out, in ascending order.
+pub fn by_name(pattern: &Regex) -> Vec<u32> {
+    let own = std::process::id();
+    let mut pids: Vec<u32> = all()
+        .into_iter()
+        .filter(|pid| *pid != own)
+        .filter(|pid| {
+            identity::identify(*pid).is_ok_and(|found| {
+                !found.is_kernel_thread
+                    && (pattern.is_match(&found.name)
+                        || pattern.is_match(&found.display_name())
+                        || pattern.is_match(&command_line(*pid)))
+            })
+        })
+        .collect();
+    pids.sort_unstable();
+    pids
+}
+
+/// The living descendants of a process, itself left out.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let children = remoteprocess::Process::new(pid as i32).and_then(|process| process.child_processes());
+    let own = std::process::id();
+    let found = children.unwrap_or_default().into_iter().filter_map(|(child, _)| u32::try_from(child).ok());
+    found.filter(|child| *child != own).collect()
+}
+
+/// The command line with blanks between the arguments; empty where it may not be read.
+pub fn command_line(pid: u32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    words.join(" ").trim_end().to_owned()
+}
+
+fn all() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_child_is_found_among_the_descendants_and_by_its_command_line() {
+        let mut child = Command::new("sleep").arg("31.4159").spawn().expect("sleep");
+        let found = descendants(std::process::id());
+        let named = by_name(&Regex::new(r"sleep 31\.4159").expect("pattern"));
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        assert!(found.contains(&child.id()));
+        assert_eq!(named, vec![child.id()]);
+    }
+}

@@ -1,0 +1,42 @@
+//! The threads of a process: /proc/PID/task (proc(5)).
+
+use std::fs;
+
+/// The thread ids of a process, in ascending order; empty once it is gone.
+pub fn list(pid: u32) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let mut tids: Vec<u32> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    tids.sort_unstable();
+    tids
+}
+
+/// A thread's name (`comm`), which it may change at any time; `None` once it is gone.
+pub fn name(pid: u32, tid: u32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+    Some(printable(bytes.strip_suffix(b"\n").unwrap_or(&bytes)))
+}
+
+/// A `comm` as text: bytes up to the first NUL, control characters replaced.
+pub fn printable(comm: &[u8]) -> String {
+    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    let text = String::from_utf8_lossy(&comm[..end]);
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_its_first_thread() {
+        let pid = std::process::id();
+        assert!(list(pid).contains(&pid));
+        assert!(name(pid, pid).is_some_and(|name| !name.is_empty()));
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(printable(b"a\x1b[31m\0junk"), "a?[31m");
+    }
+}
