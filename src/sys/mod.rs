@@ -2,4 +2,9 @@
 //!
 //! Not here: what the bytes mean. Nothing in this module knows ELF, samples or profiles.
 
+pub mod capabilities;
+pub mod clock;
+pub mod cpus;
 pub mod file_map;
+pub mod limits;
+pub mod perf;

@@ -1,0 +1,62 @@
+//! What the kernel lets rprof itself do: its effective capabilities (capabilities(7)) and whether a
+//! seccomp filter stands in its way (seccomp(2)), as /proc/self/status tells them.
+//!
+//! Not here: what a target's rights are, or advice.
+
+use std::fs;
+
+/// Sampling other users' processes, the kernel, and whole CPUs (since Linux 5.8).
+pub const CAP_PERFMON: u32 = 38;
+/// Loading BPF programs (since Linux 5.8).
+pub const CAP_BPF: u32 = 39;
+/// What all of that needed before Linux 5.8, and still suffices for.
+pub const CAP_SYS_ADMIN: u32 = 21;
+/// Looking into other users' processes.
+pub const CAP_SYS_PTRACE: u32 = 19;
+/// Locking memory beyond RLIMIT_MEMLOCK.
+pub const CAP_IPC_LOCK: u32 = 14;
+
+/// The effective capability set of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Capabilities(pub u64);
+
+impl Capabilities {
+    /// Whether the set holds a capability, by its number.
+    pub fn has(self, number: u32) -> bool {
+        self.0.checked_shr(number).is_some_and(|shifted| shifted & 1 == 1)
+    }
+
+    /// Whether perf's restrictions do not apply (`perfmon_capable` in the kernel).
+    pub fn perfmon(self) -> bool {
+        self.has(CAP_PERFMON) || self.has(CAP_SYS_ADMIN)
+    }
+}
+
+/// The effective capabilities of this process; none where /proc cannot be read.
+pub fn effective() -> Capabilities {
+    Capabilities(status_field("CapEff").and_then(|text| u64::from_str_radix(&text, 16).ok()).unwrap_or(0))
+}
+
+/// Whether a seccomp filter is in force for this process, as container runtimes install one.
+pub fn seccomp_filtered() -> bool {
+    status_field("Seccomp").as_deref() == Some("2")
+}
+
+fn status_field(name: &str) -> Option<String> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(line.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_holds_what_its_bits_say() {
+        assert!(Capabilities(1 << CAP_PERFMON).has(CAP_PERFMON));
+        assert!(Capabilities(1 << CAP_SYS_ADMIN).perfmon());
+        assert!(!Capabilities(1 << CAP_BPF).perfmon());
+        assert!(!Capabilities(u64::MAX).has(64));
+    }
+}

@@ -1,0 +1,77 @@
+//! The limits that a profiler meets: open files and locked memory (getrlimit(2)), and the kernel's
+//! own for perf (/proc/sys/kernel/perf_event_*).
+//!
+//! Not here: what to do about them.
+
+use std::{fs, io};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// A soft limit, which counts, and the hard one, up to which it may be raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub soft: u64,
+    pub hard: u64,
+}
+
+/// RLIMIT_NOFILE, in open files.
+pub fn open_files() -> io::Result<Limit> {
+    read(Resource::RLIMIT_NOFILE)
+}
+
+/// RLIMIT_MEMLOCK, in bytes.
+pub fn locked_memory() -> io::Result<Limit> {
+    read(Resource::RLIMIT_MEMLOCK)
+}
+
+/// Raises the soft limit of open files to the hard one and says what it is then.
+pub fn raise_open_files() -> io::Result<Limit> {
+    let limit = open_files()?;
+    if limit.soft < limit.hard {
+        setrlimit(Resource::RLIMIT_NOFILE, limit.hard, limit.hard)?;
+    }
+    open_files()
+}
+
+/// How many files this process has open.
+pub fn open_file_count() -> usize {
+    fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count())
+}
+
+/// `kernel.perf_event_paranoid`: above 2 nothing is allowed without CAP_PERFMON (some distributions),
+/// above 1 no kernel, above 0 no whole CPUs. `None` where the kernel has no perf.
+pub fn perf_event_paranoid() -> Option<i32> {
+    read_sysctl("perf_event_paranoid")
+}
+
+/// `kernel.perf_event_mlock_kb`: ring memory each user may have for each CPU without CAP_IPC_LOCK, in
+/// KiB, before RLIMIT_MEMLOCK is charged.
+pub fn perf_event_mlock_kib() -> Option<u64> {
+    read_sysctl("perf_event_mlock_kb")
+}
+
+/// `kernel.perf_event_max_sample_rate`, in samples a second: asking for a higher frequency is EINVAL.
+pub fn perf_event_max_sample_rate_hz() -> Option<u64> {
+    read_sysctl("perf_event_max_sample_rate")
+}
+
+fn read(resource: Resource) -> io::Result<Limit> {
+    let (soft, hard) = getrlimit(resource)?;
+    Ok(Limit { soft, hard })
+}
+
+fn read_sysctl<T: std::str::FromStr>(name: &str) -> Option<T> {
+    fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_open_file_limit_can_be_raised_to_the_hard_one() {
+        let limit = raise_open_files().expect("limit");
+        assert_eq!(limit.soft, limit.hard);
+        assert!(open_file_count() > 0);
+    }
+}

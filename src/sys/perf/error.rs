@@ -1,0 +1,166 @@
+//! Why perf refused, as situations that a caller can tell apart, with the facts that advice needs.
+//!
+//! Not here: the advice.
+
+use std::{fmt, io};
+
+use nix::errno::Errno;
+
+use super::event::{EventKind, EventSpec, Scope};
+use crate::sys::{
+    capabilities::{self, CAP_IPC_LOCK},
+    limits,
+};
+
+/// Why a perf event could not be opened, mapped or steered.
+#[derive(Debug, thiserror::Error)]
+pub enum PerfError {
+    /// EACCES or EPERM of perf_event_open(2).
+    #[error("perf events are not permitted: {denial}")]
+    NotPermitted {
+        denial: Denial,
+        #[source]
+        source: io::Error,
+    },
+    /// EMFILE or ENFILE: each event is an open file.
+    #[error("too many open files: {open} are open, the limit is {soft} (hard limit {hard})")]
+    TooManyFiles { open: usize, soft: u64, hard: u64 },
+    /// EPERM of mmap(2) on an event: the ring is locked memory, of which this user has no more left.
+    #[error(
+        "no locked memory left for a ring of {wanted_bytes} bytes: RLIMIT_MEMLOCK is {memlock_bytes} bytes, \
+         perf_event_mlock_kb is {mlock_kib}"
+    )]
+    LockedMemory { wanted_bytes: usize, memlock_bytes: u64, mlock_kib: u64 },
+    /// ENOENT, ENODEV or EOPNOTSUPP for a hardware event: the machine (or its hypervisor) has no
+    /// such counter; EBUSY: somebody holds it alone.
+    #[error("this machine offers no hardware cycle counter")]
+    NoHardware {
+        #[source]
+        source: io::Error,
+    },
+    /// ENODEV for a software event: the CPU is offline.
+    #[error("CPU {cpu} is offline")]
+    CpuOffline { cpu: u32 },
+    /// ESRCH: the thread has ended.
+    #[error("thread {tid} has ended")]
+    ThreadGone { tid: u32 },
+    /// ENOSYS: a kernel without perf events, or a sandbox that says so.
+    #[error("the kernel has no perf events")]
+    NoPerf,
+    /// EINVAL or E2BIG: the kernel does not know something that was asked for.
+    #[error("the kernel does not support this perf event")]
+    Unsupported {
+        #[source]
+        source: io::Error,
+    },
+    /// Anything else.
+    #[error("{call}: {source}")]
+    System {
+        call: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What it was that denied a perf event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// `kernel.perf_event_paranoid` is `level`, which without CAP_PERFMON forbids what was asked for;
+    /// at most `needed` would allow it.
+    Paranoid { level: i32, needed: i32 },
+    /// The thread belongs to another user, or may not be traced, and CAP_PERFMON is missing.
+    OtherUser,
+    /// A seccomp filter, as container runtimes install one.
+    Seccomp,
+    /// CAP_PERFMON is there and paranoid permits it: a security module or lockdown.
+    SecurityModule,
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Denial::Paranoid { level, needed } => {
+                write!(f, "kernel.perf_event_paranoid is {level} (at most {needed} is needed) ")?;
+                write!(f, "and CAP_PERFMON is missing")
+            }
+            Denial::OtherUser => {
+                write!(f, "the process is another user's or may not be traced, and CAP_PERFMON is missing")
+            }
+            Denial::Seccomp => write!(f, "a seccomp filter forbids perf_event_open"),
+            Denial::SecurityModule => write!(f, "a security module or kernel lockdown forbids it"),
+        }
+    }
+}
+
+impl PerfError {
+    /// What the failure of perf_event_open(2) for `spec` in `scope` means.
+    pub(super) fn from_open(source: io::Error, spec: &EventSpec, scope: Scope<'_>) -> PerfError {
+        let hardware = spec.kind == EventKind::Cycles;
+        match Errno::from_raw(source.raw_os_error().unwrap_or(0)) {
+            Errno::EACCES | Errno::EPERM => {
+                PerfError::NotPermitted { denial: denial(&source, spec, scope), source }
+            }
+            Errno::EMFILE | Errno::ENFILE => too_many_files(),
+            Errno::ENOENT | Errno::EOPNOTSUPP | Errno::ENODEV | Errno::EBUSY if hardware => {
+                PerfError::NoHardware { source }
+            }
+            Errno::ENODEV => match scope.cpu() {
+                Some(cpu) => PerfError::CpuOffline { cpu },
+                None => PerfError::Unsupported { source },
+            },
+            Errno::ESRCH => match scope {
+                Scope::Thread { tid, .. } => PerfError::ThreadGone { tid },
+                _ => PerfError::System { call: "perf_event_open", source },
+            },
+            Errno::ENOSYS => PerfError::NoPerf,
+            Errno::EINVAL | Errno::E2BIG | Errno::EOPNOTSUPP | Errno::ENOENT => {
+                PerfError::Unsupported { source }
+            }
+            _ => PerfError::System { call: "perf_event_open", source },
+        }
+    }
+
+    /// What the failure of mmap(2) for a ring of `wanted_bytes` means.
+    pub(super) fn from_map(source: io::Error, wanted_bytes: usize) -> PerfError {
+        match Errno::from_raw(source.raw_os_error().unwrap_or(0)) {
+            Errno::EPERM => PerfError::LockedMemory {
+                wanted_bytes,
+                memlock_bytes: limits::locked_memory().map_or(0, |limit| limit.soft),
+                mlock_kib: limits::perf_event_mlock_kib().unwrap_or(0),
+            },
+            _ => PerfError::System { call: "mmap of a perf ring", source },
+        }
+    }
+
+    /// Whether a smaller ring may succeed where this one failed.
+    pub fn is_for_lack_of_memory(&self) -> bool {
+        match self {
+            PerfError::LockedMemory { .. } => !capabilities::effective().has(CAP_IPC_LOCK),
+            PerfError::System { source, .. } => source.raw_os_error() == Some(Errno::ENOMEM as i32),
+            _ => false,
+        }
+    }
+}
+
+fn too_many_files() -> PerfError {
+    let limit = limits::open_files().unwrap_or(limits::Limit { soft: 0, hard: 0 });
+    PerfError::TooManyFiles { open: limits::open_file_count(), soft: limit.soft, hard: limit.hard }
+}
+
+/// Container runtimes' filters answer EPERM where perf itself answers EACCES (`perf_event_open` in
+/// kernel/events/core.c), so that EPERM under a filter is the filter's.
+fn denial(source: &io::Error, spec: &EventSpec, scope: Scope<'_>) -> Denial {
+    let level = limits::perf_event_paranoid().unwrap_or(2);
+    let needed = spec.paranoid_needed(scope);
+    if source.raw_os_error() == Some(Errno::EPERM as i32) && capabilities::seccomp_filtered() {
+        Denial::Seccomp
+    } else if capabilities::effective().perfmon() {
+        Denial::SecurityModule
+    } else if level > needed {
+        Denial::Paranoid { level, needed }
+    } else if matches!(scope, Scope::Thread { .. }) {
+        Denial::OtherUser
+    } else {
+        Denial::SecurityModule
+    }
+}

@@ -1,0 +1,17 @@
+//! Whether this machine counts CPU cycles: virtual machines and containers often cannot.
+//!
+//! Not here: sampling by them.
+
+use perf_event::{Builder, events::Hardware};
+
+/// Whether a hardware counter of this process's own cycles opens and moves. `false` where there is no
+/// counter, rights do not reach, or the counter stands still (some hypervisors emulate one that does).
+pub fn counts_cycles() -> bool {
+    let Ok(mut counter) = Builder::new().kind(Hardware::CPU_CYCLES).build() else { return false };
+    if counter.enable().is_err() {
+        return false;
+    }
+    let spun = (0..10_000u64).fold(0, |sum, step| std::hint::black_box(sum ^ step));
+    std::hint::black_box(spun);
+    counter.disable().is_ok() && counter.read().is_ok_and(|cycles| cycles > 0)
+}

@@ -1,0 +1,21 @@
+//! The kernel's perf events (perf_event_open(2)): opening them, the ring into which the kernel writes
+//! their records, and the records themselves.
+//!
+//! An [`EventSpec`] says what to count and what to write down, [`EventSpec::open`] gives an [`Event`],
+//! [`Ring::map`] the memory that the kernel writes to, [`Record::parse`] what stands in it. Every event
+//! opened here stamps its records alike (thread, CLOCK_MONOTONIC time, CPU, identifier), so that
+//! records of different events can share a ring and rings can be merged by time.
+//!
+//! Not here: which events a profiler opens and what it makes of their records.
+
+mod error;
+mod event;
+mod hardware;
+mod record;
+mod ring;
+
+pub use error::{Denial, PerfError};
+pub use event::{Counts, Event, EventKind, EventSpec, Rate, SampleFields, Scope};
+pub use hardware::counts_cycles;
+pub use record::{Mmap2, RawRecord, Record, Sample, SampleId, UserStack};
+pub use ring::Ring;
