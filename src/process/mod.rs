@@ -4,6 +4,7 @@
 //! Not here: sampling, ELF. Everything read is the target's own and may be crafted or gone by the next
 //! line: absence is an ordinary answer.
 
+pub mod cgroup;
 pub mod files;
 pub mod identity;
 pub mod maps;

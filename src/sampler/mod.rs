@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use crate::{addr::RuntimeAddr, arch::Registers};
 
+pub use crate::sys::perf::{Denial, PerfError};
+
 /// A moment of one thread.
 #[derive(Debug)]
 pub struct RawSample<'a> {
@@ -171,6 +173,9 @@ pub enum SamplerError {
         #[source]
         source: std::io::Error,
     },
+    /// The kernel's perf events refused, or a limit was hit; which one it was stands in the variant.
+    #[error(transparent)]
+    Perf(#[from] PerfError),
     /// The kernel or the rights do not offer this way of looking.
     #[error("{0}")]
     Unavailable(String),

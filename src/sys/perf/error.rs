@@ -22,9 +22,9 @@ pub enum PerfError {
         #[source]
         source: io::Error,
     },
-    /// EMFILE or ENFILE: each event is an open file.
-    #[error("too many open files: {open} are open, the limit is {soft} (hard limit {hard})")]
-    TooManyFiles { open: usize, soft: u64, hard: u64 },
+    /// EMFILE or ENFILE, or foreseen: each event is an open file, and `needed` more were wanted.
+    #[error("too many open files: {open} are open, {needed} more are needed, the limit is {soft}")]
+    TooManyFiles { needed: usize, open: usize, soft: u64, hard: u64 },
     /// EPERM of mmap(2) on an event: the ring is locked memory, of which this user has no more left.
     #[error(
         "no locked memory left for a ring of {wanted_bytes} bytes: RLIMIT_MEMLOCK is {memlock_bytes} bytes, \
@@ -100,7 +100,7 @@ impl PerfError {
             Errno::EACCES | Errno::EPERM => {
                 PerfError::NotPermitted { denial: denial(&source, spec, scope), source }
             }
-            Errno::EMFILE | Errno::ENFILE => too_many_files(),
+            Errno::EMFILE | Errno::ENFILE => PerfError::too_many_files(1),
             Errno::ENOENT | Errno::EOPNOTSUPP | Errno::ENODEV | Errno::EBUSY if hardware => {
                 PerfError::NoHardware { source }
             }
@@ -132,6 +132,22 @@ impl PerfError {
         }
     }
 
+    fn too_many_files(needed: usize) -> PerfError {
+        let limit = limits::open_files().unwrap_or(limits::Limit { soft: 0, hard: 0 });
+        let open = limits::open_file_count();
+        PerfError::TooManyFiles { needed, open, soft: limit.soft, hard: limit.hard }
+    }
+
+    /// Fails if so many more events cannot be opened within the limit of open files.
+    pub fn check_room_for_events(needed: usize) -> Result<(), PerfError> {
+        match PerfError::too_many_files(needed) {
+            PerfError::TooManyFiles { open, soft, .. } if (open.saturating_add(needed)) as u64 <= soft => {
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+
     /// Whether a smaller ring may succeed where this one failed.
     pub fn is_for_lack_of_memory(&self) -> bool {
         match self {
@@ -140,11 +156,6 @@ impl PerfError {
             _ => false,
         }
     }
-}
-
-fn too_many_files() -> PerfError {
-    let limit = limits::open_files().unwrap_or(limits::Limit { soft: 0, hard: 0 });
-    PerfError::TooManyFiles { open: limits::open_file_count(), soft: limit.soft, hard: limit.hard }
 }
 
 /// Container runtimes' filters answer EPERM where perf itself answers EACCES (`perf_event_open` in

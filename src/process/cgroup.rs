@@ -1,0 +1,91 @@
+//! The cgroup-v2 folder a process lives in: /proc/PID/cgroup and /proc/self/mountinfo (cgroups(7),
+//! proc(5)).
+//!
+//! Not here: version 1 hierarchies, limits, statistics.
+
+use std::{
+    fs,
+    path::{Component, Path, PathBuf},
+};
+
+/// The cgroup of a process in the unified hierarchy, as a path from the hierarchy's root (of rprof's
+/// cgroup namespace); `None` once it is gone, or where the kernel has no cgroups.
+pub fn unified_path(pid: u32) -> Option<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from)
+}
+
+/// The folder of the one cgroup in which all these processes live, if there is one and it is not the
+/// root, which holds everything.
+pub fn own_folder(pids: &[u32]) -> Option<PathBuf> {
+    let mut paths = pids.iter().map(|pid| unified_path(*pid));
+    let first = paths.next()??;
+    if !paths.all(|path| path.as_ref() == Some(&first)) {
+        return None;
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let folder = mounts.lines().find_map(|line| folder_in(line, &first))?;
+    folder.is_dir().then_some(folder)
+}
+
+/// Whether a cgroup-v2 hierarchy is mounted.
+pub fn is_mounted() -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().any(|line| unified_mount(line).is_some())
+}
+
+/// Where `path` of the hierarchy lies, if this line of mountinfo is its mount and `path` is neither its
+/// root nor outside of it.
+fn folder_in(mountinfo_line: &str, path: &Path) -> Option<PathBuf> {
+    let (root, mount_point) = unified_mount(mountinfo_line)?;
+    let below = path.strip_prefix(root).ok()?;
+    let inside = below.components().all(|part| matches!(part, Component::Normal(_)));
+    (inside && path != Path::new("/")).then(|| mount_point.join(below))
+}
+
+/// The root (within the hierarchy) and the mount point of a cgroup-v2 mount.
+fn unified_mount(mountinfo_line: &str) -> Option<(PathBuf, PathBuf)> {
+    let (mount, file_system) = mountinfo_line.split_once(" - ")?;
+    if file_system.split(' ').next() != Some("cgroup2") {
+        return None;
+    }
+    let mut fields = mount.split(' ').skip(3);
+    Some((unescape(fields.next()?), unescape(fields.next()?)))
+}
+
+/// mountinfo writes space, tab, newline and backslash as `\` and three octal digits.
+fn unescape(field: &str) -> PathBuf {
+    let text = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(field.to_owned(), |text, (escape, character)| text.replace(escape, character));
+    PathBuf::from(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str =
+        "33 22 0:30 / /sys/fs/cgroup\\040v2 rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate";
+
+    #[test]
+    fn a_cgroup_is_found_below_its_mount() {
+        let folder = folder_in(LINE, Path::new("/system.slice/redis.service"));
+        assert_eq!(folder, Some(PathBuf::from("/sys/fs/cgroup v2/system.slice/redis.service")));
+    }
+
+    #[test]
+    fn the_root_and_what_lies_outside_the_namespace_are_nobodys_own() {
+        assert_eq!(folder_in(LINE, Path::new("/")), None);
+        assert_eq!(folder_in(LINE, Path::new("/../other")), None);
+        assert_eq!(folder_in("33 22 0:30 / /sys/fs/cgroup rw - cgroup cgroup rw,cpu", Path::new("/a")), None);
+    }
+
+    #[test]
+    fn a_mount_of_a_part_of_the_hierarchy_is_understood() {
+        let line = LINE.replacen(" / ", " /docker/ab ", 1);
+        assert_eq!(folder_in(&line, Path::new("/docker/ab/c")), Some(PathBuf::from("/sys/fs/cgroup v2/c")));
+        assert_eq!(folder_in(&line, Path::new("/docker/ab")), Some(PathBuf::from("/sys/fs/cgroup v2/")));
+        assert_eq!(folder_in(&line, Path::new("/elsewhere")), None);
+    }
+}

@@ -1,0 +1,191 @@
+//! Opens what the plan says: a ring for each CPU, then the events that write into it.
+//!
+//! The events that own the rings never end before rprof does: they look at whole CPUs, or, thread by
+//! thread, at rprof's own first thread. (A ring whose owner's thread has ended reports that at every
+//! poll, for ever.) Not here: reading.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{
+    plan::{Plan, Shape},
+    rings::Rings,
+};
+use crate::{
+    process::threads,
+    sampler::{SamplerError, SamplerOptions},
+    sys::{
+        limits,
+        perf::{Event, EventKind, EventSpec, PerfError, Ring, SampleFields, Scope},
+    },
+};
+
+/// Ring memory for each CPU where nothing else is asked for, and what all CPUs may take together.
+const RING_BYTES: usize = 8 << 20;
+const ALL_RINGS_BYTES: usize = 256 << 20;
+/// The smallest ring worth having.
+const MIN_RING_BYTES: usize = 16 << 10;
+/// So many samples must fit into a ring.
+const SAMPLES_IN_RING: usize = 16;
+/// What a sample takes beside its stack: header, registers and 127 frames of the kernel.
+const SAMPLE_OVERHEAD_BYTES: usize = 1280;
+/// The reader is woken when this part of a ring has filled.
+const WAKE_UP_PART: usize = 4;
+/// How often threads are listed again while new ones turn up. Each pass opens the threads that were
+/// created during the one before by threads not covered yet, so that passes get shorter; a process
+/// that never ceases to create threads has all its creators covered long before this.
+const MAX_PASSES: usize = 10;
+/// Files that rprof opens beside its events.
+const SPARE_FILES: usize = 64;
+
+/// All that was opened.
+pub(super) struct Attached {
+    pub(super) events: Vec<Event>,
+    pub(super) rings: Rings,
+    pub(super) fields: SampleFields,
+    /// For each event's identifier: the thread it was opened for. Only where threads matter.
+    pub(super) owners: FxHashMap<u64, u32>,
+    pub(super) thread_count: usize,
+}
+
+/// A ring being filled, and the CPU whose records go there.
+struct CpuRing {
+    cpu: u32,
+    owner: Event,
+    ring: Ring,
+}
+
+/// Opens and starts everything.
+pub(super) fn attach(plan: &Plan, options: &SamplerOptions) -> Result<Attached, SamplerError> {
+    if matches!(plan.shape, Shape::Threads) {
+        make_room_for_files(plan, options)?;
+    }
+    let rings = open_rings(plan, options.buffer_bytes)?;
+    let ring_bytes = rings.first().map_or(0, |cpu_ring| cpu_ring.ring.capacity_bytes());
+    let most_stack_bytes = (ring_bytes / SAMPLES_IN_RING).saturating_sub(SAMPLE_OVERHEAD_BYTES);
+    let fields = plan.fields(options, u32::try_from(most_stack_bytes).unwrap_or(u32::MAX));
+    let mut opened = Opened {
+        plan,
+        rings: &rings,
+        spec: plan.spec(fields, options),
+        events: Vec::new(),
+        owners: FxHashMap::default(),
+        thread_count: 0,
+    };
+    match plan.shape {
+        Shape::Cpus | Shape::Cgroup { .. } => opened.open_cpus()?,
+        Shape::Threads => opened.open_threads(&options.pids)?,
+    }
+    let Opened { events, owners, thread_count, .. } = opened;
+    for event in rings.iter().map(|cpu_ring| &cpu_ring.owner).chain(&events) {
+        event.enable()?;
+    }
+    let rings = Rings::new(rings.into_iter().map(|cpu_ring| (cpu_ring.owner, cpu_ring.ring)).collect());
+    Ok(Attached { events, rings, fields, owners, thread_count })
+}
+
+/// Raises the limit of open files and checks that it suffices for the threads of this moment.
+fn make_room_for_files(plan: &Plan, options: &SamplerOptions) -> Result<(), SamplerError> {
+    limits::raise_open_files()
+        .map_err(|source| SamplerError::System { what: "limit of open files".to_owned(), source })?;
+    let thread_count: usize = options.pids.iter().map(|pid| threads::list(*pid).len()).sum();
+    let needed = (thread_count + 1).saturating_mul(plan.cpus.len()).saturating_add(SPARE_FILES);
+    Ok(PerfError::check_room_for_events(needed)?)
+}
+
+/// Opens rings as large as asked for, or as the limit of locked memory allows.
+fn open_rings(plan: &Plan, buffer_bytes: usize) -> Result<Vec<CpuRing>, SamplerError> {
+    let cpu_count = plan.cpus.len().max(1);
+    let per_cpu = match buffer_bytes {
+        0 => RING_BYTES.min(ALL_RINGS_BYTES / cpu_count),
+        bytes => bytes / cpu_count,
+    };
+    let mut ring_bytes = (per_cpu.max(MIN_RING_BYTES) + 1).next_power_of_two() / 2;
+    loop {
+        match open_rings_of(plan, ring_bytes) {
+            Err(error) if error.is_for_lack_of_memory() && ring_bytes / 2 >= MIN_RING_BYTES => {
+                ring_bytes /= 2;
+            }
+            result => return Ok(result?),
+        }
+    }
+}
+
+fn open_rings_of(plan: &Plan, ring_bytes: usize) -> Result<Vec<CpuRing>, PerfError> {
+    let spec = EventSpec {
+        kind: EventKind::Dummy,
+        sideband: !matches!(plan.shape, Shape::Threads),
+        exclude_kernel: true,
+        wakeup_bytes: u32::try_from(ring_bytes / WAKE_UP_PART).unwrap_or(u32::MAX),
+        ..Default::default()
+    };
+    let mut rings = Vec::with_capacity(plan.cpus.len());
+    for cpu in plan.cpus.iter().copied() {
+        let scope = match plan.shape {
+            Shape::Threads => Scope::Thread { tid: std::process::id(), cpu: Some(cpu) },
+            _ => plan.scope(0, cpu),
+        };
+        let owner = match spec.open(scope) {
+            Err(PerfError::CpuOffline { .. }) => continue,
+            owner => owner?,
+        };
+        let ring = Ring::map(&owner, ring_bytes)?;
+        rings.push(CpuRing { cpu, owner, ring });
+    }
+    Ok(rings)
+}
+
+/// Events being opened.
+struct Opened<'a> {
+    plan: &'a Plan,
+    rings: &'a [CpuRing],
+    spec: EventSpec,
+    events: Vec<Event>,
+    owners: FxHashMap<u64, u32>,
+    thread_count: usize,
+}
+
+impl Opened<'_> {
+    fn open_cpus(&mut self) -> Result<(), PerfError> {
+        for cpu_ring in self.rings {
+            self.open_one(0, cpu_ring)?;
+        }
+        Ok(())
+    }
+
+    /// Opens events for all threads, over and over until no thread turns up that was not seen.
+    fn open_threads(&mut self, pids: &[u32]) -> Result<(), SamplerError> {
+        let mut seen = FxHashSet::default();
+        for _ in 0..MAX_PASSES {
+            let mut found_new = false;
+            for tid in pids.iter().flat_map(|pid| threads::list(*pid)) {
+                if seen.insert(tid) {
+                    found_new = true;
+                    self.thread_count += usize::from(self.open_thread(tid)?);
+                }
+            }
+            if !found_new {
+                break;
+            }
+        }
+        if self.thread_count == 0 { Err(SamplerError::NoTarget) } else { Ok(()) }
+    }
+
+    /// Opens a thread's events on all CPUs; returns whether it still lives.
+    fn open_thread(&mut self, tid: u32) -> Result<bool, PerfError> {
+        for cpu_ring in self.rings {
+            match self.open_one(tid, cpu_ring) {
+                Err(PerfError::ThreadGone { .. }) => return Ok(false),
+                result => result?,
+            }
+        }
+        Ok(true)
+    }
+
+    fn open_one(&mut self, tid: u32, cpu_ring: &CpuRing) -> Result<(), PerfError> {
+        let event = self.spec.open(self.plan.scope(tid, cpu_ring.cpu))?;
+        event.redirect_to(&cpu_ring.owner)?;
+        self.owners.insert(event.id()?, tid);
+        self.events.push(event);
+        Ok(())
+    }
+}

@@ -1,0 +1,266 @@
+//! What to open, decided from what is asked and what is allowed.
+//!
+//! Not here: opening it.
+
+use std::{fs::File, os::fd::AsFd, path::PathBuf};
+
+use super::attach::Attached;
+use crate::{
+    arch::native,
+    process::{cgroup, threads},
+    sampler::{Description, SamplerError, SamplerOptions},
+    sys::{
+        cpus, limits,
+        perf::{self, EventKind, EventSpec, PerfError, Rate, SampleFields, Scope},
+    },
+};
+
+/// Above so many events, one for each thread and CPU, whole CPUs are the cheaper way in any case.
+const MANY_EVENTS: usize = 512;
+/// Below so much memory traffic, if all CPUs were busy with others, whole CPUs are affordable.
+const MAX_FOREIGN_BYTES_PER_SECOND: u64 = 256 << 20;
+/// The shortest period of the kernel's clock event.
+const MIN_PERIOD_NS: u64 = 10_000;
+
+/// How to look by perf events; see the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The best that rights allow: the target's cgroup, else whole CPUs, else thread by thread.
+    Auto,
+    Cpu,
+    Cgroup,
+    Thread,
+}
+
+impl Way {
+    /// The name by which the way can be asked for and is reported.
+    pub fn name(self) -> &'static str {
+        match self {
+            Way::Auto => "perf",
+            Way::Cpu => "perf-cpu",
+            Way::Cgroup => "perf-cgroup",
+            Way::Thread => "perf-thread",
+        }
+    }
+}
+
+/// What is looked at through one event.
+pub(super) enum Shape {
+    Cpus,
+    Cgroup { folder: PathBuf, directory: File },
+    Threads,
+}
+
+/// What to open.
+pub(super) struct Plan {
+    pub(super) shape: Shape,
+    pub(super) cpus: Vec<u32>,
+    pub(super) kind: EventKind,
+    pub(super) rate: Rate,
+    pub(super) exclude_kernel: bool,
+    frequency_hz: u32,
+}
+
+impl Plan {
+    pub(super) fn make(options: &SamplerOptions, way: Way) -> Result<Plan, SamplerError> {
+        if options.pids.iter().all(|pid| threads::list(*pid).is_empty()) {
+            return Err(SamplerError::NoTarget);
+        }
+        let cpus = cpus::online()
+            .map_err(|source| SamplerError::System { what: "list of online CPUs".to_owned(), source })?;
+        let shape = Shape::choose(options, way, &cpus)?;
+        let frequency_hz = options.frequency_hz.max(1);
+        let mut plan = Plan {
+            shape,
+            cpus,
+            kind: EventKind::CpuClock,
+            rate: clock_rate(frequency_hz),
+            exclude_kernel: false,
+            frequency_hz,
+        };
+        if perf::counts_cycles() {
+            plan.kind = EventKind::Cycles;
+            plan.rate = cycles_rate(frequency_hz);
+        }
+        plan.settle(options)?;
+        Ok(plan)
+    }
+
+    /// Gives up what this machine or these rights do not offer: the hardware counter, then the kernel.
+    fn settle(&mut self, options: &SamplerOptions) -> Result<(), SamplerError> {
+        loop {
+            match self.try_open(options) {
+                Ok(()) => return Ok(()),
+                Err(PerfError::NotPermitted { .. }) if !self.exclude_kernel => self.exclude_kernel = true,
+                Err(PerfError::NoHardware { .. } | PerfError::Unsupported { .. })
+                    if self.kind == EventKind::Cycles =>
+                {
+                    self.kind = EventKind::CpuClock;
+                    self.rate = clock_rate(self.frequency_hz);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Opens and closes one event as all will be opened.
+    fn try_open(&self, options: &SamplerOptions) -> Result<(), PerfError> {
+        let cpu = self.cpus.first().copied().unwrap_or(0);
+        let spec = self.spec(self.fields(options, EventSpec::MAX_USER_STACK_BYTES), options);
+        let mut result = Ok(());
+        for tid in options.pids.iter().flat_map(|pid| threads::list(*pid)) {
+            result = spec.open(self.scope(tid, cpu)).map(drop);
+            if !matches!(result, Err(PerfError::ThreadGone { .. })) {
+                break;
+            }
+        }
+        result
+    }
+
+    /// The event that takes samples.
+    pub(super) fn spec(&self, sample: SampleFields, options: &SamplerOptions) -> EventSpec {
+        let threads = matches!(self.shape, Shape::Threads);
+        EventSpec {
+            kind: self.kind,
+            rate: self.rate,
+            sample,
+            sideband: threads,
+            inherit: threads,
+            inherit_threads_only: threads && !options.follow_forks,
+            exclude_kernel: self.exclude_kernel,
+            ..Default::default()
+        }
+    }
+
+    /// What a sample holds when at most `most_stack_bytes` of stack fit.
+    pub(super) fn fields(&self, options: &SamplerOptions, most_stack_bytes: u32) -> SampleFields {
+        let user_stack_bytes =
+            options.max_stack_bytes.min(most_stack_bytes).min(EventSpec::MAX_USER_STACK_BYTES) & !7;
+        SampleFields {
+            period: true,
+            kernel_callchain: options.kernel && !self.exclude_kernel,
+            user_registers: native::PERF_REGISTER_MASK,
+            user_stack_bytes,
+        }
+    }
+
+    /// Whom the event for this thread (where threads matter) on this CPU looks at.
+    pub(super) fn scope(&self, tid: u32, cpu: u32) -> Scope<'_> {
+        match &self.shape {
+            Shape::Cpus => Scope::Cpu(cpu),
+            Shape::Cgroup { directory, .. } => Scope::Cgroup { directory: directory.as_fd(), cpu },
+            Shape::Threads => Scope::Thread { tid, cpu: Some(cpu) },
+        }
+    }
+
+    /// What each sample stands for, where the record's period does not say it in nanoseconds.
+    pub(super) fn fixed_period_ns(&self) -> Option<u64> {
+        (self.kind != EventKind::CpuClock).then(|| 1_000_000_000 / u64::from(self.frequency_hz))
+    }
+
+    pub(super) fn describe(&self, options: &SamplerOptions, attached: &Attached) -> Description {
+        Description {
+            name: self.shape.way().name(),
+            event: self.event_name(),
+            summary: self.summary(attached),
+            kernel: options.kernel && !self.exclude_kernel,
+            buffer_bytes: attached.rings.capacity_bytes(),
+            event_count: attached.events.len(),
+        }
+    }
+
+    fn event_name(&self) -> &'static str {
+        match self.kind {
+            EventKind::Cycles => "cycles",
+            EventKind::CpuClock | EventKind::Dummy => "cpu-clock",
+        }
+    }
+
+    fn summary(&self, attached: &Attached) -> String {
+        let (event, cpus) = (self.event_name(), self.cpus.len());
+        let mut summary = match &self.shape {
+            Shape::Cpus => format!(
+                "one {event} event on each of {cpus} CPUs, samples of other processes dropped unread: \
+                 rights reach over whole CPUs, and the target pays nothing at a context switch"
+            ),
+            Shape::Cgroup { folder, .. } => format!(
+                "one {event} event on each of {cpus} CPUs, limited to the cgroup {}, \
+                 where the target lives",
+                folder.display()
+            ),
+            Shape::Threads => format!(
+                "one {event} event for each of {} threads on each of {cpus} CPUs, inherited by new \
+                 threads: needs no rights beyond the process itself",
+                attached.thread_count
+            ),
+        };
+        if self.exclude_kernel {
+            summary.push_str("; time in the kernel is not seen, for lack of rights");
+        }
+        summary
+    }
+}
+
+impl Shape {
+    fn choose(options: &SamplerOptions, way: Way, cpus: &[u32]) -> Result<Shape, SamplerError> {
+        match way {
+            Way::Cpu => Ok(Shape::Cpus),
+            Way::Thread => Ok(Shape::Threads),
+            Way::Cgroup => Shape::own_cgroup(&options.pids),
+            Way::Auto if whole_cpus_allowed(cpus).is_err() => Ok(Shape::Threads),
+            Way::Auto => {
+                Ok(Shape::own_cgroup(&options.pids).unwrap_or_else(|_| {
+                    match whole_cpus_are_cheap(options, cpus) {
+                        true => Shape::Cpus,
+                        false => Shape::Threads,
+                    }
+                }))
+            }
+        }
+    }
+
+    fn own_cgroup(pids: &[u32]) -> Result<Shape, SamplerError> {
+        let Some(folder) = cgroup::own_folder(pids) else {
+            let reason = match cgroup::is_mounted() {
+                true => "the processes do not live in one cgroup (version 2) of their own",
+                false => "no cgroup hierarchy of version 2 is mounted",
+            };
+            return Err(SamplerError::Unavailable(reason.to_owned()));
+        };
+        let directory = File::open(&folder)
+            .map_err(|source| SamplerError::System { what: format!("open {}", folder.display()), source })?;
+        Ok(Shape::Cgroup { folder, directory })
+    }
+
+    fn way(&self) -> Way {
+        match self {
+            Shape::Cpus => Way::Cpu,
+            Shape::Cgroup { .. } => Way::Cgroup,
+            Shape::Threads => Way::Thread,
+        }
+    }
+}
+
+/// Whether an event that sees all that a CPU runs can be opened.
+pub(super) fn whole_cpus_allowed(cpus: &[u32]) -> Result<(), PerfError> {
+    let spec = EventSpec { kind: EventKind::CpuClock, exclude_kernel: true, ..Default::default() };
+    spec.open(Scope::Cpu(cpus.first().copied().unwrap_or(0))).map(drop)
+}
+
+/// Whether events on whole CPUs cost less than events on threads: the kernel copies stacks of all that
+/// runs, which on a large machine busy with others is much; a file for each thread and CPU is much, too.
+fn whole_cpus_are_cheap(options: &SamplerOptions, cpus: &[u32]) -> bool {
+    let thread_count: usize = options.pids.iter().map(|pid| threads::list(*pid).len()).sum();
+    let foreign_bytes =
+        cpus.len() as u64 * u64::from(options.frequency_hz) * u64::from(options.max_stack_bytes);
+    foreign_bytes <= MAX_FOREIGN_BYTES_PER_SECOND || thread_count.saturating_mul(cpus.len()) > MANY_EVENTS
+}
+
+fn clock_rate(frequency_hz: u32) -> Rate {
+    Rate::Period((1_000_000_000 / u64::from(frequency_hz)).max(MIN_PERIOD_NS))
+}
+
+fn cycles_rate(frequency_hz: u32) -> Rate {
+    let most = limits::perf_event_max_sample_rate_hz().unwrap_or(u64::MAX).max(1);
+    Rate::FrequencyHz(u64::from(frequency_hz).min(most))
+}

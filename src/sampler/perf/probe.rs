@@ -1,0 +1,60 @@
+//! Which of the three ways work here, and why the others do not.
+//!
+//! Not here: advice.
+
+use super::plan::{Way, whole_cpus_allowed};
+use crate::{
+    process::cgroup,
+    sampler::SamplerError,
+    sys::{
+        cpus, limits,
+        perf::{self, EventKind, EventSpec, PerfError, Scope},
+    },
+};
+
+/// What perf events offer to this process on this machine, without any target.
+#[derive(Debug)]
+pub struct Probe {
+    /// Cycles are counted by hardware; else samples come by the clock.
+    pub cycles: bool,
+    /// Whether time and frames of the kernel can be seen, for one's own processes at least.
+    pub kernel: Result<(), PerfError>,
+    /// `kernel.perf_event_paranoid`; `None` where the kernel has no perf events.
+    pub paranoid: Option<i32>,
+    /// `perf-cpu`, `perf-cgroup` and `perf-thread`, in the order of preference.
+    pub ways: Vec<WayProbe>,
+}
+
+/// Whether one way works.
+#[derive(Debug)]
+pub struct WayProbe {
+    pub way: Way,
+    /// For `perf-cgroup`: as far as rights go; whether a target has a cgroup of its own is its affair.
+    /// For `perf-thread`: for processes of one's own.
+    pub outcome: Result<(), SamplerError>,
+}
+
+/// Tries all ways on this process itself.
+pub fn probe() -> Probe {
+    let cpus = cpus::online().unwrap_or_default();
+    let whole_cpus = || whole_cpus_allowed(&cpus).map_err(SamplerError::from);
+    let cgroup_mounted = match cgroup::is_mounted() {
+        true => Ok(()),
+        false => Err(SamplerError::Unavailable("no cgroup hierarchy of version 2 is mounted".to_owned())),
+    };
+    Probe {
+        cycles: perf::counts_cycles(),
+        kernel: own_thread(false),
+        paranoid: limits::perf_event_paranoid(),
+        ways: vec![
+            WayProbe { way: Way::Cgroup, outcome: cgroup_mounted.and_then(|()| whole_cpus()) },
+            WayProbe { way: Way::Cpu, outcome: whole_cpus() },
+            WayProbe { way: Way::Thread, outcome: own_thread(true).map_err(SamplerError::from) },
+        ],
+    }
+}
+
+fn own_thread(exclude_kernel: bool) -> Result<(), PerfError> {
+    let spec = EventSpec { kind: EventKind::CpuClock, exclude_kernel, ..Default::default() };
+    spec.open(Scope::Thread { tid: std::process::id(), cpu: None }).map(drop)
+}

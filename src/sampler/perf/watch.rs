@@ -1,0 +1,241 @@
+//! From perf records to [`Event`]s: which processes are watched, which records say something about
+//! them, and how much was lost.
+//!
+//! Not here: where records come from.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::plan::{Plan, Shape};
+use crate::{
+    addr::RuntimeAddr,
+    arch::{self, Registers, native},
+    sampler::{Event, KernelStack, NewMapping, RawSample, SamplerOptions, StackCopy},
+    sys::perf::{Mmap2, RawRecord, Record, Sample, SampleFields, SampleId},
+};
+
+/// A record is below 64 KiB: from this size of its body on, the kernel shortened the stack copy to fit.
+const FULL_RECORD_BODY_BYTES: usize = 65_520;
+/// Words of a call chain from here up are markers of a context, not addresses (`PERF_CONTEXT_MAX`).
+const FIRST_CONTEXT_MARKER: u64 = -4095i64 as u64;
+/// What follows this marker are addresses of the kernel (`PERF_CONTEXT_KERNEL`).
+const KERNEL_CONTEXT: u64 = -128i64 as u64;
+
+/// Who is watched, and what is known of the records so far.
+pub(super) struct Watch {
+    pids: FxHashSet<u32>,
+    follow_forks: bool,
+    fields: SampleFields,
+    /// What a sample stands for where its own period is not in nanoseconds.
+    fixed_period_ns: Option<u64>,
+    owners: Option<Owners>,
+    losses: Losses,
+}
+
+/// A thread can be covered twice: by an event opened for it, and by one inherited from the thread that
+/// created it while events were being opened. Only the records of one are taken.
+#[derive(Default)]
+struct Owners {
+    /// For the identifier of an event: the thread it was opened for.
+    of_event: FxHashMap<u64, u32>,
+    /// For each thread: whose events' records are taken.
+    taken: FxHashMap<u32, u32>,
+}
+
+/// How many records were lost, and which part of them concerned us.
+#[derive(Default)]
+struct Losses {
+    /// Reported by the rings so far.
+    reported: u64,
+    seen_samples: u64,
+    own_samples: u64,
+}
+
+impl Watch {
+    /// Samples hold `fields`; `thread_of_event` says for which thread each event was opened.
+    pub(super) fn new(
+        plan: &Plan,
+        options: &SamplerOptions,
+        fields: SampleFields,
+        thread_of_event: FxHashMap<u64, u32>,
+    ) -> Watch {
+        Watch {
+            pids: options.pids.iter().copied().collect(),
+            follow_forks: options.follow_forks,
+            fields,
+            fixed_period_ns: plan.fixed_period_ns(),
+            owners: matches!(plan.shape, Shape::Threads)
+                .then(|| Owners { of_event: thread_of_event, taken: FxHashMap::default() }),
+            losses: Losses::default(),
+        }
+    }
+
+    /// Hands on what a record says about the watched processes.
+    pub(super) fn handle(&mut self, raw: &RawRecord<'_>, sink: &mut dyn FnMut(Event<'_>)) {
+        let Some(id) = raw.id() else { return };
+        if raw.is_sample() && !self.is_wanted_sample(&id) {
+            return;
+        }
+        match Record::parse(raw, &self.fields) {
+            Some(Record::Sample(sample)) => sink(Event::Sample(self.sample(&sample, raw.body().len()))),
+            Some(Record::Lost { count, .. }) => self.report_lost(count, true, sink),
+            Some(Record::LostSamples { count }) => self.report_lost(count, false, sink),
+            Some(record) if self.takes_from(&id) => self.handle_sideband(&record, &id, sink),
+            _ => {}
+        }
+    }
+
+    /// Whether a sample is one to hand on, told by its stamp alone.
+    fn is_wanted_sample(&mut self, id: &SampleId) -> bool {
+        self.losses.seen_samples += 1;
+        let wanted = self.pids.contains(&id.pid) && self.takes_from(id);
+        self.losses.own_samples += u64::from(wanted);
+        wanted
+    }
+
+    fn takes_from(&mut self, id: &SampleId) -> bool {
+        self.owners.as_mut().is_none_or(|owners| owners.takes(id))
+    }
+
+    /// Forgets whose events are taken for which thread: it is learnt anew from the next records.
+    pub(super) fn forget_owners(&mut self) {
+        if let Some(owners) = &mut self.owners {
+            owners.taken.clear();
+        }
+    }
+
+    fn sample<'a>(&self, sample: &Sample<'a>, body_bytes: usize) -> RawSample<'a> {
+        let registers = sample.user_registers.map(registers);
+        let stack_pointer = registers.and_then(|registers| registers.get(native::SP)).unwrap_or(0);
+        let (stack, room_bytes) = (sample.user_stack.bytes, sample.user_stack.room_bytes);
+        let room_was_cut_by_us =
+            room_bytes == u64::from(self.fields.user_stack_bytes) || body_bytes >= FULL_RECORD_BODY_BYTES;
+        let capped = room_bytes > 0 && stack.len() as u64 == room_bytes && room_was_cut_by_us;
+        RawSample {
+            time_ns: sample.id.time_ns,
+            pid: sample.id.pid,
+            tid: sample.id.tid,
+            comm: None,
+            period_ns: self.fixed_period_ns.unwrap_or(sample.period),
+            registers,
+            stack: StackCopy { start: RuntimeAddr(stack_pointer), bytes: stack, capped },
+            kernel_stack: KernelStack(kernel_part(sample.callchain)),
+        }
+    }
+
+    fn handle_sideband(&mut self, record: &Record<'_>, id: &SampleId, sink: &mut dyn FnMut(Event<'_>)) {
+        let time_ns = id.time_ns;
+        match *record {
+            Record::Fork { pid, tid, parent_pid, .. } => {
+                if self.note_fork(pid, tid, parent_pid) {
+                    sink(Event::Forked { time_ns, pid, tid, parent_pid });
+                }
+            }
+            Record::Mmap2(mapping) if self.pids.contains(&mapping.pid) => {
+                sink(Event::Mapped { time_ns, pid: mapping.pid, mapping: new_mapping(&mapping) });
+            }
+            Record::Comm { pid, tid, exec, comm } if self.pids.contains(&pid) => sink(match exec {
+                true => Event::Execed { time_ns, pid, tid, comm },
+                false => Event::Renamed { time_ns, pid, tid, comm },
+            }),
+            Record::Exit { pid, tid, .. } if self.pids.contains(&pid) => {
+                sink(Event::Exited { time_ns, pid, tid });
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes note of a new thread or process; returns whether it is watched.
+    fn note_fork(&mut self, pid: u32, tid: u32, parent_pid: u32) -> bool {
+        if let Some(owners) = &mut self.owners {
+            owners.taken.remove(&tid);
+        }
+        if pid == parent_pid {
+            return self.pids.contains(&pid);
+        }
+        if self.follow_forks && self.pids.contains(&parent_pid) {
+            self.pids.insert(pid);
+            return true;
+        }
+        // Somebody else's new process under a number that was watched: that one had ended.
+        self.pids.remove(&pid);
+        false
+    }
+
+    /// A lost record is a sample or a side-band record: nobody knows, so that both are told.
+    fn report_lost(&mut self, count: u64, maybe_sideband: bool, sink: &mut dyn FnMut(Event<'_>)) {
+        if maybe_sideband {
+            self.losses.reported = self.losses.reported.saturating_add(count);
+            self.forget_owners();
+        }
+        let own = self.losses.own_share(count);
+        if own > 0 {
+            sink(Event::LostSamples { count: own });
+        }
+        if maybe_sideband {
+            sink(Event::LostSideband { count });
+        }
+    }
+
+    /// Reports what of `total`, the kernel's own count of lost records, the rings have not told.
+    pub(super) fn report_lost_in_all(&mut self, total: u64, sink: &mut dyn FnMut(Event<'_>)) {
+        let rest = total.saturating_sub(self.losses.reported);
+        if rest > 0 {
+            self.report_lost(rest, true, sink);
+        }
+    }
+}
+
+impl Owners {
+    fn takes(&mut self, id: &SampleId) -> bool {
+        match self.of_event.get(&id.identifier) {
+            Some(owner) => self.taken.entry(id.tid).or_insert(*owner) == owner,
+            None => false,
+        }
+    }
+}
+
+impl Losses {
+    /// How many of `count` lost records were about watched processes, judged by the samples that were
+    /// not lost, rounded up; all of them while there were none.
+    fn own_share(&self, count: u64) -> u64 {
+        if self.seen_samples == 0 {
+            return count;
+        }
+        let own = u128::from(count) * u128::from(self.own_samples);
+        u64::try_from(own.div_ceil(u128::from(self.seen_samples))).unwrap_or(count)
+    }
+}
+
+fn new_mapping<'a>(mapping: &Mmap2<'a>) -> NewMapping<'a> {
+    NewMapping {
+        start: RuntimeAddr(mapping.start),
+        length: mapping.length,
+        file_offset: mapping.file_offset,
+        device_major: mapping.device_major,
+        device_minor: mapping.device_minor,
+        inode: mapping.inode,
+        path: mapping.path,
+    }
+}
+
+fn registers(block: &[u8]) -> Registers {
+    let mut words = [0u64; arch::MAX_REGISTERS];
+    let mut count = 0;
+    for (word, bytes) in words.iter_mut().zip(block.as_chunks().0) {
+        *word = u64::from_ne_bytes(*bytes);
+        count += 1;
+    }
+    native::registers_from_perf(words.get(..count).unwrap_or(&[]))
+}
+
+/// The addresses that follow the kernel's marker, up to the next marker.
+fn kernel_part(callchain: &[u8]) -> &[u8] {
+    let words = callchain.as_chunks::<8>().0;
+    let Some((first, rest)) = words.split_first() else { return &[] };
+    if u64::from_ne_bytes(*first) != KERNEL_CONTEXT {
+        return &[];
+    }
+    let is_marker = |word: &[u8; 8]| u64::from_ne_bytes(*word) >= FIRST_CONTEXT_MARKER;
+    let end = rest.iter().position(is_marker).unwrap_or(rest.len());
+    rest.get(..end).unwrap_or(&[]).as_flattened()
+}
