@@ -13,6 +13,36 @@ pub use aarch64 as native;
 #[cfg(target_arch = "x86_64")]
 pub use x86_64 as native;
 
+/// How the code just before a return address calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// To a fixed target: so many bytes from the return address.
+    Direct(i64),
+    /// Through a register or memory.
+    Indirect,
+}
+
+/// Where a function that has no frame, or is about to set one up or take it down, finds its caller:
+/// read from its next instructions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafShape {
+    /// The register (DWARF number) that offsets count from.
+    pub base: u16,
+    pub return_address: ReturnAt,
+    /// The caller's stack pointer, in bytes from `base`.
+    pub caller_sp: i64,
+    /// Saved registers: DWARF number, and where it lies in bytes from `base`.
+    pub saved: Vec<(u16, i64)>,
+}
+
+/// Where a return address stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReturnAt {
+    Register(u16),
+    /// In memory, so many bytes from [`LeafShape::base`].
+    Offset(i64),
+}
+
 /// The most registers any supported CPU tracks.
 pub const MAX_REGISTERS: usize = 34;
 
@@ -44,6 +74,11 @@ impl Registers {
             self.values[index] = value;
             self.known |= 1 << index;
         }
+    }
+
+    /// Makes all registers unknown but those whose bit (by DWARF number) is set in `mask`.
+    pub fn retain(&mut self, mask: u64) {
+        self.known &= mask;
     }
 
     /// Makes a register unknown.

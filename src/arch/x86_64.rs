@@ -1,7 +1,7 @@
 //! x86-64: System V ABI, AMD64 supplement (register numbers: figure 3.36) and the kernel's
 //! `asm/perf_regs.h` (order of sampled registers).
 
-use super::Registers;
+use super::{Call, LeafShape, Registers, ReturnAt};
 
 /// The `e_machine` of this CPU's ELF files.
 pub const ELF_MACHINE: u16 = goblin::elf::header::EM_X86_64;
@@ -11,6 +11,11 @@ pub const PC: u16 = 16;
 pub const SP: u16 = 7;
 /// DWARF number of the frame pointer (rbp).
 pub const FP: u16 = 6;
+/// DWARF number of the column that CFI describes the return address by.
+pub const RETURN_ADDRESS: u16 = PC;
+/// The registers, one bit each by DWARF number, that a called function gives back unchanged: rbx,
+/// rbp, rsp, r12 to r15.
+pub const PRESERVED: u64 = 1 << 3 | 1 << 6 | 1 << 7 | 0xf << 12;
 /// How many registers unwinding tracks: the 16 general ones and the pc.
 pub const REGISTER_COUNT: usize = 17;
 
@@ -69,9 +74,248 @@ pub fn registers_from_pt_regs(words: &[u64]) -> Registers {
     registers
 }
 
+/// An address as it stands on the stack, as it is used: nothing to do on this CPU.
+#[inline]
+pub fn strip_pointer_authentication(addr: u64) -> u64 {
+    addr
+}
+
+/// Where the kernel's signal frame keeps the interrupted registers, in bytes from the stack pointer
+/// at the trampoline: `struct ucontext` (flags, link, stack: 40 bytes), then `struct sigcontext_64`
+/// (`asm/sigcontext.h`), whose order is this one.
+pub const SIGNAL_CONTEXT: [(u16, i64); REGISTER_COUNT] = [
+    (8, 40),
+    (9, 48),
+    (10, 56),
+    (11, 64),
+    (12, 72),
+    (13, 80),
+    (14, 88),
+    (15, 96),
+    (5, 104),
+    (4, 112),
+    (6, 120),
+    (3, 128),
+    (1, 136),
+    (0, 144),
+    (2, 152),
+    (SP, 160),
+    (PC, 168),
+];
+
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+/// `mov $15,%eax` and `mov $15,%rax`: rt_sigreturn's number.
+const LOAD_SIGRETURN: [&[u8]; 2] = [&[0xb8, 15, 0, 0, 0], &[0x48, 0xc7, 0xc0, 15, 0, 0, 0]];
+/// How much code before an address the functions here look at, in bytes.
+pub const CODE_BEFORE: u64 = 8;
+
+/// Whether a thread at the boundary of `before` and `code` is in a signal trampoline: about to load
+/// the number of rt_sigreturn(2), or to make the call.
+pub fn is_sigreturn(before: &[u8], code: &[u8]) -> bool {
+    LOAD_SIGRETURN.iter().any(|load| {
+        let about_to_load = code.strip_prefix(*load).is_some_and(|rest| rest.starts_with(&SYSCALL));
+        about_to_load || (before.ends_with(load) && code.starts_with(&SYSCALL))
+    })
+}
+
+/// Whether the code at a return address ends the thread at once: within 24 bytes, exit(2) (60) is
+/// called, with nothing before it but moves of its argument.
+pub fn is_thread_exit(code: &[u8]) -> bool {
+    let mut rest = code.get(..24).unwrap_or(code);
+    let mut number_loaded = false;
+    loop {
+        rest = match rest {
+            [0x0f, 0x05, ..] => return number_loaded,
+            [0xb0, 60, rest @ ..]
+            | [0xb8, 60, 0, 0, 0, rest @ ..]
+            | [0x48, 0xc7, 0xc0, 60, 0, 0, 0, rest @ ..] => {
+                number_loaded = true;
+                rest
+            }
+            // mov %eax,%edi; xor %eax,%eax; xor %edi,%edi; mov $imm32,%edi
+            [0x89, 0xc7, rest @ ..] | [0x31, 0xc0 | 0xff, rest @ ..] | [0xbf, _, _, _, _, rest @ ..] => rest,
+            _ => return false,
+        };
+    }
+}
+
+/// Whether `code` is that of Go's `runtime.goexit`, which every goroutine "returns" to: nop, call,
+/// nop.
+pub fn is_goexit(code: &[u8]) -> bool {
+    matches!(code, [0x90, 0xe8, _, _, _, _, 0x90, ..])
+}
+
+/// The call whose return address is at the end of `before`.
+pub fn call_before(before: &[u8]) -> Option<Call> {
+    if let Some([0xe8, displacement @ ..]) = before.last_chunk::<5>() {
+        return Some(Call::Direct(i64::from(i32::from_le_bytes(*displacement))));
+    }
+    let indirect = (2..=7).any(|length| {
+        let Some([0xff, modrm, rest @ ..]) = before.len().checked_sub(length).map(|at| &before[at..]) else {
+            return false;
+        };
+        modrm >> 3 & 7 == 2 && length == 2 + operand_length(*modrm, rest.first().copied().unwrap_or(0))
+    });
+    indirect.then_some(Call::Indirect)
+}
+
+/// Bytes of SIB and displacement after a ModRM byte (Intel SDM volume 2, tables 2-2 and 2-3).
+fn operand_length(modrm: u8, sib: u8) -> usize {
+    let has_sib = modrm & 7 == 4;
+    match modrm >> 6 {
+        0 if modrm & 7 == 5 => 4,
+        0 if has_sib && sib & 7 == 5 => 5,
+        0 => usize::from(has_sib),
+        1 => 1 + usize::from(has_sib),
+        2 => 4 + usize::from(has_sib),
+        _ => 0,
+    }
+}
+
+/// What the instructions at `code` (with `before` in front of them) say about the frame of the
+/// function they are in; `None` if they say nothing, or that the frame pointer is in use.
+pub fn leaf_shape(before: &[u8], code: &[u8]) -> Option<LeafShape> {
+    if is_function_entry(code) {
+        return Some(leaf(SP, 0, Vec::new()));
+    }
+    if before.ends_with(&[0x55]) && is_frame_pointer_setup(code) {
+        return Some(leaf(SP, 8, vec![(FP, 0)]));
+    }
+    epilogue(code)
+}
+
+fn leaf(base: u16, return_at: i64, saved: Vec<(u16, i64)>) -> LeafShape {
+    LeafShape { base, return_address: ReturnAt::Offset(return_at), caller_sp: return_at + 8, saved }
+}
+
+/// Whether a function that starts like `code` keeps a frame pointer: `push %rbp; mov %rsp,%rbp`, or
+/// `mov %rbp,n(%rsp)`, somewhere in its first bytes.
+pub fn sets_up_frame_pointer(code: &[u8]) -> bool {
+    code.windows(4).any(|window| {
+        (window[0] == 0x55 && is_frame_pointer_setup(&window[1..]))
+            || matches!(window, [0x48, 0x89, 0x6c | 0xac, 0x24])
+    })
+}
+
+/// `mov %rsp,%rbp`, in both encodings.
+fn is_frame_pointer_setup(code: &[u8]) -> bool {
+    code.starts_with(&[0x48, 0x89, 0xe5]) || code.starts_with(&[0x48, 0x8b, 0xec])
+}
+
+/// Whether nothing has been pushed yet: what is next is `push %rbp; mov %rsp,%rbp`, after at most a
+/// branch target mark and Go's check of the stack's limit; or the older frame of Go, `sub $n,%rsp;
+/// mov %rbp,m(%rsp)`.
+fn is_function_entry(code: &[u8]) -> bool {
+    let mut rest = code;
+    for _ in 0..8 {
+        rest = match rest {
+            [0x55, rest @ ..] => return is_frame_pointer_setup(rest),
+            [0x48, 0x83, 0xec, _, 0x48, 0x89, 0x6c, 0x24, ..]
+            | [0x48, 0x83, 0xec, _, 0x48, 0x89, 0xac, 0x24, ..]
+            | [0x48, 0x81, 0xec, _, _, _, _, 0x48, 0x89, 0x6c | 0xac, 0x24, ..] => return true,
+            // endbr64; cmp 0x10(%r14),%rsp; cmp 0x10(%r14),%r12; lea n(%rsp),%r12; jbe
+            [0xf3, 0x0f, 0x1e, 0xfa, rest @ ..]
+            | [0x49 | 0x4d, 0x3b, 0x66, 0x10, rest @ ..]
+            | [0x4c, 0x8d, 0x64, 0x24, _, rest @ ..]
+            | [0x4c, 0x8d, 0xa4, 0x24, _, _, _, _, rest @ ..]
+            | [0x76, _, rest @ ..]
+            | [0x0f, 0x86, _, _, _, _, rest @ ..] => rest,
+            _ => return false,
+        };
+    }
+    false
+}
+
+/// Follows an epilogue to its `ret`: `add $n,%rsp`, pops, `leave`, `vzeroupper`.
+fn epilogue(code: &[u8]) -> Option<LeafShape> {
+    let (mut base, mut offset, mut saved, mut rest) = (SP, 0i64, Vec::new(), code);
+    for _ in 0..12 {
+        rest = match rest {
+            [0xc3, ..] | [0xc2, ..] | [0xf3, 0xc3, ..] => return Some(leaf(base, offset, saved)),
+            [0xc5, 0xf8, 0x77, rest @ ..] => rest,
+            [0x48, 0x83, 0xc4, bytes, rest @ ..] => {
+                offset += i64::from(*bytes as i8);
+                rest
+            }
+            [0x48, 0x81, 0xc4, a, b, c, d, rest @ ..] => {
+                offset += i64::from(i32::from_le_bytes([*a, *b, *c, *d]));
+                rest
+            }
+            [0xc9, rest @ ..] => {
+                (base, offset, saved) = (FP, 8, vec![(FP, 0)]);
+                rest
+            }
+            [0x41, pop @ 0x58..=0x5f, rest @ ..] => {
+                saved.push((u16::from(pop - 0x58) + 8, offset));
+                offset += 8;
+                rest
+            }
+            [pop @ 0x58..=0x5f, rest @ ..] => {
+                saved.push((POP_ORDER[usize::from(pop - 0x58)], offset));
+                offset += 8;
+                rest
+            }
+            _ => return None,
+        };
+    }
+    None
+}
+
+/// DWARF numbers in the order in which instructions encode registers: ax cx dx bx sp bp si di.
+const POP_ORDER: [u16; 8] = [0, 2, 1, 3, SP, FP, 4, 5];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_are_recognised_by_the_bytes_before_a_return_address() {
+        assert_eq!(call_before(&[0x90, 0xe8, 0xfb, 0xff, 0xff, 0xff]), Some(Call::Direct(-5)));
+        for indirect in [
+            &[0xff, 0xd0][..],               // call *%rax
+            &[0x41, 0xff, 0xd1],             // call *%r9
+            &[0xff, 0x15, 1, 2, 3, 4],       // call *1234(%rip)
+            &[0xff, 0x50, 0x18],             // call *0x18(%rax)
+            &[0xff, 0x14, 0xd8],             // call *(%rax,%rbx,8)
+            &[0xff, 0x94, 0xd8, 1, 2, 3, 4], // call *x(%rax,%rbx,8)
+            &[0xff, 0x14, 0xc5, 1, 2, 3, 4], // call *x(,%rax,8)
+        ] {
+            assert_eq!(call_before(indirect), Some(Call::Indirect), "{indirect:x?}");
+        }
+        assert_eq!(call_before(&[0x48, 0x89, 0xe5]), None);
+        assert_eq!(call_before(&[0xff, 0xe0]), None, "a jump");
+        assert_eq!(call_before(&[]), None);
+    }
+
+    #[test]
+    fn trampolines_are_recognised_at_both_instructions() {
+        let code = [0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05];
+        assert!(is_sigreturn(&[], &code));
+        assert!(is_sigreturn(&code[..7], &code[7..]));
+        assert!(!is_sigreturn(&[], &code[7..]));
+        assert!(!is_sigreturn(&[], &[0xb8, 14, 0, 0, 0, 0x0f, 0x05]));
+    }
+
+    #[test]
+    fn the_end_of_a_thread_is_recognised() {
+        // mov %eax,%edi; xor %eax,%eax; mov $60,%al; syscall
+        assert!(is_thread_exit(&[0x89, 0xc7, 0x31, 0xc0, 0xb0, 60, 0x0f, 0x05]));
+        assert!(!is_thread_exit(&[0xb0, 61, 0x0f, 0x05]));
+        assert!(!is_thread_exit(&[0x0f, 0x05]));
+    }
+
+    #[test]
+    fn prologues_and_epilogues_tell_where_the_return_address_is() {
+        let entry = [0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0x48, 0x89, 0xe5];
+        assert_eq!(leaf_shape(&[], &entry), Some(leaf(SP, 0, vec![])));
+        assert_eq!(leaf_shape(&entry[..5], &entry[5..]), Some(leaf(SP, 8, vec![(FP, 0)])));
+        // add $24,%rsp; pop %rbx; pop %r12; ret
+        let end = [0x48, 0x83, 0xc4, 24, 0x5b, 0x41, 0x5c, 0xc3];
+        assert_eq!(leaf_shape(&[], &end), Some(leaf(SP, 40, vec![(3, 24), (12, 32)])));
+        assert_eq!(leaf_shape(&[], &[0xc9, 0xc3]), Some(leaf(FP, 8, vec![(FP, 0)])));
+        assert_eq!(leaf_shape(&[], &[0x90, 0x90]), None);
+        assert_eq!(leaf_shape(&[], &[]), None);
+    }
 
     #[test]
     fn the_perf_mask_has_one_bit_for_each_register_in_the_order() {

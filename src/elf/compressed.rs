@@ -9,15 +9,15 @@ use goblin::elf::section_header as sh;
 use super::{ElfFile, Section};
 
 /// The most one section may unpack to: twice the largest seen in practice (a browser's `.debug_info`).
-const MAX_UNPACKED: u64 = 2 << 30;
+pub(super) const MAX_UNPACKED: u64 = 2 << 30;
 const ELFCOMPRESS_ZLIB: u32 = 1;
 const ELFCOMPRESS_ZSTD: u32 = 2;
 
-pub(super) fn section_data<'a>(elf: &'a ElfFile, name: &str) -> Option<Cow<'a, [u8]>> {
+pub(super) fn section_data<'a>(elf: &'a ElfFile, name: &str, max: u64) -> Option<Cow<'a, [u8]>> {
     if let Some(section) = elf.section(name) {
         let bytes = elf.section_bytes(section)?;
         return if section.flags & u64::from(sh::SHF_COMPRESSED) != 0 {
-            unpack_standard(bytes).map(Cow::Owned)
+            unpack_standard(bytes, max).map(Cow::Owned)
         } else {
             Some(Cow::Borrowed(bytes))
         };
@@ -26,18 +26,22 @@ pub(super) fn section_data<'a>(elf: &'a ElfFile, name: &str) -> Option<Cow<'a, [
     let bytes = elf.section_bytes(old)?;
     let rest = bytes.strip_prefix(b"ZLIB")?;
     let size = u64::from_be_bytes(rest.get(..8)?.try_into().ok()?);
-    unpack_zlib(rest.get(8..)?, size).map(Cow::Owned)
+    unpack_zlib(rest.get(8..)?, bounded(size, max)?).map(Cow::Owned)
 }
 
-fn unpack_standard(bytes: &[u8]) -> Option<Vec<u8>> {
+fn unpack_standard(bytes: &[u8], max: u64) -> Option<Vec<u8>> {
     let kind = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?);
-    let size = u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?);
+    let size = bounded(u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?), max)?;
     let packed = bytes.get(24..)?;
     match kind {
         ELFCOMPRESS_ZLIB => unpack_zlib(packed, size),
         ELFCOMPRESS_ZSTD => unpack_zstd(packed, size),
         _ => None,
     }
+}
+
+fn bounded(size: u64, max: u64) -> Option<u64> {
+    (size <= max).then_some(size)
 }
 
 fn unpack_zlib(packed: &[u8], size: u64) -> Option<Vec<u8>> {

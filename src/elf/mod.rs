@@ -188,7 +188,12 @@ impl ElfFile {
     /// the old `.zdebug_*`). `None` if there is none, it is damaged, or it would unpack to more than
     /// the bound (see `compressed`).
     pub fn section_data(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        compressed::section_data(self, name)
+        compressed::section_data(self, name, compressed::MAX_UNPACKED)
+    }
+
+    /// [`ElfFile::section_data`] that refuses to unpack to more than `max_bytes`.
+    pub fn section_data_up_to(&self, name: &str, max_bytes: u64) -> Option<Cow<'_, [u8]>> {
+        compressed::section_data(self, name, max_bytes)
     }
 
     /// Bytes of the file by offset.

@@ -1,0 +1,246 @@
+//! Where call-frame information ends: what the machine code at a leaf says, the chain of frame
+//! pointers, and a scan of the stack for a return address that fits. Each answer is checked against
+//! the code it leads to; without an answer that holds, the stack ends there.
+//!
+//! Not here: rules from call-frame information.
+
+use super::{How, Module, Modules, ReadFailure, StackEnd, StackMemory, rule::Failure};
+use crate::{
+    addr::{FrameAddr, RuntimeAddr},
+    arch::{Call, LeafShape, Registers, ReturnAt, native},
+};
+
+/// How far a scan looks, in words.
+const SCAN_WORDS: u64 = 512;
+/// The most code looked at from an address, in bytes.
+const CODE_AT: usize = 64;
+/// How far before an address its function may start, where no symbol says.
+const NEAR_BYTES: u64 = 1024;
+
+/// A frame that nothing describes.
+pub(super) struct Undescribed<'a, M: ?Sized> {
+    pub modules: &'a Modules,
+    /// The module that the frame runs in; `None` if in no mapping.
+    pub module: Option<&'a Module>,
+    pub addr: FrameAddr,
+    pub registers: &'a mut Registers,
+    pub memory: &'a mut M,
+}
+
+/// What a word of the stack looks like when taken for a return address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Candidate {
+    No,
+    /// In code that cannot be looked at (made at run time).
+    Unseen,
+    /// After an indirect call, or a direct one of some other function (a linkage stub).
+    AfterCall,
+    /// After a direct call of the function that would return there.
+    AfterCallOfThis,
+    /// In a function that nothing calls.
+    InRoot,
+}
+
+impl<M: StackMemory + ?Sized> Undescribed<'_, M> {
+    /// Turns the registers into the caller's, or says why the stack ends here.
+    pub fn step(&mut self) -> Result<How, StackEnd> {
+        if self.is_outermost() {
+            return Err(StackEnd::Root);
+        }
+        self.try_all().map_err(|failure| match failure {
+            Failure::Read(ReadFailure::BeyondCopy) => StackEnd::StackCut,
+            Failure::Root => StackEnd::Root,
+            _ => StackEnd::NoUnwindInfo(self.module.map(|module| module.id)),
+        })
+    }
+
+    fn try_all(&mut self) -> Result<How, Failure> {
+        let exact = matches!(self.addr, FrameAddr::Pc(_));
+        if exact && (self.leaf_shape()? || self.frameless_leaf()?) {
+            return Ok(How::Instructions);
+        }
+        // A function that is known not to keep a frame pointer leaves one of its callers' in it.
+        let keeps_frame_pointer = self.keeps_frame_pointer();
+        if keeps_frame_pointer && self.frame_pointer()? {
+            return Ok(How::FramePointer);
+        }
+        match self.scan() {
+            Ok(true) => return Ok(How::Scan),
+            Err(failure) if keeps_frame_pointer => return Err(failure),
+            _ => {}
+        }
+        if self.frame_pointer()? { Ok(How::FramePointer) } else { Err(Failure::Unusable) }
+    }
+
+    /// The frame's own function is one that nothing calls.
+    fn is_outermost(&self) -> bool {
+        let Some(module) = self.module else { return false };
+        let at = self.addr.lookup();
+        let named = module.tables.as_ref().is_some_and(|tables| tables.is_root_function(module.elf_addr(at)));
+        let returned_to = matches!(self.addr, FrameAddr::Return(_));
+        named || (returned_to && code_at(module, self.addr.raw()).is_some_and(native::is_thread_exit))
+    }
+
+    /// What the instructions at a leaf say, if it leads to code.
+    fn leaf_shape(&mut self) -> Result<bool, Failure> {
+        let Some(module) = self.module else { return Ok(false) };
+        let pc = self.addr.raw();
+        let before = module.code_before(pc, native::CODE_BEFORE).unwrap_or_default();
+        let shape = code_at(module, pc).and_then(|code| native::leaf_shape(before, code));
+        match shape {
+            Some(shape) => self.apply_shape(&shape),
+            None => Ok(false),
+        }
+    }
+
+    fn apply_shape(&mut self, shape: &LeafShape) -> Result<bool, Failure> {
+        let base = self.registers.get(shape.base).ok_or(Failure::Unusable)?;
+        let at = |offset: i64| RuntimeAddr(base.wrapping_add_signed(offset));
+        let raw = match shape.return_address {
+            ReturnAt::Register(register) => self.registers.get(register).ok_or(Failure::Unusable)?,
+            ReturnAt::Offset(offset) => self.memory.read_u64(at(offset))?,
+        };
+        let sp = self.registers.get(native::SP).ok_or(Failure::Unusable)?;
+        let caller_sp = at(shape.caller_sp).0;
+        let return_address = native::strip_pointer_authentication(raw);
+        if caller_sp < sp || self.judge(RuntimeAddr(return_address)) == Candidate::No {
+            return Ok(false);
+        }
+        let saved: Vec<_> =
+            shape.saved.iter().map(|(number, offset)| (*number, self.memory.read_u64(at(*offset)))).collect();
+        self.registers.retain(native::PRESERVED);
+        for (number, value) in saved {
+            self.registers.forget(number);
+            value.into_iter().for_each(|value| self.registers.set(number, value));
+        }
+        self.arrive(return_address, caller_sp);
+        Ok(true)
+    }
+
+    /// A function that pushed nothing: the return address lies on top of the stack, behind a call of
+    /// this function or, if there is no mapping here at all (a call through a bad pointer), any call.
+    fn frameless_leaf(&mut self) -> Result<bool, Failure> {
+        let sp = self.registers.get(native::SP).ok_or(Failure::Unusable)?;
+        let word = self.memory.read_u64(RuntimeAddr(sp))?;
+        let fits = match self.judge(RuntimeAddr(word)) {
+            Candidate::AfterCallOfThis => true,
+            Candidate::AfterCall => self.module.is_none(),
+            _ => false,
+        };
+        if fits {
+            self.registers.retain(native::PRESERVED);
+            self.arrive(word, sp.wrapping_add(8));
+        }
+        Ok(fits)
+    }
+
+    /// Whether the function seems to set up a frame pointer; true where that cannot be known.
+    fn keeps_frame_pointer(&self) -> bool {
+        let start = self.module.and_then(|module| {
+            let address = module.elf_addr(self.addr.lookup());
+            let start = module.tables.as_ref()?.function_start(address)?;
+            code_at(module, module.runtime_addr(start))
+        });
+        start.is_none_or(native::sets_up_frame_pointer)
+    }
+
+    /// The caller by the frame pointer: `[fp]` is the caller's, `[fp + 8]` the return address.
+    fn frame_pointer(&mut self) -> Result<bool, Failure> {
+        let Some(fp) = self.registers.get(native::FP) else { return Ok(false) };
+        let sp = self.registers.get(native::SP).ok_or(Failure::Unusable)?;
+        if fp == 0 && self.module.is_some_and(|module| module.tables.as_ref().is_none_or(|t| t.is_go())) {
+            return Err(Failure::Root);
+        }
+        let switches = self.module.is_some_and(|module| {
+            let address = module.elf_addr(self.addr.lookup());
+            module.tables.as_ref().is_some_and(|tables| tables.is_stack_switch(address))
+        });
+        if fp % 8 != 0 || (fp < sp && !switches) || fp > u64::MAX - 16 {
+            return Ok(false);
+        }
+        let elsewhere = |failure| if switches { ReadFailure::BeyondCopy } else { failure };
+        let raw = self.memory.read_u64(RuntimeAddr(fp + 8)).map_err(elsewhere)?;
+        let caller_fp = self.memory.read_u64(RuntimeAddr(fp)).map_err(elsewhere)?;
+        let return_address = native::strip_pointer_authentication(raw);
+        if return_address == 0 && caller_fp == 0 {
+            return Err(Failure::Root);
+        }
+        if self.judge(RuntimeAddr(return_address)) == Candidate::No {
+            return Ok(false);
+        }
+        self.registers.retain(1 << native::SP);
+        self.registers.set(native::FP, caller_fp);
+        self.arrive(return_address, fp + 16);
+        Ok(true)
+    }
+
+    /// Looks up the stack for a return address that fits: behind a direct call of the function that
+    /// would return there; or the first behind any call, if that lies in a function that nothing
+    /// calls, or if this function is the first of its module (calls between modules go through
+    /// stubs and pointers).
+    fn scan(&mut self) -> Result<bool, Failure> {
+        let Some(module) = self.module.filter(|module| module.tables.is_some()) else { return Ok(false) };
+        let sp = self.registers.get(native::SP).ok_or(Failure::Unusable)?;
+        let mut first = true;
+        for place in (0..SCAN_WORDS).map(|word| sp.wrapping_add(word * 8)) {
+            let word = self.memory.read_u64(RuntimeAddr(place))?;
+            let fits = match self.judge(RuntimeAddr(word)) {
+                Candidate::AfterCallOfThis => true,
+                Candidate::InRoot => first,
+                Candidate::AfterCall => first && !same_file(module, self.modules.find(RuntimeAddr(word))),
+                Candidate::No | Candidate::Unseen => continue,
+            };
+            if fits {
+                // The frame pointer may be the caller's, or have been saved on the way: keep it.
+                self.registers.retain(1 << native::SP | 1 << native::FP);
+                self.arrive(word, place.wrapping_add(8));
+                return Ok(true);
+            }
+            first = false;
+        }
+        Ok(false)
+    }
+
+    fn arrive(&mut self, return_address: u64, sp: u64) {
+        self.registers.set(native::SP, sp);
+        self.registers.set(native::PC, return_address);
+    }
+
+    fn judge(&self, word: RuntimeAddr) -> Candidate {
+        let Some(home) = self.modules.find(FrameAddr::Return(word).lookup()) else { return Candidate::No };
+        let Some(tables) = &home.tables else { return Candidate::Unseen };
+        let before = home.code_before(word, native::CODE_BEFORE).unwrap_or_default();
+        let Some(call) = native::call_before(before) else { return Candidate::No };
+        match call {
+            Call::Direct(distance) if self.is_this_function(word.offset(distance)) => {
+                Candidate::AfterCallOfThis
+            }
+            _ if code_at(home, word).is_some_and(native::is_thread_exit) => Candidate::InRoot,
+            _ if tables.is_root_function(home.elf_addr(FrameAddr::Return(word).lookup())) => {
+                Candidate::InRoot
+            }
+            _ => Candidate::AfterCall,
+        }
+    }
+
+    /// Whether the frame runs in the function that starts at `target`.
+    fn is_this_function(&self, target: RuntimeAddr) -> bool {
+        let Some(module) = self.module.filter(|module| module.contains(target)) else { return false };
+        let pc = self.addr.lookup();
+        let known = module.tables.as_ref().and_then(|tables| tables.function_start(module.elf_addr(pc)));
+        let near = target <= pc && pc.0 - target.0 < NEAR_BYTES;
+        match known {
+            Some(start) => start == module.elf_addr(target) || (near && start < module.elf_addr(target)),
+            None => near,
+        }
+    }
+}
+
+fn same_file(module: &Module, other: Option<&Module>) -> bool {
+    let id = |module: &Module| module.tables.as_ref().map(|tables| tables.id());
+    other.is_some_and(|other| id(module) == id(other))
+}
+
+fn code_at(module: &Module, addr: RuntimeAddr) -> Option<&[u8]> {
+    module.code_from(addr).map(|code| code.get(..CODE_AT).unwrap_or(code))
+}

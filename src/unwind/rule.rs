@@ -1,0 +1,221 @@
+//! What call-frame information says about one address, in the form in which it is applied: from the
+//! registers of a frame to those of its caller.
+//!
+//! Nearly all code is described by [`FastRule`]: a CFA that is a register plus an offset, and
+//! registers saved at offsets from it. Everything else DWARF can say is a [`FullRule`].
+//! Not here: reading CFI, the cache, what to do without a rule.
+
+use super::{ReadFailure, StackEnd, StackMemory, expression};
+use crate::{
+    addr::RuntimeAddr,
+    arch::{Registers, native},
+};
+
+/// How to get from a frame at one address to its caller.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Rule {
+    Fast(FastRule),
+    Full(Box<FullRule>),
+    /// A signal trampoline known by its machine code: the registers lie in the kernel's frame.
+    SignalContext,
+    /// The thread's outermost function.
+    Root,
+    /// Nothing covers the address.
+    Missing,
+    /// The tables are damaged here, or say what cannot be evaluated.
+    Unusable,
+}
+
+impl Rule {
+    /// The frame is a signal trampoline's: its caller was interrupted.
+    #[inline]
+    pub fn is_signal_frame(&self) -> bool {
+        match self {
+            Rule::Full(full) => full.is_signal_frame,
+            Rule::SignalContext => true,
+            _ => false,
+        }
+    }
+}
+
+/// The most registers, besides the return address, that a [`FastRule`] restores.
+pub(super) const FAST_SAVED: usize = 8;
+
+/// CFA = register + offset; each saved register at CFA + offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FastRule {
+    pub cfa_register: u8,
+    pub saved_count: u8,
+    /// Offset of the return address; `None`: it still stands in the return-address register.
+    pub return_offset: Option<i32>,
+    pub cfa_offset: i32,
+    pub saved_registers: [u8; FAST_SAVED],
+    pub saved_offsets: [i32; FAST_SAVED],
+    /// The registers, one bit each, that the caller's frame still has (saved ones are set after).
+    pub keep: u64,
+}
+
+/// Any rule.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FullRule {
+    pub cfa: Cfa,
+    pub sources: Box<[(u16, Source)]>,
+    pub return_column: u16,
+    pub is_signal_frame: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Cfa {
+    RegisterPlus(u16, i64),
+    Expression(Box<[u8]>),
+}
+
+/// Where a register of the caller is found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Source {
+    Undefined,
+    SameValue,
+    AtCfaPlus(i64),
+    CfaPlus(i64),
+    Register(u16),
+    /// The expression gives the address of the value.
+    AtExpression(Box<[u8]>),
+    /// The expression gives the value.
+    Expression(Box<[u8]>),
+}
+
+/// Why a rule could not be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    Root,
+    Read(ReadFailure),
+    Unusable,
+    NotAdvancing,
+}
+
+impl From<ReadFailure> for Failure {
+    fn from(failure: ReadFailure) -> Failure {
+        Failure::Read(failure)
+    }
+}
+
+impl Failure {
+    /// What the failure means for the stack. `elsewhere`: a signal handler's stack was left, so that
+    /// unreadable memory is memory that nobody copied.
+    pub fn end(self, elsewhere: bool) -> StackEnd {
+        match self {
+            Failure::Root => StackEnd::Root,
+            Failure::Read(ReadFailure::BeyondCopy) => StackEnd::StackCut,
+            Failure::Read(ReadFailure::Unreadable) if elsewhere => StackEnd::StackCut,
+            Failure::Read(ReadFailure::Unreadable) => StackEnd::UnreadableMemory,
+            Failure::Unusable => StackEnd::UnusableRule,
+            Failure::NotAdvancing => StackEnd::NotAdvancing,
+        }
+    }
+}
+
+impl FastRule {
+    /// Turns `registers` into the caller's. `exact`: the frame is at its leaf or interrupted, so that
+    /// its return address may still stand in a register and its CFA be the stack pointer itself.
+    #[inline]
+    pub fn apply<M: StackMemory + ?Sized>(
+        &self,
+        registers: &mut Registers,
+        memory: &mut M,
+        exact: bool,
+    ) -> Result<(), Failure> {
+        let base = registers.get(u16::from(self.cfa_register)).ok_or(Failure::Unusable)?;
+        let cfa = base.wrapping_add_signed(i64::from(self.cfa_offset));
+        check_advance(registers, cfa, exact)?;
+        let at = |offset: i32| RuntimeAddr(cfa.wrapping_add_signed(i64::from(offset)));
+        let return_address = match self.return_offset {
+            Some(offset) => memory.read_u64(at(offset))?,
+            None => registers.get(native::RETURN_ADDRESS).ok_or(Failure::Unusable)?,
+        };
+        registers.retain(self.keep);
+        let count = usize::from(self.saved_count).min(FAST_SAVED);
+        for (register, offset) in self.saved_registers[..count].iter().zip(&self.saved_offsets) {
+            match memory.read_u64(at(*offset)) {
+                Ok(value) => registers.set(u16::from(*register), value),
+                Err(_) => registers.forget(u16::from(*register)),
+            }
+        }
+        registers.set(native::SP, cfa);
+        registers.set(native::PC, native::strip_pointer_authentication(return_address));
+        Ok(())
+    }
+}
+
+impl FullRule {
+    /// Turns `registers` into the caller's; see [`FastRule::apply`].
+    pub fn apply<M: StackMemory + ?Sized>(
+        &self,
+        registers: &mut Registers,
+        memory: &mut M,
+        exact: bool,
+    ) -> Result<(), Failure> {
+        let old = *registers;
+        let cfa = match &self.cfa {
+            Cfa::RegisterPlus(register, offset) => {
+                old.get(*register).ok_or(Failure::Unusable)?.wrapping_add_signed(*offset)
+            }
+            Cfa::Expression(bytes) => expression::evaluate(bytes, &old, memory, None)?,
+        };
+        if !self.is_signal_frame {
+            check_advance(&old, cfa, exact)?;
+            registers.retain(native::PRESERVED);
+        }
+        registers.set(native::SP, cfa);
+        let mut return_address = old.get(self.return_column).filter(|_| self.return_column != native::PC);
+        for (register, source) in &self.sources {
+            let value = source.value(*register, cfa, &old, memory);
+            if *register == self.return_column {
+                return_address = Some(value?.ok_or(Failure::Root)?);
+            }
+            match value {
+                Ok(Some(value)) => registers.set(*register, value),
+                _ => registers.forget(*register),
+            }
+        }
+        if native::RETURN_ADDRESS != native::PC && !self.is_signal_frame {
+            registers.forget(native::RETURN_ADDRESS);
+        }
+        let pc = native::strip_pointer_authentication(return_address.ok_or(Failure::Unusable)?);
+        registers.set(native::PC, pc);
+        Ok(())
+    }
+}
+
+impl Source {
+    /// The value in the caller's frame; `None` if there is none.
+    fn value<M: StackMemory + ?Sized>(
+        &self,
+        register: u16,
+        cfa: u64,
+        old: &Registers,
+        memory: &mut M,
+    ) -> Result<Option<u64>, Failure> {
+        Ok(match self {
+            Source::Undefined => None,
+            Source::SameValue => Some(old.get(register).ok_or(Failure::Unusable)?),
+            Source::AtCfaPlus(offset) => {
+                Some(memory.read_u64(RuntimeAddr(cfa.wrapping_add_signed(*offset)))?)
+            }
+            Source::CfaPlus(offset) => Some(cfa.wrapping_add_signed(*offset)),
+            Source::Register(other) => Some(old.get(*other).ok_or(Failure::Unusable)?),
+            Source::AtExpression(bytes) => {
+                let address = expression::evaluate(bytes, old, memory, Some(cfa))?;
+                Some(memory.read_u64(RuntimeAddr(address))?)
+            }
+            Source::Expression(bytes) => Some(expression::evaluate(bytes, old, memory, Some(cfa))?),
+        })
+    }
+}
+
+/// The stack grows down, so the caller's frame must lie above; only a leaf may not have pushed
+/// anything yet.
+#[inline]
+fn check_advance(registers: &Registers, cfa: u64, exact: bool) -> Result<(), Failure> {
+    let sp = registers.get(native::SP).ok_or(Failure::Unusable)?;
+    if cfa > sp || (exact && cfa == sp) { Ok(()) } else { Err(Failure::NotAdvancing) }
+}

@@ -1,0 +1,361 @@
+//! The unwinding tables of one ELF file: where they lie, and the rule for an address.
+//!
+//! `.eh_frame` is searched through the linker's sorted table (`.eh_frame_hdr`: Linux Standard Base,
+//! section 10.6), or, where there is none, through an index made once; `.debug_frame` through such an
+//! index, when `.eh_frame` does not cover an address. Making a [`UnwindTables`] reads almost nothing.
+//! Not here: applying rules.
+
+mod index;
+
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use gimli::{
+    BaseAddresses, DebugFrame, DebugFrameOffset, EhFrame, EhFrameOffset, EndianSlice, LittleEndian,
+    UnwindContext, UnwindSection,
+};
+
+use super::{compile::compile, rule::Rule};
+use crate::{
+    addr::ElfAddr,
+    elf::{ElfFile, SymbolKind},
+};
+use index::FdeIndex;
+
+type Reader<'a> = EndianSlice<'a, LittleEndian>;
+
+/// The largest description of one function that is read; real ones stay far below.
+const MAX_ENTRY_BYTES: usize = 1 << 20;
+/// The most `.debug_frame` may unpack to.
+const MAX_DEBUG_FRAME_BYTES: u64 = 256 << 20;
+/// The most function addresses kept for scanning.
+const MAX_FUNCTIONS: usize = 1 << 20;
+/// Outermost functions that their language's start-up code leaves without call-frame information, or
+/// with misleading one (Go's assembly).
+const ROOT_FUNCTIONS: [&[u8]; 14] = [
+    b"_start",
+    b"_start_c",
+    b"__clone",
+    b"libc_start_main_stage2",
+    b"runtime.goexit",
+    b"runtime.goexit.abi0",
+    b"runtime.rt0_go",
+    b"runtime.rt0_go.abi0",
+    b"runtime.mstart",
+    b"runtime.mstart.abi0",
+    b"runtime.mcall",
+    b"runtime.mcall.abi0",
+    b"runtime.clone",
+    b"runtime.clone.abi0",
+];
+
+/// Go's functions that run another on the thread's own stack, and leave in the frame pointer the way
+/// back to the goroutine's.
+const STACK_SWITCHES: [&[u8]; 2] = [b"runtime.systemstack", b"runtime.systemstack.abi0"];
+
+/// A part of the file and the address at which it stands when loaded.
+#[derive(Clone, Copy, Debug)]
+struct Placed<'a> {
+    bytes: &'a [u8],
+    address: u64,
+}
+
+/// The unwinding tables of one file. Cheap to make; share it between processes that map the file.
+#[derive(Debug)]
+pub struct UnwindTables {
+    id: u32,
+    elf: Arc<ElfFile>,
+    debug_file: Option<Arc<ElfFile>>,
+    is_go: bool,
+    eh_frame_index: OnceLock<FdeIndex>,
+    debug_frame: OnceLock<Option<DebugFrameTable>>,
+    functions: OnceLock<Functions>,
+}
+
+/// `.debug_frame`, its bytes if they had to be unpacked.
+#[derive(Debug)]
+struct DebugFrameTable {
+    unpacked: Option<Vec<u8>>,
+    index: FdeIndex,
+}
+
+#[derive(Debug, Default)]
+struct Functions {
+    /// Where functions start, ascending.
+    starts: Vec<u64>,
+    /// Ranges of [`ROOT_FUNCTIONS`].
+    roots: Vec<(u64, u64)>,
+    /// Ranges of [`STACK_SWITCHES`].
+    switches: Vec<(u64, u64)>,
+}
+
+impl UnwindTables {
+    /// The tables of a file: only looks at section names; what takes longer is done when an address
+    /// first needs it.
+    pub fn new(elf: Arc<ElfFile>) -> UnwindTables {
+        static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+        let is_go = [".gopclntab", ".data.rel.ro.gopclntab", ".note.go.buildid"]
+            .iter()
+            .any(|name| elf.section(name).is_some());
+        UnwindTables {
+            // The cache has 31 bits for it; no process opens so many files.
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff,
+            elf,
+            debug_file: None,
+            is_go,
+            eh_frame_index: OnceLock::new(),
+            debug_frame: OnceLock::new(),
+            functions: OnceLock::new(),
+        }
+    }
+
+    /// Also uses the `.debug_frame` and the symbols of a separate debug file.
+    pub fn with_debug_file(mut self, debug_file: Arc<ElfFile>) -> UnwindTables {
+        self.debug_file = Some(debug_file);
+        self
+    }
+
+    pub fn elf(&self) -> &ElfFile {
+        &self.elf
+    }
+
+    /// The number under which rules of this file are cached.
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The file was made by the Go linker.
+    pub(super) fn is_go(&self) -> bool {
+        self.is_go
+    }
+
+    /// The rule that call-frame information gives for an address.
+    pub(super) fn rule_at(&self, address: ElfAddr, context: &mut UnwindContext<usize>) -> Rule {
+        match self.eh_frame_rule(address.0, context) {
+            Some(rule) => rule,
+            None => self.debug_frame_rule(address.0, context).unwrap_or(Rule::Missing),
+        }
+    }
+
+    fn eh_frame_rule(&self, address: u64, context: &mut UnwindContext<usize>) -> Option<Rule> {
+        let header = self.eh_frame_header();
+        let placed = self.eh_frame(header)?;
+        let (section, bases) = self.eh_frame_section(placed, header);
+        let offset = match header.and_then(SearchTable::parse) {
+            Some(table) => table.find(address)?.checked_sub(placed.address)?,
+            None => {
+                let index = self.eh_frame_index.get_or_init(|| FdeIndex::build(&section, &bases));
+                return index
+                    .candidates(address)
+                    .find_map(|offset| rule(&section, &bases, EhFrameOffset(offset), address, context));
+            }
+        };
+        rule(&section, &bases, EhFrameOffset(usize::try_from(offset).ok()?), address, context)
+    }
+
+    fn debug_frame_rule(&self, address: u64, context: &mut UnwindContext<usize>) -> Option<Rule> {
+        let table = self.debug_frame.get_or_init(|| self.load_debug_frame()).as_ref()?;
+        let bytes: Cow<'_, [u8]> = match &table.unpacked {
+            Some(bytes) => Cow::Borrowed(bytes),
+            None => self.debug_frame_home()?.section_data(".debug_frame")?,
+        };
+        let section = self.debug_frame_section(&bytes);
+        let bases = BaseAddresses::default();
+        table
+            .index
+            .candidates(address)
+            .find_map(|offset| rule(&section, &bases, DebugFrameOffset(offset), address, context))
+    }
+
+    /// `.eh_frame_hdr`, by segment or section.
+    fn eh_frame_header(&self) -> Option<Placed<'_>> {
+        if let Some(segment) = self.elf.eh_frame_header() {
+            let bytes = self.elf.range(segment.file_offset, segment.file_size)?;
+            return Some(Placed { bytes, address: segment.address.0 });
+        }
+        self.section(".eh_frame_hdr")
+    }
+
+    fn section(&self, name: &str) -> Option<Placed<'_>> {
+        let section = self.elf.section(name)?;
+        Some(Placed { bytes: self.elf.section_bytes(section)?, address: section.address.0 })
+    }
+
+    /// `.eh_frame`, by section or, in a file without section headers, by what `.eh_frame_hdr` points to.
+    fn eh_frame(&self, header: Option<Placed<'_>>) -> Option<Placed<'_>> {
+        self.section(".eh_frame").filter(|section| !section.bytes.is_empty()).or_else(|| {
+            let address = eh_frame_pointer(header?)?;
+            Some(Placed { bytes: self.elf.bytes_from(ElfAddr(address))?, address })
+        })
+    }
+
+    fn eh_frame_section<'a>(
+        &self,
+        placed: Placed<'a>,
+        header: Option<Placed<'_>>,
+    ) -> (EhFrame<Reader<'a>>, BaseAddresses) {
+        let mut section = EhFrame::new(placed.bytes, LittleEndian);
+        section.set_address_size(8);
+        section.set_vendor(self.vendor());
+        let mut bases = BaseAddresses::default().set_eh_frame(placed.address);
+        if let Some(header) = header {
+            bases = bases.set_eh_frame_hdr(header.address);
+        }
+        if let Some(text) = self.elf.section(".text") {
+            bases = bases.set_text(text.address.0);
+        }
+        if let Some(got) = self.elf.section(".got") {
+            bases = bases.set_got(got.address.0);
+        }
+        (section, bases)
+    }
+
+    fn debug_frame_section<'a>(&self, bytes: &'a [u8]) -> DebugFrame<Reader<'a>> {
+        let mut section = DebugFrame::from(Reader::new(bytes, LittleEndian));
+        section.set_address_size(8);
+        section.set_vendor(self.vendor());
+        section
+    }
+
+    fn vendor(&self) -> gimli::Vendor {
+        if self.elf.machine() == crate::arch::aarch64::ELF_MACHINE {
+            gimli::Vendor::AArch64
+        } else {
+            gimli::Vendor::Default
+        }
+    }
+
+    /// The file that holds `.debug_frame`.
+    fn debug_frame_home(&self) -> Option<&ElfFile> {
+        [Some(&self.elf), self.debug_file.as_ref()].into_iter().flatten().map(Arc::as_ref).find(|elf| {
+            [".debug_frame", ".zdebug_frame"]
+                .iter()
+                .any(|name| elf.section(name).is_some_and(|section| elf.section_bytes(section).is_some()))
+        })
+    }
+
+    fn load_debug_frame(&self) -> Option<DebugFrameTable> {
+        let bytes = self.debug_frame_home()?.section_data_up_to(".debug_frame", MAX_DEBUG_FRAME_BYTES)?;
+        let index = FdeIndex::build(&self.debug_frame_section(&bytes), &BaseAddresses::default());
+        let unpacked = match bytes {
+            Cow::Owned(bytes) => Some(bytes),
+            Cow::Borrowed(_) => None,
+        };
+        Some(DebugFrameTable { unpacked, index })
+    }
+
+    /// Where the function around `address` starts, by the symbol tables.
+    pub(super) fn function_start(&self, address: ElfAddr) -> Option<ElfAddr> {
+        let starts = &self.functions().starts;
+        let after = starts.partition_point(|start| *start <= address.0);
+        starts.get(after.checked_sub(1)?).map(|start| ElfAddr(*start))
+    }
+
+    /// Whether `address` lies in a function that nothing calls: by name, or as the file's entry.
+    pub(super) fn is_root_function(&self, address: ElfAddr) -> bool {
+        let entry = self.elf.entry().0;
+        let at_entry = entry != 0 && (entry..entry.saturating_add(64)).contains(&address.0);
+        (at_entry && !self.is_go) || within(&self.functions().roots, address)
+    }
+
+    /// Whether `address` lies in a function that changed stacks and kept the frame pointer.
+    pub(super) fn is_stack_switch(&self, address: ElfAddr) -> bool {
+        self.is_go && within(&self.functions().switches, address)
+    }
+
+    fn functions(&self) -> &Functions {
+        self.functions.get_or_init(|| {
+            let files = [Some(&self.elf), self.debug_file.as_ref()];
+            let mut functions = Functions::default();
+            let symbols = files.into_iter().flatten().flat_map(|elf| elf.symbols());
+            for symbol in symbols.take(MAX_FUNCTIONS) {
+                let start = symbol.address.0;
+                let range = (start, start.saturating_add(symbol.size.clamp(16, 4096)));
+                if ROOT_FUNCTIONS.contains(&symbol.name) {
+                    functions.roots.push(range);
+                } else if STACK_SWITCHES.contains(&symbol.name) {
+                    functions.switches.push(range);
+                }
+                if symbol.kind == SymbolKind::Function {
+                    functions.starts.push(start);
+                }
+            }
+            functions.starts.sort_unstable();
+            functions.starts.dedup();
+            functions.starts.shrink_to_fit();
+            functions
+        })
+    }
+}
+
+fn within(ranges: &[(u64, u64)], address: ElfAddr) -> bool {
+    ranges.iter().any(|(start, end)| (*start..*end).contains(&address.0))
+}
+
+/// The rule of the entry at `offset`, if it covers `address`; [`Rule::Unusable`] if it does and is
+/// damaged.
+fn rule<'a, S: UnwindSection<Reader<'a>>>(
+    section: &S,
+    bases: &BaseAddresses,
+    offset: S::Offset,
+    address: u64,
+    context: &mut UnwindContext<usize>,
+) -> Option<Rule> {
+    let partial = section.partial_fde_from_offset(bases, offset).ok()?;
+    if partial.entry_len() > MAX_ENTRY_BYTES {
+        return None;
+    }
+    let fde = partial.parse(S::cie_from_offset).ok()?;
+    if !fde.contains(address) || fde.cie().entry_len() > MAX_ENTRY_BYTES {
+        return None;
+    }
+    Some(match fde.unwind_info_for_address(section, bases, context, address) {
+        Ok(row) => compile(section, &fde, row),
+        Err(_) => Rule::Unusable,
+    })
+}
+
+/// The address of `.eh_frame` that the header states: as a signed 32-bit distance from the field, the
+/// only form that linkers write.
+fn eh_frame_pointer(header: Placed<'_>) -> Option<u64> {
+    match header.bytes {
+        [1, 0x1b, _, _, a, b, c, d, ..] => {
+            let distance = i32::from_le_bytes([*a, *b, *c, *d]);
+            Some(header.address.wrapping_add(4).wrapping_add_signed(i64::from(distance)))
+        }
+        _ => None,
+    }
+}
+
+/// The linker's sorted table: pairs of signed 32-bit distances from the header, to a function's start
+/// and to its description.
+#[derive(Clone, Copy)]
+struct SearchTable<'a> {
+    pairs: &'a [[u8; 8]],
+    address: u64,
+}
+
+impl<'a> SearchTable<'a> {
+    /// `None` if there is no table, or one in a form that no linker writes.
+    fn parse(header: Placed<'a>) -> Option<SearchTable<'a>> {
+        let [1, 0x1b, 0x03, 0x3b, _, _, _, _, a, b, c, d, rest @ ..] = header.bytes else { return None };
+        let count = usize::try_from(u32::from_le_bytes([*a, *b, *c, *d])).ok()?;
+        let pairs = rest.as_chunks::<8>().0.get(..count).filter(|pairs| !pairs.is_empty())?;
+        Some(SearchTable { pairs, address: header.address })
+    }
+
+    /// The address of the description of the last function that starts at or before `address`.
+    fn find(&self, address: u64) -> Option<u64> {
+        let word = |pair: &[u8; 8], at: usize| {
+            let distance = i32::from_le_bytes([pair[at], pair[at + 1], pair[at + 2], pair[at + 3]]);
+            self.address.wrapping_add_signed(i64::from(distance))
+        };
+        let after = self.pairs.partition_point(|pair| word(pair, 0) <= address);
+        Some(word(self.pairs.get(after.checked_sub(1)?)?, 4))
+    }
+}
