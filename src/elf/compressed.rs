@@ -2,79 +2,165 @@
 //! `.zdebug_*`. A small file can claim to unpack to terabytes, so the size is bounded before and
 //! while unpacking.
 
-use std::{borrow::Cow, io::Read};
+use std::{
+    borrow::Cow,
+    fs::File,
+    io::{self, Read, Write},
+};
 
 use goblin::elf::section_header as sh;
 
-use super::{ElfFile, Section};
+use super::ElfFile;
+use crate::sys::file_map::FileMap;
 
 /// The most one section may unpack to: twice the largest seen in practice (a browser's `.debug_info`).
 pub(super) const MAX_UNPACKED: u64 = 2 << 30;
+/// Larger content is unpacked into a temporary file, whose mapped pages can be released.
+const MAX_IN_MEMORY: u64 = 8 << 20;
+/// `Elf64_Chdr`.
+const HEADER_BYTES: usize = 24;
 const ELFCOMPRESS_ZLIB: u32 = 1;
 const ELFCOMPRESS_ZSTD: u32 = 2;
 
-pub(super) fn section_data<'a>(elf: &'a ElfFile, name: &str, max: u64) -> Option<Cow<'a, [u8]>> {
+/// A section's bytes, unpacked if need be.
+#[derive(Debug)]
+pub enum SectionContent<'a> {
+    /// As they stand in the file.
+    InFile(&'a [u8]),
+    /// Unpacked, in memory or in a temporary file.
+    Unpacked(FileMap),
+}
+
+impl SectionContent<'_> {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            SectionContent::InFile(bytes) => bytes,
+            SectionContent::Unpacked(map) => map.bytes(),
+        }
+    }
+
+    /// Lets the kernel drop the pages of a temporary file; for those of the ELF file itself see
+    /// [`ElfFile::release_pages`].
+    pub fn release_pages(&self) {
+        if let SectionContent::Unpacked(map) = self {
+            map.release_pages();
+        }
+    }
+}
+
+/// Packed bytes and what they claim to unpack to.
+struct Packed<'a> {
+    bytes: &'a [u8],
+    size: u64,
+    zstd: bool,
+}
+
+enum Found<'a> {
+    Plain(&'a [u8]),
+    Packed(Packed<'a>),
+}
+
+fn find<'a>(elf: &'a ElfFile, name: &str) -> Option<Found<'a>> {
     if let Some(section) = elf.section(name) {
         let bytes = elf.section_bytes(section)?;
-        return if section.flags & u64::from(sh::SHF_COMPRESSED) != 0 {
-            unpack_standard(bytes, max).map(Cow::Owned)
-        } else {
-            Some(Cow::Borrowed(bytes))
+        if section.flags & u64::from(sh::SHF_COMPRESSED) == 0 {
+            return Some(Found::Plain(bytes));
+        }
+        let kind = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?);
+        let size = u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?);
+        let zstd = match kind {
+            ELFCOMPRESS_ZLIB => false,
+            ELFCOMPRESS_ZSTD => true,
+            _ => return None,
         };
+        return Some(Found::Packed(Packed { bytes: bytes.get(HEADER_BYTES..)?, size, zstd }));
     }
-    let old: &Section = elf.section(&format!(".z{}", name.strip_prefix('.')?))?;
-    let bytes = elf.section_bytes(old)?;
-    let rest = bytes.strip_prefix(b"ZLIB")?;
+    let old = elf.section(&format!(".z{}", name.strip_prefix('.')?))?;
+    let rest = elf.section_bytes(old)?.strip_prefix(b"ZLIB")?;
     let size = u64::from_be_bytes(rest.get(..8)?.try_into().ok()?);
-    unpack_zlib(rest.get(8..)?, bounded(size, max)?).map(Cow::Owned)
+    Some(Found::Packed(Packed { bytes: rest.get(8..)?, size, zstd: false }))
 }
 
-fn unpack_standard(bytes: &[u8], max: u64) -> Option<Vec<u8>> {
-    let kind = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?);
-    let size = bounded(u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?), max)?;
-    let packed = bytes.get(24..)?;
-    match kind {
-        ELFCOMPRESS_ZLIB => unpack_zlib(packed, size),
-        ELFCOMPRESS_ZSTD => unpack_zstd(packed, size),
-        _ => None,
+pub(super) fn section_data<'a>(elf: &'a ElfFile, name: &str, max_bytes: u64) -> Option<Cow<'a, [u8]>> {
+    match find(elf, name)? {
+        Found::Plain(bytes) => Some(Cow::Borrowed(bytes)),
+        Found::Packed(packed) if packed.size > max_bytes => None,
+        Found::Packed(packed) => packed.into_memory().map(Cow::Owned),
     }
 }
 
-fn bounded(size: u64, max: u64) -> Option<u64> {
-    (size <= max).then_some(size)
+pub(super) fn section_content<'a>(
+    elf: &'a ElfFile,
+    name: &str,
+    allowance: &mut u64,
+) -> Option<SectionContent<'a>> {
+    let packed = match find(elf, name)? {
+        Found::Plain(bytes) => return Some(SectionContent::InFile(bytes)),
+        Found::Packed(packed) => packed,
+    };
+    *allowance = allowance.checked_sub(packed.size)?;
+    let map = if packed.size <= MAX_IN_MEMORY {
+        FileMap::from_vec(packed.into_memory()?)
+    } else {
+        FileMap::open(&packed.into_file()?).ok()?
+    };
+    Some(SectionContent::Unpacked(map))
 }
 
-fn unpack_zlib(packed: &[u8], size: u64) -> Option<Vec<u8>> {
-    read_bounded(flate2::read::ZlibDecoder::new(packed), size)
-}
-
-fn unpack_zstd(packed: &[u8], size: u64) -> Option<Vec<u8>> {
-    read_bounded(ruzstd::decoding::StreamingDecoder::new(packed).ok()?, size)
-}
-
-fn read_bounded(reader: impl Read, size: u64) -> Option<Vec<u8>> {
-    if size > MAX_UNPACKED {
-        return None;
+impl Packed<'_> {
+    fn into_memory(self) -> Option<Vec<u8>> {
+        let mut unpacked = Vec::new();
+        self.write_to(&mut unpacked)?;
+        Some(unpacked)
     }
-    let mut unpacked = Vec::new();
-    reader.take(size).read_to_end(&mut unpacked).ok()?;
-    (unpacked.len() as u64 == size).then_some(unpacked)
+
+    /// An unnamed file: it vanishes with its map, whatever happens to us.
+    fn into_file(self) -> Option<File> {
+        let file = tempfile::tempfile().ok()?;
+        let mut writer = io::BufWriter::with_capacity(1 << 20, &file);
+        self.write_to(&mut writer)?;
+        writer.flush().ok()?;
+        drop(writer);
+        Some(file)
+    }
+
+    fn write_to(self, out: &mut impl Write) -> Option<()> {
+        if self.size > MAX_UNPACKED {
+            return None;
+        }
+        let copied = if self.zstd {
+            let decoder = ruzstd::decoding::StreamingDecoder::new(self.bytes).ok()?;
+            io::copy(&mut decoder.take(self.size), out)
+        } else {
+            io::copy(&mut flate2::read::ZlibDecoder::new(self.bytes).take(self.size), out)
+        };
+        (copied.ok()? == self.size).then_some(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     #[test]
     fn a_claim_of_more_than_there_is_or_than_allowed_is_refused() {
         let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(&[5; 100]).expect("write");
-        let packed = encoder.finish().expect("finish");
-        assert_eq!(unpack_zlib(&packed, 100), Some(vec![5; 100]));
-        assert_eq!(unpack_zlib(&packed, 101), None);
-        assert_eq!(unpack_zlib(&packed, u64::MAX), None);
-        assert_eq!(unpack_zlib(&packed[..5], 100), None);
+        let bytes = encoder.finish().expect("finish");
+        let unpack = |bytes, size| Packed { bytes, size, zstd: false }.into_memory();
+        assert_eq!(unpack(&bytes, 100), Some(vec![5; 100]));
+        assert_eq!(unpack(&bytes, 101), None);
+        assert_eq!(unpack(&bytes, u64::MAX), None);
+        assert_eq!(unpack(&bytes[..5], 100), None);
+    }
+
+    #[test]
+    fn unpacking_into_a_file_gives_the_same_bytes() {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&[7; 3 << 20]).expect("write");
+        let bytes = encoder.finish().expect("finish");
+        let file = Packed { bytes: &bytes, size: 3 << 20, zstd: false }.into_file().expect("a file");
+        let map = FileMap::open(&file).expect("a map");
+        assert!(map.bytes().len() == 3 << 20 && map.bytes().iter().all(|byte| *byte == 7));
     }
 }

@@ -15,7 +15,8 @@ use goblin::{
     elf::{Elf, header, program_header as ph, section_header as sh},
 };
 
-pub use symbols::{Symbol, SymbolKind};
+pub use compressed::SectionContent;
+pub use symbols::{CodeSymbol, Symbol, SymbolKind, SymbolTable};
 
 use crate::{
     addr::{ElfAddr, FileOffset},
@@ -88,6 +89,11 @@ impl ElfFile {
     /// Maps and parses a file.
     pub fn open(file: &File) -> Result<ElfFile, ElfError> {
         ElfFile::parse(Arc::new(FileMap::open(file)?))
+    }
+
+    /// Parses an image that is in memory already: read from a process, or unpacked.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<ElfFile, ElfError> {
+        ElfFile::parse(Arc::new(FileMap::from_vec(bytes)))
     }
 
     /// Parses headers, segments and section names. Damaged section headers are dropped (a file
@@ -196,6 +202,13 @@ impl ElfFile {
         compressed::section_data(self, name, max_bytes)
     }
 
+    /// As [`ElfFile::section_data`], for sections too large to unpack into memory: what is large is
+    /// unpacked into a temporary file and mapped. `allowance`: how many bytes may be unpacked; what
+    /// was is taken off.
+    pub fn section_content(&self, name: &str, allowance: &mut u64) -> Option<SectionContent<'_>> {
+        compressed::section_content(self, name, allowance)
+    }
+
     /// Bytes of the file by offset.
     pub fn range(&self, offset: FileOffset, size: u64) -> Option<&[u8]> {
         let start = usize::try_from(offset.0).ok()?;
@@ -238,6 +251,12 @@ impl ElfFile {
     /// `.gnu_debugaltlink` (dwz): path and build-id of the supplementary file.
     pub fn debug_alt_link(&self) -> Option<(String, Vec<u8>)> {
         notes::debug_alt_link(self)
+    }
+
+    /// The symbol tables, `.symtab` and `.dynsym`, in file order; for looking at many symbols and
+    /// few names.
+    pub fn symbol_tables(&self) -> impl Iterator<Item = SymbolTable<'_>> {
+        symbols::tables(self)
     }
 
     /// The functions and other named code of `.symtab` and `.dynsym`, in file order.

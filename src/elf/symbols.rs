@@ -1,12 +1,16 @@
-//! The symbol tables: `.symtab` and `.dynsym`, read entry by entry without building anything.
+//! The symbol tables: `.symtab` and `.dynsym`, read entry by entry without building anything. A
+//! symbol's name is only looked at when asked for: most of a table's entries are passed over.
 
 use goblin::elf::{
     section_header as sh,
-    sym::{STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, Symtab},
+    sym::{STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE},
 };
 
-use super::{CONTEXT, ElfFile, Section, c_string};
+use super::{ElfFile, Section, c_string};
 use crate::addr::ElfAddr;
+
+/// `sizeof(Elf64_Sym)`.
+const ENTRY_BYTES: usize = 24;
 
 /// What a symbol stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,35 +32,85 @@ pub struct Symbol<'a> {
     pub global: bool,
 }
 
-pub(super) fn all(elf: &ElfFile) -> impl Iterator<Item = Symbol<'_>> {
-    elf.sections()
-        .iter()
-        .filter(|section| section.kind == sh::SHT_SYMTAB || section.kind == sh::SHT_DYNSYM)
-        .flat_map(move |section| table(elf, section))
+/// One symbol table of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct SymbolTable<'a> {
+    entries: &'a [u8],
+    names: &'a [u8],
+    elf: &'a ElfFile,
+    dynamic: bool,
 }
 
-fn table<'a>(elf: &'a ElfFile, section: &'a Section) -> impl Iterator<Item = Symbol<'a>> {
-    let entry = goblin::elf64::sym::SIZEOF_SYM as u64;
-    let names = elf.sections().get(section.link as usize).and_then(|strings| elf.section_bytes(strings));
-    let parsed = (elf.section_bytes(section).zip(names)).and_then(|(_, names)| {
-        let count = (section.size / entry) as usize;
-        Symtab::parse(elf.bytes(), section.file_offset.0 as usize, count, CONTEXT).ok().zip(Some(names))
-    });
-    parsed.into_iter().flat_map(move |(table, names)| {
-        table.iter().filter_map(move |symbol| {
-            let kind = match symbol.st_type() {
-                STT_FUNC | STT_GNU_IFUNC => SymbolKind::Function,
-                STT_NOTYPE => SymbolKind::Label,
-                _ => return None,
-            };
-            let home = elf.sections().get(symbol.st_shndx)?;
-            let code = home.flags & u64::from(sh::SHF_EXECINSTR) != 0;
-            if symbol.st_shndx == sh::SHN_UNDEF as usize || !code {
-                return None;
-            }
-            let name = c_string(names, symbol.st_name).filter(|name| !name.is_empty())?;
-            let global = symbol.st_bind() != goblin::elf::sym::STB_LOCAL;
-            Some(Symbol { name, address: ElfAddr(symbol.st_value), size: symbol.st_size, kind, global })
+/// A symbol of code, its name not read yet.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeSymbol {
+    pub address: ElfAddr,
+    /// 0 where the file does not say (assembly).
+    pub size: u64,
+    pub kind: SymbolKind,
+    pub global: bool,
+    /// Where the section that holds it ends: it names nothing beyond.
+    pub section_end: ElfAddr,
+    name: u32,
+}
+
+impl<'a> SymbolTable<'a> {
+    /// `.dynsym`, the exported functions only; else `.symtab`.
+    pub fn is_dynamic(&self) -> bool {
+        self.dynamic
+    }
+
+    /// The functions and labels in executable sections, in file order.
+    pub fn code_symbols(&self) -> impl Iterator<Item = CodeSymbol> + use<'a> {
+        let code_end: Vec<Option<ElfAddr>> = self.elf.sections().iter().map(code_end).collect();
+        self.entries.chunks_exact(ENTRY_BYTES).filter_map(move |entry| code_symbol(entry, &code_end))
+    }
+
+    /// A symbol's name; empty if it lies outside the string table.
+    pub fn name(&self, symbol: &CodeSymbol) -> &'a [u8] {
+        c_string(self.names, symbol.name as usize).unwrap_or_default()
+    }
+}
+
+fn code_end(section: &Section) -> Option<ElfAddr> {
+    let code = section.flags & u64::from(sh::SHF_EXECINSTR) != 0;
+    code.then(|| ElfAddr(section.address.0.saturating_add(section.size)))
+}
+
+fn code_symbol(entry: &[u8], code_end: &[Option<ElfAddr>]) -> Option<CodeSymbol> {
+    let kind = match entry[4] & 0xf {
+        STT_FUNC | STT_GNU_IFUNC => SymbolKind::Function,
+        STT_NOTYPE => SymbolKind::Label,
+        _ => return None,
+    };
+    let section = u16::from_le_bytes(entry[6..8].try_into().ok()?);
+    let section_end = (*code_end.get(usize::from(section))?)?;
+    let name = u32::from_le_bytes(entry[..4].try_into().ok()?);
+    if u32::from(section) == sh::SHN_UNDEF || name == 0 {
+        return None;
+    }
+    let address = ElfAddr(u64::from_le_bytes(entry[8..16].try_into().ok()?));
+    let size = u64::from_le_bytes(entry[16..24].try_into().ok()?);
+    Some(CodeSymbol { address, size, kind, global: entry[4] >> 4 != STB_LOCAL, section_end, name })
+}
+
+pub(super) fn tables(elf: &ElfFile) -> impl Iterator<Item = SymbolTable<'_>> {
+    elf.sections().iter().filter_map(move |section| {
+        let dynamic = section.kind == sh::SHT_DYNSYM;
+        if !dynamic && section.kind != sh::SHT_SYMTAB {
+            return None;
+        }
+        let names = elf.section_bytes(elf.sections().get(section.link as usize)?)?;
+        Some(SymbolTable { entries: elf.section_bytes(section)?, names, elf, dynamic })
+    })
+}
+
+pub(super) fn all(elf: &ElfFile) -> impl Iterator<Item = Symbol<'_>> {
+    tables(elf).flat_map(|table| {
+        table.code_symbols().filter_map(move |symbol| {
+            let CodeSymbol { address, size, kind, global, .. } = symbol;
+            let name = Some(table.name(&symbol)).filter(|name| !name.is_empty())?;
+            Some(Symbol { name, address, size, kind, global })
         })
     })
 }

@@ -103,14 +103,16 @@ mod tests {
 
     #[test]
     fn rust_names_lose_their_hash() {
-        assert_eq!(demangle("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE"), "core::fmt::Write::write_fmt");
-        assert_eq!(demangle("_RNvC6_123foo3bar"), "123foo::bar");
         assert_eq!(
-            demangle("_ZN4main4work17h0123456789abcdefE.llvm.123456789"),
-            "main::work"
+            demangle("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE"),
+            "core::fmt::Write::write_fmt"
         );
+        assert_eq!(demangle("_RNvC6_123foo3bar"), "123foo::bar");
+        assert_eq!(demangle("_ZN4main4work17h0123456789abcdefE.llvm.123456789"), "main::work");
         assert_eq!(
-            demangle("_ZN63_$LT$alloc..vec..Vec$LT$T$GT$$u20$as$u20$core..clone..Clone$GT$5clone17h0123456789abcdefE"),
+            demangle(
+                "_ZN63_$LT$alloc..vec..Vec$LT$T$GT$$u20$as$u20$core..clone..Clone$GT$5clone17h0123456789abcdefE"
+            ),
             "<alloc::vec::Vec<T> as core::clone::Clone>::clone"
         );
     }
@@ -118,7 +120,10 @@ mod tests {
     #[test]
     fn cpp_names_keep_template_arguments_but_no_parameters_or_return_type() {
         assert_eq!(demangle("_ZN5space3fooEii"), "space::foo");
-        assert_eq!(demangle("_ZNSt6vectorIiSaIiEE9push_backEOi"), "std::vector<int, std::allocator<int> >::push_back");
+        assert_eq!(
+            demangle("_ZNSt6vectorIiSaIiEE9push_backEOi"),
+            "std::vector<int, std::allocator<int> >::push_back"
+        );
         assert_eq!(demangle("_Z4workIiET_S0_"), "work<int>");
         assert_eq!(demangle("_ZN12_GLOBAL__N_17computeEv"), "(anonymous namespace)::compute");
     }
@@ -138,7 +143,8 @@ mod tests {
         assert_eq!(demangle(&"P".repeat(1 << 20)).len(), MAX_NAME_BYTES);
         let deep = format!("_Z1f{}i", "P".repeat(60_000));
         assert!(demangle(&deep).len() <= MAX_NAME_BYTES);
-        let wide = format!("_Z1fI{}E", (0..40).map(|i| format!("S{i}_I{}E", "S_".repeat(40))).collect::<String>());
+        let wide =
+            format!("_Z1fI{}E", (0..40).map(|i| format!("S{i}_I{}E", "S_".repeat(40))).collect::<String>());
         assert!(demangle(&wide).len() <= MAX_DEMANGLED_BYTES);
         assert!(demangle(&format!("_RNvC{}", "B_".repeat(1000))).len() <= MAX_DEMANGLED_BYTES);
     }

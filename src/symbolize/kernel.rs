@@ -201,8 +201,13 @@ mod tests {
 
     #[test]
     fn the_nearest_text_symbol_names_an_address_whatever_the_order_asked() {
-        let asked =
-            [0xffff_ffff_c000_0010, 0xffff_ffff_8100_1900, 0xffff_ffff_8100_0000, 0xffff_ffff_8100_0040, 0x10];
+        let asked = [
+            0xffff_ffff_c000_0010,
+            0xffff_ffff_8100_1900,
+            0xffff_ffff_8100_0000,
+            0xffff_ffff_8100_0040,
+            0x10,
+        ];
         let found = names(LIST, &asked).expect("a readable list");
         assert_eq!(found[0], name("in_module", "[ext4]"));
         assert_eq!(found[1], name("helper", KERNEL));

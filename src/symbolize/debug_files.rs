@@ -1,0 +1,265 @@
+//! Where a file's debug information lies, if not in itself: by build-id, by `.gnu_debuglink`, dwz's
+//! supplementary file, split DWARF (GDB manual, "Debugging Information in Separate Files").
+//!
+//! Each place is looked at in the target's file system first and in ours then. What is found there
+//! may be of another build, or planted: a build-id or checksum must match.
+//!
+//! Not here: reading what was found; debuginfod.
+
+use std::{
+    ffi::OsStr,
+    fs::{File, OpenOptions},
+    io,
+    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
+};
+
+use super::{ModuleFiles, SymbolIssue, SymbolizeOptions};
+use crate::elf::ElfFile;
+
+/// Where distributions put debug files.
+const SYSTEM_DEBUG_DIR: &str = "/usr/lib/debug";
+
+/// Opens a file of another mount namespace's root for reading, symbolic links within taken as that
+/// root sees them; the last component may not be a link. Errors: as open(2); `ELOOP` for a link.
+pub(super) fn open_in_root(root: &Path, inside: &Path) -> io::Result<File> {
+    open_below(root, inside, OFlag::O_NOFOLLOW)
+}
+
+fn open_below(root: &Path, inside: &Path, extra: OFlag) -> io::Result<File> {
+    // A FIFO would block without O_NONBLOCK; regular files do not mind.
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | extra;
+    let directory =
+        OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(root)?;
+    let how = OpenHow::new()
+        .flags(flags)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    match openat2(&directory, inside, how) {
+        Ok(file) => Ok(file.into()),
+        // Before Linux 5.6, or a seccomp filter that does not know the call.
+        Err(Errno::ENOSYS | Errno::EPERM) => {
+            let below: PathBuf = inside.components().filter(|c| matches!(c, Component::Normal(_))).collect();
+            OpenOptions::new().read(true).custom_flags(flags.bits()).open(root.join(below))
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// A debug file that was found.
+#[derive(Clone, Debug)]
+pub(super) struct DebugFile {
+    pub elf: Arc<ElfFile>,
+    /// As its file system sees it.
+    pub path: PathBuf,
+}
+
+/// Looks for the debug files of one module.
+#[derive(Debug)]
+pub(super) struct Finder<'a> {
+    module: &'a ModuleFiles,
+    options: &'a SymbolizeOptions,
+    roots: Vec<PathBuf>,
+}
+
+enum Verdict {
+    Fits,
+    OtherBuild,
+    WrongChecksum,
+    Useless,
+}
+
+impl<'a> Finder<'a> {
+    pub(super) fn new(module: &'a ModuleFiles, options: &'a SymbolizeOptions) -> Finder<'a> {
+        let mut roots: Vec<PathBuf> = module.root.iter().cloned().collect();
+        if roots.first().is_none_or(|root| root != Path::new("/")) {
+            roots.push(PathBuf::from("/"));
+        }
+        Finder { module, options, roots }
+    }
+
+    /// The module's debug file on this machine.
+    pub(super) fn debug_file(&self, issues: &mut Vec<SymbolIssue>) -> Option<DebugFile> {
+        self.by_build_id(issues).or_else(|| self.by_debug_link(issues))
+    }
+
+    fn by_build_id(&self, issues: &mut Vec<SymbolIssue>) -> Option<DebugFile> {
+        let id = self.module.file.build_id()?;
+        self.build_id_paths(id)
+            .into_iter()
+            .find_map(|path| self.opened(&path).find_map(|found| self.checked(found, None, issues)))
+    }
+
+    /// `<debug dir>/.build-id/ab/cdef….debug`.
+    fn build_id_paths(&self, id: &[u8]) -> Vec<PathBuf> {
+        let hex = hex(id);
+        let Some((first, rest)) = hex.split_at_checked(2).filter(|(_, rest)| !rest.is_empty()) else {
+            return Vec::new();
+        };
+        let below = format!(".build-id/{first}/{rest}.debug");
+        let mut paths: Vec<PathBuf> = self.options.debug_dirs.iter().map(|dir| dir.join(&below)).collect();
+        paths.extend(self.options.debug_dirs.iter().map(|dir| dir.join(format!("{hex}.debug"))));
+        paths.push(Path::new(SYSTEM_DEBUG_DIR).join(&below));
+        paths
+    }
+
+    fn by_debug_link(&self, issues: &mut Vec<SymbolIssue>) -> Option<DebugFile> {
+        let (name, checksum) = self.module.file.debug_link()?;
+        // The link is a file name, never a way elsewhere.
+        let name = Path::new(&name).file_name()?;
+        let directory = self.module.path.as_deref().and_then(Path::parent).unwrap_or(Path::new("/"));
+        let inside = directory.strip_prefix("/").unwrap_or(directory);
+        let mut paths = vec![directory.join(name), directory.join(".debug").join(name)];
+        for debug_dir in
+            self.options.debug_dirs.iter().map(PathBuf::as_path).chain([Path::new(SYSTEM_DEBUG_DIR)])
+        {
+            paths.push(debug_dir.join(inside).join(name));
+            paths.push(debug_dir.join(name));
+        }
+        paths
+            .into_iter()
+            .find_map(|path| self.opened(&path).find_map(|found| self.checked(found, Some(checksum), issues)))
+    }
+
+    /// dwz's supplementary file of `of`, whose `.gnu_debugaltlink` names it.
+    pub(super) fn supplementary(&self, of: &DebugFile, issues: &mut Vec<SymbolIssue>) -> Option<DebugFile> {
+        let (name, id) = of.elf.debug_alt_link()?;
+        let beside = of.path.parent().unwrap_or(Path::new("/")).join(&name);
+        let mut paths = vec![beside];
+        paths.extend(self.build_id_paths(&id));
+        if let Some(file_name) = Path::new(&name).file_name() {
+            paths.extend(self.options.debug_dirs.iter().map(|dir| dir.join(".dwz").join(file_name)));
+        }
+        let found = (paths.iter())
+            .find_map(|path| self.opened(path).find(|found| found.elf.build_id() == Some(id.as_slice())));
+        if found.is_none() {
+            issues.push(SymbolIssue::SupplementaryMissing(format!("{name} (build-id {})", hex(&id))));
+        }
+        found
+    }
+
+    /// A split-DWARF file: where it was compiled, or beside the module.
+    pub(super) fn split_file(&self, compilation_dir: &Path, name: &Path) -> Option<Arc<ElfFile>> {
+        let mut paths = vec![compilation_dir.join(name)];
+        if let (Some(directory), Some(file_name)) = (self.module_dir(), name.file_name()) {
+            paths.push(directory.join(name));
+            paths.push(directory.join(file_name));
+        }
+        paths.extend(self.options.debug_dirs.iter().filter_map(|dir| Some(dir.join(name.file_name()?))));
+        paths.iter().find_map(|path| self.opened(path).next()).map(|found| found.elf)
+    }
+
+    /// `<module>.dwp`: all split-DWARF files of a module in one.
+    pub(super) fn split_package(&self, debug_file: Option<&Path>) -> Option<Arc<ElfFile>> {
+        let mut paths = Vec::new();
+        for path in self.module.path.as_deref().into_iter().chain(debug_file) {
+            let mut name = path.file_name()?.to_owned();
+            name.push(".dwp");
+            paths.push(path.with_file_name(&name));
+            paths.extend(self.options.debug_dirs.iter().map(|dir| dir.join(&name)));
+        }
+        paths.iter().find_map(|path| self.opened(path).next()).map(|found| found.elf)
+    }
+
+    fn module_dir(&self) -> Option<&Path> {
+        self.module.path.as_deref()?.parent()
+    }
+
+    /// The ELF files at `path` of each root. A relative path is one of ours.
+    fn opened<'p>(&'p self, path: &'p Path) -> impl Iterator<Item = DebugFile> + 'p {
+        let roots: &[PathBuf] = if path.is_absolute() { &self.roots } else { &[] };
+        let ours = (!path.is_absolute()).then(|| std::path::absolute(path).ok()).flatten();
+        let in_roots = roots.iter().filter_map(move |root| {
+            let file = open_below(root, path, OFlag::empty()).ok()?;
+            Some(DebugFile { elf: Arc::new(ElfFile::open(&file).ok()?), path: path.to_owned() })
+        });
+        let our_own = ours.and_then(|path| {
+            let file = open_below(Path::new("/"), &path, OFlag::empty()).ok()?;
+            Some(DebugFile { elf: Arc::new(ElfFile::open(&file).ok()?), path })
+        });
+        in_roots.chain(our_own)
+    }
+
+    fn checked(
+        &self,
+        found: DebugFile,
+        checksum: Option<u32>,
+        issues: &mut Vec<SymbolIssue>,
+    ) -> Option<DebugFile> {
+        let reason = match self.verdict(&found.elf, checksum) {
+            Verdict::Fits => return Some(found),
+            Verdict::Useless => return None,
+            Verdict::OtherBuild => "its build-id is another",
+            Verdict::WrongChecksum => "its checksum is not the one the debug link states",
+        };
+        issues.push(SymbolIssue::DebugFileMismatch { path: found.path, reason });
+        None
+    }
+
+    fn verdict(&self, elf: &ElfFile, checksum: Option<u32>) -> Verdict {
+        if !has_names(elf) {
+            return Verdict::Useless;
+        }
+        match (self.module.file.build_id(), elf.build_id(), checksum) {
+            (Some(wanted), Some(found), _) if wanted == found => Verdict::Fits,
+            (Some(_), Some(_), _) => Verdict::OtherBuild,
+            (_, _, Some(wanted)) if crc32(elf) == wanted => Verdict::Fits,
+            (_, _, Some(_)) => Verdict::WrongChecksum,
+            _ => Verdict::OtherBuild,
+        }
+    }
+}
+
+/// There is something in the file that a stripped one does not have.
+fn has_names(elf: &ElfFile) -> bool {
+    [".debug_info", ".zdebug_info", ".symtab"].iter().any(|name| elf.section(name).is_some())
+}
+
+/// The checksum of `.gnu_debuglink`: zlib's CRC-32 over the whole file.
+fn crc32(elf: &ElfFile) -> u32 {
+    const CHUNK_BYTES: usize = 16 << 20;
+    let mut crc = flate2::Crc::new();
+    for chunk in elf.bytes().chunks(CHUNK_BYTES) {
+        crc.update(chunk);
+        elf.release_pages();
+    }
+    crc.sum()
+}
+
+pub(super) fn hex(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A path that DWARF states.
+pub(super) fn path_of(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn links_inside_a_root_stay_inside_it() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        fs::write(root.path().join("real"), "inside").expect("write");
+        symlink("/real", root.path().join("absolute")).expect("symlink");
+        symlink("../../../../../../etc/passwd", root.path().join("climbing")).expect("symlink");
+        let read = |name: &str| {
+            open_below(root.path(), Path::new(name), OFlag::empty())
+                .and_then(io::read_to_string)
+                .map_err(|error| error.kind())
+        };
+        assert_eq!(read("absolute"), Ok("inside".into()));
+        assert_eq!(read("/real"), Ok("inside".into()));
+        assert_eq!(read("climbing"), Err(io::ErrorKind::NotFound));
+        assert!(open_in_root(root.path(), Path::new("absolute")).is_err());
+    }
+}

@@ -1,0 +1,240 @@
+//! Functions, inline chains, files and lines from DWARF 2 to 5, split DWARF and dwz included.
+//!
+//! A file may hold gigabytes of DWARF and a profile asks for some hundred addresses of it. So no
+//! index of the whole is built: the units that claim an address are found by `.debug_aranges` or
+//! their root entries, each of these is walked once, and nothing but the chains and rows of the
+//! addresses is kept. Pages of a large file are given back after each step. Parsing is gimli's.
+//!
+//! Not here: symbol tables, finding files.
+
+mod file;
+mod functions;
+mod lines;
+mod ranges;
+mod sections;
+mod split;
+mod units;
+
+use std::{collections::HashMap, path::Path, rc::Rc, sync::Arc};
+
+use gimli::{UnitOffset, UnitRef};
+
+use self::{
+    file::{DwarfFile, ParsedUnit},
+    functions::{Chain, chains, describe},
+    lines::LineRow,
+    sections::{Flavour, Sections, Slice},
+};
+pub(super) use self::{functions::Description as FunctionDescription, sections::UNPACK_ALLOWANCE};
+use super::{Deadline, SymbolIssue};
+use crate::elf::ElfFile;
+
+/// One function at an address, as DWARF tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct DwarfFrame {
+    pub description: FunctionDescription,
+    pub file: Option<String>,
+    pub line: u32,
+    pub column: u32,
+}
+
+/// The files to read.
+pub(super) struct DwarfInput<'a> {
+    pub elf: &'a ElfFile,
+    pub supplementary: Option<&'a ElfFile>,
+    pub split_files: &'a dyn SplitFiles,
+}
+
+/// Finds the files of split DWARF.
+pub(super) trait SplitFiles {
+    /// The `.dwo` file that `compilation_dir` and `name` state.
+    fn object(&self, compilation_dir: &Path, name: &Path) -> Option<Arc<ElfFile>>;
+    /// The `.dwp` package of the module.
+    fn package(&self) -> Option<Arc<ElfFile>>;
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct DwarfAnswer {
+    /// For each address its frames, innermost first; empty where DWARF says nothing.
+    pub frames: Vec<Vec<DwarfFrame>>,
+    pub issues: Vec<SymbolIssue>,
+}
+
+pub(super) fn has_dwarf(elf: &ElfFile) -> bool {
+    let has_bytes = |name| elf.section(name).is_some_and(|section| elf.section_bytes(section).is_some());
+    has_bytes(".debug_info") || has_bytes(".zdebug_info")
+}
+
+/// Names sorted addresses.
+pub(super) fn symbolize(
+    input: &DwarfInput<'_>,
+    addresses: &[u64],
+    allowance: &mut u64,
+    deadline: &Deadline,
+) -> DwarfAnswer {
+    let supplementary_sections =
+        input.supplementary.map(|elf| Sections::load(elf, Flavour::Plain, allowance));
+    let sections = Sections::load(input.elf, Flavour::Plain, allowance);
+    let supplementary =
+        supplementary_sections.as_ref().map(|sections| DwarfFile::new(sections.dwarf(), None));
+    let mut dwarf = sections.dwarf();
+    if let Some(sections) = &supplementary_sections {
+        dwarf.set_sup(sections.dwarf());
+    }
+    let file = DwarfFile::new(dwarf, supplementary.as_ref());
+    let mut naming = Naming {
+        file: &file,
+        sections: &sections,
+        addresses,
+        answer: DwarfAnswer { frames: vec![Vec::new(); addresses.len()], issues: Vec::new() },
+        split: split::Loader::new(input.split_files, allowance),
+        deadline,
+    };
+    naming.run();
+    if let Some(sections) = &supplementary_sections {
+        sections.release_pages();
+    }
+    naming.answer
+}
+
+struct Naming<'n, 'a> {
+    file: &'n DwarfFile<'a>,
+    sections: &'n Sections<'n>,
+    addresses: &'n [u64],
+    answer: DwarfAnswer,
+    split: split::Loader<'n>,
+    deadline: &'n Deadline,
+}
+
+impl<'a> Naming<'_, 'a> {
+    fn run(&mut self) {
+        let (claims, damage) = units::claims(self.file, self.sections, self.addresses, self.deadline);
+        self.damaged(damage);
+        for (start, indices) in claims {
+            // Another unit may have named some of them completely.
+            let open: Vec<usize> =
+                indices.into_iter().filter(|index| !is_complete(&self.answer.frames[*index])).collect();
+            if open.is_empty() || self.deadline.passed() {
+                continue;
+            }
+            match self.file.unit_at(start) {
+                Ok(unit) => self.unit(&unit, &open),
+                Err(error) => self.damaged(Some(error)),
+            }
+            self.sections.release_pages();
+        }
+        self.answer.issues.extend(self.split.issue());
+    }
+
+    fn unit(&mut self, unit: &Rc<ParsedUnit<'a>>, indices: &[usize]) {
+        let addresses: Vec<u64> = indices.iter().map(|index| self.addresses[*index]).collect();
+        let unit_ref = UnitRef::new(&self.file.dwarf, unit);
+        let rows = lines::rows(unit_ref, &addresses, self.deadline);
+        let deadline = self.deadline;
+        let in_split_file = self.split.with_whole(&self.file.dwarf, unit, |whole| {
+            let reader = UnitReader { file: whole.file, unit: &whole.unit, deadline };
+            reader.frames(whole.sections, &addresses, &rows, unit_ref)
+        });
+        let (frames, damage) = in_split_file.unwrap_or_else(|| {
+            let reader = UnitReader { file: self.file, unit, deadline };
+            reader.frames(self.sections, &addresses, &rows, unit_ref)
+        });
+        self.damaged(damage);
+        for (index, frames) in indices.iter().zip(frames) {
+            if frames.len() > self.answer.frames[*index].len() || is_complete(&frames) {
+                self.answer.frames[*index] = frames;
+            }
+        }
+    }
+
+    /// The first damage is told; more would not help.
+    fn damaged(&mut self, damage: Option<gimli::Error>) {
+        let told = self.answer.issues.iter().any(|issue| matches!(issue, SymbolIssue::Damaged(_)));
+        if let Some(error) = damage.filter(|_| !told) {
+            self.answer.issues.push(SymbolIssue::Damaged(error.to_string()));
+        }
+    }
+}
+
+fn is_complete(frames: &[DwarfFrame]) -> bool {
+    frames.last().is_some_and(|outer| outer.description.name.is_some())
+}
+
+/// A unit that holds functions: of the file itself, or of a split one.
+struct UnitReader<'r, 'a> {
+    file: &'r DwarfFile<'a>,
+    unit: &'r Rc<ParsedUnit<'a>>,
+    deadline: &'r Deadline,
+}
+
+impl UnitReader<'_, '_> {
+    /// The frames of each address. `rows` are their line rows; `lines` is the unit whose line program
+    /// numbers the files: the skeleton of a split one.
+    fn frames(
+        &self,
+        sections: &Sections<'_>,
+        addresses: &[u64],
+        rows: &[Option<LineRow>],
+        lines: UnitRef<'_, Slice<'_>>,
+    ) -> (Vec<Vec<DwarfFrame>>, Option<gimli::Error>) {
+        let unit = UnitRef::new(&self.file.dwarf, self.unit);
+        let (chains, damage) = chains(unit, addresses, sections, self.deadline);
+        let mut described = Described::default();
+        let frames = chains
+            .iter()
+            .zip(rows)
+            .map(|(chain, row)| self.frames_of(chain, *row, lines, &mut described))
+            .collect();
+        (frames, damage)
+    }
+
+    fn frames_of(
+        &self,
+        chain: &Chain,
+        row: Option<LineRow>,
+        lines: UnitRef<'_, Slice<'_>>,
+        described: &mut Described,
+    ) -> Vec<DwarfFrame> {
+        if chain.function.is_none() && row.is_none() {
+            return Vec::new();
+        }
+        // From the innermost outwards: each stands where the one inside it was called.
+        let mut at = row;
+        let mut frames = Vec::new();
+        let inlined = chain.inlined.iter().rev().map(|inlined| (Some(inlined.entry), Some(inlined)));
+        for (entry, inlined) in inlined.chain([(chain.function, None)]) {
+            let description = entry.map(|entry| described.function(self, entry)).unwrap_or_default();
+            frames.push(DwarfFrame {
+                description,
+                file: at.and_then(|row| described.path(lines, row.file)),
+                line: at.map_or(0, |row| row.line),
+                column: at.map_or(0, |row| row.column),
+            });
+            at = inlined.map(|inlined| LineRow {
+                file: inlined.call_file,
+                line: inlined.call_line,
+                column: inlined.call_column,
+            });
+        }
+        frames
+    }
+}
+
+/// What was read of a unit already: many addresses share functions and files.
+#[derive(Default)]
+struct Described {
+    functions: HashMap<UnitOffset<usize>, FunctionDescription>,
+    paths: HashMap<u64, Option<String>>,
+}
+
+impl Described {
+    fn function(&mut self, reader: &UnitReader<'_, '_>, entry: UnitOffset<usize>) -> FunctionDescription {
+        let describe = || describe(reader.file, reader.unit, entry, reader.deadline);
+        self.functions.entry(entry).or_insert_with(describe).clone()
+    }
+
+    fn path(&mut self, lines: UnitRef<'_, Slice<'_>>, file: u64) -> Option<String> {
+        self.paths.entry(file).or_insert_with(|| lines::path(lines, file)).clone()
+    }
+}

@@ -1,0 +1,82 @@
+//! The DWARF sections of one file, unpacked if need be, as gimli wants them.
+//!
+//! Not here: what the sections mean.
+
+use gimli::{Dwarf, DwarfPackage, EndianSlice, LittleEndian, SectionId};
+
+use crate::elf::{ElfFile, SectionContent};
+
+/// The bytes DWARF is read from.
+pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
+
+/// What all compressed sections of a module and its debug files may unpack to.
+pub(in crate::symbolize) const UNPACK_ALLOWANCE: u64 = 6 << 30;
+/// Files above this size give their pages back between steps: what was read of a mapped file counts
+/// as our memory. Below, faulting them in again would cost more than it saves.
+const LARGE_FILE_BYTES: usize = 24 << 20;
+
+/// All that naming needs; locations, macros and types are never read (or unpacked).
+const NEEDED: [SectionId; 10] = [
+    SectionId::DebugAbbrev,
+    SectionId::DebugAddr,
+    SectionId::DebugAranges,
+    SectionId::DebugInfo,
+    SectionId::DebugLine,
+    SectionId::DebugLineStr,
+    SectionId::DebugRanges,
+    SectionId::DebugRngLists,
+    SectionId::DebugStr,
+    SectionId::DebugStrOffsets,
+];
+const PACKAGE_INDEX: SectionId = SectionId::DebugCuIndex;
+
+/// Which of a file's sections are meant: split-DWARF files call theirs `.debug_info.dwo` and so on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flavour {
+    Plain,
+    Split,
+}
+
+/// The sections of one file.
+#[derive(Debug)]
+pub(super) struct Sections<'e> {
+    elf: &'e ElfFile,
+    contents: Vec<(SectionId, SectionContent<'e>)>,
+}
+
+impl<'e> Sections<'e> {
+    /// Takes what the file has; a section that is damaged is as one that is not there.
+    pub(super) fn load(elf: &'e ElfFile, flavour: Flavour, allowance: &mut u64) -> Sections<'e> {
+        let contents = NEEDED.into_iter().chain([PACKAGE_INDEX]).filter_map(|id| {
+            let name = match flavour {
+                Flavour::Plain => id.name(),
+                Flavour::Split => id.dwo_name().filter(|_| id != PACKAGE_INDEX).unwrap_or(id.name()),
+            };
+            Some((id, elf.section_content(name, allowance)?))
+        });
+        Sections { elf, contents: contents.collect() }
+    }
+
+    fn slice(&self, id: SectionId) -> Slice<'_> {
+        let found = self.contents.iter().find(|(held, _)| *held == id);
+        EndianSlice::new(found.map_or(&[], |(_, content)| content.bytes()), LittleEndian)
+    }
+
+    pub(super) fn dwarf(&self) -> Dwarf<Slice<'_>> {
+        let Ok(dwarf) = Dwarf::load(|id| Ok::<_, std::convert::Infallible>(self.slice(id)));
+        dwarf
+    }
+
+    /// The file as a `.dwp` package.
+    pub(super) fn package(&self) -> gimli::Result<DwarfPackage<Slice<'_>>> {
+        DwarfPackage::load(|id| Ok::<_, gimli::Error>(self.slice(id)), EndianSlice::new(&[], LittleEndian))
+    }
+
+    /// Gives memory back after a step over a large file.
+    pub(super) fn release_pages(&self) {
+        if self.elf.bytes().len() > LARGE_FILE_BYTES {
+            self.elf.release_pages();
+        }
+        self.contents.iter().for_each(|(_, content)| content.release_pages());
+    }
+}

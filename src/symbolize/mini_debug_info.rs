@@ -1,0 +1,100 @@
+//! MiniDebugInfo: `.gnu_debugdata`, an xz-compressed ELF file inside a stripped one, that holds the
+//! names of the functions that are not exported (Fedora and its kin ship it with every package).
+//!
+//! Not here: how its symbol table is searched.
+
+use crate::elf::ElfFile;
+
+/// A browser's unpacks to some 20 MB.
+const MAX_UNPACKED: u64 = 128 << 20;
+
+/// The ELF file inside `.gnu_debugdata`. `Ok(None)` if there is none; errors say what is wrong.
+pub(super) fn inner_file(elf: &ElfFile) -> Result<Option<ElfFile>, &'static str> {
+    let Some(packed) = elf.section(".gnu_debugdata").and_then(|section| elf.section_bytes(section)) else {
+        return Ok(None);
+    };
+    // The decoder keeps all it unpacked in memory, so what it will be is counted beforehand.
+    let size = unpacked_size(packed).ok_or(".gnu_debugdata: not an xz stream of LZMA2 blocks")?;
+    if size > MAX_UNPACKED {
+        return Err(".gnu_debugdata: unpacks to more than is allowed");
+    }
+    let mut unpacked = Vec::new();
+    let mut input = packed;
+    lzma_rs::xz_decompress(&mut input, &mut unpacked).map_err(|_| ".gnu_debugdata: damaged xz stream")?;
+    ElfFile::from_bytes(unpacked).map(Some).map_err(|_| ".gnu_debugdata: what it holds is not ELF")
+}
+
+/// Adds up what the chunks of an xz stream say they unpack to, without unpacking them (the .xz file
+/// format, version 1.1, sections 2 and 3; LZMA2 chunks: a control byte, sizes less one, data).
+fn unpacked_size(stream: &[u8]) -> Option<u64> {
+    const STREAM_HEADER_BYTES: usize = 12;
+    /// Bytes of the check behind each block, by check id.
+    const CHECK_BYTES: [usize; 16] = [0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64];
+    let check = CHECK_BYTES[usize::from(*stream.get(7)? & 0xf)];
+    let mut at = STREAM_HEADER_BYTES;
+    let mut total = 0u64;
+    loop {
+        let header_size = usize::from(*stream.get(at)?);
+        if header_size == 0 {
+            return Some(total);
+        }
+        // More than one filter: chained ones could unpack what was unpacked.
+        if stream.get(at + 1)? & 3 != 0 {
+            return None;
+        }
+        let (end, size) = block_content(stream, at + (header_size + 1) * 4)?;
+        total = total.checked_add(size)?;
+        at = end.checked_next_multiple_of(4)?.checked_add(check)?;
+    }
+}
+
+/// Where the chunks that begin at `at` end, and what they unpack to.
+fn block_content(stream: &[u8], mut at: usize) -> Option<(usize, u64)> {
+    let mut total = 0u64;
+    let word = |at: usize| Some(usize::from(u16::from_be_bytes(stream.get(at..at + 2)?.try_into().ok()?)));
+    loop {
+        let control = *stream.get(at)?;
+        match control {
+            0 => return Some((at + 1, total)),
+            1 | 2 => {
+                let size = word(at + 1)? + 1;
+                total += size as u64;
+                at += 3 + size;
+            }
+            0x80.. => {
+                let unpacked = (usize::from(control & 0x1f) << 16 | word(at + 1)?) + 1;
+                let has_properties = (control >> 5) & 3 >= 2;
+                total += unpacked as u64;
+                at += 5 + usize::from(has_properties) + word(at + 3)? + 1;
+            }
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(content: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut input = content;
+        lzma_rs::xz_compress(&mut input, &mut out).expect("packing into memory");
+        out
+    }
+
+    #[test]
+    fn the_size_is_known_before_unpacking() {
+        for size in [0, 1, 1000, 300_000] {
+            assert_eq!(unpacked_size(&packed(&vec![1; size])), Some(size as u64));
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_cut_or_no_stream_has_no_size() {
+        let stream = packed(&[1; 1000]);
+        assert_eq!(unpacked_size(&stream[..500]), None);
+        assert_eq!(unpacked_size(&[0xff; 100]), None);
+        assert_eq!(unpacked_size(&[]), None);
+    }
+}

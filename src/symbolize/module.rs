@@ -1,0 +1,264 @@
+//! Naming the addresses of one ELF file: DWARF first, symbol tables for what it leaves open.
+//!
+//! Not here: how either is read.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Deadline, ModuleFiles, ModuleSymbols, NameSource, SourceFrame, SymbolIssue, SymbolizeOptions, Symbolized,
+    debug_files::{DebugFile, Finder, hex},
+    demangle,
+    dwarf::{self, DwarfAnswer, DwarfFrame, DwarfInput, SplitFiles, UNPACK_ALLOWANCE},
+    mini_debug_info,
+    symbol_table::SymbolSearch,
+};
+use crate::{addr::ElfAddr, elf::ElfFile};
+
+/// Above this size a file's pages are given back after its symbol table was read.
+const LARGE_FILE_BYTES: usize = 24 << 20;
+
+/// Names `addresses` of one file. They are lookup addresses (return addresses less one, see
+/// [`crate::addr::FrameAddr::lookup`]), in any order; asking for all at once is much cheaper than one by one.
+pub fn symbolize_module(
+    module: &ModuleFiles,
+    addresses: &[ElfAddr],
+    options: &SymbolizeOptions,
+) -> ModuleSymbols {
+    let mut sorted: Vec<u64> = addresses.iter().map(|address| address.0).collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut naming = Naming {
+        module,
+        options,
+        finder: Finder::new(module, options),
+        sorted,
+        deadline: Deadline::after(options.time_limit),
+        symbols: ModuleSymbols::default(),
+    };
+    let named = naming.run();
+    let symbols = &mut naming.symbols;
+    symbols.addresses = addresses
+        .iter()
+        .map(|address| {
+            naming
+                .sorted
+                .binary_search(&address.0)
+                .map_or_else(|_| Symbolized::default(), |at| named[at].clone())
+        })
+        .collect();
+    naming.symbols
+}
+
+struct Naming<'n> {
+    module: &'n ModuleFiles,
+    options: &'n SymbolizeOptions,
+    finder: Finder<'n>,
+    /// The addresses, ascending, each once.
+    sorted: Vec<u64>,
+    deadline: Deadline,
+    symbols: ModuleSymbols,
+}
+
+impl Naming<'_> {
+    fn run(&mut self) -> Vec<Symbolized> {
+        let debug = self.debug_file();
+        let lines = match &debug {
+            Some(file) if self.options.dwarf && dwarf::has_dwarf(&file.elf) => self.dwarf(file),
+            _ => vec![Vec::new(); self.sorted.len()],
+        };
+        let separate = debug.filter(|debug| !Arc::ptr_eq(&debug.elf, &self.module.file));
+        let names = self.symbol_tables(separate.as_ref().map(|debug| &*debug.elf));
+        let named: Vec<Symbolized> =
+            lines.into_iter().zip(names).map(|(frames, symbol)| merge(frames, symbol)).collect();
+        self.symbols.debug_file = separate.map(|debug| debug.path);
+        self.tell_missing(&named);
+        named
+    }
+
+    /// The file that has the debug information: the module itself, or its debug file. Without DWARF
+    /// it may still have the symbol table that the module was stripped of.
+    fn debug_file(&mut self) -> Option<DebugFile> {
+        let own_path = || self.module.path.clone().unwrap_or_else(|| PathBuf::from("/"));
+        if dwarf::has_dwarf(&self.module.file) {
+            return Some(DebugFile { elf: self.module.file.clone(), path: own_path() });
+        }
+        self.finder.debug_file(&mut self.symbols.issues).or_else(|| self.from_server())
+    }
+
+    fn from_server(&mut self) -> Option<DebugFile> {
+        let client = self.options.debuginfod.as_ref()?;
+        let id = self.module.file.build_id()?;
+        let fetched = client.debug_file(id).and_then(|file| {
+            let opened = file.map(|file| ElfFile::open(&file)).transpose();
+            opened.map_err(|error| format!("build-id {}: {error}", hex(id)))
+        });
+        match fetched {
+            Ok(Some(elf)) if elf.build_id() == Some(id) => {
+                let path = client.cache.join(hex(id)).join("debuginfo");
+                Some(DebugFile { elf: Arc::new(elf), path })
+            }
+            Ok(Some(_)) => {
+                let reason = format!("build-id {}: the file sent is of another build", hex(id));
+                self.symbols.issues.push(SymbolIssue::Debuginfod(reason));
+                None
+            }
+            Ok(None) => None,
+            Err(reason) => {
+                self.symbols.issues.push(SymbolIssue::Debuginfod(reason));
+                None
+            }
+        }
+    }
+
+    fn dwarf(&mut self, debug: &DebugFile) -> Vec<Vec<DwarfFrame>> {
+        self.symbols.has_dwarf = true;
+        self.symbols.has_functions = true;
+        let supplementary = self.finder.supplementary(debug, &mut self.symbols.issues);
+        let split_files = SplitSearch { finder: &self.finder, debug_path: &debug.path };
+        let input = DwarfInput {
+            elf: &debug.elf,
+            supplementary: supplementary.as_ref().map(|file| &*file.elf),
+            split_files: &split_files,
+        };
+        let mut allowance = UNPACK_ALLOWANCE;
+        // The bytes are the target's and the parsers are others': should one panic, this file goes
+        // without lines and the profile is still written.
+        let answer = catch_unwind(AssertUnwindSafe(|| {
+            dwarf::symbolize(&input, &self.sorted, &mut allowance, &self.deadline)
+        }));
+        let DwarfAnswer { frames, issues } = answer.unwrap_or_else(|panic| DwarfAnswer {
+            frames: vec![Vec::new(); self.sorted.len()],
+            issues: vec![SymbolIssue::ParserFailed(panic_text(&*panic))],
+        });
+        self.symbols.issues.extend(issues);
+        frames
+    }
+
+    fn symbol_tables(&mut self, debug: Option<&ElfFile>) -> Vec<Option<(Vec<u8>, NameSource)>> {
+        let mut search = SymbolSearch::new(self.sorted.clone());
+        let module = &*self.module.file;
+        // An exported function is in both tables; the fuller one is asked first.
+        let own = module.symbol_tables().filter(|table| !table.is_dynamic());
+        let separate = debug.into_iter().flat_map(|debug| debug.symbol_tables()).filter(|t| !t.is_dynamic());
+        for table in own.chain(separate) {
+            self.symbols.has_functions = true;
+            search.add(&table, NameSource::SymbolTable);
+        }
+        if !search.is_complete() {
+            for table in module.symbol_tables().filter(|table| table.is_dynamic()) {
+                self.symbols.has_functions = true;
+                search.add(&table, NameSource::DynamicSymbols);
+            }
+        }
+        if !search.is_complete() {
+            match catch_unwind(AssertUnwindSafe(|| mini_debug_info::inner_file(module))) {
+                Ok(Ok(Some(inner))) => {
+                    self.symbols.has_functions = true;
+                    inner.symbol_tables().for_each(|table| search.add(&table, NameSource::MiniDebugInfo));
+                }
+                Ok(Ok(None)) => {}
+                Ok(Err(reason)) => self.symbols.issues.push(SymbolIssue::Damaged(reason.to_owned())),
+                Err(panic) => self.symbols.issues.push(SymbolIssue::ParserFailed(panic_text(&*panic))),
+            }
+        }
+        for file in [Some(module), debug].into_iter().flatten() {
+            if file.bytes().len() > LARGE_FILE_BYTES {
+                file.release_pages();
+            }
+        }
+        search.finish()
+    }
+
+    fn tell_missing(&mut self, named: &[Symbolized]) {
+        let unnamed = named.iter().filter(|symbolized| symbolized.frames.is_empty()).count();
+        if unnamed > 0 {
+            self.symbols.issues.push(SymbolIssue::Unnamed(unnamed));
+        }
+        if unnamed > 0 && self.symbols.debug_file.is_none() && !self.symbols.has_dwarf {
+            let link = self.module.file.debug_link().map(|(name, _)| name);
+            let id = self.module.file.build_id().map(|id| format!("build-id {}", hex(id)));
+            if let Some(wanted) = id.or(link) {
+                self.symbols.issues.push(SymbolIssue::DebugFileMissing(wanted));
+            }
+        }
+        if self.deadline.passed() {
+            self.symbols.issues.push(SymbolIssue::TimeLimit(self.options.time_limit));
+        }
+    }
+}
+
+struct SplitSearch<'s> {
+    finder: &'s Finder<'s>,
+    debug_path: &'s Path,
+}
+
+impl SplitFiles for SplitSearch<'_> {
+    fn object(&self, compilation_dir: &Path, name: &Path) -> Option<Arc<ElfFile>> {
+        self.finder.split_file(compilation_dir, name)
+    }
+
+    fn package(&self) -> Option<Arc<ElfFile>> {
+        self.finder.split_package(Some(self.debug_path))
+    }
+}
+
+/// DWARF's frames, the outermost named by the symbol where DWARF does not name it.
+fn merge(frames: Vec<DwarfFrame>, symbol: Option<(Vec<u8>, NameSource)>) -> Symbolized {
+    let symbol = symbol.map(|(name, source)| (String::from_utf8_lossy(&name).into_owned(), source));
+    let last = frames.len().saturating_sub(1);
+    if frames.is_empty() {
+        let Some((name, source)) = symbol else { return Symbolized::default() };
+        return Symbolized { frames: vec![plain_frame(name)], source: Some(source) };
+    }
+    let mut named: Vec<SourceFrame> = Vec::new();
+    for (at, frame) in frames.into_iter().enumerate() {
+        let symbol = symbol.as_ref().filter(|_| at == last).map(|(name, _)| name.as_str());
+        named.extend(source_frame(frame, symbol, at < last));
+    }
+    let source = (!named.is_empty()).then_some(NameSource::Dwarf);
+    Symbolized { frames: named, source }
+}
+
+/// `None` if neither DWARF nor a symbol names the function.
+fn source_frame(frame: DwarfFrame, symbol: Option<&str>, inlined: bool) -> Option<SourceFrame> {
+    let DwarfFrame { description, file, line, column } = frame;
+    // C++ functions that are not visible to other files have no linkage name in GCC's DWARF.
+    let mangled_symbol = symbol.filter(|symbol| is_mangled(symbol)).map(str::to_owned);
+    let system_name = (description.linkage_name.or(mangled_symbol))
+        .or_else(|| description.name.clone())
+        .or_else(|| symbol.map(str::to_owned))?;
+    let function = if is_mangled(&system_name) {
+        demangle(&system_name)
+    } else {
+        description.name.unwrap_or_else(|| demangle(&system_name))
+    };
+    let start_line = description.start_line;
+    Some(SourceFrame { function, system_name, file, line, column, start_line, inlined })
+}
+
+fn plain_frame(system_name: String) -> SourceFrame {
+    SourceFrame {
+        function: demangle(&system_name),
+        system_name,
+        file: None,
+        line: 0,
+        column: 0,
+        start_line: 0,
+        inlined: false,
+    }
+}
+
+fn is_mangled(name: &str) -> bool {
+    name.starts_with("_Z") || name.starts_with("_R")
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no reason given")
+        .to_owned()
+}

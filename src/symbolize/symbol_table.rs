@@ -1,0 +1,118 @@
+//! Names from ELF symbol tables. A table has up to a million entries and a profile some hundred
+//! addresses, so each table is streamed through once, keeping the best symbol of each address;
+//! names are read only where two symbols compete, and of the winners.
+//!
+//! Not here: demangling, DWARF, choosing which files' tables are read.
+
+use super::NameSource;
+use crate::{
+    addr::ElfAddr,
+    elf::{CodeSymbol, SymbolKind, SymbolTable},
+};
+
+/// A crafted table could have a million symbols that all cover every address: this many
+/// comparisons, then only the first symbols count.
+const MAX_COMPARISONS: usize = 64 << 20;
+const MAX_NAME_BYTES: usize = 64 << 10;
+
+/// The best symbol for each of a set of addresses.
+#[derive(Debug)]
+pub(super) struct SymbolSearch {
+    /// Sorted, each once.
+    addresses: Vec<u64>,
+    /// For each address the best symbol whose size covers it.
+    covering: Vec<Option<Candidate>>,
+    /// For each address the highest symbol above the previous address, and up to it: the last
+    /// symbol before an address, once handed on upwards.
+    preceding: Vec<Option<Candidate>>,
+    comparisons: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Candidate {
+    symbol: CodeSymbol,
+    source: NameSource,
+    name: Vec<u8>,
+}
+
+impl SymbolSearch {
+    /// `addresses`: sorted, each once.
+    pub(super) fn new(addresses: Vec<u64>) -> SymbolSearch {
+        let empty = || vec![None; addresses.len()];
+        SymbolSearch { covering: empty(), preceding: empty(), addresses, comparisons: 0 }
+    }
+
+    /// Every address is covered by a symbol with a size: other tables need not be read.
+    pub(super) fn is_complete(&self) -> bool {
+        self.covering.iter().all(Option::is_some)
+    }
+
+    /// Looks through a table. Of tables that know the same symbol the first one wins.
+    pub(super) fn add(&mut self, table: &SymbolTable<'_>, source: NameSource) {
+        for symbol in table.code_symbols() {
+            let first = self.addresses.partition_point(|address| *address < symbol.address.0);
+            if first == self.addresses.len() {
+                continue;
+            }
+            offer(&mut self.preceding[first], table, symbol, source);
+            let end = symbol.address.0.saturating_add(symbol.size).min(symbol.section_end.0);
+            let mut at = first;
+            while self.addresses.get(at).is_some_and(|address| *address < end) {
+                offer(&mut self.covering[at], table, symbol, source);
+                at += 1;
+                self.comparisons += 1;
+                if self.comparisons > MAX_COMPARISONS {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The name of each address, in the order given.
+    pub(super) fn finish(mut self) -> Vec<Option<(Vec<u8>, NameSource)>> {
+        for at in 1..self.preceding.len() {
+            if self.preceding[at].is_none() {
+                self.preceding[at] = self.preceding[at - 1].clone();
+            }
+        }
+        let best = self.covering.into_iter().zip(self.preceding).zip(&self.addresses);
+        best.map(|((covering, preceding), address)| {
+            // A label without size reaches to the next symbol or its section's end.
+            let unsized_label = preceding
+                .filter(|label| label.symbol.size == 0 && ElfAddr(*address) < label.symbol.section_end);
+            covering.or(unsized_label).map(|found| (found.name, found.source))
+        })
+        .collect()
+    }
+}
+
+fn offer(slot: &mut Option<Candidate>, table: &SymbolTable<'_>, symbol: CodeSymbol, source: NameSource) {
+    let worse = slot.as_ref().is_some_and(|held| rank(&symbol) < rank(&held.symbol));
+    if worse {
+        return;
+    }
+    let name = table.name(&symbol);
+    let name = name.get(..MAX_NAME_BYTES).unwrap_or(name);
+    // `$x`, `$d`: what kind of bytes follow (ARM's mapping symbols); `.L…`: an assembler's own.
+    if name.is_empty() || name.starts_with(b"$") || name.starts_with(b".L") {
+        return;
+    }
+    let tied = slot.as_ref().filter(|held| rank(&symbol) == rank(&held.symbol));
+    if tied.is_some_and(|held| alias_rank(name) >= alias_rank(&held.name)) {
+        return;
+    }
+    *slot = Some(Candidate { symbol, source, name: name.to_vec() });
+}
+
+/// The nearest wins, then what is surely a function, then what others may call.
+fn rank(symbol: &CodeSymbol) -> (u64, bool, bool, bool) {
+    (symbol.address.0, symbol.kind == SymbolKind::Function, symbol.size > 0, symbol.global)
+}
+
+/// Among aliases the plain name reads best: `puts` rather than `_IO_puts`. Lower is better.
+fn alias_rank(name: &[u8]) -> (usize, usize, &[u8]) {
+    // Mangled names begin with an underscore that says nothing.
+    let mangled = name.starts_with(b"_Z") || name.starts_with(b"_R");
+    let underscores = name.iter().take_while(|byte| **byte == b'_').count();
+    (if mangled { 0 } else { underscores }, name.len(), name)
+}
