@@ -1,1 +1,20 @@
-//! TODO
+//! pprof's model of a profile and its bytes: [`proto`] is the model, [`builder`] makes one from
+//! addresses and names, [`encode`] and [`decode`] turn it into bytes and back, [`check`] says whether
+//! it is valid, [`file`] puts it on disk whole or not at all.
+//!
+//! Not here: where samples come from (this module knows nothing of processes), and what they mean
+//! (`report`).
+
+pub mod builder;
+pub mod check;
+pub mod decode;
+pub mod encode;
+pub mod file;
+pub mod proto;
+
+pub use builder::{Builder, FunctionId, LabelValue, LineSpec, LocationId, MappingId, MappingSpec};
+pub use check::{CheckError, check};
+pub use decode::{DecodeError, DecodeLimits, decode};
+pub use encode::{encode_gzip, write_gzip, write_raw};
+pub use file::{WriteError, write_atomically};
+pub use proto::Profile;

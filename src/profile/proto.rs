@@ -1,0 +1,235 @@
+//! The messages of `profile.proto` (package `perftools.profiles`, repository google/pprof), field by
+//! field, with the numbers that file gives them.
+//!
+//! Not here: invariants (see [`super::check`]); any bytes of the right shape make a message.
+
+/// A set of samples and everything needed to read them.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Profile {
+    /// What each value of a sample means, in order: `samples/count`, `cpu/nanoseconds` …
+    #[prost(message, repeated, tag = "1")]
+    pub sample_type: Vec<ValueType>,
+    #[prost(message, repeated, tag = "2")]
+    pub sample: Vec<Sample>,
+    /// Files mapped into the process; the first is the main binary.
+    #[prost(message, repeated, tag = "3")]
+    pub mapping: Vec<Mapping>,
+    #[prost(message, repeated, tag = "4")]
+    pub location: Vec<Location>,
+    #[prost(message, repeated, tag = "5")]
+    pub function: Vec<Function>,
+    /// Every string of the profile; the first is empty. Fields that name a string hold its index.
+    #[prost(string, repeated, tag = "6")]
+    pub string_table: Vec<String>,
+    /// Regular expression (string index): frames whose function matches are dropped, with their
+    /// callees.
+    #[prost(int64, tag = "7")]
+    pub drop_frames: i64,
+    /// Regular expression (string index): frames kept although `drop_frames` matches.
+    #[prost(int64, tag = "8")]
+    pub keep_frames: i64,
+    /// When collection began: nanoseconds since 1970-01-01 UTC.
+    #[prost(int64, tag = "9")]
+    pub time_nanos: i64,
+    /// How long collection took, in nanoseconds.
+    #[prost(int64, tag = "10")]
+    pub duration_nanos: i64,
+    /// What lies between two samples: `cpu/nanoseconds` …
+    #[prost(message, optional, tag = "11")]
+    pub period_type: Option<ValueType>,
+    /// How much of it.
+    #[prost(int64, tag = "12")]
+    pub period: i64,
+    /// Free text for the reader (string indexes).
+    #[prost(int64, repeated, tag = "13")]
+    pub comment: Vec<i64>,
+    /// The sample type to show first (string index of its `type`); 0: the last one.
+    #[prost(int64, tag = "14")]
+    pub default_sample_type: i64,
+    /// Where this kind of profile is documented (string index of a URL).
+    #[prost(int64, tag = "15")]
+    pub doc_url: i64,
+}
+
+/// What a number means.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct ValueType {
+    /// String index: `cpu`, `samples`, `alloc_space` …
+    #[prost(int64, tag = "1")]
+    pub r#type: i64,
+    /// String index: `nanoseconds`, `count`, `bytes` …
+    #[prost(int64, tag = "2")]
+    pub unit: i64,
+}
+
+/// A stack and what was measured with it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Sample {
+    /// [`Location::id`]s, leaf first.
+    #[prost(uint64, repeated, tag = "1")]
+    pub location_id: Vec<u64>,
+    /// One for each [`Profile::sample_type`].
+    #[prost(int64, repeated, tag = "2")]
+    pub value: Vec<i64>,
+    #[prost(message, repeated, tag = "3")]
+    pub label: Vec<Label>,
+}
+
+/// Something said of a sample: `thread = "worker 3"`, `bytes = 512`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct Label {
+    /// String index.
+    #[prost(int64, tag = "1")]
+    pub key: i64,
+    /// String index of a text value; 0 when the value is a number.
+    #[prost(int64, tag = "2")]
+    pub str: i64,
+    /// A number value.
+    #[prost(int64, tag = "3")]
+    pub num: i64,
+    /// String index of the number's unit; 0: not stated.
+    #[prost(int64, tag = "4")]
+    pub num_unit: i64,
+}
+
+/// A stretch of a file (or of something like one) in the memory of the process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct Mapping {
+    /// Unique, not 0.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// First address.
+    #[prost(uint64, tag = "2")]
+    pub memory_start: u64,
+    /// Address behind the last.
+    #[prost(uint64, tag = "3")]
+    pub memory_limit: u64,
+    /// Position in the file that stands at `memory_start`, in bytes.
+    #[prost(uint64, tag = "4")]
+    pub file_offset: u64,
+    /// String index of the path, or of a name like `[vdso]`.
+    #[prost(int64, tag = "5")]
+    pub filename: i64,
+    /// String index of the build-id in lower-case hexadecimal.
+    #[prost(int64, tag = "6")]
+    pub build_id: i64,
+    /// Functions of this mapping have been named. Tools look for names themselves only where none
+    /// of these four flags is set.
+    #[prost(bool, tag = "7")]
+    pub has_functions: bool,
+    #[prost(bool, tag = "8")]
+    pub has_filenames: bool,
+    #[prost(bool, tag = "9")]
+    pub has_line_numbers: bool,
+    #[prost(bool, tag = "10")]
+    pub has_inline_frames: bool,
+}
+
+/// A place in the program.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Location {
+    /// Unique, not 0.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// [`Mapping::id`]; 0: none.
+    #[prost(uint64, tag = "2")]
+    pub mapping_id: u64,
+    /// The instruction's run-time address; for a caller, one inside the call instruction.
+    #[prost(uint64, tag = "3")]
+    pub address: u64,
+    /// Names: several where functions were inlined, the innermost first, the function that has code
+    /// of its own last. None: not named.
+    #[prost(message, repeated, tag = "4")]
+    pub line: Vec<Line>,
+    /// Several functions were folded into one here by the linker (identical code folding).
+    #[prost(bool, tag = "5")]
+    pub is_folded: bool,
+}
+
+/// A function and where in its source.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct Line {
+    /// [`Function::id`].
+    #[prost(uint64, tag = "1")]
+    pub function_id: u64,
+    /// From 1; 0: not known.
+    #[prost(int64, tag = "2")]
+    pub line: i64,
+    /// From 1; 0: not known.
+    #[prost(int64, tag = "3")]
+    pub column: i64,
+}
+
+/// A function of the source.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct Function {
+    /// Unique, not 0.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// String index of the name for people (demangled).
+    #[prost(int64, tag = "2")]
+    pub name: i64,
+    /// String index of the name for the linker (mangled).
+    #[prost(int64, tag = "3")]
+    pub system_name: i64,
+    /// String index of the source file.
+    #[prost(int64, tag = "4")]
+    pub filename: i64,
+    /// Line at which the function begins; 0: not known.
+    #[prost(int64, tag = "5")]
+    pub start_line: i64,
+}
+
+impl Profile {
+    /// The string at `index`; empty where the index leads nowhere (a profile that was not checked).
+    pub fn string(&self, index: i64) -> &str {
+        usize::try_from(index).ok().and_then(|i| self.string_table.get(i)).map_or("", String::as_str)
+    }
+
+    /// The texts of all comments.
+    pub fn comments(&self) -> impl Iterator<Item = &str> {
+        self.comment.iter().map(|index| self.string(*index))
+    }
+
+    /// The position in [`Sample::value`] of the sample type called `name`.
+    pub fn sample_type_index(&self, name: &str) -> Option<usize> {
+        self.sample_type.iter().position(|kind| self.string(kind.r#type) == name)
+    }
+
+    /// The position of the value to show when nobody asks for another: `default_sample_type`, or
+    /// else the last, as pprof does. `None`: the profile has no sample types.
+    pub fn default_value_index(&self) -> Option<usize> {
+        let named = self.string(self.default_sample_type);
+        let named = (!named.is_empty()).then(|| self.sample_type_index(named)).flatten();
+        named.or(self.sample_type.len().checked_sub(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_value_is_the_named_one_or_the_last() {
+        let mut profile = Profile {
+            string_table: ["", "samples", "count", "cpu"].map(String::from).to_vec(),
+            sample_type: vec![ValueType { r#type: 1, unit: 2 }, ValueType { r#type: 3, unit: 2 }],
+            ..Profile::default()
+        };
+        assert_eq!(profile.default_value_index(), Some(1));
+        profile.default_sample_type = 1;
+        assert_eq!(profile.default_value_index(), Some(0));
+        profile.default_sample_type = 77;
+        assert_eq!(profile.default_value_index(), Some(1));
+        assert_eq!(Profile::default().default_value_index(), None);
+    }
+
+    #[test]
+    fn an_index_that_leads_nowhere_is_the_empty_string() {
+        let profile = Profile { string_table: vec!["".into(), "a".into()], ..Profile::default() };
+        assert_eq!(
+            [profile.string(-1), profile.string(1), profile.string(2), profile.string(i64::MAX)],
+            ["", "a", "", ""]
+        );
+    }
+}
