@@ -6,10 +6,8 @@
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
-    hash::{BuildHasher, Hash},
+    hash::BuildHasher,
 };
-
-use rustc_hash::FxSeededState;
 
 use super::proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 
@@ -72,16 +70,17 @@ pub enum LabelValue<'a> {
 /// See the module. Made by [`Builder::new`], turned into a profile by [`Builder::finish`].
 pub struct Builder {
     profile: Profile,
-    /// Where each string stands in the table. Seeded and resistant to chosen collisions: names are
-    /// the target's.
-    strings: HashMap<Box<str>, u32, RandomState>,
+    // The maps are those of std, whose hash resists chosen collisions: names and addresses are the
+    // target's to choose.
+    /// Where each string stands in the table.
+    strings: HashMap<Box<str>, u32>,
     string_bytes: usize,
-    functions: HashMap<Function, u32, FxSeededState>,
-    mappings: HashMap<Mapping, u32, FxSeededState>,
+    functions: HashMap<Function, u32>,
+    mappings: HashMap<Mapping, u32>,
     /// Hash of a location's content → its index + 1, and on from there through `same_hash`.
-    locations: HashMap<u64, u32, FxSeededState>,
+    locations: HashMap<u64, u32>,
     same_hash: Vec<u32>,
-    location_hasher: FxSeededState,
+    location_hasher: RandomState,
     main_mapping: Option<MappingId>,
 }
 
@@ -89,17 +88,15 @@ impl Builder {
     /// A profile whose samples carry one value for each of `sample_types`, given as (type, unit):
     /// `[("samples", "count"), ("cpu", "nanoseconds")]`.
     pub fn new(sample_types: &[(&str, &str)]) -> Builder {
-        // Truncation on 32-bit machines does no harm: any seed will do.
-        let hasher = FxSeededState::with_seed(RandomState::new().hash_one(0u8) as usize);
         let mut builder = Builder {
             profile: Profile::default(),
             strings: HashMap::default(),
             string_bytes: 0,
-            functions: HashMap::with_hasher(hasher.clone()),
-            mappings: HashMap::with_hasher(hasher.clone()),
-            locations: HashMap::with_hasher(hasher.clone()),
+            functions: HashMap::default(),
+            mappings: HashMap::default(),
+            locations: HashMap::default(),
             same_hash: Vec::new(),
-            location_hasher: hasher,
+            location_hasher: RandomState::new(),
             main_mapping: None,
         };
         builder.string("");
@@ -116,8 +113,11 @@ impl Builder {
             return i64::from(*index);
         }
         if text.len() > MAX_STRING_BYTES {
-            let cut = format!("{}…", &text[..text.floor_char_boundary(MAX_STRING_BYTES - '…'.len_utf8())]);
-            return self.string(&cut);
+            let mut end = MAX_STRING_BYTES - '…'.len_utf8();
+            while !text.is_char_boundary(end) {
+                end -= 1;
+            }
+            return self.string(&format!("{}…", &text[..end]));
         }
         let full = self.string_bytes + text.len() > MAX_STRING_TABLE_BYTES || self.strings.len() >= 1 << 31;
         if full && text != TABLE_FULL {

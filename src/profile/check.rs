@@ -3,8 +3,7 @@
 //!
 //! Not here: repair. A profile that fails is refused.
 
-use rustc_hash::FxHashSet;
-
+use super::ids::IdIndex;
 use super::proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 
 /// What is wrong with a profile, and where.
@@ -92,18 +91,15 @@ fn check_header(profile: &Profile, strings: &Strings) -> Result<(), CheckError> 
     Ok(())
 }
 
-fn unique_ids(table: &str, ids: impl Iterator<Item = u64>) -> Result<FxHashSet<u64>, CheckError> {
-    let mut seen = FxHashSet::default();
-    for (at, id) in ids.enumerate() {
-        let field = || format!("{table}[{at}].id");
-        if id == 0 {
-            return Err(CheckError::ZeroId { field: field() });
-        }
-        if !seen.insert(id) {
-            return Err(CheckError::SameId { field: field(), id });
-        }
+fn unique_ids(table: &str, ids: impl Iterator<Item = u64> + Clone) -> Result<IdIndex, CheckError> {
+    if let Some(at) = ids.clone().position(|id| id == 0) {
+        return Err(CheckError::ZeroId { field: format!("{table}[{at}].id") });
     }
-    Ok(seen)
+    let (index, repeated) = IdIndex::new(ids);
+    match repeated {
+        None => Ok(index),
+        Some((at, id)) => Err(CheckError::SameId { field: format!("{table}[{at}].id"), id }),
+    }
 }
 
 fn check_mapping(at: usize, mapping: &Mapping, strings: &Strings) -> Result<(), CheckError> {
@@ -120,17 +116,17 @@ fn check_function(at: usize, function: &Function, strings: &Strings) -> Result<(
 fn check_location(
     at: usize,
     location: &Location,
-    mappings: &FxHashSet<u64>,
-    functions: &FxHashSet<u64>,
+    mappings: &IdIndex,
+    functions: &IdIndex,
 ) -> Result<(), CheckError> {
     let id = location.mapping_id;
-    if id != 0 && !mappings.contains(&id) {
+    if id != 0 && !mappings.contains(id) {
         let field = format!("location[{at}].mapping_id");
         return Err(CheckError::Reference { field, id, what: "mapping" });
     }
     for (line_at, Line { function_id, .. }) in location.line.iter().enumerate() {
         // The proto allows a line without a function; a name that does not exist is no name.
-        if *function_id == 0 || !functions.contains(function_id) {
+        if *function_id == 0 || !functions.contains(*function_id) {
             let field = format!("location[{at}].line[{line_at}].function_id");
             return Err(CheckError::Reference { field, id: *function_id, what: "function" });
         }
@@ -142,14 +138,14 @@ fn check_sample(
     at: usize,
     sample: &Sample,
     expected: usize,
-    locations: &FxHashSet<u64>,
+    locations: &IdIndex,
     strings: &Strings,
 ) -> Result<(), CheckError> {
     if sample.value.len() != expected {
         return Err(CheckError::ValueCount { sample: at, found: sample.value.len(), expected });
     }
     for (place, id) in sample.location_id.iter().enumerate() {
-        if !locations.contains(id) {
+        if !locations.contains(*id) {
             let field = format!("sample[{at}].location_id[{place}]");
             return Err(CheckError::Reference { field, id: *id, what: "location" });
         }

@@ -10,6 +10,7 @@ pub mod check;
 pub mod decode;
 pub mod encode;
 pub mod file;
+pub mod ids;
 pub mod proto;
 
 pub use builder::{Builder, FunctionId, LabelValue, LineSpec, LocationId, MappingId, MappingSpec};

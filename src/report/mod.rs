@@ -1,3 +1,19 @@
 //! Profile to answer: everything that reads a profile and says something about it.
 //!
-//! Not here: processes, files, the terminal. A report is a pure function of a profile.
+//! [`stacks`] reads samples as frames with names; on it stand [`top`] (a table for people),
+//! [`folded`], [`speedscope`] and [`flame`] (a picture). [`format`] chooses among the file formats.
+//!
+//! Not here: processes, files, the terminal. A report is a pure function of a profile, and does not
+//! trust it: every name is the target's to choose.
+
+pub mod flame;
+pub mod folded;
+pub mod format;
+pub mod speedscope;
+pub mod stacks;
+pub mod top;
+pub mod units;
+
+pub use format::{OutputFormat, RenderError, RenderOptions, render};
+pub use stacks::Stacks;
+pub use top::{Top, top};

@@ -1,0 +1,100 @@
+//! The colour of a frame: one family for each module (the kernel and the main binary have fixed
+//! ones), shades by function. The same name has the same colour in every picture.
+//!
+//! Not here: layout.
+
+use crate::report::stacks::Frame;
+
+/// `#rrggbb`.
+pub type Color = String;
+
+/// Hues, in degrees, for libraries: far from those of the main binary and the kernel.
+const LIBRARY_HUES: [f64; 8] = [205.0, 150.0, 265.0, 180.0, 95.0, 230.0, 290.0, 120.0];
+const MAIN_HUE: f64 = 36.0;
+const KERNEL_HUE: f64 = 350.0;
+
+/// Of the box of all samples.
+pub const ROOT: &str = "#d5d9e0";
+/// Of the boxes of threads.
+pub const THREAD: &str = "#b9c6d8";
+const UNNAMED: (f64, f64) = (0.06, 0.74);
+
+/// The colour of `frame`; `main_module` is the path of the main binary.
+pub fn frame_color(frame: &Frame<'_>, main_module: &str) -> Color {
+    let shade = hash_of(&frame.name);
+    let spread = |bits: u64| (shade >> bits & 0xff) as f64 / 255.0 - 0.5;
+    let hue = module_hue(&frame.module, main_module);
+    if !frame.named {
+        return hex(hue, UNNAMED.0, UNNAMED.1 + spread(0) * 0.06);
+    }
+    // Most frames are usually the main binary's: it has a wider range.
+    let range = if frame.module == main_module { 34.0 } else { 20.0 };
+    hex(hue + spread(0) * range, 0.72 + spread(8) * 0.16, 0.68 + spread(16) * 0.1)
+}
+
+/// The middle of a module's family, for the legend.
+pub fn module_color(module: &str, main_module: &str) -> Color {
+    hex(module_hue(module, main_module), 0.72, 0.68)
+}
+
+fn module_hue(module: &str, main_module: &str) -> f64 {
+    if module == main_module {
+        MAIN_HUE
+    } else if module.starts_with("[kernel") || module.ends_with(".ko") {
+        KERNEL_HUE
+    } else {
+        // By the file's name, less its version: libc.so.6 looks alike on every machine.
+        let name = module.rsplit('/').next().unwrap_or(module);
+        let name = name.split(".so").next().unwrap_or(name);
+        LIBRARY_HUES[(hash_of(name) >> 20) as usize % LIBRARY_HUES.len()]
+    }
+}
+
+/// The same for the same text, today and tomorrow: FNV-1a, then a step of splitmix64, since the
+/// former leaves patterns between similar names.
+fn hash_of(text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    let mixed = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^ mixed >> 27
+}
+
+/// From hue (degrees), saturation and lightness (0 to 1).
+fn hex(hue: f64, saturation: f64, lightness: f64) -> Color {
+    let chroma = (1.0 - (2.0 * lightness - 1.0).abs()) * saturation;
+    let channel = |offset: f64| {
+        let position = (offset + hue.rem_euclid(360.0) / 30.0) % 12.0;
+        let level = lightness - chroma / 2.0 * (position - 3.0).min(9.0 - position).clamp(-1.0, 1.0);
+        (level * 255.0).round() as u8
+    };
+    format!("#{:02x}{:02x}{:02x}", channel(0.0), channel(8.0), channel(4.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hues_are_turned_into_the_right_primaries() {
+        assert_eq!(
+            [0.0, 120.0, 240.0, 60.0].map(|hue| hex(hue, 1.0, 0.5)),
+            ["#ff0000", "#00ff00", "#0000ff", "#ffff00"]
+        );
+        assert_eq!(hex(77.0, 0.0, 1.0), "#ffffff");
+    }
+
+    #[test]
+    fn a_name_has_the_same_colour_everywhere_and_a_librarys_version_does_not_matter() {
+        let frame = |name: &'static str, module: &'static str| Frame {
+            name: name.into(),
+            file: "".into(),
+            start_line: 0,
+            module: module.into(),
+            named: true,
+        };
+        let color = |name, module| frame_color(&frame(name, module), "/bin/app");
+        assert_eq!(color("memcpy", "/lib/libc.so.6"), color("memcpy", "/opt/x/libc.so.7"));
+        assert_ne!(color("memcpy", "/lib/libc.so.6"), color("memmove", "/lib/libc.so.6"));
+        assert_eq!(color("main", "/bin/app"), "#edbd79");
+    }
+}

@@ -1,0 +1,243 @@
+//! Sums stacks into a tree and places its nodes: which row, how far from the left, how wide.
+//!
+//! Not here: pixels and colours.
+
+use rustc_hash::FxHashMap;
+
+use super::FlameOptions;
+use crate::{
+    profile::proto::Sample,
+    report::stacks::{FrameId, Stacks, value_of},
+};
+
+/// Most nodes summed; stacks that would need more are cut short.
+const MAX_NODES: usize = 3_000_000;
+/// Most rows; deeper stacks are cut short.
+const MAX_DEPTH: usize = 2_000;
+/// Most boxes drawn: the largest.
+const MAX_BOXES: usize = 15_000;
+
+/// What a box stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Label {
+    /// All samples.
+    Root,
+    /// A thread: its place in [`Layout::threads`].
+    Thread(u32),
+    Frame(FrameId),
+}
+
+/// A box of the picture.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Placed {
+    pub label: Label,
+    /// Row, from 0 (the root).
+    pub depth: usize,
+    /// Where it begins, as a value: between 0 and [`Layout::total`].
+    pub start: i64,
+    /// The sum of its samples: its width.
+    pub value: i64,
+    /// The part of it in which nothing else was called.
+    pub own: i64,
+    /// Always inlined into its caller.
+    pub inlined: bool,
+}
+
+/// The picture, without a size.
+pub struct Layout {
+    /// Row by row, from left to right.
+    pub boxes: Vec<Placed>,
+    /// The sum over all samples.
+    pub total: i64,
+    pub threads: Vec<String>,
+    /// Different stacks that went in.
+    pub stack_count: usize,
+    /// Boxes not drawn because they would be too narrow, and what all of them are narrower than, as a
+    /// share of the whole.
+    omitted: usize,
+    omitted_below: f64,
+    /// Stacks cut short by a limit.
+    cut: usize,
+}
+
+impl Layout {
+    /// What the picture does not show, if the reader would miss it.
+    pub fn omission(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        // The usual slivers of a tenth of a pixel are nobody's loss.
+        if self.omitted > 0 && self.boxes.len() >= MAX_BOXES / 2 {
+            parts.push(format!(
+                "{} boxes below {:.3}% are not drawn",
+                self.omitted,
+                self.omitted_below * 100.0
+            ));
+        }
+        if self.cut > 0 {
+            parts.push(format!("{} stacks are cut at the leaf end", self.cut));
+        }
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+}
+
+/// Sums and places value number `value_index` of all samples.
+pub fn lay_out(stacks: &Stacks<'_>, value_index: usize, options: &FlameOptions) -> Layout {
+    let mut tree = Tree::new();
+    for sample in &stacks.profile().sample {
+        let value = value_of(sample, value_index);
+        if value > 0 {
+            tree.add(stacks, sample, value, options.by_thread);
+        }
+    }
+    let total = tree.nodes[0].value;
+    let floor = total as f64 * options.min_frame_px / options.width_px;
+    let (visible, threshold) = tree.visible(floor);
+    let boxes = tree.place(stacks, &visible, total);
+    Layout {
+        omitted: tree.nodes.len() - boxes.len(),
+        omitted_below: if total > 0 { threshold / total as f64 } else { 0.0 },
+        boxes,
+        total,
+        stack_count: tree.nodes.iter().filter(|node| node.own > 0).count(),
+        threads: tree.threads,
+        cut: tree.cut,
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Node {
+    label: Label,
+    parent: u32,
+    depth: u32,
+    value: i64,
+    own: i64,
+    inlined: bool,
+}
+
+struct Tree {
+    nodes: Vec<Node>,
+    /// Child by (parent, label). The keys are our own numbers, so that a fast hash will do.
+    children: FxHashMap<(u32, Label), u32>,
+    threads: Vec<String>,
+    thread_numbers: std::collections::HashMap<String, u32>,
+    cut: usize,
+}
+
+impl Tree {
+    fn new() -> Tree {
+        let root = Node { label: Label::Root, parent: 0, depth: 0, value: 0, own: 0, inlined: false };
+        Tree {
+            nodes: vec![root],
+            children: FxHashMap::default(),
+            threads: Vec::new(),
+            thread_numbers: Default::default(),
+            cut: 0,
+        }
+    }
+
+    fn add(&mut self, stacks: &Stacks<'_>, sample: &Sample, value: i64, by_thread: bool) {
+        let mut at = 0;
+        self.count(at, value);
+        if by_thread {
+            let thread = self.thread(stacks.label(sample, "thread").map_or_else(String::new, String::from));
+            match self.child(at, Label::Thread(thread), false) {
+                Some(child) => at = child,
+                None => return self.end(at, value, true),
+            }
+            self.count(at, value);
+        }
+        for used in stacks.of(sample) {
+            match self.child(at, Label::Frame(used.frame), used.inlined) {
+                Some(child) => at = child,
+                None => return self.end(at, value, true),
+            }
+            self.count(at, value);
+        }
+        self.end(at, value, false);
+    }
+
+    fn count(&mut self, at: u32, value: i64) {
+        let node = &mut self.nodes[at as usize];
+        node.value = node.value.saturating_add(value);
+    }
+
+    fn end(&mut self, at: u32, value: i64, cut: bool) {
+        let node = &mut self.nodes[at as usize];
+        node.own = node.own.saturating_add(value);
+        self.cut += usize::from(cut);
+    }
+
+    fn thread(&mut self, name: String) -> u32 {
+        let name = if name.is_empty() { "[thread without a name]".to_string() } else { name };
+        let next = self.threads.len() as u32;
+        let number = *self.thread_numbers.entry(name.clone()).or_insert(next);
+        if number == next {
+            self.threads.push(name);
+        }
+        number
+    }
+
+    /// The child of `parent` with this label; `None`: there is no room for it.
+    fn child(&mut self, parent: u32, label: Label, inlined: bool) -> Option<u32> {
+        let next = self.nodes.len() as u32;
+        let depth = self.nodes[parent as usize].depth + 1;
+        let full = self.nodes.len() >= MAX_NODES || depth as usize >= MAX_DEPTH;
+        let child = match self.children.entry((parent, label)) {
+            std::collections::hash_map::Entry::Occupied(entry) => *entry.get(),
+            std::collections::hash_map::Entry::Vacant(_) if full => return None,
+            std::collections::hash_map::Entry::Vacant(entry) => *entry.insert(next),
+        };
+        if child == next {
+            self.nodes.push(Node { label, parent, depth, value: 0, own: 0, inlined });
+        }
+        self.nodes[child as usize].inlined &= inlined;
+        Some(child)
+    }
+
+    /// The nodes worth a box, parents before children, and the value that decided. A node is never
+    /// larger than its parent, so that no box hangs in the air.
+    fn visible(&self, floor: f64) -> (Vec<u32>, f64) {
+        let wide_enough = |node: &Node| node.value as f64 >= floor;
+        let mut values: Vec<i64> =
+            self.nodes.iter().filter(|node| wide_enough(node)).map(|node| node.value).collect();
+        let mut above = 0;
+        if values.len() > MAX_BOXES {
+            above = *values.select_nth_unstable_by(MAX_BOXES, |a, b| b.cmp(a)).1;
+        }
+        let keep = |node: &Node| wide_enough(node) && (node.value > above || node.depth == 0);
+        let visible = (0..self.nodes.len() as u32).filter(|at| keep(&self.nodes[*at as usize]));
+        (visible.collect(), floor.max(above as f64))
+    }
+
+    /// Places `visible` (parents before children): each child under its parent, the largest first.
+    fn place(&self, stacks: &Stacks<'_>, visible: &[u32], total: i64) -> Vec<Placed> {
+        let mut order = visible.to_vec();
+        order.sort_by(|a, b| {
+            let (a, b) = (&self.nodes[*a as usize], &self.nodes[*b as usize]);
+            let by_size = a.depth.cmp(&b.depth).then(b.value.cmp(&a.value));
+            by_size.then_with(|| self.name(stacks, a.label).cmp(self.name(stacks, b.label)))
+        });
+        // Where the next child of each node goes.
+        let mut next_start: FxHashMap<u32, i64> = FxHashMap::default();
+        let mut boxes = Vec::with_capacity(order.len());
+        for at in order {
+            let node = &self.nodes[at as usize];
+            let start = next_start.get(&node.parent).copied().unwrap_or(0).min(total);
+            if at != 0 {
+                next_start.insert(node.parent, start.saturating_add(node.value));
+            }
+            next_start.insert(at, start);
+            let Node { label, value, own, inlined, depth, .. } = *node;
+            boxes.push(Placed { label, depth: depth as usize, start, value, own, inlined });
+        }
+        boxes.sort_by_key(|placed| (placed.depth, placed.start));
+        boxes
+    }
+
+    fn name<'a>(&'a self, stacks: &'a Stacks<'_>, label: Label) -> &'a str {
+        match label {
+            Label::Root => "",
+            Label::Thread(number) => &self.threads[number as usize],
+            Label::Frame(frame) => &stacks.frame(frame).name,
+        }
+    }
+}

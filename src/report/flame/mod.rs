@@ -1,0 +1,108 @@
+//! A flame graph as one SVG file: a still picture anywhere, and in a browser one to click, zoom and
+//! search. It fetches nothing. The root is on top and callees hang below it (an icicle), so that the
+//! part everybody starts to read from is on the screen when the file is opened.
+//!
+//! [`layout`] sums stacks into a tree and places it, [`color`] chooses colours, `svg` writes. What
+//! runs in the browser is `flame.js`, how it looks `flame.css`.
+//!
+//! Not here: a time axis. Width is the sum of values; siblings stand largest first.
+
+pub mod color;
+pub mod layout;
+mod svg;
+
+use std::io::{self, Write};
+
+use super::{
+    stacks::{Stacks, base_name, printable},
+    units::{format_count, format_duration_ns, format_value},
+};
+
+/// How to draw. The defaults fit a browser window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlameOptions {
+    /// The heading; `None`: what was measured, and of which binary.
+    pub title: Option<String>,
+    /// A row of threads under the root.
+    pub by_thread: bool,
+    /// Width of the still picture, in pixels (a browser uses the window's).
+    pub width_px: f64,
+    /// Frames narrower than this, in pixels of `width_px`, are not drawn; they count in their
+    /// callers all the same.
+    pub min_frame_px: f64,
+}
+
+impl Default for FlameOptions {
+    fn default() -> Self {
+        FlameOptions { title: None, by_thread: false, width_px: 1200.0, min_frame_px: 0.1 }
+    }
+}
+
+/// Draws value number `value_index` of all samples that have a positive one.
+pub fn write_flame(
+    stacks: &Stacks<'_>,
+    value_index: usize,
+    options: &FlameOptions,
+    writer: impl Write,
+) -> io::Result<()> {
+    let layout = layout::lay_out(stacks, value_index, options);
+    let heading = Heading::new(stacks, value_index, options, &layout);
+    svg::write(stacks, &layout, &heading, options.width_px, io::BufWriter::new(writer))
+}
+
+/// The text above the picture.
+struct Heading {
+    title: String,
+    subtitle: String,
+    /// The profile's comments, among them its quality, and what the picture leaves out.
+    notes: Vec<String>,
+    unit: String,
+}
+
+/// Most lines of notes above the picture.
+const MAX_NOTES: usize = 3;
+
+impl Heading {
+    fn new(
+        stacks: &Stacks<'_>,
+        value_index: usize,
+        options: &FlameOptions,
+        layout: &layout::Layout,
+    ) -> Heading {
+        let profile = stacks.profile();
+        let (kind, unit) = profile
+            .sample_type
+            .get(value_index)
+            .map_or(("", ""), |kind| (profile.string(kind.r#type), profile.string(kind.unit)));
+        let binary = profile.mapping.first().map_or("", |m| base_name(profile.string(m.filename)));
+        let what = format!("{} flame graph", if kind == "cpu" { "CPU" } else { kind });
+        let made = if binary.is_empty() { what } else { format!("{binary} · {what}") };
+        let title = options.title.clone().unwrap_or(made);
+        let mut facts = vec![format!("{} in all", format_value(layout.total, unit))];
+        if let Some(samples) = profile.sample_type_index("samples").filter(|index| *index != value_index) {
+            let count = profile.sample.iter().map(|sample| super::stacks::value_of(sample, samples));
+            let count = count.fold(0i64, i64::saturating_add);
+            facts.push(format!("{} samples", format_count(count)));
+        }
+        if profile.duration_nanos > 0 {
+            facts.push(format!("over {}", format_duration_ns(profile.duration_nanos)));
+        }
+        facts.push(format!("{} different stacks", format_count(layout.stack_count as i64)));
+        let mut notes: Vec<String> = profile
+            .comments()
+            .filter(|text| !text.is_empty())
+            .take(MAX_NOTES)
+            .map(|text| printable(text).into())
+            .collect();
+        notes.extend(layout.omission());
+        Heading {
+            title: printable(&title).into(),
+            subtitle: facts.join(" · "),
+            notes,
+            unit: unit.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

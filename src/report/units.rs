@@ -1,0 +1,141 @@
+//! Numbers with units, as people read them: `1.23s`, `30ms`, `4.50kB`, `1,234`.
+//!
+//! Not here: which numbers.
+
+/// A family of units: names as profiles state them, what is shown, and how many of the smallest
+/// unit one is.
+type Scale = &'static [(&'static [&'static str], &'static str, f64)];
+
+const TIME: Scale = &[
+    (&["nanoseconds", "nanosecond", "ns"], "ns", 1.0),
+    (&["microseconds", "microsecond", "us", "µs"], "us", 1e3),
+    (&["milliseconds", "millisecond", "ms"], "ms", 1e6),
+    (&["seconds", "second", "sec", "s"], "s", 1e9),
+    (&["minutes", "minute", "min"], "mins", 60e9),
+    (&["hours", "hour", "hrs"], "hrs", 3600e9),
+];
+const MEMORY: Scale = &[
+    (&["bytes", "byte", "b"], "B", 1.0),
+    (&["kilobytes", "kilobyte", "kb", "kib"], "kB", 1024.0),
+    (&["megabytes", "megabyte", "mb", "mib"], "MB", 1048576.0),
+    (&["gigabytes", "gigabyte", "gb", "gib"], "GB", 1073741824.0),
+    (&["terabytes", "terabyte", "tb", "tib"], "TB", 1099511627776.0),
+];
+
+/// How to show values of one kind: a factor and a unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Display {
+    divisor: f64,
+    suffix: &'static str,
+    counted: bool,
+}
+
+impl Display {
+    /// Shows values stated in `unit` in the largest unit in which `smallest` is still 1 or more.
+    /// Units that are not known (`count`, `objects`) are shown as plain numbers.
+    pub fn for_value(smallest: i64, unit: &str) -> Display {
+        let Some((scale, stated)) = family(unit) else {
+            return Display { divisor: 1.0, suffix: "", counted: true };
+        };
+        let size = smallest.unsigned_abs() as f64 * stated;
+        let fitting = scale.iter().rev().find(|(_, _, unit_size)| size >= *unit_size).unwrap_or(&scale[0]);
+        Display { divisor: fitting.2 / stated, suffix: fitting.1, counted: false }
+    }
+
+    /// Shows several values in one unit: that of the smallest, but none so small that the largest
+    /// grows long (a hundredth of it).
+    pub fn for_range(smallest: i64, largest: i64, unit: &str) -> Display {
+        Display::for_value(smallest.abs().max(largest.abs() / 100), unit)
+    }
+
+    /// `value` as text; up to two digits behind the point.
+    pub fn text(&self, value: i64) -> String {
+        if self.counted || value == 0 {
+            return value.to_string();
+        }
+        let mut digits = format!("{:.2}", value as f64 / self.divisor);
+        if let Some(whole) = digits.strip_suffix(".00") {
+            digits.truncate(whole.len());
+        }
+        digits + self.suffix
+    }
+}
+
+fn family(unit: &str) -> Option<(Scale, f64)> {
+    [TIME, MEMORY].into_iter().find_map(|scale| {
+        let known =
+            scale.iter().find(|(names, _, _)| names.iter().any(|name| name.eq_ignore_ascii_case(unit)))?;
+        Some((scale, known.2))
+    })
+}
+
+/// `value`, stated in `unit`, in whatever unit suits it best.
+pub fn format_value(value: i64, unit: &str) -> String {
+    Display::for_value(value, unit).text(value)
+}
+
+/// A duration given in nanoseconds.
+pub fn format_duration_ns(value_ns: i64) -> String {
+    format_value(value_ns, "nanoseconds")
+}
+
+/// A number with its thousands set apart: `1,234,567`.
+pub fn format_count(value: i64) -> String {
+    let digits = value.unsigned_abs().to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
+    if value < 0 {
+        text.push('-');
+    }
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `part` of `whole` as pprof's tables show it: `12.34%`, `100%`, `0%`.
+pub fn format_percent(part: i64, whole: i64) -> String {
+    if whole == 0 || part == 0 {
+        return "0%".to_string();
+    }
+    let percent = part as f64 / whole as f64 * 100.0;
+    if (99.95..=100.05).contains(&percent.abs()) { "100%".to_string() } else { format!("{percent:.2}%") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_shown_in_the_unit_that_suits_it() {
+        let shown = [0, 7, 1_500, 30_000_000, 1_230_000_000, 90_000_000_000, i64::MAX, -30_000_000]
+            .map(|value| format_value(value, "nanoseconds"));
+        assert_eq!(shown, ["0", "7ns", "1.50us", "30ms", "1.23s", "1.50mins", "2562047.79hrs", "-30ms"]);
+        assert_eq!(format_value(4_608, "bytes"), "4.50kB");
+        assert_eq!(format_value(3, "milliseconds"), "3ms");
+        assert_eq!(format_value(12_345, "count"), "12345");
+    }
+
+    #[test]
+    fn a_table_has_one_unit() {
+        let display = Display::for_range(10_000_000, 600_000_000, "nanoseconds");
+        assert_eq!([10_000_000, 600_000_000].map(|value| display.text(value)), ["10ms", "600ms"]);
+        let display = Display::for_range(10_000_000, 250_000_000_000, "nanoseconds");
+        assert_eq!([10_000_000, 250_000_000_000].map(|value| display.text(value)), ["0.01s", "250s"]);
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 1_000, -1_234_567].map(format_count), ["0", "999", "1,000", "-1,234,567"]);
+    }
+
+    #[test]
+    fn shares_of_nothing_are_nothing() {
+        assert_eq!(
+            [(1, 0), (0, 5), (1, 3), (3, 3)].map(|(a, b)| format_percent(a, b)),
+            ["0%", "0%", "33.33%", "100%"]
+        );
+    }
+}
