@@ -113,6 +113,22 @@ pub fn cpu_time_ns(pid: u32) -> Option<u64> {
     Some((stat.user_ticks + stat.system_ticks).saturating_mul(1_000_000_000 / ticks.max(1) as u64))
 }
 
+/// CLOCK_MONOTONIC in nanoseconds: the clock of all sampled times.
+pub fn monotonic_ns() -> u64 {
+    crate::sys::clock::monotonic_ns()
+}
+
+/// The process's number in its own (innermost) PID namespace, and its effective user id as ours sees
+/// it: who may have written files for it, and under which number.
+pub fn namespace_pid_and_uid(pid: u32) -> Result<(u32, u32), ProcessError> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))
+        .map_err(|error| ProcessError::reading(pid, "status", error))?;
+    let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    let inner = line("NSpid:").split_whitespace().next_back().and_then(|text| text.parse().ok());
+    let effective = line("Uid:").split_whitespace().nth(1).and_then(|text| text.parse().ok());
+    Ok((inner.unwrap_or(pid), effective.unwrap_or(u32::MAX)))
+}
+
 /// The name stands in parentheses and may itself hold blanks and parentheses: split at the last one.
 fn parse_stat(text: &str) -> Option<Stat> {
     let open = text.find('(')?;

@@ -7,6 +7,7 @@
 pub mod cgroup;
 pub mod files;
 pub mod identity;
+pub mod launch;
 pub mod maps;
 pub mod memory;
 pub mod select;

@@ -6,5 +6,6 @@ pub mod capabilities;
 pub mod clock;
 pub mod cpus;
 pub mod file_map;
+pub mod launch;
 pub mod limits;
 pub mod perf;

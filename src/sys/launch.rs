@@ -1,0 +1,148 @@
+//! Starts a command that waits at a gate before its first instruction (fork(2), execvp(3)), so that a
+//! profiler can be in place before it runs.
+//!
+//! Not here: waiting for it politely, signals.
+
+use std::{
+    ffi::CString,
+    io::{self, Read, Write},
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+use nix::{
+    fcntl::OFlag,
+    sys::wait::{WaitPidFlag, WaitStatus, waitpid},
+    unistd::{ForkResult, Pid, fork, pipe2},
+};
+
+/// A started command. Dropped before [`Gate::open`], it ends without having run.
+#[derive(Debug)]
+pub struct Gate {
+    pid: Pid,
+    /// A byte written here lets it run; closing it makes it exit.
+    go: Option<std::fs::File>,
+    /// exec's errno comes back here; closed by a successful exec.
+    failure: std::fs::File,
+}
+
+impl Gate {
+    /// Forks. Must be called while the process has a single thread (fork(2): the child may only use
+    /// async-signal-safe functions until exec otherwise).
+    pub fn start(command: &[CString]) -> io::Result<Gate> {
+        let (go_read, go_write) = pipe2(OFlag::O_CLOEXEC)?;
+        let (failure_read, failure_write) = pipe2(OFlag::O_CLOEXEC)?;
+        let mut arguments: Vec<*const libc::c_char> = command.iter().map(|word| word.as_ptr()).collect();
+        arguments.push(std::ptr::null());
+        // SAFETY: between fork and exec the child calls only read, execvp, write and _exit on memory
+        // prepared before, all async-signal-safe.
+        match unsafe { fork() }? {
+            ForkResult::Child => {
+                drop(go_write);
+                // SAFETY: as above; `arguments` is a null-terminated array of C strings that live on.
+                unsafe { wait_and_exec(&go_read, &failure_write, &arguments) }
+            }
+            ForkResult::Parent { child } => {
+                Ok(Gate { pid: child, go: Some(go_write.into()), failure: failure_read.into() })
+            }
+        }
+    }
+
+    /// The command's process id.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw() as u32
+    }
+
+    /// Lets the command run. Errors: what execvp(3) said (no such command, no permission).
+    pub fn open(&mut self) -> io::Result<()> {
+        let Some(mut go) = self.go.take() else { return Ok(()) };
+        go.write_all(&[1])?;
+        drop(go);
+        let mut errno = [0; 4];
+        match self.failure.read_exact(&mut errno) {
+            // Closed without a word: exec took place.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
+        }
+    }
+
+    /// How the command ended: `None` while it runs.
+    pub fn status(&self) -> Option<Ending> {
+        match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(_, code)) => Some(Ending::Exited(code)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Some(Ending::Killed(signal as i32)),
+            _ => None,
+        }
+    }
+
+    /// Waits for the command to end.
+    pub fn wait(&self) -> Option<Ending> {
+        loop {
+            match waitpid(self.pid, None) {
+                Ok(WaitStatus::Exited(_, code)) => return Some(Ending::Exited(code)),
+                Ok(WaitStatus::Signaled(_, signal, _)) => return Some(Ending::Killed(signal as i32)),
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Exited(i32),
+    Killed(i32),
+}
+
+/// Waits for the byte, then becomes the command; tells errno and exits if either fails.
+///
+/// # Safety
+/// Only in a forked child; `arguments` must be a null-terminated array of pointers to C strings.
+unsafe fn wait_and_exec(go: &OwnedFd, failure: &OwnedFd, arguments: &[*const libc::c_char]) -> ! {
+    // SAFETY: plain system calls on descriptors and buffers that are alive; never returns.
+    unsafe {
+        let mut byte = 0u8;
+        let mut got = libc::read(go.as_raw_fd(), (&raw mut byte).cast(), 1);
+        while got < 0 && *libc::__errno_location() == libc::EINTR {
+            got = libc::read(go.as_raw_fd(), (&raw mut byte).cast(), 1);
+        }
+        if got == 1 {
+            libc::execvp(arguments[0], arguments.as_ptr());
+            let errno = (*libc::__errno_location()).to_ne_bytes();
+            libc::write(failure.as_raw_fd(), errno.as_ptr().cast(), errno.len());
+        }
+        libc::_exit(127)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<CString> {
+        words.iter().map(|word| CString::new(*word).expect("no NUL")).collect()
+    }
+
+    #[test]
+    fn a_command_runs_only_once_the_gate_is_open() {
+        let mut gate = Gate::start(&words(&["sh", "-c", "exit 7"])).expect("fork");
+        assert_eq!(gate.status(), None);
+        gate.open().expect("exec");
+        assert_eq!(gate.wait(), Some(Ending::Exited(7)));
+    }
+
+    #[test]
+    fn a_command_that_is_not_there_is_an_error() {
+        let mut gate = Gate::start(&words(&["/no/such/command"])).expect("fork");
+        assert_eq!(gate.open().expect_err("no such file").kind(), io::ErrorKind::NotFound);
+        assert_eq!(gate.wait(), Some(Ending::Exited(127)));
+    }
+
+    #[test]
+    fn a_gate_that_is_dropped_ends_the_command_before_it_runs() {
+        let mut gate = Gate::start(&words(&["sh", "-c", "exit 7"])).expect("fork");
+        gate.go = None;
+        assert_eq!(gate.wait(), Some(Ending::Exited(127)));
+    }
+}
