@@ -1,1 +1,271 @@
-//! TODO
+//! The one way to a profile: [`run`] takes a [`Request`] and gives a [`Capture`].
+//!
+//! A sampler is opened (`attach`), its events keep a picture of the processes and a count of their
+//! stacks (`world`, `space`, `images`, `collector`), and at the end addresses get names and become a
+//! profile (`finish`). Not here: flags, files, printing.
+
+mod attach;
+mod collector;
+mod finish;
+mod images;
+mod late;
+mod space;
+mod tally;
+mod world;
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+pub use attach::SamplerChoice;
+pub use tally::Tally;
+
+use crate::{
+    issue::Issues,
+    process::{Identity, ProcessError, identify, identity, select},
+    profile::proto::Profile,
+    sampler::{Description, SamplerError},
+    symbolize::SymbolizeOptions,
+};
+
+/// How often the buffers are emptied. The kernel wakes us earlier when one fills up.
+const POLL_EVERY: Duration = Duration::from_millis(50);
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub pids: Vec<u32>,
+    /// Also the processes that these have started, and will start.
+    pub children: bool,
+    /// `None`: until told to stop, or until the last process has ended.
+    pub duration: Option<Duration>,
+    pub frequency_hz: u32,
+    pub sampler: SamplerChoice,
+    /// Kernel frames, where rights allow.
+    pub kernel: bool,
+    /// The most stack copied with a sample, in bytes.
+    pub max_stack_bytes: u32,
+    /// Ring memory in bytes; 0: as much as is sensible.
+    pub buffer_bytes: usize,
+    pub labels: LabelKeys,
+    pub symbolize: SymbolizeOptions,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Request {
+            pids: Vec::new(),
+            children: false,
+            duration: Some(Duration::from_secs(30)),
+            frequency_hz: 99,
+            sampler: SamplerChoice::Auto,
+            kernel: true,
+            max_stack_bytes: 256 << 10,
+            buffer_bytes: 0,
+            labels: LabelKeys::default(),
+            symbolize: SymbolizeOptions::default(),
+        }
+    }
+}
+
+/// Which labels samples carry beside the thread's name.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LabelKeys {
+    pub pid: bool,
+    pub tid: bool,
+    /// The process's name; set where several are watched.
+    pub process: bool,
+}
+
+/// Ends a capture early, keeping what was collected: set from a signal handler or another thread.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(pub Arc<AtomicBool>);
+
+impl Stop {
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is told while a capture runs.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// The sampler counts from now on.
+    Attached { sampler: &'a Description, identities: &'a [Identity], took: Duration },
+    /// About once in [`POLL_EVERY`].
+    Sampling { elapsed: Duration, tally: &'a Tally },
+    /// Sampling is over; addresses get their names.
+    Naming { addresses: usize },
+}
+
+/// A profile and what must be known to judge it.
+#[derive(Debug)]
+pub struct Capture {
+    pub profile: Profile,
+    pub issues: Issues,
+    pub tally: Tally,
+    pub sampler: Description,
+    pub identities: Vec<Identity>,
+    pub ended: Ended,
+    /// Share of all frames, weighted by samples, that have no name: 0 to 1.
+    pub unnamed_share: f64,
+    /// How long was sampled.
+    pub elapsed: Duration,
+    /// CPU time that the kernel charged to the processes meanwhile; `None` where it is not known any
+    /// more (a process has ended).
+    pub kernel_cpu_ns: Option<u64>,
+    /// How long attaching took, and from the end of sampling to the finished profile.
+    pub attach_took: Duration,
+    pub finish_took: Duration,
+}
+
+/// Why sampling ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Duration,
+    Stopped,
+    /// The last process watched has ended.
+    TargetsGone,
+}
+
+/// Why there is no profile.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error("process {0} is a thread of the kernel: it has no user-space stack")]
+    KernelThread(u32),
+    #[error("no process was named")]
+    NoProcess,
+    #[error("cannot watch: {source}")]
+    Sampler {
+        #[source]
+        source: SamplerError,
+        /// What was tried before, and why it did not work.
+        tried: Vec<(&'static str, SamplerError)>,
+        identities: Vec<Identity>,
+    },
+    #[error("the sampler failed: {0}")]
+    SamplerDied(SamplerError),
+}
+
+/// Watches processes and makes a profile of them.
+///
+/// `release` is called once sampling has begun (a command started for this waits for it).
+pub fn run(
+    request: &Request,
+    stop: &Stop,
+    release: impl FnOnce(),
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Capture, CaptureError> {
+    let began = Instant::now();
+    let identities = identify_all(request)?;
+    let pids: Vec<u32> = identities.iter().map(|identity| identity.pid).collect();
+    let several = pids.len() > 1 || request.children;
+    let labels = LabelKeys { process: request.labels.process || several, ..request.labels };
+    let mut world = world::World::new(labels);
+    let mut sampler = attach::open(request, &pids, &identities, &mut world.issues)?;
+    let started_at = SystemTime::now();
+    let started = Instant::now();
+    let now_ns = crate::process::identity::monotonic_ns();
+    pids.iter().for_each(|pid| world.watch(*pid, now_ns));
+    let cpu_before: Vec<_> = pids.iter().map(|pid| identity::cpu_time_ns(*pid)).collect();
+    let attach_took = began.elapsed();
+    progress(Progress::Attached {
+        sampler: sampler.description(),
+        identities: &identities,
+        took: attach_took,
+    });
+    release();
+    let died = sample(request, stop, &identities, &mut world, &mut *sampler, started, progress);
+    let cpu_after: Vec<_> = pids.iter().map(|pid| identity::cpu_time_ns(*pid)).collect();
+    let ended = died.map_err(CaptureError::SamplerDied)?;
+    let elapsed = started.elapsed();
+    let description = sampler.description().clone();
+    // Closing the events now spares the target while names are looked up.
+    drop(sampler);
+    let finishing = Instant::now();
+    let kernel_cpu_ns = (cpu_before.iter().zip(&cpu_after))
+        .map(|(before, after)| Some(after.as_ref()?.saturating_sub((*before)?)))
+        .sum::<Option<u64>>()
+        .filter(|_| !request.children);
+    let mut capture = Capture {
+        profile: Profile::default(),
+        issues: Issues::default(),
+        tally: world.tally.clone(),
+        sampler: description,
+        identities,
+        ended,
+        unnamed_share: 0.0,
+        elapsed,
+        kernel_cpu_ns,
+        attach_took,
+        finish_took: Duration::ZERO,
+    };
+    finish::finish(request, world, started_at, &mut capture, progress);
+    capture.finish_took = finishing.elapsed();
+    Ok(capture)
+}
+
+fn identify_all(request: &Request) -> Result<Vec<Identity>, CaptureError> {
+    let mut pids: BTreeSet<u32> = request.pids.iter().copied().collect();
+    let named: Vec<Identity> = pids.iter().map(|pid| identify(*pid)).collect::<Result<_, _>>()?;
+    if let Some(kernel) = named.iter().find(|identity| identity.is_kernel_thread) {
+        return Err(CaptureError::KernelThread(kernel.pid));
+    }
+    if !request.children {
+        return if named.is_empty() { Err(CaptureError::NoProcess) } else { Ok(named) };
+    }
+    for identity in &named {
+        pids.extend(select::descendants(identity.pid));
+    }
+    // A child may end while we look: that is not an error.
+    let all: Vec<Identity> = pids.iter().filter_map(|pid| identify(*pid).ok()).collect();
+    if all.is_empty() { Err(CaptureError::NoProcess) } else { Ok(all) }
+}
+
+/// The loop: empties the buffers until time is up, somebody says stop, or nobody is left to watch.
+fn sample(
+    request: &Request,
+    stop: &Stop,
+    identities: &[Identity],
+    world: &mut world::World,
+    sampler: &mut dyn crate::sampler::Sampler,
+    started: Instant,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Ended, SamplerError> {
+    let ended = loop {
+        let elapsed = started.elapsed();
+        let left = request.duration.map_or(POLL_EVERY, |duration| duration.saturating_sub(elapsed));
+        if left.is_zero() {
+            break Ended::Duration;
+        }
+        if stop.is_set() {
+            break Ended::Stopped;
+        }
+        sampler.poll(left.min(POLL_EVERY), &mut |event| world.handle(event))?;
+        for (tid, start, end) in world.hints.drain(..) {
+            sampler.hint_stack(tid, start, end);
+        }
+        progress(Progress::Sampling { elapsed: started.elapsed(), tally: &world.tally });
+        if nobody_left(request, identities, world) {
+            break Ended::TargetsGone;
+        }
+    };
+    sampler.stop()?;
+    sampler.poll(Duration::ZERO, &mut |event| world.handle(event))?;
+    Ok(ended)
+}
+
+fn nobody_left(request: &Request, identities: &[Identity], world: &world::World) -> bool {
+    if identities.iter().any(Identity::is_alive) {
+        return false;
+    }
+    // Children live on in `spaces` until their exit is seen; one we missed is checked by its number.
+    !request.children || !world.spaces.keys().any(|pid| identify(*pid).is_ok())
+}

@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tempfile::NamedTempFile;
+
 /// Why a file was not written. What stood there before still does.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
@@ -39,6 +41,15 @@ pub fn write_atomically(
             fill(&mut file, write).map_err(|source| write_error("cannot write", path, source))
         }
         Destination::Replace(target) => replace(&target, write),
+    }
+}
+
+/// Finds out whether [`write_atomically`] could write to `path` now, so that a long piece of work need
+/// not end in an error that was there from the start. Leaves nothing behind.
+pub fn check_writable(path: &Path) -> Result<(), WriteError> {
+    match destination(path)? {
+        Destination::Direct(_) => Ok(()),
+        Destination::Replace(target) => temporary_beside(&target).map(drop),
     }
 }
 
@@ -82,18 +93,23 @@ fn open_directly(path: &Path) -> Result<Destination, WriteError> {
 
 fn replace(target: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), WriteError> {
     let folder = folder_of(target);
-    let mut file = tempfile::Builder::new()
-        .prefix(".rprof-")
-        .suffix(".part")
-        // The umask still applies: this is what open(2) is given.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(|source| folder_error(folder, target, source))?;
+    let mut file = temporary_beside(target)?;
     fill(file.as_file_mut(), write).map_err(|source| write_error("cannot write", target, source))?;
     file.as_file().sync_all().map_err(|source| write_error("cannot write", target, source))?;
     let renamed = file.persist(target);
     renamed.map_err(|error| write_error("cannot rename into place", target, error.error))?;
     sync_folder(folder).map_err(|source| write_error("cannot sync the folder of", target, source))
+}
+
+fn temporary_beside(target: &Path) -> Result<NamedTempFile, WriteError> {
+    let folder = folder_of(target);
+    tempfile::Builder::new()
+        .prefix(".rprof-")
+        .suffix(".part")
+        // The umask still applies: this is what open(2) is given.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(|source| folder_error(folder, target, source))
 }
 
 fn fill(file: &mut File, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {

