@@ -1,0 +1,228 @@
+//! The command line as it is declared: words, types, help. What they mean is decided by the module of
+//! each verb.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use regex::Regex;
+
+/// pprof for any running process.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rprof",
+    version,
+    about = "pprof for any running process: attaches to a live PID, samples it, names every frame, writes pprof",
+    after_help = EXIT_CODES,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 a profile was written (or the answer given), 1 it could not be, 2 the command line was wrong.
+With `record`, the command's own exit status is printed, not passed on.";
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Profile a running process: nothing in it is changed, stopped or restarted.
+    #[command(after_help = ATTACH_EXAMPLES)]
+    Attach(AttachArgs),
+    /// Start a command and profile it, with its children, from the first instruction.
+    #[command(after_help = RECORD_EXAMPLES)]
+    Record(RecordArgs),
+    /// Show the functions of a profile that use the most CPU time.
+    Top(TopArgs),
+}
+
+const ATTACH_EXAMPLES: &str = "\
+Examples:
+  rprof attach --pid 1234 --duration 30s
+  rprof attach 1234 -d 10s -F 999 -o flame.svg
+  rprof attach --name '^postgres' --children -o db.pb.gz";
+
+const RECORD_EXAMPLES: &str = "\
+Examples:
+  rprof record -- cargo test
+  rprof record -F 999 -o build.svg -- make -j2";
+
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// Process to profile.
+    #[arg(value_name = "PID", conflicts_with_all = ["pid", "name"])]
+    pub target: Option<u32>,
+    /// Process to profile; may be given several times.
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// All processes whose name, program or command line matches this regular expression.
+    #[arg(short, long, value_name = "REGEX")]
+    pub name: Option<Regex>,
+    /// Also their child processes, those running now and those started later.
+    #[arg(long)]
+    pub children: bool,
+    /// How long to sample: 30s, 500ms, 2m, or a number of seconds. Ctrl-C ends earlier and keeps the
+    /// data.
+    #[arg(short, long, default_value = "30s", value_parser = parse_duration)]
+    pub duration: Duration,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(flatten)]
+    pub debug: DebugArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// Stop sampling after this time (the command runs on).
+    #[arg(short, long, value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(flatten)]
+    pub debug: DebugArgs,
+    /// The command and its arguments, behind `--`.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct SamplingArgs {
+    /// Samples for each second of CPU time.
+    #[arg(short = 'F', long, default_value_t = 99, value_name = "HZ", visible_alias = "rate",
+          value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub frequency: u32,
+    /// How to look; the best that the rights allow unless forced.
+    #[arg(long, value_enum, default_value_t = SamplerArg::Auto)]
+    pub sampler: SamplerArg,
+    /// Leave kernel frames out.
+    #[arg(long)]
+    pub no_kernel: bool,
+    /// More labels on samples than the thread's name.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "KEYS")]
+    pub label: Vec<LabelArg>,
+    /// The most stack that is copied with a sample.
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 10,
+          value_parser = clap::value_parser!(u32).range(1024..=512 << 10))]
+    pub max_stack_bytes: u32,
+    /// Memory for the buffers that the kernel fills (0: chosen by itself).
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub buffer_bytes: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// File to write; its extension chooses the format. `-` is standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Format, whatever the extension.
+    #[arg(long, value_enum)]
+    pub format: Option<FormatArg>,
+    /// Say nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Say what the profiling itself has cost.
+    #[arg(long)]
+    pub stats: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DebugArgs {
+    /// Folder with debug files, laid out like /usr/lib/debug or holding *.debug; may be given several
+    /// times.
+    #[arg(long, value_name = "DIR")]
+    pub debug_dir: Vec<PathBuf>,
+    /// Ask debuginfod servers for debug files (by default those in DEBUGINFOD_URLS).
+    #[arg(long, value_name = "URLS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub debuginfod: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SymbolizeArgs {
+    /// Profile to read.
+    #[arg(value_name = "FILE")]
+    pub input: PathBuf,
+    /// File to write (by default the profile itself is replaced).
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub debug: DebugArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Profile to read.
+    #[arg(value_name = "FILE")]
+    pub input: PathBuf,
+    /// How many functions to show.
+    #[arg(short, long, default_value_t = 20)]
+    pub count: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SamplerArg {
+    /// The best that works.
+    Auto,
+    /// One event a CPU with a BPF filter: whole stacks, nothing to pay for other processes. Needs root,
+    /// or CAP_BPF and CAP_PERFMON.
+    Bpf,
+    /// One event a CPU, other processes' samples dropped. Needs CAP_PERFMON.
+    PerfCpu,
+    /// One event a CPU that counts only the target's control group. Needs CAP_PERFMON.
+    PerfCgroup,
+    /// One event for each thread and CPU: works on your own processes without any capability.
+    PerfThread,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LabelArg {
+    Tid,
+    Pid,
+    Process,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    /// pprof protobuf, gzipped (.pb.gz).
+    Pprof,
+    /// Folded stacks, one a line (.folded).
+    Folded,
+    /// Interactive flame graph (.svg).
+    Svg,
+    /// speedscope.app (.json).
+    Speedscope,
+}
+
+/// `30s`, `1m30s`, `500ms`, or a bare number of seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let parsed = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string()),
+        Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string()),
+    }?;
+    if parsed.is_zero() { Err("must be longer than nothing".into()) } else { Ok(parsed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_declaration_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_read_with_and_without_a_unit() {
+        assert_eq!(parse_duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("2.5"), Ok(Duration::from_millis(2500)));
+        for bad in ["0", "-1", "nan", "soon", "", "1e400"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}

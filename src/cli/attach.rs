@@ -1,0 +1,116 @@
+//! `rprof attach`: profiles running processes.
+
+use anyhow::{Result, bail};
+
+use super::{
+    args::{AttachArgs, DebugArgs, LabelArg, OutputArgs, SamplerArg, SamplingArgs},
+    output::Destination,
+    progress::Bar,
+    summary,
+};
+use crate::{
+    capture::{self, LabelKeys, Request, SamplerChoice, Stop},
+    process::{identify, select},
+    symbolize::{Debuginfod, SymbolizeOptions},
+};
+
+pub fn run(arguments: AttachArgs) -> Result<()> {
+    let pids = choose(&arguments)?;
+    let first = identify(pids[0])?;
+    let request = Request {
+        pids,
+        children: arguments.children,
+        duration: Some(arguments.duration),
+        ..request(&arguments.sampling, &arguments.debug)
+    };
+    let destination = Destination::choose(&arguments.output, Some(&first))?;
+    capture_and_write(&request, &destination, &arguments.output, || {})
+}
+
+fn choose(arguments: &AttachArgs) -> Result<Vec<u32>> {
+    let mut pids: Vec<u32> = arguments.target.into_iter().chain(arguments.pid.iter().copied()).collect();
+    if let Some(pattern) = &arguments.name {
+        let named = select::by_name(pattern);
+        if named.is_empty() {
+            bail!(super::advice::NothingMatches(pattern.to_string()));
+        }
+        pids.extend(named);
+    }
+    if pids.is_empty() {
+        bail!(super::advice::NoTarget);
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    Ok(pids)
+}
+
+/// What `attach` and `record` have in common.
+pub fn request(sampling: &SamplingArgs, debug: &DebugArgs) -> Request {
+    Request {
+        frequency_hz: sampling.frequency,
+        sampler: match sampling.sampler {
+            SamplerArg::Auto => SamplerChoice::Auto,
+            SamplerArg::Bpf => SamplerChoice::Bpf,
+            SamplerArg::PerfCpu => SamplerChoice::PerfCpu,
+            SamplerArg::PerfCgroup => SamplerChoice::PerfCgroup,
+            SamplerArg::PerfThread => SamplerChoice::PerfThread,
+        },
+        kernel: !sampling.no_kernel,
+        max_stack_bytes: sampling.max_stack_bytes,
+        buffer_bytes: sampling.buffer_bytes,
+        labels: LabelKeys {
+            pid: sampling.label.contains(&LabelArg::Pid),
+            tid: sampling.label.contains(&LabelArg::Tid),
+            process: sampling.label.contains(&LabelArg::Process),
+        },
+        symbolize: symbolize_options(debug),
+        ..Request::default()
+    }
+}
+
+pub fn symbolize_options(debug: &DebugArgs) -> SymbolizeOptions {
+    SymbolizeOptions {
+        debug_dirs: debug.debug_dir.clone(),
+        debuginfod: debug.debuginfod.as_deref().and_then(debuginfod),
+        ..SymbolizeOptions::default()
+    }
+}
+
+/// The servers of the flag, or of DEBUGINFOD_URLS where the flag names none.
+fn debuginfod(urls: &str) -> Option<Debuginfod> {
+    Debuginfod::from_environment(|name| match name {
+        "DEBUGINFOD_URLS" if !urls.is_empty() => Some(urls.to_owned()),
+        _ => std::env::var(name).ok(),
+    })
+}
+
+/// Captures, writes the file, and says how it went. `release` is called once sampling has begun.
+pub fn capture_and_write(
+    request: &Request,
+    destination: &Destination,
+    output: &OutputArgs,
+    release: impl FnOnce(),
+) -> Result<()> {
+    let stop = stop_on_signals()?;
+    let mut bar = Bar::new(output.quiet, request.duration);
+    let captured = capture::run(request, &stop, release, &mut |progress| bar.show(&progress));
+    drop(bar);
+    let captured = captured?;
+    destination.write(&captured.profile)?;
+    if !output.quiet {
+        eprintln!("{}", summary::text(&captured, destination, output.stats));
+    }
+    Ok(())
+}
+
+/// Ctrl-C, SIGTERM and SIGHUP end the capture early and keep its data; a second one ends rprof.
+fn stop_on_signals() -> Result<Stop> {
+    use signal_hook::{consts, flag};
+    let stop = Stop::default();
+    for signal in [consts::SIGINT, consts::SIGTERM, consts::SIGHUP] {
+        // The order matters: the first signal finds the flag unset.
+        flag::register_conditional_default(signal, std::sync::Arc::clone(&stop.0))?;
+        flag::register(signal, std::sync::Arc::clone(&stop.0))?;
+    }
+    Ok(stop)
+}

@@ -1,0 +1,91 @@
+//! Where a profile goes: the file's name, its format, and writing it.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use humantime::format_rfc3339_seconds;
+
+use super::args::{FormatArg, OutputArgs};
+use crate::{
+    process::Identity,
+    profile::{file, proto::Profile},
+    report::{self, OutputFormat, RenderError, RenderOptions},
+};
+
+/// A destination, checked before the first sample is taken.
+#[derive(Debug)]
+pub struct Destination {
+    path: PathBuf,
+    pub format: OutputFormat,
+}
+
+impl Destination {
+    /// From the flags; without `--output`, a name made of the target's and the time. A folder that
+    /// cannot be written to is an error now and not after half a minute of sampling.
+    pub fn choose(arguments: &OutputArgs, first: Option<&Identity>) -> Result<Destination> {
+        let path = arguments.output.clone().unwrap_or_else(|| default_name(arguments.format, first));
+        let format = match arguments.format {
+            Some(format) => output_format(format),
+            None if path == Path::new("-") => OutputFormat::Pprof,
+            None => OutputFormat::from_path(&path)?,
+        };
+        let destination = Destination { path, format };
+        if !destination.is_stdout() {
+            file::check_writable(&destination.path)?;
+        }
+        Ok(destination)
+    }
+
+    pub fn is_stdout(&self) -> bool {
+        self.path == Path::new("-")
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn write(&self, profile: &Profile) -> Result<()> {
+        if self.is_stdout() {
+            let mut stdout = std::io::stdout().lock();
+            return report::render(profile, self.format, &RenderOptions::default(), &mut stdout)
+                .and_then(|()| Ok(stdout.flush()?))
+                .context("cannot write to standard output");
+        }
+        let render = |writer: &mut dyn Write| {
+            report::render(profile, self.format, &RenderOptions::default(), writer).map_err(|error| {
+                match error {
+                    RenderError::Io(error) => error,
+                    other => std::io::Error::other(other),
+                }
+            })
+        };
+        Ok(file::write_atomically(&self.path, render)?)
+    }
+}
+
+fn output_format(format: FormatArg) -> OutputFormat {
+    match format {
+        FormatArg::Pprof => OutputFormat::Pprof,
+        FormatArg::Folded => OutputFormat::Folded,
+        FormatArg::Svg => OutputFormat::Svg,
+        FormatArg::Speedscope => OutputFormat::Speedscope,
+    }
+}
+
+/// `rprof-redis-server-1234-20261123T091500Z.pb.gz` in the current folder.
+fn default_name(format: Option<FormatArg>, first: Option<&Identity>) -> PathBuf {
+    let extension = match format.unwrap_or(FormatArg::Pprof) {
+        FormatArg::Pprof => "pb.gz",
+        FormatArg::Folded => "folded",
+        FormatArg::Svg => "svg",
+        FormatArg::Speedscope => "json",
+    };
+    let (name, pid) = first.map_or(("profile".into(), 0), |first| (first.display_name(), first.pid));
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    let name: String = name.chars().map(plain).collect();
+    let time = format_rfc3339_seconds(std::time::SystemTime::now()).to_string().replace(['-', ':'], "");
+    PathBuf::from(format!("rprof-{name}-{pid}-{time}.{extension}"))
+}

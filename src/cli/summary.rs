@@ -1,0 +1,139 @@
+//! What is said when a capture is done: one line of quality, warnings, the top functions, the file and
+//! the command that opens it. All of it on standard error: standard output is for data.
+
+use std::fmt::Write;
+
+use super::output::Destination;
+use crate::{
+    capture::{Capture, Ended},
+    issue::Issue,
+    report::{OutputFormat, top},
+};
+
+/// How many functions the summary shows.
+const TOP_FUNCTIONS: usize = 10;
+/// Index of the sample type `cpu`.
+const CPU_TIME: usize = 1;
+/// How many different warnings are shown; the rest are counted.
+const WARNINGS: usize = 8;
+
+/// The whole summary.
+pub fn text(capture: &Capture, destination: &Destination, stats: bool) -> String {
+    let mut text = String::new();
+    if capture.tally.samples > 0 {
+        let _ = writeln!(text, "{}", top(&capture.profile, CPU_TIME).text(TOP_FUNCTIONS));
+    }
+    let _ = writeln!(text, "{}", quality(capture));
+    warnings(capture).iter().for_each(|warning| {
+        let _ = writeln!(text, "warning: {warning}");
+    });
+    if stats {
+        let _ = writeln!(text, "{}", costs(capture));
+    }
+    if !destination.is_stdout() {
+        let path = destination.path().display();
+        let _ = writeln!(text, "wrote {path}");
+        let _ = write!(text, "{}", opens_with(destination));
+    }
+    text
+}
+
+/// `quality: 2970 samples (30.0 s of CPU), 99.9% whole stacks, 0 lost, 0.3% unnamed; bpf at 99 Hz …`
+fn quality(capture: &Capture) -> String {
+    let tally = &capture.tally;
+    let ended = match capture.ended {
+        Ended::Duration => "",
+        Ended::Stopped => ", stopped early",
+        Ended::TargetsGone => ", the target ended",
+    };
+    format!(
+        "quality: {} samples ({:.2} s of CPU time in {:.1} s{ended}), {:.1}% whole stacks, {} lost, {:.1}% unnamed; \
+         sampler {} ({}{})",
+        tally.samples,
+        tally.time_ns as f64 / 1e9,
+        capture.elapsed.as_secs_f64(),
+        // Never round up to "all".
+        (tally.whole_share() * 1000.0).floor() / 10.0,
+        tally.lost,
+        capture.unnamed_share * 100.0,
+        capture.sampler.name,
+        capture.sampler.event,
+        if capture.sampler.kernel { ", kernel frames" } else { ", user frames only" },
+    )
+}
+
+fn warnings(capture: &Capture) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if capture.tally.samples == 0 {
+        warnings.push(no_samples(capture));
+    }
+    let mut shown: Vec<(&Issue, u64)> =
+        capture.issues.iter().filter(|(issue, _)| !matches!(issue, Issue::WeakerSampler { .. })).collect();
+    shown.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let more = shown.len().saturating_sub(WARNINGS);
+    for (issue, count) in shown.into_iter().take(WARNINGS) {
+        warnings.push(match issue {
+            Issue::CutStack { .. } => format!("{count} of {} {issue}", capture.tally.samples),
+            Issue::LostSamples | Issue::UnnamedFrames { .. } => format!("{issue} ({count})"),
+            _ => issue.to_string(),
+        });
+    }
+    if more > 0 {
+        warnings.push(format!("and {more} more kinds of issue"));
+    }
+    let weaker = capture.issues.iter().find(|(issue, _)| matches!(issue, Issue::WeakerSampler { .. }));
+    if let Some((issue, _)) = weaker {
+        warnings.push(format!("{issue}; sampling by {} instead", capture.sampler.name));
+    }
+    warnings
+}
+
+fn no_samples(capture: &Capture) -> String {
+    let used = match capture.kernel_cpu_ns {
+        Some(ns) => format!("the kernel accounts {:.2} s of CPU time to it meanwhile", ns as f64 / 1e9),
+        None => "how much CPU time it used is not known".into(),
+    };
+    format!(
+        "no samples: a CPU profile shows code that runs, and the process slept ({used}). \
+         The file is valid and empty; sample for longer or while it has work"
+    )
+}
+
+fn costs(capture: &Capture) -> String {
+    let sampler = &capture.sampler;
+    let usage = own_usage();
+    format!(
+        "stats: attach {:.1} ms, finish {:.1} ms after the end; own CPU {:.0} ms, peak memory {:.1} MiB; \
+         {} events, {} KiB of buffer, {} KiB of stack copied\n\
+         stats: {}",
+        capture.attach_took.as_secs_f64() * 1e3,
+        capture.finish_took.as_secs_f64() * 1e3,
+        usage.0,
+        usage.1,
+        sampler.event_count,
+        sampler.buffer_bytes >> 10,
+        capture.tally.stack_bytes >> 10,
+        sampler.summary,
+    )
+}
+
+/// Own CPU time in milliseconds and peak resident memory in MiB (getrusage(2)).
+fn own_usage() -> (f64, f64) {
+    use nix::sys::{resource, time::TimeValLike};
+    resource::getrusage(resource::UsageWho::RUSAGE_SELF).map_or((0.0, 0.0), |usage| {
+        let cpu = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+        (cpu as f64 / 1e3, usage.max_rss() as f64 / 1024.0)
+    })
+}
+
+fn opens_with(destination: &Destination) -> String {
+    let path = destination.path().display();
+    match destination.format {
+        OutputFormat::Pprof => {
+            format!("open it with: rprof top {path}   or: go tool pprof -http=:8000 {path}")
+        }
+        OutputFormat::Svg => format!("open it in a browser: {path}"),
+        OutputFormat::Speedscope => format!("open it at speedscope.app: {path}"),
+        OutputFormat::Folded => format!("open it with: less {path}"),
+    }
+}
