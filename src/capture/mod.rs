@@ -9,6 +9,7 @@ mod collector;
 mod finish;
 mod images;
 mod late;
+pub mod rename;
 mod space;
 mod tally;
 mod world;
@@ -172,9 +173,10 @@ pub fn run(
     let mut sampler = attach::open(request, &pids, &identities, &mut world.issues)?;
     let started_at = SystemTime::now();
     let started = Instant::now();
-    let now_ns = crate::process::identity::monotonic_ns();
-    pids.iter().for_each(|pid| world.watch(*pid, now_ns));
+    // At once: from here on the two clocks run side by side.
     let cpu_before: Vec<_> = pids.iter().map(|pid| identity::cpu_time_ns(*pid)).collect();
+    let now_ns = identity::monotonic_ns();
+    pids.iter().for_each(|pid| world.watch(*pid, now_ns));
     let attach_took = began.elapsed();
     progress(Progress::Attached {
         sampler: sampler.description(),

@@ -32,6 +32,8 @@ pub enum Verb {
     /// Start a command and profile it, with its children, from the first instruction.
     #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),
+    /// Name what a profile left unnamed, with debug files that were not at hand then.
+    Symbolize(SymbolizeArgs),
     /// Show the functions of a profile that use the most CPU time.
     Top(TopArgs),
 }

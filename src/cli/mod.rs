@@ -10,6 +10,7 @@ mod output;
 mod progress;
 mod record;
 mod summary;
+mod symbolize;
 mod top;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -38,6 +39,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match cli.verb {
         Verb::Attach(arguments) => attach::run(arguments),
         Verb::Record(arguments) => record::run(arguments),
+        Verb::Symbolize(arguments) => symbolize::run(&arguments),
         Verb::Top(arguments) => top::run(&arguments),
     };
     match done {

@@ -5,6 +5,7 @@
 //! Not here: where samples come from (this module knows nothing of processes), and what they mean
 //! (`report`).
 
+pub mod amend;
 pub mod builder;
 pub mod check;
 pub mod decode;

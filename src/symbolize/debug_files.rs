@@ -90,22 +90,9 @@ impl<'a> Finder<'a> {
 
     fn by_build_id(&self, issues: &mut Vec<SymbolIssue>) -> Option<DebugFile> {
         let id = self.module.file.build_id()?;
-        self.build_id_paths(id)
+        build_id_paths(id, self.options)
             .into_iter()
             .find_map(|path| self.opened(&path).find_map(|found| self.checked(found, None, issues)))
-    }
-
-    /// `<debug dir>/.build-id/ab/cdef….debug`.
-    fn build_id_paths(&self, id: &[u8]) -> Vec<PathBuf> {
-        let hex = hex(id);
-        let Some((first, rest)) = hex.split_at_checked(2).filter(|(_, rest)| !rest.is_empty()) else {
-            return Vec::new();
-        };
-        let below = format!(".build-id/{first}/{rest}.debug");
-        let mut paths: Vec<PathBuf> = self.options.debug_dirs.iter().map(|dir| dir.join(&below)).collect();
-        paths.extend(self.options.debug_dirs.iter().map(|dir| dir.join(format!("{hex}.debug"))));
-        paths.push(Path::new(SYSTEM_DEBUG_DIR).join(&below));
-        paths
     }
 
     fn by_debug_link(&self, issues: &mut Vec<SymbolIssue>) -> Option<DebugFile> {
@@ -131,7 +118,7 @@ impl<'a> Finder<'a> {
         let (name, id) = of.elf.debug_alt_link()?;
         let beside = of.path.parent().unwrap_or(Path::new("/")).join(&name);
         let mut paths = vec![beside];
-        paths.extend(self.build_id_paths(&id));
+        paths.extend(build_id_paths(&id, self.options));
         if let Some(file_name) = Path::new(&name).file_name() {
             paths.extend(self.options.debug_dirs.iter().map(|dir| dir.join(".dwz").join(file_name)));
         }
@@ -213,6 +200,19 @@ impl<'a> Finder<'a> {
             _ => Verdict::OtherBuild,
         }
     }
+}
+
+/// `<debug dir>/.build-id/ab/cdef….debug`.
+pub(super) fn build_id_paths(id: &[u8], options: &SymbolizeOptions) -> Vec<PathBuf> {
+    let hex = hex(id);
+    let Some((first, rest)) = hex.split_at_checked(2).filter(|(_, rest)| !rest.is_empty()) else {
+        return Vec::new();
+    };
+    let below = format!(".build-id/{first}/{rest}.debug");
+    let mut paths: Vec<PathBuf> = options.debug_dirs.iter().map(|dir| dir.join(&below)).collect();
+    paths.extend(options.debug_dirs.iter().map(|dir| dir.join(format!("{hex}.debug"))));
+    paths.push(Path::new(SYSTEM_DEBUG_DIR).join(&below));
+    paths
 }
 
 /// There is something in the file that a stripped one does not have.

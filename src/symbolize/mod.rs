@@ -16,6 +16,7 @@ mod kernel;
 mod mini_debug_info;
 mod module;
 mod perf_map;
+mod stored;
 mod symbol_table;
 #[cfg(test)]
 mod test_programs;
@@ -31,6 +32,7 @@ pub use demangle::demangle;
 pub use kernel::{KernelName, KernelSymbols, KernelSymbolsError};
 pub use module::symbolize_module;
 pub use perf_map::{PerfMap, PerfMapError};
+pub use stored::{StoredMapping, elf_address, find_stored};
 
 use crate::elf::ElfFile;
 

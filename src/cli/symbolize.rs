@@ -1,0 +1,27 @@
+//! `rprof symbolize FILE`: names what a profile left unnamed.
+
+use anyhow::{Context, Result};
+
+use super::{args::SymbolizeArgs, attach::symbolize_options};
+use crate::{
+    capture::rename,
+    profile::{decode, file, write_gzip},
+};
+
+pub fn run(arguments: &SymbolizeArgs) -> Result<()> {
+    let path = &arguments.input;
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let profile = decode(&bytes).with_context(|| format!("{} is not a usable profile", path.display()))?;
+    let renamed = rename::rename(profile, &symbolize_options(&arguments.debug));
+    let target = arguments.output.as_deref().unwrap_or(path);
+    file::write_atomically(target, |writer| write_gzip(&renamed.profile, writer))?;
+    eprintln!("named {} of {} unnamed addresses", renamed.named, renamed.unnamed_before);
+    for (issue, count) in renamed.issues.iter() {
+        eprintln!("warning: {issue} ({count} addresses)");
+    }
+    if renamed.issues.iter().next().is_some() {
+        eprintln!("  try      --debug-dir DIR with the programs or their debug files, or --debuginfod");
+    }
+    eprintln!("wrote {}", target.display());
+    Ok(())
+}
