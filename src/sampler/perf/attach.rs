@@ -19,13 +19,17 @@ use crate::{
     },
 };
 
-/// Ring memory for each CPU where nothing else is asked for, and what all CPUs may take together.
-const RING_BYTES: usize = 8 << 20;
+/// Ring memory for each CPU where nothing else is asked for: at least and at most, between them as much
+/// as a CPU that is busy all the time fills in a quarter of a second. And what all CPUs may take
+/// together. (These pages are the kernel's, locked; they do not count as memory of rprof.)
+const MIN_DEFAULT_RING_BYTES: u64 = 8 << 20;
+const MAX_DEFAULT_RING_BYTES: u64 = 16 << 20;
 const ALL_RINGS_BYTES: usize = 256 << 20;
 /// The smallest ring worth having.
 const MIN_RING_BYTES: usize = 16 << 10;
-/// So many samples must fit into a ring.
+/// So many samples should fit into a ring, as long as each still has some stack.
 const SAMPLES_IN_RING: usize = 16;
+const MIN_STACK_BYTES: usize = 1024;
 /// What a sample takes beside its stack: header, registers and 127 frames of the kernel.
 const SAMPLE_OVERHEAD_BYTES: usize = 1280;
 /// The reader is woken when this part of a ring has filled.
@@ -59,14 +63,15 @@ pub(super) fn attach(plan: &Plan, options: &SamplerOptions) -> Result<Attached, 
     if matches!(plan.shape, Shape::Threads) {
         make_room_for_files(plan, options)?;
     }
-    let rings = open_rings(plan, options.buffer_bytes)?;
+    let rings = open_rings(plan, options)?;
     let ring_bytes = rings.first().map_or(0, |cpu_ring| cpu_ring.ring.capacity_bytes());
-    let most_stack_bytes = (ring_bytes / SAMPLES_IN_RING).saturating_sub(SAMPLE_OVERHEAD_BYTES);
+    let most_stack_bytes =
+        (ring_bytes / SAMPLES_IN_RING).saturating_sub(SAMPLE_OVERHEAD_BYTES).max(MIN_STACK_BYTES);
     let fields = plan.fields(options, u32::try_from(most_stack_bytes).unwrap_or(u32::MAX));
     let mut opened = Opened {
         plan,
         rings: &rings,
-        spec: plan.spec(fields, options),
+        spec: EventSpec { wakeup_bytes: wakeup_bytes(ring_bytes), ..plan.spec(fields, options) },
         events: Vec::new(),
         owners: FxHashMap::default(),
         thread_count: 0,
@@ -75,8 +80,12 @@ pub(super) fn attach(plan: &Plan, options: &SamplerOptions) -> Result<Attached, 
         Shape::Cpus | Shape::Cgroup { .. } => opened.open_cpus()?,
         Shape::Threads => opened.open_threads(&options.pids)?,
     }
+    let opened_enabled = opened.spec.start_enabled;
     let Opened { events, owners, thread_count, .. } = opened;
-    for event in rings.iter().map(|cpu_ring| &cpu_ring.owner).chain(&events) {
+    for cpu_ring in &rings {
+        cpu_ring.owner.enable()?;
+    }
+    for event in events.iter().filter(|_| !opened_enabled) {
         event.enable()?;
     }
     let rings = Rings::new(rings.into_iter().map(|cpu_ring| (cpu_ring.owner, cpu_ring.ring)).collect());
@@ -93,13 +102,13 @@ fn make_room_for_files(plan: &Plan, options: &SamplerOptions) -> Result<(), Samp
 }
 
 /// Opens rings as large as asked for, or as the limit of locked memory allows.
-fn open_rings(plan: &Plan, buffer_bytes: usize) -> Result<Vec<CpuRing>, SamplerError> {
+fn open_rings(plan: &Plan, options: &SamplerOptions) -> Result<Vec<CpuRing>, SamplerError> {
     let cpu_count = plan.cpus.len().max(1);
-    let per_cpu = match buffer_bytes {
-        0 => RING_BYTES.min(ALL_RINGS_BYTES / cpu_count),
+    let per_cpu = match options.buffer_bytes {
+        0 => default_ring_bytes(options).min(ALL_RINGS_BYTES / cpu_count),
         bytes => bytes / cpu_count,
     };
-    let mut ring_bytes = (per_cpu.max(MIN_RING_BYTES) + 1).next_power_of_two() / 2;
+    let mut ring_bytes = power_of_two_up_to(per_cpu.max(MIN_RING_BYTES));
     loop {
         match open_rings_of(plan, ring_bytes) {
             Err(error) if error.is_for_lack_of_memory() && ring_bytes / 2 >= MIN_RING_BYTES => {
@@ -110,12 +119,27 @@ fn open_rings(plan: &Plan, buffer_bytes: usize) -> Result<Vec<CpuRing>, SamplerE
     }
 }
 
+fn default_ring_bytes(options: &SamplerOptions) -> usize {
+    let each_second = u64::from(options.frequency_hz) * u64::from(options.max_stack_bytes.min(1 << 16));
+    let bytes = (each_second / 4).clamp(MIN_DEFAULT_RING_BYTES, MAX_DEFAULT_RING_BYTES);
+    usize::try_from(bytes).unwrap_or(usize::MAX).next_power_of_two()
+}
+
+/// The largest power of two that is not above `bytes`.
+fn power_of_two_up_to(bytes: usize) -> usize {
+    bytes.checked_ilog2().map_or(0, |exponent| 1 << exponent)
+}
+
+fn wakeup_bytes(ring_bytes: usize) -> u32 {
+    u32::try_from(ring_bytes / WAKE_UP_PART).unwrap_or(u32::MAX)
+}
+
 fn open_rings_of(plan: &Plan, ring_bytes: usize) -> Result<Vec<CpuRing>, PerfError> {
     let spec = EventSpec {
         kind: EventKind::Dummy,
         sideband: !matches!(plan.shape, Shape::Threads),
         exclude_kernel: true,
-        wakeup_bytes: u32::try_from(ring_bytes / WAKE_UP_PART).unwrap_or(u32::MAX),
+        wakeup_bytes: wakeup_bytes(ring_bytes),
         ..Default::default()
     };
     let mut rings = Vec::with_capacity(plan.cpus.len());

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::{Read, Write},
     process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -21,15 +22,25 @@ use crate::{
 struct Busy(Child);
 
 impl Busy {
+    /// A shell that waits for [`Busy::go`] before it runs the script.
     fn shell(script: &str) -> Busy {
-        let child = Command::new("sh").args(["-c", script]).stdout(Stdio::null()).spawn().expect("sh");
-        // Let it get through execve(2).
-        sleep(Duration::from_millis(50));
+        let script = format!("echo ready; read go; {script}");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("sh");
+        let mut ready = [0; 6];
+        child.stdout.take().expect("a pipe").read_exact(&mut ready).expect("ready");
         Busy(child)
     }
 
+    fn go(&mut self) {
+        self.0.stdin.take().expect("not gone yet").write_all(b"go\n").expect("a waiting shell");
+    }
+
     fn looping() -> Busy {
-        Busy::shell("while :; do :; done")
+        let mut child = Busy::shell("while :; do :; done");
+        child.go();
+        child
     }
 
     fn pid(&self) -> u32 {
@@ -66,9 +77,9 @@ struct Seen {
     capped: u64,
     kernel_frames: u64,
     forked: Vec<u32>,
-    execed: u64,
-    mapped: u64,
-    exited: u64,
+    execed: Vec<u32>,
+    mapped: Vec<u32>,
+    exited: Vec<u32>,
     lost_samples: u64,
     lost_sideband: u64,
     last_time_ns: u64,
@@ -91,9 +102,9 @@ impl Seen {
                 self.kernel_frames += kernel.len() as u64;
             }
             Event::Forked { pid, tid, .. } => self.forked.extend((pid == tid).then_some(pid)),
-            Event::Execed { .. } => self.execed += 1,
-            Event::Mapped { .. } => self.mapped += 1,
-            Event::Exited { .. } => self.exited += 1,
+            Event::Execed { pid, .. } => self.execed.push(pid),
+            Event::Mapped { pid, .. } => self.mapped.push(pid),
+            Event::Exited { pid, .. } => self.exited.push(pid),
             Event::Renamed { .. } => {}
             Event::LostSamples { count } => self.lost_samples += count,
             Event::LostSideband { count } => self.lost_sideband += count,
@@ -105,14 +116,19 @@ impl Seen {
     }
 }
 
-fn watch(sampler: &mut PerfSampler, time: Duration) -> Seen {
-    let (mut seen, end) = (Seen::default(), Instant::now() + time);
-    while let Some(left) = end.checked_duration_since(Instant::now()) {
-        let wait = left.min(Duration::from_millis(100));
-        sampler.poll(wait, &mut |event| seen.take(event)).expect("poll");
+/// Polls until something is seen (or for very long, should it never be), and stops.
+fn watch_until(sampler: &mut PerfSampler, done: impl Fn(&Seen) -> bool) -> Seen {
+    let (mut seen, end) = (Seen::default(), Instant::now() + Duration::from_secs(30));
+    while !done(&seen) && Instant::now() < end {
+        sampler.poll(Duration::from_millis(50), &mut |event| seen.take(event)).expect("poll");
     }
     drain(sampler, &mut seen);
     seen
+}
+
+/// Whether a process has used so much more CPU time.
+fn has_used(pid: u32, since_ns: u64, at_least_ms: u64) -> bool {
+    cpu_time_ns(pid).expect("CPU time") - since_ns >= at_least_ms * 1_000_000
 }
 
 fn drain(sampler: &mut PerfSampler, seen: &mut Seen) {
@@ -154,10 +170,8 @@ fn sees_the_time_of_a_busy_process(way: Way, child: &Busy) {
     let Some(mut sampler) = try_open(&options(child.pid()), way) else { return };
     assert_eq!(sampler.description().name, way.name());
     let before_ns = cpu_time_ns(child.pid()).expect("CPU time");
-    let seen = watch(&mut sampler, Duration::from_millis(800));
+    let seen = watch_until(&mut sampler, |_| has_used(child.pid(), before_ns, 500));
     let used_ns = cpu_time_ns(child.pid()).expect("CPU time") - before_ns;
-    // The kernel accounts in ticks of up to 10 ms; the child may have to share its CPU.
-    assert!(used_ns > 50_000_000, "the child hardly ran: {used_ns}");
     let ratio = seen.cpu_time_ns as f64 / used_ns as f64;
     assert!((0.85..1.15).contains(&ratio), "{ratio} of {used_ns} ns: {seen:?}");
     assert_eq!(seen.samples_of.keys().copied().collect::<Vec<_>>(), [child.pid()]);
@@ -187,17 +201,25 @@ fn a_busy_process_is_seen_for_the_time_it_runs_by_its_cgroup() {
 fn forked_processes_are_seen_only_when_they_are_followed() {
     for way in [Way::Cpu, Way::Thread] {
         for follow_forks in [true, false] {
-            let script = "sleep 0.2; sh -c 'i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; :'; sleep 9";
-            let child = Busy::shell(script);
-            let options = SamplerOptions { follow_forks, ..options(child.pid()) };
-            let Some(mut sampler) = try_open(&options, way) else { return };
-            let seen = watch(&mut sampler, Duration::from_millis(900));
-            let of_others: u64 =
-                seen.samples_of.iter().filter(|(pid, _)| **pid != child.pid()).map(|(_, n)| n).sum();
-            let told = (!seen.forked.is_empty(), seen.execed > 0, seen.mapped > 0, seen.exited > 0);
-            match follow_forks {
-                true => assert!(of_others > 20 && told == (true, true, true, true), "{way:?} {seen:?}"),
-                false => assert_eq!((of_others, told), (0, (false, false, false, false)), "{way:?} {seen:?}"),
+            let script = "sh -c 'i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; :'; exec sleep 9";
+            let mut child = Busy::shell(script);
+            let pid = child.pid();
+            let Some(mut sampler) = try_open(&SamplerOptions { follow_forks, ..options(pid) }, way) else {
+                return;
+            };
+            child.go();
+            let seen = watch_until(&mut sampler, |seen| seen.execed.contains(&pid));
+            assert!(seen.mapped.contains(&pid), "{way:?} {seen:?}");
+            let others: Vec<u32> = seen.samples_of.keys().copied().filter(|other| *other != pid).collect();
+            let [told_execs, told_maps, told_exits] =
+                [&seen.execed, &seen.mapped, &seen.exited].map(|pids| pids.iter().any(|other| *other != pid));
+            if follow_forks {
+                assert_eq!(others, seen.forked, "{way:?} {seen:?}");
+                assert!(seen.samples_of[&others[0]] > 20, "{way:?} {seen:?}");
+                assert!(told_execs && told_maps && told_exits, "{way:?} {seen:?}");
+            } else {
+                assert!(others.is_empty() && seen.forked.is_empty(), "{way:?} {seen:?}");
+                assert!(!told_execs && !told_maps && !told_exits, "{way:?} {seen:?}");
             }
         }
     }
@@ -205,20 +227,19 @@ fn forked_processes_are_seen_only_when_they_are_followed() {
 
 #[test]
 fn what_finds_no_room_is_counted_as_lost() {
-    for way in [Way::Cpu, Way::Thread] {
-        let child = Busy::looping();
-        let options = SamplerOptions { buffer_bytes: 1, ..options(child.pid()) };
-        let Some(mut sampler) = try_open(&options, way) else { return };
-        let before_ns = cpu_time_ns(child.pid()).expect("CPU time");
-        sleep(Duration::from_millis(700));
-        let mut seen = Seen::default();
-        drain(&mut sampler, &mut seen);
-        let used_ms = (cpu_time_ns(child.pid()).expect("CPU time") - before_ns) / 1_000_000;
-        let (kept, all) = (seen.samples(), seen.samples() + seen.lost_samples);
-        assert!(kept >= 16 && seen.lost_sideband > 0, "{seen:?}");
-        // Which of the lost ones were the child's is judged by those kept: few, so that it is coarse.
-        assert!(all > used_ms / 3 && all < used_ms * 3, "{all} of {used_ms}: {seen:?}");
+    let child = Busy::looping();
+    let options = SamplerOptions { buffer_bytes: 1, ..options(child.pid()) };
+    let Some(mut sampler) = try_open(&options, Way::Thread) else { return };
+    let before_ns = cpu_time_ns(child.pid()).expect("CPU time");
+    while !has_used(child.pid(), before_ns, 500) {
+        sleep(Duration::from_millis(20));
     }
+    let mut seen = Seen::default();
+    drain(&mut sampler, &mut seen);
+    let used_ms = (cpu_time_ns(child.pid()).expect("CPU time") - before_ns) / 1_000_000;
+    let ratio = (seen.samples() + seen.lost_samples) as f64 / used_ms as f64;
+    assert!(seen.samples() > 0 && seen.lost_samples > 0 && seen.lost_sideband > 0, "{seen:?}");
+    assert!((0.85..1.15).contains(&ratio), "{ratio} of {used_ms} ms: {seen:?}");
 }
 
 #[test]
@@ -233,10 +254,10 @@ fn a_process_that_is_gone_is_no_target() {
 
 #[test]
 fn the_time_spent_in_the_kernel_comes_with_its_frames() {
-    let child = Busy::shell("exec dd if=/dev/zero of=/dev/null bs=4M 2>&1");
+    let mut child = Busy::shell("exec dd if=/dev/zero of=/dev/null bs=4M");
     let Some(mut sampler) = try_open(&options(child.pid()), Way::Auto) else { return };
-    let seen = watch(&mut sampler, Duration::from_millis(300));
-    assert!(seen.samples() > 0, "{seen:?}");
+    child.go();
+    let seen = watch_until(&mut sampler, |seen| seen.samples() > 100);
     assert_eq!(sampler.description().kernel, seen.kernel_frames > 0, "{seen:?}");
 }
 

@@ -44,12 +44,14 @@ pub struct PerfSampler {
     rings: Rings,
     watch: Watch,
     progress: Progress,
+    /// Records that the kernel counted as lost, known once stopped.
+    lost_in_all: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Sampling,
-    /// Events are disabled; the rings may hold records still.
+    /// Events are closed; the rings may hold records still.
     Stopped,
     /// All was handed over, final counts included.
     Drained,
@@ -69,17 +71,13 @@ pub fn open(options: &SamplerOptions, way: Way) -> Result<PerfSampler, SamplerEr
         rings: attached.rings,
         watch,
         progress: Progress::Sampling,
+        lost_in_all: 0,
     })
 }
 
-impl PerfSampler {
-    /// Reports what the kernel counted as lost beyond what the rings told.
-    fn report_rest(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
-        let owners = self.rings.owners();
-        let counts = self.events.iter().chain(owners).map(perf::Event::counts);
-        let lost = counts.filter_map(|counts| counts.ok()?.lost).fold(0u64, u64::saturating_add);
-        self.watch.report_lost_in_all(lost, sink);
-    }
+/// How many records of an event found no room, as far as the kernel counts them.
+fn lost_by(event: &perf::Event) -> u64 {
+    event.counts().ok().and_then(|counts| counts.lost).unwrap_or(0)
 }
 
 impl Sampler for PerfSampler {
@@ -108,7 +106,7 @@ impl Sampler for PerfSampler {
             }
         }
         if stopped {
-            self.report_rest(sink);
+            self.watch.report_lost_in_all(self.lost_in_all, sink);
             self.progress = Progress::Drained;
         }
         Ok(())
@@ -117,8 +115,14 @@ impl Sampler for PerfSampler {
     fn stop(&mut self) -> Result<(), SamplerError> {
         if self.progress == Progress::Sampling {
             self.progress = Progress::Stopped;
-            for event in self.events.iter().chain(self.rings.owners()) {
-                event.disable()?;
+            // Closing stops an event without the interrupt that disabling it costs the CPU of a sleeping
+            // thread; its records stay in the ring, which belongs to the owner.
+            for event in self.events.drain(..) {
+                self.lost_in_all = self.lost_in_all.saturating_add(lost_by(&event));
+            }
+            for owner in self.rings.owners() {
+                owner.disable()?;
+                self.lost_in_all = self.lost_in_all.saturating_add(lost_by(owner));
             }
         }
         Ok(())

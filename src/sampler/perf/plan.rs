@@ -7,7 +7,7 @@ use std::{fs::File, os::fd::AsFd, path::PathBuf};
 use super::attach::Attached;
 use crate::{
     arch::native,
-    process::{cgroup, threads},
+    process::{cgroup, identity::read_stat, threads},
     sampler::{Description, SamplerError, SamplerOptions},
     sys::{
         cpus, limits,
@@ -63,7 +63,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn make(options: &SamplerOptions, way: Way) -> Result<Plan, SamplerError> {
-        if options.pids.iter().all(|pid| threads::list(*pid).is_empty()) {
+        if options.pids.iter().all(|pid| read_stat(*pid).is_err()) {
             return Err(SamplerError::NoTarget);
         }
         let cpus = cpus::online()
@@ -108,7 +108,7 @@ impl Plan {
         let cpu = self.cpus.first().copied().unwrap_or(0);
         let spec = self.spec(self.fields(options, EventSpec::MAX_USER_STACK_BYTES), options);
         let mut result = Ok(());
-        for tid in options.pids.iter().flat_map(|pid| threads::list(*pid)) {
+        for tid in options.pids.iter().flat_map(|pid| first_then_others(*pid)) {
             result = spec.open(self.scope(tid, cpu)).map(drop);
             if !matches!(result, Err(PerfError::ThreadGone { .. })) {
                 break;
@@ -125,6 +125,7 @@ impl Plan {
             rate: self.rate,
             sample,
             sideband: threads,
+            start_enabled: threads,
             inherit: threads,
             inherit_threads_only: threads && !options.follow_forks,
             exclude_kernel: self.exclude_kernel,
@@ -250,10 +251,16 @@ pub(super) fn whole_cpus_allowed(cpus: &[u32]) -> Result<(), PerfError> {
 /// Whether events on whole CPUs cost less than events on threads: the kernel copies stacks of all that
 /// runs, which on a large machine busy with others is much; a file for each thread and CPU is much, too.
 fn whole_cpus_are_cheap(options: &SamplerOptions, cpus: &[u32]) -> bool {
-    let thread_count: usize = options.pids.iter().map(|pid| threads::list(*pid).len()).sum();
     let foreign_bytes =
         cpus.len() as u64 * u64::from(options.frequency_hz) * u64::from(options.max_stack_bytes);
-    foreign_bytes <= MAX_FOREIGN_BYTES_PER_SECOND || thread_count.saturating_mul(cpus.len()) > MANY_EVENTS
+    let thread_count = || options.pids.iter().map(|pid| threads::list(*pid).len()).sum::<usize>();
+    foreign_bytes <= MAX_FOREIGN_BYTES_PER_SECOND || thread_count().saturating_mul(cpus.len()) > MANY_EVENTS
+}
+
+/// The threads of a process, which are only listed if the first is not what is looked for: the first may
+/// end before the others, and there may be thousands.
+fn first_then_others(pid: u32) -> impl Iterator<Item = u32> {
+    std::iter::once(pid).chain(std::iter::once_with(move || threads::list(pid)).flatten())
 }
 
 fn clock_rate(frequency_hz: u32) -> Rate {

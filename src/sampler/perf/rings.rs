@@ -102,6 +102,7 @@ impl Rings {
 
     /// Whether a ring was found inconsistent since last asked.
     pub(super) fn take_corrupt(&mut self) -> bool {
-        self.rings.iter_mut().fold(false, |corrupt, owned| owned.ring.take_corrupt() || corrupt)
+        let corrupt = self.rings.iter_mut().filter_map(|owned| owned.ring.take_corrupt().then_some(()));
+        corrupt.count() > 0
     }
 }

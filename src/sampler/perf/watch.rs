@@ -125,10 +125,8 @@ impl Watch {
     fn handle_sideband(&mut self, record: &Record<'_>, id: &SampleId, sink: &mut dyn FnMut(Event<'_>)) {
         let time_ns = id.time_ns;
         match *record {
-            Record::Fork { pid, tid, parent_pid, .. } => {
-                if self.note_fork(pid, tid, parent_pid) {
-                    sink(Event::Forked { time_ns, pid, tid, parent_pid });
-                }
+            Record::Fork { pid, tid, parent_pid, .. } if self.note_fork(pid, tid, parent_pid) => {
+                sink(Event::Forked { time_ns, pid, tid, parent_pid });
             }
             Record::Mmap2(mapping) if self.pids.contains(&mapping.pid) => {
                 sink(Event::Mapped { time_ns, pid: mapping.pid, mapping: new_mapping(&mapping) });
@@ -238,4 +236,120 @@ fn kernel_part(callchain: &[u8]) -> &[u8] {
     let is_marker = |word: &[u8; 8]| u64::from_ne_bytes(*word) >= FIRST_CONTEXT_MARKER;
     let end = rest.iter().position(is_marker).unwrap_or(rest.len());
     rest.get(..end).unwrap_or(&[]).as_flattened()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NO_FIELDS: SampleFields =
+        SampleFields { period: true, kernel_callchain: false, user_registers: 0, user_stack_bytes: 0 };
+
+    fn watch(pids: &[u32], follow_forks: bool) -> Watch {
+        Watch {
+            pids: pids.iter().copied().collect(),
+            follow_forks,
+            fields: NO_FIELDS,
+            fixed_period_ns: None,
+            owners: None,
+            losses: Losses::default(),
+        }
+    }
+
+    fn words(record: &mut Vec<u8>, words: &[u64]) {
+        record.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+    }
+
+    fn pair(low: u32, high: u32) -> u64 {
+        u64::from(high) << 32 | u64::from(low)
+    }
+
+    fn sample(identifier: u64, pid: u32, tid: u32) -> Vec<u8> {
+        let mut record = Vec::new();
+        words(&mut record, &[9, identifier, pair(pid, tid), 77, 0, 1000]);
+        record
+    }
+
+    fn sideband(kind: u64, body: &[u64], identifier: u64, pid: u32, tid: u32) -> Vec<u8> {
+        let mut record = Vec::new();
+        words(&mut record, &[kind]);
+        words(&mut record, body);
+        words(&mut record, &[pair(pid, tid), 77, 0, identifier]);
+        record
+    }
+
+    fn fork(parent: u32, pid: u32, tid: u32) -> Vec<u8> {
+        sideband(7, &[pair(pid, parent), pair(tid, parent), 77], 1, parent, parent)
+    }
+
+    /// Shows what the events say, in one word each.
+    fn told(watch: &mut Watch, records: &[Vec<u8>]) -> Vec<String> {
+        let mut told = Vec::new();
+        for record in records {
+            let raw = RawRecord::new(record).expect("header");
+            watch.handle(&raw, &mut |event| {
+                told.push(match event {
+                    Event::Sample(sample) => format!("sample {}/{}", sample.pid, sample.tid),
+                    Event::Forked { pid, tid, .. } => format!("forked {pid}/{tid}"),
+                    Event::LostSamples { count } => format!("lost {count}"),
+                    Event::LostSideband { .. } => "sideband".to_owned(),
+                    other => format!("{other:?}"),
+                });
+            });
+        }
+        told
+    }
+
+    #[test]
+    fn samples_of_other_processes_are_dropped() {
+        let told = told(&mut watch(&[5], false), &[sample(1, 5, 6), sample(1, 4, 4), sample(1, 5, 5)]);
+        assert_eq!(told, ["sample 5/6", "sample 5/5"]);
+    }
+
+    #[test]
+    fn children_are_watched_when_forks_are_followed() {
+        let records = [fork(5, 8, 8), sample(1, 8, 8), fork(5, 5, 9), fork(3, 4, 4), sample(1, 4, 4)];
+        assert_eq!(told(&mut watch(&[5], true), &records), ["forked 8/8", "sample 8/8", "forked 5/9"]);
+        assert_eq!(told(&mut watch(&[5], false), &records), ["forked 5/9"]);
+    }
+
+    #[test]
+    fn a_process_number_that_somebody_else_gets_is_no_longer_watched() {
+        let records = [sample(1, 5, 5), fork(3, 5, 5), sample(1, 5, 5)];
+        assert_eq!(told(&mut watch(&[5], true), &records), ["sample 5/5"]);
+    }
+
+    #[test]
+    fn a_thread_covered_by_two_events_is_counted_once() {
+        let mut watch = watch(&[5], false);
+        let of_event = [(1, 5), (2, 5), (3, 6)].into_iter().collect();
+        watch.owners = Some(Owners { of_event, taken: FxHashMap::default() });
+        // Events 1 and 2 are thread 5's on two CPUs; event 3 was opened for thread 6, which also inherits.
+        let records = [sample(1, 5, 6), sample(3, 5, 6), sample(2, 5, 6), sample(9, 5, 6), sample(1, 5, 5)];
+        assert_eq!(told(&mut watch, &records), ["sample 5/6", "sample 5/6", "sample 5/5"]);
+        // A new thread under the same number may be another event's.
+        assert_eq!(told(&mut watch, &[fork(5, 5, 6), sample(3, 5, 6)]), ["forked 5/6", "sample 5/6"]);
+    }
+
+    #[test]
+    fn lost_records_are_shared_out_by_those_that_were_kept_and_told_once() {
+        let mut watch = watch(&[5], false);
+        let lost = sideband(2, &[1, 10], 1, 5, 5);
+        assert_eq!(told(&mut watch, std::slice::from_ref(&lost)), ["lost 10", "sideband"]);
+        let records = [sample(1, 5, 5), sample(1, 4, 4), lost];
+        assert_eq!(told(&mut watch, &records), ["sample 5/5", "lost 5", "sideband"]);
+        let mut rest = Vec::new();
+        watch.report_lost_in_all(24, &mut |event| rest.push(format!("{event:?}")));
+        assert_eq!(rest, ["LostSamples { count: 2 }", "LostSideband { count: 4 }"]);
+        watch.report_lost_in_all(24, &mut |event| panic!("told twice: {event:?}"));
+    }
+
+    #[test]
+    fn only_the_kernels_part_of_a_call_chain_is_taken() {
+        let chain = |values: &[u64]| values.iter().flat_map(|value| value.to_ne_bytes()).collect::<Vec<_>>();
+        let user = -512i64 as u64;
+        assert_eq!(kernel_part(&chain(&[KERNEL_CONTEXT, 1, 2, user, 3])), chain(&[1, 2]));
+        assert_eq!(kernel_part(&chain(&[user, 3])), chain(&[]));
+        assert_eq!(kernel_part(&chain(&[])), chain(&[]));
+    }
 }

@@ -63,10 +63,14 @@ pub struct EventSpec {
     pub inherit_threads_only: bool,
     /// Do not count (or sample) while the CPU runs the kernel.
     pub exclude_kernel: bool,
+    /// Count from the moment of opening; else from [`Event::enable`] on. (For a thread, either costs an
+    /// interrupt of the CPU it last ran on.)
+    pub start_enabled: bool,
     /// Start counting when the thread next calls execve(2).
     pub enable_on_exec: bool,
-    /// Wake those who poll the ring once so many bytes are waiting; 0: at every sample. What counts is
-    /// the setting of the event whose ring it is.
+    /// Wake those who poll the ring whenever so many bytes were written; 0: at every sample. The mark is
+    /// that of the event whose ring it is, yet one that only writes there must set it too, lest each of
+    /// its samples wakes.
     pub wakeup_bytes: u32,
 }
 
@@ -102,7 +106,7 @@ impl EventSpec {
     /// below 64 KiB as a whole, so that the kernel copies a little less than this when asked for it.
     pub const MAX_USER_STACK_BYTES: u32 = 65528;
 
-    /// Opens the event, not yet counting. Where an old kernel refuses what only helps (counts of lost
+    /// Opens the event. Where an old kernel refuses what only helps (counts of lost
     /// records, 6.0; inheriting threads only, 5.13), it is opened without.
     pub fn open(&self, scope: Scope<'_>) -> Result<Event, PerfError> {
         let mut attr = self.attr();
@@ -138,7 +142,7 @@ impl EventSpec {
         self.set_kind_and_rate(&mut attr);
         self.set_sample(&mut attr);
         attr.read_format = bindings::PERF_FORMAT_LOST.into();
-        attr.set_disabled(1);
+        attr.set_disabled((!self.start_enabled).into());
         attr.set_enable_on_exec(self.enable_on_exec.into());
         attr.set_inherit(self.inherit.into());
         attr.set_inherit_thread((self.inherit && self.inherit_threads_only).into());
