@@ -160,9 +160,14 @@ impl Builder {
     }
 
     /// Adds a function, or finds the equal one. `name` is for people, `system_name` for the linker
-    /// (they may be equal), `filename` the source file (empty: not known), `start_line` from 1 (0:
-    /// not known).
+    /// (empty: not known), `filename` the source file (empty: not known), `start_line` from 1 (0: not
+    /// known).
+    ///
+    /// Where both names are equal and look demangled, only the first is kept: Go's pprof would take
+    /// the function for one yet to be demangled, and strip its parameters (`<A as B>::f` → `::f`).
     pub fn function(&mut self, name: &str, system_name: &str, filename: &str, start_line: u32) -> FunctionId {
+        let demangled_twice = name == system_name && (name.contains("::") || name.contains(['<', '(']));
+        let system_name = if demangled_twice { "" } else { system_name };
         let function = Function {
             id: 0,
             name: self.string(name),
@@ -333,6 +338,17 @@ mod tests {
         assert_ne!(location, builder.location(Some(mapping), 0x1004, &[LineSpec { line: 5, ..line }]));
         assert_ne!(location, builder.location(None, 0x1004, &[line]));
         assert_ne!(location, builder.location(Some(mapping), 0x1005, &[line]));
+    }
+
+    #[test]
+    fn a_demangled_name_is_not_passed_off_as_the_linkers() {
+        let mut builder = Builder::new(&[]);
+        builder.function("main", "main", "", 0);
+        builder.function("<A as B>::f", "<A as B>::f", "", 0);
+        builder.function("a::f", "_ZN1a1fE", "", 0);
+        let profile = builder.finish();
+        let names: Vec<_> = profile.function.iter().map(|f| profile.string(f.system_name)).collect();
+        assert_eq!(names, ["main", "", "_ZN1a1fE"]);
     }
 
     #[test]

@@ -166,12 +166,9 @@ impl Top {
 
     /// One unit for all values shown.
     fn display(&self, shown: &[Row]) -> Display {
-        let sizes = || {
-            shown.iter().map(|row| if row.flat != 0 { row.flat } else { row.cum }).map(i64::saturating_abs)
-        };
-        let smallest = sizes().min().unwrap_or(self.total);
-        let largest = sizes().max().unwrap_or(self.total);
-        Display::for_range(smallest, largest, &self.unit)
+        let sizes = shown.iter().map(|row| if row.flat != 0 { row.flat } else { row.cum });
+        let smallest = sizes.map(i64::saturating_abs).min().unwrap_or(self.total);
+        Display::for_range(smallest, self.total, &self.unit)
     }
 }
 

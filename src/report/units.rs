@@ -42,10 +42,15 @@ impl Display {
         Display { divisor: fitting.2 / stated, suffix: fitting.1, counted: false }
     }
 
-    /// Shows several values in one unit: that of the smallest, but none so small that the largest
-    /// grows long (a hundredth of it).
+    /// Shows several values in one unit, as pprof chooses it: that of the smallest, or a larger one
+    /// in which the smallest is still 0.01 or more where the largest has a larger unit too.
     pub fn for_range(smallest: i64, largest: i64, unit: &str) -> Display {
-        Display::for_value(smallest.abs().max(largest.abs() / 100), unit)
+        let (small, large) = (Display::for_value(smallest, unit), Display::for_value(largest, unit));
+        let hundredfold = smallest.saturating_abs().saturating_mul(100);
+        if small.suffix != large.suffix && hundredfold < largest.saturating_abs() {
+            return Display::for_value(hundredfold, unit);
+        }
+        small
     }
 
     /// `value` as text; up to two digits behind the point.
@@ -95,13 +100,23 @@ pub fn format_count(value: i64) -> String {
     text
 }
 
-/// `part` of `whole` as pprof's tables show it: `12.34%`, `100%`, `0%`.
+/// `part` of `whole` as pprof's tables show it: `12.34%`, `100%`, `0.5%` (below 1, two digits that
+/// count), `0%`.
 pub fn format_percent(part: i64, whole: i64) -> String {
     if whole == 0 || part == 0 {
         return "0%".to_string();
     }
     let percent = part as f64 / whole as f64 * 100.0;
-    if (99.95..=100.05).contains(&percent.abs()) { "100%".to_string() } else { format!("{percent:.2}%") }
+    match percent.abs() {
+        99.95..=100.05 => "100%".to_string(),
+        1.0.. => format!("{percent:.2}%"),
+        ..0.00001 => "0%".to_string(),
+        small => {
+            let leading_zeros = (-small.log10()).floor() as usize;
+            let digits = format!("{percent:.*}", leading_zeros + 2);
+            format!("{}%", digits.trim_end_matches('0').trim_end_matches('.'))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -124,6 +139,8 @@ mod tests {
         assert_eq!([10_000_000, 600_000_000].map(|value| display.text(value)), ["10ms", "600ms"]);
         let display = Display::for_range(10_000_000, 250_000_000_000, "nanoseconds");
         assert_eq!([10_000_000, 250_000_000_000].map(|value| display.text(value)), ["0.01s", "250s"]);
+        let display = Display::for_range(90_910_000, 101_010_000_000, "nanoseconds");
+        assert_eq!([90_910_000, 101_010_000_000].map(|value| display.text(value)), ["0.09s", "101.01s"]);
     }
 
     #[test]
@@ -132,10 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn shares_of_nothing_are_nothing() {
-        assert_eq!(
-            [(1, 0), (0, 5), (1, 3), (3, 3)].map(|(a, b)| format_percent(a, b)),
-            ["0%", "0%", "33.33%", "100%"]
-        );
+    fn shares_are_written_as_pprof_writes_them() {
+        let shares = [(1, 0), (0, 5), (1, 3), (3, 3), (6, 1000), (59, 10_000), (12, 100_000), (1, i64::MAX)];
+        let expected = ["0%", "0%", "33.33%", "100%", "0.6%", "0.59%", "0.012%", "0%"];
+        assert_eq!(shares.map(|(part, whole)| format_percent(part, whole)), expected);
     }
 }
