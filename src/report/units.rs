@@ -11,7 +11,6 @@ const TIME: Scale = &[
     (&["microseconds", "microsecond", "us", "µs"], "us", 1e3),
     (&["milliseconds", "millisecond", "ms"], "ms", 1e6),
     (&["seconds", "second", "sec", "s"], "s", 1e9),
-    (&["minutes", "minute", "min"], "mins", 60e9),
     (&["hours", "hour", "hrs"], "hrs", 3600e9),
 ];
 const MEMORY: Scale = &[
@@ -127,7 +126,7 @@ mod tests {
     fn a_value_is_shown_in_the_unit_that_suits_it() {
         let shown = [0, 7, 1_500, 30_000_000, 1_230_000_000, 90_000_000_000, i64::MAX, -30_000_000]
             .map(|value| format_value(value, "nanoseconds"));
-        assert_eq!(shown, ["0", "7ns", "1.50us", "30ms", "1.23s", "1.50mins", "2562047.79hrs", "-30ms"]);
+        assert_eq!(shown, ["0", "7ns", "1.50us", "30ms", "1.23s", "90s", "2562047.79hrs", "-30ms"]);
         assert_eq!(format_value(4_608, "bytes"), "4.50kB");
         assert_eq!(format_value(3, "milliseconds"), "3ms");
         assert_eq!(format_value(12_345, "count"), "12345");

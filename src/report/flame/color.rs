@@ -17,7 +17,11 @@ const KERNEL_HUE: f64 = 350.0;
 pub const ROOT: &str = "#d5d9e0";
 /// Of the boxes of threads.
 pub const THREAD: &str = "#b9c6d8";
-const UNNAMED: (f64, f64) = (0.06, 0.74);
+/// Of the boxes that stand for what is too narrow to be drawn.
+pub const REST: &str = "#e3e5e9";
+/// Saturation and lightness: of named frames, and of those without a name.
+const NAMED: (f64, f64) = (0.62, 0.71);
+const UNNAMED: (f64, f64) = (0.16, 0.76);
 
 /// The colour of `frame`; `main_module` is the path of the main binary.
 pub fn frame_color(frame: &Frame<'_>, main_module: &str) -> Color {
@@ -29,12 +33,12 @@ pub fn frame_color(frame: &Frame<'_>, main_module: &str) -> Color {
     }
     // Most frames are usually the main binary's: it has a wider range.
     let range = if frame.module == main_module { 34.0 } else { 20.0 };
-    hex(hue + spread(0) * range, 0.72 + spread(8) * 0.16, 0.68 + spread(16) * 0.1)
+    hex(hue + spread(0) * range, NAMED.0 + spread(8) * 0.14, NAMED.1 + spread(16) * 0.09)
 }
 
 /// The middle of a module's family, for the legend.
 pub fn module_color(module: &str, main_module: &str) -> Color {
-    hex(module_hue(module, main_module), 0.72, 0.68)
+    hex(module_hue(module, main_module), NAMED.0, NAMED.1)
 }
 
 fn module_hue(module: &str, main_module: &str) -> f64 {
@@ -95,6 +99,6 @@ mod tests {
         let color = |name, module| frame_color(&frame(name, module), "/bin/app");
         assert_eq!(color("memcpy", "/lib/libc.so.6"), color("memcpy", "/opt/x/libc.so.7"));
         assert_ne!(color("memcpy", "/lib/libc.so.6"), color("memmove", "/lib/libc.so.6"));
-        assert_eq!(color("main", "/bin/app"), "#edbd79");
+        assert_eq!(color("main", "/bin/app"), "#e1c892");
     }
 }

@@ -12,7 +12,7 @@
   // Positions are written with four digits: what touches may seem to overlap by that much.
   const SLACK = 0.0003;
 
-  // Every box, row by row from the root: {group, rect, text, name, depth, x, width} with x and width
+  // Every box, row by row from the root: {group, rect, text, name, named, depth, x, width} with x and width
   // in percent of the whole.
   const boxes = [];
   [...framesGroup.children].forEach((row, depth) => {
@@ -21,12 +21,15 @@
       const name = group.querySelector("title").textContent.split("\n", 1)[0];
       const x = parseFloat(rect.getAttribute("x"));
       const width = parseFloat(rect.getAttribute("width"));
-      const box = { group, rect, text: group.querySelector("text"), name, depth, x, width };
+      // The box of all samples and those of "37 smaller" are nobody's name.
+      const named = depth > 0 && !group.classList.contains("rest");
+      const box = { group, rect, text: group.querySelector("text"), name, named, depth, x, width };
       group.box = box;
       boxes.push(box);
     }
   });
   const legend = [...info.childNodes];
+  const pictureHeight = Number(svg.getAttribute("height"));
   let zoomed = boxes[0];
   let pattern = null;
 
@@ -66,6 +69,8 @@
       if (inside) showBox(box, (box.x - zoomed.x) / zoomed.width * 100, box.width / zoomed.width * 100, windowPx);
     }
     resetButton.disabled = zoomed === boxes[0];
+    // The page, which has a colour of its own, fills the window.
+    svg.setAttribute("height", Math.max(pictureHeight, window.innerHeight));
     placeTools(windowPx);
   }
 
@@ -111,7 +116,7 @@
     const expression = pattern && compile(pattern);
     const hits = [];
     for (const box of boxes) {
-      const hit = expression !== null && box !== boxes[0] && expression.test(box.name);
+      const hit = expression !== null && box.named && expression.test(box.name);
       if (hit) hits.push(box);
       box.group.classList.toggle("hit", hit);
       box.group.classList.toggle("miss", expression !== null && !hit);
@@ -132,16 +137,20 @@
     if (zoomed !== boxes[0] && box.depth >= zoomed.depth) {
       details += " · " + (box.width / zoomed.width * 100).toFixed(2) + "% of the part shown";
     }
-    info.textContent = details + "   " + name;
+    // The name last: it may be longer than the window.
+    const shownName = document.createElementNS(svg.namespaceURI, "tspan");
+    shownName.setAttribute("class", "name");
+    shownName.textContent = name;
+    info.replaceChildren(details + "   ", shownName);
   }
 
   // ---- tools: made here, so that a still picture has no dead buttons
 
   const make = (tag, properties) => Object.assign(document.createElementNS(XHTML, tag), properties);
   const holder = document.createElementNS(svg.namespaceURI, "foreignObject");
-  holder.setAttribute("height", "34");
-  holder.setAttribute("width", "440");
-  holder.setAttribute("y", "9");
+  holder.setAttribute("height", "36");
+  holder.setAttribute("width", "448");
+  holder.setAttribute("y", "6");
   const tools = make("div", { id: "tools" });
   const matched = make("span", { id: "matched" });
   const input = make("input", { type: "search", placeholder: "search, regex (Ctrl-F)", spellcheck: false });
@@ -151,7 +160,7 @@
   head.appendChild(holder);
 
   function placeTools(windowPx) {
-    holder.setAttribute("x", Math.max(0, windowPx - 450));
+    holder.setAttribute("x", Math.max(0, windowPx - 454));
   }
 
   // ---- the address keeps what is shown: #z=<box>&s=<search>

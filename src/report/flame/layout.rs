@@ -25,6 +25,8 @@ pub enum Label {
     /// A thread: its place in [`Layout::threads`].
     Thread(u32),
     Frame(FrameId),
+    /// This many callees of the box above, each too narrow to be drawn.
+    Rest(u32),
 }
 
 /// A box of the picture.
@@ -52,10 +54,9 @@ pub struct Layout {
     pub threads: Vec<String>,
     /// Different stacks that went in.
     pub stack_count: usize,
-    /// Boxes not drawn because they would be too narrow, and what all of them are narrower than, as a
-    /// share of the whole.
-    omitted: usize,
-    omitted_below: f64,
+    /// Where there were too many boxes to draw all that are wide enough: the share of the whole that
+    /// those drawn exceed.
+    drawn_above: Option<f64>,
     /// Stacks cut short by a limit.
     cut: usize,
 }
@@ -64,13 +65,8 @@ impl Layout {
     /// What the picture does not show, if the reader would miss it.
     pub fn omission(&self) -> Option<String> {
         let mut parts = Vec::new();
-        // The usual slivers of a tenth of a pixel are nobody's loss.
-        if self.omitted > 0 && self.boxes.len() >= MAX_BOXES / 2 {
-            parts.push(format!(
-                "{} boxes below {:.3}% are not drawn",
-                self.omitted,
-                self.omitted_below * 100.0
-            ));
+        if let Some(share) = self.drawn_above {
+            parts.push(format!("only boxes above {:.3}% are drawn one by one", share * 100.0));
         }
         if self.cut > 0 {
             parts.push(format!("{} stacks are cut at the leaf end", self.cut));
@@ -90,11 +86,11 @@ pub fn lay_out(stacks: &Stacks<'_>, value_index: usize, options: &FlameOptions) 
     }
     let total = tree.nodes[0].value;
     let floor = total as f64 * options.min_frame_px / options.width_px;
-    let (visible, threshold) = tree.visible(floor);
-    let boxes = tree.place(stacks, &visible, total);
+    let above = tree.cap(floor);
+    let is_drawn = |node: &Node| node.depth == 0 || (node.value as f64 >= floor && node.value > above);
+    let boxes = tree.place(stacks, is_drawn, floor, total);
     Layout {
-        omitted: tree.nodes.len() - boxes.len(),
-        omitted_below: if total > 0 { threshold / total as f64 } else { 0.0 },
+        drawn_above: (above > 0).then(|| above as f64 / total as f64),
         boxes,
         total,
         stack_count: tree.nodes.iter().filter(|node| node.own > 0).count(),
@@ -193,49 +189,70 @@ impl Tree {
         Some(child)
     }
 
-    /// The nodes worth a box, parents before children, and the value that decided. A node is never
-    /// larger than its parent, so that no box hangs in the air.
-    fn visible(&self, floor: f64) -> (Vec<u32>, f64) {
-        let wide_enough = |node: &Node| node.value as f64 >= floor;
-        let mut values: Vec<i64> =
-            self.nodes.iter().filter(|node| wide_enough(node)).map(|node| node.value).collect();
-        let mut above = 0;
-        if values.len() > MAX_BOXES {
-            above = *values.select_nth_unstable_by(MAX_BOXES, |a, b| b.cmp(a)).1;
+    /// The value a node must exceed so that there are no more than [`MAX_BOXES`]; 0: none are too
+    /// many. A node is never larger than its parent, so that no box hangs in the air.
+    fn cap(&self, floor: f64) -> i64 {
+        let values = self.nodes.iter().map(|node| node.value);
+        let mut values: Vec<i64> = values.filter(|value| *value as f64 >= floor).collect();
+        if values.len() <= MAX_BOXES {
+            return 0;
         }
-        let keep = |node: &Node| wide_enough(node) && (node.value > above || node.depth == 0);
-        let visible = (0..self.nodes.len() as u32).filter(|at| keep(&self.nodes[*at as usize]));
-        (visible.collect(), floor.max(above as f64))
+        *values.select_nth_unstable_by(MAX_BOXES, |a, b| b.cmp(a)).1
     }
 
-    /// Places `visible` (parents before children): each child under its parent, the largest first.
-    fn place(&self, stacks: &Stacks<'_>, visible: &[u32], total: i64) -> Vec<Placed> {
-        let mut order = visible.to_vec();
-        order.sort_by(|a, b| {
+    /// Places the nodes that are drawn, each under its parent, the largest first, and what is left of
+    /// each parent's callees as one box behind them.
+    fn place(
+        &self,
+        stacks: &Stacks<'_>,
+        is_drawn: impl Fn(&Node) -> bool,
+        floor: f64,
+        total: i64,
+    ) -> Vec<Placed> {
+        let all = 0..self.nodes.len() as u32;
+        let (mut drawn, rest): (Vec<u32>, Vec<u32>) = all.partition(|at| is_drawn(&self.nodes[*at as usize]));
+        drawn.sort_by(|a, b| {
             let (a, b) = (&self.nodes[*a as usize], &self.nodes[*b as usize]);
             let by_size = a.depth.cmp(&b.depth).then(b.value.cmp(&a.value));
             by_size.then_with(|| self.name(stacks, a.label).cmp(self.name(stacks, b.label)))
         });
         // Where the next child of each node goes.
         let mut next_start: FxHashMap<u32, i64> = FxHashMap::default();
-        let mut boxes = Vec::with_capacity(order.len());
-        for at in order {
-            let node = &self.nodes[at as usize];
-            let start = next_start.get(&node.parent).copied().unwrap_or(0).min(total);
+        let mut boxes = Vec::with_capacity(drawn.len());
+        for at in drawn {
+            let Node { label, parent, depth, value, own, inlined } = self.nodes[at as usize];
+            let start = next_start.get(&parent).copied().unwrap_or(0).min(total);
             if at != 0 {
-                next_start.insert(node.parent, start.saturating_add(node.value));
+                next_start.insert(parent, start.saturating_add(value));
             }
             next_start.insert(at, start);
-            let Node { label, value, own, inlined, depth, .. } = *node;
             boxes.push(Placed { label, depth: depth as usize, start, value, own, inlined });
         }
+        let rest = self.sum_by_parent(&rest).into_iter().filter(|(_, (_, value))| *value as f64 >= floor);
+        boxes.extend(rest.filter_map(|(parent, (count, value))| {
+            let depth = self.nodes[parent as usize].depth as usize + 1;
+            let start = next_start.get(&parent).copied()?.min(total);
+            Some(Placed { label: Label::Rest(count), depth, start, value, own: 0, inlined: false })
+        }));
         boxes.sort_by_key(|placed| (placed.depth, placed.start));
         boxes
     }
 
+    /// How many of `nodes` each parent has, and the sum of their values.
+    fn sum_by_parent(&self, nodes: &[u32]) -> FxHashMap<u32, (u32, i64)> {
+        let mut sums: FxHashMap<u32, (u32, i64)> = FxHashMap::default();
+        for at in nodes {
+            let node = &self.nodes[*at as usize];
+            let (count, value) = sums.entry(node.parent).or_default();
+            *count += 1;
+            *value = value.saturating_add(node.value);
+        }
+        sums
+    }
+
     fn name<'a>(&'a self, stacks: &'a Stacks<'_>, label: Label) -> &'a str {
         match label {
-            Label::Root => "",
+            Label::Root | Label::Rest(_) => "",
             Label::Thread(number) => &self.threads[number as usize],
             Label::Frame(frame) => &stacks.frame(frame).name,
         }

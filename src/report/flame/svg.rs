@@ -190,6 +190,7 @@ impl Picture<'_> {
             Label::Thread(number) => {
                 (self.layout.threads[number as usize].clone(), color::THREAD.to_string())
             }
+            Label::Rest(count) => (format!("({count} smaller)"), color::REST.to_string()),
             Label::Frame(frame) => {
                 let frame = self.stacks.frame(frame);
                 (shorten(&frame.name, MAX_NAME_CHARS), color::frame_color(frame, self.main_module()))
