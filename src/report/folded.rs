@@ -4,14 +4,15 @@
 //! Not here: line numbers, units; the format has no room for them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
 };
 
 use super::stacks::{Stacks, value_of};
+use crate::profile::proto::Sample;
 
 /// Writes value number `value_index` of all samples, equal stacks summed, in the order of their
-/// text. With `by_thread` the thread's name is the first frame. Stacks without a positive sum are
+/// names. With `by_thread` the thread's name is the first frame. Stacks without a positive sum are
 /// left out.
 pub fn write_folded(
     stacks: &Stacks<'_>,
@@ -19,30 +20,54 @@ pub fn write_folded(
     by_thread: bool,
     mut writer: impl Write,
 ) -> io::Result<()> {
-    let names: Vec<String> = stacks.frames().iter().map(|frame| folded_name(&frame.name)).collect();
-    let mut sums: BTreeMap<String, i64> = BTreeMap::new();
-    let mut line = String::new();
+    let names = Names::new(stacks, by_thread);
+    let mut sums: BTreeMap<Vec<u32>, i64> = BTreeMap::new();
     for sample in &stacks.profile().sample {
-        line.clear();
+        let mut stack: Vec<u32> = Vec::with_capacity(sample.location_id.len() + 1);
         if by_thread {
-            line.push_str(&folded_name(&stacks.label(sample, "thread").unwrap_or_default()));
+            stack.push(names.rank(&thread_name(stacks, sample)));
         }
-        for used in stacks.of(sample) {
-            if !line.is_empty() {
-                line.push(';');
-            }
-            line.push_str(&names[used.frame.0 as usize]);
-        }
-        let value = value_of(sample, value_index);
-        match sums.get_mut(&line) {
-            Some(sum) => *sum = sum.saturating_add(value),
-            None => drop(sums.insert(line.clone(), value)),
-        }
+        stack.extend(stacks.of(sample).map(|used| names.of_frame[used.frame.0 as usize]));
+        let sum = sums.entry(stack).or_default();
+        *sum = sum.saturating_add(value_of(sample, value_index));
     }
     for (stack, sum) in sums.iter().filter(|(stack, sum)| **sum > 0 && !stack.is_empty()) {
-        writeln!(writer, "{stack} {sum}")?;
+        for (depth, rank) in stack.iter().enumerate() {
+            let separator = if depth == 0 { "" } else { ";" };
+            write!(writer, "{separator}{}", names.sorted[*rank as usize])?;
+        }
+        writeln!(writer, " {sum}")?;
     }
     writer.flush()
+}
+
+/// Every name that occurs, in order: a stack of ranks sorts as its text would.
+struct Names {
+    sorted: Vec<String>,
+    /// The rank of each frame's name.
+    of_frame: Vec<u32>,
+}
+
+impl Names {
+    fn new(stacks: &Stacks<'_>, by_thread: bool) -> Names {
+        let mut all: BTreeSet<String> =
+            stacks.frames().iter().map(|frame| folded_name(&frame.name)).collect();
+        if by_thread {
+            all.extend(stacks.profile().sample.iter().map(|sample| thread_name(stacks, sample)));
+        }
+        let mut names = Names { sorted: all.into_iter().collect(), of_frame: Vec::new() };
+        names.of_frame = stacks.frames().iter().map(|frame| names.rank(&folded_name(&frame.name))).collect();
+        names
+    }
+
+    fn rank(&self, name: &str) -> u32 {
+        self.sorted.binary_search_by(|known| known.as_str().cmp(name)).expect("every name was collected")
+            as u32
+    }
+}
+
+fn thread_name(stacks: &Stacks<'_>, sample: &Sample) -> String {
+    folded_name(&stacks.label(sample, "thread").unwrap_or_default())
 }
 
 /// A name without what separates names. (Line ends are gone already: see `printable`.)

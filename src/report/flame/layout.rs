@@ -163,7 +163,7 @@ impl Tree {
     }
 
     fn thread(&mut self, name: String) -> u32 {
-        let name = if name.is_empty() { "[thread without a name]".to_string() } else { name };
+        let name = if name.is_empty() { "[no thread name]".to_string() } else { name };
         let next = self.threads.len() as u32;
         let number = *self.thread_numbers.entry(name.clone()).or_insert(next);
         if number == next {

@@ -87,7 +87,10 @@ impl Heading {
         if profile.duration_nanos > 0 {
             facts.push(format!("over {}", format_duration_ns(profile.duration_nanos)));
         }
-        facts.push(format!("{} different stacks", format_count(layout.stack_count as i64)));
+        facts.push(match layout.stack_count {
+            1 => "1 stack".to_string(),
+            count => format!("{} different stacks", format_count(count as i64)),
+        });
         let mut notes: Vec<String> = profile
             .comments()
             .filter(|text| !text.is_empty())

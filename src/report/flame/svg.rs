@@ -137,12 +137,10 @@ impl Picture<'_> {
             _ => (placed.start as f64 / total * 100.0, placed.value as f64 / total * 100.0),
         };
         let (name, fill) = self.name_and_fill(placed.label);
-        write!(out, "<g><title>")?;
+        let class = if matches!(placed.label, Label::Rest(_)) { r#" class="rest""# } else { "" };
+        write!(out, "<g{class}><title>")?;
         self.title(out, placed, &name)?;
-        write!(
-            out,
-            r#"</title><rect x="{x:.4}%" width="{width:.4}%" height="{BOX_PX}" rx="2" fill="{fill}"/>"#
-        )?;
+        write!(out, r#"</title><rect x="{x:.4}%" width="{width:.4}%" height="{BOX_PX}" fill="{fill}"/>"#)?;
         let room = (width / 100.0 * self.width_px - PADDING_PX) / CHAR_PX;
         if room >= 2.0 {
             write!(

@@ -103,7 +103,7 @@ fn where_boxes_are_too_many_the_largest_are_drawn_and_the_picture_says_so() {
     stacks.push(("wide", 100));
     let svg = draw(&profile(&stacks), &FlameOptions::default());
     assert!(svg.contains("only boxes above 0.333% are drawn one by one"));
-    assert!(svg.contains("<title>(200 smaller)\n200ms · 66.67%</title>"));
+    assert!(svg.contains("<g class=\"rest\"><title>(200 smaller)\n200ms · 66.67%</title>"));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn the_heading_says_what_was_measured() {
     let svg = draw(&profile, &FlameOptions::default());
     for expected in [
         "<title>app · CPU flame graph</title>",
-        "30ms in all · 2 samples · over 2s · 1 different stacks",
+        "30ms in all · 2 samples · over 2s · 1 stack",
         "2 of 2 stacks are whole",
         "<title>main\n30ms · 100% · itself 30ms\napp · src/app.c:7</title>",
     ] {
