@@ -175,7 +175,15 @@ fn operand_length(modrm: u8, sib: u8) -> usize {
 /// What the instructions at `code` (with `before` in front of them) say about the frame of the
 /// function they are in; `None` if they say nothing, or that the frame pointer is in use.
 pub fn leaf_shape(before: &[u8], code: &[u8]) -> Option<LeafShape> {
-    if is_function_entry(code) {
+    // A stub of the linkage table: the function that it jumps to is still to be entered.
+    let linkage_stub = matches!(
+        code,
+        [0xff, 0x25, ..]
+            | [0xf2, 0xff, 0x25, ..]
+            | [0xf3, 0x0f, 0x1e, 0xfa, 0xff, 0x25, ..]
+            | [0xf3, 0x0f, 0x1e, 0xfa, 0xf2, 0xff, 0x25, ..]
+    );
+    if linkage_stub || is_function_entry(code) {
         return Some(leaf(SP, 0, Vec::new()));
     }
     if before.ends_with(&[0x55]) && is_frame_pointer_setup(code) {
@@ -188,12 +196,11 @@ fn leaf(base: u16, return_at: i64, saved: Vec<(u16, i64)>) -> LeafShape {
     LeafShape { base, return_address: ReturnAt::Offset(return_at), caller_sp: return_at + 8, saved }
 }
 
-/// Whether a function that starts like `code` keeps a frame pointer: `push %rbp; mov %rsp,%rbp`, or
-/// `mov %rbp,n(%rsp)`, somewhere in its first bytes.
+/// Whether a function that starts like `code` keeps a frame pointer: somewhere in its first bytes are
+/// `mov %rsp,%rbp`, or Go's older `mov %rbp,n(%rsp)` and `lea n(%rsp),%rbp`.
 pub fn sets_up_frame_pointer(code: &[u8]) -> bool {
     code.windows(4).any(|window| {
-        (window[0] == 0x55 && is_frame_pointer_setup(&window[1..]))
-            || matches!(window, [0x48, 0x89, 0x6c | 0xac, 0x24])
+        is_frame_pointer_setup(window) || matches!(window, [0x48, 0x89 | 0x8d, 0x6c | 0xac, 0x24])
     })
 }
 

@@ -228,18 +228,25 @@ impl ElfFile {
         bytes.get(start..end.min(bytes.len()))
     }
 
-    /// Where the byte at `offset` of the file stands when loaded.
+    /// Where the byte at `offset` of the file stands when loaded by an executable mapping, if there is
+    /// one that it belongs to, else by another. A mapping begins at a page boundary, so that its first
+    /// bytes may be another segment's: those are taken to be the executable segment's, since mappings
+    /// of code are what offsets are mostly looked up for.
     pub fn address_of(&self, offset: FileOffset) -> Option<ElfAddr> {
-        // A mapping begins at a page boundary, so its offset may lie a little before the segment's.
-        let page = 0xffff;
-        let inside = |segment: &&Segment, slack: u64| {
-            offset.0 >= (segment.file_offset.0 & !slack)
+        // 4 KiB and, where the kernel and the linker use them, 64 KiB pages.
+        const PAGES: [u64; 3] = [1, 0x1000, 0x10000];
+        let inside = |segment: &&Segment, page: u64| {
+            offset.0 >= (segment.file_offset.0 & !(page - 1))
                 && offset.0 < segment.file_offset.0.saturating_add(segment.file_size)
         };
-        let found = (self.segments.iter().find(|s| s.executable && inside(s, 0)))
-            .or_else(|| self.segments.iter().find(|s| inside(s, 0)))
-            .or_else(|| self.segments.iter().find(|s| s.executable && inside(s, page)))
-            .or_else(|| self.segments.iter().find(|s| inside(s, page)))?;
+        // Only the first page of a segment can be shared: a mapping starts exactly there.
+        let starts = |segment: &&Segment, page: u64| {
+            segment.executable && segment.file_size > 0 && offset.0 == (segment.file_offset.0 & !(page - 1))
+        };
+        let executable = self.segments.iter().find(|s| s.executable && inside(s, 1));
+        let found = executable
+            .or_else(|| PAGES.iter().find_map(|page| self.segments.iter().find(|s| starts(s, *page))))
+            .or_else(|| PAGES.iter().find_map(|page| self.segments.iter().find(|s| inside(s, *page))))?;
         Some(ElfAddr(found.address.0.wrapping_add(offset.0).wrapping_sub(found.file_offset.0)))
     }
 

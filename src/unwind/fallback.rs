@@ -148,7 +148,9 @@ impl<M: StackMemory + ?Sized> Undescribed<'_, M> {
     fn frame_pointer(&mut self) -> Result<bool, Failure> {
         let Some(fp) = self.registers.get(native::FP) else { return Ok(false) };
         let sp = self.registers.get(native::SP).ok_or(Failure::Unusable)?;
-        if fp == 0 && self.module.is_some_and(|module| module.tables.as_ref().is_none_or(|t| t.is_go())) {
+        let made_for_frame_pointers =
+            self.module.is_some_and(|module| module.tables.as_ref().is_none_or(|tables| tables.is_go()));
+        if fp == 0 && made_for_frame_pointers {
             return Err(Failure::Root);
         }
         let switches = self.module.is_some_and(|module| {
@@ -162,7 +164,7 @@ impl<M: StackMemory + ?Sized> Undescribed<'_, M> {
         let raw = self.memory.read_u64(RuntimeAddr(fp + 8)).map_err(elsewhere)?;
         let caller_fp = self.memory.read_u64(RuntimeAddr(fp)).map_err(elsewhere)?;
         let return_address = native::strip_pointer_authentication(raw);
-        if return_address == 0 && caller_fp == 0 {
+        if return_address == 0 && caller_fp == 0 && made_for_frame_pointers {
             return Err(Failure::Root);
         }
         if self.judge(RuntimeAddr(return_address)) == Candidate::No {
@@ -209,6 +211,10 @@ impl<M: StackMemory + ?Sized> Undescribed<'_, M> {
     fn judge(&self, word: RuntimeAddr) -> Candidate {
         let Some(home) = self.modules.find(FrameAddr::Return(word).lookup()) else { return Candidate::No };
         let Some(tables) = &home.tables else { return Candidate::Unseen };
+        let goexit = |at: RuntimeAddr| home.code_from(at).is_some_and(native::is_goexit);
+        if tables.is_go() && goexit(FrameAddr::Return(word).lookup()) {
+            return Candidate::InRoot;
+        }
         let before = home.code_before(word, native::CODE_BEFORE).unwrap_or_default();
         let Some(call) = native::call_before(before) else { return Candidate::No };
         match call {

@@ -20,8 +20,6 @@ mod memory;
 mod modules;
 mod rule;
 mod tables;
-#[cfg(test)]
-mod tests;
 mod walk;
 
 pub use memory::{CopiedStack, LateReads, ReadFailure, StackMemory};

@@ -39,10 +39,10 @@ impl FdeIndex {
                     Entry::Occupied(known) => Ok(known.get().clone()),
                     Entry::Vacant(new) => Ok(new.insert(section.cie_from_offset(bases, offset)?).clone()),
                 });
-            if let (Ok(fde), Ok(offset)) = (parsed, u32::try_from(partial.offset())) {
-                if fde.len() > 0 {
-                    found.push((fde.initial_address(), offset));
-                }
+            if let (Ok(fde), Ok(offset)) = (parsed, u32::try_from(partial.offset()))
+                && fde.len() > 0
+            {
+                found.push((fde.initial_address(), offset));
             }
         }
         found.sort_unstable();

@@ -1,1 +1,0 @@
-//! Tests that unwind real programs.
