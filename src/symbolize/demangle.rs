@@ -38,23 +38,21 @@ fn bounded(name: &str) -> &str {
 }
 
 fn rust(name: &str) -> Option<String> {
-    // LLVM and GCC put their suffixes behind; the demangler takes `.llvm.` ones off by itself.
-    let (base, suffix) = split_suffix(name);
-    let demangled = rustc_demangle::try_demangle(base).ok()?;
+    let demangled = rustc_demangle::try_demangle(name).ok()?;
     // A legacy Rust name is also a valid C++ name: only the hash tells them apart.
-    if base.starts_with("_ZN") && !has_legacy_hash(base) {
+    if !name.starts_with("_R") && !has_legacy_hash(name) {
         return None;
     }
-    let text = bounded_format(format_args!("{demangled:#}"))?;
-    Some(text + suffix)
+    bounded_format(format_args!("{demangled:#}"))
 }
 
-/// `17h` and 16 hexadecimal digits before the closing `E`.
+/// `17h`, 16 hexadecimal digits and `E` at the end, or before compilers' suffixes.
 fn has_legacy_hash(name: &str) -> bool {
-    let Some(hash) = name.strip_suffix('E').and_then(|rest| rest.get(rest.len().checked_sub(19)?..)) else {
-        return false;
-    };
-    hash.strip_prefix("17h").is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+    let Some(rest) = name.rfind("17h").and_then(|at| name.get(at + 3..)) else { return false };
+    let (digits, end) = rest.split_at_checked(16).unwrap_or_default();
+    !digits.is_empty()
+        && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && end.strip_prefix('E').is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('.'))
 }
 
 fn cpp(name: &str) -> Option<String> {

@@ -19,7 +19,7 @@ mod perf_map;
 mod stored;
 mod symbol_table;
 #[cfg(test)]
-mod test_programs;
+mod tests;
 
 use std::{
     path::PathBuf,

@@ -1,0 +1,88 @@
+//! Files that lie: whatever bytes are flipped, naming ends soon and without a panic.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use super::*;
+use crate::symbolize::SymbolIssue;
+
+/// A small, repeatable source of positions and values.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % below.max(1) as u64) as usize
+    }
+}
+
+fn name_damaged(bytes: Vec<u8>, asked: &[ElfAddr]) -> Option<ModuleSymbols> {
+    let elf = ElfFile::from_bytes(bytes).ok()?;
+    let module = ModuleFiles { file: Arc::new(elf), path: None, root: None };
+    let options = SymbolizeOptions { time_limit: Duration::from_secs(5), ..Default::default() };
+    let begin = Instant::now();
+    let symbols = symbolize_module(&module, asked, &options);
+    assert!(begin.elapsed() < Duration::from_secs(10), "took {:?}", begin.elapsed());
+    assert_eq!(symbols.addresses.len(), asked.len());
+    let panics: Vec<_> =
+        symbols.issues.iter().filter(|issue| matches!(issue, SymbolIssue::ParserFailed(_))).collect();
+    assert!(panics.is_empty(), "{panics:?}");
+    Some(symbols)
+}
+
+fn damage(flags: &str, rounds: usize) {
+    let workshop = Workshop::new();
+    workshop.c(flags);
+    let path = workshop.path("program");
+    let asked: Vec<_> =
+        ["outer", "hidden", "main"].into_iter().flat_map(|function| addresses(&path, function)).collect();
+    let whole = fs::read(&path).expect("read");
+    let elf = open(&path);
+    let targets: Vec<(usize, usize)> = elf
+        .sections()
+        .iter()
+        .filter(|section| section.name.starts_with(".debug") || section.name.contains("symtab"))
+        .map(|section| (section.file_offset.0 as usize, section.size as usize))
+        .collect();
+    let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+    for round in 0..rounds {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + noise.next(8) {
+            let (start, size) = targets[noise.next(targets.len())];
+            let at = start + noise.next(size);
+            bytes[at] = noise.next(256) as u8;
+        }
+        if round % 10 == 0 {
+            bytes.truncate(noise.next(whole.len()));
+        }
+        name_damaged(bytes, &asked);
+    }
+}
+
+#[test]
+fn flipped_bytes_in_debug_information_do_no_harm() {
+    damage("-g -gdwarf-5", 1500);
+    damage("-g -gdwarf-4", 1500);
+    damage("-g -gz=zlib", 200);
+}
+
+#[test]
+fn a_unit_that_claims_everything_is_walked_once_and_within_the_time_limit() {
+    let workshop = Workshop::new();
+    workshop.c("-g");
+    let path = workshop.path("program");
+    let elf = open(&path);
+    let mut bytes = fs::read(&path).expect("read");
+    let aranges = elf.section(".debug_aranges").expect("aranges");
+    // One range over all addresses instead of that of the program.
+    let at = aranges.file_offset.0 as usize + 16;
+    bytes[at..at + 8].copy_from_slice(&1u64.to_le_bytes());
+    bytes[at + 8..at + 16].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
+    let asked: Vec<_> = (0..5000).map(|i| ElfAddr(i * 16)).collect();
+    let symbols = name_damaged(bytes, &asked).expect("still an ELF file");
+    assert!(symbols.issues.iter().any(|issue| matches!(issue, SymbolIssue::Unnamed(_))));
+}
