@@ -1,0 +1,142 @@
+//! Frames that are hard to unwind: deep, realigned, by expressions, under signals, in prologues, and one
+//! that cannot be unwound at all and must be told.
+
+use crate::{
+    harness::{Fixture, Rprof, Skip, Stack, Stacks, Target, alone, skip},
+    shares::allowed_tiers,
+};
+
+#[track_caller]
+fn profile_of(fixture: &Fixture, arguments: &[&str], tier: &str) -> Stacks {
+    let mut target = Target::start_with(&fixture.build(), arguments);
+    let profile = Rprof::attach(&target).sampler(tier).profile();
+    target.assert_unhurt();
+    profile.assert_at_least(1500);
+    profile
+}
+
+#[test]
+fn a_thousand_frames_without_frame_pointers_reach_main_in_every_tier() {
+    let _alone = alone();
+    for tier in allowed_tiers() {
+        let profile = profile_of(&Fixture::c(&["deep.c"]), &[], tier);
+        let depth = |stack: &Stack| stack.names().filter(|name| *name == "descend").count();
+        profile.assert_nearly_all(98.0, "main > 1,000 × descend > bottom", |stack| {
+            stack.has_in_order(&["main", "descend", "bottom"]) && depth(stack) == 1000
+        });
+        profile.assert_whole(&["_start"]);
+    }
+}
+
+#[test]
+fn a_stack_above_the_limit_asked_for_is_cut_and_told() {
+    let _alone = alone();
+    let target = Target::start(&Fixture::c(&["deep.c"]).build());
+    let tier = allowed_tiers()[0];
+    if tier != "bpf" {
+        // What is above the copy is read later there, and the stack is whole again.
+        return;
+    }
+    let profile = Rprof::attach(&target).sampler(tier).option("--max-stack-bytes", "32768").profile();
+    let whole = profile.share(|stack| stack.has("main"));
+    assert!(whole < 5.0 || whole > 99.0, "{}", profile.summary());
+    assert!((profile.whole_as_stated() - whole).abs() < 1.0, "{}", profile.summary());
+}
+
+#[test]
+fn functions_that_realign_their_stack_are_whole() {
+    let _alone = alone();
+    for flags in [&[][..], &["-mstackrealign"]] {
+        let fixture = Fixture::cc("realign.cc").with(flags);
+        let profile = profile_of(&fixture, &[], "auto");
+        profile.assert_nearly_all(99.5, "main > many_arguments > variable_size > realigned_work", |stack| {
+            stack.has_in_order(&["main", "many_arguments"])
+        });
+        assert!(
+            profile.share(|stack| {
+                stack.has_chain(&["main", "many_arguments", "variable_size", "realigned_work", "spin_unit"])
+            }) > 95.0,
+            "{}",
+            profile.summary()
+        );
+        profile.assert_whole(&["_start"]);
+    }
+}
+
+fn hand_written() -> Option<Fixture> {
+    if std::env::consts::ARCH != "x86_64" {
+        skip(Skip::OtherCpu);
+        return None;
+    }
+    Some(Fixture::c(&["frames.c", "frames.s"]))
+}
+
+#[test]
+fn a_cfa_by_any_register_or_expression_is_followed() {
+    let _alone = alone();
+    let Some(fixture) = hand_written() else { return };
+    let profile = profile_of(&fixture, &[], "auto");
+    for name in ["cfa_by_rbx", "cfa_by_expression", "register_by_expression", "frame_pointer_only"] {
+        profile.assert_share(name, 25.0, 3.0);
+        let through = profile.count(|stack| stack.has_chain(&["main", name, "work", "spin_unit"]));
+        let all = profile.count(|stack| stack.has(name));
+        assert!(through as f64 >= 0.98 * all as f64, "{name}: {through} of {all}\n{}", profile.summary());
+    }
+    profile.assert_whole(&["_start"]);
+}
+
+#[test]
+fn prologues_and_epilogues_are_unwound_at_every_instruction() {
+    let _alone = alone();
+    let Some(fixture) = hand_written() else { return };
+    let profile = profile_of(&fixture, &["prologues"], "auto");
+    profile.assert_nearly_all(99.5, "main > prologues > pushes_and_pops", |stack| {
+        stack.has_chain(&["main", "prologues"])
+    });
+    let stepping = profile.share_of("pushes_and_pops");
+    assert!(stepping > 60.0, "only {stepping:.1} % in the function of pushes and pops");
+    profile.assert_whole(&["_start"]);
+}
+
+#[test]
+fn a_frame_that_nothing_describes_is_not_called_whole() {
+    let _alone = alone();
+    let Some(fixture) = hand_written() else { return };
+    let profile = profile_of(&fixture, &["blind"], "auto");
+    let reaches_root = profile.share(|stack| stack.has_in_order(&["_start", "main", "work"]));
+    let stated = profile.whole_as_stated();
+    assert!(
+        stated <= reaches_root + 1.0,
+        "the file states {stated} % whole stacks, but {reaches_root:.1} % begin at the root\n{}",
+        profile.summary()
+    );
+    // What is below the blind frame is known all the same.
+    profile.assert_nearly_all(98.0, "work > spin_unit", |stack| stack.has("work"));
+}
+
+#[track_caller]
+fn assert_signal(profile: &Stacks) {
+    let handled = profile.share_of("handler_work");
+    assert!((25.0..=75.0).contains(&handled), "{handled:.1} % in the handler\n{}", profile.summary());
+    let through =
+        profile.count(|stack| stack.has_in_order(&["main", "interrupted_work", "handler", "handler_work"]));
+    let all = profile.count(|stack| stack.has("handler_work"));
+    assert!(through as f64 >= 0.99 * all as f64, "{through} of {all}\n{}", profile.summary());
+    profile.assert_whole(&["_start"]);
+}
+
+#[test]
+fn a_signal_handler_stands_on_what_it_interrupted() {
+    let _alone = alone();
+    for tier in allowed_tiers() {
+        assert_signal(&profile_of(&Fixture::c(&["signal.c"]), &[], tier));
+    }
+}
+
+#[test]
+fn a_signal_handler_on_its_own_stack_stands_on_what_it_interrupted() {
+    let _alone = alone();
+    for tier in allowed_tiers() {
+        assert_signal(&profile_of(&Fixture::c(&["signal.c"]), &["altstack"], tier));
+    }
+}

@@ -1,0 +1,88 @@
+//! What the live tests share: fixtures built once, targets that end with the test, runs of rprof, and
+//! its profiles as stacks of names.
+
+mod fixtures;
+mod rprof;
+mod skip;
+mod stacks;
+mod target;
+
+pub use self::{
+    fixtures::{Fixture, run_tool},
+    rprof::{Outcome, Rprof, TIERS},
+    skip::{Skip, skip},
+    stacks::{Frame, Stack, Stacks},
+    target::{Target, is_alive, wait_until},
+};
+
+use std::{
+    path::Path,
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Held by a test while it measures: no other measuring test runs meanwhile.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    effective_uid() == 0
+}
+
+pub fn effective_uid() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).expect("status has a Uid line");
+    line.split_whitespace().nth(1).and_then(|uid| uid.parse().ok()).expect("Uid has four numbers")
+}
+
+/// The path of an installed program.
+pub fn installed(program: &str) -> Option<String> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let folders = path.split(':').map(str::to_owned);
+    let more = ["/usr/sbin", "/usr/local/go/bin"].map(str::to_owned);
+    folders.chain(more).map(|folder| format!("{folder}/{program}")).find(|path| Path::new(path).is_file())
+}
+
+/// A folder that every user may enter, gone with the test.
+pub fn open_folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("rprof-it-").tempdir_in("/tmp").expect("/tmp is writable");
+    set_mode(folder.path(), 0o777);
+    folder
+}
+
+pub fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("own file");
+}
+
+/// Who a program runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// As the tests do.
+    Same,
+    /// An ordinary user without any capability.
+    Nobody,
+    /// An ordinary user with these capabilities, in setpriv's words (`+perfmon,+bpf`).
+    NobodyWith(&'static str),
+}
+
+impl User {
+    /// A command that runs `program` as this user.
+    pub fn command(self, program: &Path) -> Command {
+        if self == User::Same {
+            return Command::new(program);
+        }
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        if let User::NobodyWith(capabilities) = self {
+            command.arg(format!("--inh-caps={capabilities}"));
+            command.arg(format!("--ambient-caps={capabilities}"));
+        }
+        command.arg(program);
+        command
+    }
+}

@@ -1,0 +1,210 @@
+//! Runs of the rprof binary, each with a time limit and an output folder of its own.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use super::{Stacks, Target, User, open_folder, set_mode, wait_until};
+
+/// Every way of looking that works on one process here, as `--sampler` names them; all but the last need
+/// root or capabilities.
+pub const TIERS: [&str; 3] = ["bpf", "perf-cpu", "perf-thread"];
+
+/// What no run of rprof in these tests may take beyond its duration.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A run being put together.
+pub struct Rprof {
+    arguments: Vec<String>,
+    command_line: Vec<String>,
+    user: User,
+    folder: tempfile::TempDir,
+    output: Option<PathBuf>,
+}
+
+/// A run that is under way.
+pub struct Running {
+    child: Child,
+    began: Instant,
+    folder: tempfile::TempDir,
+    output: PathBuf,
+}
+
+/// A run that ended.
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+    pub elapsed: Duration,
+    /// Where the profile was asked to be written.
+    pub output: PathBuf,
+    /// Holds `output`.
+    pub folder: tempfile::TempDir,
+}
+
+impl Rprof {
+    /// `rprof VERB`, and nothing more.
+    pub fn verb(verb: &str) -> Rprof {
+        Rprof {
+            arguments: vec![verb.to_owned()],
+            command_line: Vec::new(),
+            user: User::Same,
+            folder: open_folder(),
+            output: None,
+        }
+    }
+
+    /// `rprof attach --pid PID -d 3s -F 999`, written to a file of its own.
+    pub fn attach(target: &Target) -> Rprof {
+        Rprof::attach_to(target.pid())
+    }
+
+    pub fn attach_to(pid: u32) -> Rprof {
+        Rprof::verb("attach").args(&["--pid", &pid.to_string()]).seconds(3).hertz(999)
+    }
+
+    /// `rprof record -F 999 -- COMMAND…`.
+    pub fn record(command: &[&str]) -> Rprof {
+        let mut record = Rprof::verb("record").hertz(999);
+        record.command_line = command.iter().map(|word| (*word).to_owned()).collect();
+        record
+    }
+
+    pub fn args(mut self, arguments: &[&str]) -> Rprof {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    pub fn seconds(self, seconds: u32) -> Rprof {
+        self.option("--duration", &format!("{seconds}s"))
+    }
+
+    pub fn hertz(self, rate: u32) -> Rprof {
+        self.option("--frequency", &rate.to_string())
+    }
+
+    pub fn sampler(self, name: &str) -> Rprof {
+        self.option("--sampler", name)
+    }
+
+    /// Gives an option, in place of an earlier value.
+    pub fn option(mut self, name: &str, value: &str) -> Rprof {
+        if let Some(at) = self.arguments.iter().position(|argument| argument == name) {
+            self.arguments.drain(at..at + 2);
+        }
+        self.arguments.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    pub fn as_user(mut self, user: User) -> Rprof {
+        self.user = user;
+        self
+    }
+
+    /// Writes to this path (a name without folder: in the run's own).
+    pub fn to(mut self, path: &str) -> Rprof {
+        self.output = Some(self.folder.path().join(path));
+        self
+    }
+
+    pub fn start(self) -> Running {
+        let mut program = PathBuf::from(env!("CARGO_BIN_EXE_rprof"));
+        if self.user != User::Same {
+            // The build folder may lie where other users cannot go.
+            let copy = self.folder.path().join("rprof");
+            fs::copy(&program, &copy).expect("room in /tmp");
+            set_mode(&copy, 0o755);
+            program = copy;
+        }
+        let writes = ["attach", "record"].contains(&self.arguments[0].as_str());
+        let given = self.output.is_some();
+        let output = self.output.unwrap_or_else(|| self.folder.path().join("profile.pb.gz"));
+        let mut command = self.user.command(&program);
+        command.args(&self.arguments);
+        if writes && (given || !self.arguments.iter().any(|argument| argument == "-o")) {
+            command.arg("-o").arg(&output);
+        }
+        if !self.command_line.is_empty() {
+            command.arg("--").args(&self.command_line);
+        }
+        let stream = |name: &str| File::create(self.folder.path().join(name)).expect("own folder");
+        command.stdin(Stdio::null()).stdout(stream("stdout")).stderr(stream("stderr"));
+        command.current_dir(self.folder.path());
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Running { child, began: Instant::now(), folder: self.folder, output }
+    }
+
+    pub fn run(self) -> Outcome {
+        self.start().wait()
+    }
+
+    /// Runs, and reads what was written; panics with rprof's words if it did not succeed.
+    #[track_caller]
+    pub fn profile(self) -> Stacks {
+        self.run().profile()
+    }
+}
+
+impl Running {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name (`INT`).
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        assert!(status.is_ok_and(|status| status.success()), "rprof is gone");
+    }
+
+    pub fn wait(mut self) -> Outcome {
+        let ended = wait_until(PATIENCE.as_secs(), || self.child.try_wait().expect("own child").is_some());
+        let elapsed = self.began.elapsed();
+        if !ended {
+            let _ = self.child.kill();
+        }
+        let status = self.child.wait().expect("own child");
+        let read = |name: &str| fs::read(self.folder.path().join(name)).expect("own folder");
+        let stderr = String::from_utf8_lossy(&read("stderr")).into_owned();
+        assert!(ended, "rprof did not end in {PATIENCE:?}; it said:\n{stderr}");
+        let stdout = read("stdout");
+        Outcome { code: status.code(), stdout, stderr, elapsed, output: self.output, folder: self.folder }
+    }
+}
+
+impl Outcome {
+    #[track_caller]
+    pub fn profile(self) -> Stacks {
+        assert_eq!(self.code, Some(0), "rprof failed; it said:\n{}", self.stderr);
+        self.profile_whatever_the_code()
+    }
+
+    #[track_caller]
+    pub fn profile_whatever_the_code(self) -> Stacks {
+        let stderr = self.stderr.clone();
+        Stacks::read(&self.output).unwrap_or_else(|error| panic!("{error}; rprof said:\n{stderr}"))
+    }
+
+    /// Fails unless rprof refused with this exit code and each of these words on standard error.
+    #[track_caller]
+    pub fn assert_refused(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "it said:\n{}", self.stderr);
+        for word in words {
+            assert!(self.stderr.contains(word), "{word:?} is missing from:\n{}", self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+    }
+
+    /// Files in the output folder that rprof left behind besides those asked for.
+    pub fn leftovers(&self) -> Vec<String> {
+        let known = ["stdout", "stderr", "rprof"].map(Path::new);
+        let entries = fs::read_dir(self.folder.path()).expect("own folder");
+        (entries.filter_map(|entry| Some(entry.ok()?.path())))
+            .filter(|path| *path != self.output)
+            .filter(|path| !known.iter().any(|name| path.file_name() == Some(name.as_os_str())))
+            .map(|path| path.display().to_string())
+            .collect()
+    }
+}

@@ -1,0 +1,220 @@
+//! What happens while a profile is taken: libraries opened, children forked, programs replaced, threads
+//! and processes that end, signals to rprof.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    harness::{Fixture, Rprof, Target, alone, is_alive, wait_until},
+    shares::allowed_tiers,
+};
+
+#[test]
+fn a_library_opened_during_the_profile_is_named_and_whole() {
+    let _alone = alone();
+    let plugin = Fixture::c(&["plugin.c"]).with(&["-shared", "-fPIC"]).build();
+    let host = Fixture::c(&["loader.c"]).build();
+    for tier in allowed_tiers() {
+        let target = Target::start_with(&host, &[&plugin.to_string_lossy(), "1500"]);
+        let profile = Rprof::attach(&target).sampler(tier).profile();
+        assert!(profile.share_of("host_work") > 20.0, "{tier}\n{}", profile.summary());
+        assert!(profile.share_of("plugin_work") > 20.0, "{tier}\n{}", profile.summary());
+        profile.assert_nearly_all(99.5, "main > work", |stack| {
+            stack.has_in_order(&["main", "plugin_entry"])
+                || stack.has_in_order(&["main", "host_work"])
+                || stack.has("main")
+        });
+        profile.assert_whole(&["_start"]);
+    }
+}
+
+#[test]
+fn children_forked_during_the_profile_are_in_it_when_asked_for() {
+    let _alone = alone();
+    let program = Fixture::c(&["forker.c"]).build();
+    for tier in allowed_tiers() {
+        let target = Target::start(&program);
+        let profile = Rprof::attach(&target).sampler(tier).args(&["--children"]).profile();
+        profile.assert_share("child_work", 80.0, 5.0);
+        profile.assert_whole(&["_start"]);
+        let alone = Rprof::attach(&target).sampler(tier).seconds(2).profile();
+        assert_eq!(alone.share_of("child_work"), 0.0, "{tier}\n{}", alone.summary());
+        assert!(alone.share_of("parent_work") > 90.0, "{tier}\n{}", alone.summary());
+    }
+}
+
+#[test]
+fn a_program_replaced_by_exec_is_seen_before_and_after() {
+    let _alone = alone();
+    let before = Fixture::c(&["execer.c"]).build();
+    let after = Fixture::c(&["ratio.c"]).build();
+    for tier in allowed_tiers() {
+        let mut target = Target::start_with(&before, &["1500", &after.to_string_lossy()]);
+        let profile = Rprof::attach(&target).sampler(tier).seconds(4).profile();
+        assert!(profile.share_of("before_exec") > 15.0, "{tier}\n{}", profile.summary());
+        assert!(profile.share_of("middle") > 40.0, "{tier}\n{}", profile.summary());
+        assert_eq!(profile.count(|stack| stack.has("before_exec") && stack.has("middle")), 0);
+        profile.assert_whole(&["_start"]);
+        target.assert_unhurt();
+    }
+}
+
+#[test]
+fn a_target_that_ends_during_the_profile_leaves_a_whole_profile() {
+    let _alone = alone();
+    let program = Fixture::c(&["exits.c"]).build();
+    for tier in allowed_tiers() {
+        let mut target = Target::start_with(&program, &["1500"]);
+        let outcome = Rprof::attach(&target).sampler(tier).seconds(30).run();
+        assert!(outcome.elapsed < Duration::from_secs(5), "{tier}: {:?}", outcome.elapsed);
+        let profile = outcome.profile();
+        profile.assert_at_least(800);
+        profile.assert_nearly_all(99.0, "main > last_work", |stack| stack.has("main"));
+        profile.assert_whole(&["_start"]);
+        assert!(profile.share_of("last_work") > 95.0, "{}", profile.summary());
+        assert_eq!(target.exit_code(5), Some(7));
+    }
+}
+
+#[test]
+fn interrupt_and_terminate_finish_early_and_keep_the_data() {
+    let _alone = alone();
+    let mut target = Target::start(&Fixture::c(&["ratio.c"]).build());
+    for signal in ["INT", "TERM"] {
+        let running = Rprof::attach(&target).seconds(60).start();
+        std::thread::sleep(Duration::from_millis(1500));
+        running.signal(signal);
+        let outcome = running.wait();
+        assert!(outcome.elapsed < Duration::from_secs(5), "{signal}: {:?}", outcome.elapsed);
+        assert_eq!(outcome.leftovers(), Vec::<String>::new());
+        let profile = outcome.profile();
+        profile.assert_at_least(800);
+        profile.assert_share("sixty", 60.0, 4.0);
+        let seconds = profile.profile.duration_nanos as f64 / 1e9;
+        assert!((0.8..2.5).contains(&seconds), "a duration of {seconds} s");
+        target.assert_unhurt();
+    }
+}
+
+#[test]
+fn rprof_killed_outright_leaves_the_target_as_it_was() {
+    let _alone = alone();
+    let program = Fixture::c(&["eintr.c"]).build();
+    for tier in allowed_tiers() {
+        let mut target = Target::start(&program);
+        let running = Rprof::attach(&target).sampler(tier).seconds(60).start();
+        std::thread::sleep(Duration::from_millis(700));
+        running.signal("KILL");
+        let outcome = running.wait();
+        assert_eq!(outcome.code, None);
+        assert!(!outcome.output.exists(), "a half-written profile stands in place of a whole one");
+        target.assert_unhurt();
+        assert_eq!(target.end_and_read_output(), "");
+    }
+}
+
+#[test]
+fn record_profiles_a_command_from_its_start_with_its_children() {
+    let _alone = alone();
+    let program = Fixture::c(&["exits.c"]).build();
+    let program = program.to_string_lossy();
+    let script = format!("{program} 700; {program} 700 & {program} 700; wait; exit 0");
+    let outcome = Rprof::record(&["sh", "-c", &script]).run();
+    let profile = outcome.profile();
+    profile.assert_at_least(1500);
+    assert!(profile.share_of("last_work") > 90.0, "{}", profile.summary());
+    // A process has no stack to speak of in its first instructions, nor while exec runs.
+    profile.assert_nearly_all(97.0, "_start > main", |stack| stack.has_in_order(&["_start", "main"]));
+}
+
+#[test]
+fn record_tells_the_status_of_the_command_and_passes_its_output_on() {
+    let _alone = alone();
+    let outcome = Rprof::record(&[
+        "sh",
+        "-c",
+        "echo to the world; i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; exit 5",
+    ])
+    .run();
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert!(String::from_utf8_lossy(&outcome.stdout).contains("to the world"));
+    assert!(outcome.stderr.contains('5'), "the command's status is missing from:\n{}", outcome.stderr);
+    outcome.profile().assert_at_least(50);
+}
+
+#[test]
+fn record_of_a_command_that_is_not_there_says_so() {
+    let outcome = Rprof::record(&["/no/such/program"]).run();
+    outcome.assert_refused(1, &["error:", "/no/such/program"]);
+    assert!(!outcome.output.exists());
+}
+
+#[test]
+fn an_interrupted_record_keeps_the_data() {
+    let _alone = alone();
+    let program = Fixture::c(&["ratio.c"]).build();
+    let running = Rprof::record(&[&program.to_string_lossy()]).start();
+    std::thread::sleep(Duration::from_millis(1500));
+    running.signal("INT");
+    let profile = running.wait().profile();
+    profile.assert_at_least(800);
+    profile.assert_share("sixty", 60.0, 4.0);
+    // What rprof started does not outlive it for long.
+    let left = || processes_running(&program.to_string_lossy());
+    assert!(wait_until(5, || left().is_empty()), "still running: {:?}", left());
+}
+
+fn processes_running(program: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc is mounted");
+    (entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()))
+        .filter(|pid| is_alive(*pid))
+        .filter(|pid| {
+            std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|path| path.to_string_lossy() == program)
+        })
+        .collect()
+}
+
+#[test]
+fn several_processes_are_profiled_at_once() {
+    let _alone = alone();
+    let first = Target::start(&Fixture::c(&["ratio.c"]).build());
+    let second = Target::start(&Fixture::cc("ratio.cc").build());
+    for tier in allowed_tiers() {
+        let profile =
+            Rprof::attach(&first).sampler(tier).args(&["--pid", &second.pid().to_string()]).profile();
+        let (c, cpp) = (profile.share_of("middle"), profile.share_of("shapes::drive"));
+        assert!(
+            c > 25.0 && cpp > 25.0 && c + cpp > 99.0,
+            "{tier}: {c:.1} and {cpp:.1}\n{}",
+            profile.summary()
+        );
+        profile.assert_whole(&["_start"]);
+    }
+}
+
+#[test]
+fn processes_are_found_by_name() {
+    let _alone = alone();
+    let folder = crate::harness::open_folder();
+    // A name that nothing else on the machine has.
+    let name = format!("by-name-{}", std::process::id());
+    let copy = folder.path().join(&name);
+    std::fs::copy(Fixture::c(&["ratio.c"]).build(), &copy).expect("room in /tmp");
+    let _first = Target::start(&copy);
+    let _second = Target::start(&copy);
+    let profile =
+        Rprof::verb("attach").args(&["--name", &name, "--label", "pid"]).seconds(2).hertz(999).profile();
+    let pids: std::collections::BTreeSet<&str> =
+        profile.stacks.iter().filter_map(|stack| stack.label("pid")).collect();
+    assert_eq!(pids.len(), 2, "{}", profile.summary());
+}
+
+#[test]
+fn attaching_and_finishing_take_little_time_beyond_the_duration() {
+    let _alone = alone();
+    let target = Target::start(&Fixture::c(&["ratio.c"]).build());
+    let began = Instant::now();
+    let outcome = Rprof::attach(&target).seconds(2).run();
+    // The benchmark holds the real figure; this one catches what is plainly wrong on a busy machine.
+    assert!(began.elapsed() < Duration::from_millis(3500), "{:?}", outcome.elapsed);
+    outcome.profile();
+}

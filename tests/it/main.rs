@@ -1,0 +1,20 @@
+//! Live tests: rprof attaches to real programs, most of them with known shares of CPU time, and what it
+//! wrote is read back. All in one crate, so that they are linked once.
+//!
+//! Whatever measures holds [`harness::alone`], so the tests may run in parallel without disturbing one
+//! another. A test that cannot run here says `SKIPPED: why`; where `CI` is `true` only reasons that lie in
+//! the machine are accepted (see `harness::skip`).
+
+mod harness;
+
+mod command_line;
+mod containers;
+mod frames;
+mod languages;
+mod lifecycle;
+mod output;
+mod real_programs;
+mod rights;
+mod shares;
+mod symbols;
+mod target_unhurt;
