@@ -38,12 +38,12 @@ fn an_ordinary_user_may_not_profile_roots_process_and_is_told_why_and_what_to_do
     }
     let mut target = Target::start(&Fixture::c(&["ratio.c"]).build());
     for tier in ["auto", "bpf", "perf-cpu", "perf-thread"] {
-        let outcome = Rprof::attach(&target).sampler(tier).as_user(User::Nobody).run();
+        let outcome = Rprof::attach(&target).sampler(tier).run_by(User::Nobody).run();
         outcome.assert_refused(1, &["error:", "because", "try"]);
         assert!(!outcome.output.exists());
         assert!(outcome.elapsed.as_secs() < 3, "{tier}: refused only after {:?}", outcome.elapsed);
     }
-    let outcome = Rprof::attach(&target).as_user(User::Nobody).run();
+    let outcome = Rprof::attach(&target).run_by(User::Nobody).run();
     outcome.assert_refused(1, &[&target.pid().to_string(), "root", "CAP_"]);
     target.assert_unhurt();
 }
@@ -71,7 +71,7 @@ fn capabilities_for_bpf_and_perf_suffice_for_the_best_tier() {
     let program = readable_by_all(&Fixture::c(&["ratio.c"]).build());
     let user = User::NobodyWith("+perfmon,+bpf");
     let mut target = Target::start_as(User::Nobody, &program.path, &[]);
-    let profile = Rprof::attach(&target).as_user(user).profile();
+    let profile = Rprof::attach(&target).run_by(user).profile();
     assert!(profile.comment("sampler").starts_with("bpf"), "{:?}", profile.comments);
     profile.assert_share("sixty", 60.0, 2.0);
     profile.assert_whole(&["_start"]);
@@ -86,7 +86,7 @@ fn the_capability_for_perf_alone_suffices_for_the_tiers_of_perf() {
     }
     let program = readable_by_all(&Fixture::c(&["ratio.c"]).build());
     let mut target = Target::start_as(User::Nobody, &program.path, &[]);
-    let profile = Rprof::attach(&target).as_user(User::NobodyWith("+perfmon")).profile();
+    let profile = Rprof::attach(&target).run_by(User::NobodyWith("+perfmon")).profile();
     assert!(profile.comment("sampler").starts_with("perf-"), "{:?}", profile.comments);
     profile.assert_share("sixty", 60.0, 2.0);
     profile.assert_whole(&["_start"]);
@@ -101,7 +101,7 @@ fn an_ordinary_user_gets_whole_deep_stacks_of_his_own_process() {
     }
     let program = readable_by_all(&Fixture::c(&["deep.c"]).build());
     let mut target = Target::start_as(ordinary_user(), &program.path, &[]);
-    let profile = Rprof::attach(&target).as_user(ordinary_user()).profile();
+    let profile = Rprof::attach(&target).run_by(ordinary_user()).profile();
     profile.assert_nearly_all(98.0, "main > 1,000 × descend", |stack| {
         stack.has("main") && stack.names().filter(|name| *name == "descend").count() == 1000
     });
@@ -116,7 +116,7 @@ fn an_ordinary_user_sees_threads_that_come_and_go() {
     }
     let program = readable_by_all(&Fixture::c(&["churn.c"]).build());
     let mut target = Target::start_as(ordinary_user(), &program.path, &[]);
-    let profile = Rprof::attach(&target).as_user(ordinary_user()).profile();
+    let profile = Rprof::attach(&target).run_by(ordinary_user()).profile();
     // Events of a thread begin with a full period, so the shortest threads stay unseen here; a profile
     // says so by what it counts, and the 2 ms threads are there.
     assert!(profile.share_of("long_thread") > 40.0, "{}", profile.summary());
@@ -131,8 +131,7 @@ fn an_ordinary_user_may_record_a_command() {
         return skip(Skip::NoPerfForUsers);
     }
     let program = readable_by_all(&Fixture::c(&["exits.c"]).build());
-    let profile =
-        Rprof::record(&[&program.path.to_string_lossy(), "1500"]).as_user(ordinary_user()).profile();
+    let profile = Rprof::record(&[&program.path.to_string_lossy(), "1500"]).run_by(ordinary_user()).profile();
     profile.assert_at_least(800);
     assert!(profile.share_of("last_work") > 90.0, "{}", profile.summary());
 }

@@ -46,7 +46,7 @@ fn an_ordinary_user_gets_right_shares_of_his_own_process() {
     let program = super::rights::readable_by_all(&Fixture::c(&["ratio.c"]).build());
     let user = super::rights::ordinary_user();
     let mut target = Target::start_as(user, &program.path, &[]);
-    assert_ratio(&Rprof::attach(&target).as_user(user).profile());
+    assert_ratio(&Rprof::attach(&target).run_by(user).profile());
     target.assert_unhurt();
 }
 
@@ -167,6 +167,6 @@ fn a_user_without_rights_is_told_the_tier_he_got() {
     let program = super::rights::readable_by_all(&Fixture::c(&["ratio.c"]).build());
     let user = if is_root() { User::Nobody } else { User::Same };
     let target = Target::start_as(user, &program.path, &[]);
-    let profile = Rprof::attach(&target).seconds(1).as_user(user).profile();
+    let profile = Rprof::attach(&target).seconds(1).run_by(user).profile();
     assert!(profile.comment("sampler").starts_with("perf-thread"), "{:?}", profile.comments);
 }

@@ -99,7 +99,7 @@ impl Rprof {
         self
     }
 
-    pub fn as_user(mut self, user: User) -> Rprof {
+    pub fn run_by(mut self, user: User) -> Rprof {
         self.user = user;
         self
     }
