@@ -183,7 +183,7 @@ fn pprof(arguments: &[&str]) -> String {
         .env("HOME", home.path())
         .env("PPROF_TMPDIR", home.path())
         .env("PPROF_BINARY_PATH", home.path())
-        .env("GOCACHE", std::env::temp_dir().join("rprof-it-go-cache"))
+        .env("GOCACHE", crate::harness::go_cache())
         .output()
         .expect("go runs");
     let complaints = String::from_utf8_lossy(&output.stderr);

@@ -80,7 +80,7 @@ impl Fixture {
         command.args(&self.compiler[1..]).args(&self.flags).arg("-o").arg(&unfinished);
         command.args(self.sources.iter().map(|source| programs_folder().join(source)));
         command.args(&self.libraries);
-        command.env("GOCACHE", fixtures_folder().join("go-cache")).env("GO111MODULE", "off");
+        command.env("GOCACHE", go_cache()).env("GO111MODULE", "off");
         run_tool(&mut command);
         fs::rename(&unfinished, &program).expect("same folder");
         program
@@ -131,6 +131,11 @@ fn fixtures_folder() -> PathBuf {
     // The test runs from target/<profile>/deps.
     let own = std::env::current_exe().expect("/proc is mounted");
     own.ancestors().nth(3).expect("below target").join("fixtures")
+}
+
+/// Where the go tool keeps what it compiled, from one run of the tests to the next.
+pub fn go_cache() -> PathBuf {
+    fixtures_folder().join("go-cache")
 }
 
 /// Runs a tool that must succeed; gives its standard output.

@@ -8,7 +8,7 @@ mod stacks;
 mod target;
 
 pub use self::{
-    fixtures::{Fixture, run_tool},
+    fixtures::{Fixture, go_cache, run_tool},
     rprof::{Outcome, Rprof, TIERS},
     skip::{Skip, skip},
     stacks::{Frame, Stack, Stacks},
