@@ -39,7 +39,7 @@ mod tests {
     fn ranges_and_single_numbers_are_read() {
         assert_eq!(parse_list("0-3,5,8-9"), [0, 1, 2, 3, 5, 8, 9]);
         assert_eq!(parse_list("0"), [0]);
-        assert_eq!(parse_list("0-4294967295,x,3-1"), []);
+        assert!(parse_list("0-4294967295,x,3-1").is_empty());
     }
 
     #[test]
