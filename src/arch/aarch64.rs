@@ -108,6 +108,22 @@ pub fn call_before(before: &[u8]) -> Option<Call> {
     indirect.then_some(Call::Indirect)
 }
 
+/// Follows the stack pointer through a function that nothing describes. Not done on this CPU: its
+/// procedure call standard has every function that calls keep a frame record, which says the same.
+pub fn frame_at(_code: &[u8], _to: usize) -> Option<LeafShape> {
+    None
+}
+
+/// Whether the function that starts with `code` may end in a jump to what lies `distance` bytes from
+/// its start: a direct jump there is among its first instructions.
+pub fn jumps_to(code: &[u8], distance: i64) -> bool {
+    (0..8).any(|index| {
+        instruction(code, index).is_some_and(|word| {
+            word >> 26 == 0b00_0101 && 4 * index as i64 + i64::from(((word << 6) as i32) >> 6) * 4 == distance
+        })
+    })
+}
+
 /// Whether a function that starts like `code` keeps a frame pointer: `stp x29, x30, [sp, …]` somewhere
 /// in its first instructions.
 pub fn sets_up_frame_pointer(code: &[u8]) -> bool {

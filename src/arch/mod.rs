@@ -7,6 +7,7 @@
 
 pub mod aarch64;
 pub mod x86_64;
+pub mod x86_instructions;
 
 #[cfg(target_arch = "aarch64")]
 pub use aarch64 as native;
@@ -24,7 +25,7 @@ pub enum Call {
 
 /// Where a function that has no frame, or is about to set one up or take it down, finds its caller:
 /// read from its next instructions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LeafShape {
     /// The register (DWARF number) that offsets count from.
     pub base: u16,
@@ -36,7 +37,7 @@ pub struct LeafShape {
 }
 
 /// Where a return address stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReturnAt {
     Register(u16),
     /// In memory, so many bytes from [`LeafShape::base`].

@@ -1,7 +1,10 @@
 //! x86-64: System V ABI, AMD64 supplement (register numbers: figure 3.36) and the kernel's
 //! `asm/perf_regs.h` (order of sampled registers).
 
-use super::{Call, LeafShape, Registers, ReturnAt};
+use super::{
+    Call, LeafShape, Registers, ReturnAt,
+    x86_instructions::{Effect, decode, memory_length},
+};
 
 /// The `e_machine` of this CPU's ELF files.
 pub const ELF_MACHINE: u16 = goblin::elf::header::EM_X86_64;
@@ -154,22 +157,9 @@ pub fn call_before(before: &[u8]) -> Option<Call> {
         let Some([0xff, modrm, rest @ ..]) = before.len().checked_sub(length).map(|at| &before[at..]) else {
             return false;
         };
-        modrm >> 3 & 7 == 2 && length == 2 + operand_length(*modrm, rest.first().copied().unwrap_or(0))
+        modrm >> 3 & 7 == 2 && length == 2 + memory_length(*modrm, rest.first().copied().unwrap_or(0))
     });
     indirect.then_some(Call::Indirect)
-}
-
-/// Bytes of SIB and displacement after a ModRM byte (Intel SDM volume 2, tables 2-2 and 2-3).
-fn operand_length(modrm: u8, sib: u8) -> usize {
-    let has_sib = modrm & 7 == 4;
-    match modrm >> 6 {
-        0 if modrm & 7 == 5 => 4,
-        0 if has_sib && sib & 7 == 5 => 5,
-        0 => usize::from(has_sib),
-        1 => 1 + usize::from(has_sib),
-        2 => 4 + usize::from(has_sib),
-        _ => 0,
-    }
 }
 
 /// What the instructions at `code` (with `before` in front of them) say about the frame of the
@@ -194,6 +184,83 @@ pub fn leaf_shape(before: &[u8], code: &[u8]) -> Option<LeafShape> {
 
 fn leaf(base: u16, return_at: i64, saved: Vec<(u16, i64)>) -> LeafShape {
     LeafShape { base, return_address: ReturnAt::Offset(return_at), caller_sp: return_at + 8, saved }
+}
+
+/// Follows the stack pointer from the start of a function, `code`, to the instruction `to` bytes
+/// further on; tells where the return address and the pushed registers lie then. `None` where the
+/// function does with the stack pointer what this cannot follow.
+///
+/// The code is read once from top to bottom: forward branches carry their depth to their targets, and
+/// what comes after an end that nothing before jumps to is taken to be at the depth of the body.
+pub fn frame_at(code: &[u8], to: usize) -> Option<LeafShape> {
+    const MAX_TARGETS: usize = 256;
+    let mut targets: Vec<(usize, i64)> = Vec::new();
+    let mut pushed: Vec<(u16, i64)> = Vec::new();
+    let (mut at, mut depth, mut body) = (0, Some(0i64), 0);
+    while at < to {
+        let instruction = decode(code.get(at..)?)?;
+        at += instruction.length;
+        let mut carry = |distance: i64, depth: i64| {
+            if let Some(target) = at.checked_add_signed(distance as isize).filter(|target| *target >= at)
+                && targets.len() < MAX_TARGETS
+            {
+                targets.push((target, depth));
+            }
+        };
+        depth = match (instruction.effect, depth) {
+            (Effect::End, _) => None,
+            (Effect::Jump(distance), Some(depth)) => {
+                carry(distance, depth);
+                None
+            }
+            (Effect::Branch(distance), Some(depth)) => {
+                carry(distance, depth);
+                body = depth;
+                Some(depth)
+            }
+            (Effect::Push(register), Some(depth)) => {
+                let number = register.and_then(|encoded| POP_ORDER.get(usize::from(encoded)).copied());
+                let number = number.or(register.map(u16::from)).filter(|number| PRESERVED >> number & 1 == 1);
+                if let Some(number) = number.filter(|number| pushed.iter().all(|(known, _)| known != number))
+                {
+                    pushed.push((number, depth + 8));
+                }
+                Some(depth + 8)
+            }
+            (Effect::Pop, Some(depth)) => Some(depth - 8),
+            (Effect::MoveStack(bytes), Some(depth)) => Some(depth.checked_sub(bytes)?),
+            (Effect::LoseStack, Some(_)) => return None,
+            (Effect::Call, Some(depth)) => {
+                body = depth;
+                Some(depth)
+            }
+            (_, depth) => depth,
+        };
+        let carried = targets.iter().rev().find(|(target, _)| *target == at).map(|(_, depth)| *depth);
+        depth = depth.or(carried).or(Some(body));
+        depth.filter(|depth| (0..1 << 30).contains(depth))?;
+    }
+    let depth = depth.filter(|_| at == to)?;
+    // A register that was pushed at a depth that is given up again has been restored.
+    pushed.retain(|(_, pushed_at)| *pushed_at <= depth);
+    let saved = pushed.iter().map(|(number, pushed_at)| (*number, depth - pushed_at)).collect();
+    Some(leaf(SP, depth, saved))
+}
+
+/// Whether the function that starts with `code` may end in a jump to what lies `distance` bytes from
+/// its start: a direct jump there is among its first instructions.
+pub fn jumps_to(code: &[u8], distance: i64) -> bool {
+    let mut at = 0;
+    for _ in 0..8 {
+        let Some(instruction) = code.get(at..).and_then(decode) else { return false };
+        at += instruction.length;
+        match instruction.effect {
+            Effect::Jump(to) if at as i64 + to == distance => return true,
+            Effect::Jump(_) | Effect::End => return false,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Whether a function that starts like `code` keeps a frame pointer: somewhere in its first bytes are

@@ -23,8 +23,22 @@ pub(super) struct Undescribed<'a, M: ?Sized> {
     /// The module that the frame runs in; `None` if in no mapping.
     pub module: Option<&'a Module>,
     pub addr: FrameAddr,
+    /// What following the stack pointer through the function's code gave.
+    pub shape: Option<&'a LeafShape>,
     pub registers: &'a mut Registers,
     pub memory: &'a mut M,
+}
+
+/// The most code that is followed through a function, in bytes.
+const MAX_FOLLOWED: u64 = 16 << 10;
+
+/// Where the frame's parts lie, by following the stack pointer through the code of its function; needs
+/// to know where that starts, and is worth keeping.
+pub(super) fn shape_at(module: &Module, addr: FrameAddr) -> Option<LeafShape> {
+    let tables = module.tables.as_ref()?;
+    let start = tables.function_start(module.elf_addr(addr.lookup()))?;
+    let to = module.elf_addr(addr.raw()).0.checked_sub(start.0).filter(|to| *to <= MAX_FOLLOWED)?;
+    native::frame_at(module.code_from(module.runtime_addr(start))?, usize::try_from(to).ok()?)
 }
 
 /// What a word of the stack looks like when taken for a return address.
@@ -57,6 +71,11 @@ impl<M: StackMemory + ?Sized> Undescribed<'_, M> {
     fn try_all(&mut self) -> Result<How, Failure> {
         let exact = matches!(self.addr, FrameAddr::Pc(_));
         if exact && (self.leaf_shape()? || self.frameless_leaf()?) {
+            return Ok(How::Instructions);
+        }
+        if let Some(shape) = self.shape
+            && self.apply_shape(shape)?
+        {
             return Ok(How::Instructions);
         }
         // A function that is known not to keep a frame pointer leaves one of its callers' in it.
@@ -235,10 +254,12 @@ impl<M: StackMemory + ?Sized> Undescribed<'_, M> {
         let pc = self.addr.lookup();
         let known = module.tables.as_ref().and_then(|tables| tables.function_start(module.elf_addr(pc)));
         let near = target <= pc && pc.0 - target.0 < NEAR_BYTES;
-        match known {
-            Some(start) => start == module.elf_addr(target) || (near && start < module.elf_addr(target)),
-            None => near,
-        }
+        let Some(start) = known else { return near };
+        let target_address = module.elf_addr(target);
+        let distance = start.0.wrapping_sub(target_address.0) as i64;
+        start == target_address
+            || (near && start < target_address)
+            || code_at(module, target).is_some_and(|code| native::jumps_to(code, distance))
     }
 }
 

@@ -8,7 +8,7 @@
 use super::{ReadFailure, StackEnd, StackMemory, expression};
 use crate::{
     addr::RuntimeAddr,
-    arch::{Registers, native},
+    arch::{LeafShape, Registers, native},
 };
 
 /// How to get from a frame at one address to its caller.
@@ -20,6 +20,8 @@ pub(super) enum Rule {
     SignalContext,
     /// The thread's outermost function.
     Root,
+    /// No table covers the address, but its function's code was followed; to be checked when applied.
+    Code(Box<LeafShape>),
     /// Nothing covers the address.
     Missing,
     /// The tables are damaged here, or say what cannot be evaluated.

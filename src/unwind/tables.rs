@@ -86,8 +86,9 @@ struct DebugFrameTable {
 
 #[derive(Debug, Default)]
 struct Functions {
-    /// Where functions start, ascending.
+    /// Where functions start, ascending, and their sizes (0: not known).
     starts: Vec<u64>,
+    sizes: Vec<u32>,
     /// Ranges of [`ROOT_FUNCTIONS`].
     roots: Vec<(u64, u64)>,
     /// Ranges of [`STACK_SWITCHES`].
@@ -249,11 +250,12 @@ impl UnwindTables {
         Some(DebugFrameTable { unpacked, index })
     }
 
-    /// Where the function around `address` starts, by the symbol tables.
+    /// Where the function around `address` starts, if the symbol tables name one there.
     pub(super) fn function_start(&self, address: ElfAddr) -> Option<ElfAddr> {
-        let starts = &self.functions().starts;
-        let after = starts.partition_point(|start| *start <= address.0);
-        starts.get(after.checked_sub(1)?).map(|start| ElfAddr(*start))
+        let functions = self.functions();
+        let index = functions.starts.partition_point(|start| *start <= address.0).checked_sub(1)?;
+        let (start, size) = (*functions.starts.get(index)?, *functions.sizes.get(index)?);
+        (size == 0 || address.0 - start < u64::from(size)).then_some(ElfAddr(start))
     }
 
     /// Whether `address` lies in a function that nothing calls: by name, or as the file's entry.
@@ -272,6 +274,7 @@ impl UnwindTables {
         self.functions.get_or_init(|| {
             let files = [Some(&self.elf), self.debug_file.as_ref()];
             let mut functions = Functions::default();
+            let mut found = Vec::new();
             let symbols = files.into_iter().flatten().flat_map(|elf| elf.symbols());
             for symbol in symbols.take(MAX_FUNCTIONS) {
                 let start = symbol.address.0;
@@ -282,12 +285,13 @@ impl UnwindTables {
                     functions.switches.push(range);
                 }
                 if symbol.kind == SymbolKind::Function {
-                    functions.starts.push(start);
+                    found.push((start, u32::try_from(symbol.size).unwrap_or(u32::MAX)));
                 }
             }
-            functions.starts.sort_unstable();
-            functions.starts.dedup();
-            functions.starts.shrink_to_fit();
+            // Of several names for one start, the largest extent counts.
+            found.sort_unstable_by_key(|(start, size)| (*start, std::cmp::Reverse(*size)));
+            found.dedup_by_key(|(start, _)| *start);
+            (functions.starts, functions.sizes) = found.into_iter().unzip();
             functions
         })
     }

@@ -7,7 +7,7 @@ use gimli::UnwindContext;
 use super::{
     Frame, How, MAX_FRAMES, Module, Modules, StackEnd, StackMemory, UnwindTables,
     cache::{Key, RuleCache},
-    fallback::Undescribed,
+    fallback::{Undescribed, shape_at},
     rule::{Failure, Rule},
 };
 use crate::{
@@ -128,7 +128,14 @@ fn find_rule(
     let rule = tables.rule_at(module.elf_addr(addr.lookup()), context);
     // The byte before a trampoline may belong to another function: only a rule that is marked as a
     // signal frame's can be the trampoline's own.
-    if at_sigreturn && !rule.is_signal_frame() { Rule::SignalContext } else { rule }
+    match rule {
+        rule if rule.is_signal_frame() => rule,
+        _ if at_sigreturn => Rule::SignalContext,
+        Rule::Missing if !tables.is_go() => {
+            shape_at(module, addr).map_or(Rule::Missing, |s| Rule::Code(Box::new(s)))
+        }
+        rule => rule,
+    }
 }
 
 /// How the next frame was found.
@@ -161,10 +168,11 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
             Rule::SignalContext => self.signal_context(),
             Rule::Root => Err(Failure::Root),
             Rule::Unusable => Err(Failure::Unusable),
-            Rule::Missing => {
+            Rule::Missing | Rule::Code(_) => {
+                let shape = if let Rule::Code(shape) = rule { Some(shape.as_ref()) } else { None };
                 let (modules, registers) = (self.modules, &mut self.registers);
                 let memory = &mut *self.memory;
-                let how = Undescribed { modules, module, addr, registers, memory }.step()?;
+                let how = Undescribed { modules, module, addr, shape, registers, memory }.step()?;
                 self.next = Next { how, exact: false };
                 return Ok(());
             }
