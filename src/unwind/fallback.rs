@@ -14,6 +14,8 @@ use crate::{
 const SCAN_WORDS: u64 = 512;
 /// The most code looked at from an address, in bytes.
 const CODE_AT: usize = 64;
+/// How many calls a scan follows into their functions.
+const MAX_TRIES: u32 = 16;
 /// How far before an address its function may start, where no symbol says.
 const NEAR_BYTES: u64 = 1024;
 
@@ -196,19 +198,23 @@ impl<M: StackMemory + ?Sized> Undescribed<'_, M> {
     }
 
     /// Looks up the stack for a return address that fits: behind a direct call of the function that
-    /// would return there; or the first behind any call, if that lies in a function that nothing
+    /// would return there, known by its symbol or by following its code; or the first behind any call, if that lies in a function that nothing
     /// calls, or if this function is the first of its module (calls between modules go through
     /// stubs and pointers).
     fn scan(&mut self) -> Result<bool, Failure> {
         let Some(module) = self.module.filter(|module| module.tables.is_some()) else { return Ok(false) };
         let sp = self.registers.get(native::SP).ok_or(Failure::Unusable)?;
-        let mut first = true;
+        let (mut first, mut tries) = (true, MAX_TRIES);
         for place in (0..SCAN_WORDS).map(|word| sp.wrapping_add(word * 8)) {
             let word = self.memory.read_u64(RuntimeAddr(place))?;
             let fits = match self.judge(RuntimeAddr(word)) {
                 Candidate::AfterCallOfThis => true,
                 Candidate::InRoot => first,
-                Candidate::AfterCall => first && !same_file(module, self.modules.find(RuntimeAddr(word))),
+                Candidate::AfterCall if same_file(module, self.modules.find(RuntimeAddr(word))) => {
+                    tries -= 1;
+                    self.call_leads_here(module, RuntimeAddr(word), place.wrapping_sub(sp))
+                }
+                Candidate::AfterCall => first,
                 Candidate::No | Candidate::Unseen => continue,
             };
             if fits {
@@ -218,8 +224,22 @@ impl<M: StackMemory + ?Sized> Undescribed<'_, M> {
                 return Ok(true);
             }
             first = false;
+            if tries == 0 {
+                break;
+            }
         }
         Ok(false)
+    }
+
+    /// Whether the call before `word`, followed from its target through the code to this frame, would
+    /// have left the return address just so many bytes above the stack pointer.
+    fn call_leads_here(&self, module: &Module, word: RuntimeAddr, bytes_above: u64) -> bool {
+        let before = module.code_before(word, native::CODE_BEFORE).unwrap_or_default();
+        let Some(Call::Direct(distance)) = native::call_before(before) else { return false };
+        let (target, pc) = (word.offset(distance), self.addr.raw());
+        let Some(to) = pc.0.checked_sub(target.0).filter(|to| *to <= MAX_FOLLOWED) else { return false };
+        let shape = module.code_from(target).and_then(|code| native::frame_at(code, to as usize));
+        shape.is_some_and(|shape| shape.return_address == ReturnAt::Offset(bytes_above as i64))
     }
 
     fn arrive(&mut self, return_address: u64, sp: u64) {

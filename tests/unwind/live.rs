@@ -209,5 +209,9 @@ fn every_instruction_of_a_static_program_can_be_unwound() {
 #[test]
 fn every_instruction_of_a_c_library_without_tables_can_be_unwound() {
     check_each_instruction("musl-steps", "musl-gcc", &["-O2", "-static"], 10_000, 0.0);
-    check_each_instruction("musl-dynamic-steps", "musl-gcc", &["-O2"], 10_000, 0.0);
+}
+
+#[test]
+fn most_instructions_of_a_stripped_c_library_without_tables_can_be_unwound() {
+    check_each_instruction("musl-dynamic-steps", "musl-gcc", &["-O2"], 10_000, 0.25);
 }
