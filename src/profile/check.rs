@@ -23,8 +23,6 @@ pub enum CheckError {
     SameId { field: String, id: u64 },
     #[error("{field} is {id}, and no {what} has that id")]
     Reference { field: String, id: u64, what: &'static str },
-    #[error("sample[{sample}].label[{label}] has a text and a number")]
-    LabelValue { sample: usize, label: usize },
 }
 
 /// Says whether `profile` is valid.
@@ -159,11 +157,7 @@ fn check_sample(
 fn check_label(sample: usize, at: usize, label: &Label, strings: &Strings) -> Result<(), CheckError> {
     strings.check(label.key, || format!("sample[{sample}].label[{at}].key"))?;
     strings.check(label.str, || format!("sample[{sample}].label[{at}].str"))?;
-    strings.check(label.num_unit, || format!("sample[{sample}].label[{at}].num_unit"))?;
-    if label.str != 0 && label.num != 0 {
-        return Err(CheckError::LabelValue { sample, label: at });
-    }
-    Ok(())
+    strings.check(label.num_unit, || format!("sample[{sample}].label[{at}].num_unit"))
 }
 
 #[cfg(test)]
@@ -217,6 +211,9 @@ mod tests {
         );
         assert_eq!(message(|p| p.mapping[0].id = 0), "mapping[0].id is 0, which no id may be");
         assert_eq!(message(|p| p.function.push(p.function[0])), "function[1].id is 1, which another has too");
-        assert_eq!(message(|p| p.sample[0].label[0].num = 3), "sample[0].label[0] has a text and a number");
+        assert_eq!(
+            message(|p| p.sample[0].label[0].key = 30),
+            "sample[0].label[0].key is string 30, but the table has 8"
+        );
     }
 }

@@ -2,15 +2,16 @@
 //! shared table of frames and one `sampled` profile for all threads together, then, where there are
 //! several threads, one for each.
 //!
-//! Not here: a time line. Equal samples have been counted together, so that their order is not known;
-//! speedscope's "left heavy" view is the one to look at.
+//! Not here: a time line. Equal samples have been counted together, so that their order in time is
+//! not known; they are written in the order of their stacks, which makes speedscope's "time order"
+//! view, the one it opens with, a flame graph too.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io::{self, Write},
 };
 
-use super::stacks::{Frame, Stacks, base_name, value_of};
+use super::stacks::{Frame, FrameId, Stacks, base_name, value_of};
 use crate::profile::proto::Sample;
 
 /// Most threads that get a profile of their own: the busiest.
@@ -103,23 +104,28 @@ fn write_profile(
     samples: &[&Sample],
     value_index: usize,
 ) -> io::Result<()> {
-    let total = samples.iter().fold(0i64, |sum, sample| sum.saturating_add(value_of(sample, value_index)));
+    let mut stacks_in_order: BTreeMap<Vec<FrameId>, i64> = BTreeMap::new();
+    for sample in samples {
+        let sum = stacks_in_order.entry(stacks.of(sample).map(|used| used.frame).collect()).or_default();
+        *sum = sum.saturating_add(value_of(sample, value_index));
+    }
+    let total = stacks_in_order.values().fold(0i64, |sum, value| sum.saturating_add(*value));
     write!(writer, r#"{{"type":"sampled","name":"#)?;
     string(writer, name)?;
     write!(writer, r#","unit":"{unit}","startValue":0,"endValue":{total},"samples":["#)?;
-    for (at, sample) in samples.iter().enumerate() {
+    for (at, stack) in stacks_in_order.keys().enumerate() {
         separate(writer, at)?;
         write!(writer, "[")?;
-        for (depth, used) in stacks.of(sample).enumerate() {
+        for (depth, frame) in stack.iter().enumerate() {
             separate(writer, depth)?;
-            write!(writer, "{}", used.frame.0)?;
+            write!(writer, "{}", frame.0)?;
         }
         write!(writer, "]")?;
     }
     write!(writer, r#"],"weights":["#)?;
-    for (at, sample) in samples.iter().enumerate() {
+    for (at, value) in stacks_in_order.values().enumerate() {
         separate(writer, at)?;
-        write!(writer, "{}", value_of(sample, value_index))?;
+        write!(writer, "{value}")?;
     }
     write!(writer, "]}}")
 }
@@ -172,6 +178,13 @@ mod tests {
             }],
         });
         assert_eq!(document(&["w"]), expected);
+    }
+
+    #[test]
+    fn equal_stacks_are_written_once() {
+        let document = document(&["w", "w", "w"]);
+        assert_eq!(document["profiles"][0]["samples"], json!([[0, 1]]));
+        assert_eq!(document["profiles"][0]["weights"], json!([33]));
     }
 
     #[test]

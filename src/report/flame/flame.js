@@ -38,6 +38,14 @@
   const contains = (outer, inner) =>
     outer.x <= inner.x + SLACK && outer.x + outer.width >= inner.x + inner.width - SLACK;
 
+  // The beginning and the end of a long name; where there is room for a few letters, the beginning.
+  function shorten(name, room) {
+    const letters = Array.from(name);
+    if (letters.length <= room) return name;
+    const tail = room < 10 ? 0 : Math.floor((room - 1) / 2);
+    return letters.slice(0, room - 1 - tail).join("") + "…" + letters.slice(letters.length - tail).join("");
+  }
+
   function showBox(box, x, width, windowPx) {
     box.rect.setAttribute("x", x + "%");
     box.rect.setAttribute("width", width + "%");
@@ -54,8 +62,7 @@
     }
     box.text.style.display = "";
     box.text.setAttribute("x", x + "%");
-    const letters = Array.from(box.name);
-    box.text.textContent = letters.length <= room ? box.name : letters.slice(0, room - 1).join("") + "…";
+    box.text.textContent = shorten(box.name, room);
   }
 
   function show() {

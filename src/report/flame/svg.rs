@@ -27,6 +27,8 @@ const BOX_PX: usize = 17;
 /// Width of a character of the boxes' monospaced font, and what a box needs around its text.
 const CHAR_PX: f64 = 6.65;
 const PADDING_PX: f64 = 6.0;
+/// Fewer characters than this are not parted in the middle.
+const MIN_MIDDLE_CHARS: usize = 10;
 const LINE_PX: usize = 17;
 /// Longest name written, in characters.
 const MAX_NAME_CHARS: usize = 400;
@@ -146,7 +148,7 @@ impl Picture<'_> {
             write!(
                 out,
                 r#"<text x="{x:.4}%" dx="3" y="12.5">{}</text>"#,
-                Xml(&shorten(&name, room as usize))
+                Xml(&shorten_middle(&name, room as usize))
             )?;
         }
         writeln!(out, "</g>")
@@ -205,6 +207,18 @@ fn shorten(text: &str, chars: usize) -> String {
     }
 }
 
+/// The first and last characters of `text`: of a long name, where it comes from and what it is. Where
+/// there is room for a few only, the first. (`flame.js` does the same.)
+fn shorten_middle(text: &str, chars: usize) -> String {
+    let count = text.chars().count();
+    if count <= chars || chars < MIN_MIDDLE_CHARS {
+        return shorten(text, chars);
+    }
+    let tail = (chars - 1) / 2;
+    let head = text.chars().take(chars - 1 - tail);
+    head.chain(['…']).chain(text.chars().skip(count - tail)).collect()
+}
+
 /// The last characters of `text`, with an ellipsis where some are missing.
 fn shorten_start(text: &str, chars: usize) -> String {
     let count = text.chars().count();
@@ -243,6 +257,8 @@ mod tests {
     fn text_is_escaped_and_shortened_by_characters() {
         assert_eq!(Xml("a<b>&\"'").to_string(), "a&lt;b&gt;&amp;&quot;&#39;");
         assert_eq!([shorten("äöü", 3), shorten("äöüß", 3), shorten("", 0)], ["äöü", "äö…", ""]);
+        let name = "<a::B as c::D>::run";
+        assert_eq!([19, 12, 9].map(|room| shorten_middle(name, room)), [name, "<a::B …::run", "<a::B as…"]);
         assert_eq!([shorten_start("a/b/c", 5), shorten_start("aa/b/c", 4)], ["a/b/c", "…b/c"]);
     }
 }
