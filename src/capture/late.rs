@@ -40,7 +40,7 @@ impl<'a> LateStack<'a> {
         LateStack { copy, memory, rest: buffer, state: State::Open }
     }
 
-    fn from_rest(&self, address: RuntimeAddr) -> Option<u64> {
+    fn beyond_copy(&self, address: RuntimeAddr) -> Option<u64> {
         let offset = address.0.checked_sub(self.rest_start())?;
         let word = self.rest.get(usize::try_from(offset).ok()?..)?.first_chunk::<8>()?;
         Some(u64::from_le_bytes(*word))
@@ -82,7 +82,7 @@ impl StackMemory for LateStack<'_> {
             other => return other,
         };
         loop {
-            if let Some(word) = self.from_rest(address) {
+            if let Some(word) = self.beyond_copy(address) {
                 return Ok(word);
             }
             let distance = address.0.wrapping_sub(self.rest_start());

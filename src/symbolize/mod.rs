@@ -183,7 +183,7 @@ impl Deadline {
         const STEPS_PER_LOOK: u32 = 1024;
         let steps = self.steps.get().wrapping_add(1);
         self.steps.set(steps);
-        if steps % STEPS_PER_LOOK == 0 && !self.passed.get() {
+        if steps.is_multiple_of(STEPS_PER_LOOK) && !self.passed.get() {
             self.passed.set(Instant::now() >= self.end);
         }
         self.passed.get()
