@@ -192,6 +192,9 @@ pub fn run(
     // Closing the events now spares the target while names are looked up.
     drop(sampler);
     let finishing = Instant::now();
+    let identities = (identities.into_iter())
+        .map(|identity| world.programs.remove(&identity.pid).unwrap_or(identity))
+        .collect();
     let kernel_cpu_ns = (cpu_before.iter().zip(&cpu_after))
         .map(|(before, after)| Some(after.as_ref()?.saturating_sub((*before)?)))
         .sum::<Option<u64>>()

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     addr::{FrameAddr, RuntimeAddr},
     issue::{Issue, Issues},
-    process::threads,
+    process::{Identity, identify, threads},
     sampler::{Event, NewMapping, RawSample},
     unwind::{CopiedStack, Frame, StackEnd, Unwinder},
 };
@@ -33,6 +33,8 @@ pub struct World {
     pub collector: Collector,
     pub issues: Issues,
     pub tally: Tally,
+    /// Who a process has become by exec.
+    pub programs: FxHashMap<u32, Identity>,
     /// Stack extents learnt, for the sampler: thread, start, end.
     pub hints: Vec<(u32, RuntimeAddr, RuntimeAddr)>,
     threads: FxHashMap<(u32, u32), Thread>,
@@ -58,6 +60,7 @@ impl World {
             collector: Collector::default(),
             issues: Issues::default(),
             tally: Tally::default(),
+            programs: FxHashMap::default(),
             hints: Vec::new(),
             threads: FxHashMap::default(),
             unwinder: Unwinder::default(),
@@ -193,6 +196,9 @@ impl World {
     }
 
     fn execed(&mut self, pid: u32, comm: &[u8]) {
+        if let Ok(identity) = identify(pid) {
+            self.programs.insert(pid, identity);
+        }
         // The new program's mappings follow as events of their own.
         self.spaces.insert(pid, Space::empty(pid, threads::printable(comm)));
         self.threads.retain(|key, _| key.0 != pid);

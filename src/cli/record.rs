@@ -1,6 +1,8 @@
 //! `rprof record -- COMMAND`: starts a command and profiles it, with its children, from the first
 //! instruction.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 
 use super::{
@@ -22,7 +24,8 @@ pub fn run(arguments: RecordArgs) -> Result<()> {
     let mut gate = launch::start(arguments.command).context("cannot start a process")?;
     let mut identity = identify(gate.pid())?;
     // Until it runs, the process still has rprof's own name.
-    identity.executable = Some(command.clone().into());
+    identity.name = Path::new(&command).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    identity.executable = None;
     let destination = Destination::choose(&arguments.output, Some(&identity))?;
     let request = Request {
         pids: vec![gate.pid()],

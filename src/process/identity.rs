@@ -36,6 +36,8 @@ pub struct Stat {
     pub start_ticks: u64,
 }
 
+/// `TASK_COMM_LEN` of the kernel's include/linux/sched.h, less the NUL.
+const MAX_COMM_BYTES: usize = 15;
 /// `PF_KTHREAD` of the kernel's include/linux/sched.h.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
@@ -76,10 +78,13 @@ impl Identity {
         read_stat(self.pid).is_ok_and(|stat| stat.start_ticks == self.start_ticks && !is_over(&stat))
     }
 
-    /// The name to show: the program's file name, else `comm`.
+    /// The name to show: `comm` as `ps` shows it (a program may be known by a link to its file), or the
+    /// program's file name where that is the same in full.
     pub fn display_name(&self) -> String {
         let file = self.executable.as_deref().and_then(|path| path.file_name());
-        file.map_or_else(|| self.name.clone(), |name| name.to_string_lossy().into_owned())
+        let file = file.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let cut = self.name.len() == MAX_COMM_BYTES && file.starts_with(&self.name);
+        if cut || self.name.is_empty() { file } else { super::threads::printable(self.name.as_bytes()) }
     }
 }
 
