@@ -404,4 +404,31 @@ mod tests {
         assert_eq!(registers.get(SP), Some(19));
         assert_eq!(registers.get(FP), Some(4));
     }
+
+    #[test]
+    fn the_stack_pointer_is_followed_through_a_function_with_an_early_return() {
+        // push %rbp; push %rbx; sub $24,%rsp; test %edi,%edi; je 1f; add $24,%rsp; pop %rbx; pop %rbp;
+        // ret; 1: call x; nop
+        let code = [
+            0x55, 0x53, 0x48, 0x83, 0xec, 24, 0x85, 0xff, 0x74, 7, 0x48, 0x83, 0xc4, 24, 0x5b, 0x5d, 0xc3,
+            0xe8, 0, 0, 0, 0, 0x90,
+        ];
+        let at = |to| frame_at(&code, to);
+        assert_eq!(at(0), Some(leaf(SP, 0, vec![])));
+        assert_eq!(at(1), Some(leaf(SP, 8, vec![(FP, 0)])));
+        assert_eq!(at(6), Some(leaf(SP, 40, vec![(FP, 32), (3, 24)])));
+        assert_eq!(at(15), Some(leaf(SP, 8, vec![(FP, 0)])), "one register popped");
+        assert_eq!(at(22), Some(leaf(SP, 40, vec![(FP, 32), (3, 24)])), "behind the early return");
+        assert_eq!(at(3), None, "inside an instruction");
+        assert_eq!(frame_at(&[0x48, 0x83, 0xe4, 0xf0, 0x90], 5), None, "and $-16,%rsp");
+    }
+
+    #[test]
+    fn a_tail_call_is_seen_in_the_function_that_makes_it() {
+        // mov %rsi,%rdi; jmp .+16
+        let code = [0x48, 0x89, 0xf7, 0xe9, 16, 0, 0, 0];
+        assert!(jumps_to(&code, 24));
+        assert!(!jumps_to(&code, 25));
+        assert!(!jumps_to(&[0xc3], 1));
+    }
 }

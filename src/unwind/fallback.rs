@@ -27,6 +27,8 @@ pub(super) struct Undescribed<'a, M: ?Sized> {
     pub addr: FrameAddr,
     /// What following the stack pointer through the function's code gave.
     pub shape: Option<&'a LeafShape>,
+    /// The stack may still be scanned.
+    pub may_scan: bool,
     pub registers: &'a mut Registers,
     pub memory: &'a mut M,
 }
@@ -202,7 +204,8 @@ impl<M: StackMemory + ?Sized> Undescribed<'_, M> {
     /// calls, or if this function is the first of its module (calls between modules go through
     /// stubs and pointers).
     fn scan(&mut self) -> Result<bool, Failure> {
-        let Some(module) = self.module.filter(|module| module.tables.is_some()) else { return Ok(false) };
+        let described = |module: &&Module| module.tables.is_some() && self.may_scan;
+        let Some(module) = self.module.filter(described) else { return Ok(false) };
         let sp = self.registers.get(native::SP).ok_or(Failure::Unusable)?;
         let (mut first, mut tries) = (true, MAX_TRIES);
         for place in (0..SCAN_WORDS).map(|word| sp.wrapping_add(word * 8)) {

@@ -30,7 +30,7 @@ use index::FdeIndex;
 type Reader<'a> = EndianSlice<'a, LittleEndian>;
 
 /// The largest description of one function that is read; real ones stay far below.
-const MAX_ENTRY_BYTES: usize = 1 << 20;
+const MAX_ENTRY_BYTES: usize = 64 << 10;
 /// The most `.debug_frame` may unpack to.
 const MAX_DEBUG_FRAME_BYTES: u64 = 256 << 20;
 /// The most function addresses kept for scanning.

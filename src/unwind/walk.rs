@@ -18,6 +18,9 @@ use crate::{
 /// Handlers interrupted by handlers interrupted by …: more is a loop.
 const MAX_SIGNAL_FRAMES: u32 = 64;
 
+/// Scanning is slow and a guess: a stack that needs it more often than this ends.
+const MAX_SCANS: u32 = 64;
+
 /// Unwinds stacks of any number of processes; keeps the rules it has met (256 KiB of slots, and the
 /// rules themselves).
 pub struct Unwinder {
@@ -49,7 +52,8 @@ impl Unwinder {
         frames: &mut Vec<Frame>,
     ) -> StackEnd {
         frames.clear();
-        let mut walk = Walk { modules, registers: *registers, memory, next: LEAF, signal_frames: 0 };
+        let mut walk =
+            Walk { modules, registers: *registers, memory, next: LEAF, signal_frames: 0, scans: 0 };
         loop {
             if let Err(end) = self.step(&mut walk, frames) {
                 return end;
@@ -156,6 +160,7 @@ struct Walk<'a, M: ?Sized> {
     memory: &'a mut M,
     next: Next,
     signal_frames: u32,
+    scans: u32,
 }
 
 impl<M: StackMemory + ?Sized> Walk<'_, M> {
@@ -172,7 +177,9 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
                 let shape = if let Rule::Code(shape) = rule { Some(shape.as_ref()) } else { None };
                 let (modules, registers) = (self.modules, &mut self.registers);
                 let memory = &mut *self.memory;
-                let how = Undescribed { modules, module, addr, shape, registers, memory }.step()?;
+                let may_scan = self.scans < MAX_SCANS;
+                let how = Undescribed { modules, module, addr, shape, may_scan, registers, memory }.step()?;
+                self.scans += u32::from(how == How::Scan);
                 self.next = Next { how, exact: false };
                 return Ok(());
             }

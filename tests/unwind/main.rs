@@ -2,6 +2,7 @@
 //!
 //! Not here: sampling; each program is held by ptrace while it is looked at.
 
+mod crafted;
 mod live;
 mod measure;
 mod recorded;
