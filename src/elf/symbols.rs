@@ -66,6 +66,16 @@ impl<'a> SymbolTable<'a> {
         self.entries.chunks_exact(ENTRY_BYTES).filter_map(move |entry| code_symbol(entry, &code_end))
     }
 
+    /// Lets the kernel drop the pages read so far, of the whole file.
+    pub fn release_pages(&self) {
+        self.elf.release_pages();
+    }
+
+    /// How many bytes the table and its names take.
+    pub fn size(&self) -> usize {
+        self.entries.len() + self.names.len()
+    }
+
     /// A symbol's name; empty if it lies outside the string table.
     pub fn name(&self, symbol: &CodeSymbol) -> &'a [u8] {
         c_string(self.names, symbol.name as usize).unwrap_or_default()

@@ -14,6 +14,9 @@ use crate::{
 /// comparisons, then only the first symbols count.
 const MAX_COMPARISONS: usize = 64 << 20;
 const MAX_NAME_BYTES: usize = 64 << 10;
+/// Tables above this size give their pages back along the way.
+const LARGE_TABLE_BYTES: usize = 16 << 20;
+const SYMBOLS_PER_RELEASE: usize = 128 << 10;
 
 /// The best symbol for each of a set of addresses.
 #[derive(Debug)]
@@ -49,7 +52,11 @@ impl SymbolSearch {
 
     /// Looks through a table. Of tables that know the same symbol the first one wins.
     pub(super) fn add(&mut self, table: &SymbolTable<'_>, source: NameSource) {
-        for symbol in table.code_symbols() {
+        let large = table.size() > LARGE_TABLE_BYTES;
+        for (at, symbol) in table.code_symbols().enumerate() {
+            if large && at % SYMBOLS_PER_RELEASE == 0 {
+                table.release_pages();
+            }
             let first = self.addresses.partition_point(|address| *address < symbol.address.0);
             if first == self.addresses.len() {
                 continue;

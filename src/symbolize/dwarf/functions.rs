@@ -50,6 +50,7 @@ pub(in crate::symbolize) struct Description {
 #[derive(Default)]
 struct Found {
     ranges: RangeAttributes,
+    sibling: Option<UnitOffset<usize>>,
     call_file: u64,
     call_line: u32,
     call_column: u32,
@@ -76,8 +77,12 @@ pub(super) fn chains(
         within: Vec::new(),
         deadline,
     };
-    let damage = walk.run(sections).err();
-    (walk.chains, damage)
+    let mut outcome = walk.run(sections, true);
+    // A function inside another one (GNU C, Pascal), or inside a type, was perhaps passed over.
+    if matches!(outcome, Ok(true)) && walk.chains.iter().any(|chain| chain.function.is_none()) {
+        outcome = walk.run(sections, false);
+    }
+    (walk.chains, outcome.err())
 }
 
 struct Walk<'w, 'a> {
@@ -90,12 +95,17 @@ struct Walk<'w, 'a> {
 }
 
 impl<'a> Walk<'_, 'a> {
-    fn run(&mut self, sections: &Sections<'_>) -> gimli::Result<()> {
+    /// `skip`: pass over functions without addresses, and types, where the compiler says where they
+    /// end (`DW_AT_sibling`; GCC does). True if that left anything out.
+    fn run(&mut self, sections: &Sections<'_>, skip: bool) -> gimli::Result<bool> {
         let unit = self.unit;
         let mut entries = unit.entries_raw(None)?;
+        // Reading from somewhere else counts depths from there.
+        let mut base_depth = 0;
         let mut released_at = 0;
+        let mut skipped = false;
         while !entries.is_empty() && !self.deadline.passed() {
-            let depth = entries.next_depth();
+            let depth = base_depth + entries.next_depth();
             let offset = entries.next_offset();
             if offset.0 - released_at > BYTES_PER_RELEASE {
                 sections.release_pages();
@@ -105,15 +115,42 @@ impl<'a> Walk<'_, 'a> {
                 self.within.pop();
             }
             let Some(abbreviation) = entries.read_abbreviation()? else { continue };
-            match abbreviation.tag() {
-                gimli::DW_TAG_subprogram => self.function(&mut entries, abbreviation, depth, offset)?,
-                gimli::DW_TAG_inlined_subroutine if !self.within.is_empty() => {
-                    self.inlined(&mut entries, abbreviation, depth, offset)?;
-                }
-                _ => entries.skip_attributes(abbreviation.attributes())?,
+            let sibling = self.entry(&mut entries, abbreviation, depth, offset)?;
+            // A sibling that does not lie ahead would lead in circles.
+            if let Some(sibling) = sibling.filter(|sibling| skip && sibling.0 > offset.0) {
+                entries = unit.entries_raw(Some(sibling))?;
+                base_depth = depth;
+                skipped = true;
             }
         }
-        Ok(())
+        self.within.clear();
+        Ok(skipped)
+    }
+
+    /// Reads one entry. Where nothing below it matters: where its sibling stands.
+    fn entry(
+        &mut self,
+        entries: &mut EntriesRaw<'_, Slice<'a>>,
+        abbreviation: &Abbreviation,
+        depth: isize,
+        offset: UnitOffset<usize>,
+    ) -> gimli::Result<Option<UnitOffset<usize>>> {
+        match abbreviation.tag() {
+            gimli::DW_TAG_subprogram => return self.function(entries, abbreviation, depth, offset),
+            gimli::DW_TAG_inlined_subroutine if !self.within.is_empty() => {
+                self.inlined(entries, abbreviation, depth, offset)?;
+            }
+            gimli::DW_TAG_structure_type
+            | gimli::DW_TAG_class_type
+            | gimli::DW_TAG_union_type
+            | gimli::DW_TAG_enumeration_type
+                if abbreviation.has_children() =>
+            {
+                return Ok(self.read(entries, abbreviation)?.sibling);
+            }
+            _ => entries.skip_attributes(abbreviation.attributes())?,
+        }
+        Ok(None)
     }
 
     fn function(
@@ -122,7 +159,7 @@ impl<'a> Walk<'_, 'a> {
         abbreviation: &Abbreviation,
         depth: isize,
         offset: UnitOffset<usize>,
-    ) -> gimli::Result<()> {
+    ) -> gimli::Result<Option<UnitOffset<usize>>> {
         let found = self.read(entries, abbreviation)?;
         // Of two functions that claim one address the first is taken.
         let mut indices = self.covered(&found)?;
@@ -130,11 +167,13 @@ impl<'a> Walk<'_, 'a> {
         for index in &indices {
             self.chains[*index].function = Some(offset);
         }
-        // Even without addresses: what is inlined below belongs to this function, not to one around.
-        if abbreviation.has_children() {
-            self.within.push(Within { depth, indices });
+        if !abbreviation.has_children() {
+            return Ok(None);
         }
-        Ok(())
+        let sibling = found.sibling.filter(|_| indices.is_empty());
+        // Even without addresses: what is inlined below belongs to this function, not to one around.
+        self.within.push(Within { depth, indices });
+        Ok(sibling)
     }
 
     fn inlined(
@@ -176,6 +215,11 @@ impl<'a> Walk<'_, 'a> {
             match attribute.name() {
                 gimli::DW_AT_low_pc | gimli::DW_AT_high_pc | gimli::DW_AT_ranges => {
                     found.ranges.take(self.unit, &attribute)?;
+                }
+                gimli::DW_AT_sibling => {
+                    if let AttributeValue::UnitRef(sibling) = attribute.value() {
+                        found.sibling = Some(sibling);
+                    }
                 }
                 gimli::DW_AT_call_file => {
                     found.call_file = match attribute.value() {

@@ -29,6 +29,9 @@ pub(super) use self::{functions::Description as FunctionDescription, sections::U
 use super::{Deadline, SymbolIssue};
 use crate::elf::ElfFile;
 
+/// Each name may lie in a page of its own, and the kernel may map 2 MiB around it.
+const ADDRESSES_PER_RELEASE: usize = 16;
+
 /// One function at an address, as DWARF tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct DwarfFrame {
@@ -184,7 +187,13 @@ impl UnitReader<'_, '_> {
         let frames = chains
             .iter()
             .zip(rows)
-            .map(|(chain, row)| self.frames_of(chain, *row, lines, &mut described))
+            .enumerate()
+            .map(|(at, (chain, row))| {
+                if at % ADDRESSES_PER_RELEASE == 0 {
+                    sections.release_pages();
+                }
+                self.frames_of(chain, *row, lines, &mut described)
+            })
             .collect();
         (frames, damage)
     }

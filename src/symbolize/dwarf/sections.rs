@@ -28,7 +28,14 @@ const NEEDED: [SectionId; 10] = [
     SectionId::DebugStr,
     SectionId::DebugStrOffsets,
 ];
-const PACKAGE_INDEX: SectionId = SectionId::DebugCuIndex;
+/// A `.dwp` package states where in these each unit's part lies, and gimli checks it.
+const NEEDED_OF_PACKAGE: [SectionId; 5] = [
+    SectionId::DebugCuIndex,
+    SectionId::DebugLoc,
+    SectionId::DebugLocLists,
+    SectionId::DebugMacinfo,
+    SectionId::DebugMacro,
+];
 
 /// Which of a file's sections are meant: split-DWARF files call theirs `.debug_info.dwo` and so on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +54,11 @@ pub(super) struct Sections<'e> {
 impl<'e> Sections<'e> {
     /// Takes what the file has; a section that is damaged is as one that is not there.
     pub(super) fn load(elf: &'e ElfFile, flavour: Flavour, allowance: &mut u64) -> Sections<'e> {
-        let contents = NEEDED.into_iter().chain([PACKAGE_INDEX]).filter_map(|id| {
-            let name = match flavour {
-                Flavour::Plain => id.name(),
-                Flavour::Split => id.dwo_name().filter(|_| id != PACKAGE_INDEX).unwrap_or(id.name()),
-            };
-            Some((id, elf.section_content(name, allowance)?))
+        let is_package = elf.section(SectionId::DebugCuIndex.name()).is_some();
+        let of_package: &[SectionId] = if is_package { &NEEDED_OF_PACKAGE } else { &[] };
+        let contents = NEEDED.iter().chain(of_package).filter_map(|id| {
+            let split_name = id.dwo_name().filter(|_| flavour == Flavour::Split);
+            Some((*id, elf.section_content(split_name.unwrap_or(id.name()), allowance)?))
         });
         Sections { elf, contents: contents.collect() }
     }

@@ -15,8 +15,8 @@ use crate::symbolize::Deadline;
 
 /// More units than this do not share one address, however the file was linked.
 const MAX_UNITS_PER_ADDRESS: u8 = 8;
-/// Reading one root entry touches a page here and there (and the kernel maps some around it).
-const UNITS_PER_RELEASE: usize = 256;
+/// Reading one root entry touches some pages, and the kernel may map 2 MiB around each.
+const UNITS_PER_RELEASE: usize = 16;
 
 /// For each unit (by where it begins) the indices of the addresses it claims, ascending.
 pub(super) type Claims = BTreeMap<usize, Vec<usize>>;
