@@ -33,6 +33,9 @@ pub fn registers_from_perf(block: &[u64]) -> Registers {
     registers
 }
 
+/// Words of the kernel's `struct user_pt_regs` (`asm/ptrace.h`), with which `struct pt_regs` begins.
+pub const PT_REGS_WORDS: usize = 34;
+
 /// Registers from a raw copy of the kernel's `struct user_pt_regs`: x0 to x30, sp, pc, pstate.
 pub fn registers_from_pt_regs(words: &[u64]) -> Registers {
     registers_from_perf(words)

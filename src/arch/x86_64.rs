@@ -66,6 +66,9 @@ pub const PT_REGS_ORDER: [Option<u16>; 21] = [
     None,
 ];
 
+/// Words of the kernel's `struct pt_regs` (`asm/ptrace.h`).
+pub const PT_REGS_WORDS: usize = 21;
+
 /// Registers from a raw copy of the kernel's `struct pt_regs`.
 pub fn registers_from_pt_regs(words: &[u64]) -> Registers {
     let mut registers = Registers::default();

@@ -5,7 +5,7 @@ use crate::{
     issue::{Issue, Issues},
     process::Identity,
     sampler::{
-        Sampler, SamplerError, SamplerOptions,
+        Sampler, SamplerError, SamplerOptions, bpf,
         perf::{self, Way},
     },
 };
@@ -61,7 +61,7 @@ pub(super) fn open(
 type OpenWay = fn(&SamplerOptions) -> Opened;
 
 fn ways(choice: SamplerChoice) -> Vec<(&'static str, OpenWay)> {
-    let bpf: OpenWay = |_| Err(SamplerError::Unavailable("not built yet".into()));
+    let bpf: OpenWay = |options| Ok(Box::new(bpf::open(options)?));
     let perf_cpu: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Cpu)?));
     let perf_cgroup: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Cgroup)?));
     let perf_thread: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Thread)?));

@@ -2,6 +2,7 @@
 //!
 //! Not here: what the bytes mean. Nothing in this module knows ELF, samples or profiles.
 
+pub mod bpf;
 pub mod capabilities;
 pub mod clock;
 pub mod cpus;

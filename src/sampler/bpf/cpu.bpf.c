@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0-only
+//
+// The part of rprof's CPU sampler that runs in the kernel. `sample` is called by a timer event on
+// each CPU: it drops whatever is not a target process and copies a target's registers and the real
+// extent of its stack into one ring. `follow_fork` makes a target's children targets before they
+// run. Neither writes anything into a process.
+//
+// Not here: which processes, how large, how often: user space says so in `settings` and `targets`.
+// Built by scripts/bpf; the layout of `struct record` is read in record.rs.
+
+#include <linux/types.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#define KERNEL_TYPE __attribute__((preserve_access_index))
+
+// Of each kernel type only the members used here; their offsets are settled when loading.
+struct ns_common {
+	unsigned int inum;
+} KERNEL_TYPE;
+
+struct pid_namespace {
+	struct ns_common ns;
+} KERNEL_TYPE;
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+} KERNEL_TYPE;
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+} KERNEL_TYPE;
+
+struct mm_struct {
+	unsigned long start_stack;
+} KERNEL_TYPE;
+
+#if defined(__TARGET_ARCH_x86)
+
+// struct pt_regs (asm/ptrace.h): r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs
+// flags sp ss.
+#define REGISTER_WORDS 21
+#define WORD_PC 16
+#define WORD_CS 17
+#define WORD_SP 19
+
+struct thread_struct {
+	unsigned long fsbase;
+} KERNEL_TYPE;
+
+#elif defined(__TARGET_ARCH_arm64)
+
+// struct user_pt_regs (asm/ptrace.h): x0 to x30, sp, pc, pstate; struct pt_regs begins with it.
+#define REGISTER_WORDS 34
+#define WORD_SP 31
+#define WORD_PC 32
+#define WORD_PSTATE 33
+
+struct thread_struct {
+	struct {
+		unsigned long tp_value;
+	} uw;
+} KERNEL_TYPE;
+
+#else
+#error "no registers known for this CPU"
+#endif
+
+struct task_struct {
+	struct mm_struct *mm;
+	struct task_struct *group_leader;
+	struct pid *thread_pid;
+	struct thread_struct thread;
+} KERNEL_TYPE;
+
+// struct bpf_perf_event_data (linux/bpf_perf_event.h) with the registers as words.
+struct event_context {
+	__u64 registers[REGISTER_WORDS];
+	__u64 sample_period;
+	__u64 addr;
+};
+
+#define COMM_BYTES 16
+#define KERNEL_FRAMES 127
+#define KERNEL_BYTES (KERNEL_FRAMES * 8)
+// Room that a kernel stack takes in a record.
+#define KERNEL_ROOM 1024
+// Namespaces nest at most this deep (MAX_PID_NS_LEVEL).
+#define NAMESPACE_LEVELS 33
+// Further from the stack pointer than this nobody's stack ends: the value that suggests so means
+// something else.
+#define PLAUSIBLE_STACK_BYTES (64UL << 20)
+#define LARGEST_STACK_BYTES (512 * 1024)
+// Memory is there or not by the page. Where pages are larger, this is finer than need be.
+#define PAGE_BYTES 4096UL
+
+// record.flags
+#define HAS_REGISTERS 1
+// Where the stack ends is known, not guessed from what is readable.
+#define EXTENT_KNOWN 2
+// More of the stack lies above the copy.
+#define EXTENT_CUT 4
+
+struct record_head {
+	__u64 time_ns;
+	__u64 period;
+	__u64 stack_start;
+	__u32 pid;
+	__u32 tid;
+	__u32 flags;
+	__u32 stack_bytes;
+	__u32 kernel_bytes;
+	__u32 reserved;
+	char comm[COMM_BYTES];
+	__u64 registers[REGISTER_WORDS];
+};
+
+// What user space asks for; written once, before the events are switched on.
+struct settings {
+	// Inode number of the PID namespace whose numbers rprof speaks.
+	__u32 namespace_inode;
+	// That is the first PID namespace, so that the kernel's own numbers are the right ones.
+	__u32 first_namespace;
+	__u32 max_stack_bytes;
+	__u32 kernel_stacks;
+	// Wake the reader when this many bytes wait for it.
+	__u64 wake_bytes;
+};
+
+struct extent {
+	__u64 start;
+	__u64 end;
+};
+
+struct counters {
+	__u64 seen;
+	__u64 lost;
+};
+
+struct scratch {
+	struct record_head head;
+	// Numbers that live in memory, not in a register: what is read back from here is any number to the
+	// verifier, so that it looks at what follows once and not once for each way that led there.
+	volatile __u64 found_bytes;
+	volatile __u64 want_bytes;
+	__u64 kernel[KERNEL_FRAMES];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} settings SEC(".maps");
+
+// Process numbers, as rprof's namespace has them.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, __u32);
+} targets SEC(".maps");
+
+// Where the stacks of some threads lie, by thread number.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, struct extent);
+} stacks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 * 1024 * 1024);
+} ring SEC(".maps");
+
+// The number of a process or thread in rprof's namespace; 0 if it is not visible there.
+static __always_inline __u32 number_of(struct task_struct *task, const struct settings *set)
+{
+	struct pid *pid = BPF_CORE_READ(task, thread_pid);
+	__u32 level = BPF_CORE_READ(pid, level);
+	void *numbers = __builtin_preserve_access_index(&pid->numbers);
+
+	if (!pid)
+		return 0;
+	for (__u32 i = 0; i < NAMESPACE_LEVELS; i++) {
+		struct upid *number = numbers + i * sizeof(struct upid);
+
+		if (i > level)
+			return 0;
+		if (BPF_CORE_READ(number, ns, ns.inum) == set->namespace_inode)
+			return BPF_CORE_READ(number, nr);
+	}
+	return 0;
+}
+
+static __always_inline int readable(__u64 address)
+{
+	__u8 byte;
+
+	return bpf_probe_read_user(&byte, 1, (void *)address) == 0;
+}
+
+// Puts into `found_bytes` how much of `want_bytes` can be read, up to the first page that is not there.
+static __always_inline void readable_bytes(struct scratch *scratch)
+{
+	__u64 sp = scratch->head.stack_start;
+
+	scratch->found_bytes = 0;
+	for (int i = 0; i <= LARGEST_STACK_BYTES / PAGE_BYTES; i++) {
+		__u64 bytes = scratch->found_bytes;
+
+		if (bytes >= scratch->want_bytes || !readable(sp + bytes))
+			break;
+		scratch->found_bytes = bytes + PAGE_BYTES - ((sp + bytes) & (PAGE_BYTES - 1));
+	}
+	if (scratch->found_bytes > scratch->want_bytes)
+		scratch->found_bytes = scratch->want_bytes;
+}
+
+static __always_inline int plausible_end(__u64 sp, __u64 end)
+{
+	return sp < end && end - sp < PLAUSIBLE_STACK_BYTES;
+}
+
+// Where the stack of this thread ends, or 0. The kernel knows where it put the first thread's; C
+// libraries keep a thread's own data, which the thread register points to, at the top of its stack.
+static __always_inline __u64 stack_end(struct task_struct *task, struct record_head *head, __u64 sp)
+{
+	struct extent *hint = bpf_map_lookup_elem(&stacks, &head->tid);
+	__u64 end;
+
+	if (hint && hint->start <= sp && sp < hint->end)
+		return hint->end;
+	if (head->tid == head->pid)
+		end = BPF_CORE_READ(task, mm, start_stack);
+	else
+#if defined(__TARGET_ARCH_x86)
+		end = BPF_CORE_READ(task, thread.fsbase);
+#else
+		end = BPF_CORE_READ(task, thread.uw.tp_value);
+#endif
+	return plausible_end(sp, end) ? end : 0;
+}
+
+static __always_inline int in_user_mode(struct event_context *context)
+{
+#if defined(__TARGET_ARCH_x86)
+	return (context->registers[WORD_CS] & 3) == 3;
+#else
+	return (context->registers[WORD_PSTATE] & 0xf) == 0;
+#endif
+}
+
+// Puts the thread's user-space registers into the head. A thread that has none (a worker of the
+// kernel inside the process) shows zeros.
+static __always_inline void take_registers(struct event_context *context, int user, struct record_head *head)
+{
+	if (user) {
+		// Each word apart: the verifier wants constant offsets into the context.
+#pragma unroll
+		for (int i = 0; i < REGISTER_WORDS; i++)
+			head->registers[i] = context->registers[i];
+	} else {
+		void *registers = (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
+
+		if (bpf_probe_read_kernel(head->registers, sizeof(head->registers), registers))
+			return;
+	}
+	if (head->registers[WORD_PC] && head->registers[WORD_SP])
+		head->flags |= HAS_REGISTERS;
+}
+
+// Settles how much of the stack to copy, and what is known of where it ends.
+static __always_inline __u64 wanted_bytes(struct task_struct *task, const struct settings *set,
+					  struct record_head *head)
+{
+	__u64 sp = head->registers[WORD_SP];
+	__u64 most = set->max_stack_bytes;
+	__u64 end, bytes;
+
+	if (!(head->flags & HAS_REGISTERS))
+		return 0;
+	head->stack_start = sp;
+	end = stack_end(task, head, sp);
+	if (!end)
+		return most;
+	head->flags |= EXTENT_KNOWN;
+	bytes = end - sp;
+	if (bytes > most) {
+		head->flags |= EXTENT_CUT;
+		return most;
+	}
+	return bytes;
+}
+
+enum outcome {
+	WRITTEN,
+	// There is no room in the ring.
+	NO_ROOM,
+	// Some of the stack cannot be read: reading is all or nothing and fails on a page that is not there.
+	UNREADABLE,
+};
+
+// Writes a record with `room` bytes for the stack. Kernel frames come first, if there are any.
+static __always_inline enum outcome write_record(struct scratch *scratch, __u64 wake, const __u32 room, __u64 want)
+{
+	struct record_head *record = bpf_ringbuf_reserve(&ring, sizeof(*record) + KERNEL_ROOM + room, 0);
+	void *payload = record + 1;
+
+	if (!record)
+		return NO_ROOM;
+	bpf_probe_read_kernel(record, sizeof(*record), &scratch->head);
+	if (scratch->head.kernel_bytes) {
+		bpf_probe_read_kernel(payload, KERNEL_BYTES, scratch->kernel);
+		payload += KERNEL_ROOM;
+	}
+	// Even reading nothing fails once an ending thread has given up its memory.
+	if (want > room || (want && bpf_probe_read_user(payload, want, (void *)scratch->head.stack_start))) {
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return UNREADABLE;
+	}
+	record->stack_bytes = want;
+	bpf_ringbuf_submit(record, wake);
+	return WRITTEN;
+}
+
+// Takes the smallest record that holds the sample. Sizes must be constants for the kernel.
+static __always_inline enum outcome write_sample(struct scratch *scratch, __u64 wake, __u64 want)
+{
+	if (want <= 1024)
+		return write_record(scratch, wake, 1024, want);
+	if (want <= 2 * 1024)
+		return write_record(scratch, wake, 2 * 1024, want);
+	if (want <= 4 * 1024)
+		return write_record(scratch, wake, 4 * 1024, want);
+	if (want <= 8 * 1024)
+		return write_record(scratch, wake, 8 * 1024, want);
+	if (want <= 16 * 1024)
+		return write_record(scratch, wake, 16 * 1024, want);
+	if (want <= 32 * 1024)
+		return write_record(scratch, wake, 32 * 1024, want);
+	if (want <= 64 * 1024)
+		return write_record(scratch, wake, 64 * 1024, want);
+	if (want <= 128 * 1024)
+		return write_record(scratch, wake, 128 * 1024, want);
+	if (want <= 256 * 1024)
+		return write_record(scratch, wake, 256 * 1024, want);
+	return write_record(scratch, wake, LARGEST_STACK_BYTES, want);
+}
+
+// Writes the sample with as much of the stack as can be read.
+static __always_inline enum outcome write_readable(struct scratch *scratch, const struct settings *set)
+{
+	__u64 wake = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= set->wake_bytes ? BPF_RB_FORCE_WAKEUP
+										    : BPF_RB_NO_WAKEUP;
+	struct record_head *head = &scratch->head;
+	enum outcome outcome = UNREADABLE;
+
+	// Without stack there is nothing to guess, and nothing to fail.
+	if (!(head->flags & HAS_REGISTERS) || head->flags & EXTENT_KNOWN)
+		outcome = write_sample(scratch, wake, scratch->want_bytes);
+	if (outcome != UNREADABLE)
+		return outcome;
+	readable_bytes(scratch);
+	if (head->flags & EXTENT_KNOWN || scratch->found_bytes >= scratch->want_bytes)
+		head->flags |= EXTENT_CUT;
+	outcome = write_sample(scratch, wake, scratch->found_bytes);
+	return outcome == UNREADABLE ? write_record(scratch, wake, 1024, 0) : outcome;
+}
+
+// Fills in who is running. 0: not a target.
+static __always_inline int identify(struct task_struct *task, const struct settings *set, struct record_head *head)
+{
+	if (set->first_namespace) {
+		__u64 both = bpf_get_current_pid_tgid();
+
+		head->pid = both >> 32;
+		head->tid = (__u32)both;
+	} else {
+		head->pid = number_of(BPF_CORE_READ(task, group_leader), set);
+	}
+	if (!head->pid || !bpf_map_lookup_elem(&targets, &head->pid))
+		return 0;
+	if (!set->first_namespace)
+		head->tid = number_of(task, set);
+	return 1;
+}
+
+SEC("perf_event")
+int sample(struct event_context *context)
+{
+	__u32 zero = 0;
+	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
+	struct counters *count = bpf_map_lookup_elem(&counts, &zero);
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct record_head *head;
+	int user;
+
+	if (!set || !scratch || !count)
+		return 0;
+	head = &scratch->head;
+	if (!identify(task, set, head))
+		return 0;
+	count->seen++;
+	user = in_user_mode(context);
+	head->time_ns = bpf_ktime_get_ns();
+	head->period = context->sample_period;
+	head->stack_start = 0;
+	head->flags = 0;
+	head->stack_bytes = 0;
+	head->kernel_bytes = 0;
+	bpf_get_current_comm(head->comm, COMM_BYTES);
+	take_registers(context, user, head);
+	if (!user && set->kernel_stacks) {
+		long bytes = bpf_get_stack(context, scratch->kernel, KERNEL_BYTES, 0);
+
+		if (bytes > 0 && bytes <= KERNEL_BYTES)
+			head->kernel_bytes = bytes;
+	}
+	scratch->want_bytes = wanted_bytes(task, set, head);
+	if (write_readable(scratch, set) != WRITTEN)
+		count->lost++;
+	return 0;
+}
+
+struct raw_arguments {
+	__u64 args[2];
+};
+
+// sched_process_fork(parent, child): before the child can run.
+SEC("raw_tracepoint/sched_process_fork")
+int follow_fork(struct raw_arguments *context)
+{
+	struct task_struct *parent = (struct task_struct *)context->args[0];
+	struct task_struct *child = (struct task_struct *)context->args[1];
+	__u32 zero = 0, one = 1, parent_number, child_number;
+	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+
+	// A new thread has the leader of its process; a new process leads itself.
+	if (!set || BPF_CORE_READ(child, group_leader) != child)
+		return 0;
+	parent_number = number_of(BPF_CORE_READ(parent, group_leader), set);
+	if (!parent_number || !bpf_map_lookup_elem(&targets, &parent_number))
+		return 0;
+	child_number = number_of(child, set);
+	if (child_number)
+		bpf_map_update_elem(&targets, &child_number, &one, BPF_ANY);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,218 @@
+//! Bringing the compiled programs into the kernel: maps are made, the programs settled on this
+//! kernel's types and those maps, checked by the kernel, and kept as descriptors.
+//!
+//! Not here: events, and reading what the programs write.
+
+use std::{
+    collections::HashSet,
+    ffi::CStr,
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya_obj::{Object, btf::Btf};
+use goblin::elf::header::{EM_AARCH64, EM_X86_64};
+
+use super::kernel_types;
+use crate::{
+    arch::native,
+    sampler::SamplerError,
+    sys::{
+        bpf::{self, Instruction, KernelBtf, ProgramKind},
+        capabilities,
+    },
+};
+
+static X86_64: &[u8] = aya::include_bytes_aligned!("cpu.x86_64.bpf.o");
+static AARCH64: &[u8] = aya::include_bytes_aligned!("cpu.aarch64.bpf.o");
+
+/// `struct settings` of cpu.bpf.c.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub namespace_inode: u32,
+    pub first_namespace: bool,
+    pub max_stack_bytes: u32,
+    pub kernel_stacks: bool,
+    pub wake_bytes: u64,
+}
+
+impl Settings {
+    fn words(self) -> [u64; 3] {
+        let pair = |low: u32, high: u32| {
+            let [a, b] = [low.to_ne_bytes(), high.to_ne_bytes()];
+            u64::from_ne_bytes([a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]])
+        };
+        [
+            pair(self.namespace_inode, self.first_namespace.into()),
+            pair(self.max_stack_bytes, self.kernel_stacks.into()),
+            self.wake_bytes,
+        ]
+    }
+}
+
+/// The loaded programs and their maps.
+pub struct Loaded {
+    pub sample: OwnedFd,
+    /// The attachment of the program that follows forks, if that was asked for.
+    _follow_fork: Option<OwnedFd>,
+    /// By process number; the value means nothing.
+    pub targets: HashMap<MapData, u32, u32>,
+    /// By thread number: first address and the one past the last.
+    pub stacks: HashMap<MapData, u32, [u64; 2]>,
+    /// For each CPU: samples of targets seen, and of those without room in the ring.
+    pub counts: PerCpuArray<MapData, [u64; 2]>,
+    pub ring: RingBuf<MapData>,
+}
+
+/// Loads the programs, with a ring of `ring_bytes` (a power of two of pages), and attaches the one
+/// that follows forks if `follow_forks`.
+pub fn load(settings: Settings, ring_bytes: u32, follow_forks: bool) -> Result<Loaded, SamplerError> {
+    let mut object = parse_and_settle()?;
+    let mut maps = Maps::create(&mut object, ring_bytes)?;
+    let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+    let of_maps = maps.0.iter().map(|(name, map, data)| (name.as_str(), data.fd().as_fd().as_raw_fd(), map));
+    object.relocate_maps(of_maps, &sections).map_err(broken)?;
+    object.relocate_calls(&sections).map_err(broken)?;
+
+    let mut values = Array::<_, [u64; 3]>::try_from(Map::Array(maps.take("settings")?)).map_err(broken)?;
+    values.set(0, settings.words(), 0).map_err(|error| from_map(&error))?;
+    let sample = load_program(&object, "sample", ProgramKind::PerfEvent)?;
+    let follow_fork = if follow_forks { Some(attach_follow_fork(&object)?) } else { None };
+    Ok(Loaded {
+        sample,
+        _follow_fork: follow_fork,
+        targets: HashMap::try_from(Map::HashMap(maps.take("targets")?)).map_err(broken)?,
+        stacks: HashMap::try_from(Map::LruHashMap(maps.take("stacks")?)).map_err(broken)?,
+        counts: PerCpuArray::try_from(Map::PerCpuArray(maps.take("counts")?)).map_err(broken)?,
+        ring: RingBuf::try_from(Map::RingBuf(maps.take("ring")?)).map_err(|error| from_map(&error))?,
+    })
+}
+
+/// The programs for this CPU, with the offsets that this kernel's types have.
+fn parse_and_settle() -> Result<Object, SamplerError> {
+    let bytes = match native::ELF_MACHINE {
+        EM_X86_64 => X86_64,
+        EM_AARCH64 => AARCH64,
+        _ => return Err(SamplerError::Unavailable("there is no BPF program for this CPU".to_owned())),
+    };
+    let mut object = Object::parse(bytes).map_err(broken)?;
+    let own = object.btf.as_ref().map(Btf::to_bytes).unwrap_or_default();
+    let wanted = kernel_types::Types::parse(&own).map(|types| types.structures()).unwrap_or_default();
+    let kernel = KernelBtf::open().map_err(|error| {
+        SamplerError::Unavailable(format!(
+            "the kernel does not describe its types (/sys/kernel/btf/vmlinux: {error}; CONFIG_DEBUG_INFO_BTF)"
+        ))
+    })?;
+    let types = kernel_types::Types::parse(kernel.bytes()).ok_or_else(|| {
+        SamplerError::Unavailable("the kernel's description of its types cannot be read".to_owned())
+    })?;
+    let excerpt = Btf::parse(&types.excerpt(&wanted), aya::Endianness::default()).map_err(broken)?;
+    object.relocate_btf(&excerpt).map_err(|error| {
+        SamplerError::Unavailable(format!("the BPF program does not fit this kernel: {error}"))
+    })?;
+    Ok(object)
+}
+
+/// Each map by name, with its definition.
+struct Maps(Vec<(String, aya_obj::Map, MapData)>);
+
+impl Maps {
+    fn create(object: &mut Object, ring_bytes: u32) -> Result<Maps, SamplerError> {
+        let mut maps = Vec::new();
+        for (name, mut map) in object.maps.drain() {
+            if name == "ring" {
+                map.set_max_entries(ring_bytes);
+            }
+            // Made without the types of keys and values: nothing needs them, and they cost a load of
+            // the object's own type information.
+            let plain = aya_obj::Map::new_from_params(
+                map.map_type(),
+                map.key_size(),
+                map.value_size(),
+                map.max_entries(),
+                map.map_flags(),
+            );
+            let data = MapData::create(plain, &name, None).map_err(|error| from_map(&error))?;
+            maps.push((name, map, data));
+        }
+        Ok(Maps(maps))
+    }
+
+    fn take(&mut self, name: &str) -> Result<MapData, SamplerError> {
+        let at = self.0.iter().position(|(other, _, _)| other == name);
+        at.map(|at| self.0.swap_remove(at).2).ok_or_else(|| broken(format!("it has no map {name}")))
+    }
+}
+
+fn load_program(object: &Object, name: &str, kind: ProgramKind) -> Result<OwnedFd, SamplerError> {
+    let program = object.programs.get(name).ok_or_else(|| broken(format!("it has no program {name}")))?;
+    let function = object.functions.get(&program.function_key());
+    let function = function.ok_or_else(|| broken(format!("it has no code for {name}")))?;
+    let instructions: Vec<Instruction> = function
+        .instructions
+        .iter()
+        .map(|instruction| {
+            let registers = instruction.dst_reg() | instruction.src_reg() << 4;
+            let [o0, o1] = instruction.off.to_ne_bytes();
+            let [i0, i1, i2, i3] = instruction.imm.to_ne_bytes();
+            [instruction.code, registers, o0, o1, i0, i1, i2, i3]
+        })
+        .collect();
+    bpf::load_program(kind, name, &instructions, &program.license).map_err(|source| match denied(&source) {
+        Some(unavailable) => unavailable,
+        None => SamplerError::Unavailable(format!("the kernel refuses the BPF program: {source}")),
+    })
+}
+
+fn attach_follow_fork(object: &Object) -> Result<OwnedFd, SamplerError> {
+    const TRACEPOINT: &CStr = c"sched_process_fork";
+    let program = load_program(object, "follow_fork", ProgramKind::RawTracepoint)?;
+    bpf::attach_raw_tracepoint(TRACEPOINT, program.as_fd()).map_err(|source| {
+        denied(&source).unwrap_or(SamplerError::System {
+            what: "attaching a BPF program to sched_process_fork".to_owned(),
+            source,
+        })
+    })
+}
+
+/// The embedded object is not what this file expects: a mistake in rprof, not in the machine.
+fn broken(error: impl std::fmt::Display) -> SamplerError {
+    SamplerError::Unavailable(format!("rprof's BPF object is unusable: {error}"))
+}
+
+/// What the failure of a map operation means.
+pub fn from_map(error: &MapError) -> SamplerError {
+    let source = match error {
+        MapError::CreateError { io_error, .. } | MapError::IoError(io_error) => Some(io_error),
+        MapError::SyscallError(error) => Some(&error.io_error),
+        _ => None,
+    };
+    let code = source.and_then(io::Error::raw_os_error);
+    let source = code.map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error);
+    denied(&source).unwrap_or(SamplerError::System { what: format!("BPF map: {error}"), source })
+}
+
+/// If the kernel refused for lack of rights: which.
+fn denied(source: &io::Error) -> Option<SamplerError> {
+    match source.raw_os_error()? {
+        libc::EPERM | libc::EACCES => Some(SamplerError::Unavailable(missing_right())),
+        libc::ENOSYS => Some(SamplerError::Unavailable("the kernel has no BPF".to_owned())),
+        _ => None,
+    }
+}
+
+fn missing_right() -> String {
+    let held = capabilities::effective();
+    if held.has(capabilities::CAP_SYS_ADMIN) || (held.has(capabilities::CAP_BPF) && held.perfmon()) {
+        return match capabilities::seccomp_filtered() {
+            true => "BPF is not permitted: a seccomp filter forbids it".to_owned(),
+            false => "BPF is not permitted: kernel lockdown or a security module forbids it".to_owned(),
+        };
+    }
+    let missing: Vec<&str> = [(capabilities::CAP_BPF, "CAP_BPF"), (capabilities::CAP_PERFMON, "CAP_PERFMON")]
+        .into_iter()
+        .filter_map(|(number, name)| (!held.has(number)).then_some(name))
+        .collect();
+    format!("BPF is not permitted: it needs {} (root has them)", missing.join(" and "))
+}

@@ -1,0 +1,124 @@
+//! The records that cpu.bpf.c writes: `struct record_head`, then kernel frames and stack bytes.
+//!
+//! Not here: the ring that they stand in.
+
+use crate::{
+    addr::RuntimeAddr,
+    arch::{Registers, native},
+    sampler::{KernelStack, RawSample, StackCopy},
+};
+
+/// Offsets in `struct record_head`.
+const TIME_NS: usize = 0;
+const PERIOD: usize = 8;
+const STACK_START: usize = 16;
+const PID: usize = 24;
+const TID: usize = 28;
+const FLAGS: usize = 32;
+const STACK_BYTES: usize = 36;
+const KERNEL_BYTES: usize = 40;
+const COMM: usize = 48;
+const REGISTERS: usize = 64;
+const COMM_BYTES: usize = 16;
+const HEAD_BYTES: usize = REGISTERS + 8 * native::PT_REGS_WORDS;
+
+/// Room that kernel frames take before the stack (`KERNEL_ROOM`), if there are any.
+const KERNEL_ROOM: usize = 1024;
+
+/// `HAS_REGISTERS`.
+const HAS_REGISTERS: u32 = 1;
+/// `EXTENT_CUT`.
+const EXTENT_CUT: u32 = 4;
+
+fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(offset..offset + 4)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(offset..offset + 8)?.try_into().ok()?))
+}
+
+/// When the record's sample was taken (CLOCK_MONOTONIC, nanoseconds).
+pub fn time_ns(record: &[u8]) -> Option<u64> {
+    u64_at(record, TIME_NS)
+}
+
+/// The sample of a record, which it borrows from; `None` if the record is not whole.
+pub fn parse(record: &[u8]) -> Option<RawSample<'_>> {
+    let payload = record.get(HEAD_BYTES..)?;
+    let kernel_bytes = u32_at(record, KERNEL_BYTES)? as usize;
+    let kernel = payload.get(..kernel_bytes)?;
+    let stack = payload.get(if kernel_bytes > 0 { KERNEL_ROOM } else { 0 }..)?;
+    let stack = stack.get(..u32_at(record, STACK_BYTES)? as usize)?;
+    let flags = u32_at(record, FLAGS)?;
+    Some(RawSample {
+        time_ns: time_ns(record)?,
+        pid: u32_at(record, PID)?,
+        tid: u32_at(record, TID)?,
+        comm: Some(until_nul(record.get(COMM..COMM + COMM_BYTES)?)),
+        period_ns: u64_at(record, PERIOD)?,
+        registers: if flags & HAS_REGISTERS != 0 { registers(record) } else { None },
+        stack: StackCopy {
+            start: RuntimeAddr(u64_at(record, STACK_START)?),
+            bytes: stack,
+            capped: flags & EXTENT_CUT != 0,
+        },
+        kernel_stack: KernelStack(kernel),
+    })
+}
+
+fn registers(record: &[u8]) -> Option<Registers> {
+    let mut words = [0; native::PT_REGS_WORDS];
+    for (word, bytes) in words.iter_mut().zip(record.get(REGISTERS..HEAD_BYTES)?.chunks_exact(8)) {
+        *word = u64::from_ne_bytes(bytes.try_into().ok()?);
+    }
+    Some(native::registers_from_pt_regs(&words))
+}
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(kernel_bytes: u32, stack_bytes: u32, flags: u32) -> Vec<u8> {
+        let mut bytes = vec![0; HEAD_BYTES + 2048];
+        bytes[TIME_NS..][..8].copy_from_slice(&77u64.to_ne_bytes());
+        bytes[FLAGS..][..4].copy_from_slice(&flags.to_ne_bytes());
+        bytes[STACK_BYTES..][..4].copy_from_slice(&stack_bytes.to_ne_bytes());
+        bytes[KERNEL_BYTES..][..4].copy_from_slice(&kernel_bytes.to_ne_bytes());
+        bytes[COMM..][..4].copy_from_slice(b"name");
+        bytes[HEAD_BYTES] = 1;
+        bytes[HEAD_BYTES + KERNEL_ROOM] = 2;
+        bytes
+    }
+
+    #[test]
+    fn the_stack_follows_the_room_of_kernel_frames_if_there_are_any() {
+        let bytes = record(0, 16, HAS_REGISTERS);
+        let sample = parse(&bytes).expect("parses");
+        assert_eq!((sample.time_ns, sample.comm), (77, Some(&b"name"[..])));
+        assert_eq!((sample.stack.bytes.len(), sample.stack.bytes[0]), (16, 1));
+        assert!(sample.registers.is_some() && !sample.stack.capped);
+
+        let bytes = record(8, 16, EXTENT_CUT);
+        let sample = parse(&bytes).expect("parses");
+        assert_eq!((sample.kernel_stack.0.len(), sample.stack.bytes[0]), (8, 2));
+        assert!(sample.registers.is_none() && sample.stack.capped);
+    }
+
+    proptest! {
+        #[test]
+        fn lengths_beyond_the_record_are_refused(kernel: u32, stack: u32, length in 0usize..3000) {
+            let mut bytes = record(kernel, stack, HAS_REGISTERS);
+            bytes.truncate(length);
+            if let Some(sample) = parse(&bytes) {
+                prop_assert!(sample.stack.bytes.len() == stack as usize);
+            }
+        }
+    }
+}

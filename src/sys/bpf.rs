@@ -1,0 +1,254 @@
+//! The calls of bpf(2) that load and attach a program, the kernel's own type information (BTF), and
+//! waiting for BPF rings.
+//!
+//! Not here: maps and rings themselves (the crate `aya` makes and reads them), and what a program does.
+
+use std::{
+    ffi::CStr,
+    fs::{self, File},
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    time::Duration,
+};
+
+use memmap2::{Mmap, MmapOptions};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+
+/// `BPF_PROG_LOAD` of `enum bpf_cmd` (linux/bpf.h).
+const PROG_LOAD: libc::c_long = 5;
+/// `BPF_RAW_TRACEPOINT_OPEN`.
+const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
+/// Room for what the verifier says about a program it refuses.
+const LOG_BYTES: usize = 64 * 1024;
+
+/// The kinds of program that rprof loads (`enum bpf_prog_type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ProgramKind {
+    PerfEvent = 7,
+    RawTracepoint = 17,
+}
+
+/// An instruction: `struct bpf_insn` as its eight bytes.
+pub type Instruction = [u8; 8];
+
+/// The part of `union bpf_attr` that BPF_PROG_LOAD has read since Linux 4.15.
+#[repr(C)]
+#[derive(Default)]
+struct LoadAttr {
+    kind: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+}
+
+/// The part of `union bpf_attr` that BPF_RAW_TRACEPOINT_OPEN reads.
+#[repr(C)]
+struct RawTracepointAttr {
+    name: u64,
+    program: u32,
+    padding: u32,
+}
+
+/// Loads a program, under a name of at most 15 bytes. Errors: what bpf(2) says; where the verifier
+/// refused the program, with the end of its log.
+pub fn load_program(
+    kind: ProgramKind,
+    name: &str,
+    instructions: &[Instruction],
+    license: &CStr,
+) -> io::Result<OwnedFd> {
+    let error = match try_load(kind, name, instructions, license, &mut []) {
+        Ok(program) => return Ok(program),
+        // No rights, or no such kind: the verifier has not looked at it.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => return Err(error),
+        Err(error) => error,
+    };
+    let mut log = vec![0; LOG_BYTES];
+    match try_load(kind, name, instructions, license, &mut log) {
+        Ok(program) => Ok(program),
+        Err(_) => Err(io::Error::new(error.kind(), format!("{error}: {}", log_end(&log)))),
+    }
+}
+
+fn try_load(
+    kind: ProgramKind,
+    name: &str,
+    instructions: &[Instruction],
+    license: &CStr,
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
+    let mut attr = LoadAttr {
+        kind: kind as u32,
+        instruction_count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+        instructions: instructions.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        ..Default::default()
+    };
+    for (to, from) in attr.name.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
+    if !log.is_empty() {
+        attr.log_level = 1;
+        attr.log_size = u32::try_from(log.len()).map_err(io::Error::other)?;
+        attr.log = log.as_mut_ptr() as u64;
+    }
+    // SAFETY: `attr` is of the size given; its pointers are to slices and a string that live through
+    // the call, with their lengths beside them. Only `log` is written to, and it is borrowed mutably.
+    unsafe { bpf(PROG_LOAD, &attr) }
+}
+
+/// The last line of the verifier's log that is not a statistic.
+fn log_end(log: &[u8]) -> String {
+    let text = log.split(|byte| *byte == 0).next().unwrap_or_default();
+    let text = String::from_utf8_lossy(text);
+    let mut lines = text.lines().rev().filter(|line| !line.starts_with("processed "));
+    lines.next().unwrap_or("the verifier gives no reason").to_owned()
+}
+
+/// Attaches a program to a tracepoint (`sched_process_fork`) beside whoever else uses it, for as long
+/// as what is returned stays open.
+pub fn attach_raw_tracepoint(name: &CStr, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let program = program.as_raw_fd() as u32;
+    let attr = RawTracepointAttr { name: name.as_ptr() as u64, program, padding: 0 };
+    // SAFETY: `attr` is of the size given; the name is a string that lives through the call.
+    unsafe { bpf(RAW_TRACEPOINT_OPEN, &attr) }
+}
+
+/// bpf(2) for the commands that return a descriptor.
+///
+/// # Safety
+/// `attr` must be laid out as the command reads it, and its pointers valid for what the command does.
+unsafe fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
+    // SAFETY: the caller answers for `attr`; the size is its own.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr as *const T, size_of::<T>()) };
+    match i32::try_from(result) {
+        // SAFETY: the kernel has just made this descriptor for us alone.
+        Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Before Linux 5.11 BPF maps counted as locked memory: lifts that limit there, as far as rights go.
+/// Later kernels charge the memory cgroup, and nothing is changed.
+pub fn lift_locked_memory_limit() {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return };
+    if (major, minor) >= (5, 11) {
+        return;
+    }
+    let limit = Resource::RLIMIT_MEMLOCK;
+    let lifted = setrlimit(limit, RLIM_INFINITY, RLIM_INFINITY);
+    if let (Err(_), Ok((_, hard))) = (lifted, getrlimit(limit)) {
+        // What is refused shows when a map is made.
+        let _ = setrlimit(limit, hard, hard);
+    }
+}
+
+/// The running kernel's BTF (kernel document bpf/btf), as bytes.
+pub enum KernelBtf {
+    Mapped(Mmap),
+    Owned(Vec<u8>),
+}
+
+impl KernelBtf {
+    /// Opens /sys/kernel/btf/vmlinux. Errors: `NotFound` where the kernel was built without.
+    pub fn open() -> io::Result<KernelBtf> {
+        const PATH: &str = "/sys/kernel/btf/vmlinux";
+        let file = File::open(PATH)?;
+        // SAFETY: a private, read-only map of memory that the running kernel never changes or takes
+        // away. Kernels before 6.16 refuse it; the file is then read.
+        match unsafe { MmapOptions::new().map_copy_read_only(file.as_raw_fd()) } {
+            Ok(map) => Ok(KernelBtf::Mapped(map)),
+            Err(_) => fs::read(PATH).map(KernelBtf::Owned),
+        }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            KernelBtf::Mapped(map) => map,
+            KernelBtf::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// Waits until somebody is woken for one of several descriptors. Edge-triggered: that data are there
+/// does not end the wait, only a wake-up does, so that a producer decides how often we run.
+#[derive(Debug)]
+pub struct WakeUps {
+    epoll: OwnedFd,
+}
+
+impl WakeUps {
+    /// Waits for none yet.
+    pub fn new() -> io::Result<WakeUps> {
+        // SAFETY: takes a flag and touches no memory of ours.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor for us alone.
+        Ok(WakeUps { epoll: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    /// Also waits for this one, until it is closed.
+    pub fn add(&self, fd: impl AsFd) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: 0 };
+        let fd = fd.as_fd().as_raw_fd();
+        // SAFETY: the event is a live local, only read.
+        match unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Waits for a wake-up, a signal, or the end of `timeout` (in whole milliseconds, rounded up).
+    pub fn wait(&self, timeout: Duration) -> io::Result<()> {
+        let milliseconds = i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
+        let room = events.len() as i32;
+        // SAFETY: the kernel writes at most `room` events, which the array holds.
+        let count =
+            unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), room, milliseconds) };
+        match count {
+            0.. => Ok(()),
+            _ => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn the_reason_for_refusal_is_the_last_line_before_the_statistics() {
+        let log = b"0: R1=ctx()\nR1 invalid mem access\nprocessed 1 insns\n\0\0";
+        assert_eq!(log_end(log), "R1 invalid mem access");
+        assert_eq!(log_end(b""), "the verifier gives no reason");
+    }
+
+    #[test]
+    fn data_that_are_there_already_do_not_end_a_second_wait() {
+        let (reader, writer) = io::pipe().expect("pipe");
+        io::Write::write_all(&mut &writer, b"x").expect("write");
+        let wake_ups = WakeUps::new().expect("epoll");
+        wake_ups.add(&reader).expect("add");
+        wake_ups.wait(Duration::from_secs(5)).expect("the first wait ends at once");
+        let start = Instant::now();
+        wake_ups.wait(Duration::from_millis(30)).expect("wait");
+        assert!(start.elapsed() >= Duration::from_millis(30));
+    }
+}
