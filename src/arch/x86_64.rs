@@ -41,7 +41,7 @@ pub fn registers_from_perf(block: &[u64]) -> Registers {
 }
 
 /// DWARF numbers in the order of the kernel's `struct pt_regs` (`asm/ptrace.h`): r15 r14 r13 r12 bp
-/// bx r11 r10 r9 r8 ax cx dx si di, then orig_ax cs ip flags sp ss. `None` is not tracked.
+/// bx r11 r10 r9 r8 ax cx dx si di, then orig_ax ip cs flags sp ss. `None` is not tracked.
 pub const PT_REGS_ORDER: [Option<u16>; 21] = [
     Some(15),
     Some(14),
@@ -59,8 +59,8 @@ pub const PT_REGS_ORDER: [Option<u16>; 21] = [
     Some(4),
     Some(5),
     None,
-    None,
     Some(PC),
+    None,
     None,
     Some(SP),
     None,
@@ -403,7 +403,7 @@ mod tests {
     fn pt_regs_give_pc_sp_and_fp() {
         let words: Vec<u64> = (0..21).collect();
         let registers = registers_from_pt_regs(&words);
-        assert_eq!(registers.get(PC), Some(16 + 1));
+        assert_eq!(registers.get(PC), Some(16));
         assert_eq!(registers.get(SP), Some(19));
         assert_eq!(registers.get(FP), Some(4));
     }
