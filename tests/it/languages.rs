@@ -7,7 +7,7 @@ fn profile_of(fixture: &Fixture) -> Stacks {
     let mut target = Target::start(&fixture.build());
     let profile = Rprof::attach(&target).profile();
     target.assert_unhurt();
-    profile.assert_at_least(1500);
+    profile.assert_at_least(700);
     profile
 }
 

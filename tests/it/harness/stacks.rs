@@ -147,13 +147,15 @@ impl Stacks {
         assert!(self.samples() >= samples, "only {} samples\n{}", self.samples(), self.summary());
     }
 
-    /// The share of stacks with `name` is `percent`, within `points`.
+    /// The share of stacks with `name` is `percent`, within `points` at 1,500 samples or more. Where a busy
+    /// machine gave the target less time, chance has more room.
     #[track_caller]
     pub fn assert_share(&self, name: &str, percent: f64, points: f64) {
+        let points = points * (1500.0 / self.samples().max(1) as f64).sqrt().max(1.0);
         let share = self.share_of(name);
         assert!(
             (share - percent).abs() <= points,
-            "{name} has {share:.2} %, not {percent} ± {points}\n{}",
+            "{name} has {share:.2} %, not {percent} ± {points:.1}\n{}",
             self.summary()
         );
     }
