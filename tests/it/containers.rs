@@ -29,7 +29,7 @@ fn start_inside(program: &std::path::Path) -> Option<Target> {
 
 #[track_caller]
 fn assert_ratio(profile: &Stacks) {
-    profile.assert_at_least(700);
+    profile.assert_at_least(300);
     profile.assert_share("sixty", 60.0, 2.0);
     profile.assert_nearly_all(99.5, "main > outer > middle", |stack| {
         stack.has_chain(&["main", "outer", "middle"])

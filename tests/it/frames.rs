@@ -11,7 +11,7 @@ fn profile_of(fixture: &Fixture, arguments: &[&str], tier: &str) -> Stacks {
     let mut target = Target::start_with(&fixture.build(), arguments);
     let profile = Rprof::attach(&target).sampler(tier).profile();
     target.assert_unhurt();
-    profile.assert_at_least(700);
+    profile.assert_at_least(300);
     profile
 }
 

@@ -67,7 +67,7 @@ fn a_target_that_ends_during_the_profile_leaves_a_whole_profile() {
         let outcome = Rprof::attach(&target).sampler(tier).seconds(30).run();
         assert!(outcome.elapsed < Duration::from_secs(5), "{tier}: {:?}", outcome.elapsed);
         let profile = outcome.profile();
-        profile.assert_at_least(400);
+        profile.assert_at_least(100);
         profile.assert_nearly_all(99.0, "main > last_work", |stack| stack.has("main"));
         profile.assert_whole(&["_start"]);
         assert!(profile.share_of("last_work") > 95.0, "{}", profile.summary());
@@ -87,7 +87,7 @@ fn interrupt_and_terminate_finish_early_and_keep_the_data() {
         assert!(outcome.elapsed < Duration::from_secs(5), "{signal}: {:?}", outcome.elapsed);
         assert_eq!(outcome.leftovers(), Vec::<String>::new());
         let profile = outcome.profile();
-        profile.assert_at_least(400);
+        profile.assert_at_least(100);
         profile.assert_share("sixty", 60.0, 4.0);
         let seconds = profile.profile.duration_nanos as f64 / 1e9;
         assert!((0.8..2.5).contains(&seconds), "a duration of {seconds} s");
@@ -120,7 +120,7 @@ fn record_profiles_a_command_from_its_start_with_its_children() {
     let script = format!("{program} 700; {program} 700 & {program} 700; wait; exit 0");
     let outcome = Rprof::record(&["sh", "-c", &script]).run();
     let profile = outcome.profile();
-    profile.assert_at_least(700);
+    profile.assert_at_least(300);
     assert!(profile.share_of("last_work") > 90.0, "{}", profile.summary());
     // A process has no stack to speak of in its first instructions, nor while exec runs.
     profile.assert_nearly_all(97.0, "_start > main", |stack| stack.has_in_order(&["_start", "main"]));
@@ -156,7 +156,7 @@ fn an_interrupted_record_keeps_the_data() {
     std::thread::sleep(Duration::from_millis(1500));
     running.signal("INT");
     let profile = running.wait().profile();
-    profile.assert_at_least(400);
+    profile.assert_at_least(100);
     profile.assert_share("sixty", 60.0, 4.0);
     // What rprof started does not outlive it for long.
     let left = || processes_running(&program.to_string_lossy());

@@ -34,12 +34,11 @@ fn the_comments_state_tool_rate_samples_losses_and_cut_stacks() {
 #[test]
 fn nothing_but_the_profile_is_left_in_the_folder_and_an_old_one_is_replaced() {
     let _alone = alone();
-    let run = Rprof::attach(&ratio()).seconds(1).to("again.pb.gz");
-    let running = run.start();
-    let outcome = running.wait();
+    let target = ratio();
+    let outcome = Rprof::attach(&target).seconds(1).to("again.pb.gz").run();
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert_eq!(outcome.leftovers(), Vec::<String>::new());
     let first = fs::read(&outcome.output).expect("written");
-    let target = ratio();
     let second = Rprof::attach(&target).seconds(1).option("-o", &outcome.output.to_string_lossy()).run();
     assert_eq!(second.code, Some(0), "{}", second.stderr);
     assert_ne!(fs::read(&outcome.output).expect("written"), first);
@@ -76,7 +75,7 @@ fn a_dash_writes_the_profile_and_nothing_else_to_standard_output() {
     let outcome = Rprof::attach(&ratio()).seconds(1).args(&["-o", "-"]).run();
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     let profile = Stacks::decode(&outcome.stdout).expect("a profile on standard output");
-    profile.assert_at_least(500);
+    profile.assert_at_least(100);
 }
 
 fn written_as(name: &str) -> (Outcome, String) {
@@ -96,7 +95,7 @@ fn the_ending_folded_gives_folded_stacks_root_first() {
         total += count.parse::<i64>().unwrap_or_else(|_| panic!("{line}"));
         assert!(stack.contains("main;outer"), "{line}");
     }
-    assert!(total >= 500, "{total} samples");
+    assert!(total >= 100, "{total} samples");
     assert!(text.contains("main;outer;middle;sixty;spin_unit "), "{text}");
 }
 

@@ -20,7 +20,7 @@ pub fn allowed_tiers() -> Vec<&'static str> {
 
 #[track_caller]
 fn assert_ratio(profile: &Stacks) {
-    profile.assert_at_least(700);
+    profile.assert_at_least(300);
     profile.assert_share("sixty", 60.0, 2.0);
     profile.assert_share("thirty", 30.0, 2.0);
     profile.assert_share("ten", 10.0, 2.0);
@@ -76,7 +76,7 @@ fn two_busy_threads_on_two_cores_lose_nothing_at_999_hertz() {
         let mut target = Target::start(&program);
         let profile = Rprof::attach(&target).sampler(tier).profile();
         assert_eq!(profile.comment("lost"), "0 samples", "{tier}");
-        profile.assert_at_least(1000);
+        profile.assert_at_least(300);
         target.assert_unhurt();
     }
 }
@@ -160,7 +160,7 @@ fn five_thousand_threads_are_attached_to_at_once() {
         assert!(outcome.elapsed.as_secs_f64() < 6.0, "{tier}: {:?}", outcome.elapsed);
         let profile = outcome.profile();
         profile.assert_nearly_all(99.0, "stacks of busy_thread", |stack| stack.has("busy_thread"));
-        profile.assert_at_least(700);
+        profile.assert_at_least(300);
         target.assert_unhurt();
     }
 }
