@@ -13,13 +13,9 @@ use anyhow::Error;
 use crate::{
     capture::CaptureError,
     process::{Identity, ProcessError},
+    profile::WriteError,
     sampler::{Denial, PerfError, SamplerError},
 };
-
-/// No process was named on the command line.
-#[derive(Debug, thiserror::Error)]
-#[error("no process was named")]
-pub struct NoTarget;
 
 /// `--name` fits nobody.
 #[derive(Debug, thiserror::Error)]
@@ -52,12 +48,8 @@ fn known(error: &Error) -> Option<Explanation> {
     if let Some(error) = error.downcast_ref::<ProcessError>() {
         return Some(process(error));
     }
-    if error.is::<NoTarget>() {
-        return Some(Explanation {
-            what: error.to_string(),
-            because: Vec::new(),
-            advice: Some("rprof attach --pid PID, or --name REGEX".into()),
-        });
+    if let Some(error) = error.downcast_ref::<WriteError>() {
+        return Some(unwritable(error));
     }
     error.is::<NothingMatches>().then(|| Explanation {
         what: error.to_string(),
@@ -73,6 +65,19 @@ fn generic(error: &Error) -> Explanation {
     let because: Vec<String> = chain.collect();
     let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
     Explanation { what, because, advice: io.and_then(io_advice).map(str::to_owned) }
+}
+
+fn unwritable(error: &WriteError) -> Explanation {
+    let advice = match error {
+        WriteError::IsDirectory { .. } => "name a file, not a folder",
+        WriteError::NoFolder { .. } => "make the folder first, or name another file with -o",
+        WriteError::Folder { source, .. } | WriteError::Io { source, .. } => {
+            io_advice(source).unwrap_or("name another file with -o")
+        }
+        WriteError::DiskFull { .. } => "make room, or write to another disk with -o",
+    };
+    let because = vec!["the profile could not be written; what stood there before is untouched".to_owned()];
+    Explanation { what: error.to_string(), because, advice: Some(advice.to_owned()) }
 }
 
 fn io_advice(error: &std::io::Error) -> Option<&'static str> {

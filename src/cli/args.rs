@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use regex::Regex;
 
 /// pprof for any running process.
@@ -50,6 +50,7 @@ Examples:
   rprof record -F 999 -o build.svg -- make -j2";
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("who").args(["target", "pid", "name"]).required(true).multiple(true)))]
 pub struct AttachArgs {
     /// Process to profile.
     #[arg(value_name = "PID", conflicts_with_all = ["pid", "name"])]

@@ -36,9 +36,6 @@ fn choose(arguments: &AttachArgs) -> Result<Vec<u32>> {
         }
         pids.extend(named);
     }
-    if pids.is_empty() {
-        bail!(super::advice::NoTarget);
-    }
     pids.sort_unstable();
     pids.dedup();
     Ok(pids)
