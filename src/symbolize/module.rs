@@ -86,10 +86,10 @@ impl Naming<'_> {
         if dwarf::has_dwarf(&self.module.file) {
             return Some(DebugFile { elf: self.module.file.clone(), path: own_path() });
         }
-        self.finder.debug_file(&mut self.symbols.issues).or_else(|| self.from_server())
+        self.finder.debug_file(&mut self.symbols.issues).or_else(|| self.ask_server())
     }
 
-    fn from_server(&mut self) -> Option<DebugFile> {
+    fn ask_server(&mut self) -> Option<DebugFile> {
         let client = self.options.debuginfod.as_ref()?;
         let id = self.module.file.build_id()?;
         let fetched = client.debug_file(id).and_then(|file| {

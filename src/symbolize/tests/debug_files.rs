@@ -123,3 +123,19 @@ fn a_debug_file_is_fetched_from_a_server_only_if_asked_to() {
     let options = SymbolizeOptions { debuginfod: Some(client), ..Default::default() };
     assert!(has_inlines(&symbolize_module(&module, &asked, &options)));
 }
+
+#[test]
+fn a_large_compressed_section_is_unpacked_into_a_file_within_the_allowance() {
+    let workshop = Workshop::new();
+    workshop.c("-g");
+    let content: Vec<u8> = (0..9u32 << 18).flat_map(u32::to_le_bytes).collect();
+    fs::write(workshop.path("content"), &content).expect("write");
+    workshop.run("objcopy --add-section .debug_macro=content program");
+    workshop.run("objcopy --compress-debug-sections=zlib program");
+    let elf = open(&workshop.path("program"));
+    let mut allowance = 10 << 20;
+    let unpacked = elf.section_content(".debug_macro", &mut allowance).expect("a section");
+    assert!(unpacked.bytes() == content);
+    assert_eq!(allowance, 1 << 20);
+    assert!(elf.section_content(".debug_macro", &mut allowance).is_none());
+}
