@@ -1,0 +1,10 @@
+//! Any symbol name: Rust's and C++'s manglings are small languages of their own, and recursive.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rprof::symbolize::demangle;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(name) = std::str::from_utf8(bytes) else { return };
+    let _ = demangle(name);
+});

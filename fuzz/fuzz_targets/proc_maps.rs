@@ -1,0 +1,10 @@
+//! Any bytes as /proc/PID/maps: paths in it are the target's choice.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rprof::process::maps;
+
+fuzz_target!(|bytes: &[u8]| {
+    let lines = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
+    assert!(maps::parse(bytes).len() <= lines);
+});

@@ -1,0 +1,16 @@
+//! Any bytes as a profile; one that passes the check must come back from its own bytes as it was, and
+//! every report must bear it.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rprof::profile;
+
+fuzz_target!(|bytes: &[u8]| {
+    let limits = profile::DecodeLimits { max_bytes: 16 << 20, max_entries: 100_000 };
+    let Ok(decoded) = profile::decode::decode_within(bytes, limits) else { return };
+    if profile::check(&decoded).is_err() {
+        return;
+    }
+    let again = profile::decode(&profile::encode_gzip(&decoded)).expect("what we wrote ourselves");
+    assert_eq!(again, decoded);
+});
