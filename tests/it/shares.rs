@@ -93,21 +93,29 @@ fn cpu_seconds(pid: u32) -> f64 {
 #[test]
 fn the_cpu_time_seen_is_what_the_kernel_accounts() {
     let _alone = alone();
-    let tiers: &[&str] = &TIERS;
-    // Threads shorter than a period are seen in full by events that stay on a CPU only.
-    let tiers_for_short: &[&str] = if is_root() { &["bpf", "perf-cpu"] } else { &[] };
-    for (fixture, tiers) in [("ratio.c", tiers), ("churn.c", tiers_for_short)] {
+    for fixture in ["ratio.c", "churn.c"] {
         let program = Fixture::c(&[fixture]).build();
-        for tier in tiers.iter().filter(|tier| allowed_tiers().contains(tier)) {
+        for tier in allowed_tiers() {
+            if fixture == "churn.c" && tier == "perf-thread" {
+                // Events that follow threads see none of those shorter than a period.
+                continue;
+            }
             let target = Target::start(&program);
-            let (began, before) = (std::time::Instant::now(), cpu_seconds(target.pid()));
+            let before = cpu_seconds(target.pid());
             let profile = Rprof::attach(&target).seconds(4).sampler(tier).profile();
-            let busy = (cpu_seconds(target.pid()) - before) / began.elapsed().as_secs_f64();
-            let seen = profile.cpu_ns() as f64 / profile.profile.duration_nanos as f64;
-            let ratio = seen / busy;
+            let around = cpu_seconds(target.pid()) - before;
+            let seen = profile.cpu_ns() as f64 / 1e9;
+            // rprof reads the kernel's account where its window begins and ends, and states both.
+            let words = profile.comment("cpu");
+            let stated: f64 = (words.split("accounts ").nth(1))
+                .and_then(|rest| rest.split(' ').next()?.parse().ok())
+                .unwrap_or_else(|| panic!("{words}"));
+            let ratio = seen / stated;
+            assert!((0.97..=1.03).contains(&ratio), "{fixture} by {tier}: {ratio:.3}\n{}", profile.summary());
+            // Our own reading includes the time in which rprof starts and writes.
             assert!(
-                (0.97..=1.03).contains(&ratio),
-                "{fixture} by {tier}: seen {seen:.3} CPUs, accounted {busy:.3}\n{}",
+                stated <= around + 0.05 && stated >= 0.8 * around - 0.1,
+                "{words}, but {around:.2} s from start to end\n{}",
                 profile.summary()
             );
         }
@@ -139,7 +147,11 @@ fn the_rate_asked_for_is_the_rate_achieved() {
     for rate in [99, 499] {
         let profile = Rprof::attach(&target).hertz(rate).profile();
         let words = profile.comment("rate");
-        assert!(words.starts_with(&format!("asked {rate} Hz, achieved ")), "{words}");
+        assert!(words.starts_with(&format!("asked {rate} Hz")), "{words}");
+        if profile.cpu_ns() > 1_000_000_000 {
+            // Of less time it would say little.
+            assert!(words.contains(", achieved "), "{words}");
+        }
         let expected = profile.cpu_ns() as f64 / 1e9 * f64::from(rate);
         let ratio = profile.samples() as f64 / expected;
         assert!((0.95..=1.05).contains(&ratio), "{} samples, not {expected}", profile.samples());

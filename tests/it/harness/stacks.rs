@@ -187,12 +187,17 @@ impl Stacks {
         assert!(stated >= 99.5, "the file states {stated} % whole stacks\n{}", self.summary());
     }
 
-    /// The comments and the most frequent stacks, for a failed test's message.
+    /// The comments, the most frequent stacks and the most frequent cut ones, for a failed test's message.
     pub fn summary(&self) -> String {
         let mut text = format!("{} samples\n{}\n", self.samples(), self.comments.join("\n"));
         let mut stacks: Vec<&Stack> = self.stacks.iter().collect();
         stacks.sort_by_key(|stack| -stack.count);
         text.extend(stacks.iter().take(8).map(|stack| line(stack)));
+        stacks.retain(|stack| stack.has("[truncated stack]"));
+        if !stacks.is_empty() {
+            text.push_str("cut stacks:\n");
+            text.extend(stacks.iter().take(8).map(|stack| line(stack)));
+        }
         text
     }
 }
