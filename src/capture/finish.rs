@@ -310,14 +310,19 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
     let tally = &capture.tally;
     let seconds = |ns: u64| ns as f64 / 1e9;
     let percent = |share: f64| share * 100.0;
-    let mut comments = vec![format!("rprof: {}", env!("CARGO_PKG_VERSION"))];
-    for identity in &capture.identities {
-        comments.push(format!("target: {} (pid {})", identity.display_name(), identity.pid));
-    }
+    let mut comments: Vec<String> = capture
+        .identities
+        .iter()
+        .map(|identity| format!("target: {} (pid {})", identity.display_name(), identity.pid))
+        .collect();
     let sampler = &capture.sampler;
     comments.push(format!("sampler: {} ({})", sampler.name, sampler.event));
-    comments.push(format!("rate: asked {} Hz{}", request.frequency_hz, achieved(capture)));
+    let whole = percent(tally.whole_share());
+    comments.push(format!("stacks: whole {whole:.2}%, cut {:.2}%{}", 100.0 - whole, reasons(capture)));
+    comments.push(format!("unnamed: {:.2}% of frames", percent(capture.unnamed_share)));
     comments.push(format!("samples: {}", tally.samples));
+    comments.push(format!("lost: {} samples", tally.lost));
+    comments.push(format!("rate: asked {} Hz{}", request.frequency_hz, achieved(capture)));
     comments.push(match capture.kernel_cpu_ns {
         Some(kernel) => {
             format!(
@@ -328,11 +333,8 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
         }
         None => format!("cpu: sampled {:.2} s", seconds(tally.time_ns)),
     });
-    comments.push(format!("lost: {} samples", tally.lost));
-    let whole = percent(tally.whole_share());
-    comments.push(format!("stacks: whole {whole:.2}%, cut {:.2}%{}", 100.0 - whole, reasons(capture)));
-    comments.push(format!("unnamed: {:.2}% of frames", percent(capture.unnamed_share)));
     comments.push(format!("kernel frames: {}", if sampler.kernel { "yes" } else { "no" }));
+    comments.push(format!("scanned: {} of {} user frames", tally.scanned_frames, tally.frames));
     comments.push(format!("different stacks: {}", world.collector.stacks().len()));
     let ended = match capture.ended {
         Ended::Duration => "duration",
@@ -340,6 +342,7 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
         Ended::TargetsGone => "the target ended",
     };
     comments.push(format!("ended: {ended} after {:.2} s", capture.elapsed.as_secs_f64()));
+    comments.push(format!("rprof: {}", env!("CARGO_PKG_VERSION")));
     comments
 }
 

@@ -6,7 +6,7 @@
 //!   try      run rprof as root, or as the same user as the process …
 //! ```
 
-use std::fmt::Write;
+use std::{fmt::Write, path::PathBuf};
 
 use anyhow::Error;
 
@@ -21,6 +21,11 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[error("no process matches `{0}`")]
 pub struct NothingMatches(pub String);
+
+/// The profile could not be written to its place, and was saved under this path.
+#[derive(Debug, thiserror::Error)]
+#[error("the profile is not where it should be; it was saved as {}", .0.display())]
+pub struct SavedElsewhere(pub PathBuf);
 
 struct Explanation {
     what: String,
@@ -47,6 +52,9 @@ fn known(error: &Error) -> Option<Explanation> {
     }
     if let Some(error) = error.downcast_ref::<ProcessError>() {
         return Some(process(error));
+    }
+    if error.is::<SavedElsewhere>() {
+        return Some(generic(error));
     }
     if let Some(error) = error.downcast_ref::<WriteError>() {
         return Some(unwritable(error));

@@ -11,7 +11,7 @@ use humantime::format_rfc3339_seconds;
 use super::args::{FormatArg, OutputArgs};
 use crate::{
     process::Identity,
-    profile::{file, proto::Profile},
+    profile::{WriteError, file, proto::Profile, write_gzip},
     report::{self, OutputFormat, RenderError, RenderOptions},
 };
 
@@ -47,6 +47,9 @@ impl Destination {
         &self.path
     }
 
+    /// Writes the profile. If it cannot go where it should (a disk that filled up meanwhile), it is put
+    /// into the folder for temporary files, so that what was collected is not lost; that is still an
+    /// error, which says where it is.
     pub fn write(&self, profile: &Profile) -> Result<()> {
         if self.is_stdout() {
             let mut stdout = std::io::stdout().lock();
@@ -62,7 +65,16 @@ impl Destination {
                 }
             })
         };
-        Ok(file::write_atomically(&self.path, render)?)
+        file::write_atomically(&self.path, render).map_err(|error| self.rescue(profile, error))
+    }
+
+    fn rescue(&self, profile: &Profile, error: WriteError) -> anyhow::Error {
+        let elsewhere = std::env::temp_dir().join(default_name(Some(FormatArg::Pprof), None));
+        let saved = file::write_atomically(&elsewhere, |writer| write_gzip(profile, writer));
+        match saved {
+            Ok(()) => anyhow::Error::new(error).context(super::advice::SavedElsewhere(elsewhere)),
+            Err(_) => error.into(),
+        }
     }
 }
 
