@@ -214,5 +214,5 @@ fn missing_right() -> String {
         .into_iter()
         .filter_map(|(number, name)| (!held.has(number)).then_some(name))
         .collect();
-    format!("BPF is not permitted: it needs {} (root has them)", missing.join(" and "))
+    format!("BPF is not permitted: no {} here; root has all it takes", missing.join(" and no "))
 }

@@ -184,11 +184,18 @@ fn a_busy_process_is_sampled_for_the_time_it_runs() {
     let program = Program::start(SPIN, &[]);
     let seen = assert_time_agrees(&program, 500, 0.05);
     assert!(!seen.is_empty());
+    let mappings = crate::process::read_mappings(program.pid()).expect("mappings");
+    let in_program = |pc: u64| {
+        let holds = |mapping: &&crate::process::Mapping| (mapping.start.0..mapping.end.0).contains(&pc);
+        mappings.iter().find(holds).is_some_and(|mapping| mapping.path.ends_with("/program"))
+    };
+    let inside = seen.iter().filter(|sample| sample.pc.is_some_and(in_program)).count();
+    assert!(inside * 10 >= seen.len() * 9, "{inside} of {} pcs are in the program", seen.len());
     for sample in &seen {
         assert_eq!((sample.pid, sample.tid), (program.pid(), program.pid()));
         assert_eq!((sample.period_ns, sample.comm.as_slice()), (1_001_001, &b"program"[..]));
         assert_eq!(sample.sp, Some(sample.stack_start));
-        assert!(sample.pc.is_some() && sample.stack_bytes > 0 && !sample.capped);
+        assert!(sample.stack_bytes > 0 && !sample.capped);
     }
 }
 
