@@ -12,10 +12,13 @@ use std::{
         fd::AsFd,
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
-    path::Path,
+    path::{Component, Path, PathBuf},
 };
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
+};
 
 use crate::addr::RuntimeAddr;
 
@@ -49,10 +52,11 @@ pub fn open(wanted: &Wanted<'_>) -> Result<File, OpenError> {
     if let Ok(file) = open_plain(Path::new(&exact)) {
         return Ok(file);
     }
+    let root = PathBuf::from(format!("/proc/{pid}/root"));
     let mut replaced = false;
     let mut failure = None;
     let ways: [&dyn Fn() -> io::Result<File>; 3] = [
-        &|| open_under_root(pid, wanted.path),
+        &|| open_in_root(&root, Path::new(wanted.path), LastLink::Follow),
         &|| open_plain(Path::new(&format!("/proc/{pid}/exe"))),
         &|| open_plain(Path::new(wanted.path)),
     ];
@@ -70,17 +74,32 @@ pub fn open(wanted: &Wanted<'_>) -> Result<File, OpenError> {
     }
 }
 
-/// Opens a path as a process sees it. Absolute links inside are resolved under the process's own root
-/// (openat2(2), `RESOLVE_IN_ROOT`), so that a container cannot point us at a file of the host.
-pub fn open_under_root(pid: u32, path: &str) -> io::Result<File> {
-    let root = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-        .open(format!("/proc/{pid}/root"))?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let file = openat2(root.as_fd(), path, how).map(File::from)?;
+/// Whether the last component of a path may be a symbolic link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastLink {
+    Follow,
+    /// `ELOOP` for a link: for files whose name anybody may plant.
+    Refuse,
+}
+
+/// Opens a regular file below another mount namespace's `root` (`/proc/PID/root`). Links inside are
+/// resolved as that root sees them (openat2(2), `RESOLVE_IN_ROOT`), so that a container cannot point us
+/// at a file of the host. Never blocks on a FIFO.
+pub fn open_in_root(root: &Path, inside: &Path, last: LastLink) -> io::Result<File> {
+    let mut flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    flags.set(OFlag::O_NOFOLLOW, last == LastLink::Refuse);
+    let directory =
+        OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(root)?;
+    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let file = match openat2(directory.as_fd(), inside, OpenHow::new().flags(flags).resolve(resolve)) {
+        Ok(file) => File::from(file),
+        // Before Linux 5.6, or a seccomp filter that does not know the call.
+        Err(Errno::ENOSYS | Errno::EPERM) => {
+            let below: PathBuf = inside.components().filter(|c| matches!(c, Component::Normal(_))).collect();
+            OpenOptions::new().read(true).custom_flags(flags.bits()).open(root.join(below))?
+        }
+        Err(errno) => return Err(errno.into()),
+    };
     regular(file)
 }
 
@@ -149,6 +168,24 @@ mod tests {
 
     #[test]
     fn a_device_is_never_opened_as_a_file() {
-        assert!(open_under_root(std::process::id(), "/dev/null").is_err());
+        assert!(open_in_root(Path::new("/"), Path::new("/dev/null"), LastLink::Follow).is_err());
+    }
+
+    #[test]
+    fn links_inside_a_root_stay_inside_it() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        std::fs::write(root.path().join("real"), "inside").expect("write");
+        std::os::unix::fs::symlink("/real", root.path().join("absolute")).expect("symlink");
+        std::os::unix::fs::symlink("../../../../../../etc/passwd", root.path().join("climbing"))
+            .expect("symlink");
+        let read = |name: &str| {
+            open_in_root(root.path(), Path::new(name), LastLink::Follow)
+                .and_then(io::read_to_string)
+                .map_err(|error| error.kind())
+        };
+        assert_eq!(read("absolute"), Ok("inside".into()));
+        assert_eq!(read("/real"), Ok("inside".into()));
+        assert_eq!(read("climbing"), Err(io::ErrorKind::NotFound));
+        assert!(open_in_root(root.path(), Path::new("absolute"), LastLink::Refuse).is_err());
     }
 }

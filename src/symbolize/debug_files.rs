@@ -8,48 +8,19 @@
 
 use std::{
     ffi::OsStr,
-    fs::{File, OpenOptions},
-    io,
-    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
-    path::{Component, Path, PathBuf},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
-};
-
 use super::{ModuleFiles, SymbolIssue, SymbolizeOptions};
-use crate::elf::ElfFile;
+use crate::{
+    elf::ElfFile,
+    process::files::{LastLink, open_in_root},
+};
 
 /// Where distributions put debug files.
 const SYSTEM_DEBUG_DIR: &str = "/usr/lib/debug";
-
-/// Opens a file of another mount namespace's root for reading, symbolic links within taken as that
-/// root sees them; the last component may not be a link. Errors: as open(2); `ELOOP` for a link.
-pub(super) fn open_in_root(root: &Path, inside: &Path) -> io::Result<File> {
-    open_below(root, inside, OFlag::O_NOFOLLOW)
-}
-
-fn open_below(root: &Path, inside: &Path, extra: OFlag) -> io::Result<File> {
-    // A FIFO would block without O_NONBLOCK; regular files do not mind.
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | extra;
-    let directory =
-        OpenOptions::new().read(true).custom_flags((OFlag::O_PATH | OFlag::O_DIRECTORY).bits()).open(root)?;
-    let how = OpenHow::new()
-        .flags(flags)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    match openat2(&directory, inside, how) {
-        Ok(file) => Ok(file.into()),
-        // Before Linux 5.6, or a seccomp filter that does not know the call.
-        Err(Errno::ENOSYS | Errno::EPERM) => {
-            let below: PathBuf = inside.components().filter(|c| matches!(c, Component::Normal(_))).collect();
-            OpenOptions::new().read(true).custom_flags(flags.bits()).open(root.join(below))
-        }
-        Err(errno) => Err(errno.into()),
-    }
-}
 
 /// A debug file that was found.
 #[derive(Clone, Debug)]
@@ -162,11 +133,11 @@ impl<'a> Finder<'a> {
         let roots: &[PathBuf] = if path.is_absolute() { &self.roots } else { &[] };
         let ours = (!path.is_absolute()).then(|| std::path::absolute(path).ok()).flatten();
         let in_roots = roots.iter().filter_map(move |root| {
-            let file = open_below(root, path, OFlag::empty()).ok()?;
+            let file = open_in_root(root, path, LastLink::Follow).ok()?;
             Some(DebugFile { elf: Arc::new(ElfFile::open(&file).ok()?), path: path.to_owned() })
         });
         let our_own = ours.and_then(|path| {
-            let file = open_below(Path::new("/"), &path, OFlag::empty()).ok()?;
+            let file = open_in_root(Path::new("/"), &path, LastLink::Follow).ok()?;
             Some(DebugFile { elf: Arc::new(ElfFile::open(&file).ok()?), path })
         });
         in_roots.chain(our_own)
@@ -238,28 +209,4 @@ pub(super) fn hex(id: &[u8]) -> String {
 /// A path that DWARF states.
 pub(super) fn path_of(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::symlink};
-
-    use super::*;
-
-    #[test]
-    fn links_inside_a_root_stay_inside_it() {
-        let root = tempfile::tempdir().expect("temporary directory");
-        fs::write(root.path().join("real"), "inside").expect("write");
-        symlink("/real", root.path().join("absolute")).expect("symlink");
-        symlink("../../../../../../etc/passwd", root.path().join("climbing")).expect("symlink");
-        let read = |name: &str| {
-            open_below(root.path(), Path::new(name), OFlag::empty())
-                .and_then(io::read_to_string)
-                .map_err(|error| error.kind())
-        };
-        assert_eq!(read("absolute"), Ok("inside".into()));
-        assert_eq!(read("/real"), Ok("inside".into()));
-        assert_eq!(read("climbing"), Err(io::ErrorKind::NotFound));
-        assert!(open_in_root(root.path(), Path::new("absolute")).is_err());
-    }
 }

@@ -12,8 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::debug_files::open_in_root;
-use crate::addr::RuntimeAddr;
+use crate::{
+    addr::RuntimeAddr,
+    process::files::{LastLink, open_in_root},
+};
 
 /// A JIT that never compacts its file can fill a disk; a Node server's is some 10 MB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -62,7 +64,7 @@ impl PerfMap {
     pub fn load(root: &Path, pid_in_namespace: u32, uid: u32) -> Result<PerfMap, PerfMapError> {
         let inside = PathBuf::from(format!("tmp/perf-{pid_in_namespace}.map"));
         let shown = root.join(&inside);
-        let file = open_in_root(root, &inside).map_err(|error| match error.kind() {
+        let file = open_in_root(root, &inside, LastLink::Refuse).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => PerfMapError::Missing(shown.clone()),
             _ => PerfMapError::Io(shown.clone(), error),
         })?;
