@@ -113,6 +113,10 @@ fn share_unnamed(profile: &Profile) -> f64 {
 /// The bytes of a build-id; empty if it is not hexadecimal.
 fn from_hex(text: &str) -> Vec<u8> {
     let digits = text.as_bytes();
+    // from_str_radix would take a sign.
+    if !digits.iter().all(u8::is_ascii_hexdigit) {
+        return Vec::new();
+    }
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Option<Vec<u8>> =
         digits.chunks(2).map(|pair| byte(pair).filter(|_| pair.len() == 2)).collect();

@@ -66,12 +66,10 @@ impl PerfMap {
         let shown = root.join(&inside);
         let file = open_in_root(root, &inside, LastLink::Refuse).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => PerfMapError::Missing(shown.clone()),
+            io::ErrorKind::InvalidInput => PerfMapError::NotRegular(shown.clone()),
             _ => PerfMapError::Io(shown.clone(), error),
         })?;
         let metadata = file.metadata().map_err(|error| PerfMapError::Io(shown.clone(), error))?;
-        if !metadata.is_file() {
-            return Err(PerfMapError::NotRegular(shown));
-        }
         // root may write a map for anybody.
         if metadata.uid() != uid && metadata.uid() != 0 {
             return Err(PerfMapError::ForeignOwner(shown, metadata.uid(), uid));
