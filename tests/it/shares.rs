@@ -135,7 +135,11 @@ fn threads_shorter_than_a_period_are_seen_by_what_they_use() {
         let (short, long) = (profile.share_of("short_thread"), profile.share_of("long_thread"));
         let share = 100.0 * short / (short + long);
         assert!((share - 50.0).abs() <= 3.0, "{tier}: {share:.1} %\n{}", profile.summary());
-        profile.assert_stated_whole();
+        // A thread that is ending has given its memory back before the kernel is done with it: nobody can
+        // read its stack then.
+        profile.assert_nearly_all(99.5, "whole stacks, or threads that end", |stack| {
+            !stack.has("[truncated stack]") || stack.has("do_exit")
+        });
         target.assert_unhurt();
     }
 }
