@@ -98,6 +98,19 @@ fn prologues_and_epilogues_are_unwound_at_every_instruction() {
 }
 
 #[test]
+fn what_an_epilogue_has_popped_is_known_though_the_rules_place_it_below_the_stack_pointer() {
+    let _alone = alone();
+    let Some(fixture) = hand_written() else { return };
+    for tier in allowed_tiers() {
+        let profile = profile_of(&fixture, &["compiled-prologues"], tier);
+        profile.assert_nearly_all(99.5, "main > compiled_prologues", |stack| {
+            stack.has_chain(&["main", "compiled_prologues"])
+        });
+        profile.assert_whole(&["_start"]);
+    }
+}
+
+#[test]
 fn a_frame_that_nothing_describes_is_not_called_whole() {
     let _alone = alone();
     let Some(fixture) = hand_written() else { return };
