@@ -20,8 +20,9 @@ use crate::{
     issue::{Issue, Issues},
     process,
     profile::builder::{self, Builder, LabelValue, LineSpec, MappingSpec},
+    sampler::KernelName,
     symbolize::{
-        KernelSymbols, ModuleFiles, PerfMap, SourceFrame, SymbolIssue, Symbolized, symbolize_module,
+        self, KernelSymbols, ModuleFiles, PerfMap, SourceFrame, SymbolIssue, Symbolized, symbolize_module,
     },
 };
 
@@ -78,6 +79,7 @@ fn count_issues(world: &mut World) {
 }
 
 fn name_all(request: &Request, world: &mut World) -> Names {
+    let kernel_names = kernel_names(world);
     let places = world.collector.places();
     let mut names =
         Names { frames: vec![Vec::new(); places.len()], kernel_modules: vec![None; places.len()] };
@@ -89,7 +91,7 @@ fn name_all(request: &Request, world: &mut World) -> Names {
         let image = world.images.image(image);
         let at = |location: &LocationId| places[*location as usize];
         match image.kind {
-            ImageKind::Kernel => name_kernel(&locations, at, &mut names, &mut world.issues),
+            ImageKind::Kernel => name_kernel(&locations, &kernel_names, &mut names),
             ImageKind::Pseudo => name_synthetic(&locations, at, &mut names),
             ImageKind::Anonymous { pid } => name_compiled_at_run_time(pid, &locations, at, &mut names),
             ImageKind::File | ImageKind::Vdso => {
@@ -140,25 +142,34 @@ fn name_module(
     answer.addresses
 }
 
-fn name_kernel(
-    locations: &[LocationId],
-    at: impl Fn(&LocationId) -> Place,
-    names: &mut Names,
-    issues: &mut Issues,
-) {
-    let addresses: Vec<RuntimeAddr> = locations.iter().map(|id| RuntimeAddr(at(id).address)).collect();
-    let found = match KernelSymbols::default().names(&addresses) {
-        Ok(found) => found,
-        Err(error) => {
-            issues.add(Issue::KernelSymbolsHidden { why: error.to_string() }, 1);
-            return;
-        }
+/// Names of the kernel's addresses, in the order of their locations: the sampler's, else those of the
+/// kernel's list of all its symbols. None where the kernel hides that.
+fn kernel_names(world: &mut World) -> Vec<Option<KernelName>> {
+    if let Some(names) = world.kernel_names.take() {
+        return names;
+    }
+    let listed = |name: symbolize::KernelName| {
+        let module = Some(name.module).filter(|module| module != "[kernel.kallsyms]");
+        KernelName { function: name.function, module }
     };
+    let addresses = world.kernel_addresses();
+    if addresses.is_empty() {
+        return Vec::new();
+    }
+    match KernelSymbols::default().names(&addresses) {
+        Ok(names) => names.into_iter().map(|name| name.map(listed)).collect(),
+        Err(error) => {
+            world.issues.add(Issue::KernelSymbolsHidden { why: error.to_string() }, 1);
+            Vec::new()
+        }
+    }
+}
+
+fn name_kernel(locations: &[LocationId], found: &[Option<KernelName>], names: &mut Names) {
     for (location, name) in locations.iter().zip(found) {
         let Some(name) = name else { continue };
         names.frames[*location as usize] = vec![plain(&name.function)];
-        names.kernel_modules[*location as usize] =
-            Some(name.module).filter(|module| module != "[kernel.kallsyms]");
+        names.kernel_modules[*location as usize] = name.module.clone();
     }
 }
 

@@ -188,10 +188,14 @@ pub fn run(
     let cpu_after: Vec<_> = pids.iter().map(|pid| identity::cpu_time_ns(*pid)).collect();
     let ended = died.map_err(CaptureError::SamplerDied)?;
     let elapsed = started.elapsed();
-    let description = sampler.description().clone();
-    // Closing the events now spares the target while names are looked up.
-    drop(sampler);
     let finishing = Instant::now();
+    let description = sampler.description().clone();
+    let kernel_addresses = world.kernel_addresses();
+    if !kernel_addresses.is_empty() {
+        world.kernel_names = sampler.kernel_names(&kernel_addresses);
+    }
+    // Closing the events now spares the target while other names are looked up.
+    drop(sampler);
     let identities = (identities.into_iter())
         .map(|identity| world.programs.remove(&identity.pid).unwrap_or(identity))
         .collect();

@@ -16,7 +16,7 @@ use crate::{
     addr::{FrameAddr, RuntimeAddr},
     issue::{Issue, Issues},
     process::{Identity, identify, threads},
-    sampler::{Event, NewMapping, RawSample},
+    sampler::{Event, KernelName, NewMapping, RawSample},
     unwind::{CopiedStack, Frame, StackEnd, Unwinder},
 };
 
@@ -37,6 +37,8 @@ pub struct World {
     pub programs: FxHashMap<u32, Identity>,
     /// Stack extents learnt, for the sampler: thread, start, end.
     pub hints: Vec<(u32, RuntimeAddr, RuntimeAddr)>,
+    /// Names of [`World::kernel_addresses`], if the sampler had a way to learn them.
+    pub kernel_names: Option<Vec<Option<KernelName>>>,
     threads: FxHashMap<(u32, u32), Thread>,
     unwinder: Unwinder,
     label_keys: LabelKeys,
@@ -62,12 +64,19 @@ impl World {
             tally: Tally::default(),
             programs: FxHashMap::default(),
             hints: Vec::new(),
+            kernel_names: None,
             threads: FxHashMap::default(),
             unwinder: Unwinder::default(),
             label_keys,
             frames: Vec::new(),
             late_buffer: Vec::new(),
         }
+    }
+
+    /// The kernel's addresses that were seen, in the order of their locations.
+    pub fn kernel_addresses(&self) -> Vec<RuntimeAddr> {
+        let kernel = self.collector.places().iter().filter(|place| place.mapping == KERNEL);
+        kernel.map(|place| RuntimeAddr(place.address)).collect()
     }
 
     pub fn handle(&mut self, event: Event<'_>) {

@@ -152,6 +152,14 @@ pub struct Description {
     pub event_count: usize,
 }
 
+/// A kernel function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelName {
+    pub function: String,
+    /// `[module]`; `None` for the kernel itself.
+    pub module: Option<String>,
+}
+
 /// A way of looking at threads. Made by its module's `open`, already counting once made.
 pub trait Sampler {
     fn description(&self) -> &Description;
@@ -162,6 +170,11 @@ pub trait Sampler {
     /// Tells the sampler where a thread's stack memory lies (`start..end`), learnt from its maps.
     /// Samplers that copy the real extent use it; others ignore it.
     fn hint_stack(&mut self, _tid: u32, _start: RuntimeAddr, _end: RuntimeAddr) {}
+    /// The names of kernel addresses, in the order asked, where the sampler has a way to learn them
+    /// that is cheaper than to read all of the kernel's symbols.
+    fn kernel_names(&mut self, _addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {
+        None
+    }
 }
 
 /// Why a sampler could not be opened or went dead.

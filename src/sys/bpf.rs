@@ -16,6 +16,10 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 /// `BPF_PROG_LOAD` of `enum bpf_cmd` (linux/bpf.h).
 const PROG_LOAD: libc::c_long = 5;
+/// `BPF_PROG_TEST_RUN`.
+const PROG_TEST_RUN: libc::c_long = 10;
+/// `BPF_MAP_FREEZE`.
+const MAP_FREEZE: libc::c_long = 22;
 /// `BPF_RAW_TRACEPOINT_OPEN`.
 const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 /// Room for what the verifier says about a program it refuses.
@@ -54,6 +58,26 @@ struct RawTracepointAttr {
     name: u64,
     program: u32,
     padding: u32,
+}
+
+/// The part of `union bpf_attr` that BPF_PROG_TEST_RUN has read since Linux 5.11.
+#[repr(C)]
+#[derive(Default)]
+struct TestRunAttr {
+    program: u32,
+    return_value: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
 }
 
 /// Loads a program, under a name of at most 15 bytes. Errors: what bpf(2) says; where the verifier
@@ -101,7 +125,7 @@ fn try_load(
     }
     // SAFETY: `attr` is of the size given; its pointers are to slices and a string that live through
     // the call, with their lengths beside them. Only `log` is written to, and it is borrowed mutably.
-    unsafe { bpf(PROG_LOAD, &attr) }
+    unsafe { bpf_opening(PROG_LOAD, &mut attr) }
 }
 
 /// The last line of the verifier's log that is not a statistic.
@@ -116,21 +140,53 @@ fn log_end(log: &[u8]) -> String {
 /// as what is returned stays open.
 pub fn attach_raw_tracepoint(name: &CStr, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let program = program.as_raw_fd() as u32;
-    let attr = RawTracepointAttr { name: name.as_ptr() as u64, program, padding: 0 };
+    let mut attr = RawTracepointAttr { name: name.as_ptr() as u64, program, padding: 0 };
     // SAFETY: `attr` is of the size given; the name is a string that lives through the call.
-    unsafe { bpf(RAW_TRACEPOINT_OPEN, &attr) }
+    unsafe { bpf_opening(RAW_TRACEPOINT_OPEN, &mut attr) }
+}
+
+/// Runs a program of the kind for raw tracepoints once, now, with these arguments (Linux 5.10), and
+/// gives what it returns.
+pub fn run_raw_tracepoint(program: BorrowedFd<'_>, arguments: &[u64]) -> io::Result<u32> {
+    let mut attr = TestRunAttr {
+        program: program.as_raw_fd() as u32,
+        context_size_in: u32::try_from(size_of_val(arguments)).map_err(io::Error::other)?,
+        context_in: arguments.as_ptr() as u64,
+        ..Default::default()
+    };
+    // SAFETY: `attr` is of the size given; its pointer is to a slice that lives through the call, its
+    // size beside it, and is only read.
+    unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
+    Ok(attr.return_value)
+}
+
+/// Forbids for good that user space changes a map (Linux 5.2).
+pub fn freeze_map(map: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = map.as_raw_fd() as u32;
+    // SAFETY: the command reads a descriptor number, which `attr` is.
+    unsafe { bpf(MAP_FREEZE, &mut attr) }.map(drop)
 }
 
 /// bpf(2) for the commands that return a descriptor.
 ///
 /// # Safety
-/// `attr` must be laid out as the command reads it, and its pointers valid for what the command does.
-unsafe fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
+/// `attr` must be laid out as the command reads it, and its pointers valid for what the command does;
+/// the command must be one that returns a new descriptor.
+unsafe fn bpf_opening<T>(command: libc::c_long, attr: &mut T) -> io::Result<OwnedFd> {
+    // SAFETY: the caller answers for `attr`, and for the descriptor: just made, for us alone.
+    unsafe { bpf(command, attr).map(|fd| OwnedFd::from_raw_fd(fd)) }
+}
+
+/// bpf(2): what it returns, not negative.
+///
+/// # Safety
+/// `attr` must be laid out as the command reads and writes it, and its pointers valid for what the
+/// command does.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
     // SAFETY: the caller answers for `attr`; the size is its own.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr as *const T, size_of::<T>()) };
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr as *mut T, size_of::<T>()) };
     match i32::try_from(result) {
-        // SAFETY: the kernel has just made this descriptor for us alone.
-        Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        Ok(value @ 0..) => Ok(value),
         _ => Err(io::Error::last_os_error()),
     }
 }

@@ -26,6 +26,11 @@ use crate::{
 
 static X86_64: &[u8] = aya::include_bytes_aligned!("cpu.x86_64.bpf.o");
 static AARCH64: &[u8] = aya::include_bytes_aligned!("cpu.aarch64.bpf.o");
+static NAMES_X86_64: &[u8] = aya::include_bytes_aligned!("names.x86_64.bpf.o");
+static NAMES_AARCH64: &[u8] = aya::include_bytes_aligned!("names.aarch64.bpf.o");
+
+/// `ANSWER_BYTES` of names.bpf.c.
+pub const ANSWER_BYTES: usize = 576;
 
 /// `struct settings` of cpu.bpf.c.
 #[derive(Clone, Copy, Debug)]
@@ -65,15 +70,19 @@ pub struct Loaded {
     pub ring: RingBuf<MapData>,
 }
 
+/// What names kernel addresses, and the maps it answers through.
+pub struct LoadedNames {
+    pub name: OwnedFd,
+    /// One element: what the kernel prints, up to a NUL.
+    pub answer: Array<MapData, [u8; ANSWER_BYTES]>,
+}
+
 /// Loads the programs, with a ring of `ring_bytes` (a power of two of pages), and attaches the one
 /// that follows forks if `follow_forks`.
 pub fn load(settings: Settings, ring_bytes: u32, follow_forks: bool) -> Result<Loaded, SamplerError> {
     let mut object = parse_and_settle()?;
     let mut maps = Maps::create(&mut object, ring_bytes)?;
-    let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
-    let of_maps = maps.0.iter().map(|(name, map, data)| (name.as_str(), data.fd().as_fd().as_raw_fd(), map));
-    object.relocate_maps(of_maps, &sections).map_err(broken)?;
-    object.relocate_calls(&sections).map_err(broken)?;
+    maps.settle(&mut object)?;
 
     let mut values = Array::<_, [u64; 3]>::try_from(Map::Array(maps.take("settings")?)).map_err(broken)?;
     values.set(0, settings.words(), 0).map_err(|error| from_map(&error))?;
@@ -89,14 +98,37 @@ pub fn load(settings: Settings, ring_bytes: u32, follow_forks: bool) -> Result<L
     })
 }
 
+/// Loads what names kernel addresses (Linux 5.13).
+pub fn load_names() -> Result<LoadedNames, SamplerError> {
+    /// The name alone, without the distance from its start (kernel document core-api/printk-formats).
+    const FORMAT: [u8; 8] = *b"%ps\0\0\0\0\0";
+    let mut object = Object::parse(for_this_cpu(NAMES_X86_64, NAMES_AARCH64)?).map_err(broken)?;
+    let mut maps = Maps::create(&mut object, 0)?;
+    maps.settle(&mut object)?;
+    let format = maps.take("format")?;
+    let freeze = |source| SamplerError::System { what: "freezing a BPF map".to_owned(), source };
+    let descriptor = format.fd().as_fd().try_clone_to_owned().map_err(freeze)?;
+    let mut format = Array::<_, [u8; 8]>::try_from(Map::Array(format)).map_err(broken)?;
+    format.set(0, FORMAT, 0).map_err(|error| from_map(&error))?;
+    bpf::freeze_map(descriptor.as_fd()).map_err(freeze)?;
+    Ok(LoadedNames {
+        name: load_program(&object, "name", ProgramKind::RawTracepoint)?,
+        answer: Array::try_from(Map::Array(maps.take("answer")?)).map_err(broken)?,
+    })
+}
+
+/// Of two objects that for the CPU rprof was built for.
+fn for_this_cpu(x86_64: &'static [u8], aarch64: &'static [u8]) -> Result<&'static [u8], SamplerError> {
+    match native::ELF_MACHINE {
+        EM_X86_64 => Ok(x86_64),
+        EM_AARCH64 => Ok(aarch64),
+        _ => Err(SamplerError::Unavailable("there is no BPF program for this CPU".to_owned())),
+    }
+}
+
 /// The programs for this CPU, with the offsets that this kernel's types have.
 fn parse_and_settle() -> Result<Object, SamplerError> {
-    let bytes = match native::ELF_MACHINE {
-        EM_X86_64 => X86_64,
-        EM_AARCH64 => AARCH64,
-        _ => return Err(SamplerError::Unavailable("there is no BPF program for this CPU".to_owned())),
-    };
-    let mut object = Object::parse(bytes).map_err(broken)?;
+    let mut object = Object::parse(for_this_cpu(X86_64, AARCH64)?).map_err(broken)?;
     let own = object.btf.as_ref().map(Btf::to_bytes).unwrap_or_default();
     let wanted = kernel_types::Types::parse(&own).map(|types| types.structures()).unwrap_or_default();
     let kernel = KernelBtf::open().map_err(|error| {
@@ -137,6 +169,14 @@ impl Maps {
             maps.push((name, map, data));
         }
         Ok(Maps(maps))
+    }
+
+    /// Lets the object's programs point to these maps, and to each other's code.
+    fn settle(&self, object: &mut Object) -> Result<(), SamplerError> {
+        let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+        let maps = self.0.iter().map(|(name, map, data)| (name.as_str(), data.fd().as_fd().as_raw_fd(), map));
+        object.relocate_maps(maps, &sections).map_err(broken)?;
+        object.relocate_calls(&sections).map_err(broken)
     }
 
     fn take(&mut self, name: &str) -> Result<MapData, SamplerError> {

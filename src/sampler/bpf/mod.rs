@@ -1,12 +1,13 @@
-//! Tier A: a timer event on each CPU calls a small program in the kernel (`cpu.bpf.c`), which drops
-//! what is not a target and copies a target's registers and its stack, as far as it really reaches,
-//! into one ring.
+//! Tier A: an event on each CPU (its counter of cycles, else a timer) calls a small program in the
+//! kernel (`cpu.bpf.c`), which drops what is not a target and copies a target's registers and its
+//! stack, as far as it really reaches, into one ring.
 //!
 //! The program sits on our own event and nowhere else, so that no other user of the machine notices;
 //! threads are not enumerated, so that attaching costs the same for one as for 5,000, and threads that
 //! live for microseconds are seen. Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.15, and the
 //! kernel's BTF. Not here: unwinding what was copied.
 
+mod kernel_names;
 mod kernel_types;
 mod load;
 mod record;
@@ -21,7 +22,7 @@ use std::{
 use crate::{
     addr::RuntimeAddr,
     process::{ProcessError, identity},
-    sampler::{Description, Event, Sampler, SamplerError, SamplerOptions},
+    sampler::{Description, Event, KernelName, Sampler, SamplerError, SamplerOptions},
     sys::{
         self,
         bpf::WakeUps,
@@ -50,8 +51,7 @@ const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 pub struct BpfSampler {
     description: Description,
     loaded: Loaded,
-    /// One for each CPU.
-    events: Vec<perf::Event>,
+    clock: Clock,
     sideband: Sideband,
     wake_ups: WakeUps,
     ring_bytes: usize,
@@ -89,11 +89,11 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
         loaded.targets.insert(*pid, 1, 0).map_err(|error| load::from_map(&error))?;
         sideband.add_target(*pid);
     }
-    let events = open_timers(&cpus, options.frequency_hz, &loaded)?;
+    let clock = Clock::open(&cpus, options.frequency_hz, &loaded)?;
     Ok(BpfSampler {
-        description: describe(options, max_stack_bytes, ring_bytes, &events, &sideband),
+        description: describe(options, max_stack_bytes, ring_bytes, &clock, &sideband),
         loaded,
-        events,
+        clock,
         sideband,
         wake_ups,
         ring_bytes,
@@ -134,23 +134,63 @@ fn settings(
     })
 }
 
-/// Opens a timer on each CPU with the program on it, then starts them all.
-fn open_timers(cpus: &[u32], frequency_hz: u32, loaded: &Loaded) -> Result<Vec<perf::Event>, SamplerError> {
-    let period_ns = 1_000_000_000 / u64::from(frequency_hz.max(1));
-    let spec = EventSpec { kind: EventKind::CpuClock, rate: Rate::Period(period_ns), ..Default::default() };
+/// What calls the program on each CPU.
+struct Clock {
+    kind: EventKind,
+    /// One for each CPU.
+    events: Vec<perf::Event>,
+    /// What each sample stands for, where its period is not in nanoseconds.
+    fixed_period_ns: Option<u64>,
+}
+
+impl Clock {
+    /// The CPUs' own counters of cycles, where they have some: they also see what keeps interrupts out.
+    /// Else timers.
+    fn open(cpus: &[u32], frequency_hz: u32, loaded: &Loaded) -> Result<Clock, SamplerError> {
+        let period_ns = 1_000_000_000 / u64::from(frequency_hz.max(1));
+        if perf::counts_cycles() {
+            let most = sys::limits::perf_event_max_sample_rate_hz().unwrap_or(u64::MAX).max(1);
+            let rate = Rate::FrequencyHz(u64::from(frequency_hz.max(1)).min(most));
+            let spec = EventSpec { kind: EventKind::Cycles, rate, ..Default::default() };
+            match open_events(cpus, &spec, loaded) {
+                // Others hold all counters, or may not be sampled: timers remain.
+                Err(PerfError::NoHardware { .. } | PerfError::Unsupported { .. }) => {}
+                events => {
+                    return Ok(Clock {
+                        kind: spec.kind,
+                        events: events.map_err(from_perf)?,
+                        fixed_period_ns: Some(period_ns),
+                    });
+                }
+            }
+        }
+        let spec =
+            EventSpec { kind: EventKind::CpuClock, rate: Rate::Period(period_ns), ..Default::default() };
+        let events = open_events(cpus, &spec, loaded).map_err(from_perf)?;
+        Ok(Clock { kind: spec.kind, events, fixed_period_ns: None })
+    }
+
+    fn name(&self) -> &'static str {
+        match self.kind {
+            EventKind::Cycles => "cycles",
+            EventKind::CpuClock | EventKind::Dummy => "cpu-clock",
+        }
+    }
+}
+
+/// Opens an event on each CPU with the program on it, then starts them all.
+fn open_events(cpus: &[u32], spec: &EventSpec, loaded: &Loaded) -> Result<Vec<perf::Event>, PerfError> {
     let mut events = Vec::with_capacity(cpus.len());
     for cpu in cpus {
         let event = match spec.open(Scope::Cpu(*cpu)) {
             // It went offline since the list was read.
             Err(PerfError::CpuOffline { .. }) => continue,
-            event => event.map_err(from_perf)?,
+            event => event?,
         };
-        event.set_bpf(loaded.sample.as_fd()).map_err(from_perf)?;
+        event.set_bpf(loaded.sample.as_fd())?;
         events.push(event);
     }
-    for event in &events {
-        event.enable().map_err(from_perf)?;
-    }
+    events.iter().try_for_each(perf::Event::enable)?;
     Ok(events)
 }
 
@@ -158,20 +198,21 @@ fn describe(
     options: &SamplerOptions,
     max_stack_bytes: u32,
     ring_bytes: usize,
-    events: &[perf::Event],
+    clock: &Clock,
     sideband: &Sideband,
 ) -> Description {
     Description {
         name: "bpf",
-        event: "cpu-clock",
+        event: clock.name(),
         summary: format!(
-            "a BPF program on a timer of each of {} CPUs copies registers and whole stacks up to {} KiB",
-            events.len(),
+            "a BPF program on a {} event of each of {} CPUs copies registers and whole stacks up to {} KiB",
+            clock.name(),
+            clock.events.len(),
             max_stack_bytes / 1024
         ),
         kernel: options.kernel,
         buffer_bytes: ring_bytes + sideband.ring_bytes(),
-        event_count: events.len() + sideband.event_count(),
+        event_count: clock.events.len() + sideband.event_count(),
     }
 }
 
@@ -212,7 +253,8 @@ impl BpfSampler {
             }
             let Some(item) = self.loaded.ring.next() else { break true };
             bytes += item.len();
-            let Some(sample) = record::parse(&item) else { continue };
+            let Some(mut sample) = record::parse(&item) else { continue };
+            sample.period_ns = self.clock.fixed_period_ns.unwrap_or(sample.period_ns);
             if sample.time_ns > known_until_ns {
                 known_until_ns = clock::monotonic_ns();
                 self.sideband.refresh();
@@ -271,12 +313,18 @@ impl Sampler for BpfSampler {
 
     fn stop(&mut self) -> Result<(), SamplerError> {
         self.stopped = true;
-        self.events.iter().try_for_each(|event| event.disable().map_err(from_perf))
+        self.clock.events.iter().try_for_each(|event| event.disable().map_err(from_perf))
     }
 
     fn hint_stack(&mut self, tid: u32, start: RuntimeAddr, end: RuntimeAddr) {
         // Without the hint the extent is guessed: nothing is lost but time.
         let _ = self.loaded.stacks.insert(tid, [start.0, end.0], 0);
+    }
+
+    fn kernel_names(&mut self, addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {
+        let names = kernel_names::names(addresses).ok()?;
+        // A kernel built without its symbols, or hiding them, answers with numbers.
+        names.iter().any(Option::is_some).then_some(names)
     }
 }
 

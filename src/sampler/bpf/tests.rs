@@ -1,6 +1,7 @@
 //! Live: real processes, sampled by the real kernel. Needs root and a C compiler.
 
 use std::{
+    collections::BTreeMap,
     fs,
     process::{Child, Command, Stdio},
 };
@@ -299,6 +300,45 @@ fn a_fork_is_told_before_the_childs_first_sample() {
         sampler.poll(Duration::from_millis(50), &mut sink).expect("poll");
     }
     assert!(ended > 2, "{ended}");
+}
+
+/// The names that /proc/kallsyms has for each text address (several where symbols are aliases), with
+/// the module.
+fn kernel_functions() -> BTreeMap<u64, Vec<KernelName>> {
+    let list = fs::read_to_string("/proc/kallsyms").expect("kallsyms");
+    let mut functions: BTreeMap<u64, Vec<KernelName>> = BTreeMap::new();
+    for line in list.lines() {
+        let mut words = line.split_whitespace();
+        let mut word = || words.next().map(str::to_owned);
+        let (Some(address), Some(kind), Some(function)) = (word(), word(), word()) else { continue };
+        let address = u64::from_str_radix(&address, 16).expect("a number");
+        if address != 0 && "TtWw".contains(&kind) {
+            functions.entry(address).or_default().push(KernelName { function, module: word() });
+        }
+    }
+    functions
+}
+
+#[test]
+fn the_kernel_names_its_addresses_as_its_list_of_symbols_does() {
+    let functions = kernel_functions();
+    let suffixed = |names: &[KernelName]| names.iter().any(|name| name.function.contains(".isra."));
+    let every = functions.len() / 400;
+    let chosen: Vec<_> = functions.iter().step_by(every.max(1)).collect();
+    let chosen: Vec<_> =
+        chosen.into_iter().chain(functions.iter().filter(|(_, names)| suffixed(names)).take(50)).collect();
+    let addresses: Vec<RuntimeAddr> = chosen.iter().map(|(start, _)| RuntimeAddr(**start)).collect();
+    assert!(addresses.len() >= 400, "{} functions are listed", addresses.len());
+    let found = kernel_names::names(&addresses).expect("names");
+    for ((start, listed), found) in chosen.iter().zip(&found) {
+        let found = found.as_ref().unwrap_or_else(|| panic!("{start:#x} has no name, not {listed:?}"));
+        assert!(listed.contains(found), "{start:#x}: {found:?} is none of {listed:?}");
+    }
+    // What lies inside a function has its name; what lies in none has none.
+    let (start, listed) =
+        functions.iter().find(|(_, names)| names[0].function == "vfs_read").expect("listed");
+    let found = kernel_names::names(&[RuntimeAddr(start + 9), RuntimeAddr(8)]).expect("names");
+    assert_eq!(found, [Some(listed[0].clone()), None]);
 }
 
 #[test]
