@@ -22,4 +22,6 @@ pub mod capture;
 pub mod profile;
 pub mod report;
 
+pub mod shell;
+
 pub mod cli;

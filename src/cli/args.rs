@@ -29,6 +29,8 @@ pub enum Verb {
     /// Profile a running process: nothing in it is changed, stopped or restarted.
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(AttachArgs),
+    /// Read a profile with the command line of `go tool pprof`: -top, -tree, -list, -dot ...
+    Pprof,
     /// Start a command and profile it, with its children, from the first instruction.
     #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),

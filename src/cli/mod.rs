@@ -7,13 +7,14 @@ mod advice;
 mod args;
 mod attach;
 mod output;
+pub mod pprof;
 mod progress;
 mod record;
 mod summary;
 mod symbolize;
 mod top;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use clap::Parser;
 
@@ -28,6 +29,12 @@ const USAGE: u8 = 2;
 
 /// Runs a command line (the program's name first) and says how it went.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let [_, verb, rest @ ..] = &arguments[..]
+        && verb == "pprof"
+    {
+        return run_pprof(rest);
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(message) => {
@@ -38,6 +45,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Attach(arguments) => attach::run(arguments),
+        Verb::Pprof => unreachable!("answered before: its flags are Go's"),
         Verb::Record(arguments) => record::run(arguments),
         Verb::Symbolize(arguments) => symbolize::run(&arguments),
         Verb::Top(arguments) => top::run(&arguments),
@@ -49,4 +57,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(FAILURE)
         }
     }
+}
+
+/// `rprof pprof`, whose flags are not written as ours are.
+fn run_pprof(arguments: &[OsString]) -> ExitCode {
+    let arguments: Vec<String> =
+        arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout());
+    let status = pprof::run(&arguments, &mut out, &mut std::io::stderr());
+    // Whoever read the report has seen enough of it.
+    let _ = out.flush();
+    ExitCode::from(status)
 }

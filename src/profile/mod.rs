@@ -2,17 +2,25 @@
 //! addresses and names, [`encode`] and [`decode`] turn it into bytes and back, [`check`] says whether
 //! it is valid, [`file`] puts it on disk whole or not at all.
 //!
+//! [`columns`] is a profile laid out for reading, with filters and merging; [`legacy`] reads the formats
+//! before profile.proto; [`unit`], [`go_regexp`] and [`go_text`] say things as pprof says them.
+//!
 //! Not here: where samples come from (this module knows nothing of processes), and what they mean
 //! (`report`).
 
 pub mod amend;
 pub mod builder;
 pub mod check;
+pub mod columns;
 pub mod decode;
 pub mod encode;
 pub mod file;
+pub mod go_regexp;
+pub mod go_text;
 pub mod ids;
+pub mod legacy;
 pub mod proto;
+pub mod unit;
 
 pub use builder::{Builder, FunctionId, LabelValue, LineSpec, LocationId, MappingId, MappingSpec};
 pub use check::{CheckError, check};

@@ -1,7 +1,8 @@
 //! Profile to answer: everything that reads a profile and says something about it.
 //!
 //! [`stacks`] reads samples as frames with names; on it stand [`top`] (a table for people),
-//! [`folded`], [`speedscope`] and [`flame`] (a picture). [`format`] chooses among the file formats.
+//! [`folded`], [`speedscope`] and [`flame`] (a picture). [`format`] chooses among the file formats. [`pprof`]
+//! holds the reports of `go tool pprof`.
 //!
 //! Not here: processes, files, the terminal. A report is a pure function of a profile, and does not
 //! trust it: every name is the target's to choose.
@@ -9,6 +10,7 @@
 pub mod flame;
 pub mod folded;
 pub mod format;
+pub mod pprof;
 pub mod speedscope;
 pub mod stacks;
 pub mod top;

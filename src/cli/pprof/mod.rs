@@ -1,0 +1,186 @@
+//! `rprof pprof`: the whole command line of `go tool pprof`, to the byte.
+//!
+//! Not here: the reports (`report::pprof`), and what the reference's flags are read with
+//! ([`flags`]).
+
+use std::{
+    fs,
+    io::{self, IsTerminal, Write},
+    path::Path,
+    process::{Command as Process, Stdio},
+};
+
+use crate::{
+    profile::columns::Columns,
+    report::pprof::{Command, Settings, commands::Delivery, generate},
+};
+
+mod flags;
+mod names;
+mod object;
+mod sources;
+mod usage;
+
+pub use flags::{Flags, Outcome};
+
+/// Runs `rprof pprof` with the arguments behind it. Reports go to `out`, everything else that is said
+/// to `err`. Gives the exit status: 0, or 2 as the reference has it.
+pub fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let mut say = |text: &str| {
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        // Nothing can be said where this fails.
+        let _ = write!(err, "{text}{end}");
+    };
+    match try_run(arguments, out, &mut say) {
+        Ok(status) => status,
+        Err(error) => {
+            say(&error);
+            2
+        }
+    }
+}
+
+fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str)) -> Result<u8, String> {
+    let mut flags = match flags::parse(arguments) {
+        Outcome::Flags(flags) => *flags,
+        Outcome::Help => {
+            say(&usage::text());
+            return Ok(0);
+        }
+        Outcome::Refused(error) => {
+            say(&error);
+            say(&usage::text());
+            return Ok(2);
+        }
+    };
+    if flags.arguments.is_empty() {
+        say(&usage::text());
+    }
+    let command = flags.interpret(&mut |path| object::opens(path), say)?;
+    let columns = sources::fetch(&flags, say)?;
+    match command {
+        Some((command, argument)) => {
+            report(columns, command, argument.as_deref(), &flags.settings, out, say)?;
+        }
+        None if !flags.http.is_empty() => {
+            return Err("this build has no web pages: -http is not available".into());
+        }
+        None => crate::shell::pprof::run(columns, flags.settings.clone(), out, say)?,
+    }
+    Ok(0)
+}
+
+/// Makes a report and brings it where it belongs.
+pub fn report(
+    columns: Columns,
+    command: &Command,
+    argument: Option<&str>,
+    settings: &Settings,
+    out: &mut dyn Write,
+    say: &mut dyn FnMut(&str),
+) -> Result<(), String> {
+    let mut messages = Vec::new();
+    let made = generate(columns, command, argument, settings, &mut messages);
+    messages.iter().for_each(|message| say(message));
+    deliver(made?, command, &settings.output, out, say)
+}
+
+/// Brings a finished report where it belongs: a file, a terminal, a viewer.
+pub fn deliver(
+    mut bytes: Vec<u8>,
+    command: &Command,
+    output: &str,
+    out: &mut dyn Write,
+    say: &mut dyn FnMut(&str),
+) -> Result<(), String> {
+    match command.delivery {
+        Delivery::Drawing(format) => bytes = draw(bytes, format)?,
+        Delivery::Viewer { drawing, .. } if !drawing.is_empty() => bytes = draw(bytes, drawing)?,
+        _ => {}
+    }
+    if !output.is_empty() {
+        say(&format!("Generating report in {output}"));
+        let failed = |error: io::Error| format!("open {output}: {}", sources::system_words(&error));
+        return fs::write(output, bytes).map_err(failed);
+    }
+    match command.delivery {
+        Delivery::File(suffix) | Delivery::Drawing(suffix) if io::stdout().is_terminal() => {
+            let (name, mut file) = numbered_file(Path::new(""), "profile", suffix)?;
+            say(&format!("Generating report in {name}"));
+            file.write_all(&bytes).map_err(|error| error.to_string())
+        }
+        Delivery::Viewer { suffix, programs, .. } => view(&bytes, suffix, programs),
+        _ => match out.write_all(&bytes).and_then(|()| out.flush()) {
+            // Whoever read the report has seen enough of it.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// Has Graphviz draw a graph.
+fn draw(graph: Vec<u8>, format: &str) -> Result<Vec<u8>, String> {
+    let failed = |error: String| format!("failed to execute dot. Is Graphviz installed? Error: {error}");
+    let child = Process::new("dot")
+        .arg(format!("-T{format}"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut child = child.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => failed("exec: \"dot\": executable file not found in $PATH".into()),
+        _ => failed(error.to_string()),
+    })?;
+    let stdin = child.stdin.take();
+    let feeder = std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&graph)));
+    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+    // If it did not take all, its exit status says why.
+    let _ = feeder.join();
+    match output.status.code() {
+        Some(0) => Ok(output.stdout),
+        Some(code) => Err(failed(format!("exit status {code}"))),
+        None => Err(failed("signal".into())),
+    }
+}
+
+/// Creates `<prefix>001.<suffix>`, or with the next number that is free.
+fn numbered_file(folder: &Path, prefix: &str, suffix: &str) -> Result<(String, fs::File), String> {
+    for number in 1..10_000 {
+        let path = folder.join(format!("{prefix}{number:03}.{suffix}"));
+        match fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+            Ok(file) => return Ok((path.display().to_string(), file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(format!("open {}: {}", path.display(), sources::system_words(&error)));
+            }
+        }
+    }
+    Err(format!("could not create file of the form {prefix}001.{suffix}"))
+}
+
+/// Shows a file with the first of the programs that starts; browsers, if none is named.
+fn view(bytes: &[u8], suffix: &str, programs: &[&str]) -> Result<(), String> {
+    let (path, mut file) = numbered_file(&std::env::temp_dir(), "pprof", suffix)?;
+    file.write_all(bytes).map_err(|error| error.to_string())?;
+    drop(file);
+    let mut tried: Vec<String> = programs.iter().map(|program| (*program).to_string()).collect();
+    if tried.is_empty() {
+        tried.extend(std::env::var("BROWSER").ok().filter(|browser| !browser.is_empty()));
+        tried.extend(["chrome", "google-chrome", "chromium", "firefox", "sensible-browser"].map(String::from));
+        tried.extend(std::env::var("DISPLAY").ok().filter(|d| !d.is_empty()).map(|_| "xdg-open".into()));
+    }
+    let mut answer = Ok(());
+    for program in &tried {
+        let mut words = program.split(' ');
+        let Some(name) = words.next() else { continue };
+        match Process::new(name).args(words).arg(&path).status() {
+            Ok(_) => {
+                answer = Ok(());
+                break;
+            }
+            Err(_) => answer = Err(format!("exec: \"{name}\": executable file not found in $PATH")),
+        }
+    }
+    // It stays only if it cannot be removed.
+    let _ = fs::remove_file(path);
+    answer
+}

@@ -1,0 +1,146 @@
+//! Function names of C++ and Rust made readable, where a profile holds the linker's names only.
+//!
+//! Not here: finding names of addresses.
+
+use std::borrow::Cow;
+
+use crate::profile::columns::Columns;
+
+/// How much of a name is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// No parameters, no template arguments.
+    #[default]
+    Simple,
+    /// No parameters.
+    Templates,
+    Full,
+    /// The linker's name.
+    None,
+}
+
+/// Gives functions without a name of their own a readable one. With `force`, all of them.
+pub(super) fn demangle(columns: &mut Columns, force: bool, detail: Detail) {
+    if force {
+        for function in &mut columns.functions {
+            if function.name != 0 && function.system_name != 0 {
+                function.name = function.system_name;
+            }
+        }
+    }
+    if detail == Detail::None {
+        return;
+    }
+    for at in 0..columns.functions.len() {
+        let function = columns.functions[at];
+        if function.name != 0 && function.name != function.system_name {
+            continue;
+        }
+        let readable = readable(columns.text(function.system_name), detail).into_owned();
+        columns.functions[at].name = columns.intern(&readable);
+    }
+}
+
+fn readable(name: &str, detail: Detail) -> Cow<'_, str> {
+    let shorter = name.strip_prefix('_');
+    if let Some(readable) = [Some(name), shorter].into_iter().flatten().find_map(|n| mangled(n, detail)) {
+        return Cow::Owned(readable);
+    }
+    if !looks_like_cpp(name) || detail == Detail::Full {
+        return Cow::Borrowed(name);
+    }
+    let name = cut_out(name, '(', ')');
+    Cow::Owned(if detail == Detail::Simple { cut_out(&name, '<', '>') } else { name })
+}
+
+/// What a mangled name says; `None` if it is not one.
+fn mangled(name: &str, detail: Detail) -> Option<String> {
+    if !name.starts_with("_Z") && !name.starts_with("_R") {
+        return None;
+    }
+    if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        let text = if detail == Detail::Full { rust.to_string() } else { format!("{rust:#}") };
+        return Some(if detail == Detail::Simple { without_templates(&text) } else { text });
+    }
+    let symbol = cpp_demangle::Symbol::new(name).ok()?;
+    let options = cpp_demangle::DemangleOptions::new();
+    let options = if detail == Detail::Full { options } else { options.no_params().no_return_type() };
+    let text = symbol.demangle_with_options(&options).ok()?;
+    Some(if detail == Detail::Simple { without_templates(&text) } else { text })
+}
+
+/// Cuts out template arguments; the angles of operators are none.
+fn without_templates(name: &str) -> String {
+    let mut out = String::new();
+    let mut depth = 0usize;
+    let mut rest = name;
+    while let Some(letter) = rest.chars().next() {
+        let operators = ["operator<<", "operator<=>", "operator<=", "operator<", "operator->", "operator>>", "operator>=", "operator>"];
+        if depth == 0
+            && let Some(operator) = operators.iter().find(|operator| rest.starts_with(**operator))
+        {
+            out.push_str(operator);
+            rest = &rest[operator.len()..];
+            continue;
+        }
+        match letter {
+            '<' => depth += 1,
+            '>' if depth > 0 => depth -= 1,
+            _ if depth == 0 => out.push(letter),
+            _ => {}
+        }
+        rest = &rest[letter.len_utf8()..];
+    }
+    out
+}
+
+/// Whether a name looks like a C++ name that is readable already. Java and Go have names like it.
+fn looks_like_cpp(name: &str) -> bool {
+    !name.contains(".<") && !name.contains("]).") && (name.contains(['<', '>', '[', ']']) || name.contains("::"))
+}
+
+/// Cuts out everything between matching `open` and `close`; nothing from where they stop matching.
+fn cut_out(name: &str, open: char, close: char) -> String {
+    let mut name = name.to_string();
+    let (mut depth, mut first, mut at) = (0, 0, 0);
+    while let Some(found) = name[at..].find([open, close]) {
+        at += found;
+        if name[at..].starts_with(open) {
+            depth += 1;
+            if depth == 1 {
+                first = at;
+            }
+            at += 1;
+            continue;
+        }
+        depth -= 1;
+        match depth {
+            ..0 => return name,
+            0 => {
+                name.replace_range(first..=at, "");
+                at = first;
+            }
+            _ => at += 1,
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_made_readable_and_simple() {
+        for (name, simple) in [
+            ("_ZN3foo3barIiEEvT_", "foo::bar"),
+            ("main.(*T[...]).f", "main.(*T[...]).f"),
+            ("slices.Sort[...]", "slices.Sort[...]"),
+            ("<alloc::vec::Vec<T> as core::ops::drop::Drop>::drop", "::drop"),
+            ("foo::bar(int, std::vector<int>)", "foo::bar"),
+            ("runtime.mallocgc", "runtime.mallocgc"),
+        ] {
+            assert_eq!(readable(name, Detail::Simple), simple);
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Fetches the profiles named on the command line and makes one of them.
+//!
+//! Not here: reading bytes (`profile::columns`), names of addresses ([`super::names`] makes given
+//! ones readable).
+
+use std::{fs, io, path::Path};
+
+use super::{
+    Flags,
+    names::{self, Detail},
+    object,
+};
+use crate::profile::{
+    columns::{Columns, Location, Mapping, decode, merge},
+    go_text::base_name,
+};
+
+pub(super) mod http;
+
+/// Files are read so many at a time.
+const CHUNK: usize = 128;
+
+/// The profile that the flags ask for.
+pub(super) fn fetch(flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<Columns, String> {
+    let base: Vec<String> =
+        [&flags.base, &flags.diff_base].into_iter().filter(|base| !base.is_empty()).cloned().collect();
+    let own = grab(&flags.arguments, flags, say)
+        .map_err(|error| format!("problem fetching source profiles: {error}"))?;
+    let other =
+        grab(&base, flags, say).map_err(|error| format!("problem fetching base profiles: {error},"))?;
+    let Some(mut columns) = own.columns else {
+        return Err("failed to fetch any source profiles".into());
+    };
+    if other.columns.is_none() && !base.is_empty() {
+        return Err("failed to fetch any base profiles".into());
+    }
+    for (what, wanted, got) in
+        [("source", flags.arguments.len(), own.count), ("base", base.len(), other.count)]
+    {
+        if wanted != got {
+            say(&format!("Fetched {got} {what} profiles out of {wanted}"));
+        }
+    }
+    if let Some(mut other) = other.columns {
+        if !flags.diff_base.is_empty() {
+            other.mark_as_base();
+        }
+        if flags.settings.normalize {
+            columns.normalize(&other)?;
+        }
+        other.scale(-1.0);
+        columns = merge::combine(vec![columns, other])?;
+    }
+    symbolize(&mut columns, &flags.symbolize, say);
+    columns.drop_uninteresting();
+    if !flags.comment.is_empty() {
+        let comment = columns.intern(&flags.comment);
+        columns.header.comments.push(comment);
+    }
+    if own.is_remote || other.is_remote {
+        save(&columns, say)?;
+    }
+    Ok(columns)
+}
+
+#[derive(Default)]
+struct Grabbed {
+    columns: Option<Columns>,
+    count: usize,
+    is_remote: bool,
+}
+
+/// Fetches all sources and puts them together; those that fail are only reported.
+fn grab(sources: &[String], flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<Grabbed, String> {
+    let mut grabbed = Grabbed::default();
+    for chunk in sources.chunks(CHUNK) {
+        let fetched = merge::read_all(chunk.len(), |at| fetch_one(&chunk[at], flags));
+        let mut profiles = Vec::new();
+        for (source, mut fetched) in chunk.iter().zip(fetched) {
+            fetched.messages.iter().for_each(|message| say(message));
+            match fetched.columns {
+                Ok(mut columns) => {
+                    locate_binaries(&mut columns, flags, say);
+                    grabbed.is_remote |= fetched.is_remote;
+                    profiles.push(columns);
+                }
+                Err(error) => {
+                    fetched.messages.clear();
+                    say(&format!("{source}: {error}"));
+                }
+            }
+        }
+        if profiles.is_empty() {
+            continue;
+        }
+        grabbed.count += profiles.len();
+        let combined = merge::combine(profiles)?;
+        grabbed.columns = Some(match grabbed.columns.take() {
+            None => combined,
+            Some(before) => merge::combine(vec![before, combined])?,
+        });
+    }
+    Ok(grabbed)
+}
+
+struct Fetched {
+    columns: Result<Columns, String>,
+    messages: Vec<String>,
+    is_remote: bool,
+}
+
+fn fetch_one(source: &str, flags: &Flags) -> Fetched {
+    let mut messages = Vec::new();
+    let missing = match fs::metadata(source) {
+        Ok(_) => {
+            let columns = read_file(source);
+            return Fetched { columns, messages, is_remote: false };
+        }
+        Err(error) => format!("stat {source}: {}", system_words(&error)),
+    };
+    match http::Request::new(source, flags) {
+        None => Fetched { columns: Err(missing), messages, is_remote: false },
+        Some(request) => {
+            let bytes = request.fetch(&mut messages);
+            let columns = bytes.and_then(|bytes| decode::read(bytes).map_err(|error| error.to_string()));
+            Fetched { columns, messages, is_remote: true }
+        }
+    }
+}
+
+fn read_file(path: &str) -> Result<Columns, String> {
+    let bytes = fs::read(path).map_err(|error| {
+        let call = if error.kind() == io::ErrorKind::IsADirectory { "read" } else { "open" };
+        format!("{call} {path}: {}", system_words(&error))
+    })?;
+    if bytes.starts_with(b"PERFILE2") {
+        return Err("perf.data files are not read yet: convert with perf_to_profile".into());
+    }
+    decode::read(bytes).map_err(|error| error.to_string())
+}
+
+/// An error of the system in the words of the C library, which Go uses too.
+pub(super) fn system_words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+/// Gives mappings the files of this machine, and the profile a mapping if it has none.
+fn locate_binaries(columns: &mut Columns, flags: &Flags, say: &mut dyn FnMut(&str)) {
+    let home = || format!("{}/pprof/binaries", std::env::var("HOME").unwrap_or_default());
+    let search = std::env::var("PPROF_BINARY_PATH").ok().filter(|path| !path.is_empty());
+    let search = search.unwrap_or_else(home);
+    for at in 0..columns.mappings.len() {
+        let Mapping { file, build_id, .. } = columns.mappings[at];
+        let (file, build_id) = (columns.text(file), columns.text(build_id).to_string());
+        for name in candidates(&search, file, &build_id) {
+            if !object::opens(&name) {
+                continue;
+            }
+            if build_id.is_empty() {
+                columns.mappings[at].file = columns.intern(&name);
+                break;
+            }
+            // The reference's object tool knows no build-ids, so that none ever fits.
+            say(&format!("Ignoring local file {name}: build-id mismatch ({build_id} != )"));
+        }
+    }
+    if columns.mappings.is_empty() {
+        columns.mappings.push(Mapping { id: 1, ..Mapping::default() });
+        columns.locations.iter_mut().for_each(|location: &mut Location| location.mapping = 0);
+    }
+    if let Some(binary) = &flags.binary {
+        columns.mappings[0].file = columns.intern(binary);
+    }
+    if !flags.build_id.is_empty() && columns.mappings[0].build_id == 0 {
+        columns.mappings[0].build_id = columns.intern(&flags.build_id);
+    }
+}
+
+/// Where a binary may be.
+fn candidates(search: &str, file: &str, build_id: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let join = |parts: &[&str]| crate::profile::go_text::clean_path(&parts.join("/"));
+    let base = if file.is_empty() { "" } else { base_name(file) };
+    for folder in search.split(':') {
+        if !build_id.is_empty() {
+            names.push(join(&[folder, build_id, base]));
+            let listed = fs::read_dir(Path::new(folder).join(build_id));
+            let mut entries: Vec<String> = listed
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path().display().to_string())
+                .collect();
+            entries.sort();
+            names.extend(entries);
+            names.push(join(&[folder, file, build_id]));
+            if let (Some(start), Some(rest)) = (build_id.get(..2), build_id.get(2..)) {
+                names.push(join(&[folder, start, &format!("{rest}.debug")]));
+            }
+        }
+        if !file.is_empty() {
+            let own_folder = Path::new(file).parent().map_or(String::new(), |path| path.display().to_string());
+            names.push(join(&[folder, base]));
+            names.push(join(&[folder, file]));
+            names.push(join(&[folder, &format!("{file}.debug")]));
+            names.push(join(&[folder, &own_folder, ".debug", &format!("{base}.debug")]));
+            names.push(join(&[folder, "usr/lib/debug", &own_folder, &format!("{base}.debug")]));
+        }
+    }
+    names
+}
+
+/// Says which mappings have no names and why, and makes the names there are readable.
+fn symbolize(columns: &mut Columns, mode: &str, say: &mut dyn FnMut(&str)) {
+    let (mut local, mut force, mut detail) = (true, false, Detail::Simple);
+    for word in mode.to_lowercase().split(':') {
+        match word {
+            "" => {}
+            "none" | "no" => return,
+            "local" | "fastlocal" => local = true,
+            "remote" => local = false,
+            "force" => force = true,
+            "demangle=default" | "default" => {}
+            "demangle=full" | "full" => (detail, force) = (Detail::Full, true),
+            "demangle=none" => (detail, force) = (Detail::None, true),
+            "demangle=templates" | "templates" => (detail, force) = (Detail::Templates, true),
+            _ => {
+                say(&format!("ignoring unrecognized symbolization option: {mode}"));
+                say("expecting -symbolize=[local|fastlocal|remote|none][:force]\
+                     [:demangle=[none|full|templates|default]");
+            }
+        }
+    }
+    if local {
+        report_unnamed(columns, force, say);
+    }
+    names::demangle(columns, force, detail);
+}
+
+fn report_unnamed(columns: &Columns, force: bool, say: &mut dyn FnMut(&str)) {
+    let mut missing = false;
+    let mut used = vec![false; columns.mappings.len()];
+    for location in &columns.locations {
+        if let Some(used) = used.get_mut(location.mapping as usize) {
+            *used = true;
+        }
+    }
+    for (at, mapping) in columns.mappings.iter().enumerate() {
+        let named = mapping.has_functions || mapping.has_filenames || mapping.has_line_numbers;
+        if !used[at] || (named && !force) {
+            continue;
+        }
+        let file = columns.text(mapping.file);
+        if file.is_empty() {
+            if at == 0 {
+                say("Main binary filename not available.");
+            } else {
+                missing = true;
+            }
+            continue;
+        }
+        let base = base_name(file);
+        let is_none = base.starts_with('[') || base.starts_with("linux-vdso") || file == "//anon";
+        if is_none || ["/dev/dri/", "/memfd:"].iter().any(|folder| file.starts_with(folder)) {
+            continue;
+        }
+        let build_id = columns.text(mapping.build_id);
+        let name =
+            if build_id.is_empty() { base.to_string() } else { format!("{base} (build ID {build_id})") };
+        let why = match fs::File::open(file) {
+            Err(error) => format!("open {file}: {}", system_words(&error)),
+            Ok(_) if !object::opens(file) => format!("open {file}: unrecognized object file"),
+            Ok(_) => "rprof pprof does not read names from binaries".into(),
+        };
+        say(&format!("Local symbolization failed for {name}: {why}"));
+        missing = true;
+    }
+    if missing {
+        say("Some binary filenames not available. Symbolization may be incomplete.\n\
+             Try setting PPROF_BINARY_PATH to the search path for local binaries.");
+    }
+}
+
+/// Keeps a profile that came over the network.
+fn save(columns: &Columns, say: &mut dyn FnMut(&str)) -> Result<(), String> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let folders = [
+        variable("PPROF_TMPDIR"),
+        variable("HOME").map(|home| format!("{home}/pprof")),
+        Some(std::env::temp_dir().display().to_string()),
+    ];
+    let usable = folders.into_iter().flatten().find(|folder| match fs::create_dir_all(folder) {
+        Ok(()) => true,
+        Err(error) => {
+            say(&format!("Could not use temp dir {folder}: mkdir {folder}: {}", system_words(&error)));
+            false
+        }
+    });
+    let Some(folder) = usable else { return Err("failed to identify temp dir".into()) };
+    let mut prefix = String::from("pprof.");
+    if let Some(main) = columns.mappings.first().filter(|main| main.file != 0) {
+        prefix += &format!("{}.", base_name(columns.text(main.file)));
+    }
+    for kind in &columns.header.kinds {
+        prefix += &format!("{}.", columns.text(kind.name));
+    }
+    let saved = super::numbered_file(Path::new(&folder), &prefix, "pb.gz").and_then(|(name, file)| {
+        columns.write_gzip(io::BufWriter::new(file)).map(|()| name).map_err(|error| error.to_string())
+    });
+    match saved {
+        Ok(name) => say(&format!("Saved profile in {name}")),
+        Err(error) => say(&format!("Could not save profile: {error}")),
+    }
+    Ok(())
+}

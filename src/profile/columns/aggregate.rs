@@ -1,0 +1,52 @@
+//! Blanks what a report does not tell apart: addresses, lines, columns, files, function names.
+//!
+//! Not here: adding up; a report's nodes are equal where what is left of them is.
+
+use super::Columns;
+
+/// What remains distinct.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detail {
+    pub inlines: bool,
+    pub functions: bool,
+    pub files: bool,
+    pub lines: bool,
+    pub columns: bool,
+    pub addresses: bool,
+}
+
+impl Columns {
+    /// Blanks everything that `detail` does not keep.
+    pub fn aggregate(&mut self, detail: Detail) {
+        for mapping in &mut self.mappings {
+            mapping.has_inline_frames &= detail.inlines;
+            mapping.has_functions &= detail.functions;
+            mapping.has_filenames &= detail.files;
+            mapping.has_line_numbers &= detail.lines;
+        }
+        for function in &mut self.functions {
+            if !detail.functions {
+                (function.name, function.system_name) = (0, 0);
+            }
+            if !detail.files {
+                function.file = 0;
+            }
+        }
+        for location in &mut self.locations {
+            if !detail.inlines && location.lines.len() > 1 {
+                location.lines.start = location.lines.end - 1;
+            }
+            if !detail.addresses {
+                location.address = 0;
+            }
+        }
+        for line in &mut self.lines {
+            if !detail.lines {
+                line.line = 0;
+            }
+            if !detail.lines || !detail.columns {
+                line.column = 0;
+            }
+        }
+    }
+}

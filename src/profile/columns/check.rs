@@ -1,0 +1,45 @@
+//! Whether the tables of a profile agree with each other, in the reference's order and words.
+//!
+//! Not here: the samples, which are checked where they are decoded.
+
+use rustc_hash::FxHashSet;
+
+use super::{Columns, NONE};
+
+/// Says what is wrong first, if anything is.
+pub fn check(columns: &Columns) -> Result<(), String> {
+    if columns.header.kinds.is_empty() && columns.sample_count() > 0 {
+        return Err("missing sample type information".into());
+    }
+    let mut seen = FxHashSet::default();
+    for mapping in &columns.mappings {
+        if mapping.id == 0 {
+            return Err("found mapping with reserved ID=0".into());
+        }
+        if !seen.insert(mapping.id) {
+            return Err(format!("multiple mappings with same id: {}", mapping.id));
+        }
+    }
+    seen.clear();
+    for function in &columns.functions {
+        if function.id == 0 {
+            return Err("found function with reserved ID=0".into());
+        }
+        if !seen.insert(function.id) {
+            return Err(format!("multiple functions with same id: {}", function.id));
+        }
+    }
+    seen.clear();
+    for location in &columns.locations {
+        if location.id == 0 {
+            return Err("found location with reserved id=0".into());
+        }
+        if !seen.insert(location.id) {
+            return Err(format!("multiple locations with same id: {}", location.id));
+        }
+        if columns.lines_of(location).iter().any(|line| line.function == NONE) {
+            return Err(format!("location id: {} has a line with nil function", location.id));
+        }
+    }
+    Ok(())
+}

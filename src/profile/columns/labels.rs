@@ -1,0 +1,115 @@
+//! The labels of samples by key, as a reader of a profile sees them: texts and numbers apart, several
+//! values of a key together.
+//!
+//! Not here: choosing samples by their labels ([`super::filter`]).
+
+use rustc_hash::FxHashMap;
+
+use super::{Columns, Label, TextId};
+
+/// The key that marks the samples of the profile compared with (`-diff_base`); its value is `true`.
+pub const BASE_KEY: &str = "pprof::base";
+
+/// The labels of a sample by key, keys in the order of their texts.
+#[derive(Clone, Debug, Default)]
+pub struct ByKey {
+    pub texts: Vec<(TextId, Vec<TextId>)>,
+    pub numbers: Vec<(TextId, Numbers)>,
+}
+
+/// The numbers of a key.
+#[derive(Clone, Debug, Default)]
+pub struct Numbers {
+    pub values: Vec<i64>,
+    /// One for each value, or none at all if no value has a unit.
+    pub units: Vec<TextId>,
+}
+
+/// The unit of the numbers of each key, over all samples.
+#[derive(Clone, Debug, Default)]
+pub struct Units {
+    units: FxHashMap<TextId, String>,
+    /// Keys whose numbers came in several units, with those that are not used.
+    pub ignored: Vec<(TextId, Vec<String>)>,
+}
+
+impl Units {
+    /// The unit of the numbers of `key`; empty where it has none.
+    pub fn of(&self, key: TextId) -> &str {
+        self.units.get(&key).map_or("", |unit| unit)
+    }
+}
+
+impl Columns {
+    /// The labels of a sample by key.
+    pub fn labels_by_key(&self, sample: usize) -> ByKey {
+        let mut by_key = ByKey::default();
+        for label in self.labels(sample) {
+            if let Some(text) = label.as_text() {
+                match by_key.texts.iter_mut().find(|(key, _)| *key == label.key) {
+                    Some((_, values)) => values.push(text),
+                    None => by_key.texts.push((label.key, vec![text])),
+                }
+            } else if let Some((number, unit)) = label.as_number() {
+                let at = by_key.numbers.iter().position(|(key, _)| *key == label.key);
+                let at = at.unwrap_or_else(|| {
+                    by_key.numbers.push((label.key, Numbers::default()));
+                    by_key.numbers.len() - 1
+                });
+                by_key.numbers[at].1.values.push(number);
+                by_key.numbers[at].1.units.push(unit);
+            }
+        }
+        for (_, numbers) in &mut by_key.numbers {
+            if numbers.units.iter().all(|unit| *unit == 0) {
+                numbers.units.clear();
+            }
+        }
+        by_key.texts.sort_by(|a, b| self.text(a.0).cmp(self.text(b.0)));
+        by_key.numbers.sort_by(|a, b| self.text(a.0).cmp(self.text(b.0)));
+        by_key
+    }
+
+    /// The units of all keys with numbers: the first unit seen, or one guessed from the key.
+    pub fn label_units(&self) -> Units {
+        let mut seen: FxHashMap<TextId, Vec<TextId>> = FxHashMap::default();
+        for label in self.labels.iter() {
+            if let Some((_, unit)) = label.as_number() {
+                let units = seen.entry(label.key).or_default();
+                if unit != 0 && !units.contains(&unit) {
+                    units.push(unit);
+                }
+            }
+        }
+        let mut units = Units::default();
+        for (key, seen) in seen {
+            let unit = match (seen.first(), self.text(key)) {
+                (Some(unit), _) => self.text(*unit),
+                (None, "alignment" | "request") => "bytes",
+                (None, key) => key,
+            };
+            units.units.insert(key, unit.to_string());
+            if seen.len() > 1 {
+                let mut others: Vec<_> = seen[1..].iter().map(|unit| self.text(*unit).to_string()).collect();
+                others.sort();
+                units.ignored.push((key, others));
+            }
+        }
+        units.ignored.sort_by(|a, b| self.text(a.0).cmp(self.text(b.0)));
+        units
+    }
+
+    /// Marks all samples as belonging to the profile compared with.
+    pub fn mark_as_base(&mut self) {
+        let (key, value) = (self.intern(BASE_KEY), self.intern("true"));
+        self.relabel(|labels, out| {
+            out.extend(labels.iter().filter(|label| label.key != key || label.as_text().is_none()));
+            out.push(Label::text(key, value));
+        });
+    }
+
+    /// Whether a sample belongs to the profile compared with.
+    pub fn is_base(&self, sample: usize, key: TextId, value: TextId) -> bool {
+        self.labels(sample).contains(&Label::text(key, value))
+    }
+}

@@ -1,0 +1,464 @@
+//! A profile laid out for reading: tables of small plain values, stacks as one array of location
+//! numbers, texts interned. Read once from the wire ([`decode`]), it is what every report works on.
+//!
+//! Not here: writing profiles piece by piece (`Builder`), which samples a report keeps ([`filter`]),
+//! and what is printed (`report`).
+//!
+//! The big arrays are shared: a copy costs nothing until one of the copies is changed.
+
+use std::{ops::Range, sync::Arc};
+
+use rustc_hash::FxHashMap;
+
+pub mod aggregate;
+pub mod check;
+pub mod decode;
+pub mod encode;
+pub mod filter;
+pub mod labels;
+pub mod merge;
+pub mod prune;
+pub mod scale;
+mod wire;
+
+/// Number of a text in [`Texts`]; 0 is the empty text.
+pub type TextId = u32;
+
+/// Stands where a row number would and says that there is no such row.
+pub const NONE: u32 = u32::MAX;
+
+/// All texts of a profile, each once.
+#[derive(Clone, Debug)]
+pub struct Texts {
+    texts: Vec<Arc<str>>,
+    ids: FxHashMap<Arc<str>, TextId>,
+}
+
+impl Default for Texts {
+    fn default() -> Texts {
+        let mut texts = Texts { texts: Vec::new(), ids: FxHashMap::default() };
+        texts.intern("");
+        texts
+    }
+}
+
+impl Texts {
+    /// The number of `text`, given now if it is new.
+    pub fn intern(&mut self, text: &str) -> TextId {
+        if let Some(id) = self.ids.get(text) {
+            return *id;
+        }
+        let id = self.texts.len() as TextId;
+        let text: Arc<str> = text.into();
+        self.texts.push(text.clone());
+        self.ids.insert(text, id);
+        id
+    }
+
+    /// The text numbered `id`; empty where there is none.
+    pub fn get(&self, id: TextId) -> &str {
+        self.texts.get(id as usize).map_or("", |text| text)
+    }
+
+    /// The number of `text`, if it occurs.
+    pub fn find(&self, text: &str) -> Option<TextId> {
+        self.ids.get(text).copied()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Never: the empty text is always there.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+}
+
+/// What a number means: `cpu` in `nanoseconds`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Kind {
+    pub name: TextId,
+    pub unit: TextId,
+}
+
+/// A stretch of a file in memory. Fields as in `profile.proto`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mapping {
+    pub id: u64,
+    pub start: u64,
+    pub limit: u64,
+    pub offset: u64,
+    pub file: TextId,
+    pub build_id: TextId,
+    pub has_functions: bool,
+    pub has_filenames: bool,
+    pub has_line_numbers: bool,
+    pub has_inline_frames: bool,
+}
+
+/// A function of the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Function {
+    pub id: u64,
+    pub name: TextId,
+    pub system_name: TextId,
+    pub file: TextId,
+    pub start_line: i64,
+}
+
+/// A place in the program; its lines are `lines` of [`Columns::lines`], innermost inlined first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Location {
+    pub id: u64,
+    /// Row of [`Columns::mappings`], or [`NONE`].
+    pub mapping: u32,
+    pub address: u64,
+    pub lines: Range<u32>,
+    pub is_folded: bool,
+}
+
+/// A function and where in its source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Line {
+    /// Row of [`Columns::functions`], or [`NONE`].
+    pub function: u32,
+    pub line: i64,
+    pub column: i64,
+}
+
+/// Something said of a sample: a text, or a number with a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Label {
+    pub key: TextId,
+    /// Unit of a number (0: none said), or [`Label::TEXT`].
+    unit: TextId,
+    /// The number, or the [`TextId`] of the text.
+    value: i64,
+}
+
+impl Label {
+    const TEXT: TextId = TextId::MAX;
+
+    /// `key = "text"`.
+    pub fn text(key: TextId, text: TextId) -> Label {
+        Label { key, unit: Label::TEXT, value: i64::from(text) }
+    }
+
+    /// `key = 17 bytes`.
+    pub fn number(key: TextId, number: i64, unit: TextId) -> Label {
+        Label { key, unit, value: number }
+    }
+
+    /// The text, if it is one.
+    pub fn as_text(&self) -> Option<TextId> {
+        (self.unit == Label::TEXT).then_some(self.value as TextId)
+    }
+
+    /// Number and unit, if it is one.
+    pub fn as_number(&self) -> Option<(i64, TextId)> {
+        (self.unit != Label::TEXT).then_some((self.value, self.unit))
+    }
+}
+
+/// Everything that is said once per profile.
+#[derive(Clone, Debug, Default)]
+pub struct Header {
+    pub kinds: Vec<Kind>,
+    pub period_kind: Kind,
+    pub period: i64,
+    pub time_ns: i64,
+    pub duration_ns: i64,
+    pub comments: Vec<TextId>,
+    pub default_kind: TextId,
+    pub doc_url: TextId,
+    pub drop_frames: TextId,
+    pub keep_frames: TextId,
+}
+
+/// The profile. Rows of samples are spread over four arrays: sample `i` has the values
+/// `i * kinds ..`, the frames `stack_ends[i] .. stack_ends[i + 1]` and the labels
+/// `label_ends[i] .. label_ends[i + 1]`.
+#[derive(Clone, Debug)]
+pub struct Columns {
+    pub header: Header,
+    pub texts: Arc<Texts>,
+    pub mappings: Vec<Mapping>,
+    pub functions: Vec<Function>,
+    pub locations: Vec<Location>,
+    pub lines: Vec<Line>,
+    values: Arc<Vec<i64>>,
+    stack_ends: Arc<Vec<u32>>,
+    frames: Arc<Vec<u32>>,
+    label_ends: Arc<Vec<u32>>,
+    labels: Arc<Vec<Label>>,
+}
+
+impl Default for Columns {
+    fn default() -> Columns {
+        Columns {
+            header: Header::default(),
+            texts: Arc::default(),
+            mappings: Vec::new(),
+            functions: Vec::new(),
+            locations: Vec::new(),
+            lines: Vec::new(),
+            values: Arc::default(),
+            stack_ends: Arc::new(vec![0]),
+            frames: Arc::default(),
+            label_ends: Arc::new(vec![0]),
+            labels: Arc::default(),
+        }
+    }
+}
+
+impl Columns {
+    /// Number of samples.
+    pub fn sample_count(&self) -> usize {
+        self.stack_ends.len() - 1
+    }
+
+    /// Number of frames of all samples.
+    pub fn frame_count(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// The values of a sample, one per kind.
+    pub fn values(&self, sample: usize) -> &[i64] {
+        let kinds = self.header.kinds.len();
+        self.values.get(sample * kinds..(sample + 1) * kinds).unwrap_or_default()
+    }
+
+    /// The locations of a sample, leaf first.
+    pub fn stack(&self, sample: usize) -> &[u32] {
+        &self.frames[self.stack_ends[sample] as usize..self.stack_ends[sample + 1] as usize]
+    }
+
+    /// The labels of a sample in the order of the file.
+    pub fn labels(&self, sample: usize) -> &[Label] {
+        &self.labels[self.label_ends[sample] as usize..self.label_ends[sample + 1] as usize]
+    }
+
+    /// Whether any sample has a label.
+    pub fn has_labels(&self) -> bool {
+        !self.labels.is_empty()
+    }
+
+    /// The lines of a location.
+    pub fn lines_of(&self, location: &Location) -> &[Line] {
+        self.lines.get(location.lines.start as usize..location.lines.end as usize).unwrap_or_default()
+    }
+
+    /// The text numbered `id`.
+    pub fn text(&self, id: TextId) -> &str {
+        self.texts.get(id)
+    }
+
+    /// The number of `text`, given now if it is new.
+    pub fn intern(&mut self, text: &str) -> TextId {
+        match self.texts.find(text) {
+            Some(id) => id,
+            None => Arc::make_mut(&mut self.texts).intern(text),
+        }
+    }
+
+    /// The mapping of a location.
+    pub fn mapping_of(&self, location: &Location) -> Option<&Mapping> {
+        self.mappings.get(location.mapping as usize)
+    }
+
+    /// The file of the location's mapping; empty without one.
+    pub fn mapping_file(&self, location: &Location) -> TextId {
+        self.mapping_of(location).map_or(0, |mapping| mapping.file)
+    }
+
+    /// Adds a sample. `values` holds one for each kind.
+    pub fn push_sample(&mut self, values: &[i64], stack: &[u32], labels: &[Label]) {
+        Arc::make_mut(&mut self.values).extend_from_slice(values);
+        let frames = Arc::make_mut(&mut self.frames);
+        frames.extend_from_slice(stack);
+        Arc::make_mut(&mut self.stack_ends).push(frames.len() as u32);
+        let all_labels = Arc::make_mut(&mut self.labels);
+        all_labels.extend_from_slice(labels);
+        Arc::make_mut(&mut self.label_ends).push(all_labels.len() as u32);
+    }
+
+    /// Adds a location with these lines and gives its row.
+    pub fn push_location(&mut self, location: Location, lines: &[Line]) -> u32 {
+        let start = self.lines.len() as u32;
+        self.lines.extend_from_slice(lines);
+        self.locations.push(Location { lines: start..self.lines.len() as u32, ..location });
+        self.locations.len() as u32 - 1
+    }
+
+    /// Makes the samples only those that `keep` gives a part of their stack for, which becomes their
+    /// stack; of it, frames at locations that `hidden` marks are left out, and with them samples
+    /// that then have none.
+    pub fn retain(
+        &mut self,
+        hidden: Option<&[bool]>,
+        mut keep: impl FnMut(usize, &[u32]) -> Option<Range<usize>>,
+    ) {
+        let kinds = self.header.kinds.len();
+        let values = Arc::make_mut(&mut self.values);
+        let stack_ends = Arc::make_mut(&mut self.stack_ends);
+        let frames = Arc::make_mut(&mut self.frames);
+        let label_ends = Arc::make_mut(&mut self.label_ends);
+        let labels = Arc::make_mut(&mut self.labels);
+        let (mut kept, mut frame_end, mut label_end) = (0, 0, 0);
+        let (mut stack_start, mut label_start) = (0, 0);
+        for sample in 0..stack_ends.len() - 1 {
+            let stack = stack_start..stack_ends[sample + 1] as usize;
+            let own_labels = label_start..label_ends[sample + 1] as usize;
+            (stack_start, label_start) = (stack.end, own_labels.end);
+            let Some(part) = keep(sample, &frames[stack.clone()]) else { continue };
+            let part = stack.start + part.start..stack.start + part.end;
+            let frames_before = frame_end;
+            match hidden {
+                None => {
+                    frames.copy_within(part.clone(), frame_end);
+                    frame_end += part.len();
+                }
+                Some(hidden) => {
+                    for at in part {
+                        let location = frames[at];
+                        if !hidden[location as usize] {
+                            frames[frame_end] = location;
+                            frame_end += 1;
+                        }
+                    }
+                    if frame_end == frames_before {
+                        continue;
+                    }
+                }
+            }
+            values.copy_within(sample * kinds..(sample + 1) * kinds, kept * kinds);
+            labels.copy_within(own_labels.clone(), label_end);
+            label_end += own_labels.len();
+            kept += 1;
+            stack_ends[kept] = frame_end as u32;
+            label_ends[kept] = label_end as u32;
+        }
+        values.truncate(kept * kinds);
+        stack_ends.truncate(kept + 1);
+        frames.truncate(frame_end);
+        label_ends.truncate(kept + 1);
+        labels.truncate(label_end);
+    }
+
+    /// Changes the values of each sample; samples for which `change` says no go.
+    pub fn change_values(&mut self, mut change: impl FnMut(&mut [i64]) -> bool) {
+        let kinds = self.header.kinds.len();
+        if kinds == 0 {
+            return;
+        }
+        let kept: Vec<bool> = Arc::make_mut(&mut self.values).chunks_mut(kinds).map(&mut change).collect();
+        if kept.contains(&false) {
+            self.retain(None, |sample, stack| kept[sample].then_some(0..stack.len()));
+        }
+    }
+
+    /// Puts frames before the leaf and behind the root of each sample, as `frames_for` says.
+    pub fn extend_stacks(&mut self, mut frames_for: impl FnMut(&mut Columns, usize) -> (Vec<u32>, Vec<u32>)) {
+        let mut stack_ends = vec![0];
+        let mut frames = Vec::with_capacity(self.frames.len() + 2 * self.sample_count());
+        for sample in 0..self.sample_count() {
+            let (leaves, roots) = frames_for(self, sample);
+            frames.extend(leaves);
+            frames.extend_from_slice(self.stack(sample));
+            frames.extend(roots);
+            stack_ends.push(frames.len() as u32);
+        }
+        self.stack_ends = Arc::new(stack_ends);
+        self.frames = Arc::new(frames);
+    }
+
+    /// Gives each sample the labels that `labels_for` makes of its own.
+    pub fn relabel(&mut self, mut labels_for: impl FnMut(&[Label], &mut Vec<Label>)) {
+        let mut label_ends = vec![0];
+        let mut labels = Vec::with_capacity(self.labels.len());
+        for sample in 0..self.sample_count() {
+            labels_for(self.labels(sample), &mut labels);
+            label_ends.push(labels.len() as u32);
+        }
+        self.label_ends = Arc::new(label_ends);
+        self.labels = Arc::new(labels);
+    }
+
+    /// Keeps of each sample's values those at `order`, in that order.
+    pub fn select_values(&mut self, order: &[usize]) {
+        let kinds: Vec<Kind> = order.iter().map(|at| self.header.kinds[*at]).collect();
+        let samples = 0..self.sample_count();
+        let values = samples.flat_map(|s| order.iter().map(move |at| (s, *at)));
+        let values = values.map(|(sample, at)| self.values(sample)[at]).collect();
+        self.values = Arc::new(values);
+        self.header.kinds = kinds;
+    }
+
+    /// The position of the value asked for by `name`: a number, a kind's name (`inuse_` may stand
+    /// before it), or, empty, the profile's default or else the last.
+    pub fn value_index(&self, name: &str) -> Result<usize, String> {
+        let kinds = &self.header.kinds;
+        if name.is_empty() {
+            let default = kinds.iter().position(|kind| kind.name == self.header.default_kind);
+            let default = if self.header.default_kind == 0 { None } else { default };
+            return Ok(default.unwrap_or(kinds.len().saturating_sub(1)));
+        }
+        if let Ok(index) = name.parse::<i64>() {
+            let valid = usize::try_from(index).ok().filter(|index| *index < kinds.len());
+            let last = kinds.len() as i64 - 1;
+            return valid.ok_or_else(|| format!("sample_index {name} is outside the range [0..{last}]"));
+        }
+        let bare = name.strip_prefix("inuse_").unwrap_or(name);
+        let found = kinds.iter().position(|kind| [name, bare].contains(&self.text(kind.name)));
+        found.ok_or_else(|| {
+            let names: Vec<_> = kinds.iter().map(|kind| self.text(kind.name)).collect();
+            format!("sample_index {} must be one of: [{}]", super::go_text::quote(name), names.join(" "))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three_samples() -> Columns {
+        let mut columns = Columns::default();
+        columns.header.kinds = vec![Kind::default()];
+        for (value, stack) in [(1, &[0, 1][..]), (2, &[1]), (3, &[2, 1, 0])] {
+            columns.push_sample(&[value], stack, &[Label::number(0, value, 0)]);
+        }
+        columns
+    }
+
+    #[test]
+    fn a_copy_is_not_changed_with_the_original() {
+        let mut changed = three_samples();
+        let copy = changed.clone();
+        changed.retain(None, |sample, stack| (sample != 1).then_some(1..stack.len()));
+        assert_eq!((changed.sample_count(), changed.stack(1), changed.values(1)), (2, &[1, 0][..], &[3][..]));
+        assert_eq!(changed.labels(1), [Label::number(0, 3, 0)]);
+        assert_eq!((copy.sample_count(), copy.stack(2)), (3, &[2, 1, 0][..]));
+    }
+
+    #[test]
+    fn samples_without_a_visible_frame_go() {
+        let mut columns = three_samples();
+        columns.retain(Some(&[false, true, true]), |_, stack| Some(0..stack.len()));
+        assert_eq!(columns.sample_count(), 2);
+        assert_eq!((columns.stack(0), columns.stack(1), columns.values(1)), (&[0][..], &[0][..], &[3][..]));
+    }
+
+    #[test]
+    fn a_value_is_found_by_number_name_or_default() {
+        let mut columns = three_samples();
+        let (space, objects) = (columns.intern("space"), columns.intern("objects"));
+        columns.header.kinds = vec![Kind { name: objects, unit: 0 }, Kind { name: space, unit: 0 }];
+        assert_eq!(columns.value_index(""), Ok(1));
+        assert_eq!(columns.value_index("inuse_objects"), Ok(0));
+        assert_eq!(columns.value_index("2"), Err("sample_index 2 is outside the range [0..1]".into()));
+        let error = "sample_index \"cpu\" must be one of: [objects space]";
+        assert_eq!(columns.value_index("cpu"), Err(error.into()));
+    }
+}

@@ -1,0 +1,168 @@
+//! Numbers, texts and times written as Go writes them, where Rust would write them otherwise.
+//!
+//! Not here: units of measurement ([`super::unit`]).
+
+use std::fmt::Write as _;
+
+use jiff::{Timestamp, tz::TimeZone};
+
+/// `%q` of a text: quoted, with what cannot be shown escaped.
+pub fn quote(text: &str) -> String {
+    let mut out = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\x07' => out.push_str("\\a"),
+            '\x08' => out.push_str("\\b"),
+            '\x0c' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\x0b' => out.push_str("\\v"),
+            control if (control as u32) < 0x20 || control as u32 == 0x7f => {
+                let _ = write!(out, "\\x{:02x}", control as u32);
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// `%.2g` of a number that is not negative.
+pub fn two_digits(number: f64) -> String {
+    if number == 0.0 {
+        return "0".into();
+    }
+    let scientific = format!("{number:.1e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let mantissa = mantissa.strip_suffix(".0").unwrap_or(mantissa);
+    if !(-4..2).contains(&exponent) {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        return format!("{mantissa}e{sign}{:02}", exponent.abs());
+    }
+    let digits = mantissa.replace('.', "");
+    match exponent {
+        1 if digits.len() == 1 => format!("{digits}0"),
+        1 => digits,
+        0 => mantissa.into(),
+        _ => format!("0.{}{digits}", "0".repeat(-exponent as usize - 1)),
+    }
+}
+
+/// A float to the integer that Go's conversion makes of it on amd64: cut off, and what does not fit
+/// becomes the least integer.
+pub fn truncate(number: f64) -> i64 {
+    // 2^63 and -2^63 are exact floats.
+    if number >= -9_223_372_036_854_775_808.0 && number < 9_223_372_036_854_775_808.0 {
+        number as i64
+    } else {
+        i64::MIN
+    }
+}
+
+/// A `time.Duration` as its `String` method writes it.
+pub fn duration(ns: i64) -> String {
+    let sign = if ns < 0 { "-" } else { "" };
+    let ns = ns.unsigned_abs();
+    let fraction = |value: u64, digits: usize| {
+        let text = format!(".{value:0digits$}");
+        text.trim_end_matches('0').trim_end_matches('.').to_string()
+    };
+    match ns {
+        0 => "0s".into(),
+        1..1_000 => format!("{sign}{ns}ns"),
+        1_000..1_000_000 => format!("{sign}{}{}µs", ns / 1_000, fraction(ns % 1_000, 3)),
+        1_000_000..1_000_000_000 => {
+            format!("{sign}{}{}ms", ns / 1_000_000, fraction(ns % 1_000_000, 6))
+        }
+        _ => {
+            let seconds = ns / 1_000_000_000;
+            let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+            let seconds = format!("{seconds}{}s", fraction(ns % 1_000_000_000, 9));
+            match (hours, minutes) {
+                (0, 0) => format!("{sign}{seconds}"),
+                (0, _) => format!("{sign}{minutes}m{seconds}"),
+                _ => format!("{sign}{hours}h{minutes}m{seconds}"),
+            }
+        }
+    }
+}
+
+/// A moment in the local zone as `2006-01-02 15:04:05 MST`.
+pub fn time(ns: i64) -> String {
+    local(ns, "%Y-%m-%d %H:%M:%S %Z")
+}
+
+/// A moment in the local zone as `time.Time`'s `String` method writes it.
+pub fn time_in_full(ns: i64) -> String {
+    local(ns, "%Y-%m-%d %H:%M:%S%.f %z %Z")
+}
+
+fn local(ns: i64, layout: &str) -> String {
+    let Ok(timestamp) = Timestamp::from_nanosecond(ns.into()) else { return String::new() };
+    // An empty TZ is UTC; without the variable, the system's zone.
+    let zone = match std::env::var("TZ") {
+        Ok(name) if name.is_empty() => TimeZone::UTC,
+        _ => TimeZone::system(),
+    };
+    timestamp.to_zoned(zone).strftime(layout).to_string()
+}
+
+/// `filepath.Base`.
+pub fn base_name(path: &str) -> &str {
+    if path.is_empty() {
+        return ".";
+    }
+    let trimmed = path.trim_end_matches('/');
+    if trimmed.is_empty() { "/" } else { &trimmed[trimmed.rfind('/').map_or(0, |at| at + 1)..] }
+}
+
+/// `filepath.Clean`.
+pub fn clean_path(path: &str) -> String {
+    let rooted = path.starts_with('/');
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
+            ".." if rooted => {}
+            _ => parts.push(part),
+        }
+    }
+    let joined = parts.join("/");
+    match (rooted, joined.is_empty()) {
+        (true, _) => format!("/{joined}"),
+        (false, true) => ".".into(),
+        (false, false) => joined,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_digits_are_written_as_go_writes_them() {
+        let written: Vec<_> =
+            [0.5, 0.34, 0.999, 0.00001, 0.0001, 0.012345, 12.3, 10.0, 0.1].map(two_digits).into();
+        assert_eq!(written, ["0.5", "0.34", "1", "1e-05", "0.0001", "0.012", "12", "10", "0.1"]);
+    }
+
+    #[test]
+    fn durations_are_written_as_go_writes_them() {
+        let written: Vec<_> = [0, 7, 1500, 2_000_001, 3_003_000_000, 90_000_000_000, 3_600_000_000_000]
+            .map(duration)
+            .into();
+        assert_eq!(written, ["0s", "7ns", "1.5µs", "2.000001ms", "3.003s", "1m30s", "1h0m0s"]);
+    }
+
+    #[test]
+    fn paths_are_cleaned_as_go_cleans_them() {
+        let cleaned: Vec<_> = ["a//b/../c/.", "/../a", "", "../a/..", "/"].map(clean_path).into();
+        assert_eq!(cleaned, ["a/c", "/a", ".", "..", "/"]);
+        assert_eq!(["/a/b/", "", "/", "c"].map(base_name), ["b", ".", "/", "c"]);
+    }
+}

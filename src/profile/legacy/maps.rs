@@ -1,0 +1,183 @@
+//! Memory maps at the end of a profile: lines of `/proc/PID/maps` or like them, made into mappings,
+//! and locations given to them.
+//!
+//! Not here: the live `/proc` of a process.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::{Draft, Lines, Refusal};
+use crate::profile::columns::{Mapping, NONE};
+
+const RANGE: &str = r"^\s*(?:0x)?([[:xdigit:]]+)[\s-]?\s*(?:0x)?([[:xdigit:]]+):?(?:\s+([-rwxp]+))?";
+
+/// A line of `/proc/PID/maps`: range, permissions, offset, device, inode, path.
+static PROC_LINE: LazyLock<Regex> = LazyLock::new(|| {
+    let rest = r"(?:\s+([[:xdigit:]]+))?\s+[[:xdigit:]]+:[[:xdigit:]]+\s+[[:digit:]]+(?:\s+(\S+))?";
+    Regex::new(&format!("{RANGE}{rest}")).expect("a valid expression")
+});
+
+/// A shorter one: range, permissions, path, `(@offset)`, build-id.
+static BRIEF_LINE: LazyLock<Regex> = LazyLock::new(|| {
+    let rest = r"(?:\s+(\S+))?(?:\s+\(@([[:xdigit:]]+)\))?(?:\s+([[:xdigit:]]+))?";
+    Regex::new(&format!("{RANGE}{rest}")).expect("a valid expression")
+});
+
+/// What a logging library puts before each line.
+static LOG_PREFIX: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^[^\[\]]+:[0-9]+]\s").expect("a valid expression"));
+
+static LIBRARY: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"([.]so$|[.]so[._][0-9]+)").expect("a valid expression"));
+
+pub(super) fn is_sentinel(line: &str) -> bool {
+    line.contains("--- Memory map: ---") || line.contains("MAPPED_LIBRARIES:")
+}
+
+/// Goes on to the memory map, if there is one, and applies it.
+pub(super) fn skip_to_map(draft: &mut Draft, mut lines: Lines) -> Result<(), Refusal> {
+    while !is_sentinel(lines.current) && lines.advance() {}
+    let rest = lines.rest.collect::<Vec<_>>().join("\n");
+    apply(draft, &rest)
+}
+
+/// Adds the mappings of `text` and gives each location its mapping and number.
+pub(super) fn apply(draft: &mut Draft, text: &str) -> Result<(), Refusal> {
+    read(draft, text);
+    join_adjacent(draft);
+    main_first(draft);
+    draft.number_locations();
+    super::java::number_functions(draft);
+    assign(draft);
+    Ok(())
+}
+
+fn read(draft: &mut Draft, text: &str) {
+    let mut variables: Vec<(String, String)> = Vec::new();
+    for line in text.lines() {
+        let line = &line[LOG_PREFIX.find(line).map_or(0, |prefix| prefix.end())..];
+        let mut line = line.to_string();
+        for (name, value) in &variables {
+            line = line.replace(name, value);
+        }
+        match parse(&line, draft) {
+            Some(Some(mapping)) => draft.columns.mappings.push(mapping),
+            Some(None) => {}
+            None => {
+                if let Some((name, value)) = line.split_once('=') {
+                    variables.push((format!("${}", name.trim()), value.trim().into()));
+                }
+            }
+        }
+    }
+}
+
+/// The mapping of a line; `None` if it is no such line, `Some(None)` if it holds no code.
+fn parse(line: &str, draft: &mut Draft) -> Option<Option<Mapping>> {
+    let proc_line = PROC_LINE.captures(line);
+    let brief = proc_line.is_none();
+    let found = proc_line.or_else(|| BRIEF_LINE.captures(line))?;
+    let part = |at: usize| found.get(at).map_or("", |part| part.as_str());
+    let (file, offset, build_id) =
+        if brief { (part(4), part(5), part(6)) } else { (part(5), part(4), "") };
+    if !part(3).is_empty() && !part(3).contains('x') {
+        return Some(None);
+    }
+    let hex = |digits: &str| u64::from_str_radix(digits, 16).ok();
+    let (start, limit) = (hex(part(1))?, hex(part(2))?);
+    let offset = if offset.is_empty() { 0 } else { hex(offset)? };
+    let (file, build_id) = (draft.columns.intern(file), draft.columns.intern(build_id));
+    Some(Some(Mapping { start, limit, offset, file, build_id, ..Mapping::default() }))
+}
+
+/// Joins mappings that are one mapping in two lines.
+fn join_adjacent(draft: &mut Draft) {
+    let mut joined: Vec<Mapping> = Vec::new();
+    let mut rows = Vec::new();
+    for mapping in &draft.columns.mappings {
+        match joined.last_mut() {
+            Some(last) if are_adjacent(last, mapping) => {
+                last.limit = mapping.limit;
+                last.file = if mapping.file == 0 { last.file } else { mapping.file };
+                last.build_id = if mapping.build_id == 0 { last.build_id } else { mapping.build_id };
+            }
+            _ => joined.push(*mapping),
+        }
+        rows.push(joined.len() as u32 - 1);
+    }
+    for location in &mut draft.columns.locations {
+        location.mapping = rows.get(location.mapping as usize).copied().unwrap_or(NONE);
+    }
+    draft.columns.mappings = joined;
+}
+
+fn are_adjacent(one: &Mapping, next: &Mapping) -> bool {
+    let agree = |a: u32, b: u32| a == 0 || b == 0 || a == b;
+    let end = one.offset.wrapping_add(one.limit.wrapping_sub(one.start));
+    agree(one.file, next.file)
+        && agree(one.build_id, next.build_id)
+        && one.limit == next.start
+        && (one.offset == 0 || next.offset == 0 || end == next.offset)
+}
+
+/// Guesses which mapping is the program, and puts it first.
+fn main_first(draft: &mut Draft) {
+    let columns = &draft.columns;
+    let is_program = |mapping: &Mapping| {
+        let file = columns.text(mapping.file).replace("(deleted)", "");
+        let file = file.trim();
+        !file.is_empty() && !LIBRARY.is_match(file) && !file.starts_with('[')
+    };
+    if let Some(main) = columns.mappings.iter().position(is_program) {
+        draft.columns.mappings.swap(0, main);
+    }
+}
+
+/// Gives each location the mapping its address is in.
+pub(super) fn assign(draft: &mut Draft) {
+    let columns = &mut draft.columns;
+    if let [first, second, ..] = columns.mappings[..]
+        && columns.texts.get(first.file).starts_with("/anon_hugepage")
+        && first.limit == second.start
+    {
+        columns.mappings.remove(0);
+    }
+    const USUAL_START: u64 = 0x400000;
+    if let Some(main) = columns.mappings.first_mut()
+        && main.start.wrapping_sub(main.offset) == USUAL_START
+    {
+        (main.start, main.offset) = (USUAL_START, 0);
+    }
+    let mut fake = NONE;
+    for location in &mut columns.locations {
+        let address = location.address;
+        if location.mapping != NONE || address == 0 {
+            continue;
+        }
+        let holds = |mapping: &Mapping| mapping.start <= address && address < mapping.limit;
+        if let Some(row) = columns.mappings.iter().position(holds) {
+            location.mapping = row as u32;
+            continue;
+        }
+        let begins_later = |mapping: &Mapping| {
+            let start = mapping.start.wrapping_sub(mapping.offset);
+            mapping.offset != 0 && start <= address && address < mapping.start
+        };
+        if let Some(row) = columns.mappings.iter().position(begins_later) {
+            let mapping = &mut columns.mappings[row];
+            mapping.start = mapping.start.wrapping_sub(mapping.offset);
+            mapping.offset = 0;
+            location.mapping = row as u32;
+            continue;
+        }
+        if fake == NONE {
+            fake = columns.mappings.len() as u32;
+            columns.mappings.push(Mapping { limit: u64::MAX, ..Mapping::default() });
+        }
+        location.mapping = fake;
+    }
+    for (row, mapping) in columns.mappings.iter_mut().enumerate() {
+        mapping.id = row as u64 + 1;
+    }
+}

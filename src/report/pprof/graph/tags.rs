@@ -1,0 +1,187 @@
+//! Labels of the samples that go through a node, with their weights: the small boxes beside a node
+//! in a drawing.
+//!
+//! Not here: how they are drawn.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+
+use super::{Measure, Weight, Weights, nodes::Places};
+use crate::profile::{
+    columns::{Columns, TextId, labels::BASE_KEY, labels::Units},
+    unit,
+};
+
+/// A label.
+#[derive(Clone, Debug, Default)]
+pub struct Tag {
+    pub name: String,
+    /// Unit and value of a number.
+    pub unit: String,
+    pub value: i64,
+    pub weights: Weights,
+}
+
+/// Labels by name.
+pub type Tags = BTreeMap<String, Tag>;
+
+/// The labels of a node.
+#[derive(Clone, Debug, Default)]
+pub struct NodeTags {
+    /// Texts: all of a sample as one.
+    pub texts: Tags,
+    /// Numbers, by the texts of the samples they are of.
+    pub numbers: BTreeMap<String, Tags>,
+}
+
+impl NodeTags {
+    /// Takes out labels that weigh less than `cutoff`.
+    pub fn drop_light(&mut self, cutoff: i64) {
+        let is_heavy = |_: &String, tag: &mut Tag| {
+            let heavy = |weight: Weight| weight.sum.wrapping_abs() >= cutoff;
+            heavy(tag.weights.flat) || heavy(tag.weights.cum)
+        };
+        self.texts.retain(is_heavy);
+        self.numbers.values_mut().for_each(|numbers| numbers.retain(is_heavy));
+    }
+
+    /// How many have a weight of their own.
+    pub fn count(&self) -> usize {
+        let all = self.texts.values().chain(self.numbers.values().flat_map(Tags::values));
+        all.filter(|tag| tag.weights.flat.sum != 0).count()
+    }
+
+    fn add(&mut self, labels: &SampleTags, weight: Weight, is_flat: bool) {
+        let add = |tag: &mut Tag| {
+            let weights = &mut tag.weights;
+            if is_flat { weights.flat.add(weight) } else { weights.cum.add(weight) }
+        };
+        if !labels.texts.is_empty() {
+            let name = || Tag { name: labels.texts.clone(), ..Tag::default() };
+            add(self.texts.entry(labels.texts.clone()).or_insert_with(name));
+        }
+        if labels.numbers.is_empty() {
+            return;
+        }
+        let numbers = self.numbers.entry(labels.texts.clone()).or_default();
+        for (name, value) in &labels.numbers {
+            let tag = || Tag {
+                name: name.clone(),
+                unit: labels.unit.clone(),
+                value: *value,
+                weights: Weights::default(),
+            };
+            add(numbers.entry(name.clone()).or_insert_with(tag));
+        }
+    }
+}
+
+/// The labels of a sample as drawings name them.
+#[derive(Clone, Debug, Default)]
+struct SampleTags {
+    texts: String,
+    numbers: Vec<(String, i64)>,
+    unit: String,
+}
+
+/// Names labels: only numbers called `bytes` are drawn.
+struct Namer<'a> {
+    columns: &'a Columns,
+    base: Option<TextId>,
+    bytes: Option<TextId>,
+    units: &'a Units,
+    output_unit: &'a str,
+}
+
+impl Namer<'_> {
+    fn name(&self, sample: usize) -> Option<SampleTags> {
+        let labels = self.columns.labels(sample);
+        if labels.is_empty() {
+            return None;
+        }
+        let text = |id| self.columns.text(id);
+        let mut texts: Vec<String> = labels
+            .iter()
+            .filter(|label| Some(label.key) != self.base)
+            .filter_map(|label| Some(format!("{}:{}", text(label.key), text(label.as_text()?))))
+            .collect();
+        texts.sort();
+        let unit = self.bytes.map_or("", |bytes| self.units.of(bytes));
+        let numbers = labels.iter().filter(|label| Some(label.key) == self.bytes);
+        let numbers = numbers.filter_map(|label| {
+            let (number, _) = label.as_number()?;
+            Some((unit::scaled_label(number, unit, self.output_unit), number))
+        });
+        Some(SampleTags { texts: texts.join("\\n"), numbers: numbers.collect(), unit: unit.into() })
+    }
+}
+
+/// What a walk over a sample's frames needs.
+pub struct Walk<'a> {
+    pub columns: &'a Columns,
+    pub measure: Measure,
+    pub units: &'a Units,
+    pub output_unit: &'a str,
+}
+
+impl Walk<'_> {
+    /// The labels of the nodes that `path` gives for each stack, from the root on: the graph's row of
+    /// each frame, if it has one. With `once`, a node counts once a sample.
+    pub fn collect(
+        &self,
+        node_count: usize,
+        once: bool,
+        mut path: impl FnMut(&[u32], &mut Vec<Option<u32>>),
+    ) -> Vec<NodeTags> {
+        let mut tags = vec![NodeTags::default(); node_count];
+        if !self.columns.has_labels() {
+            return tags;
+        }
+        let namer = Namer {
+            columns: self.columns,
+            base: self.columns.texts.find(BASE_KEY),
+            bytes: self.columns.texts.find("bytes"),
+            units: self.units,
+            output_unit: self.output_unit,
+        };
+        let mut seen: FxHashMap<u32, usize> = FxHashMap::default();
+        let mut nodes = Vec::new();
+        for sample in 0..self.columns.sample_count() {
+            let Some(weight) = self.measure.weight(self.columns.values(sample)) else { continue };
+            let Some(labels) = namer.name(sample) else { continue };
+            nodes.clear();
+            path(self.columns.stack(sample), &mut nodes);
+            for node in nodes.iter().flatten() {
+                if !once || seen.insert(*node, sample) != Some(sample) {
+                    tags[*node as usize].add(&labels, weight, false);
+                }
+            }
+            if let Some(Some(leaf)) = nodes.last() {
+                tags[*leaf as usize].add(&labels, weight, true);
+            }
+        }
+        tags
+    }
+}
+
+/// The path of a stack through the places of a graph that is no tree.
+pub fn graph_path(places: &Places, rows: &[u32], stack: &[u32], path: &mut Vec<Option<u32>>) {
+    for location in stack.iter().rev() {
+        for node in places.of(*location).iter().rev() {
+            let row = rows[*node as usize];
+            path.push((row != u32::MAX).then_some(row));
+        }
+    }
+}
+
+/// Orders labels: heaviest first, by their own weight or (for leaves) the whole, then by name.
+pub fn sort(tags: &mut [Tag], flat: bool) {
+    tags.sort_by(|a, b| {
+        let magnitude = |weight: Weight| weight.sum.wrapping_abs();
+        let cum = magnitude(b.weights.cum).cmp(&magnitude(a.weights.cum));
+        let own = magnitude(b.weights.flat).cmp(&magnitude(a.weights.flat));
+        let by_weight = if flat { own } else { cum.then(own) };
+        by_weight.then_with(|| a.name.cmp(&b.name))
+    });
+}

@@ -1,0 +1,332 @@
+//! Which nodes and edges of a profile a report shows.
+//!
+//! Not here: the order it shows them in ([`super::order`]).
+
+use super::{
+    Graph, Measure, Weights,
+    build::{Wanted, build},
+    nodes::Places,
+    order::{self, By},
+    tags::{Walk, graph_path},
+    tree::Tree,
+    weigh::weigh,
+};
+use crate::profile::{
+    columns::{Columns, NONE, labels::Units},
+    go_text::truncate,
+};
+
+/// How much a report shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub node_fraction: f64,
+    pub edge_fraction: f64,
+    /// Most nodes; 0: all.
+    pub node_count: i64,
+    pub drop_negative: bool,
+    pub by: By,
+}
+
+/// Which edges a report needs.
+#[derive(Clone, Copy, Debug)]
+pub enum Edges<'a> {
+    /// Only where a node may be inlined.
+    ForInlining,
+    /// Those of the nodes whose printed names match.
+    Around(&'a crate::profile::go_regexp::GoRegexp),
+    All,
+}
+
+/// What is drawn beside nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Labelling<'a> {
+    pub units: &'a Units,
+    pub output_unit: &'a str,
+}
+
+/// A graph, and what was left out of it.
+#[derive(Debug, Default)]
+pub struct Trimmed {
+    pub graph: Graph,
+    /// Nodes before their number was limited.
+    pub full_count: usize,
+    pub dropped_nodes: usize,
+    pub dropped_edges: usize,
+}
+
+/// Labels beside a node count as nodes, up to this many.
+pub const MAX_NODE_TAGS: usize = 4;
+
+struct Cutoffs {
+    node: i64,
+    edge: i64,
+}
+
+impl Cutoffs {
+    fn new(total: i64, limits: &Limits) -> Cutoffs {
+        let cutoff = |fraction: f64| truncate(total as f64 * fraction).wrapping_abs();
+        Cutoffs { node: cutoff(limits.node_fraction), edge: cutoff(limits.edge_fraction) }
+    }
+}
+
+fn is_candidate(weights: &Weights, limits: &Limits) -> bool {
+    let (flat, cum) = (weights.flat.sum, weights.cum.sum);
+    let is_negative = flat < 0 || (flat == 0 && cum < 0);
+    (flat != 0 || cum != 0) && !(limits.drop_negative && is_negative)
+}
+
+/// The graph that a report shows.
+pub fn trimmed(
+    columns: &Columns,
+    places: &Places,
+    measure: Measure,
+    limits: Limits,
+    edges: Edges,
+    labelling: Option<Labelling>,
+) -> Trimmed {
+    let weights = weigh(columns, places, measure);
+    let candidate: Vec<bool> = weights.iter().map(|weights| is_candidate(weights, &limits)).collect();
+    let count = |nodes: &[bool]| nodes.iter().filter(|node| **node).count();
+    let flats = weights.iter().zip(&candidate).filter(|(_, candidate)| **candidate);
+    let total = flats.fold(0i64, |sum, (weights, _)| sum.wrapping_add(weights.flat.sum));
+    let cutoffs = Cutoffs::new(total, &limits);
+    let mut out = Trimmed { full_count: count(&candidate), ..Trimmed::default() };
+    let mut kept: Option<Vec<bool>> = None;
+    if cutoffs.node > 0 {
+        let heavy = |(weights, candidate): (&Weights, &bool)| {
+            *candidate && weights.cum.sum.wrapping_abs() >= cutoffs.node
+        };
+        let heavy: Vec<bool> = weights.iter().zip(&candidate).map(heavy).collect();
+        if count(&heavy) != out.full_count {
+            out.dropped_nodes = out.full_count - count(&heavy);
+            out.full_count = count(&heavy);
+            kept = Some(heavy);
+        }
+    }
+    let matching = match edges {
+        Edges::ForInlining => places.inlined(),
+        Edges::Around(regexp) => {
+            places.infos.iter().map(|info| regexp.is_match(&info.printable(columns))).collect()
+        }
+        Edges::All => Vec::new(),
+    };
+    let wanted = match edges {
+        Edges::ForInlining => Wanted::Into(&matching),
+        Edges::Around(_) => Wanted::Around(&matching),
+        Edges::All => Wanted::All,
+    };
+    let make = |kept: Option<&[bool]>, wanted: Wanted| {
+        let shown = |node: u32| candidate[node as usize] && kept.is_none_or(|kept| kept[node as usize]);
+        let mut graph = build(columns, places, &weights, measure, kept, shown, wanted);
+        if let Some(labelling) = labelling {
+            label(&mut graph, columns, places, measure, kept, labelling);
+        }
+        graph
+    };
+    let visual = limits.by == By::Interest;
+    // Without a drawing the choice of nodes does not look at edges: they are made once, at the end.
+    let limited = limits.node_count > 0 && out.full_count as i64 > limits.node_count;
+    let first_wanted = if limited && !visual { Wanted::Nothing } else { wanted };
+    let mut graph = make(kept.as_deref(), first_wanted);
+    order::sort(&mut graph, columns, limits.by);
+    if limits.node_count > 0 {
+        drop_light_tags(&mut graph, cutoffs.node);
+        graph.drop_light_edges(cutoffs.edge);
+        let chosen = choose(&graph, &limits, visual);
+        if chosen != graph.shown.len() {
+            let numbers = numbers(places, kept.as_deref());
+            let mut chosen_nodes = vec![false; places.infos.len()];
+            for row in &graph.shown[..chosen] {
+                chosen_nodes[numbers[*row as usize] as usize] = true;
+            }
+            graph = make(Some(&chosen_nodes), wanted);
+            order::sort(&mut graph, columns, limits.by);
+        }
+    }
+    drop_light_tags(&mut graph, cutoffs.node);
+    out.dropped_edges = graph.drop_light_edges(cutoffs.edge);
+    if visual {
+        remove_redundant_edges(&mut graph, columns);
+    }
+    out.graph = graph;
+    out
+}
+
+/// The number in `places` of each row of the graph made of `kept`.
+fn numbers(places: &Places, kept: Option<&[bool]>) -> Vec<u32> {
+    let all = 0..places.infos.len() as u32;
+    all.filter(|number| kept.is_none_or(|kept| kept[*number as usize])).collect()
+}
+
+fn label(
+    graph: &mut Graph,
+    columns: &Columns,
+    places: &Places,
+    measure: Measure,
+    kept: Option<&[bool]>,
+    labelling: Labelling,
+) {
+    let mut rows = vec![NONE; places.infos.len()];
+    for (row, number) in numbers(places, kept).into_iter().enumerate() {
+        rows[number as usize] = row as u32;
+    }
+    let Labelling { units, output_unit } = labelling;
+    let walk = Walk { columns, measure, units, output_unit };
+    let tags = walk.collect(graph.nodes.len(), true, |stack, path| graph_path(places, &rows, stack, path));
+    for (node, tags) in graph.nodes.iter_mut().zip(tags) {
+        node.labels = tags;
+    }
+}
+
+/// The tree that a report shows.
+pub fn trimmed_tree(
+    columns: &Columns,
+    places: &Places,
+    measure: Measure,
+    limits: Limits,
+    labelling: Option<Labelling>,
+) -> Trimmed {
+    let labelling = labelling.filter(|_| columns.has_labels());
+    let mut tree = Tree::new(columns, places, measure);
+    let weights: Vec<Weights> = tree.weights().collect();
+    let candidate: Vec<bool> = weights.iter().map(|weights| is_candidate(weights, &limits)).collect();
+    let full_count = candidate.iter().filter(|node| **node).count();
+    let total = weights.iter().zip(&candidate).filter(|(_, candidate)| **candidate);
+    let total = total.fold(0i64, |sum, (weights, _)| sum.wrapping_add(weights.flat.sum));
+    let cutoffs = Cutoffs::new(total, &limits);
+    let mut removed = vec![false; weights.len()];
+    if cutoffs.node > 0 {
+        for (row, weights) in weights.iter().enumerate() {
+            removed[row] = candidate[row] && weights.cum.sum.wrapping_abs() < cutoffs.node;
+        }
+    }
+    let children = labelling.map(|_| tree.children());
+    let original = labelling.map(|_| Tree::new(columns, places, measure));
+    let dropped_nodes = removed.iter().filter(|removed| **removed).count();
+    tree.remove(|row| removed[row as usize]);
+    let make = |tree: &Tree, removed: &[bool]| {
+        let is_removed = |row: u32| removed[row as usize];
+        let shown = |row: u32| candidate[row as usize];
+        let (mut graph, rows) = tree.graph(places, is_removed, shown);
+        if let (Some(labelling), Some(children), Some(original)) = (labelling, &children, &original) {
+            let Labelling { units, output_unit } = labelling;
+            let walk = Walk { columns, measure, units, output_unit };
+            let tags = walk.collect(graph.nodes.len(), false, |stack, path| {
+                let nodes = original.path(children, places, stack).into_iter();
+                path.extend(nodes.map(|node| Some(rows[node as usize]).filter(|row| *row != NONE)));
+            });
+            for (node, tags) in graph.nodes.iter_mut().zip(tags) {
+                node.labels = tags;
+            }
+        }
+        graph
+    };
+    let mut graph = make(&tree, &removed);
+    let mut out = Trimmed { full_count: full_count - dropped_nodes, dropped_nodes, ..Trimmed::default() };
+    order::sort(&mut graph, columns, limits.by);
+    let visual = limits.by == By::Interest;
+    if limits.node_count > 0 {
+        drop_light_tags(&mut graph, cutoffs.node);
+        graph.drop_light_edges(cutoffs.edge);
+        let chosen = choose(&graph, &limits, visual);
+        if chosen != graph.shown.len() {
+            graph = keep_of_tree(graph, chosen);
+            order::sort(&mut graph, columns, limits.by);
+        }
+    }
+    drop_light_tags(&mut graph, cutoffs.node);
+    out.dropped_edges = graph.drop_light_edges(cutoffs.edge);
+    if visual {
+        remove_redundant_edges(&mut graph, columns);
+    }
+    out.graph = graph;
+    out
+}
+
+/// Takes all but the first `chosen` shown nodes out of a tree: their children become their parents'.
+fn keep_of_tree(mut graph: Graph, chosen: usize) -> Graph {
+    let removed = graph.shown.split_off(chosen);
+    for row in removed {
+        let node = &mut graph.nodes[row as usize];
+        let (ins, outs) = (std::mem::take(&mut node.ins), std::mem::take(&mut node.outs));
+        let Some(into) = ins.first().copied() else {
+            for edge in outs {
+                let child = graph.edges[edge as usize].target;
+                graph.nodes[child as usize].ins.retain(|other| *other != edge);
+            }
+            continue;
+        };
+        let (parent, inline) = (graph.edges[into as usize].source, graph.edges[into as usize].inline);
+        graph.nodes[parent as usize].outs.retain(|other| *other != into);
+        for edge in outs {
+            let out = &mut graph.edges[edge as usize];
+            out.source = parent;
+            out.residual = true;
+            out.inline &= inline;
+            graph.nodes[parent as usize].outs.push(edge);
+        }
+    }
+    graph
+}
+
+fn drop_light_tags(graph: &mut Graph, cutoff: i64) {
+    for at in 0..graph.shown.len() {
+        let row = graph.shown[at] as usize;
+        graph.nodes[row].labels.drop_light(cutoff);
+    }
+}
+
+/// How many of the first shown nodes are kept.
+fn choose(graph: &Graph, limits: &Limits, visual: bool) -> usize {
+    let most = usize::try_from(limits.node_count).unwrap_or(usize::MAX);
+    let mut chosen = most;
+    if visual {
+        let mut count = 0;
+        for (at, (_, node)) in graph.shown().enumerate() {
+            count += node.labels.count().min(MAX_NODE_TAGS) + 1;
+            if count >= most {
+                chosen = at + 1;
+                break;
+            }
+        }
+    }
+    chosen.min(graph.shown.len())
+}
+
+/// Takes out residual edges between nodes that are connected another way, lightest first, up to the
+/// first edge of a node that is not residual.
+fn remove_redundant_edges(graph: &mut Graph, columns: &Columns) {
+    for at in (0..graph.shown.len()).rev() {
+        let node = graph.shown[at] as usize;
+        let ins = order::sorted_edges(graph, columns, &graph.nodes[node].ins);
+        for edge in ins.into_iter().rev() {
+            if !graph.edges[edge as usize].residual {
+                break;
+            }
+            if is_redundant(graph, edge) {
+                graph.remove_edge(edge);
+            }
+        }
+    }
+}
+
+fn is_redundant(graph: &Graph, edge: u32) -> bool {
+    let (source, target) = (graph.edges[edge as usize].source, graph.edges[edge as usize].target);
+    let mut seen = vec![false; graph.nodes.len()];
+    seen[target as usize] = true;
+    let mut queue = std::collections::VecDeque::from([target]);
+    while let Some(node) = queue.pop_front() {
+        for other in &graph.nodes[node as usize].ins {
+            let caller = graph.edges[*other as usize].source;
+            if *other == edge || seen[caller as usize] {
+                continue;
+            }
+            if caller == source {
+                return true;
+            }
+            seen[caller as usize] = true;
+            queue.push_back(caller);
+        }
+    }
+    false
+}

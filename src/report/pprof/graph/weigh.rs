@@ -1,0 +1,57 @@
+//! The weights of all nodes: one walk over all frames, shared among the processors.
+//!
+//! Not here: edges ([`super::build`]).
+
+use std::ops::Range;
+
+use super::{Measure, Weights, nodes::Places};
+use crate::profile::columns::{
+    Columns,
+    decode::{in_parallel, threads},
+};
+
+/// The weights of all nodes. A node counts once for each sample it is in, however often it recurs.
+pub fn weigh(columns: &Columns, places: &Places, measure: Measure) -> Vec<Weights> {
+    let parts = in_parallel(parts(columns).into_iter().map(|part| {
+        move || weigh_part(columns, places, measure, part)
+    }).collect());
+    let mut parts = parts.into_iter();
+    let mut sums = parts.next().unwrap_or_default();
+    for part in parts {
+        for (sum, weights) in sums.iter_mut().zip(part) {
+            sum.flat.add(weights.flat);
+            sum.cum.add(weights.cum);
+        }
+    }
+    sums
+}
+
+/// Ranges of samples for each processor; one range where it is not worth more.
+pub(super) fn parts(columns: &Columns) -> Vec<Range<usize>> {
+    let threads = if columns.frame_count() < 100_000 { 1 } else { threads() };
+    let share = columns.sample_count().div_ceil(threads).max(1);
+    (0..threads).map(|at| (at * share).min(columns.sample_count())..((at + 1) * share).min(columns.sample_count())).collect()
+}
+
+fn weigh_part(columns: &Columns, places: &Places, measure: Measure, samples: Range<usize>) -> Vec<Weights> {
+    let mut weights = vec![Weights::default(); places.infos.len()];
+    // The number of the last sample that a node was seen in.
+    let mut seen = vec![u32::MAX; places.infos.len()];
+    for sample in samples {
+        let Some(weight) = measure.weight(columns.values(sample)) else { continue };
+        let stack = columns.stack(sample);
+        for location in stack {
+            for node in places.of(*location) {
+                let node = *node as usize;
+                if seen[node] != sample as u32 {
+                    seen[node] = sample as u32;
+                    weights[node].cum.add(weight);
+                }
+            }
+        }
+        if let Some(leaf) = stack.first().and_then(|location| places.of(*location).first()) {
+            weights[*leaf as usize].flat.add(weight);
+        }
+    }
+    weights
+}

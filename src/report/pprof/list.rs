@@ -1,0 +1,143 @@
+//! `list`: source lines with samples, of functions that match.
+//!
+//! Not here: finding the files ([`super::source_path`]).
+
+use std::io::Write;
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    graph::{Info, Weights, weigh::weigh},
+    prepare::Report,
+    source_path,
+};
+use crate::profile::unit::percentage;
+
+/// Lines shown before and behind those with samples.
+const MARGIN: i64 = 5;
+
+/// A line of a function that has samples.
+#[derive(Clone, Copy)]
+struct Entry {
+    info: Info,
+    weights: Weights,
+}
+
+pub(super) fn print(report: &mut Report) -> Result<Vec<u8>, String> {
+    let places = report.places();
+    let weights = weigh(&report.columns, &places, report.measure);
+    let Some(argument) = report.argument.clone() else { return Err("list needs an argument".into()) };
+    let columns = &report.columns;
+    let negative = |flat: i64, cum: i64| flat < 0 || (flat == 0 && cum < 0);
+    let mut functions: FxHashMap<&str, Vec<Entry>> = FxHashMap::default();
+    for (info, weights) in places.infos.iter().zip(weights) {
+        let (flat, cum) = (weights.flat.sum, weights.cum.sum);
+        let is_dropped = (flat, cum) == (0, 0) || report.settings.drop_negative && negative(flat, cum);
+        if !is_dropped && argument.is_match(columns.text(info.name)) {
+            functions.entry(columns.text(info.name)).or_default().push(Entry { info: *info, weights });
+        }
+    }
+    if functions.is_empty() {
+        return Err(format!("no matches found for regexp: {}", argument.as_str()));
+    }
+    let mut out = Vec::new();
+    // Writing to memory does not fail, here and below.
+    let _ = writeln!(out, "Total: {}", report.format.value(report.total));
+    let mut functions: Vec<_> = functions.into_iter().collect();
+    functions.sort_by_key(|(name, _)| *name);
+    let mut sources = Sources::new(report)?;
+    for (name, entries) in functions {
+        function(report, name, &entries, &mut sources, &mut out);
+    }
+    Ok(out)
+}
+
+fn function(report: &Report, name: &str, entries: &[Entry], sources: &mut Sources, out: &mut Vec<u8>) {
+    let mut files: FxHashMap<&str, Vec<Entry>> = FxHashMap::default();
+    for entry in entries.iter().filter(|entry| entry.info.file != 0) {
+        files.entry(report.columns.text(entry.info.file)).or_default().push(*entry);
+    }
+    if files.is_empty() {
+        let _ = writeln!(out, "No source information for {name}");
+    }
+    let mut files: Vec<_> = files.into_iter().collect();
+    files.sort_by_key(|(file, _)| *file);
+    for (file, entries) in files {
+        let sum = |part: fn(&Weights) -> i64| {
+            entries.iter().fold(0i64, |sum, entry| sum.wrapping_add(part(&entry.weights)))
+        };
+        let (flat, cum) = (sum(|weights| weights.flat.sum), sum(|weights| weights.cum.sum));
+        let _ = writeln!(out, "ROUTINE ======================== {name} in {file}");
+        let _ = writeln!(
+            out,
+            "{:>10} {:>10} (flat, cum) {} of Total",
+            report.format.value(flat),
+            report.format.value(cum),
+            percentage(cum, report.total)
+        );
+        let (start, end) = range(&entries);
+        if start > end {
+            // The reference does not even look whether the file is there.
+            continue;
+        }
+        match sources.lines(file) {
+            Ok(lines) => source(report, &entries, (start, end), lines, out),
+            Err(error) => {
+                let _ = writeln!(out, " Error: {error}");
+            }
+        }
+    }
+}
+
+fn source(report: &Report, entries: &[Entry], range: (i64, i64), lines: &[String], out: &mut Vec<u8>) {
+    for number in range.0..=range.1 {
+        let Some(line) = usize::try_from(number - 1).ok().and_then(|at| lines.get(at)) else { break };
+        let (mut flat, mut cum) = (0i64, 0i64);
+        for entry in entries.iter().filter(|entry| entry.info.line == number) {
+            flat = flat.wrapping_add(entry.weights.flat.sum);
+            cum = cum.wrapping_add(entry.weights.cum.sum);
+        }
+        let (flat, cum) = (report.format.value_or_dot(flat), report.format.value_or_dot(cum));
+        let _ = writeln!(out, "{flat:>10} {cum:>10} {number:>6}:{line}");
+    }
+}
+
+/// The first and last line to show.
+fn range(entries: &[Entry]) -> (i64, i64) {
+    let start_of = |info: &Info| match info.start_line {
+        0 => info.line.saturating_sub(MARGIN),
+        start => start,
+    };
+    let start = entries.iter().map(|entry| start_of(&entry.info)).min().unwrap_or(1);
+    let end = entries.iter().map(|entry| entry.info.line.saturating_add(MARGIN)).max().unwrap_or(0);
+    (start.max(1), end)
+}
+
+/// Source files, each read once.
+struct Sources {
+    search_path: String,
+    trim_path: String,
+    known: FxHashMap<String, Result<Vec<String>, String>>,
+}
+
+impl Sources {
+    fn new(report: &Report) -> Result<Sources, String> {
+        let mut search_path = report.settings.source_path.clone();
+        if search_path.is_empty() {
+            let current = std::env::current_dir();
+            let current = current.map_err(|error| format!("could not stat current dir: {error}"))?;
+            search_path = current.display().to_string();
+        }
+        let trim_path = report.settings.trim_path.clone();
+        Ok(Sources { search_path, trim_path, known: FxHashMap::default() })
+    }
+
+    fn lines(&mut self, file: &str) -> Result<&[String], &str> {
+        let (search_path, trim_path) = (&self.search_path, &self.trim_path);
+        let lines = self.known.entry(file.into()).or_insert_with(|| {
+            let text = source_path::read(file, trim_path, search_path)?;
+            Ok(text.lines().map(String::from).collect())
+        });
+        lines.as_deref().map_err(|error| error.as_str())
+    }
+}

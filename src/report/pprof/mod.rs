@@ -1,0 +1,32 @@
+//! The reports of `go tool pprof`, byte for byte: which commands and options there are, and what each
+//! command makes of a profile.
+//!
+//! Not here: the command line, files, the terminal (`cli`, `shell`): a report is a function of a
+//! profile and settings. What the reference gets wrong is wrong here too: this is the drop-in.
+
+pub mod commands;
+pub mod options;
+
+mod callgrind;
+mod dot;
+mod format;
+mod graph;
+mod header;
+mod list;
+mod prepare;
+mod raw;
+mod short_name;
+mod source_path;
+mod tables;
+mod tag_frames;
+mod tag_filter;
+mod tags;
+mod top;
+mod top_proto;
+mod traces;
+mod tree;
+
+pub use commands::{COMMANDS, Command};
+pub use header::greeting;
+pub use options::{OPTIONS, Settings};
+pub use prepare::{Messages, generate};

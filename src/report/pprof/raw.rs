@@ -1,0 +1,135 @@
+//! `raw`: everything in the profile as text.
+//!
+//! Not here: anything computed from it.
+
+use std::io::Write;
+
+use crate::profile::{
+    columns::{Columns, Location, Mapping},
+    go_text,
+};
+
+pub(super) fn print(columns: &Columns) -> Vec<u8> {
+    let mut out = Vec::new();
+    header(columns, &mut out);
+    for sample in 0..columns.sample_count() {
+        for value in columns.values(sample) {
+            // Writing to memory does not fail, here and below.
+            let _ = write!(out, " {value:>10}");
+        }
+        out.extend_from_slice(b": ");
+        for location in columns.stack(sample) {
+            let _ = write!(out, "{} ", columns.locations[*location as usize].id);
+        }
+        out.push(b'\n');
+        labels(columns, sample, &mut out);
+    }
+    out.extend_from_slice(b"Locations\n");
+    for at in &columns.locations {
+        location(columns, at, &mut out);
+    }
+    out.extend_from_slice(b"Mappings\n");
+    for at in &columns.mappings {
+        mapping(columns, at, &mut out);
+    }
+    out
+}
+
+fn header(columns: &Columns, out: &mut Vec<u8>) {
+    let header = &columns.header;
+    let text = |id| columns.text(id);
+    for comment in &header.comments {
+        let _ = writeln!(out, "Comment: {}", text(*comment));
+    }
+    if header.doc_url != 0 {
+        let _ = writeln!(out, "Doc: {}", text(header.doc_url));
+    }
+    let period = header.period_kind;
+    let _ = writeln!(out, "PeriodType: {} {}", text(period.name), text(period.unit));
+    let _ = writeln!(out, "Period: {}", header.period);
+    if header.time_ns != 0 {
+        let _ = writeln!(out, "Time: {}", go_text::time_in_full(header.time_ns));
+    }
+    if header.duration_ns != 0 {
+        // The reference asks for four digits and gets four letters.
+        let duration: String = go_text::duration(header.duration_ns).chars().take(4).collect();
+        let _ = writeln!(out, "Duration: {duration}");
+    }
+    out.extend_from_slice(b"Samples:\n");
+    let kinds = header.kinds.iter().map(|kind| {
+        let default = if kind.name == header.default_kind { "[dflt]" } else { "" };
+        format!("{}/{}{default} ", text(kind.name), text(kind.unit))
+    });
+    let _ = writeln!(out, "{}", kinds.collect::<String>().trim());
+}
+
+fn labels(columns: &Columns, sample: usize, out: &mut Vec<u8>) {
+    if columns.labels(sample).is_empty() {
+        return;
+    }
+    let by_key = columns.labels_by_key(sample);
+    let texts = by_key.texts.iter().map(|(key, texts)| {
+        let texts: Vec<_> = texts.iter().map(|text| columns.text(*text)).collect();
+        format!("{}:[{}]", columns.text(*key), texts.join(" "))
+    });
+    let numbers = by_key.numbers.iter().map(|(key, numbers)| {
+        let unit = |at: usize| numbers.units.get(at).map(|unit| format!(" {}", columns.text(*unit)));
+        let values = numbers.values.iter().enumerate();
+        let values: Vec<_> =
+            values.map(|(at, value)| format!("{value}{}", unit(at).unwrap_or_default())).collect();
+        format!("{}:[{}]", columns.text(*key), values.join(" "))
+    });
+    for mut line in [texts.collect::<Vec<_>>(), numbers.collect()] {
+        if !line.is_empty() {
+            line.sort();
+            let _ = writeln!(out, "                {}", line.join(" "));
+        }
+    }
+}
+
+fn location(columns: &Columns, location: &Location, out: &mut Vec<u8>) {
+    let _ = write!(out, "{:>6}: {:#x} ", location.id, location.address);
+    if let Some(mapping) = columns.mapping_of(location) {
+        let _ = write!(out, "M={} ", mapping.id);
+    }
+    if location.is_folded {
+        out.extend_from_slice(b"[F] ");
+    }
+    let lines = columns.lines_of(location);
+    for (at, line) in lines.iter().enumerate() {
+        if at > 0 {
+            out.extend_from_slice(b"             ");
+        }
+        match columns.functions.get(line.function as usize) {
+            Some(function) => {
+                let (name, file) = (columns.text(function.name), columns.text(function.file));
+                let (number, column, start) = (line.line, line.column, function.start_line);
+                let _ = write!(out, "{name} {file}:{number}:{column} s={start}");
+                if function.name != function.system_name {
+                    let _ = write!(out, "({})", columns.text(function.system_name));
+                }
+            }
+            None => out.extend_from_slice(b"??"),
+        }
+        out.push(b'\n');
+    }
+    if lines.is_empty() {
+        out.push(b'\n');
+    }
+}
+
+fn mapping(columns: &Columns, mapping: &Mapping, out: &mut Vec<u8>) {
+    let Mapping { id, start, limit, offset, .. } = mapping;
+    let (file, build_id) = (columns.text(mapping.file), columns.text(mapping.build_id));
+    let _ = write!(out, "{id}: {start:#x}/{limit:#x}/{offset:#x} {file} {build_id} ");
+    let flags = [
+        (mapping.has_functions, "[FN]"),
+        (mapping.has_filenames, "[FL]"),
+        (mapping.has_line_numbers, "[LN]"),
+        (mapping.has_inline_frames, "[IN]"),
+    ];
+    for (_, flag) in flags.iter().filter(|(is_set, _)| *is_set) {
+        out.extend_from_slice(flag.as_bytes());
+    }
+    out.push(b'\n');
+}

@@ -1,0 +1,71 @@
+//! File names of a profile: what is cut off their beginning, and where on this machine they are.
+//!
+//! Not here: what is shown of the files ([`super::list`]).
+
+use std::{fs, path::Path};
+
+use crate::profile::go_text::base_name;
+
+/// Cuts off what `trim_path` names, or else what stands before the last folder of `search_path`.
+pub(super) fn trim<'a>(path: &'a str, trim_path: &str, search_path: &str) -> &'a str {
+    if trim_path.is_empty() {
+        for folder in split_list(search_path) {
+            let wanted = format!("/{}/", base_name(folder));
+            if let Some(found) = path.find(&wanted) {
+                return &path[found + wanted.len()..];
+            }
+        }
+    }
+    for prefix in split_list(trim_path).chain(["/proc/self/cwd/./", "/proc/self/cwd/"]) {
+        let rest = path.strip_prefix(prefix);
+        let rest = rest.and_then(|rest| if prefix.ends_with('/') { Some(rest) } else { rest.strip_prefix('/') });
+        if let Some(rest) = rest {
+            return rest;
+        }
+    }
+    path
+}
+
+fn split_list(list: &str) -> impl Iterator<Item = &str> {
+    list.split(':').filter(move |_| !list.is_empty())
+}
+
+/// The text of a source file, looked for in each folder of `search_path` and in all above it.
+pub(super) fn read(path: &str, trim_path: &str, search_path: &str) -> Result<String, String> {
+    let path = trim(path, trim_path, search_path);
+    if path.starts_with('/') {
+        let bytes = fs::read(path).map_err(|error| format!("open {path}: {}", system_words(&error)))?;
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    for folder in split_list(search_path) {
+        for folder in Path::new(folder).ancestors() {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            if let Ok(bytes) = fs::read(folder.join(path)) {
+                return Ok(String::from_utf8_lossy(&bytes).into_owned());
+            }
+        }
+    }
+    Err(format!("could not find file {path} on path {search_path}"))
+}
+
+/// An error of the system in the words of the C library, which Go uses too.
+pub(super) fn system_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_a_path_is_cut_off() {
+        assert_eq!(trim("/remote/project/a/b.c", "", "/home/me/project"), "a/b.c");
+        assert_eq!(trim("/remote/x/a.c", "/remote:/other/", ""), "x/a.c");
+        assert_eq!(trim("/other/a.c", "/remote:/other/", ""), "a.c");
+        assert_eq!(trim("/proc/self/cwd/a.c", "", ""), "a.c");
+        assert_eq!(trim("/remotely/a.c", "/remote", ""), "/remotely/a.c");
+    }
+}

@@ -1,0 +1,5 @@
+//! The prompt.
+//!
+//! Not here: what its commands make (`report`).
+
+pub mod pprof;
