@@ -153,9 +153,8 @@ mod tests {
 
     #[test]
     fn durations_are_written_as_go_writes_them() {
-        let written: Vec<_> = [0, 7, 1500, 2_000_001, 3_003_000_000, 90_000_000_000, 3_600_000_000_000]
-            .map(duration)
-            .into();
+        let written: Vec<_> =
+            [0, 7, 1500, 2_000_001, 3_003_000_000, 90_000_000_000, 3_600_000_000_000].map(duration).into();
         assert_eq!(written, ["0s", "7ns", "1.5µs", "2.000001ms", "3.003s", "1m30s", "1h0m0s"]);
     }
 

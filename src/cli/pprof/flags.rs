@@ -96,10 +96,7 @@ pub fn parse(arguments: &[String]) -> Outcome {
                 _ => Outcome::Refused(format!("flag provided but not defined: -{name}")),
             };
         };
-        let is_bool = matches!(
-            target,
-            Target::Slot(Slot::Bool(_)) | Target::Choice(_) | Target::Command(_)
-        );
+        let is_bool = matches!(target, Target::Slot(Slot::Bool(_)) | Target::Choice(_) | Target::Command(_));
         let value = match value {
             Some(value) => value,
             None if is_bool => "true",

@@ -65,7 +65,7 @@ fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str))
         None if !flags.http.is_empty() => {
             return Err("this build has no web pages: -http is not available".into());
         }
-        None => crate::shell::pprof::run(columns, flags.settings.clone(), out, say)?,
+        None => crate::shell::pprof::run(columns, flags.settings.clone(), out, say, &mut report)?,
     }
     Ok(0)
 }
@@ -121,11 +121,8 @@ pub fn deliver(
 /// Has Graphviz draw a graph.
 fn draw(graph: Vec<u8>, format: &str) -> Result<Vec<u8>, String> {
     let failed = |error: String| format!("failed to execute dot. Is Graphviz installed? Error: {error}");
-    let child = Process::new("dot")
-        .arg(format!("-T{format}"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn();
+    let child =
+        Process::new("dot").arg(format!("-T{format}")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => failed("exec: \"dot\": executable file not found in $PATH".into()),
         _ => failed(error.to_string()),
@@ -165,7 +162,8 @@ fn view(bytes: &[u8], suffix: &str, programs: &[&str]) -> Result<(), String> {
     let mut tried: Vec<String> = programs.iter().map(|program| (*program).to_string()).collect();
     if tried.is_empty() {
         tried.extend(std::env::var("BROWSER").ok().filter(|browser| !browser.is_empty()));
-        tried.extend(["chrome", "google-chrome", "chromium", "firefox", "sensible-browser"].map(String::from));
+        tried
+            .extend(["chrome", "google-chrome", "chromium", "firefox", "sensible-browser"].map(String::from));
         tried.extend(std::env::var("DISPLAY").ok().filter(|d| !d.is_empty()).map(|_| "xdg-open".into()));
     }
     let mut answer = Ok(());

@@ -75,7 +75,16 @@ fn without_templates(name: &str) -> String {
     let mut depth = 0usize;
     let mut rest = name;
     while let Some(letter) = rest.chars().next() {
-        let operators = ["operator<<", "operator<=>", "operator<=", "operator<", "operator->", "operator>>", "operator>=", "operator>"];
+        let operators = [
+            "operator<<",
+            "operator<=>",
+            "operator<=",
+            "operator<",
+            "operator->",
+            "operator>>",
+            "operator>=",
+            "operator>",
+        ];
         if depth == 0
             && let Some(operator) = operators.iter().find(|operator| rest.starts_with(**operator))
         {
@@ -96,7 +105,9 @@ fn without_templates(name: &str) -> String {
 
 /// Whether a name looks like a C++ name that is readable already. Java and Go have names like it.
 fn looks_like_cpp(name: &str) -> bool {
-    !name.contains(".<") && !name.contains("]).") && (name.contains(['<', '>', '[', ']']) || name.contains("::"))
+    !name.contains(".<")
+        && !name.contains("]).")
+        && (name.contains(['<', '>', '[', ']']) || name.contains("::"))
 }
 
 /// Cuts out everything between matching `open` and `close`; nothing from where they stop matching.

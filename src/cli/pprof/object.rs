@@ -2,7 +2,7 @@
 //!
 //! Not here: reading it.
 
-use std::{fs::File, io::Read};
+use std::{fs::File, io::Read, os::unix::fs::FileExt};
 
 /// Beginnings of ELF, Mach-O (both orders, both sizes), PE, and Go's object archives.
 const BEGINNINGS: [&[u8]; 7] = [
@@ -18,6 +18,33 @@ const BEGINNINGS: [&[u8]; 7] = [
 /// Whether the file at `path` can be opened and is one.
 pub(super) fn opens(path: &str) -> bool {
     let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(8).read_to_end(&mut start));
-    read.is_ok() && BEGINNINGS.iter().any(|beginning| start.starts_with(beginning))
+    let Ok(file) = File::open(path) else { return false };
+    if (&file).take(20).read_to_end(&mut start).is_err() {
+        return false;
+    }
+    BEGINNINGS.iter().any(|beginning| start.starts_with(beginning)) || is_bare_coff(&start, &file)
+}
+
+/// Whether it is a COFF object for no machine in particular, without sections: what Go's `debug/pe`
+/// takes gperftools' CPU profiles for, which begin with zeros.
+fn is_bare_coff(header: &[u8], file: &File) -> bool {
+    let number = |at: usize, size: usize| {
+        let bytes = header.get(at..at + size)?;
+        Some(bytes.iter().rev().fold(0u64, |number, byte| number << 8 | u64::from(*byte)))
+    };
+    let (machine, sections, optional_size) = (number(0, 2), number(2, 2), number(16, 2));
+    if [machine, sections, optional_size] != [Some(0); 3] {
+        return false;
+    }
+    let (Some(symbols_at), Some(symbols)) = (number(8, 4), number(12, 4)) else { return false };
+    if symbols_at == 0 {
+        return true;
+    }
+    let mut length = [0; 4];
+    let strings_at = symbols_at + 18 * symbols;
+    if file.read_exact_at(&mut length, strings_at).is_err() {
+        return false;
+    }
+    let end = strings_at + u64::from(u32::from_le_bytes(length)).max(4);
+    file.metadata().is_ok_and(|metadata| metadata.len() >= end)
 }

@@ -202,7 +202,8 @@ fn candidates(search: &str, file: &str, build_id: &str) -> Vec<String> {
             }
         }
         if !file.is_empty() {
-            let own_folder = Path::new(file).parent().map_or(String::new(), |path| path.display().to_string());
+            let own_folder =
+                Path::new(file).parent().map_or(String::new(), |path| path.display().to_string());
             names.push(join(&[folder, base]));
             names.push(join(&[folder, file]));
             names.push(join(&[folder, &format!("{file}.debug")]));

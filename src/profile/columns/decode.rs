@@ -294,12 +294,7 @@ fn function(bytes: &[u8], strings: &Strings) -> Result<Function, Malformed> {
     Ok(Function { id, name, system_name, file: strings.get(file)?, start_line })
 }
 
-fn location(
-    bytes: &[u8],
-    mappings: &Rows,
-    functions: &Rows,
-    columns: &mut Columns,
-) -> Result<(), Malformed> {
+fn location(bytes: &[u8], mappings: &Rows, functions: &Rows, columns: &mut Columns) -> Result<(), Malformed> {
     let mut location = Location { mapping: mappings.get(0), ..Location::default() };
     let start = columns.lines.len() as u32;
     wire::fields(bytes, |number, content| {

@@ -11,7 +11,7 @@ use super::{Columns, Kind, Label, Location, NONE, TextId};
 impl Columns {
     /// Writes the profile gzipped.
     pub fn write_gzip(&self, writer: impl Write) -> io::Result<()> {
-        let mut encoder = GzEncoder::new(writer, Compression::default());
+        let mut encoder = GzEncoder::new(writer, Compression::new(4));
         encoder.write_all(&self.encode())?;
         encoder.finish()?.flush()
     }

@@ -14,7 +14,8 @@ use super::{Columns, Function, Header, Label, Line, Location, Mapping, NONE, Tex
 
 /// Whether the two say the same of what they measure.
 pub(super) fn compatible(one: &Columns, other: &Columns) -> Result<(), String> {
-    let show = |p: &Columns, kind: super::Kind| format!("&{{{} {} 0 0}}", p.text(kind.name), p.text(kind.unit));
+    let show =
+        |p: &Columns, kind: super::Kind| format!("&{{{} {} 0 0}}", p.text(kind.name), p.text(kind.unit));
     let equal = |a: super::Kind, b: super::Kind| {
         one.text(a.name) == other.text(b.name) && one.text(a.unit) == other.text(b.unit)
     };

@@ -92,9 +92,8 @@ fn sample(line: &str, sampling: &Sampling) -> Result<(Vec<i64>, i64, Vec<u64>), 
     let malformed = |why: String| format!("malformed sample: {line}: {why}");
     let number = |at: usize| {
         let digits = &found[at];
-        let out_of_range = || {
-            malformed(format!("strconv.ParseInt: parsing \"{digits}\": value out of range"))
-        };
+        let out_of_range =
+            || malformed(format!("strconv.ParseInt: parsing \"{digits}\": value out of range"));
         digits.parse::<i64>().map_err(|_| out_of_range())
     };
     let mut values = Vec::new();

@@ -21,8 +21,7 @@ static ATTRIBUTE: LazyLock<Regex> = LazyLock::new(|| regex(r"([0-9A-Za-z_ ]+)=([
 static SAMPLE: LazyLock<Regex> = LazyLock::new(|| regex(r" *([0-9]+) +([0-9]+) +@ +([ x0-9a-f]*)"));
 static LOCATION: LazyLock<Regex> =
     LazyLock::new(|| regex(r"^[\t\n\f\r ]*0x([[:xdigit:]]+)[\t\n\f\r ]+(.*)[\t\n\f\r ]*$"));
-static FILE_LINE: LazyLock<Regex> =
-    LazyLock::new(|| regex(r"^(.*)[\t\n\f\r ]+\((.+):(-?[[:digit:]]+)\)$"));
+static FILE_LINE: LazyLock<Regex> = LazyLock::new(|| regex(r"^(.*)[\t\n\f\r ]+\((.+):(-?[[:digit:]]+)\)$"));
 static FILE: LazyLock<Regex> = LazyLock::new(|| regex(r"^(.*)[\t\n\f\r ]+\((.*)\)$"));
 
 /// Allocations are sampled once for so many bytes.
@@ -91,9 +90,8 @@ fn samples<'a>(draft: &mut Draft, is_heap: bool, text: &'a str) -> Result<&'a st
         let Some(found) = SAMPLE.captures(line) else { return Ok(false) };
         let broken = |why: String| Refusal::Broken(format!("parsing sample {line}: {why}"));
         let number = |digits: &str| {
-            go_integer(digits).ok_or_else(|| {
-                broken(format!("strconv.ParseInt: parsing \"{digits}\": invalid syntax"))
-            })
+            go_integer(digits)
+                .ok_or_else(|| broken(format!("strconv.ParseInt: parsing \"{digits}\": invalid syntax")))
         };
         let addresses = hex_addresses(&found[3])
             .map_err(|why| Refusal::Broken(format!("malformed sample: {line}: {why}")))?;
@@ -146,14 +144,8 @@ pub(super) fn locations(draft: &mut Draft, text: &str) -> Result<(), Refusal> {
     number_functions(draft);
     super::maps::assign(draft);
     // Addresses of compiled code mean nothing in another run.
-    let all = Detail {
-        inlines: true,
-        functions: true,
-        files: true,
-        lines: true,
-        columns: false,
-        addresses: false,
-    };
+    let all =
+        Detail { inlines: true, functions: true, files: true, lines: true, columns: false, addresses: false };
     draft.columns.aggregate(all);
     Ok(())
 }

@@ -79,8 +79,7 @@ fn parse(line: &str, draft: &mut Draft) -> Option<Option<Mapping>> {
     let brief = proc_line.is_none();
     let found = proc_line.or_else(|| BRIEF_LINE.captures(line))?;
     let part = |at: usize| found.get(at).map_or("", |part| part.as_str());
-    let (file, offset, build_id) =
-        if brief { (part(4), part(5), part(6)) } else { (part(5), part(4), "") };
+    let (file, offset, build_id) = if brief { (part(4), part(5), part(6)) } else { (part(5), part(4), "") };
     if !part(3).is_empty() && !part(3).contains('x') {
         return Some(None);
     }

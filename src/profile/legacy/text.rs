@@ -124,9 +124,9 @@ fn contention_sample(line: &str, cycles_hz: i64, draft: &mut Draft) -> Result<()
     let found = CONTENTION.captures(line).ok_or(Refusal::Unrecognized)?;
     let malformed = |why: String| Refusal::Broken(format!("malformed sample: {line}: {why}"));
     let number = |digits: &str| {
-        digits.parse::<i64>().map_err(|_| {
-            malformed(format!("strconv.ParseInt: parsing \"{digits}\": value out of range"))
-        })
+        digits
+            .parse::<i64>()
+            .map_err(|_| malformed(format!("strconv.ParseInt: parsing \"{digits}\": value out of range")))
     };
     let (mut delay, mut count) = (number(&found[1])?, number(&found[2])?);
     let period = draft.columns.header.period;

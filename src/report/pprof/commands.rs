@@ -35,6 +35,7 @@ pub enum Delivery {
 }
 
 /// A command.
+#[derive(Debug)]
 pub struct Command {
     pub name: &'static str,
     pub kind: Kind,

@@ -6,8 +6,7 @@ use std::{collections::BTreeMap, io::Write};
 
 use super::{
     graph::{
-        Graph, Node,
-        order,
+        Graph, Node, order,
         tags::{self, Tag, Tags},
         trim::MAX_NODE_TAGS,
     },
@@ -15,7 +14,10 @@ use super::{
     prepare::Report,
     short_name::shorten,
 };
-use crate::profile::{go_text::{base_name, truncate}, unit};
+use crate::profile::{
+    go_text::{base_name, truncate},
+    unit,
+};
 
 pub(super) fn print(report: &mut Report) -> Vec<u8> {
     let trimmed = report.graph();
@@ -159,8 +161,7 @@ impl Drawing<'_> {
         let mut out = String::new();
         for (at, tag) in collapse(numbers.values().cloned().collect(), flat).iter().enumerate() {
             let (own, all) = (tag.weights.flat.value(), tag.weights.cum.value());
-            let (weight, style) =
-                if flat || own == all { (own, "") } else { (all, " style=\"dotted\"") };
+            let (weight, style) = if flat || own == all { (own, "") } else { (all, " style=\"dotted\"") };
             if weight != 0 {
                 let weight = self.report.format.value(weight);
                 let target = format!("N{source}_{at}");
@@ -178,9 +179,8 @@ impl Drawing<'_> {
         let inline = if edge.inline { "\\n (inline)" } else { "" };
         let mut attributes = format!("label=\" {weight}{inline}\"");
         if total != 0 {
-            let share = |factor: i64| {
-                1 + value.wrapping_mul(factor).wrapping_div(total).wrapping_abs().min(factor)
-            };
+            let share =
+                |factor: i64| 1 + value.wrapping_mul(factor).wrapping_div(total).wrapping_abs().min(factor);
             if share(100) > 1 {
                 attributes += &format!(" weight={}", share(100));
             }

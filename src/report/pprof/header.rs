@@ -2,12 +2,21 @@
 //!
 //! Not here: the report.
 
-use super::{Settings, commands::Kind, graph::trim::Trimmed, prepare::{Messages, Report, label_units}};
+use super::{
+    Settings,
+    commands::Kind,
+    graph::trim::Trimmed,
+    prepare::{Messages, Report, label_units},
+};
 use crate::profile::{columns::Columns, go_text, unit};
 
 /// What the prompt says first of a profile; `None` if the settings do not fit it. The second part
 /// says whether the chosen values are all zero.
-pub fn greeting(columns: Columns, settings: &Settings, messages: &mut Messages) -> Option<(Vec<String>, bool)> {
+pub fn greeting(
+    columns: Columns,
+    settings: &Settings,
+    messages: &mut Messages,
+) -> Option<(Vec<String>, bool)> {
     let units = label_units(&columns, messages);
     let report = Report::new(columns, Kind::Text, settings.clone(), units).ok()?;
     Some((of_profile(&report), report.total == 0 && report.columns.header.kinds.len() > 1))
@@ -74,9 +83,7 @@ pub(super) fn of_report(report: &Report, trimmed: &Trimmed, full: bool) -> Vec<S
     let (shown, total_text) = (format.value(shown), format.value(total));
     lines.push(format!("Showing nodes accounting for {shown}, {} of {total_text} total", share.trim()));
     if total != 0 {
-        let cutoff = |fraction: f64| {
-            format.value(go_text::truncate(total as f64 * fraction).wrapping_abs())
-        };
+        let cutoff = |fraction: f64| format.value(go_text::truncate(total as f64 * fraction).wrapping_abs());
         let dropped = |count: usize, what: &str, by: &str, cutoff: String| {
             let plural = if count > 1 { "s" } else { "" };
             format!("Dropped {count} {what}{plural} ({by} <= {cutoff})")

@@ -76,7 +76,7 @@ fn function(report: &Report, name: &str, entries: &[Entry], sources: &mut Source
             percentage(cum, report.total)
         );
         let (start, end) = range(&entries);
-        if start > end {
+        if start > end && !sources.known.contains_key(file) {
             // The reference does not even look whether the file is there.
             continue;
         }

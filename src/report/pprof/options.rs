@@ -183,13 +183,11 @@ impl SettingOption {
         match (self.slot)(settings) {
             Slot::Bool(value) => *value = yes_or_no(text)?,
             Slot::Integer(value) => {
-                let failed =
-                    |_| format!("strconv.Atoi: parsing {}: invalid syntax", quote(text));
+                let failed = |_| format!("strconv.Atoi: parsing {}: invalid syntax", quote(text));
                 *value = text.parse().map_err(failed)?;
             }
             Slot::Float(value) => {
-                let failed =
-                    |_| format!("strconv.ParseFloat: parsing {}: invalid syntax", quote(text));
+                let failed = |_| format!("strconv.ParseFloat: parsing {}: invalid syntax", quote(text));
                 *value = text.parse().map_err(failed)?;
             }
             Slot::Text(value) => {

@@ -14,7 +14,9 @@ use super::{
         order::By,
         trim::{Edges, Labelling, Limits, Trimmed, trimmed, trimmed_tree},
     },
-    list, raw, source_path, tag_filter::TagFilter, tag_frames, tags, top, top_proto, traces, tree,
+    list, raw, source_path,
+    tag_filter::TagFilter,
+    tag_frames, tags, top, top_proto, traces, tree,
 };
 use crate::profile::{
     columns::{
@@ -147,8 +149,7 @@ fn warn(matched: bool, what: &str, messages: &mut Messages) {
 }
 
 fn add_tag_frames(columns: &mut Columns, settings: &Settings, messages: &mut Messages) {
-    let (roots, leaves) =
-        tag_frames::add(columns, &settings.tagroot, &settings.tagleaf, &settings.unit);
+    let (roots, leaves) = tag_frames::add(columns, &settings.tagroot, &settings.tagleaf, &settings.unit);
     warn(settings.tagroot.is_empty() || roots, "TagRoot", messages);
     warn(settings.tagleaf.is_empty() || leaves, "TagLeaf", messages);
 }
@@ -178,12 +179,8 @@ fn filter(
     let tagignore = tag_filter("tagignore", &settings.tagignore)?;
     let prune_from = compile("prune_from", &settings.prune_from)?;
 
-    let by = ByName {
-        focus: focus.as_ref(),
-        ignore: ignore.as_ref(),
-        hide: hide.as_ref(),
-        show: show.as_ref(),
-    };
+    let by =
+        ByName { focus: focus.as_ref(), ignore: ignore.as_ref(), hide: hide.as_ref(), show: show.as_ref() };
     let matched = columns.filter_by_name(by);
     warn(focus.is_none() || matched.focus, "Focus", messages);
     warn(ignore.is_none() || matched.ignore, "Ignore", messages);
@@ -280,16 +277,24 @@ impl Report {
         let total = total(&columns, measure);
         let argument = None;
         Ok(Report {
-            columns, kind, settings, measure, format, measured: name, total, units, argument, filters, title,
+            columns,
+            kind,
+            settings,
+            measure,
+            format,
+            measured: name,
+            total,
+            units,
+            argument,
+            filters,
+            title,
         })
     }
 
     /// The nodes of the profile, with source paths cut as asked for.
     pub fn places(&mut self) -> Places {
-        let objects = matches!(
-            self.kind,
-            Kind::Raw | Kind::List | Kind::WebList | Kind::Disassembly | Kind::Callgrind
-        );
+        let objects =
+            matches!(self.kind, Kind::Raw | Kind::List | Kind::WebList | Kind::Disassembly | Kind::Callgrind);
         let (trim_path, search_path) = (&self.settings.trim_path, &self.settings.source_path);
         let shorten = |file: &str| source_path::trim(file, trim_path, search_path).to_string();
         let naming = Naming::new(&mut self.columns, objects, shorten);

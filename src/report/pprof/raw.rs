@@ -12,6 +12,7 @@ use crate::profile::{
 pub(super) fn print(columns: &Columns) -> Vec<u8> {
     let mut out = Vec::new();
     header(columns, &mut out);
+    let ids: Vec<String> = columns.locations.iter().map(|location| format!("{} ", location.id)).collect();
     for sample in 0..columns.sample_count() {
         for value in columns.values(sample) {
             // Writing to memory does not fail, here and below.
@@ -19,7 +20,7 @@ pub(super) fn print(columns: &Columns) -> Vec<u8> {
         }
         out.extend_from_slice(b": ");
         for location in columns.stack(sample) {
-            let _ = write!(out, "{} ", columns.locations[*location as usize].id);
+            out.extend_from_slice(ids[*location as usize].as_bytes());
         }
         out.push(b'\n');
         labels(columns, sample, &mut out);

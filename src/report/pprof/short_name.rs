@@ -11,8 +11,7 @@ fn regex(text: &str) -> Regex {
 }
 
 /// A module version in a Go import path: `/v2` and up.
-static GO_VERSION: LazyLock<Regex> =
-    LazyLock::new(|| regex(r"^(.*?)/v(?:[2-9]|[1-9][0-9]+)([./].*)$"));
+static GO_VERSION: LazyLock<Regex> = LazyLock::new(|| regex(r"^(.*?)/v(?:[2-9]|[1-9][0-9]+)([./].*)$"));
 
 /// Go: what is behind the path. Java: class and method. C++: class and method.
 static LANGUAGES: LazyLock<[Regex; 3]> = LazyLock::new(|| {
@@ -20,9 +19,7 @@ static LANGUAGES: LazyLock<[Regex; 3]> = LazyLock::new(|| {
     const D: &str = r"[0-9A-Za-z_\$]";
     [
         regex(r"^(?:[0-9A-Za-z_\-\.]+/)+([^.]+\..+)"),
-        regex(&format!(
-            r"^(?:[a-z]{W}*\.)*([A-Z]{D}*\.(?:<init>|[a-z]{D}*(?:\$[0-9]+)?))(?:(?:\()|$)"
-        )),
+        regex(&format!(r"^(?:[a-z]{W}*\.)*([A-Z]{D}*\.(?:<init>|[a-z]{D}*(?:\$[0-9]+)?))(?:(?:\()|$)")),
         regex(&format!(r"^(?:[_a-zA-Z]{W}*::)+(_*[A-Z]{W}*::~?[_a-zA-Z]{W}*(?:<.*>)?)")),
     ]
 });

@@ -18,7 +18,8 @@ pub(super) fn trim<'a>(path: &'a str, trim_path: &str, search_path: &str) -> &'a
     }
     for prefix in split_list(trim_path).chain(["/proc/self/cwd/./", "/proc/self/cwd/"]) {
         let rest = path.strip_prefix(prefix);
-        let rest = rest.and_then(|rest| if prefix.ends_with('/') { Some(rest) } else { rest.strip_prefix('/') });
+        let rest =
+            rest.and_then(|rest| if prefix.ends_with('/') { Some(rest) } else { rest.strip_prefix('/') });
         if let Some(rest) = rest {
             return rest;
         }

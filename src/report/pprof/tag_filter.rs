@@ -49,9 +49,9 @@ impl TagFilter {
             }),
             TagFilter::Texts { key: Some(key), regexps } => {
                 labels.iter().filter(|label| has_key(key, label)).any(|label| {
-                    label.as_text().is_some_and(|text| {
-                        regexps.iter().any(|regexp| regexp.is_match(columns.text(text)))
-                    })
+                    label
+                        .as_text()
+                        .is_some_and(|text| regexps.iter().any(|regexp| regexp.is_match(columns.text(text))))
                 })
             }
         }

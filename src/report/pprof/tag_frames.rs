@@ -27,8 +27,8 @@ pub(super) fn add(columns: &mut Columns, roots: &str, leaves: &str, unit: &str) 
     };
     let (mut root_found, mut leaf_found) = (false, false);
     columns.extend_stacks(|columns, sample| {
-        let leaves = frames.of(columns, sample, &leaves, &mut leaf_found);
         let roots = frames.of(columns, sample, &roots, &mut root_found);
+        let leaves = frames.of(columns, sample, &leaves, &mut leaf_found);
         (leaves, roots)
     });
     (root_found, leaf_found)

@@ -36,7 +36,8 @@ pub(super) fn print(report: &mut Report) -> Result<Vec<u8>, String> {
         });
         let id = at as u64 + 1;
         let location = Location { id, mapping: NONE, address: info.address, ..Location::default() };
-        let location = out.push_location(location, &[Line { function, line: info.line, column: info.column }]);
+        let location =
+            out.push_location(location, &[Line { function, line: info.line, column: info.column }]);
         let weights = [node.weights.cum, node.weights.flat];
         let values = weights.map(|weight| truncate(unit::scale(weight.value(), from, to).0));
         out.push_sample(&values, &[location], &[]);

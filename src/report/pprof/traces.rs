@@ -52,12 +52,11 @@ fn labels(report: &Report, sample: usize, out: &mut Vec<u8>) {
         return;
     }
     let by_key = columns.labels_by_key(sample);
-    let line = |key: u32, values: Vec<String>| {
-        format!("{:>10}:  {}\n", columns.text(key), values.join(" "))
-    };
-    let texts = by_key.texts.iter().map(|(key, texts)| {
-        line(*key, texts.iter().map(|text| columns.text(*text).to_string()).collect())
-    });
+    let line = |key: u32, values: Vec<String>| format!("{:>10}:  {}\n", columns.text(key), values.join(" "));
+    let texts = by_key
+        .texts
+        .iter()
+        .map(|(key, texts)| line(*key, texts.iter().map(|text| columns.text(*text).to_string()).collect()));
     let numbers = by_key.numbers.iter().map(|(key, numbers)| {
         let unit = report.units.of(*key);
         line(*key, numbers.values.iter().map(|number| unit::label(*number, unit)).collect())

@@ -12,8 +12,7 @@ use super::{
 use crate::profile::unit::percentage;
 
 const SEPARATOR: &str = "----------------------------------------------------------+-------------";
-const LEGEND: &str =
-    "      flat  flat%   sum%        cum   cum%   calls calls% + context \t \t ";
+const LEGEND: &str = "      flat  flat%   sum%        cum   cum%   calls calls% + context \t \t ";
 
 pub(super) fn print(report: &mut Report) -> Result<Vec<u8>, String> {
     let trimmed = report.graph();

@@ -43,7 +43,9 @@ impl Request {
         let mut parameters: Vec<(String, String)> = query
             .split('&')
             .filter(|part| !part.is_empty())
-            .map(|part| part.split_once('=').map_or((part.into(), String::new()), |(k, v)| (k.into(), v.into())))
+            .map(|part| {
+                part.split_once('=').map_or((part.into(), String::new()), |(k, v)| (k.into(), v.into()))
+            })
             .collect();
         let mut seconds = flags.seconds;
         if seconds > 0 {
@@ -91,9 +93,8 @@ impl Request {
         let mut response = agent.get(&url).call().map_err(failed)?;
         let status = response.status();
         if !status.is_success() {
-            let header = |name: &str| {
-                response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
-            };
+            let header =
+                |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
             let says_why = !header("X-Go-Pprof").is_empty() && header("Content-Type").contains("text/plain");
             let reason = status.canonical_reason().unwrap_or("");
             let line = format!("server response: {} {reason}", status.as_u16());
@@ -110,9 +111,9 @@ impl Request {
 impl Tls {
     fn config(&self, insecure: bool) -> Result<ureq::tls::TlsConfig, String> {
         use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig};
-        let read = |path: &str| fs::read(path).map_err(|error| {
-            format!("could not read {path}: {}", super::system_words(&error))
-        });
+        let read = |path: &str| {
+            fs::read(path).map_err(|error| format!("could not read {path}: {}", super::system_words(&error)))
+        };
         let mut config = TlsConfig::builder().disable_verification(insecure);
         if !self.ca.is_empty() {
             let bytes = read(&self.ca)?;

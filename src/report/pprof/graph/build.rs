@@ -94,10 +94,7 @@ fn assemble(
         let row = graph.nodes.len() as u32;
         rows[number] = row;
         let next = functions.len() as u64;
-        let whole = Info { address: 0, line: 0, column: 0, ..*info };
-        // A node without address and line is taken for a whole function, whatever its column.
-        let is_whole = info.address == 0 && info.line == 0;
-        let function = *functions.entry(if is_whole { *info } else { whole }).or_insert(next);
+        let function = *functions.entry(info.function()).or_insert(next);
         graph.nodes.push(Node {
             info: *info,
             weights: weights[number],

@@ -30,6 +30,15 @@ pub struct Info {
 }
 
 impl Info {
+    /// What is the same for all nodes of a function. A node without address and line is taken for
+    /// the whole function, whatever its column.
+    pub fn function(&self) -> Info {
+        if self.address == 0 && self.line == 0 {
+            return *self;
+        }
+        Info { address: 0, line: 0, column: 0, ..*self }
+    }
+
     /// What is printed for it.
     pub fn printable(&self, columns: &Columns) -> String {
         self.components(columns).join(" ")
@@ -190,8 +199,7 @@ impl Measure {
     /// The weight of a sample; `None` if it has none.
     #[inline]
     pub fn weight(self, values: &[i64]) -> Option<Weight> {
-        let weight =
-            Weight { sum: values[self.value], divisor: if self.mean { values[0] } else { 0 } };
+        let weight = Weight { sum: values[self.value], divisor: if self.mean { values[0] } else { 0 } };
         (!weight.is_zero()).then_some(weight)
     }
 }

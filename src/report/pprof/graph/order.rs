@@ -68,7 +68,11 @@ pub fn sorted_edges(graph: &Graph, columns: &Columns, edges: &[u32]) -> Vec<u32>
 /// A score: nodes through which one path leads in and out say little.
 fn interest(graph: &Graph, node: &Node) -> i64 {
     let side = |edges: &[u32], own: i64| {
-        if edges.is_empty() { 1.0 } else { entropy(edges.iter().map(|edge| graph.edges[*edge as usize].weight.sum), own) }
+        if edges.is_empty() {
+            1.0
+        } else {
+            entropy(edges.iter().map(|edge| graph.edges[*edge as usize].weight.sum), own)
+        }
     };
     let score = side(&node.ins, 0) + side(&node.outs, node.weights.flat.sum);
     truncate(score * node.weights.cum.sum as f64).wrapping_add(node.weights.flat.sum)

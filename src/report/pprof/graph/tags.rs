@@ -126,13 +126,13 @@ pub struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The labels of the nodes that `path` gives for each stack, from the root on: the graph's row of
+    /// The labels of the nodes that `path` gives for each sample, from the root on: the graph's row of
     /// each frame, if it has one. With `once`, a node counts once a sample.
     pub fn collect(
         &self,
         node_count: usize,
         once: bool,
-        mut path: impl FnMut(&[u32], &mut Vec<Option<u32>>),
+        mut path: impl FnMut(usize, &mut Vec<Option<u32>>),
     ) -> Vec<NodeTags> {
         let mut tags = vec![NodeTags::default(); node_count];
         if !self.columns.has_labels() {
@@ -151,7 +151,7 @@ impl Walk<'_> {
             let Some(weight) = self.measure.weight(self.columns.values(sample)) else { continue };
             let Some(labels) = namer.name(sample) else { continue };
             nodes.clear();
-            path(self.columns.stack(sample), &mut nodes);
+            path(sample, &mut nodes);
             for node in nodes.iter().flatten() {
                 if !once || seen.insert(*node, sample) != Some(sample) {
                     tags[*node as usize].add(&labels, weight, false);

@@ -4,7 +4,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{Edge, Graph, Measure, Node, Weight, Weights, nodes::Places, tags::NodeTags};
+use super::{Edge, Graph, Measure, Node, Weights, nodes::Places, tags::NodeTags};
 use crate::profile::columns::{Columns, NONE};
 
 /// A node before its graph is made.
@@ -21,63 +21,80 @@ struct Branch {
 /// The tree of all samples.
 pub struct Tree {
     branches: Vec<Branch>,
+    /// Parents before anything was removed.
+    parents: Vec<u32>,
+    /// The leaf of each sample that has a weight and a stack.
+    leaves: Vec<u32>,
 }
 
 impl Tree {
     pub fn new(columns: &Columns, places: &Places, measure: Measure) -> Tree {
-        let mut branches: Vec<Branch> = Vec::new();
-        let mut children: FxHashMap<u64, u32> = FxHashMap::default();
-        for sample in 0..columns.sample_count() {
-            let Some(weight) = measure.weight(columns.values(sample)) else { continue };
-            let mut parent = NONE;
-            for location in columns.stack(sample).iter().rev() {
+        let mut tree =
+            Tree { branches: Vec::new(), parents: Vec::new(), leaves: vec![NONE; columns.sample_count()] };
+        // In this order each path begins as the one before it, so that nothing need be looked up.
+        let mut samples: Vec<u32> = (0..columns.sample_count() as u32).collect();
+        let stack = |sample: &u32| columns.stack(*sample as usize).iter().rev();
+        samples.sort_unstable_by(|a, b| stack(a).cmp(stack(b)));
+        // Different locations may be the same places: then a later path begins like an earlier one.
+        let mut twins: FxHashMap<(u32, u32), u32> = FxHashMap::default();
+        let (mut path, mut last): (Vec<u32>, Option<u32>) = (Vec::new(), None);
+        let mut depths: Vec<usize> = Vec::new();
+        for sample in samples {
+            let Some(weight) = measure.weight(columns.values(sample as usize)) else { continue };
+            let common =
+                last.map_or(0, |last| stack(&last).zip(stack(&sample)).take_while(|(a, b)| a == b).count());
+            depths.truncate(common);
+            path.truncate(depths.last().copied().unwrap_or(0));
+            for row in &path {
+                tree.branches[*row as usize].weights.cum.add(weight);
+            }
+            for location in stack(&sample).skip(common) {
                 let nodes = places.of(*location);
                 for (at, place) in nodes.iter().enumerate().rev() {
-                    let new = branches.len() as u32;
-                    let key = u64::from(parent) << 32 | u64::from(*place);
-                    let row = *children.entry(key).or_insert(new);
-                    if row == new {
-                        let weights = Weights::default();
-                        branches.push(Branch { place: *place, parent, weights, inline: true, residual: false });
-                    }
-                    let branch = &mut branches[row as usize];
+                    let parent = path.last().copied().unwrap_or(NONE);
+                    let row = tree.child(&mut twins, parent, *place);
+                    let branch = &mut tree.branches[row as usize];
                     branch.weights.cum.add(weight);
                     branch.inline &= at + 1 < nodes.len();
-                    parent = row;
+                    path.push(row);
                 }
+                depths.push(path.len());
             }
-            if let Some(leaf) = branches.get_mut(parent as usize) {
-                leaf.weights.flat.add(weight);
+            if let Some(leaf) = path.last() {
+                tree.branches[*leaf as usize].weights.flat.add(weight);
+                tree.leaves[sample as usize] = *leaf;
             }
+            last = Some(sample);
         }
-        Tree { branches }
+        tree.parents = tree.branches.iter().map(|branch| branch.parent).collect();
+        tree
+    }
+
+    fn child(&mut self, twins: &mut FxHashMap<(u32, u32), u32>, parent: u32, place: u32) -> u32 {
+        let new = self.branches.len() as u32;
+        let row = *twins.entry((parent, place)).or_insert(new);
+        if row == new {
+            let weights = Weights::default();
+            self.branches.push(Branch { place, parent, weights, inline: true, residual: false });
+        }
+        row
+    }
+
+    /// The nodes of a sample from the root on, as they were before any was removed.
+    pub fn path(&self, sample: usize) -> Vec<u32> {
+        let mut path = Vec::new();
+        let mut row = self.leaves[sample];
+        while row != NONE {
+            path.push(row);
+            row = self.parents[row as usize];
+        }
+        path.reverse();
+        path
     }
 
     /// The weights of all nodes.
     pub fn weights(&self) -> impl Iterator<Item = Weights> {
         self.branches.iter().map(|branch| branch.weights)
-    }
-
-    /// The node that each frame of a sample is, with the same walk that made them; the last is the
-    /// leaf's.
-    pub fn path(&self, children: &FxHashMap<u64, u32>, places: &Places, stack: &[u32]) -> Vec<u32> {
-        let mut path = Vec::new();
-        let mut parent = NONE;
-        for location in stack.iter().rev() {
-            for place in places.of(*location).iter().rev() {
-                let key = u64::from(parent) << 32 | u64::from(*place);
-                let Some(row) = children.get(&key) else { return path };
-                path.push(*row);
-                parent = *row;
-            }
-        }
-        path
-    }
-
-    /// Nodes by parent and place.
-    pub fn children(&self) -> FxHashMap<u64, u32> {
-        let key = |branch: &Branch| u64::from(branch.parent) << 32 | u64::from(branch.place);
-        (0..).zip(&self.branches).map(|(row, branch)| (key(branch), row)).collect()
     }
 
     /// Takes nodes out: their children become their parents'.
@@ -110,6 +127,7 @@ impl Tree {
     ) -> (Graph, Vec<u32>) {
         let mut graph = Graph::default();
         let mut rows = vec![NONE; self.branches.len()];
+        let mut functions = FxHashMap::default();
         for (at, branch) in (0..).zip(&self.branches) {
             if is_removed(at) {
                 continue;
@@ -117,8 +135,10 @@ impl Tree {
             let row = graph.nodes.len() as u32;
             rows[at as usize] = row;
             let info = places.infos[branch.place as usize];
-            // In a tree each node is a function of its own, as far as names go.
-            let function = u64::from(row);
+            // Functions are told apart by caller, whatever has been removed between.
+            let next = functions.len() as u64;
+            let key = (self.parents[at as usize], info.function());
+            let function = *functions.entry(key).or_insert(next);
             let node = Node {
                 info,
                 weights: branch.weights,
@@ -137,7 +157,7 @@ impl Tree {
                 graph.edges.push(Edge {
                     source,
                     target: row,
-                    weight: Weight { ..branch.weights.cum },
+                    weight: branch.weights.cum,
                     residual: branch.residual,
                     inline: branch.inline,
                 });

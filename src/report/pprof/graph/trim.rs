@@ -172,7 +172,9 @@ fn label(
     }
     let Labelling { units, output_unit } = labelling;
     let walk = Walk { columns, measure, units, output_unit };
-    let tags = walk.collect(graph.nodes.len(), true, |stack, path| graph_path(places, &rows, stack, path));
+    let tags = walk.collect(graph.nodes.len(), true, |sample, path| {
+        graph_path(places, &rows, columns.stack(sample), path);
+    });
     for (node, tags) in graph.nodes.iter_mut().zip(tags) {
         node.labels = tags;
     }
@@ -200,19 +202,17 @@ pub fn trimmed_tree(
             removed[row] = candidate[row] && weights.cum.sum.wrapping_abs() < cutoffs.node;
         }
     }
-    let children = labelling.map(|_| tree.children());
-    let original = labelling.map(|_| Tree::new(columns, places, measure));
     let dropped_nodes = removed.iter().filter(|removed| **removed).count();
     tree.remove(|row| removed[row as usize]);
     let make = |tree: &Tree, removed: &[bool]| {
         let is_removed = |row: u32| removed[row as usize];
         let shown = |row: u32| candidate[row as usize];
         let (mut graph, rows) = tree.graph(places, is_removed, shown);
-        if let (Some(labelling), Some(children), Some(original)) = (labelling, &children, &original) {
+        if let Some(labelling) = labelling {
             let Labelling { units, output_unit } = labelling;
             let walk = Walk { columns, measure, units, output_unit };
-            let tags = walk.collect(graph.nodes.len(), false, |stack, path| {
-                let nodes = original.path(children, places, stack).into_iter();
+            let tags = walk.collect(graph.nodes.len(), false, |sample, path| {
+                let nodes = tree.path(sample).into_iter();
                 path.extend(nodes.map(|node| Some(rows[node as usize]).filter(|row| *row != NONE)));
             });
             for (node, tags) in graph.nodes.iter_mut().zip(tags) {

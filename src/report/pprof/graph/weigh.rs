@@ -12,9 +12,9 @@ use crate::profile::columns::{
 
 /// The weights of all nodes. A node counts once for each sample it is in, however often it recurs.
 pub fn weigh(columns: &Columns, places: &Places, measure: Measure) -> Vec<Weights> {
-    let parts = in_parallel(parts(columns).into_iter().map(|part| {
-        move || weigh_part(columns, places, measure, part)
-    }).collect());
+    let parts = in_parallel(
+        parts(columns).into_iter().map(|part| move || weigh_part(columns, places, measure, part)).collect(),
+    );
     let mut parts = parts.into_iter();
     let mut sums = parts.next().unwrap_or_default();
     for part in parts {
@@ -30,7 +30,9 @@ pub fn weigh(columns: &Columns, places: &Places, measure: Measure) -> Vec<Weight
 pub(super) fn parts(columns: &Columns) -> Vec<Range<usize>> {
     let threads = if columns.frame_count() < 100_000 { 1 } else { threads() };
     let share = columns.sample_count().div_ceil(threads).max(1);
-    (0..threads).map(|at| (at * share).min(columns.sample_count())..((at + 1) * share).min(columns.sample_count())).collect()
+    (0..threads)
+        .map(|at| (at * share).min(columns.sample_count())..((at + 1) * share).min(columns.sample_count()))
+        .collect()
 }
 
 fn weigh_part(columns: &Columns, places: &Places, measure: Measure, samples: Range<usize>) -> Vec<Weights> {
