@@ -32,10 +32,16 @@ pub enum ReadError {
     Invalid(String),
     #[error("the profile is larger than {max_bytes} bytes when unpacked")]
     TooLarge { max_bytes: usize },
+    #[error("the profile has more than {max_entries} entries")]
+    TooManyEntries { max_entries: usize },
 }
 
 /// Most bytes a file may have when unpacked.
-pub const MAX_BYTES: usize = 4 << 30;
+pub const MAX_BYTES: usize = 2 << 30;
+
+/// Most entries (samples, locations, functions, texts …) a file may have: an empty one takes two
+/// bytes of it and up to 48 of memory.
+const MAX_ENTRIES: usize = 64 << 20;
 
 /// Reads a profile of any known format, which is valid when it is given.
 pub fn read(bytes: Vec<u8>) -> Result<Columns, ReadError> {
@@ -47,6 +53,9 @@ pub fn read(bytes: Vec<u8>) -> Result<Columns, ReadError> {
         },
         Err(Failure::Empty) => return Err(ReadError::Empty),
         Err(Failure::Concatenated) => return Err(ReadError::Concatenated),
+        Err(Failure::TooManyEntries) => {
+            return Err(ReadError::TooManyEntries { max_entries: MAX_ENTRIES });
+        }
         Err(Failure::Malformed) => legacy::read(&bytes)?,
     };
     super::check::check(&columns).map_err(ReadError::Invalid)?;
@@ -81,6 +90,7 @@ pub enum Failure {
     Empty,
     Concatenated,
     Malformed,
+    TooManyEntries,
 }
 
 impl From<Malformed> for Failure {
@@ -172,7 +182,12 @@ struct Raw<'a> {
 impl<'a> Raw<'a> {
     fn read(mut bytes: &'a [u8]) -> Result<Raw<'a>, Failure> {
         let mut raw = Raw::default();
+        let mut entries = 0;
         while !bytes.is_empty() {
+            entries += 1;
+            if entries > MAX_ENTRIES {
+                return Err(Failure::TooManyEntries);
+            }
             let (number, content) = wire::field(&mut bytes)?;
             if number == 9 && raw.time_ns != 0 {
                 return Err(Failure::Concatenated);
@@ -494,4 +509,83 @@ fn label(bytes: &[u8], strings: &Strings) -> Result<Option<Label>, Malformed> {
     } else {
         None
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::profile::columns::merge::combine;
+
+    const FIXTURES: [&[u8]; 6] = [
+        include_bytes!("../../../tests/fixtures/pprof/labels.pb.gz"),
+        include_bytes!("../../../tests/fixtures/pprof/cppbench.heap"),
+        include_bytes!("../../../tests/fixtures/pprof/cppbench.cpu"),
+        include_bytes!("../../../tests/fixtures/pprof/cppbench.thread"),
+        include_bytes!("../../../tests/fixtures/pprof/java.contention"),
+        include_bytes!("../../../tests/fixtures/pprof/java.cpu"),
+    ];
+
+    fn unpacked(bytes: &[u8]) -> Vec<u8> {
+        if bytes.starts_with(&[0x1f, 0x8b]) { gunzip(bytes, MAX_BYTES).unwrap() } else { bytes.to_vec() }
+    }
+
+    /// Touches everything that reports touch.
+    fn walk(bytes: Vec<u8>) {
+        let Ok(mut columns) = read(bytes) else { return };
+        for sample in 0..columns.sample_count() {
+            columns.labels_by_key(sample);
+            for location in columns.stack(sample) {
+                let _ = columns.lines_of(&columns.locations[*location as usize]);
+            }
+        }
+        columns.drop_uninteresting();
+        let _ = combine(vec![columns.clone(), columns.clone()]);
+        columns.encode();
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_as_it_was() {
+        for fixture in FIXTURES {
+            let columns = read(fixture.to_vec()).unwrap();
+            let again = read(columns.encode()).unwrap();
+            assert_eq!(again.encode(), columns.encode());
+            assert_eq!(again.sample_count(), columns.sample_count());
+        }
+    }
+
+    #[test]
+    fn each_kind_of_damage_has_its_error() {
+        let error = |bytes: &[u8]| read(bytes.to_vec()).unwrap_err().to_string();
+        assert_eq!(error(b""), "parsing profile: empty input file");
+        assert_eq!(error(b"no profile"), "parsing profile: unrecognized profile format");
+        assert_eq!(error(&FIXTURES[0][..99]), "decompressing profile: unexpected EOF");
+        let twice = [0x32, 0x00, 0x48, 0x01, 0x48, 0x02];
+        assert_eq!(error(&twice), "parsing profile: concatenated profiles detected");
+        let sample = [0x32, 0x00, 0x12, 0x02, 0x10, 0x01];
+        assert_eq!(error(&sample), "malformed profile: missing sample type information");
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_causes_a_panic(
+            which in 0..FIXTURES.len(),
+            at in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = unpacked(FIXTURES[which]);
+            let place = at.index(bytes.len());
+            bytes[place] = byte;
+            walk(bytes.clone());
+            bytes.truncate(cut.index(bytes.len()));
+            walk(bytes);
+        }
+
+        #[test]
+        fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            walk(bytes);
+        }
+    }
 }

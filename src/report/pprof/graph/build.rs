@@ -128,11 +128,19 @@ fn edges_of(
 ) -> FxHashMap<u64, Sum> {
     let mut edges: FxHashMap<u64, Sum> = FxHashMap::default();
     let is_kept = |node: u32| kept.is_none_or(|kept| kept[node as usize]);
+    // Few nodes are kept of many: most locations can be passed over at once.
+    let is_any_kept: Vec<bool> = (0..columns.locations.len() as u32)
+        .map(|location| places.of(location).iter().any(|node| is_kept(*node)))
+        .collect();
     for sample in samples {
         let Some(weight) = measure.weight(columns.values(sample)) else { continue };
         let mut parent = None;
         let mut residual = false;
         for location in columns.stack(sample).iter().rev() {
+            if !is_any_kept[*location as usize] {
+                residual = true;
+                continue;
+            }
             let nodes = places.of(*location);
             for (at, node) in nodes.iter().enumerate().rev() {
                 if !is_kept(*node) {
