@@ -56,7 +56,7 @@ pub fn two_digits(number: f64) -> String {
 /// becomes the least integer.
 pub fn truncate(number: f64) -> i64 {
     // 2^63 and -2^63 are exact floats.
-    if number >= -9_223_372_036_854_775_808.0 && number < 9_223_372_036_854_775_808.0 {
+    if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number) {
         number as i64
     } else {
         i64::MIN

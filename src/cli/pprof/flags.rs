@@ -184,7 +184,6 @@ impl Flags {
 
     /// Gives the flags their meaning: the binary is taken off the arguments, choices become settings.
     /// Gives the command asked for with its argument, if one was.
-    #[expect(clippy::type_complexity, reason = "a command and its argument")]
     pub fn interpret(
         &mut self,
         opens_as_object: &mut dyn FnMut(&str) -> bool,

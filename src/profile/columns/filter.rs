@@ -59,6 +59,9 @@ pub struct Matched {
     pub show: bool,
 }
 
+/// Says yes or no of a sample.
+pub type SampleTest<'a> = &'a dyn Fn(&Columns, usize) -> bool;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Neutral,
@@ -157,11 +160,7 @@ impl Columns {
     }
 
     /// Keeps samples that `focus` says yes to and `ignore` no. Says of each whether it ever said yes.
-    pub fn filter_by_label(
-        &mut self,
-        focus: Option<&dyn Fn(&Columns, usize) -> bool>,
-        ignore: Option<&dyn Fn(&Columns, usize) -> bool>,
-    ) -> (bool, bool) {
+    pub fn filter_by_label(&mut self, focus: Option<SampleTest>, ignore: Option<SampleTest>) -> (bool, bool) {
         if focus.is_none() && ignore.is_none() {
             return (self.sample_count() > 0, false);
         }
