@@ -30,7 +30,8 @@ pub enum Verb {
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(AttachArgs),
     /// Read a profile with the command line of `go tool pprof`: -top, -tree, -list, -dot ...
-    Pprof,
+    #[command(disable_help_flag = true)]
+    Pprof(PprofArgs),
     /// Start a command and profile it, with its children, from the first instruction.
     #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),
@@ -38,6 +39,13 @@ pub enum Verb {
     Symbolize(SymbolizeArgs),
     /// Show the functions of a profile that use the most CPU time.
     Top(TopArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct PprofArgs {
+    /// Flags, the binary perhaps, and profiles; `rprof pprof -h` lists them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<std::ffi::OsString>,
 }
 
 const ATTACH_EXAMPLES: &str = "\

@@ -33,6 +33,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let [_, verb, rest @ ..] = &arguments[..]
         && verb == "pprof"
     {
+        // clap would take some of its flags for ours.
         return run_pprof(rest);
     }
     let cli = match Cli::try_parse_from(arguments) {
@@ -45,7 +46,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Attach(arguments) => attach::run(arguments),
-        Verb::Pprof => unreachable!("answered before: its flags are Go's"),
+        Verb::Pprof(arguments) => return run_pprof(&arguments.arguments),
         Verb::Record(arguments) => record::run(arguments),
         Verb::Symbolize(arguments) => symbolize::run(&arguments),
         Verb::Top(arguments) => top::run(&arguments),
