@@ -84,6 +84,11 @@ pub fn is_sigreturn(before: &[u8], code: &[u8]) -> bool {
         || (last_instruction(before) == Some(LOAD_SIGRETURN) && first == Some(SVC))
 }
 
+/// Whether a thread at `code` has just come into being. Not told apart on this CPU.
+pub fn is_new_thread(_before: &[u8], _code: &[u8], _registers: &Registers) -> bool {
+    false
+}
+
 /// Whether the code at a return address ends the thread at once: exit(2) (93), with at most a move
 /// of its argument before it.
 pub fn is_thread_exit(code: &[u8]) -> bool {

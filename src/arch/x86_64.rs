@@ -138,12 +138,40 @@ pub fn is_thread_exit(code: &[u8]) -> bool {
                 number_loaded = true;
                 rest
             }
-            // mov %eax,%edi; xor %eax,%eax; xor %edi,%edi; mov $imm32,%edi
-            [0x89, 0xc7, rest @ ..] | [0x31, 0xc0 | 0xff, rest @ ..] | [0xbf, _, _, _, _, rest @ ..] => rest,
+            // mov %rax,%rdi; mov %eax,%edi; xor %eax,%eax; xor %edi,%edi; mov $imm32,%edi
+            [0x48, 0x89, 0xc7, rest @ ..]
+            | [0x89, 0xc7, rest @ ..]
+            | [0x31, 0xc0 | 0xff, rest @ ..]
+            | [0xbf, _, _, _, _, rest @ ..] => rest,
             _ => return false,
         };
     }
 }
+
+/// Whether a thread that stands at `code` has just come into being and runs nothing of its own yet: the
+/// C library's clone(2), behind the system call that returned 0 (test; jump if an error; jump to the
+/// child's part, which clears rbp), or in the child's part before it calls the thread's function.
+pub fn is_new_thread(before: &[u8], code: &[u8], registers: &Registers) -> bool {
+    let child = match code {
+        // test %rax,%rax; jl; je +n
+        [0x48, 0x85, 0xc0, 0x7c, _, 0x74, distance, rest @ ..] => rest.get(usize::from(*distance)..),
+        // test %eax,%eax; jnz: the child's part follows
+        [0x85, 0xc0, 0x75, _, rest @ ..] => Some(rest),
+        _ => None,
+    };
+    let returned_zero = before.ends_with(&SYSCALL) && registers.get(RAX) == Some(0);
+    if returned_zero && child.is_some_and(|child| child.starts_with(&[0x31, 0xed])) {
+        return true;
+    }
+    // At most: xor %ebp,%ebp; and $-16,%rsp; mov %r8,%rdi.
+    (0..=9).any(|skipped| match code.get(skipped..) {
+        Some([0xff, 0xd0 | 0xd2, rest @ ..] | [0x41, 0xff, 0xd1, rest @ ..]) => is_thread_exit(rest),
+        _ => false,
+    })
+}
+
+/// DWARF number of rax, in which a system call returns.
+const RAX: u16 = 0;
 
 /// Whether `code` is that of Go's `runtime.goexit`, which every goroutine "returns" to: nop, call,
 /// nop.
@@ -378,7 +406,31 @@ mod tests {
         // mov %eax,%edi; xor %eax,%eax; mov $60,%al; syscall
         assert!(is_thread_exit(&[0x89, 0xc7, 0x31, 0xc0, 0xb0, 60, 0x0f, 0x05]));
         assert!(!is_thread_exit(&[0xb0, 61, 0x0f, 0x05]));
+        // mov %rax,%rdi; mov $60,%eax; syscall
+        assert!(is_thread_exit(&[0x48, 0x89, 0xc7, 0xb8, 60, 0, 0, 0, 0x0f, 0x05]));
         assert!(!is_thread_exit(&[0x0f, 0x05]));
+    }
+
+    #[test]
+    fn a_thread_between_clone_and_its_function_is_recognised_by_its_zero() {
+        // test; jl; je +1; ret; xor %ebp,%ebp; and $-16,%rsp; mov %r8,%rdi; call *%rdx; mov; mov; syscall
+        let code = [
+            0x48, 0x85, 0xc0, 0x7c, 0x18, 0x74, 0x01, 0xc3, 0x31, 0xed, 0x48, 0x83, 0xe4, 0xf0, 0x4c, 0x89,
+            0xc7, 0xff, 0xd2, 0x48, 0x89, 0xc7, 0xb8, 60, 0, 0, 0, 0x0f, 0x05,
+        ];
+        let returned = |value| {
+            let mut registers = Registers::default();
+            registers.set(RAX, value);
+            registers
+        };
+        assert!(is_new_thread(&SYSCALL, &code, &returned(0)));
+        assert!(!is_new_thread(&SYSCALL, &code, &returned(4711)));
+        assert!(!is_new_thread(&[0x90, 0x90], &code, &returned(0)));
+        for at in [8, 10, 14, 17] {
+            assert!(is_new_thread(&code[..at], &code[at..], &returned(7)), "{at}");
+        }
+        assert!(!is_new_thread(&code[..19], &code[19..], &returned(0)));
+        assert!(!is_new_thread(&SYSCALL, &[0x48, 0x85, 0xc0, 0x7c, 0, 0x74, 0xff], &returned(0)));
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Default for Request {
             frequency_hz: 99,
             sampler: SamplerChoice::Auto,
             kernel: true,
-            max_stack_bytes: 256 << 10,
+            max_stack_bytes: 512 << 10,
             buffer_bytes: 0,
             labels: LabelKeys::default(),
             symbolize: SymbolizeOptions::default(),

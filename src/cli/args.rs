@@ -118,7 +118,7 @@ pub struct SamplingArgs {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KEYS")]
     pub label: Vec<LabelArg>,
     /// The most stack that is copied with a sample.
-    #[arg(long, value_name = "BYTES", default_value_t = 256 << 10,
+    #[arg(long, value_name = "BYTES", default_value_t = 512 << 10,
           value_parser = clap::value_parser!(u32).range(1024..=512 << 10))]
     pub max_stack_bytes: u32,
     /// Memory for the buffers that the kernel fills (0: chosen by itself).

@@ -134,12 +134,16 @@ impl FastRule {
             Some(offset) => memory.read_u64(at(offset))?,
             None => registers.get(native::RETURN_ADDRESS).ok_or(Failure::Unusable)?,
         };
+        let sp = registers.get(native::SP).filter(|_| exact);
+        let before = exact.then_some(*registers);
         registers.retain(self.keep);
         let count = usize::from(self.saved_count).min(FAST_SAVED);
         for (register, offset) in self.saved_registers[..count].iter().zip(&self.saved_offsets) {
-            match memory.read_u64(at(*offset)) {
-                Ok(value) => registers.set(u16::from(*register), value),
-                Err(_) => registers.forget(u16::from(*register)),
+            let register = u16::from(*register);
+            let restored = is_popped(at(*offset), sp).then(|| before?.get(register)).flatten();
+            match restored.map_or_else(|| memory.read_u64(at(*offset)), Ok) {
+                Ok(value) => registers.set(register, value),
+                Err(_) => registers.forget(register),
             }
         }
         registers.set(native::SP, cfa);
@@ -170,7 +174,8 @@ impl FullRule {
         registers.set(native::SP, cfa);
         let mut return_address = old.get(self.return_column).filter(|_| self.return_column != native::PC);
         for (register, source) in &self.sources {
-            let value = source.value(*register, cfa, &old, memory);
+            let sp = old.get(native::SP).filter(|_| exact && !self.is_signal_frame);
+            let value = source.value(*register, cfa, &old, sp, memory);
             if *register == self.return_column {
                 return_address = Some(value?.ok_or(Failure::Root)?);
             }
@@ -195,9 +200,15 @@ impl Source {
         register: u16,
         cfa: u64,
         old: &Registers,
+        leaf_sp: Option<u64>,
         memory: &mut M,
     ) -> Result<Option<u64>, Failure> {
         Ok(match self {
+            Source::AtCfaPlus(offset)
+                if is_popped(RuntimeAddr(cfa.wrapping_add_signed(*offset)), leaf_sp) =>
+            {
+                Some(old.get(register).ok_or(Failure::Unusable)?)
+            }
             Source::Undefined => None,
             Source::SameValue => Some(old.get(register).ok_or(Failure::Unusable)?),
             Source::AtCfaPlus(offset) => {
@@ -212,6 +223,14 @@ impl Source {
             Source::Expression(bytes) => Some(expression::evaluate(bytes, old, memory, Some(cfa))?),
         })
     }
+}
+
+/// Whether a register's slot lies below the stack pointer of a leaf: an epilogue has popped it, and the
+/// register holds the caller's value again, whatever the rules (compilers leave them as they are until
+/// the function's end) still say.
+#[inline]
+fn is_popped(slot: RuntimeAddr, leaf_sp: Option<u64>) -> bool {
+    leaf_sp.is_some_and(|sp| slot.0 < sp)
 }
 
 /// The stack grows down, so the caller's frame must lie above; only a leaf may not have pushed

@@ -78,6 +78,12 @@ impl Unwinder {
         if frames.len() >= MAX_FRAMES {
             return Err(StackEnd::TooDeep);
         }
+        if walk.next.how == How::Leaf
+            && module.is_some_and(|module| is_new_thread(module, addr, &walk.registers))
+        {
+            frames.push(Frame { addr, module: module.map(|module| module.id), how: How::Leaf });
+            return Err(StackEnd::Root);
+        }
         let rule = self.rule(module, addr);
         if rule.is_signal_frame() {
             // A handler "returns" to the trampoline, which was never left by a call.
@@ -105,6 +111,12 @@ impl Unwinder {
             find_rule(module, tables, addr, context)
         })
     }
+}
+
+fn is_new_thread(module: &Module, addr: FrameAddr, registers: &Registers) -> bool {
+    let code = module.code_from(addr.raw()).unwrap_or_default();
+    let before = module.code_before(addr.raw(), native::CODE_BEFORE).unwrap_or_default();
+    native::is_new_thread(before, code, registers)
 }
 
 /// The rule for an address that is met for the first time.
