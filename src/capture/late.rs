@@ -3,7 +3,11 @@
 //!
 //! A stack grows at its top; the frames near its root change rarely. So the last page of the copy is
 //! read again together with what lies above it: equal means that the frames above were not touched
-//! (in trials 99 % right when accepted, the rest refused). Not here: stacks copied whole.
+//! (in trials 99 % right when accepted, the rest refused).
+//!
+//! A signal handler may run on a stack of its own. What it interrupted stands still while it runs, so
+//! that other stack is read in the same way: once, and believed if the handler's own frames, the copy's
+//! last page, are unchanged. Not here: stacks copied whole.
 
 use crate::{
     addr::RuntimeAddr,
@@ -24,6 +28,8 @@ pub struct LateStack<'a> {
     /// What follows the copy, as far as it has been read.
     rest: &'a mut Vec<u8>,
     state: State,
+    /// The stack that a signal handler on another one interrupted: where it starts, and its bytes.
+    other: Option<(RuntimeAddr, Vec<u8>)>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -37,13 +43,36 @@ impl<'a> LateStack<'a> {
     /// `buffer` is reused from stack to stack.
     pub fn new(copy: CopiedStack<'a>, memory: &'a ProcessMemory, buffer: &'a mut Vec<u8>) -> LateStack<'a> {
         buffer.clear();
-        LateStack { copy, memory, rest: buffer, state: State::Open }
+        LateStack { copy, memory, rest: buffer, state: State::Open, other: None }
     }
 
     fn beyond_copy(&self, address: RuntimeAddr) -> Option<u64> {
         let offset = address.0.checked_sub(self.rest_start())?;
         let word = self.rest.get(usize::try_from(offset).ok()?..)?.first_chunk::<8>()?;
         Some(u64::from_le_bytes(*word))
+    }
+
+    /// A word of another stack than the copied one.
+    fn elsewhere(&mut self, address: RuntimeAddr) -> Option<u64> {
+        if self.other.is_none() {
+            let bytes = self.read_other(address).unwrap_or_default();
+            self.other = Some((address, bytes));
+        }
+        let (start, bytes) = self.other.as_ref()?;
+        let offset = usize::try_from(address.0.checked_sub(start.0)?).ok()?;
+        bytes.get(offset..)?.first_chunk::<8>().map(|word| u64::from_le_bytes(*word))
+    }
+
+    fn read_other(&self, address: RuntimeAddr) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; CHUNK_BYTES];
+        let count = self.memory.read(address, &mut bytes);
+        bytes.truncate(count);
+        let own = self.copy.bytes;
+        let (skipped, last) = own.split_at(own.len().saturating_sub(OVERLAP_BYTES));
+        let mut again = vec![0; last.len()];
+        let start = self.copy.start.offset(i64::try_from(skipped.len()).ok()?);
+        let unchanged = self.memory.read(start, &mut again) == last.len() && again == last;
+        (unchanged && !last.is_empty()).then_some(bytes)
     }
 
     fn rest_start(&self) -> u64 {
@@ -79,14 +108,20 @@ impl StackMemory for LateStack<'_> {
     fn read_u64(&mut self, address: RuntimeAddr) -> Result<u64, ReadFailure> {
         let failure = match self.copy.read_u64(address) {
             Err(ReadFailure::BeyondCopy) => ReadFailure::BeyondCopy,
-            other => return other,
+            Err(ReadFailure::Unreadable) => {
+                return self.elsewhere(address).ok_or(ReadFailure::Unreadable);
+            }
+            Ok(word) => return Ok(word),
         };
         loop {
             if let Some(word) = self.beyond_copy(address) {
                 return Ok(word);
             }
             let distance = address.0.wrapping_sub(self.rest_start());
-            if self.state == State::Closed || distance > MAX_BYTES as u64 {
+            if distance > MAX_BYTES as u64 {
+                return self.elsewhere(address).ok_or(failure);
+            }
+            if self.state == State::Closed {
                 return Err(failure);
             }
             self.extend();
@@ -120,6 +155,24 @@ mod tests {
         for index in [0, 8191, 8192, 30_000, 65_000] {
             assert_eq!(read(&truth, &copy, index), Ok(index as u64));
         }
+    }
+
+    #[test]
+    fn the_stack_that_a_handler_interrupted_is_read_while_the_handlers_stands() {
+        let (mut truth, copy) = stack_and_copy();
+        let interrupted: Vec<u64> = (0..64).map(|word| word + 7).collect();
+        let other = RuntimeAddr(interrupted.as_ptr() as u64);
+        let memory = ProcessMemory::new(std::process::id());
+        let mut buffer = Vec::new();
+        let start = RuntimeAddr(truth.as_ptr() as u64);
+        let copied = CopiedStack { start, bytes: &copy, capped: false };
+        let mut stack = LateStack::new(copied, &memory, &mut buffer);
+        assert_eq!(stack.read_u64(other), Ok(7));
+        assert_eq!(stack.read_u64(other.offset(80)), Ok(17));
+        truth[8000] = 1;
+        let mut stack = LateStack::new(copied, &memory, &mut buffer);
+        assert_eq!(stack.read_u64(other), Err(ReadFailure::Unreadable));
+        assert_eq!(truth[8000], 1);
     }
 
     #[test]
