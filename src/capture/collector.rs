@@ -10,6 +10,11 @@ use rustc_hash::FxHashMap;
 /// The most words that different stacks may take together: 16 Mi words are 64 MiB.
 const MAX_STACK_WORDS: usize = 16 << 20;
 
+/// The most different labels: a program may rename its threads, or make new ones, without end.
+const MAX_LABELS: usize = 1 << 16;
+/// The thread name of all that come later.
+const OTHER_THREADS: &str = "[other threads]";
+
 /// Number of a placed mapping (see `images`).
 pub type MappingId = u32;
 /// Number of a location.
@@ -58,7 +63,14 @@ pub struct Collector {
 }
 
 impl Collector {
+    /// The number of a set of labels; beyond [`MAX_LABELS`] all new ones are one.
     pub fn labels(&mut self, labels: Labels) -> LabelsId {
+        let full = self.label_list.len() >= MAX_LABELS && !self.labels.contains_key(&labels);
+        let labels = if full {
+            Labels { thread: OTHER_THREADS.into(), pid: None, tid: None, process: labels.process }
+        } else {
+            labels
+        };
         let next = self.label_list.len() as LabelsId;
         *self.labels.entry(labels).or_insert_with_key(|labels| {
             self.label_list.push(labels.clone());
@@ -104,6 +116,11 @@ impl Collector {
         all
     }
 
+    /// How many different stacks there are.
+    pub fn stack_count(&self) -> usize {
+        self.stacks.len()
+    }
+
     /// What found no room as a stack of its own.
     pub fn overflow(&self) -> Weight {
         self.overflow
@@ -123,6 +140,16 @@ mod tests {
 
     fn labels(thread: &str) -> Labels {
         Labels { thread: thread.into(), pid: None, tid: None, process: None }
+    }
+
+    #[test]
+    fn threads_that_are_renamed_without_end_take_bounded_memory() {
+        let mut collector = Collector::default();
+        let ids: Vec<_> = (0..MAX_LABELS + 10).map(|n| collector.labels(labels(&n.to_string()))).collect();
+        assert_eq!(ids.last(), ids.get(MAX_LABELS));
+        assert_eq!(collector.labels_of(ids[MAX_LABELS]).thread, OTHER_THREADS);
+        assert_eq!(collector.labels_of(ids[5]).thread, "5");
+        assert_eq!(collector.labels(labels("5")), ids[5]);
     }
 
     #[test]

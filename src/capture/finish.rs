@@ -18,7 +18,6 @@ use super::{
 use crate::{
     addr::{ElfAddr, RuntimeAddr},
     issue::{Issue, Issues},
-    process,
     profile::builder::{self, Builder, LabelValue, LineSpec, MappingSpec},
     sampler::KernelName,
     symbolize::{
@@ -67,7 +66,11 @@ fn nanos(duration: Duration) -> i64 {
 
 fn count_issues(world: &mut World) {
     let file_of = |id: MappingId| {
-        let path = &world.images.image(world.images.placement(id).image).path;
+        let image = world.images.image(world.images.placement(id).image);
+        if matches!(image.kind, ImageKind::Anonymous { .. }) {
+            return "code made at run time".into();
+        }
+        let path = &image.path;
         Path::new(path).file_name().map_or_else(|| path.clone(), |name| name.to_string_lossy().into_owned())
     };
     let cuts = world.tally.cuts(file_of);
@@ -93,7 +96,9 @@ fn name_all(request: &Request, world: &mut World) -> Names {
         match image.kind {
             ImageKind::Kernel => name_kernel(&locations, &kernel_names, &mut names),
             ImageKind::Pseudo => name_synthetic(&locations, at, &mut names),
-            ImageKind::Anonymous { pid } => name_compiled_at_run_time(pid, &locations, at, &mut names),
+            ImageKind::Anonymous { pid } => {
+                name_compiled_at_run_time(pid, image.owner, &locations, at, &mut names);
+            }
             ImageKind::File | ImageKind::Vdso => {
                 let addresses: Vec<ElfAddr> = locations
                     .iter()
@@ -186,12 +191,17 @@ fn name_synthetic(locations: &[LocationId], at: impl Fn(&LocationId) -> Place, n
 /// Code that a runtime compiled while running: named by the file that many runtimes keep for perf.
 fn name_compiled_at_run_time(
     pid: u32,
+    owner: Option<(u32, u32)>,
     locations: &[LocationId],
     at: impl Fn(&LocationId) -> Place,
     names: &mut Names,
 ) {
-    let Ok((inner_pid, uid)) = process::identity::namespace_pid_and_uid(pid) else { return };
-    let root = PathBuf::from(format!("/proc/{pid}/root"));
+    let Some((inner_pid, uid)) = owner else { return };
+    let mut root = PathBuf::from(format!("/proc/{pid}/root"));
+    // It has ended; where it saw the same numbers as we do, it saw the same files as a rule.
+    if inner_pid == pid && !root.exists() {
+        root = PathBuf::from("/");
+    }
     let Ok(map) = PerfMap::load(&root, inner_pid, uid) else { return };
     for location in locations {
         if let Some(name) = map.lookup(RuntimeAddr(at(location).address)) {
@@ -346,7 +356,7 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
     });
     comments.push(format!("kernel frames: {}", if sampler.kernel { "yes" } else { "no" }));
     comments.push(format!("scanned: {} of {} user frames", tally.scanned_frames, tally.frames));
-    comments.push(format!("different stacks: {}", world.collector.stacks().len()));
+    comments.push(format!("different stacks: {}", world.collector.stack_count()));
     let ended = match capture.ended {
         Ended::Duration => "duration",
         Ended::Stopped => "stopped early",

@@ -14,7 +14,7 @@ use crate::{
     addr::{ElfAddr, FileOffset, RuntimeAddr},
     elf::ElfFile,
     issue::{Issue, Issues},
-    process::{files, memory},
+    process::{files, identity, memory},
     unwind::{Module, UnwindTables},
 };
 
@@ -74,6 +74,9 @@ pub struct Image {
     tables: Option<Arc<UnwindTables>>,
     /// A process that had it mapped: its root is where debug files are looked for.
     pub seen_in_pid: u32,
+    /// Of anonymous memory: the process's number in its own PID namespace and its user, learnt while it
+    /// lived.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// A part of an image, as it was first placed.
@@ -209,7 +212,11 @@ impl Images {
     fn add_image(&mut self, kind: ImageKind, path: String, pid: u32, elf: Option<ElfFile>) -> ImageId {
         let elf = elf.map(Arc::new);
         let tables = elf.as_ref().map(|elf| Arc::new(UnwindTables::new(Arc::clone(elf))));
-        self.images.push(Image { kind, path, elf, tables, seen_in_pid: pid });
+        let owner = match kind {
+            ImageKind::Anonymous { pid } => identity::namespace_pid_and_uid(pid).ok(),
+            _ => None,
+        };
+        self.images.push(Image { kind, path, elf, tables, seen_in_pid: pid, owner });
         self.images.len() as ImageId - 1
     }
 }

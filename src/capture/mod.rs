@@ -151,17 +151,21 @@ pub enum CaptureError {
         tried: Vec<(&'static str, SamplerError)>,
         identities: Vec<Identity>,
     },
+    /// The command that was to be profiled could not be started.
+    #[error("cannot run the command")]
+    NotStarted(#[source] std::io::Error),
     #[error("the sampler failed: {0}")]
     SamplerDied(SamplerError),
 }
 
 /// Watches processes and makes a profile of them.
 ///
-/// `release` is called once sampling has begun (a command started for this waits for it).
+/// `release` is called once sampling has begun (a command started for this waits for it); if it fails,
+/// there is no profile.
 pub fn run(
     request: &Request,
     stop: &Stop,
-    release: impl FnOnce(),
+    release: impl FnOnce() -> std::io::Result<()>,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Capture, CaptureError> {
     let began = Instant::now();
@@ -177,13 +181,14 @@ pub fn run(
     let cpu_before: Vec<_> = pids.iter().map(|pid| identity::cpu_time_ns(*pid)).collect();
     let now_ns = identity::monotonic_ns();
     pids.iter().for_each(|pid| world.watch(*pid, now_ns));
+    world.programs = identities.iter().map(|identity| (identity.pid, identity.clone())).collect();
     let attach_took = began.elapsed();
     progress(Progress::Attached {
         sampler: sampler.description(),
         identities: &identities,
         took: attach_took,
     });
-    release();
+    release().map_err(CaptureError::NotStarted)?;
     let died = sample(request, stop, &identities, &mut world, &mut *sampler, started, progress);
     let cpu_after: Vec<_> = pids.iter().map(|pid| identity::cpu_time_ns(*pid)).collect();
     let ended = died.map_err(CaptureError::SamplerDied)?;
@@ -257,9 +262,14 @@ fn sample(
         if stop.is_set() {
             break Ended::Stopped;
         }
-        sampler.poll(left.min(POLL_EVERY), &mut |event| world.handle(event))?;
+        let polled = sampler.poll(left.min(POLL_EVERY), &mut |event| world.handle(event));
         for (tid, start, end) in world.hints.drain(..) {
             sampler.hint_stack(tid, start, end);
+        }
+        match polled {
+            // Not a failure: the profile ends here.
+            Err(SamplerError::NoTarget) => break Ended::TargetsGone,
+            other => other?,
         }
         progress(Progress::Sampling { elapsed: started.elapsed(), tally: &world.tally });
         if nobody_left(request, identities, world) {
@@ -267,8 +277,10 @@ fn sample(
         }
     };
     sampler.stop()?;
-    sampler.poll(Duration::ZERO, &mut |event| world.handle(event))?;
-    Ok(ended)
+    match sampler.poll(Duration::ZERO, &mut |event| world.handle(event)) {
+        Ok(()) | Err(SamplerError::NoTarget) => Ok(ended),
+        Err(error) => Err(error),
+    }
 }
 
 fn nobody_left(request: &Request, identities: &[Identity], world: &world::World) -> bool {

@@ -2,6 +2,8 @@
 //!
 //! Not here: reading samples, opening files (see `images`).
 
+use rustc_hash::FxHashSet;
+
 use super::images::{Images, Region};
 use crate::{
     addr::RuntimeAddr,
@@ -20,6 +22,12 @@ pub struct Space {
     pub memory: ProcessMemory,
     /// CLOCK_MONOTONIC of the last reading of /proc/PID/maps.
     pub read_at_ns: u64,
+    /// How long that reading took: it is not repeated so often that it becomes the main work.
+    pub read_took_ns: u64,
+    /// Threads that have labels.
+    pub tids: FxHashSet<u32>,
+    /// CLOCK_MONOTONIC of its first thread's end.
+    pub ended_at_ns: Option<u64>,
 }
 
 impl Space {
@@ -32,13 +40,7 @@ impl Space {
     ) -> Result<Space, ProcessError> {
         let mappings = process::read_mappings(pid)?;
         let name = process::threads::name(pid, pid).unwrap_or_default();
-        let mut space = Space {
-            pid,
-            name,
-            modules: Modules::default(),
-            memory: ProcessMemory::new(pid),
-            read_at_ns: now_ns,
-        };
+        let mut space = Space { read_at_ns: now_ns, ..Space::empty(pid, name) };
         for mapping in mappings.iter().filter(|mapping| mapping.executable) {
             space.modules.insert(images.module(&region(pid, mapping), issues));
         }
@@ -47,7 +49,16 @@ impl Space {
 
     /// A process that is not known from maps: it was forked, or is gone.
     pub fn empty(pid: u32, name: String) -> Space {
-        Space { pid, name, modules: Modules::default(), memory: ProcessMemory::new(pid), read_at_ns: 0 }
+        Space {
+            pid,
+            name,
+            modules: Modules::default(),
+            memory: ProcessMemory::new(pid),
+            read_at_ns: 0,
+            read_took_ns: 0,
+            tids: FxHashSet::default(),
+            ended_at_ns: None,
+        }
     }
 
     /// The child of a fork: the same mappings under another number.
@@ -79,6 +90,7 @@ impl Space {
     /// before they went are still to come.
     pub fn refresh(&mut self, now_ns: u64, images: &mut Images, issues: &mut Issues) {
         self.read_at_ns = now_ns;
+        let began_ns = process::identity::monotonic_ns();
         let Ok(mappings) = process::read_mappings(self.pid) else { return };
         for mapping in mappings.iter().filter(|mapping| mapping.executable) {
             let known = self.modules.find(mapping.start);
@@ -86,6 +98,7 @@ impl Space {
                 self.modules.insert(images.module(&region(self.pid, mapping), issues));
             }
         }
+        self.read_took_ns = process::identity::monotonic_ns().saturating_sub(began_ns);
     }
 
     /// The memory around `address`, as maps has it now: where a stack lies.

@@ -3,6 +3,8 @@
 //!
 //! Not here: when to stop, how to look, names.
 
+use std::collections::VecDeque;
+
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -15,13 +17,20 @@ use super::{
 use crate::{
     addr::{FrameAddr, RuntimeAddr},
     issue::{Issue, Issues},
-    process::{Identity, identify, threads},
+    process::{Identity, ProcessError, identify, identity, threads},
     sampler::{Event, KernelName, NewMapping, RawSample},
     unwind::{CopiedStack, Frame, StackEnd, Unwinder},
 };
 
 /// Maps of a process are not read again sooner than this, however many addresses are unknown.
 const REFRESH_EVERY_NS: u64 = 100_000_000;
+
+/// Nor more often than that it takes one part in so many of the time.
+const REFRESH_SHARE: u64 = 50;
+
+/// How long what is known of a thread outlives it: a CPU's last samples of it come after the record of
+/// its exit, while the kernel puts it away.
+const KEEP_AFTER_EXIT_NS: u64 = 1_000_000_000;
 
 /// The longest stack memory that is told to the sampler, in bytes.
 const MAX_STACK_HINT: u64 = 1 << 30;
@@ -33,13 +42,15 @@ pub struct World {
     pub collector: Collector,
     pub issues: Issues,
     pub tally: Tally,
-    /// Who a process has become by exec.
+    /// The processes that were asked for: who they are, or have become by exec.
     pub programs: FxHashMap<u32, Identity>,
     /// Stack extents learnt, for the sampler: thread, start, end.
     pub hints: Vec<(u32, RuntimeAddr, RuntimeAddr)>,
     /// Names of [`World::kernel_addresses`], if the sampler had a way to learn them.
     pub kernel_names: Option<Vec<Option<KernelName>>>,
     threads: FxHashMap<(u32, u32), Thread>,
+    /// When, process, thread: those that have ended, in that order, and are to be forgotten.
+    ended: VecDeque<(u64, u32, u32)>,
     unwinder: Unwinder,
     label_keys: LabelKeys,
     /// Reused from sample to sample.
@@ -66,6 +77,7 @@ impl World {
             hints: Vec::new(),
             kernel_names: None,
             threads: FxHashMap::default(),
+            ended: VecDeque::new(),
             unwinder: Unwinder::default(),
             label_keys,
             frames: Vec::new(),
@@ -83,10 +95,10 @@ impl World {
         match event {
             Event::Sample(sample) => self.sample(&sample),
             Event::Mapped { time_ns, pid, mapping } => self.mapped(time_ns, pid, &mapping),
-            Event::Forked { time_ns, pid, tid: _, parent_pid } => self.forked(time_ns, pid, parent_pid),
+            Event::Forked { time_ns, pid, tid, parent_pid } => self.forked(time_ns, pid, tid, parent_pid),
             Event::Execed { pid, comm, .. } => self.execed(pid, comm),
             Event::Renamed { pid, tid, comm, .. } => self.renamed(pid, tid, comm),
-            Event::Exited { pid, tid, .. } => self.exited(pid, tid),
+            Event::Exited { time_ns, pid, tid } => self.exited(time_ns, pid, tid),
             Event::LostSamples { count } => self.tally.lost += count,
             Event::LostSideband { count } => self.lost_sideband(count),
         }
@@ -100,8 +112,7 @@ impl World {
         let space = match Space::read(pid, now_ns, &mut self.images, &mut self.issues) {
             Ok(space) => space,
             Err(error) => {
-                let (what, why) = (format!("process {pid}"), error.to_string());
-                self.issues.add(Issue::Unwatched { what, why }, 1);
+                self.issues.add(unwatched(pid, &error), 1);
                 Space::empty(pid, String::new())
             }
         };
@@ -137,7 +148,8 @@ impl World {
         let unknown = self.frames.first().is_some_and(|leaf| leaf.module.is_none())
             || matches!(end, StackEnd::PcUnmapped);
         let space = self.spaces.get_mut(&sample.pid)?;
-        if !unknown || sample.time_ns < space.read_at_ns.saturating_add(REFRESH_EVERY_NS) {
+        let pause_ns = REFRESH_EVERY_NS.max(space.read_took_ns.saturating_mul(REFRESH_SHARE));
+        if !unknown || sample.time_ns < space.read_at_ns.saturating_add(pause_ns) {
             return Some(end);
         }
         // Code that appeared without a record of it, or whose record was lost.
@@ -164,9 +176,16 @@ impl World {
         }
         let comm = match sample.comm {
             Some(comm) => comm.to_vec(),
-            None => threads::name(sample.pid, sample.tid).unwrap_or_default().into_bytes(),
+            None => self.comm_now(sample.pid, sample.tid).into_bytes(),
         };
         self.name_thread(sample.pid, sample.tid, &comm)
+    }
+
+    /// A thread that ended before it could be asked had the name of who made it, or a record of its own
+    /// name would have come: as a rule that of the process.
+    fn comm_now(&self, pid: u32, tid: u32) -> String {
+        let of_process = || self.spaces.get(&pid).map(|space| space.name.clone());
+        threads::name(pid, tid).or_else(of_process).unwrap_or_default()
     }
 
     fn name_thread(&mut self, pid: u32, tid: u32, comm: &[u8]) -> LabelsId {
@@ -180,6 +199,9 @@ impl World {
         });
         let stack_hinted = self.threads.get(&(pid, tid)).is_some_and(|thread| thread.stack_hinted);
         self.threads.insert((pid, tid), Thread { labels, comm: comm.to_vec(), stack_hinted });
+        if let Some(space) = self.spaces.get_mut(&pid) {
+            space.tids.insert(tid);
+        }
         labels
     }
 
@@ -192,10 +214,13 @@ impl World {
         space.map(mapping, images, issues);
     }
 
-    fn forked(&mut self, time_ns: u64, pid: u32, parent_pid: u32) {
+    fn forked(&mut self, time_ns: u64, pid: u32, tid: u32, parent_pid: u32) {
+        // The number may have been another thread's.
+        self.threads.remove(&(pid, tid));
         if pid == parent_pid {
             return;
         }
+        self.forget_process(pid);
         match self.spaces.get(&parent_pid).map(|parent| parent.forked(pid)) {
             Some(child) => {
                 self.spaces.insert(pid, child);
@@ -205,12 +230,15 @@ impl World {
     }
 
     fn execed(&mut self, pid: u32, comm: &[u8]) {
-        if let Ok(identity) = identify(pid) {
-            self.programs.insert(pid, identity);
+        if let Some(known) = self.programs.get_mut(&pid)
+            && let Ok(identity) = identify(pid)
+            && identity.start_ticks == known.start_ticks
+        {
+            *known = identity;
         }
+        self.forget_process(pid);
         // The new program's mappings follow as events of their own.
         self.spaces.insert(pid, Space::empty(pid, threads::printable(comm)));
-        self.threads.retain(|key, _| key.0 != pid);
     }
 
     fn renamed(&mut self, pid: u32, tid: u32, comm: &[u8]) {
@@ -223,11 +251,44 @@ impl World {
         self.name_thread(pid, tid, &comm[..end]);
     }
 
-    fn exited(&mut self, pid: u32, tid: u32) {
-        self.threads.remove(&(pid, tid));
-        let others = self.threads.keys().any(|key| key.0 == pid);
-        if pid == tid && !others {
-            self.spaces.remove(&pid);
+    fn exited(&mut self, time_ns: u64, pid: u32, tid: u32) {
+        if pid == tid
+            && let Some(space) = self.spaces.get_mut(&pid)
+        {
+            space.ended_at_ns = Some(time_ns);
+        }
+        self.ended.push_back((time_ns, pid, tid));
+        self.forget_ended(time_ns);
+    }
+
+    /// Forgets the threads and processes that ended so long ago that nothing more can come of them.
+    fn forget_ended(&mut self, now_ns: u64) {
+        while let Some(&(time_ns, pid, tid)) = self.ended.front()
+            && now_ns > time_ns.saturating_add(KEEP_AFTER_EXIT_NS)
+        {
+            self.ended.pop_front();
+            let Some(space) = self.spaces.get_mut(&pid) else {
+                self.threads.remove(&(pid, tid));
+                continue;
+            };
+            if pid != tid {
+                space.tids.remove(&tid);
+                self.threads.remove(&(pid, tid));
+            } else if space.ended_at_ns != Some(time_ns) {
+                // The number is a later process's by now.
+            } else if identity::read_stat(pid).is_ok_and(|stat| !stat.is_over()) {
+                // Its first thread ended, others run on.
+                space.ended_at_ns = Some(now_ns);
+                self.ended.push_back((now_ns, pid, tid));
+            } else {
+                self.forget_process(pid);
+            }
+        }
+    }
+
+    fn forget_process(&mut self, pid: u32) {
+        for tid in self.spaces.remove(&pid).into_iter().flat_map(|space| space.tids) {
+            self.threads.remove(&(pid, tid));
         }
     }
 
@@ -235,6 +296,17 @@ impl World {
         self.issues.add(Issue::LostSideband, count);
         // Whatever was missed is read when the next unknown address turns up.
         self.spaces.values_mut().for_each(|space| space.read_at_ns = 0);
+    }
+}
+
+/// Short-lived processes are one kind of lack, not one each.
+fn unwatched(pid: u32, error: &ProcessError) -> Issue {
+    match error {
+        ProcessError::NoSuchProcess(_) => Issue::Unwatched {
+            what: "the code of processes that ended at once".into(),
+            why: "they were gone before their memory maps could be read".into(),
+        },
+        _ => Issue::Unwatched { what: format!("the code of process {pid}"), why: error.to_string() },
     }
 }
 
@@ -266,5 +338,58 @@ fn hint_stack(
         && end.0 - start.0 <= MAX_STACK_HINT
     {
         hints.push((sample.tid, start, end));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exited(world: &mut World, time_ns: u64, pid: u32, tid: u32) {
+        world.handle(Event::Exited { time_ns, pid, tid });
+    }
+
+    fn forked(world: &mut World, time_ns: u64, pid: u32, parent_pid: u32) {
+        world.handle(Event::Forked { time_ns, pid, tid: pid, parent_pid });
+    }
+
+    /// Numbers that no process has.
+    const PARENT: u32 = 0x7fff_0000;
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn processes_and_threads_that_ended_are_forgotten_a_while_later() {
+        let mut world = World::new(LabelKeys::default());
+        world.spaces.insert(PARENT, Space::empty(PARENT, "parent".into()));
+        for number in 1..=100 {
+            let (pid, time_ns) = (PARENT + number, u64::from(number) * SECOND);
+            forked(&mut world, time_ns, pid, PARENT);
+            world.name_thread(pid, pid, b"first");
+            world.name_thread(pid, pid + 1000, b"second");
+            // The kernel ends the first thread before the others.
+            exited(&mut world, time_ns + 1, pid, pid);
+            exited(&mut world, time_ns + 2, pid, pid + 1000);
+            assert!(world.spaces.contains_key(&pid), "its last samples are still to come");
+        }
+        assert!(world.spaces.len() <= 4 && world.threads.len() <= 6 && world.ended.len() <= 6);
+        assert!(world.spaces.contains_key(&PARENT));
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_stays_while_others_run() {
+        let me = std::process::id();
+        let mut world = World::new(LabelKeys::default());
+        world.watch(me, 0);
+        exited(&mut world, SECOND, me, me);
+        exited(&mut world, 3 * SECOND, PARENT, PARENT);
+        exited(&mut world, 9 * SECOND, PARENT, PARENT);
+        assert!(world.spaces.contains_key(&me));
+    }
+
+    #[test]
+    fn a_thread_that_is_gone_goes_by_the_name_of_its_process() {
+        let mut world = World::new(LabelKeys::default());
+        world.spaces.insert(PARENT, Space::empty(PARENT, "server".into()));
+        assert_eq!(world.comm_now(PARENT, PARENT + 1), "server");
     }
 }

@@ -47,6 +47,9 @@ pub fn explain(error: &Error) -> String {
 }
 
 fn known(error: &Error) -> Option<Explanation> {
+    if let Some(CaptureError::NotStarted(source)) = error.downcast_ref() {
+        return Some(not_started(error.to_string(), source));
+    }
     if let Some(error) = error.downcast_ref::<CaptureError>() {
         return Some(capture(error));
     }
@@ -73,6 +76,17 @@ fn generic(error: &Error) -> Explanation {
     let because: Vec<String> = chain.collect();
     let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
     Explanation { what, because, advice: io.and_then(io_advice).map(str::to_owned) }
+}
+
+/// exec refused: errno tells why (execve(2)).
+fn not_started(what: String, source: &std::io::Error) -> Explanation {
+    let advice = match source.raw_os_error() {
+        Some(libc::ENOENT) => "check the name: without a slash it is looked for in the folders of $PATH",
+        Some(libc::EACCES) => "check that it is a program, not a folder, and may be run (`ls -l`)",
+        Some(libc::ENOEXEC) => "name the interpreter too: rprof record -- sh SCRIPT",
+        _ => "run it without rprof first",
+    };
+    Explanation { what, because: vec![source.to_string()], advice: Some(advice.to_owned()) }
 }
 
 fn unwritable(error: &WriteError) -> Explanation {
@@ -118,6 +132,7 @@ fn capture(error: &CaptureError) -> Explanation {
             advice: None,
         },
         CaptureError::Sampler { source, tried, identities } => sampler(source, tried, identities),
+        CaptureError::NotStarted(source) => not_started(error.to_string(), source),
         CaptureError::SamplerDied(source) => {
             Explanation { what: error.to_string(), because: causes(source), advice: None }
         }

@@ -24,7 +24,7 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
         ..request(&arguments.sampling, &arguments.debug)
     };
     let destination = Destination::choose(&arguments.output, Some(&first))?;
-    capture_and_write(&request, &destination, &arguments.output, || {})
+    capture_and_write(&request, &destination, &arguments.output, || Ok(()))
 }
 
 fn choose(arguments: &AttachArgs) -> Result<Vec<u32>> {
@@ -86,7 +86,7 @@ pub fn capture_and_write(
     request: &Request,
     destination: &Destination,
     output: &OutputArgs,
-    release: impl FnOnce(),
+    release: impl FnOnce() -> std::io::Result<()>,
 ) -> Result<()> {
     let stop = stop_on_signals()?;
     let mut bar = Bar::new(output.quiet, request.duration);
@@ -95,7 +95,7 @@ pub fn capture_and_write(
     let captured = captured?;
     destination.write(&captured.profile)?;
     if !output.quiet {
-        eprintln!("{}", summary::text(&captured, destination, output.stats));
+        super::say(&summary::text(&captured, destination, output.stats));
     }
     Ok(())
 }

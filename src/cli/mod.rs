@@ -54,7 +54,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::from(SUCCESS),
         Err(error) => {
-            eprintln!("{}", advice::explain(&error));
+            say(&advice::explain(&error));
             ExitCode::from(FAILURE)
         }
     }
@@ -69,4 +69,11 @@ fn run_pprof(arguments: &[OsString]) -> ExitCode {
     // Whoever read the report has seen enough of it.
     let _ = out.flush();
     ExitCode::from(status)
+}
+
+/// Writes lines to standard error. Nobody may be there to read (`2>&1 | head`): that is no reason to
+/// fail. Paths and names are the target's own: what would command the terminal is replaced.
+fn say(text: &str) {
+    let shown: String = text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect();
+    let _ = writeln!(std::io::stderr(), "{shown}");
 }

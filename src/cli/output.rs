@@ -1,11 +1,11 @@
 //! Where a profile goes: the file's name, its format, and writing it.
 
 use std::{
-    io::Write,
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use humantime::format_rfc3339_seconds;
 
 use super::args::{FormatArg, OutputArgs};
@@ -33,6 +33,9 @@ impl Destination {
             None => OutputFormat::from_path(&path)?,
         };
         let destination = Destination { path, format };
+        if destination.is_stdout() && format == OutputFormat::Pprof && std::io::stdout().is_terminal() {
+            bail!("a pprof file is binary, and standard output is a terminal: give -o FILE, or a pipe");
+        }
         if !destination.is_stdout() {
             file::check_writable(&destination.path)?;
         }

@@ -9,9 +9,10 @@ use super::{
     args::RecordArgs,
     attach::{capture_and_write, request},
     output::Destination,
+    say,
 };
 use crate::{
-    capture::Request,
+    capture::{CaptureError, Request},
     process::{
         identify,
         launch::{self, Ending},
@@ -33,16 +34,14 @@ pub fn run(arguments: RecordArgs) -> Result<()> {
         duration: arguments.duration,
         ..request(&arguments.sampling, &arguments.debug)
     };
-    let mut started = Ok(());
-    let captured = capture_and_write(&request, &destination, &arguments.output, || started = gate.open());
-    if let Err(error) = started {
-        let _ = std::fs::remove_file(destination.path());
-        return Err(error).with_context(|| format!("cannot run {command}"));
+    let captured = capture_and_write(&request, &destination, &arguments.output, || gate.open());
+    if matches!(&captured, Err(error) if matches!(error.downcast_ref(), Some(CaptureError::NotStarted(_)))) {
+        return captured.with_context(|| format!("cannot run {command}"));
     }
     if let Some(ending) = gate.wait().filter(|_| !arguments.output.quiet) {
         match ending {
-            Ending::Exited(code) => eprintln!("{command} exited with {code}"),
-            Ending::Killed(signal) => eprintln!("{command} was killed by signal {signal}"),
+            Ending::Exited(code) => say(&format!("{command} exited with {code}")),
+            Ending::Killed(signal) => say(&format!("{command} was killed by signal {signal}")),
         }
     }
     captured

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::{args::SymbolizeArgs, attach::symbolize_options};
+use super::{args::SymbolizeArgs, attach::symbolize_options, say};
 use crate::{
     capture::rename,
     profile::{decode, file, write_gzip},
@@ -15,13 +15,13 @@ pub fn run(arguments: &SymbolizeArgs) -> Result<()> {
     let renamed = rename::rename(profile, &symbolize_options(&arguments.debug));
     let target = arguments.output.as_deref().unwrap_or(path);
     file::write_atomically(target, |writer| write_gzip(&renamed.profile, writer))?;
-    eprintln!("named {} of {} unnamed addresses", renamed.named, renamed.unnamed_before);
+    say(&format!("named {} of {} unnamed addresses", renamed.named, renamed.unnamed_before));
     for (issue, count) in renamed.issues.iter() {
-        eprintln!("warning: {issue} ({count} addresses)");
+        say(&format!("warning: {issue} ({count} addresses)"));
     }
     if renamed.issues.iter().next().is_some() {
-        eprintln!("  try      --debug-dir DIR with the programs or their debug files, or --debuginfod");
+        say("  try      --debug-dir DIR with the programs or their debug files, or --debuginfod");
     }
-    eprintln!("wrote {}", target.display());
+    say(&format!("wrote {}", target.display()));
     Ok(())
 }

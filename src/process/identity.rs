@@ -45,7 +45,7 @@ const PF_KTHREAD: u64 = 0x0020_0000;
 /// thread that is not a process.
 pub fn identify(pid: u32) -> Result<Identity, ProcessError> {
     let stat = read_stat(pid)?;
-    if is_over(&stat) {
+    if stat.is_over() {
         return Err(ProcessError::Zombie(pid));
     }
     let status = fs::read_to_string(format!("/proc/{pid}/status"))
@@ -75,7 +75,7 @@ impl Identity {
     /// Whether the process still runs: not gone, not a zombie, not replaced by a later one of the same
     /// number.
     pub fn is_alive(&self) -> bool {
-        read_stat(self.pid).is_ok_and(|stat| stat.start_ticks == self.start_ticks && !is_over(&stat))
+        read_stat(self.pid).is_ok_and(|stat| stat.start_ticks == self.start_ticks && !stat.is_over())
     }
 
     /// The name to show: `comm` as `ps` shows it (a program may be known by a link to its file), or the
@@ -84,13 +84,16 @@ impl Identity {
         let file = self.executable.as_deref().and_then(|path| path.file_name());
         let file = file.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let cut = self.name.len() == MAX_COMM_BYTES && file.starts_with(&self.name);
-        if cut || self.name.is_empty() { file } else { super::threads::printable(self.name.as_bytes()) }
+        let name = if cut || self.name.is_empty() { &file } else { &self.name };
+        super::threads::printable(name.as_bytes())
     }
 }
 
-/// A zombie whose other threads are gone too (the first thread of a process may end before the rest).
-fn is_over(stat: &Stat) -> bool {
-    matches!(stat.state, 'Z' | 'X') && stat.thread_count <= 1
+impl Stat {
+    /// A zombie whose other threads are gone too (the first thread of a process may end before the rest).
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') && self.thread_count <= 1
+    }
 }
 
 fn executable(pid: u32) -> Option<PathBuf> {

@@ -6,13 +6,14 @@ use regex::Regex;
 
 use super::identity;
 
-/// All processes whose name (`comm`), program file name or command line matches, rprof itself and
-/// kernel threads left out, in ascending order.
+/// All processes whose name (`comm`), program file name or command line matches, in ascending order.
+/// Left out are kernel threads, rprof itself, and those that started it: the pattern stands in the
+/// command line of a `sudo rprof …` too.
 pub fn by_name(pattern: &Regex) -> Vec<u32> {
-    let own = std::process::id();
+    let own = with_ancestors(std::process::id());
     let mut pids: Vec<u32> = all()
         .into_iter()
-        .filter(|pid| *pid != own)
+        .filter(|pid| !own.contains(pid))
         .filter(|pid| {
             identity::identify(*pid).is_ok_and(|found| {
                 !found.is_kernel_thread
@@ -41,6 +42,14 @@ pub fn command_line(pid: u32) -> String {
     words.join(" ").trim_end().to_owned()
 }
 
+/// A process, its parent, its parent's parent …
+fn with_ancestors(pid: u32) -> Vec<u32> {
+    let parent =
+        |pid: &u32| identity::read_stat(*pid).ok().map(|stat| stat.parent_pid).filter(|pid| *pid != 0);
+    // Numbers may be reused while we look: the chain must not become a ring.
+    std::iter::successors(Some(pid), parent).take(1000).collect()
+}
+
 fn all() -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
@@ -51,6 +60,14 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn those_that_started_this_process_are_not_meant() {
+        let everybody = by_name(&Regex::new("").expect("pattern"));
+        let own = with_ancestors(std::process::id());
+        assert!(own.len() > 1);
+        assert!(everybody.iter().all(|pid| !own.contains(pid)));
+    }
 
     #[test]
     fn a_child_is_found_among_the_descendants_and_by_its_command_line() {

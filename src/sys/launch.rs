@@ -108,6 +108,8 @@ unsafe fn wait_and_exec(go: &OwnedFd, failure: &OwnedFd, arguments: &[*const lib
             got = libc::read(go.as_raw_fd(), (&raw mut byte).cast(), 1);
         }
         if got == 1 {
+            // Rust programs ignore it, and exec hands that on; the command expects the usual.
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             libc::execvp(arguments[0], arguments.as_ptr());
             let errno = (*libc::__errno_location()).to_ne_bytes();
             libc::write(failure.as_raw_fd(), errno.as_ptr().cast(), errno.len());
@@ -130,6 +132,13 @@ mod tests {
         assert_eq!(gate.status(), None);
         gate.open().expect("exec");
         assert_eq!(gate.wait(), Some(Ending::Exited(7)));
+    }
+
+    #[test]
+    fn a_command_is_ended_by_a_closed_pipe_as_usual() {
+        let mut gate = Gate::start(&words(&["sh", "-c", "kill -PIPE $$; exit 7"])).expect("fork");
+        gate.open().expect("exec");
+        assert_eq!(gate.wait(), Some(Ending::Killed(libc::SIGPIPE)));
     }
 
     #[test]
