@@ -26,6 +26,8 @@ pub struct Tally {
     pub in_kernel: u64,
     /// Why the others end early.
     ends: FxHashMap<StackEnd, u64>,
+    /// Others that were caught in the kernel, and of whose stack not one byte could be copied.
+    without_stack: u64,
     /// Bytes of stack copied.
     pub stack_bytes: u64,
 }
@@ -40,6 +42,10 @@ impl Tally {
         self.stack_bytes += sample.stack.bytes.len() as u64;
         match end {
             None | Some(StackEnd::Root) => self.whole += 1,
+            // In the midst of exec and of exit there is no user memory (any more).
+            Some(_) if sample.stack.bytes.is_empty() && !sample.kernel_stack.0.is_empty() => {
+                self.without_stack += 1;
+            }
             Some(end) => *self.ends.entry(end).or_default() += 1,
         }
     }
@@ -54,6 +60,11 @@ impl Tally {
         let mut cuts = BTreeMap::new();
         for (end, count) in &self.ends {
             *cuts.entry(reason(*end, &file_of)).or_default() += count;
+        }
+        if self.without_stack > 0 {
+            let why =
+                "no stack was there, as a rule because the kernel was just starting or ending the program";
+            cuts.insert(why.into(), self.without_stack);
         }
         cuts
     }
