@@ -155,7 +155,13 @@ fn process(error: &ProcessError) -> Explanation {
             "check that /proc is mounted and belongs to this PID namespace".into()
         }
     };
-    Explanation { what: error.to_string(), because: Vec::new(), advice: Some(advice) }
+    let because = match error {
+        ProcessError::NoSuchProcess(pid) => {
+            vec![format!("/proc/{pid} does not exist: it has ended, or is not seen from here")]
+        }
+        _ => Vec::new(),
+    };
+    Explanation { what: error.to_string(), because, advice: Some(advice) }
 }
 
 fn sampler(
@@ -237,6 +243,9 @@ mod tests {
     fn a_missing_process_is_explained() {
         let error = Error::new(CaptureError::Process(ProcessError::NoSuchProcess(7)));
         let text = explain(&error);
-        assert!(text.starts_with("error: there is no process 7\n  try      `ps -e`"), "{text}");
+        assert!(
+            text.starts_with("error: there is no process 7\n  because  /proc/7 does not exist"),
+            "{text}"
+        );
     }
 }

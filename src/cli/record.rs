@@ -1,9 +1,17 @@
 //! `rprof record -- COMMAND`: starts a command and profiles it, with its children, from the first
 //! instruction.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{
     args::RecordArgs,
@@ -15,9 +23,12 @@ use crate::{
     capture::{CaptureError, Request},
     process::{
         identify,
-        launch::{self, Ending},
+        launch::{self, Ending, Gate},
     },
 };
+
+/// How often is looked whether the command has ended.
+const WAIT_EVERY: Duration = Duration::from_millis(20);
 
 pub fn run(arguments: RecordArgs) -> Result<()> {
     let command = arguments.command.first().map(|word| word.to_string_lossy().into_owned());
@@ -34,15 +45,46 @@ pub fn run(arguments: RecordArgs) -> Result<()> {
         duration: arguments.duration,
         ..request(&arguments.sampling, &arguments.debug)
     };
+    let received = received_signal()?;
     let captured = capture_and_write(&request, &destination, &arguments.output, || gate.open());
     if matches!(&captured, Err(error) if matches!(error.downcast_ref(), Some(CaptureError::NotStarted(_)))) {
         return captured.with_context(|| format!("cannot run {command}"));
     }
-    if let Some(ending) = gate.wait().filter(|_| !arguments.output.quiet) {
-        match ending {
-            Ending::Exited(code) => say(&format!("{command} exited with {code}")),
-            Ending::Killed(signal) => say(&format!("{command} was killed by signal {signal}")),
-        }
+    if !gate.is_open() {
+        // Nothing was sampled: the command, still at the gate, ends with it.
+        return captured;
+    }
+    let how = match wait_for(&gate, &received) {
+        Ending::Exited(code) => format!("exited with {code}"),
+        Ending::Killed(signal) => format!("was killed by signal {signal}"),
+        Ending::Unknown => "has ended".to_owned(),
+    };
+    if !arguments.output.quiet {
+        say(&format!("{command} {how}"));
     }
     captured
+}
+
+/// The number of the signal that asked rprof to end; 0 until one does.
+fn received_signal() -> Result<Arc<AtomicUsize>> {
+    let received = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register_usize(signal, Arc::clone(&received), signal as usize)?;
+    }
+    Ok(received)
+}
+
+/// Waits for the command. What asks rprof to end is meant for the command too and passed on, once (a
+/// second signal ends rprof itself).
+fn wait_for(gate: &Gate, received: &AtomicUsize) -> Ending {
+    loop {
+        if let Some(ending) = gate.status() {
+            return ending;
+        }
+        let signal = received.swap(0, Ordering::Relaxed);
+        if signal != 0 {
+            gate.signal(signal as i32);
+        }
+        std::thread::sleep(WAIT_EVERY);
+    }
 }

@@ -71,7 +71,20 @@ impl Gate {
         match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(_, code)) => Some(Ending::Exited(code)),
             Ok(WaitStatus::Signaled(_, signal, _)) => Some(Ending::Killed(signal as i32)),
+            Err(nix::errno::Errno::ECHILD) => Some(Ending::Unknown),
             _ => None,
+        }
+    }
+
+    /// Whether the command was let run.
+    pub fn is_open(&self) -> bool {
+        self.go.is_none()
+    }
+
+    /// Sends the command a signal, by its number; nothing happens if it has ended.
+    pub fn signal(&self, number: i32) {
+        if let Ok(signal) = nix::sys::signal::Signal::try_from(number) {
+            let _ = nix::sys::signal::kill(self.pid, signal);
         }
     }
 
@@ -93,6 +106,8 @@ impl Gate {
 pub enum Ending {
     Exited(i32),
     Killed(i32),
+    /// Somebody else has waited for it.
+    Unknown,
 }
 
 /// Waits for the byte, then becomes the command; tells errno and exits if either fails.
