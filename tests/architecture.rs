@@ -23,10 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("unwind", &["elf", "process", "arch", "addr"]),
     ("symbolize", &["elf", "process", "addr"]),
     ("runtime", &["unwind", "symbolize", "elf", "process", "arch", "addr"]),
-    (
-        "capture",
-        &["runtime", "sampler", "unwind", "symbolize", "elf", "process", "arch", "profile", "issue", "addr"],
-    ),
+    ("capture", &["runtime", "sampler", "unwind", "symbolize", "elf", "process", "profile", "issue", "addr"]),
     ("report", &["profile"]),
     ("ship", &["profile", "issue"]),
     ("shell", &["report", "profile"]),
