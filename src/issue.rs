@@ -26,6 +26,8 @@ pub enum Issue {
     WeakerSampler { wanted: &'static str, why: String },
     /// The table of different stacks was full: further new ones were counted under one name.
     StackTableFull,
+    /// The sampler stopped working before the time was up.
+    SamplerFailed { why: String },
     /// A process or thread that was asked for could not be watched.
     Unwatched { what: String, why: String },
 }
@@ -48,6 +50,7 @@ impl fmt::Display for Issue {
             Issue::DebugInfo { file, why } => write!(f, "debug information of {file}: {why}"),
             Issue::WeakerSampler { wanted, why } => write!(f, "sampler `{wanted}` is not available: {why}"),
             Issue::StackTableFull => write!(f, "too many different stacks: new ones were put under one name"),
+            Issue::SamplerFailed { why } => write!(f, "sampling ended early, with a failure: {why}"),
             Issue::Unwatched { what, why } => write!(f, "{what} is not in the profile: {why}"),
         }
     }

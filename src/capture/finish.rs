@@ -361,6 +361,7 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
         Ended::Duration => "duration",
         Ended::Stopped => "stopped early",
         Ended::TargetsGone => "the target ended",
+        Ended::Failed => "the sampler failed",
     };
     comments.push(format!("ended: {ended} after {:.2} s", capture.elapsed.as_secs_f64()));
     comments.push(format!("rprof: {}", env!("CARGO_PKG_VERSION")));

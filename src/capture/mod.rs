@@ -27,7 +27,7 @@ pub use attach::SamplerChoice;
 pub use tally::Tally;
 
 use crate::{
-    issue::Issues,
+    issue::{Issue, Issues},
     process::{Identity, ProcessError, identify, identity, select},
     profile::proto::Profile,
     sampler::{Description, SamplerError},
@@ -132,6 +132,8 @@ pub enum Ended {
     Stopped,
     /// The last process watched has ended.
     TargetsGone,
+    /// The sampler failed; what it gave before is in the profile.
+    Failed,
 }
 
 /// Why there is no profile.
@@ -191,7 +193,15 @@ pub fn run(
     release().map_err(CaptureError::NotStarted)?;
     let died = sample(request, stop, &identities, &mut world, &mut *sampler, started, progress);
     let cpu_after: Vec<_> = pids.iter().map(|pid| identity::cpu_time_ns(*pid)).collect();
-    let ended = died.map_err(CaptureError::SamplerDied)?;
+    let ended = match died {
+        Ok(ended) => ended,
+        Err(error) if world.tally.samples == 0 => return Err(CaptureError::SamplerDied(error)),
+        // What was collected until then is worth keeping.
+        Err(error) => {
+            world.issues.add(Issue::SamplerFailed { why: error.to_string() }, 1);
+            Ended::Failed
+        }
+    };
     let elapsed = started.elapsed();
     let finishing = Instant::now();
     let description = sampler.description().clone();

@@ -100,11 +100,20 @@ pub fn capture_and_write(
     Ok(())
 }
 
+/// Whether rprof was started with SIGHUP ignored (`SigIgn` of proc_pid_status(5), bit 0).
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
+    u64::from_str_radix(ignored.trim(), 16).is_ok_and(|set| set & 1 == 1)
+}
+
 /// Ctrl-C, SIGTERM and SIGHUP end the capture early and keep its data; a second one ends rprof.
 fn stop_on_signals() -> Result<Stop> {
     use signal_hook::{consts, flag};
     let stop = Stop::default();
-    for signal in [consts::SIGINT, consts::SIGTERM, consts::SIGHUP] {
+    // Under nohup a hang-up is to be ignored.
+    let hang_up = (!ignores_hang_up()).then_some(consts::SIGHUP);
+    for signal in [consts::SIGINT, consts::SIGTERM].into_iter().chain(hang_up) {
         // The order matters: the first signal finds the flag unset.
         flag::register_conditional_default(signal, std::sync::Arc::clone(&stop.0))?;
         flag::register(signal, std::sync::Arc::clone(&stop.0))?;

@@ -45,6 +45,7 @@ fn quality(capture: &Capture) -> String {
         Ended::Duration => "",
         Ended::Stopped => ", stopped early",
         Ended::TargetsGone => ", the target ended",
+        Ended::Failed => ", sampling failed",
     };
     format!(
         "quality: {} samples ({:.2} s of CPU time in {:.1} s{ended}), {:.1}% whole stacks, {} lost, {:.1}% unnamed; \
@@ -89,6 +90,11 @@ fn warnings(capture: &Capture) -> Vec<String> {
 }
 
 fn no_samples(capture: &Capture) -> String {
+    if capture.ended == Ended::TargetsGone {
+        return "no samples: the process ended before one fell on it. The file is valid and empty; a higher -F, or \
+                `rprof record -F 4999 -- COMMAND`, sees more of short runs"
+            .to_owned();
+    }
     let used = match capture.kernel_cpu_ns {
         Some(ns) => format!("the kernel accounts {:.2} s of CPU time to it meanwhile", ns as f64 / 1e9),
         None => "how much CPU time it used is not known".into(),
