@@ -46,6 +46,11 @@ impl<'a> LateStack<'a> {
         LateStack { copy, memory, rest: buffer, state: State::Open, other: None }
     }
 
+    /// Whether the copy did not suffice.
+    pub fn was_needed(&self) -> bool {
+        !self.rest.is_empty() || self.state == State::Closed || self.other.is_some()
+    }
+
     fn beyond_copy(&self, address: RuntimeAddr) -> Option<u64> {
         let offset = address.0.checked_sub(self.rest_start())?;
         let word = self.rest.get(usize::try_from(offset).ok()?..)?.first_chunk::<8>()?;

@@ -36,6 +36,8 @@ use crate::{
 
 /// How often the buffers are emptied. The kernel wakes us earlier when one fills up.
 const POLL_EVERY: Duration = Duration::from_millis(50);
+/// The same while stacks are deeper than their copies: their rest must be read before it changes.
+const POLL_DEEP_EVERY: Duration = Duration::from_millis(2);
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -263,6 +265,7 @@ fn sample(
     started: Instant,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Ended, SamplerError> {
+    let mut poll_every = POLL_EVERY;
     let ended = loop {
         let elapsed = started.elapsed();
         let left = request.duration.map_or(POLL_EVERY, |duration| duration.saturating_sub(elapsed));
@@ -272,7 +275,14 @@ fn sample(
         if stop.is_set() {
             break Ended::Stopped;
         }
-        let polled = sampler.poll(left.min(POLL_EVERY), &mut |event| world.handle(event));
+        let late_before = world.late_reads;
+        let polled = sampler.poll(left.min(poll_every), &mut |event| world.handle(event));
+        // Polling often is forgotten slowly: at 99 Hz there is a sample in every fifth round only.
+        poll_every = if world.late_reads > late_before {
+            POLL_DEEP_EVERY
+        } else {
+            (poll_every + poll_every / 8).min(POLL_EVERY)
+        };
         for (tid, start, end) in world.hints.drain(..) {
             sampler.hint_stack(tid, start, end);
         }

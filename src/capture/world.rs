@@ -44,6 +44,8 @@ pub struct World {
     pub tally: Tally,
     /// The processes that were asked for: who they are, or have become by exec.
     pub programs: FxHashMap<u32, Identity>,
+    /// Stacks whose rest was read (or refused) after the sample: the sooner, the better the chance.
+    pub late_reads: u64,
     /// Stack extents learnt, for the sampler: thread, start, end.
     pub hints: Vec<(u32, RuntimeAddr, RuntimeAddr)>,
     /// Names of [`World::kernel_addresses`], if the sampler had a way to learn them.
@@ -74,6 +76,7 @@ impl World {
             issues: Issues::default(),
             tally: Tally::default(),
             programs: FxHashMap::default(),
+            late_reads: 0,
             hints: Vec::new(),
             kernel_names: None,
             threads: FxHashMap::default(),
@@ -164,7 +167,9 @@ impl World {
         let stack = sample.stack;
         let copy = CopiedStack { start: stack.start, bytes: stack.bytes, capped: stack.capped };
         let mut memory = LateStack::new(copy, &space.memory, &mut self.late_buffer);
-        Some(self.unwinder.unwind(&space.modules, registers, &mut memory, &mut self.frames))
+        let end = self.unwinder.unwind(&space.modules, registers, &mut memory, &mut self.frames);
+        self.late_reads += u64::from(memory.was_needed());
+        Some(end)
     }
 
     fn labels_of(&mut self, sample: &RawSample<'_>) -> LabelsId {
