@@ -27,19 +27,28 @@ pub fn by_name(pattern: &Regex) -> Vec<u32> {
     pids
 }
 
-/// The living descendants of a process, itself left out.
+/// The living descendants of a process, itself left out. Processes that end while we look are passed
+/// over.
 pub fn descendants(pid: u32) -> Vec<u32> {
-    let children = remoteprocess::Process::new(pid as i32).and_then(|process| process.child_processes());
     let own = std::process::id();
-    let found = children.unwrap_or_default().into_iter().filter_map(|(child, _)| u32::try_from(child).ok());
-    found.filter(|child| *child != own).collect()
+    let family: Vec<(u32, u32)> =
+        all().into_iter().filter_map(|pid| Some((pid, identity::read_stat(pid).ok()?.parent_pid))).collect();
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        let children = family.iter().filter(|(child, of)| *of == parent && *child != own);
+        let new: Vec<u32> =
+            children.map(|(child, _)| *child).filter(|child| !found.contains(child)).collect();
+        found.extend(new);
+        next += 1;
+    }
+    found.split_off(1)
 }
 
 /// The command line with blanks between the arguments; empty where it may not be read.
 pub fn command_line(pid: u32) -> String {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<_> = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-    words.join(" ").trim_end().to_owned()
+    let words = remoteprocess::Process::new(pid as i32).and_then(|process| process.cmdline());
+    words.unwrap_or_default().join(" ").trim_end().to_owned()
 }
 
 /// A process, its parent, its parent's parent …
