@@ -21,7 +21,8 @@ use crate::{
     profile::builder::{self, Builder, LabelValue, LineSpec, MappingSpec},
     sampler::KernelName,
     symbolize::{
-        self, KernelSymbols, ModuleFiles, PerfMap, SourceFrame, SymbolIssue, Symbolized, symbolize_module,
+        self, KernelSymbols, ModuleFiles, PerfMap, SourceFrame, SymbolIssue, Symbolized, hex,
+        symbolize_module,
     },
 };
 
@@ -320,10 +321,6 @@ fn label_list(labels: &Labels) -> Vec<(&'static str, LabelValue<'_>)> {
     list.extend(labels.pid.map(|pid| ("pid", LabelValue::Number(i64::from(pid), ""))));
     list.extend(labels.tid.map(|tid| ("tid", LabelValue::Number(i64::from(tid), ""))));
     list
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a reader must know to judge the profile, as `key: value` lines.

@@ -202,7 +202,8 @@ fn crc32(elf: &ElfFile) -> u32 {
     crc.sum()
 }
 
-pub(super) fn hex(id: &[u8]) -> String {
+/// A build-id as text: lower-case hexadecimal.
+pub fn hex(id: &[u8]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -27,6 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use debug_files::hex;
 pub use debuginfod::Debuginfod;
 pub use demangle::demangle;
 pub use kernel::{KernelName, KernelSymbols, KernelSymbolsError};
