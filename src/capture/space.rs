@@ -38,10 +38,10 @@ impl Space {
         images: &mut Images,
         issues: &mut Issues,
     ) -> Result<Space, ProcessError> {
-        let mappings = process::read_mappings(pid)?;
+        let mappings = process::read_executable_mappings(pid)?;
         let name = process::threads::name(pid, pid).unwrap_or_default();
         let mut space = Space { read_at_ns: now_ns, ..Space::empty(pid, name) };
-        for mapping in mappings.iter().filter(|mapping| mapping.executable) {
+        for mapping in &mappings {
             space.modules.insert(images.module(&region(pid, mapping), issues));
         }
         Ok(space)
@@ -91,8 +91,8 @@ impl Space {
     pub fn refresh(&mut self, now_ns: u64, images: &mut Images, issues: &mut Issues) {
         self.read_at_ns = now_ns;
         let began_ns = process::identity::monotonic_ns();
-        let Ok(mappings) = process::read_mappings(self.pid) else { return };
-        for mapping in mappings.iter().filter(|mapping| mapping.executable) {
+        let Ok(mappings) = process::read_executable_mappings(self.pid) else { return };
+        for mapping in &mappings {
             let known = self.modules.find(mapping.start);
             if known.is_none_or(|module| module.start != mapping.start || module.end != mapping.end) {
                 self.modules.insert(images.module(&region(self.pid, mapping), issues));

@@ -21,7 +21,7 @@ pub struct Identity {
     pub is_kernel_thread: bool,
 }
 
-/// The fields of /proc/PID/stat that rprof uses.
+/// The fields of /proc/PID/task/PID/stat that rprof uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
     pub name: String,
@@ -29,9 +29,6 @@ pub struct Stat {
     pub state: char,
     pub parent_pid: u32,
     pub flags: u64,
-    /// User and system time of all its threads, ended ones included, in clock ticks.
-    pub user_ticks: u64,
-    pub system_ticks: u64,
     pub thread_count: u64,
     pub start_ticks: u64,
 }
@@ -102,10 +99,11 @@ fn executable(pid: u32) -> Option<PathBuf> {
     Some(text.and_then(|text| text.strip_suffix(" (deleted)").map(PathBuf::from)).unwrap_or(path))
 }
 
-/// Reads /proc/PID/stat.
+/// Reads /proc/PID/task/PID/stat: unlike /proc/PID/stat it costs the same for one thread as for 5,000,
+/// for which the kernel would add up times and faults (some milliseconds).
 pub fn read_stat(pid: u32) -> Result<Stat, ProcessError> {
-    let bytes =
-        fs::read(format!("/proc/{pid}/stat")).map_err(|error| ProcessError::reading(pid, "stat", error))?;
+    let bytes = fs::read(format!("/proc/{pid}/task/{pid}/stat"))
+        .map_err(|error| ProcessError::reading(pid, "stat", error))?;
     parse_stat(&String::from_utf8_lossy(&bytes)).ok_or_else(|| ProcessError::Unreadable {
         pid,
         what: "stat",
@@ -113,12 +111,15 @@ pub fn read_stat(pid: u32) -> Result<Stat, ProcessError> {
     })
 }
 
-/// The CPU time the kernel has charged to the process, in nanoseconds; in clock ticks of 10 ms as a
-/// rule. `None` once it is gone.
+/// The CPU time the kernel has charged to all threads of the process, ended ones included, in
+/// nanoseconds; in clock ticks of 10 ms as a rule (/proc/PID/stat). `None` once it is gone.
 pub fn cpu_time_ns(pid: u32) -> Option<u64> {
-    let stat = read_stat(pid).ok()?;
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let (_, fields) = split_stat(&text)?;
+    let used_ticks = stat_number(&fields, 14)? + stat_number(&fields, 15)?;
     let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
-    Some((stat.user_ticks + stat.system_ticks).saturating_mul(1_000_000_000 / ticks.max(1) as u64))
+    Some(used_ticks.saturating_mul(1_000_000_000 / ticks.max(1) as u64))
 }
 
 /// CLOCK_MONOTONIC in nanoseconds: the clock of all sampled times.
@@ -137,23 +138,29 @@ pub fn namespace_pid_and_uid(pid: u32) -> Result<(u32, u32), ProcessError> {
     Ok((inner.unwrap_or(pid), effective.unwrap_or(u32::MAX)))
 }
 
-/// The name stands in parentheses and may itself hold blanks and parentheses: split at the last one.
-fn parse_stat(text: &str) -> Option<Stat> {
+/// The name, and the fields behind it. The name stands in parentheses and may itself hold blanks and
+/// parentheses: split at the last one.
+fn split_stat(text: &str) -> Option<(&str, Vec<&str>)> {
     let open = text.find('(')?;
     let close = text.rfind(')')?;
-    let name = text.get(open + 1..close)?.to_owned();
-    let fields: Vec<&str> = text.get(close + 1..)?.split_ascii_whitespace().collect();
-    // proc(5) counts from 1 and the state is field 3.
-    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    let name = text.get(open + 1..close)?;
+    Some((name, text.get(close + 1..)?.split_ascii_whitespace().collect()))
+}
+
+/// A field by its number in proc(5), which counts from 1; the state, the first behind the name, is 3.
+fn stat_number(fields: &[&str], field: usize) -> Option<u64> {
+    fields.get(field - 3)?.parse().ok()
+}
+
+fn parse_stat(text: &str) -> Option<Stat> {
+    let (name, fields) = split_stat(text)?;
     Some(Stat {
-        name,
+        name: name.to_owned(),
         state: fields.first()?.chars().next()?,
-        parent_pid: u32::try_from(number(4)?).ok()?,
-        flags: number(9)?,
-        user_ticks: number(14)?,
-        system_ticks: number(15)?,
-        thread_count: number(20)?,
-        start_ticks: number(22)?,
+        parent_pid: u32::try_from(stat_number(&fields, 4)?).ok()?,
+        flags: stat_number(&fields, 9)?,
+        thread_count: stat_number(&fields, 20)?,
+        start_ticks: stat_number(&fields, 22)?,
     })
 }
 
@@ -166,7 +173,7 @@ mod tests {
         let text = "7 (a) (b) c) S 1 7 7 0 -1 4194560 1 2 3 4 50 60 0 0 20 0 9 0 1234 1 1";
         let stat = parse_stat(text).expect("parses");
         assert_eq!(stat.name, "a) (b) c");
-        assert_eq!((stat.user_ticks, stat.system_ticks, stat.thread_count), (50, 60, 9));
+        assert_eq!((stat.parent_pid, stat.flags, stat.thread_count), (1, 4_194_560, 9));
         assert_eq!(stat.start_ticks, 1234);
         assert_eq!(parse_stat("7 (x"), None);
         assert_eq!(parse_stat(") ("), None);
@@ -178,6 +185,16 @@ mod tests {
         assert!(me.is_alive());
         assert!(!me.is_kernel_thread);
         assert_eq!(me.executable, std::env::current_exe().ok());
+    }
+
+    #[test]
+    fn cpu_time_is_that_of_all_threads() {
+        let me = std::process::id();
+        let before = cpu_time_ns(me).expect("this process");
+        let busy = move || while before + 30_000_000 > cpu_time_ns(me).unwrap_or(u64::MAX) {};
+        std::thread::spawn(busy).join().expect("the thread ends");
+        assert!(cpu_time_ns(me).expect("this process") >= before + 30_000_000);
+        assert_eq!(cpu_time_ns(0x7fff_fff0), None);
     }
 
     #[test]

@@ -31,16 +31,37 @@ pub struct Mapping {
 
 /// Reads all mappings, in ascending order.
 pub fn read_mappings(pid: u32) -> Result<Vec<Mapping>, ProcessError> {
+    Ok(parse(&read_text(pid)?))
+}
+
+/// Reads the mappings that hold code, in ascending order. A process with thousands of threads has
+/// thousands of others, for their stacks.
+pub fn read_executable_mappings(pid: u32) -> Result<Vec<Mapping>, ProcessError> {
+    let text = read_text(pid)?;
+    Ok(lines(&text).filter(|line| is_executable(line)).filter_map(parse_line).collect())
+}
+
+fn read_text(pid: u32) -> Result<Vec<u8>, ProcessError> {
     let fail = |error| ProcessError::reading(pid, "the memory map", error);
     let file = fs::File::open(format!("/proc/{pid}/maps")).map_err(fail)?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(fail)?;
-    Ok(parse(&bytes))
+    Ok(bytes)
 }
 
 /// Parses the text of a maps file; lines that are not as expected are passed over.
 pub fn parse(text: &[u8]) -> Vec<Mapping> {
-    text.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
+    lines(text).filter_map(parse_line).collect()
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == b'\n')
+}
+
+/// Looks at the second field, `r-xp`, alone.
+fn is_executable(line: &[u8]) -> bool {
+    let rights = line.iter().position(|byte| *byte == b' ').map(|blank| blank + 1);
+    rights.and_then(|rights| line.get(rights + 2)) == Some(&b'x')
 }
 
 fn parse_line(line: &[u8]) -> Option<Mapping> {
@@ -106,6 +127,17 @@ mod tests {
         let maps = read_mappings(std::process::id()).expect("maps");
         let found = maps.iter().find(|map| map.start <= here && here < map.end).expect("found");
         assert!(found.executable && found.inode != 0);
+    }
+
+    #[test]
+    fn the_executable_mappings_are_those_of_all_that_are_executable() {
+        let me = std::process::id();
+        let expected: Vec<_> = read_mappings(me).expect("maps");
+        let expected: Vec<_> = expected.into_iter().filter(|map| map.executable && map.inode != 0).collect();
+        let mut executable = read_executable_mappings(me).expect("maps");
+        executable.retain(|map| map.inode != 0);
+        assert!(!expected.is_empty());
+        assert_eq!(executable, expected);
     }
 
     proptest! {

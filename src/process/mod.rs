@@ -14,7 +14,7 @@ pub mod select;
 pub mod threads;
 
 pub use identity::{Identity, identify};
-pub use maps::{Mapping, read_mappings};
+pub use maps::{Mapping, read_executable_mappings, read_mappings};
 pub use memory::ProcessMemory;
 
 /// Why something about a process could not be learnt.

@@ -105,7 +105,7 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
 
 fn may_run(pid: u32) -> bool {
     match identity::read_stat(pid) {
-        Ok(stat) => !matches!(stat.state, 'Z' | 'X') || stat.thread_count > 1,
+        Ok(stat) => !stat.is_over(),
         Err(ProcessError::NoSuchProcess(_)) => false,
         Err(_) => true,
     }

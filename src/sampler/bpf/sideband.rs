@@ -118,7 +118,7 @@ impl Sideband {
             target.look_ups -= 1;
             match identity::read_stat(*pid) {
                 // The first thread may end before the others: then it stays a zombie until they have.
-                Ok(stat) if matches!(stat.state, 'Z' | 'X') && stat.thread_count <= 1 => ended.push(*pid),
+                Ok(stat) if stat.is_over() => ended.push(*pid),
                 Err(ProcessError::NoSuchProcess(_)) => ended.push(*pid),
                 _ => {}
             }
