@@ -337,6 +337,12 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
     comments.push(format!("sampler: {} ({})", sampler.name, sampler.event));
     let whole = percent(tally.whole_share());
     comments.push(format!("stacks: whole {whole:.2}%, cut {:.2}%{}", 100.0 - whole, reasons(capture)));
+    if tally.without_user_stack > 0 {
+        comments.push(format!(
+            "no user stack: {} samples (the kernel was starting or ending a program)",
+            tally.without_user_stack
+        ));
+    }
     comments.push(format!("unnamed: {:.2}% of frames", percent(capture.unnamed_share)));
     comments.push(format!("samples: {}", tally.samples));
     comments.push(format!("lost: {} samples", tally.lost));

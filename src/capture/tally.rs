@@ -15,8 +15,10 @@ pub struct Tally {
     pub samples: u64,
     /// CPU time the samples stand for.
     pub time_ns: u64,
-    /// Samples whose stack reaches its root; threads of the kernel count as whole.
+    /// Samples whose stack reaches its root; those that have none but the kernel's count as whole.
     pub whole: u64,
+    /// Samples of processes in the midst of exec or exit: there is no user memory (any more).
+    pub without_user_stack: u64,
     /// Samples the kernel took and had no room for.
     pub lost: u64,
     pub frames: u64,
@@ -26,8 +28,6 @@ pub struct Tally {
     pub in_kernel: u64,
     /// Why the others end early.
     ends: FxHashMap<StackEnd, u64>,
-    /// Others that were caught in the kernel, and of whose stack not one byte could be copied.
-    without_stack: u64,
     /// Bytes of stack copied.
     pub stack_bytes: u64,
 }
@@ -42,10 +42,6 @@ impl Tally {
         self.stack_bytes += sample.stack.bytes.len() as u64;
         match end {
             None | Some(StackEnd::Root) => self.whole += 1,
-            // In the midst of exec and of exit there is no user memory (any more).
-            Some(_) if sample.stack.bytes.is_empty() && !sample.kernel_stack.0.is_empty() => {
-                self.without_stack += 1;
-            }
             Some(end) => *self.ends.entry(end).or_default() += 1,
         }
     }
@@ -60,11 +56,6 @@ impl Tally {
         let mut cuts = BTreeMap::new();
         for (end, count) in &self.ends {
             *cuts.entry(reason(*end, &file_of)).or_default() += count;
-        }
-        if self.without_stack > 0 {
-            let why =
-                "no stack was there, as a rule because the kernel was just starting or ending the program";
-            cuts.insert(why.into(), self.without_stack);
         }
         cuts
     }

@@ -126,7 +126,12 @@ impl World {
         self.watch(sample.pid, sample.time_ns);
         let labels = self.labels_of(sample);
         self.frames.clear();
-        let end = self.unwind(sample);
+        let mut end = self.unwind(sample);
+        if end.is_some_and(|end| !end.is_whole()) && self.is_between_programs(sample) {
+            self.tally.without_user_stack += 1;
+            self.frames.clear();
+            end = None;
+        }
         self.tally.count(sample, end, &self.frames);
         let Some(space) = self.spaces.get(&sample.pid) else { return };
         if end == Some(StackEnd::StackCut) {
@@ -143,6 +148,16 @@ impl World {
         let root = cut.then_some(Place { mapping: SYNTHETIC, address: Synthetic::Truncated as u64 });
         let weight = Weight { count: 1, time_ns: sample.period_ns };
         self.collector.add(labels, kernel.chain(user).chain(root), weight);
+    }
+
+    /// Whether the kernel was in the midst of exec or exit, where the old program's memory is gone: it
+    /// could copy nothing of the stack, and there is nothing now where that should be.
+    fn is_between_programs(&self, sample: &RawSample<'_>) -> bool {
+        let in_kernel = !sample.kernel_stack.0.is_empty();
+        in_kernel
+            && sample.stack.bytes.is_empty()
+            && (self.spaces.get(&sample.pid))
+                .is_none_or(|space| space.memory.read(sample.stack.start, &mut [0; 8]) == 0)
     }
 
     /// `None`: there is no user stack to unwind (a thread of the kernel).
