@@ -40,11 +40,11 @@ impl fmt::Display for Issue {
             Issue::CutStack { why } => write!(f, "stacks are cut short: {why}"),
             Issue::UnreadableFile { path, why } => write!(f, "{path} could not be read: {why}"),
             Issue::UnnamedFrames { file, build_id } if build_id.is_empty() => {
-                write!(f, "functions of {file} have no names: it has no symbols")
+                write!(f, "functions of {file} have no names: its symbols are not here")
             }
             Issue::UnnamedFrames { file, build_id } => {
                 let short = build_id.get(..8).unwrap_or(build_id);
-                write!(f, "functions of {file} (build {short}…) have no names: it has no symbols")
+                write!(f, "functions of {file} (build {short}…) have no names: its symbols are not here")
             }
             Issue::KernelSymbolsHidden { why } => write!(f, "kernel functions have no names: {why}"),
             Issue::DebugInfo { file, why } => write!(f, "debug information of {file}: {why}"),

@@ -49,6 +49,6 @@ fuzz_target!(|bytes: &[u8]| {
         id: 0,
     }]);
     let mut frames = Vec::new();
-    let mut memory = CopiedStack { start: RuntimeAddr(STACK), bytes: &stack, capped: true };
+    let mut memory = CopiedStack { start: RuntimeAddr(STACK), bytes: &stack, capped: true, has_holes: false };
     Unwinder::new().unwind(&modules, &registers, &mut memory, &mut frames);
 });

@@ -5,9 +5,10 @@
 //! read again together with what lies above it: equal means that the frames above were not touched
 //! (in trials 99 % right when accepted, the rest refused).
 //!
-//! A signal handler may run on a stack of its own. What it interrupted stands still while it runs, so
-//! that other stack is read in the same way: once, and believed if the handler's own frames, the copy's
-//! last page, are unchanged. Not here: stacks copied whole.
+//! A stack may also go on elsewhere: above pages that were never touched, where a copy in the kernel
+//! ends (a function with a large array), or on another stack, which a signal handler interrupted. Then
+//! what lies there is believed if the last frame that was found in the copy, its return address and saved
+//! registers, is unchanged: as long as it stands, so do its callers. Not here: stacks copied whole.
 
 use crate::{
     addr::RuntimeAddr,
@@ -28,9 +29,20 @@ pub struct LateStack<'a> {
     /// What follows the copy, as far as it has been read.
     rest: &'a mut Vec<u8>,
     state: State,
-    /// The stack that a signal handler on another one interrupted: where it starts, and its bytes.
-    other: Option<(RuntimeAddr, Vec<u8>)>,
+    /// Memory that does not follow the copy: where each piece starts, and its bytes; none if it could
+    /// not be read or believed.
+    others: Vec<(RuntimeAddr, Vec<u8>)>,
+    /// The words that were read from the copy last, as address and value: a row that is written around.
+    last_reads: [(u64, u64); LAST_READS],
+    reads: usize,
 }
+
+/// At most so many pieces of other memory are read for one stack.
+const MAX_OTHERS: usize = 64;
+/// A frame has its return address and at most six saved registers.
+const LAST_READS: usize = 8;
+/// How far below its return address a frame's saved registers lie.
+const SAVED_BYTES: u64 = 48;
 
 #[derive(PartialEq, Eq)]
 enum State {
@@ -43,12 +55,20 @@ impl<'a> LateStack<'a> {
     /// `buffer` is reused from stack to stack.
     pub fn new(copy: CopiedStack<'a>, memory: &'a ProcessMemory, buffer: &'a mut Vec<u8>) -> LateStack<'a> {
         buffer.clear();
-        LateStack { copy, memory, rest: buffer, state: State::Open, other: None }
+        LateStack {
+            copy,
+            memory,
+            rest: buffer,
+            state: State::Open,
+            others: Vec::new(),
+            last_reads: [(0, 0); LAST_READS],
+            reads: 0,
+        }
     }
 
     /// Whether the copy did not suffice.
     pub fn was_needed(&self) -> bool {
-        !self.rest.is_empty() || self.state == State::Closed || self.other.is_some()
+        !self.rest.is_empty() || self.state == State::Closed || !self.others.is_empty()
     }
 
     fn beyond_copy(&self, address: RuntimeAddr) -> Option<u64> {
@@ -57,27 +77,40 @@ impl<'a> LateStack<'a> {
         Some(u64::from_le_bytes(*word))
     }
 
-    /// A word of another stack than the copied one.
+    /// A word that lies neither in the copy nor next to it.
     fn elsewhere(&mut self, address: RuntimeAddr) -> Option<u64> {
-        if self.other.is_none() {
-            let bytes = self.read_other(address).unwrap_or_default();
-            self.other = Some((address, bytes));
+        let word_of = |(start, bytes): &(RuntimeAddr, Vec<u8>)| {
+            let offset = usize::try_from(address.0.checked_sub(start.0)?).ok()?;
+            bytes.get(offset..)?.first_chunk::<8>().map(|word| u64::from_le_bytes(*word))
+        };
+        let known = self.others.iter().find_map(word_of);
+        if known.is_some() || self.others.len() >= MAX_OTHERS {
+            return known;
         }
-        let (start, bytes) = self.other.as_ref()?;
-        let offset = usize::try_from(address.0.checked_sub(start.0)?).ok()?;
-        bytes.get(offset..)?.first_chunk::<8>().map(|word| u64::from_le_bytes(*word))
+        let read = (address, self.read_other(address).unwrap_or_default());
+        let word = word_of(&read);
+        self.others.push(read);
+        word
     }
 
     fn read_other(&self, address: RuntimeAddr) -> Option<Vec<u8>> {
         let mut bytes = vec![0; CHUNK_BYTES];
         let count = self.memory.read(address, &mut bytes);
         bytes.truncate(count);
-        let own = self.copy.bytes;
-        let (skipped, last) = own.split_at(own.len().saturating_sub(OVERLAP_BYTES));
-        let mut again = vec![0; last.len()];
-        let start = self.copy.start.offset(i64::try_from(skipped.len()).ok()?);
-        let unchanged = self.memory.read(start, &mut again) == last.len() && again == last;
-        (unchanged && !last.is_empty()).then_some(bytes)
+        self.last_frame_stands().then_some(bytes)
+    }
+
+    /// Whether the return address that was read last, the highest, and the registers saved below it are
+    /// still what they were.
+    fn last_frame_stands(&self) -> bool {
+        let reads = &self.last_reads[..self.reads.min(LAST_READS)];
+        let Some(highest) = reads.iter().map(|(address, _)| *address).max() else { return false };
+        reads.iter().filter(|(address, _)| *address >= highest.saturating_sub(SAVED_BYTES)).all(
+            |(address, value)| {
+                let mut now = [0; 8];
+                self.memory.read(RuntimeAddr(*address), &mut now) == 8 && u64::from_le_bytes(now) == *value
+            },
+        )
     }
 
     fn rest_start(&self) -> u64 {
@@ -116,7 +149,11 @@ impl StackMemory for LateStack<'_> {
             Err(ReadFailure::Unreadable) => {
                 return self.elsewhere(address).ok_or(ReadFailure::Unreadable);
             }
-            Ok(word) => return Ok(word),
+            Ok(word) => {
+                self.last_reads[self.reads % LAST_READS] = (address.0, word);
+                self.reads += 1;
+                return Ok(word);
+            }
         };
         loop {
             if let Some(word) = self.beyond_copy(address) {
@@ -149,7 +186,7 @@ mod tests {
         let start = RuntimeAddr(truth.as_ptr() as u64);
         let memory = ProcessMemory::new(std::process::id());
         let mut buffer = Vec::new();
-        let copied = CopiedStack { start, bytes: copy, capped: true };
+        let copied = CopiedStack { start, bytes: copy, capped: true, has_holes: false };
         let mut stack = LateStack::new(copied, &memory, &mut buffer);
         stack.read_u64(start.offset(index as i64 * 8))
     }
@@ -170,14 +207,21 @@ mod tests {
         let memory = ProcessMemory::new(std::process::id());
         let mut buffer = Vec::new();
         let start = RuntimeAddr(truth.as_ptr() as u64);
-        let copied = CopiedStack { start, bytes: &copy, capped: false };
+        let copied = CopiedStack { start, bytes: &copy, capped: false, has_holes: false };
         let mut stack = LateStack::new(copied, &memory, &mut buffer);
+        assert_eq!(stack.read_u64(start.offset(8000 * 8)), Ok(8000));
         assert_eq!(stack.read_u64(other), Ok(7));
         assert_eq!(stack.read_u64(other.offset(80)), Ok(17));
+        // Below the frame found last the handler may have run on; from there on it may not.
+        truth[7999] = 1;
+        let mut stack = LateStack::new(copied, &memory, &mut buffer);
+        assert_eq!(stack.read_u64(start.offset(8000 * 8)), Ok(8000));
+        assert_eq!(stack.read_u64(other), Ok(7));
         truth[8000] = 1;
         let mut stack = LateStack::new(copied, &memory, &mut buffer);
+        assert_eq!(stack.read_u64(start.offset(8000 * 8)), Ok(8000));
         assert_eq!(stack.read_u64(other), Err(ReadFailure::Unreadable));
-        assert_eq!(truth[8000], 1);
+        assert_eq!(truth[7999..8001], [1, 1]);
     }
 
     #[test]

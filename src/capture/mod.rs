@@ -37,7 +37,7 @@ use crate::{
 /// How often the buffers are emptied. The kernel wakes us earlier when one fills up.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 /// The same while stacks are deeper than their copies: their rest must be read before it changes.
-const POLL_DEEP_EVERY: Duration = Duration::from_millis(2);
+const POLL_DEEP_EVERY: Duration = Duration::from_millis(1);
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -265,7 +265,8 @@ fn sample(
     started: Instant,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Ended, SamplerError> {
-    let mut poll_every = POLL_EVERY;
+    // Often at first: whether stacks are deeper than their copies is not known yet.
+    let mut poll_every = POLL_DEEP_EVERY;
     let ended = loop {
         let elapsed = started.elapsed();
         let left = request.duration.map_or(POLL_EVERY, |duration| duration.saturating_sub(elapsed));

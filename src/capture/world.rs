@@ -180,7 +180,12 @@ impl World {
         let registers = sample.registers.as_ref()?;
         let space = self.spaces.get(&sample.pid)?;
         let stack = sample.stack;
-        let copy = CopiedStack { start: stack.start, bytes: stack.bytes, capped: stack.capped };
+        let copy = CopiedStack {
+            start: stack.start,
+            bytes: stack.bytes,
+            capped: stack.capped,
+            has_holes: stack.has_holes,
+        };
         let mut memory = LateStack::new(copy, &space.memory, &mut self.late_buffer);
         let end = self.unwinder.unwind(&space.modules, registers, &mut memory, &mut self.frames);
         self.late_reads += u64::from(memory.was_needed());

@@ -49,9 +49,11 @@ pub enum OpenError {
 pub fn open(wanted: &Wanted<'_>) -> Result<File, OpenError> {
     let pid = wanted.pid;
     let exact = format!("/proc/{pid}/map_files/{:x}-{:x}", wanted.start, wanted.end);
-    if let Ok(file) = open_plain(Path::new(&exact)) {
-        return Ok(file);
-    }
+    let exact = match open_plain(Path::new(&exact)) {
+        Ok(file) if is_same(&file, wanted) => return Ok(file),
+        // Another file may have been mapped there meanwhile.
+        other => other.ok(),
+    };
     let root = PathBuf::from(format!("/proc/{pid}/root"));
     let mut replaced = false;
     let mut failure = None;
@@ -66,6 +68,10 @@ pub fn open(wanted: &Wanted<'_>) -> Result<File, OpenError> {
             Ok(_) => replaced = true,
             Err(error) => failure = failure.or(Some(error)),
         }
+    }
+    if let Some(file) = exact {
+        // A file system whose inode numbers in maps are not those of stat(2).
+        return Ok(file);
     }
     let path = wanted.path.to_owned();
     match failure {

@@ -54,6 +54,8 @@ pub struct StackCopy<'a> {
     /// Whether the copy ends because a size limit was hit (more stack lies above), as opposed to
     /// reaching the end of the stack's memory.
     pub capped: bool,
+    /// Whether pages that could not be copied stand as zeros in `bytes`.
+    pub has_holes: bool,
 }
 
 /// What a sampler reports. Lives on the stack for one call of the sink, so its size costs nothing.

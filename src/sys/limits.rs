@@ -33,9 +33,12 @@ pub fn raise_open_files() -> io::Result<Limit> {
     open_files()
 }
 
-/// How many files this process has open.
+/// How many files this process has open; where not even looking is possible, as many as it may.
 pub fn open_file_count() -> usize {
-    fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count())
+    match fs::read_dir("/proc/self/fd") {
+        Ok(entries) => entries.count(),
+        Err(_) => open_files().map_or(0, |limit| limit.soft as usize),
+    }
 }
 
 /// `kernel.perf_event_paranoid`: above 2 nothing is allowed without CAP_PERFMON (some distributions),

@@ -176,7 +176,8 @@ mod tests {
         registers.set(7, 0x1000);
         registers.set(16, 0x40_100b);
         let words: Vec<u8> = [0x11u64, 0x22, 0x33].iter().flat_map(|word| word.to_le_bytes()).collect();
-        let mut memory = CopiedStack { start: RuntimeAddr(0x1000), bytes: &words, capped: false };
+        let mut memory =
+            CopiedStack { start: RuntimeAddr(0x1000), bytes: &words, capped: false, has_holes: false };
         evaluate(bytes, &registers, &mut memory, initial)
     }
 

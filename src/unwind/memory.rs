@@ -28,6 +28,21 @@ pub struct CopiedStack<'a> {
     pub bytes: &'a [u8],
     /// The copy ends because of a limit: more stack lies above it.
     pub capped: bool,
+    /// Some pages could not be copied and stand as zeros in it.
+    pub has_holes: bool,
+}
+
+/// Memory is there or not by the page. Where pages are larger, this is finer than need be.
+const PAGE_BYTES: u64 = 4096;
+
+impl CopiedStack<'_> {
+    /// Whether this word, read as 0, is part of what could not be copied.
+    #[cold]
+    fn is_in_hole(&self, addr: RuntimeAddr) -> bool {
+        let page = (addr.0 & !(PAGE_BYTES - 1)).max(self.start.0) - self.start.0;
+        let bytes = usize::try_from(page).ok().and_then(|page| self.bytes.get(page..)).unwrap_or_default();
+        bytes.iter().take(PAGE_BYTES as usize).all(|byte| *byte == 0)
+    }
 }
 
 impl StackMemory for CopiedStack<'_> {
@@ -39,6 +54,7 @@ impl StackMemory for CopiedStack<'_> {
             .and_then(|offset| self.bytes.get(offset..)?.first_chunk::<8>())
             .map(|word| u64::from_le_bytes(*word));
         match word {
+            Some(0) if self.has_holes && self.is_in_hole(addr) => Err(ReadFailure::Unreadable),
             Some(word) => Ok(word),
             None if self.capped && addr >= self.start => Err(ReadFailure::BeyondCopy),
             None => Err(ReadFailure::Unreadable),
@@ -65,7 +81,8 @@ mod tests {
 
     #[test]
     fn what_lies_above_a_capped_copy_is_told_from_what_is_not_there() {
-        let mut copy = CopiedStack { start: RuntimeAddr(0x1000), bytes: &[1; 16], capped: true };
+        let mut copy =
+            CopiedStack { start: RuntimeAddr(0x1000), bytes: &[1; 16], capped: true, has_holes: false };
         assert_eq!(copy.read_u64(RuntimeAddr(0x1008)), Ok(0x0101_0101_0101_0101));
         assert_eq!(copy.read_u64(RuntimeAddr(0x1009)), Err(ReadFailure::BeyondCopy));
         assert_eq!(copy.read_u64(RuntimeAddr(0xff8)), Err(ReadFailure::Unreadable));
@@ -75,8 +92,22 @@ mod tests {
     }
 
     #[test]
+    fn a_zero_is_a_value_but_in_a_page_that_could_not_be_copied() {
+        let mut bytes = vec![0; 3 * 4096];
+        bytes[8] = 1;
+        bytes[2 * 4096 + 8] = 1;
+        let mut copy =
+            CopiedStack { start: RuntimeAddr(0x1000), bytes: &bytes, capped: false, has_holes: true };
+        assert_eq!(copy.read_u64(RuntimeAddr(0x1000)), Ok(0));
+        assert_eq!(copy.read_u64(RuntimeAddr(0x2000)), Err(ReadFailure::Unreadable));
+        assert_eq!(copy.read_u64(RuntimeAddr(0x3000)), Ok(0));
+        copy.has_holes = false;
+        assert_eq!(copy.read_u64(RuntimeAddr(0x2000)), Ok(0));
+    }
+
+    #[test]
     fn a_late_read_fills_in_what_the_copy_lacks() {
-        let copy = CopiedStack { start: RuntimeAddr(0x1000), bytes: &[0; 8], capped: true };
+        let copy = CopiedStack { start: RuntimeAddr(0x1000), bytes: &[0; 8], capped: true, has_holes: false };
         let mut memory = LateReads { copy, late: |addr: RuntimeAddr| (addr.0 == 0x1008).then_some(7) };
         assert_eq!(memory.read_u64(RuntimeAddr(0x1000)), Ok(0));
         assert_eq!(memory.read_u64(RuntimeAddr(0x1008)), Ok(7));

@@ -79,7 +79,7 @@ fn a_copy_that_is_too_short_is_said_to_be() {
     let (start, bytes) = held.stack(8192);
     let mut frames = Vec::new();
     for (capped, expected) in [(true, StackEnd::StackCut), (false, StackEnd::UnreadableMemory)] {
-        let mut copy = CopiedStack { start, bytes: &bytes, capped };
+        let mut copy = CopiedStack { start, bytes: &bytes, capped, has_holes: false };
         let end = Unwinder::new().unwind(&image.modules, &held.registers(), &mut copy, &mut frames);
         assert_eq!(end, expected);
         assert!((10..100).contains(&frames.len()), "{} frames", frames.len());

@@ -26,7 +26,7 @@ fn what_a_frame_costs() {
         let (start, bytes) = held.stack(1 << 20);
         let mut frames = Vec::new();
         let mut unwinder = Unwinder::new();
-        let mut copy = CopiedStack { start, bytes: &bytes, capped: true };
+        let mut copy = CopiedStack { start, bytes: &bytes, capped: true, has_holes: false };
         let begun = cpu_ns();
         let end = unwinder.unwind(&image.modules, &registers, &mut copy, &mut frames);
         let cold_ns = cpu_ns() - begun;

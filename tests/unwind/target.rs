@@ -137,7 +137,7 @@ impl Held {
     pub fn unwind(&self, unwinder: &mut Unwinder, modules: &Modules) -> (Vec<Frame>, StackEnd) {
         let (start, bytes) = self.stack(1 << 20);
         let mut memory = rprof::unwind::LateReads {
-            copy: CopiedStack { start, bytes: &bytes, capped: bytes.len() == 1 << 20 },
+            copy: CopiedStack { start, bytes: &bytes, capped: bytes.len() == 1 << 20, has_holes: false },
             late: |addr: RuntimeAddr| {
                 let mut word = [0; 8];
                 let memory = File::open(format!("/proc/{}/mem", self.pid)).ok()?;

@@ -74,6 +74,8 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
 	struct thread_struct thread;
+	unsigned long sas_ss_sp;
+	unsigned long sas_ss_size;
 } KERNEL_TYPE;
 
 // struct bpf_perf_event_data (linux/bpf_perf_event.h) with the registers as words.
@@ -94,6 +96,7 @@ struct event_context {
 // something else.
 #define PLAUSIBLE_STACK_BYTES (64UL << 20)
 #define LARGEST_STACK_BYTES (512 * 1024)
+#define MOST_BYTES_WITH_HOLES (256 * 1024)
 // Memory is there or not by the page. Where pages are larger, this is finer than need be.
 #define PAGE_BYTES 4096UL
 
@@ -103,6 +106,10 @@ struct event_context {
 #define EXTENT_KNOWN 2
 // More of the stack lies above the copy.
 #define EXTENT_CUT 4
+// Pages that were not there are zeros in the copy: never touched, as a rule, or else swapped out.
+#define HAS_HOLES 8
+// The copy is of the stack for signal handlers; what they interrupted stands on another.
+#define ON_SIGNAL_STACK 16
 
 struct record_head {
 	__u64 time_ns;
@@ -146,6 +153,7 @@ struct scratch {
 	// verifier, so that it looks at what follows once and not once for each way that led there.
 	volatile __u64 found_bytes;
 	volatile __u64 want_bytes;
+	volatile __u64 any_page;
 	__u64 kernel[KERNEL_FRAMES];
 };
 
@@ -240,6 +248,15 @@ static __always_inline int plausible_end(__u64 sp, __u64 end)
 	return sp < end && end - sp < PLAUSIBLE_STACK_BYTES;
 }
 
+// Where the stack for signal handlers ends (sigaltstack(2)), if the thread is on it.
+static __always_inline __u64 signal_stack_end(struct task_struct *task, __u64 sp)
+{
+	__u64 start = BPF_CORE_READ(task, sas_ss_sp);
+	__u64 end = start + BPF_CORE_READ(task, sas_ss_size);
+
+	return start < sp && sp < end ? end : 0;
+}
+
 // Where the stack of this thread ends, or 0. The kernel knows where it put the first thread's; C
 // libraries keep a thread's own data, which the thread register points to, at the top of its stack.
 static __always_inline __u64 stack_end(struct task_struct *task, struct record_head *head, __u64 sp)
@@ -249,6 +266,11 @@ static __always_inline __u64 stack_end(struct task_struct *task, struct record_h
 
 	if (hint && hint->start <= sp && sp < hint->end)
 		return hint->end;
+	end = signal_stack_end(task, sp);
+	if (end) {
+		head->flags |= ON_SIGNAL_STACK;
+		return end;
+	}
 	if (head->tid == head->pid)
 		end = BPF_CORE_READ(task, mm, start_stack);
 	else
@@ -366,17 +388,66 @@ static __always_inline enum outcome write_sample(struct scratch *scratch, __u64 
 	return write_record(scratch, wake, LARGEST_STACK_BYTES, want);
 }
 
+// Writes a record whose stack is copied page by page, the pages that are not there left out: a function
+// with a large array that it has hardly used leaves a hole in the midst of its thread's stack.
+static __always_inline enum outcome write_pages(struct scratch *scratch, __u64 wake, const __u32 room, __u64 want)
+{
+	struct record_head *record = bpf_ringbuf_reserve(&ring, sizeof(*record) + KERNEL_ROOM + room, 0);
+	__u64 start = scratch->head.stack_start & ~(PAGE_BYTES - 1);
+	void *payload = record + 1;
+
+	if (!record)
+		return NO_ROOM;
+	bpf_probe_read_kernel(record, sizeof(*record), &scratch->head);
+	if (scratch->head.kernel_bytes) {
+		bpf_probe_read_kernel(payload, KERNEL_BYTES, scratch->kernel);
+		payload += KERNEL_ROOM;
+	}
+#pragma clang loop unroll(disable)
+	for (__u32 offset = 0; offset < room; offset += PAGE_BYTES) {
+		if (offset >= want)
+			break;
+		// What cannot be read becomes zeros.
+		if (!bpf_probe_read_user(payload + offset, PAGE_BYTES, (void *)(start + offset)))
+			scratch->any_page = 1;
+	}
+	if (want > room || !scratch->any_page) {
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return UNREADABLE;
+	}
+	record->stack_start = start;
+	record->stack_bytes = want;
+	record->flags |= HAS_HOLES;
+	bpf_ringbuf_submit(record, wake);
+	return WRITTEN;
+}
+
+// One size only: the verifier looks at each page's turn, and loading should not take long. Deeper stacks
+// with holes are read on by user space.
+static __always_inline enum outcome write_with_holes(struct scratch *scratch, __u64 wake)
+{
+	scratch->any_page = 0;
+	scratch->found_bytes = scratch->want_bytes + (scratch->head.stack_start & (PAGE_BYTES - 1));
+	if (scratch->found_bytes > MOST_BYTES_WITH_HOLES)
+		return UNREADABLE;
+	return write_pages(scratch, wake, MOST_BYTES_WITH_HOLES, scratch->found_bytes);
+}
+
 // Writes the sample with as much of the stack as can be read.
 static __always_inline enum outcome write_readable(struct scratch *scratch, const struct settings *set)
 {
-	__u64 wake = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= set->wake_bytes ? BPF_RB_FORCE_WAKEUP
-										    : BPF_RB_NO_WAKEUP;
+	__u64 waiting = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
 	struct record_head *head = &scratch->head;
+	// The stack that a signal interrupted is read before it runs on.
+	__u64 wake = waiting >= set->wake_bytes || head->flags & ON_SIGNAL_STACK ? BPF_RB_FORCE_WAKEUP
+										  : BPF_RB_NO_WAKEUP;
 	enum outcome outcome = UNREADABLE;
 
 	// Without stack there is nothing to guess, and nothing to fail.
 	if (!(head->flags & HAS_REGISTERS) || head->flags & EXTENT_KNOWN)
 		outcome = write_sample(scratch, wake, scratch->want_bytes);
+	if (outcome == UNREADABLE && head->flags & EXTENT_KNOWN && !(head->flags & EXTENT_CUT))
+		outcome = write_with_holes(scratch, wake);
 	if (outcome != UNREADABLE)
 		return outcome;
 	readable_bytes(scratch);

@@ -80,6 +80,8 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
     let ring_bytes = ring_bytes(options.buffer_bytes, cpus.len(), max_stack_bytes);
     let settings = settings(options, max_stack_bytes, ring_bytes)?;
     sys::bpf::lift_locked_memory_limit();
+    // A file for each CPU may be more than the soft limit; if it cannot be raised, opening says so.
+    let _ = sys::limits::raise_open_files();
     let mut loaded = load::load(settings, ring_bytes as u32, options.follow_forks)?;
 
     let wake_ups = WakeUps::new().map_err(system("epoll_create1"))?;

@@ -29,6 +29,8 @@ const KERNEL_ROOM: usize = 1024;
 const HAS_REGISTERS: u32 = 1;
 /// `EXTENT_CUT`.
 const EXTENT_CUT: u32 = 4;
+/// `HAS_HOLES`.
+const HAS_HOLES: u32 = 8;
 
 fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(offset..offset + 4)?.try_into().ok()?))
@@ -62,6 +64,7 @@ pub fn parse(record: &[u8]) -> Option<RawSample<'_>> {
             start: RuntimeAddr(u64_at(record, STACK_START)?),
             bytes: stack,
             capped: flags & EXTENT_CUT != 0,
+            has_holes: flags & HAS_HOLES != 0,
         },
         kernel_stack: KernelStack(kernel),
     })
@@ -105,8 +108,9 @@ mod tests {
         assert_eq!((sample.stack.bytes.len(), sample.stack.bytes[0]), (16, 1));
         assert!(sample.registers.is_some() && !sample.stack.capped);
 
-        let bytes = record(8, 16, EXTENT_CUT);
+        let bytes = record(8, 16, EXTENT_CUT | HAS_HOLES);
         let sample = parse(&bytes).expect("parses");
+        assert!(sample.stack.capped && sample.stack.has_holes);
         assert_eq!((sample.kernel_stack.0.len(), sample.stack.bytes[0]), (8, 2));
         assert!(sample.registers.is_none() && sample.stack.capped);
     }

@@ -117,7 +117,7 @@ impl Watch {
             comm: None,
             period_ns: self.fixed_period_ns.unwrap_or(sample.period),
             registers,
-            stack: StackCopy { start: RuntimeAddr(stack_pointer), bytes: stack, capped },
+            stack: StackCopy { start: RuntimeAddr(stack_pointer), bytes: stack, capped, has_holes: false },
             kernel_stack: KernelStack(kernel_part(sample.callchain)),
         }
     }
