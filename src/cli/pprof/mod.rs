@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{self, IsTerminal, Write},
     path::Path,
-    process::{Command as Process, Stdio},
+    process::Command as Process,
 };
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     report::pprof::{Command, Settings, commands::Delivery, generate},
 };
 
+mod drawing;
 mod flags;
 mod names;
 mod object;
@@ -94,8 +95,10 @@ pub fn deliver(
     say: &mut dyn FnMut(&str),
 ) -> Result<(), String> {
     match command.delivery {
-        Delivery::Drawing(format) => bytes = draw(bytes, format)?,
-        Delivery::Viewer { drawing, .. } if !drawing.is_empty() => bytes = draw(bytes, drawing)?,
+        Delivery::Drawing(format) => bytes = drawing::draw(bytes, format, say)?,
+        Delivery::Viewer { drawing, .. } if !drawing.is_empty() => {
+            bytes = drawing::draw(bytes, drawing, say)?
+        }
         _ => {}
     }
     if !output.is_empty() {
@@ -115,27 +118,6 @@ pub fn deliver(
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
             _ => Ok(()),
         },
-    }
-}
-
-/// Has Graphviz draw a graph.
-fn draw(graph: Vec<u8>, format: &str) -> Result<Vec<u8>, String> {
-    let failed = |error: String| format!("failed to execute dot. Is Graphviz installed? Error: {error}");
-    let child =
-        Process::new("dot").arg(format!("-T{format}")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let mut child = child.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => failed("exec: \"dot\": executable file not found in $PATH".into()),
-        _ => failed(error.to_string()),
-    })?;
-    let stdin = child.stdin.take();
-    let feeder = std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&graph)));
-    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
-    // If it did not take all, its exit status says why.
-    let _ = feeder.join();
-    match output.status.code() {
-        Some(0) => Ok(output.stdout),
-        Some(code) => Err(failed(format!("exit status {code}"))),
-        None => Err(failed("signal".into())),
     }
 }
 
