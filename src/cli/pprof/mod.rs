@@ -12,14 +12,16 @@ use std::{
 
 use crate::{
     profile::columns::Columns,
-    report::pprof::{Command, Settings, commands::Delivery, generate},
+    report::pprof::{Command, Settings, commands::Delivery, generate_with},
 };
 
+mod binaries;
 mod drawing;
 mod flags;
 mod names;
 mod object;
 mod sources;
+mod symbolize;
 mod usage;
 
 pub use flags::{Flags, Outcome};
@@ -81,7 +83,7 @@ pub fn report(
     say: &mut dyn FnMut(&str),
 ) -> Result<(), String> {
     let mut messages = Vec::new();
-    let made = generate(columns, command, argument, settings, &mut messages);
+    let made = generate_with(&binaries::LocalFiles, columns, command, argument, settings, &mut messages);
     messages.iter().for_each(|message| say(message));
     deliver(made?, command, &settings.output, out, say)
 }
