@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_instruction_are_passed_over_one_by_one() {
         assert_eq!(texts("0690"), ["?", "NOPL"]);
-        // The end cuts a call, whose rest is cut too.
-        assert_eq!(texts("90e80b00"), ["NOPL", "?", "?", "?"]);
+        // The end cuts a call; what is left of it is taken for another instruction.
+        assert_eq!(texts("90e80b00"), ["NOPL", "?", "ORL 0(AX), AX"]);
     }
 }

@@ -7,7 +7,6 @@ use std::{
     fs,
     io::{self, IsTerminal, Write},
     path::Path,
-    process::Command as Process,
 };
 
 use crate::{
@@ -23,6 +22,7 @@ mod object;
 mod sources;
 mod symbolize;
 mod usage;
+mod viewer;
 
 pub use flags::{Flags, Outcome};
 
@@ -34,13 +34,15 @@ pub fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> u8
         // Nothing can be said where this fails.
         let _ = write!(err, "{text}{end}");
     };
-    match try_run(arguments, out, &mut say) {
+    let status = match try_run(arguments, out, &mut say) {
         Ok(status) => status,
         Err(error) => {
             say(&error);
             2
         }
-    }
+    };
+    viewer::remove_shown();
+    status
 }
 
 fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str)) -> Result<u8, String> {
@@ -68,7 +70,10 @@ fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str))
         None if !flags.http.is_empty() => {
             return Err("this build has no web pages: -http is not available".into());
         }
-        None => crate::shell::pprof::run(columns, flags.settings.clone(), out, say, &mut report)?,
+        None => {
+            viewer::stay_at_prompt();
+            crate::shell::pprof::run(columns, flags.settings.clone(), out, say, &mut report)?;
+        }
     }
     Ok(0)
 }
@@ -114,7 +119,7 @@ pub fn deliver(
             say(&format!("Generating report in {name}"));
             file.write_all(&bytes).map_err(|error| error.to_string())
         }
-        Delivery::Viewer { suffix, programs, .. } => view(&bytes, suffix, programs),
+        Delivery::Viewer { suffix, programs, .. } => viewer::show(&bytes, suffix, programs),
         _ => match out.write_all(&bytes).and_then(|()| out.flush()) {
             // Whoever read the report has seen enough of it.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
@@ -136,33 +141,4 @@ fn numbered_file(folder: &Path, prefix: &str, suffix: &str) -> Result<(String, f
         }
     }
     Err(format!("could not create file of the form {prefix}001.{suffix}"))
-}
-
-/// Shows a file with the first of the programs that starts; browsers, if none is named.
-fn view(bytes: &[u8], suffix: &str, programs: &[&str]) -> Result<(), String> {
-    let (path, mut file) = numbered_file(&std::env::temp_dir(), "pprof", suffix)?;
-    file.write_all(bytes).map_err(|error| error.to_string())?;
-    drop(file);
-    let mut tried: Vec<String> = programs.iter().map(|program| (*program).to_string()).collect();
-    if tried.is_empty() {
-        tried.extend(std::env::var("BROWSER").ok().filter(|browser| !browser.is_empty()));
-        tried
-            .extend(["chrome", "google-chrome", "chromium", "firefox", "sensible-browser"].map(String::from));
-        tried.extend(std::env::var("DISPLAY").ok().filter(|d| !d.is_empty()).map(|_| "xdg-open".into()));
-    }
-    let mut answer = Ok(());
-    for program in &tried {
-        let mut words = program.split(' ');
-        let Some(name) = words.next() else { continue };
-        match Process::new(name).args(words).arg(&path).status() {
-            Ok(_) => {
-                answer = Ok(());
-                break;
-            }
-            Err(_) => answer = Err(format!("exec: \"{name}\": executable file not found in $PATH")),
-        }
-    }
-    // It stays only if it cannot be removed.
-    let _ = fs::remove_file(path);
-    answer
 }

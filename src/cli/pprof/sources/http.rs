@@ -36,15 +36,16 @@ impl Request {
         let (rest, fragment) = rest.split_once('#').map_or((rest, ""), |(rest, part)| (rest, part));
         let (place, query) = rest.split_once('?').map_or((rest, ""), |(place, query)| (place, query));
         let (host, path) = place.split_once('/').unwrap_or((place, ""));
-        if host.is_empty() || scheme == "file" {
+        if host.is_empty() || scheme == "file" || !has_fitting_port(host) {
             return None;
         }
         let path = if path.is_empty() { "debug/pprof/profile" } else { path };
         let mut parameters: Vec<(String, String)> = query
             .split('&')
-            .filter(|part| !part.is_empty())
-            .map(|part| {
-                part.split_once('=').map_or((part.into(), String::new()), |(k, v)| (k.into(), v.into()))
+            .filter(|part| !part.is_empty() && !part.contains(';'))
+            .filter_map(|part| {
+                let (name, value) = part.split_once('=').unwrap_or((part, ""));
+                Some((unescaped(name)?, unescaped(value)?))
             })
             .collect();
         let mut seconds = flags.seconds;
@@ -55,7 +56,8 @@ impl Request {
             seconds = given.parse().unwrap_or(0);
         }
         parameters.sort_by(|a, b| a.0.cmp(&b.0));
-        let query: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let query: Vec<String> =
+            parameters.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
         let mut url = format!("{scheme}://{host}/{path}");
         for (mark, part) in [('?', query.join("&")), ('#', fragment.to_string())] {
             if !part.is_empty() {
@@ -94,6 +96,45 @@ impl Request {
         reader.take(MAX_BYTES as u64).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
         Ok(bytes)
     }
+}
+
+/// Whether what stands behind the host's last colon can be a port.
+fn has_fitting_port(host: &str) -> bool {
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    match host.rsplit_once(':') {
+        Some((_, port)) if !port.ends_with(']') => port.bytes().all(|digit| digit.is_ascii_digit()),
+        _ => true,
+    }
+}
+
+/// A part of a query, as Go's `url.QueryUnescape` reads it; `None` if it is none.
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                (digit()? * 16 + digit()?) as u8
+            }
+            other => other,
+        });
+    }
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// As `url.QueryEscape` writes it.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte.into()),
+            b' ' => out.push('+'),
+            other => out += &format!("%{other:02X}"),
+        }
+    }
+    out
 }
 
 /// The scheme of an absolute address.
@@ -178,6 +219,16 @@ fn go_words(url: &str, error: &ureq::Error) -> String {
             format!("dial tcp {address}: connect: connection refused")
         }
         ureq::Error::HostNotFound => format!("dial tcp: lookup {host}: no such host"),
+        ureq::Error::Io(error) if error.to_string().contains("failed to lookup address") => {
+            format!("dial tcp: lookup {host}: no such host")
+        }
+        other if other.to_string().contains("InvalidContentType") => {
+            "http: server gave HTTP response to HTTPS client".into()
+        }
+        ureq::Error::BadUri(_) => {
+            let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+            format!("unsupported protocol scheme {}", go_text::quote(scheme))
+        }
         ureq::Error::Timeout(_) => "net/http: timeout awaiting response headers".into(),
         other => other.to_string(),
     }
@@ -228,6 +279,9 @@ mod tests {
         assert_eq!(at("http://h/pprof/heap"), "http://h/pprof/symbol");
         assert_eq!(at("https://h/a/profilez"), "https://h/a/symbolz");
         assert_eq!(at("/a/file"), "");
+        assert_eq!(escaped(&unescaped("a%20b+c%2f").unwrap()), "a+b+c%2F");
+        assert_eq!(unescaped("%2"), None);
+        assert!(has_fitting_port("[::1]") && has_fitting_port("h:80") && !has_fitting_port("h:file"));
         assert_eq!((scheme("http://h"), scheme("/a:b"), scheme("a_b:c")), (Some("http"), None, None));
     }
 }
