@@ -43,20 +43,20 @@ const GOLDENS: &[&str] = &[
     "-dot -call_tree -nodecount=10 -nodefraction=0.05 labels.pb.gz",
     "-callgrind inlined.pb.gz",
     "-list=. -source_path=tests/fixtures/pprof/source inlined.pb.gz",
-    "-top -cum objects/tiny tiny.cpu",
-    "-top -lines -symbolize=local objects/tiny tiny.cpu",
-    "-tree -symbolize=fastlocal objects/tiny tiny.cpu",
-    "-disasm=. objects/tiny tiny.cpu",
-    "-disasm=burn -unit=us -divide_by=2 objects/tiny tiny.cpu",
-    "-disasm=deep -mean -base=tiny.cpu objects/tiny tiny.cpu tiny.cpu",
+    "-top -cum objects/tiny objects/tiny.cpu",
+    "-top -lines -symbolize=local objects/tiny objects/tiny.cpu",
+    "-tree -symbolize=fastlocal objects/tiny objects/tiny.cpu",
+    "-disasm=. objects/tiny objects/tiny.cpu",
+    "-disasm=burn -unit=us -divide_by=2 objects/tiny objects/tiny.cpu",
+    "-disasm=deep -mean -base=objects/tiny.cpu objects/tiny objects/tiny.cpu objects/tiny.cpu",
 ];
 
 /// Pages with goldens. They are compared without their heads: style and script are rprof's own.
 const PAGES: &[&str] = &[
-    "-weblist=. objects/tiny tiny.cpu",
-    "-weblist=burn|deep -source_path=tests/fixtures/pprof/objects -trim_path=/src objects/tiny tiny.cpu",
-    "-weblist=. -symbolize=none inlined.pb.gz",
-    "-weblist=f1 -source_path=tests/fixtures/pprof/source -sample_index=0 labels.pb.gz",
+    "-weblist=. objects/tiny objects/tiny.cpu",
+    "-weblist=burn|deep -source_path=tests/fixtures/pprof/objects -trim_path=/src objects/tiny objects/tiny.cpu",
+    "-weblist=f9 -symbolize=none inlined.pb.gz",
+    "-weblist=f1 -symbolize=none -source_path=tests/fixtures/pprof/source inlined.pb.gz",
 ];
 
 /// Runs `rprof pprof` in this process: status, report, messages.

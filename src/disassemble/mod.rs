@@ -22,7 +22,7 @@ const EM_X86_64: u16 = 62;
 const EM_AARCH64: u16 = 183;
 
 /// More code is not shown: nobody reads it, and it is the file that says how big a function is.
-const MAX_CODE_BYTES: u64 = 16 << 20;
+const MAX_CODE_BYTES: u64 = 2 << 20;
 
 /// How instructions are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -92,11 +92,6 @@ impl Binary {
         let code = self.elf.segments().iter().find(|segment| segment.executable);
         code.map_or(0, |segment| segment.address.0 & !(PAGE - 1))
     }
-
-    /// Whether Go's compiler made it: such files say for each instruction where it is from.
-    fn is_go(&self) -> bool {
-        [".gopclntab", ".data.rel.ro.gopclntab"].iter().any(|name| self.elf.section(name).is_some())
-    }
 }
 
 impl Object for Binary {
@@ -127,22 +122,13 @@ impl Object for Binary {
     fn code(&self, start: u64, end: u64, intel: bool) -> Result<Vec<ObjectInstruction>, String> {
         let syntax = if intel { Syntax::Intel } else { Syntax::Go };
         let lines = self.disassembler()?.code(ElfAddr(start), ElfAddr(end), syntax);
-        let mut code: Vec<ObjectInstruction> = lines
-            .into_iter()
-            .map(|line| ObjectInstruction {
-                address: line.address.0,
-                text: line.text,
-                ..ObjectInstruction::default()
-            })
-            .collect();
-        if self.is_go() {
-            let addresses: Vec<u64> = code.iter().map(|instruction| instruction.address).collect();
-            for (instruction, frame) in code.iter_mut().zip(self.frames(&addresses)) {
-                let Some(frame) = frame else { continue };
-                (instruction.file, instruction.line) = (frame.file, frame.line);
-            }
-        }
-        Ok(code)
+        let code =
+            lines.into_iter().map(|line| ObjectInstruction { address: line.address.0, text: line.text });
+        Ok(code.collect())
+    }
+
+    fn shows_lines(&self) -> bool {
+        [".gopclntab", ".data.rel.ro.gopclntab"].iter().any(|name| self.elf.section(name).is_some())
     }
 
     /// As the reference has it: the function that owns the code, the line of what is inlined there.

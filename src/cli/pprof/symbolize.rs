@@ -9,6 +9,7 @@ use super::{
     Flags,
     binaries::Binary,
     names::{self, Detail},
+    object,
     sources::http,
 };
 use crate::{
@@ -108,7 +109,8 @@ fn name_locally(columns: &mut Columns, mode: Mode, say: &mut dyn FnMut(&str)) {
             }
             continue;
         }
-        if has_no_file(file) || (build_id.is_empty() && is_web_address(file)) {
+        let is_elsewhere = build_id.is_empty() && is_web_address(file);
+        if has_no_file(file) || is_elsewhere || object::is_empty(file) {
             continue;
         }
         let base = base_name(file);
@@ -175,17 +177,18 @@ fn name_mapping(
 }
 
 /// The line of a frame; its function is added where it is new. It has the linker's name for now, which
-/// is made readable when all have theirs.
+/// is made readable when all have theirs. Columns and where functions begin are left out: the reference
+/// does not know them, and reports would differ.
 fn line_of(columns: &mut Columns, frame: &SourceFrame, functions: &mut FxHashMap<Function, u32>) -> Line {
     let name = columns.intern(&frame.system_name);
     let file = columns.intern(frame.file.as_deref().unwrap_or_default());
-    let function = Function { id: 0, name, system_name: name, file, start_line: i64::from(frame.start_line) };
+    let function = Function { id: 0, name, system_name: name, file, start_line: 0 };
     let row = *functions.entry(function).or_insert_with(|| {
         let row = columns.functions.len() as u32;
         columns.functions.push(Function { id: u64::from(row) + 1, ..function });
         row
     });
-    Line { function: row, line: frame.line.into(), column: frame.column.into() }
+    Line { function: row, line: frame.line.into(), column: 0 }
 }
 
 fn set_lines(columns: &mut Columns, location: usize, lines: &[Line]) {

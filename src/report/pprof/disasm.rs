@@ -2,24 +2,38 @@
 //!
 //! Not here: decoding machine code ([`super::objects`]).
 
-use std::io::Write;
+use std::{io::Write, ops::Range, rc::Rc};
 
 use rustc_hash::FxHashSet;
 
 use super::{
     graph::{Info, Weight, Weights},
-    objects::{Object, ObjectMapping, ObjectSymbol, ObjectTool},
+    objects::{Object, ObjectFrame, ObjectInstruction, ObjectMapping, ObjectSymbol, ObjectTool},
     prepare::{Messages, Report},
 };
 use crate::profile::{go_regexp::GoRegexp, go_text::base_name, unit::percentage};
 
-type NodeAt = (Info, Weights);
+/// More text than this is not made: it is the program that says how many symbols lie at an address.
+const MOST_BYTES: usize = 512 << 20;
+
+/// So many routines are read at a time.
+const CHUNK: usize = 100;
+
+/// A node at an address as its file counts.
+type NodeAt = (u64, Info, Weights);
+
+/// An instruction, and where it is from.
+type Line = (ObjectInstruction, Option<ObjectFrame>);
 
 /// A symbol that matches, the file it is from, and the samples in it.
 struct Routine<'o> {
     symbol: ObjectSymbol,
     object: &'o dyn Object,
-    nodes: Vec<NodeAt>,
+    /// Which of the files it is.
+    file: usize,
+    /// All nodes as the file counts, by address, and which of them are the routine's.
+    nodes: Rc<[NodeAt]>,
+    own: Range<usize>,
 }
 
 /// An instruction with what was sampled at it.
@@ -45,19 +59,24 @@ pub(super) fn print(
     let objects = open_objects(report, &nodes, &argument, address, tool, messages);
     let mut found_any = false;
     let mut routines = Vec::new();
-    for object in &objects {
-        let wanted = |symbol: &ObjectSymbol| match address.map(|address| object.address(address)) {
+    for (file, object) in objects.iter().enumerate() {
+        let place = address.map(|address| object.address(address));
+        let wanted = |symbol: &ObjectSymbol| match place {
             Some(address) => (symbol.start..=symbol.last).contains(&address),
             None => argument.is_match(&symbol.name),
         };
+        let mut placed: Vec<NodeAt> =
+            nodes.iter().map(|(info, weights)| (object.address(info.address), *info, *weights)).collect();
+        placed.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.compare(&b.1, &report.columns)));
+        let placed: Rc<[NodeAt]> = placed.into();
         for symbol in object.symbols().unwrap_or_default().into_iter().filter(wanted) {
             found_any = true;
             // The last byte of a symbol is not looked at.
-            let inside =
-                |node: &&NodeAt| (symbol.start..symbol.last).contains(&object.address(node.0.address));
-            let nodes: Vec<NodeAt> = nodes.iter().filter(inside).copied().collect();
-            if !nodes.is_empty() {
-                routines.push(Routine { symbol, object: &**object, nodes });
+            let begin = placed.partition_point(|node| node.0 < symbol.start);
+            let end = placed.partition_point(|node| node.0 < symbol.last).max(begin);
+            if begin < end {
+                let nodes = placed.clone();
+                routines.push(Routine { symbol, object: &**object, file, nodes, own: begin..end });
             }
         }
     }
@@ -76,8 +95,14 @@ pub(super) fn print(
     let mut out = Vec::new();
     // Writing to memory does not fail, here and below.
     let _ = writeln!(out, "Total: {}", report.format.value(report.total));
-    for routine in &mut routines {
-        print_routine(report, routine, &mut out)?;
+    for chunk in routines.chunks(CHUNK) {
+        let code = code_of(chunk, report.settings.intel_syntax)?;
+        for (routine, code) in chunk.iter().zip(&code) {
+            print_routine(report, routine, code, &mut out);
+        }
+        if out.len() > MOST_BYTES {
+            return Err("the assembly is longer than 512 MiB: name fewer functions".into());
+        }
     }
     Ok(out)
 }
@@ -98,7 +123,7 @@ pub(super) fn address_of(argument: &str) -> Option<u64> {
 /// The files of mappings with samples that match, or that the address is in.
 fn open_objects(
     report: &Report,
-    nodes: &[NodeAt],
+    nodes: &[(Info, Weights)],
     argument: &GoRegexp,
     address: Option<u64>,
     tool: &dyn ObjectTool,
@@ -129,13 +154,40 @@ fn open_objects(
     objects
 }
 
-fn print_routine(report: &Report, routine: &mut Routine<'_>, out: &mut Vec<u8>) -> Result<(), String> {
-    let ObjectSymbol { name, start, last } = routine.symbol.clone();
+/// The instructions of routines, and the source line of each where it is to be shown.
+fn code_of(routines: &[Routine<'_>], intel: bool) -> Result<Vec<Vec<Line>>, String> {
+    let mut all = Vec::new();
+    for routine in routines {
+        let code = routine.object.code(routine.symbol.start, routine.symbol.last, intel)?;
+        all.push(code.into_iter().map(|instruction| (instruction, None)).collect::<Vec<Line>>());
+    }
+    let mut files: Vec<usize> = routines.iter().map(|routine| routine.file).collect();
+    files.sort_unstable();
+    files.dedup();
+    for file in files {
+        let own = || routines.iter().enumerate().filter(|(_, routine)| routine.file == file);
+        let Some((_, first)) = own().next().filter(|(_, routine)| routine.object.shows_lines()) else {
+            continue;
+        };
+        let code = own().flat_map(|(at, _)| all[at].iter());
+        let addresses: Vec<u64> = code.map(|(instruction, _)| instruction.address).collect();
+        let mut frames = first.object.frames(&addresses).into_iter();
+        for (at, _) in own() {
+            all[at].iter_mut().for_each(|line| line.1 = frames.next().flatten());
+        }
+    }
+    Ok(all)
+}
+
+fn print_routine(report: &Report, routine: &Routine<'_>, code: &[Line], out: &mut Vec<u8>) {
+    let name = &routine.symbol.name;
     let sum = |part: fn(&Weights) -> i64| {
-        routine.nodes.iter().fold(0i64, |sum, (_, weights)| sum.wrapping_add(part(weights)))
+        routine.nodes[routine.own.clone()]
+            .iter()
+            .fold(0i64, |sum, (_, _, weights)| sum.wrapping_add(part(weights)))
     };
     let (flat, cum) = (sum(|weights| weights.flat.sum), sum(|weights| weights.cum.sum));
-    let rows = rows(report, routine, start, last)?;
+    let rows = rows(report, routine, code);
     let _ = writeln!(out, "ROUTINE ======================== {name}");
     let _ = writeln!(
         out,
@@ -161,7 +213,6 @@ fn print_routine(report: &Report, routine: &mut Routine<'_>, out: &mut Vec<u8>) 
             (false, false) => writeln!(out, "{:74};{place}\n{start}{}", "", row.text),
         };
     }
-    Ok(())
 }
 
 fn place_text(row: &Row) -> String {
@@ -179,23 +230,20 @@ fn place_text(row: &Row) -> String {
 }
 
 /// The instructions with the samples from each up to the next.
-fn rows(report: &Report, routine: &mut Routine<'_>, start: u64, end: u64) -> Result<Vec<Row>, String> {
+fn rows(report: &Report, routine: &Routine<'_>, code: &[Line]) -> Vec<Row> {
     let columns = &report.columns;
-    let object = routine.object;
-    routine.nodes.sort_by(|a, b| a.0.address.cmp(&b.0.address).then_with(|| a.0.compare(&b.0, columns)));
-    let instructions = object.code(start, end, report.settings.intel_syntax)?;
-    let mut nodes = routine.nodes.iter().peekable();
+    let mut nodes = routine.nodes[routine.own.clone()].iter().peekable();
     let mut rows = Vec::new();
-    for (at, instruction) in instructions.iter().enumerate() {
-        let next = instructions.get(at + 1).map_or(u64::MAX, |next| next.address);
+    for (at, (instruction, frame)) in code.iter().enumerate() {
+        let next = code.get(at + 1).map_or(u64::MAX, |(next, _)| next.address);
         let mut row = Row {
             address: instruction.address,
             text: instruction.text.clone(),
-            line: instruction.line,
-            file: base_or_empty(&instruction.file),
+            line: frame.as_ref().map_or(0, |frame| frame.line),
+            file: frame.as_ref().map_or(String::new(), |frame| base_or_empty(&frame.file)),
             ..Row::default()
         };
-        while let Some((info, weights)) = nodes.next_if(|(info, _)| object.address(info.address) < next) {
+        while let Some((_, info, weights)) = nodes.next_if(|node| node.0 < next) {
             row.flat.add(weights.flat);
             row.cum.add(weights.cum);
             if row.file.is_empty() {
@@ -210,7 +258,7 @@ fn rows(report: &Report, routine: &mut Routine<'_>, start: u64, end: u64) -> Res
         }
         rows.push(row);
     }
-    Ok(rows)
+    rows
 }
 
 fn base_or_empty(file: &str) -> String {

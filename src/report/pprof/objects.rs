@@ -28,9 +28,6 @@ pub struct ObjectInstruction {
     /// As the file counts.
     pub address: u64,
     pub text: String,
-    /// Where it is from; empty and 0 where that is said only by [`Object::frames`].
-    pub file: String,
-    pub line: i64,
 }
 
 /// A function, and the place in the source that an address in it is from.
@@ -58,7 +55,12 @@ pub trait Object {
     /// The instructions in `start..end`, as the file counts, in Intel's syntax or in Go's.
     fn code(&self, start: u64, end: u64, intel: bool) -> Result<Vec<ObjectInstruction>, String>;
 
+    /// Whether assembly is to say of each instruction where it is from. The reference knows that of
+    /// programs made by Go's compiler only.
+    fn shows_lines(&self) -> bool;
+
     /// For each of these addresses, as the file counts, where it is from; none where that is unknown.
+    /// Asking for many at once is much cheaper than one by one.
     fn frames(&self, addresses: &[u64]) -> Vec<Option<ObjectFrame>>;
 }
 

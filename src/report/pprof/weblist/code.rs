@@ -1,12 +1,12 @@
 //! The machine code around sampled addresses, with what was sampled at each instruction.
 //!
-//! Not here: decoding it ([`Object`]).
+//! Not here: decoding it ([`super::Object`]).
 
 use super::{Collected, Instruction, Objects, Sampled};
 use crate::{
     profile::columns::Mapping,
     report::pprof::{
-        objects::{Object, ObjectFrame},
+        objects::{ObjectFrame, ObjectInstruction},
         prepare::Report,
     },
 };
@@ -23,8 +23,13 @@ struct Range {
     begin: u64,
     end: u64,
     object: u32,
+    /// What run-time addresses are greater by than those of the file.
+    bias: u64,
     flat: i64,
 }
+
+/// An instruction, and where it is from.
+type Line = (ObjectInstruction, Option<ObjectFrame>);
 
 /// Reads the code, and gives instructions their samples.
 pub(super) fn expand(report: &Report, collected: &mut Collected, objects: &Objects, sampled: &Sampled) {
@@ -35,15 +40,15 @@ pub(super) fn expand(report: &Report, collected: &mut Collected, objects: &Objec
     }
     with_object.sort_unstable();
     without.sort_unstable();
-    let mut ranges = ranges(report, sampled, &with_object);
+    let mut ranges = ranges(report, objects, sampled, &with_object);
     for address in without {
         add_unread(report, collected, sampled, address);
     }
     ranges.sort_by_key(|range| std::cmp::Reverse(range.flat));
     ranges.truncate(MOST_RANGES);
-    for range in ranges {
-        let object = &*objects.open[range.object as usize];
-        read_range(report, collected, object, &range);
+    let code = read(report, objects, &ranges);
+    for (range, code) in ranges.iter().zip(code) {
+        add_range(collected, range, code);
     }
     for (address, instruction) in &mut collected.instructions {
         // Samples in the middle of an instruction are its own.
@@ -56,7 +61,7 @@ pub(super) fn expand(report: &Report, collected: &mut Collected, objects: &Objec
 }
 
 /// Stretches around the addresses; those that would touch are one.
-fn ranges(report: &Report, sampled: &Sampled, addresses: &[u64]) -> Vec<Range> {
+fn ranges(report: &Report, objects: &Objects, sampled: &Sampled, addresses: &[u64]) -> Vec<Range> {
     let flat = |address: u64| sampled.flat.get(&address).copied().unwrap_or(0);
     let mut ranges = Vec::new();
     let mut rest = addresses.iter().copied().peekable();
@@ -83,22 +88,41 @@ fn ranges(report: &Report, sampled: &Sampled, addresses: &[u64]) -> Vec<Range> {
         } else {
             mapping.limit
         };
-        ranges.push(Range { begin, end, object, flat: sum });
+        let bias = begin.wrapping_sub(objects.open[object as usize].address(begin));
+        ranges.push(Range { begin, end, object, bias, flat: sum });
     }
     ranges
 }
 
-fn read_range(report: &Report, collected: &mut Collected, object: &dyn Object, range: &Range) {
-    let (begin, end) = (object.address(range.begin), object.address(range.end));
-    let bias = range.begin.wrapping_sub(begin);
-    let Ok(code) = object.code(begin, end, report.settings.intel_syntax) else { return };
-    let addresses: Vec<u64> = code.iter().map(|instruction| instruction.address).collect();
-    let mut places = object.frames(&addresses).into_iter();
+/// The instructions of each range, and where each is from.
+fn read(report: &Report, objects: &Objects, ranges: &[Range]) -> Vec<Vec<Line>> {
+    let intel = report.settings.intel_syntax;
+    let mut all: Vec<Vec<Line>> = Vec::new();
+    for range in ranges {
+        let object = &*objects.open[range.object as usize];
+        // What cannot be read is left out.
+        let code = object.code(object.address(range.begin), object.address(range.end), intel);
+        all.push(code.unwrap_or_default().into_iter().map(|instruction| (instruction, None)).collect());
+    }
+    for (number, object) in objects.open.iter().enumerate() {
+        let own = || (0..ranges.len()).filter(|at| ranges[*at].object as usize == number);
+        let code = own().flat_map(|at| all[at].iter());
+        let addresses: Vec<u64> = code.map(|(instruction, _)| instruction.address).collect();
+        let mut frames =
+            if addresses.is_empty() { Vec::new() } else { object.frames(&addresses) }.into_iter();
+        for at in own() {
+            all[at].iter_mut().for_each(|line| line.1 = frames.next().flatten());
+        }
+    }
+    all
+}
+
+fn add_range(collected: &mut Collected, range: &Range, code: Vec<Line>) {
     let mut last: Option<(u64, Vec<ObjectFrame>)> = None;
     let mut highest = 0;
-    for (at, instruction) in code.iter().enumerate() {
-        let place = places.next().flatten();
-        let address = instruction.address.wrapping_add(bias);
+    let addresses: Vec<u64> = code.iter().map(|(instruction, _)| instruction.address).collect();
+    for (at, (instruction, place)) in code.into_iter().enumerate() {
+        let address = instruction.address.wrapping_add(range.bias);
         if address <= highest {
             continue;
         }
@@ -113,7 +137,7 @@ fn read_range(report: &Report, collected: &mut Collected, object: &dyn Object, r
             Instruction {
                 address: instruction.address,
                 length: next.saturating_sub(instruction.address).max(1),
-                text: instruction.text.clone(),
+                text: instruction.text,
                 file: place.file.clone(),
                 line: place.line,
                 flat: 0,
