@@ -14,6 +14,7 @@ pub mod sys;
 pub mod elf;
 pub mod process;
 
+pub mod disassemble;
 pub mod sampler;
 pub mod symbolize;
 pub mod unwind;

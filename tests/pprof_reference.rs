@@ -43,6 +43,20 @@ const GOLDENS: &[&str] = &[
     "-dot -call_tree -nodecount=10 -nodefraction=0.05 labels.pb.gz",
     "-callgrind inlined.pb.gz",
     "-list=. -source_path=tests/fixtures/pprof/source inlined.pb.gz",
+    "-top -cum objects/tiny objects/tiny.cpu",
+    "-top -lines -symbolize=local objects/tiny objects/tiny.cpu",
+    "-tree -symbolize=fastlocal objects/tiny objects/tiny.cpu",
+    "-disasm=. objects/tiny objects/tiny.cpu",
+    "-disasm=burn -unit=us -divide_by=2 objects/tiny objects/tiny.cpu",
+    "-disasm=deep -mean -base=objects/tiny.cpu objects/tiny objects/tiny.cpu objects/tiny.cpu",
+];
+
+/// Pages with goldens. They are compared without their heads: style and script are rprof's own.
+const PAGES: &[&str] = &[
+    "-weblist=. objects/tiny objects/tiny.cpu",
+    "-weblist=burn|deep -source_path=tests/fixtures/pprof/objects -trim_path=/src objects/tiny objects/tiny.cpu",
+    "-weblist=f9 -symbolize=none inlined.pb.gz",
+    "-weblist=f1 -symbolize=none -source_path=tests/fixtures/pprof/source inlined.pb.gz",
 ];
 
 /// Runs `rprof pprof` in this process: status, report, messages.
@@ -117,6 +131,91 @@ fn reports_are_those_of_the_reference() {
         let (report, golden) = (comparable(&report), comparable(&golden));
         assert_eq!(String::from_utf8_lossy(&report), String::from_utf8_lossy(&golden), "{line}");
     }
+}
+
+/// The page that a command line makes, from its body on.
+fn page_of(line: &str, run: impl Fn(&[String]) -> (u8, Vec<u8>, String)) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("page.html");
+    let mut arguments = words(line);
+    arguments.insert(0, format!("-output={}", file.display()));
+    let (status, _, messages) = run(&arguments);
+    assert_eq!(status, 0, "{line}: {messages}");
+    let page = fs::read_to_string(file).unwrap();
+    let (_, body) = page.split_once("</head>\n").unwrap();
+    comparable(body.as_bytes())
+}
+
+#[test]
+fn pages_are_those_of_the_reference() {
+    for line in PAGES {
+        if std::env::var_os("WRITE_GOLDENS").is_some() {
+            let program = reference().expect("goldens are written from Go");
+            fs::write(golden_path(line), page_of(line, |words| run_reference(&program, words))).unwrap();
+        }
+        let (page, golden) = (page_of(line, rprof), fs::read(golden_path(line)).unwrap());
+        assert_eq!(String::from_utf8_lossy(&page), String::from_utf8_lossy(&comparable(&golden)), "{line}");
+    }
+}
+
+/// A program that profiles itself for a moment.
+const GO_PROGRAM: &str = r#"package main
+
+import (
+	"os"
+	"runtime/pprof"
+	"time"
+)
+
+//go:noinline
+func burn(n int) (sum int) {
+	for i := 0; i < n; i++ {
+		sum += inlined(i) % 7
+	}
+	return sum
+}
+
+func inlined(i int) int { return i*i + 3/(i+1) }
+
+func main() {
+	file, _ := os.Create(os.Args[1])
+	pprof.StartCPUProfile(file)
+	for start := time.Now(); time.Since(start) < 300*time.Millisecond; {
+		burn(1000)
+	}
+	pprof.StopCPUProfile()
+	file.Close()
+}
+"#;
+
+#[test]
+fn where_go_is_installed_assembly_of_its_programs_is_the_same() {
+    let Some(program) = reference() else {
+        eprintln!("go is not installed: not compared");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("main.go"), GO_PROGRAM).unwrap();
+    let go = if Command::new("go").arg("version").output().is_ok() { "go" } else { "/usr/local/go/bin/go" };
+    let build = Command::new(go).args(["build", "-o", &path("prog"), &path("main.go")]).output().unwrap();
+    assert!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
+    assert!(Command::new(path("prog")).arg(path("cpu")).status().unwrap().success());
+    for options in ["-disasm=main", "-disasm=main.burn -cum", "-disasm=inlined", "-list=burn", "-top -lines"]
+    {
+        let mut arguments: Vec<String> = options.split(' ').map(String::from).collect();
+        arguments.extend([path("prog"), path("cpu")]);
+        let (own, theirs) = (rprof(&arguments), run_reference(&program, &arguments));
+        assert_eq!((own.0, &own.2), (theirs.0, &theirs.2), "{options}");
+        assert_eq!(
+            String::from_utf8_lossy(&comparable(&own.1)),
+            String::from_utf8_lossy(&comparable(&theirs.1)),
+            "{options}"
+        );
+    }
+    let line = format!("-weblist=main {} {}", path("prog"), path("cpu"));
+    let (own, theirs) = (page_of(&line, rprof), page_of(&line, |words| run_reference(&program, words)));
+    assert_eq!(String::from_utf8_lossy(&own), String::from_utf8_lossy(&theirs));
 }
 
 const COMMANDS: &[&str] = &[

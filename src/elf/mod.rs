@@ -16,7 +16,7 @@ use goblin::{
 };
 
 pub use compressed::SectionContent;
-pub use symbols::{CodeSymbol, Symbol, SymbolKind, SymbolTable};
+pub use symbols::{CodeSymbol, DefinedSymbol, Symbol, SymbolKind, SymbolTable};
 
 use crate::{
     addr::{ElfAddr, FileOffset},

@@ -3,7 +3,7 @@
 
 use goblin::elf::{
     section_header as sh,
-    sym::{STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE},
+    sym::{STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, STT_TLS},
 };
 
 use super::{ElfFile, Section, c_string};
@@ -54,6 +54,15 @@ pub struct CodeSymbol {
     name: u32,
 }
 
+/// A named address, of code or data.
+#[derive(Clone, Copy, Debug)]
+pub struct DefinedSymbol<'a> {
+    pub name: &'a [u8],
+    pub address: ElfAddr,
+    /// 0 where the file does not say.
+    pub size: u64,
+}
+
 impl<'a> SymbolTable<'a> {
     /// `.dynsym`, the exported functions only; else `.symtab`.
     pub fn is_dynamic(&self) -> bool {
@@ -64,6 +73,12 @@ impl<'a> SymbolTable<'a> {
     pub fn code_symbols(&self) -> impl Iterator<Item = CodeSymbol> + use<'a> {
         let code_end: Vec<Option<ElfAddr>> = self.elf.sections().iter().map(code_end).collect();
         self.entries.chunks_exact(ENTRY_BYTES).filter_map(move |entry| code_symbol(entry, &code_end))
+    }
+
+    /// The symbols that stand for an address, data too, in file order.
+    pub fn defined_symbols(&self) -> impl Iterator<Item = DefinedSymbol<'a>> + use<'a> {
+        let names = self.names;
+        self.entries.chunks_exact(ENTRY_BYTES).filter_map(move |entry| defined_symbol(entry, names))
     }
 
     /// Lets the kernel drop the pages read so far, of the whole file.
@@ -102,6 +117,15 @@ fn code_symbol(entry: &[u8], code_end: &[Option<ElfAddr>]) -> Option<CodeSymbol>
     let address = ElfAddr(u64::from_le_bytes(entry[8..16].try_into().ok()?));
     let size = u64::from_le_bytes(entry[16..24].try_into().ok()?);
     Some(CodeSymbol { address, size, kind, global: entry[4] >> 4 != STB_LOCAL, section_end, name })
+}
+
+fn defined_symbol<'a>(entry: &[u8], names: &'a [u8]) -> Option<DefinedSymbol<'a>> {
+    let section = u32::from(u16::from_le_bytes(entry[6..8].try_into().ok()?));
+    let name = c_string(names, u32::from_le_bytes(entry[..4].try_into().ok()?) as usize)?;
+    let address = ElfAddr(u64::from_le_bytes(entry[8..16].try_into().ok()?));
+    let size = u64::from_le_bytes(entry[16..24].try_into().ok()?);
+    let is_place = section != sh::SHN_UNDEF && address.0 != 0 && !name.is_empty();
+    (is_place && entry[4] & 0xf != STT_TLS).then_some(DefinedSymbol { name, address, size })
 }
 
 pub(super) fn tables(elf: &ElfFile) -> impl Iterator<Item = SymbolTable<'_>> {

@@ -2,7 +2,7 @@
 //!
 //! [`stacks`] reads samples as frames with names; on it stand [`top`] (a table for people),
 //! [`folded`], [`speedscope`] and [`flame`] (a picture). [`format`] chooses among the file formats. [`pprof`]
-//! holds the reports of `go tool pprof`.
+//! holds the reports of `go tool pprof`, [`graphviz`] draws the graphs among them.
 //!
 //! Not here: processes, files, the terminal. A report is a pure function of a profile, and does not
 //! trust it: every name is the target's to choose.
@@ -10,6 +10,7 @@
 pub mod flame;
 pub mod folded;
 pub mod format;
+pub mod graphviz;
 pub mod pprof;
 pub mod speedscope;
 pub mod stacks;

@@ -13,6 +13,7 @@ mod frames;
 mod languages;
 mod lifecycle;
 mod output;
+mod pprof;
 mod real_programs;
 mod rights;
 mod shares;

@@ -7,19 +7,22 @@ use std::{
     fs,
     io::{self, IsTerminal, Write},
     path::Path,
-    process::{Command as Process, Stdio},
 };
 
 use crate::{
     profile::columns::Columns,
-    report::pprof::{Command, Settings, commands::Delivery, generate},
+    report::pprof::{Command, Settings, commands::Delivery, generate_with},
 };
 
+mod binaries;
+mod drawing;
 mod flags;
 mod names;
 mod object;
 mod sources;
+mod symbolize;
 mod usage;
+mod viewer;
 
 pub use flags::{Flags, Outcome};
 
@@ -31,13 +34,15 @@ pub fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> u8
         // Nothing can be said where this fails.
         let _ = write!(err, "{text}{end}");
     };
-    match try_run(arguments, out, &mut say) {
+    let status = match try_run(arguments, out, &mut say) {
         Ok(status) => status,
         Err(error) => {
             say(&error);
             2
         }
-    }
+    };
+    viewer::remove_shown();
+    status
 }
 
 fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str)) -> Result<u8, String> {
@@ -65,7 +70,10 @@ fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str))
         None if !flags.http.is_empty() => {
             return Err("this build has no web pages: -http is not available".into());
         }
-        None => crate::shell::pprof::run(columns, flags.settings.clone(), out, say, &mut report)?,
+        None => {
+            viewer::stay_at_prompt();
+            crate::shell::pprof::run(columns, flags.settings.clone(), out, say, &mut report)?;
+        }
     }
     Ok(0)
 }
@@ -80,7 +88,7 @@ pub fn report(
     say: &mut dyn FnMut(&str),
 ) -> Result<(), String> {
     let mut messages = Vec::new();
-    let made = generate(columns, command, argument, settings, &mut messages);
+    let made = generate_with(&binaries::LocalFiles, columns, command, argument, settings, &mut messages);
     messages.iter().for_each(|message| say(message));
     deliver(made?, command, &settings.output, out, say)
 }
@@ -94,8 +102,10 @@ pub fn deliver(
     say: &mut dyn FnMut(&str),
 ) -> Result<(), String> {
     match command.delivery {
-        Delivery::Drawing(format) => bytes = draw(bytes, format)?,
-        Delivery::Viewer { drawing, .. } if !drawing.is_empty() => bytes = draw(bytes, drawing)?,
+        Delivery::Drawing(format) => bytes = drawing::draw(bytes, format, say)?,
+        Delivery::Viewer { drawing, .. } if !drawing.is_empty() => {
+            bytes = drawing::draw(bytes, drawing, say)?
+        }
         _ => {}
     }
     if !output.is_empty() {
@@ -109,33 +119,12 @@ pub fn deliver(
             say(&format!("Generating report in {name}"));
             file.write_all(&bytes).map_err(|error| error.to_string())
         }
-        Delivery::Viewer { suffix, programs, .. } => view(&bytes, suffix, programs),
+        Delivery::Viewer { suffix, programs, .. } => viewer::show(&bytes, suffix, programs),
         _ => match out.write_all(&bytes).and_then(|()| out.flush()) {
             // Whoever read the report has seen enough of it.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
             _ => Ok(()),
         },
-    }
-}
-
-/// Has Graphviz draw a graph.
-fn draw(graph: Vec<u8>, format: &str) -> Result<Vec<u8>, String> {
-    let failed = |error: String| format!("failed to execute dot. Is Graphviz installed? Error: {error}");
-    let child =
-        Process::new("dot").arg(format!("-T{format}")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let mut child = child.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => failed("exec: \"dot\": executable file not found in $PATH".into()),
-        _ => failed(error.to_string()),
-    })?;
-    let stdin = child.stdin.take();
-    let feeder = std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&graph)));
-    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
-    // If it did not take all, its exit status says why.
-    let _ = feeder.join();
-    match output.status.code() {
-        Some(0) => Ok(output.stdout),
-        Some(code) => Err(failed(format!("exit status {code}"))),
-        None => Err(failed("signal".into())),
     }
 }
 
@@ -152,33 +141,4 @@ fn numbered_file(folder: &Path, prefix: &str, suffix: &str) -> Result<(String, f
         }
     }
     Err(format!("could not create file of the form {prefix}001.{suffix}"))
-}
-
-/// Shows a file with the first of the programs that starts; browsers, if none is named.
-fn view(bytes: &[u8], suffix: &str, programs: &[&str]) -> Result<(), String> {
-    let (path, mut file) = numbered_file(&std::env::temp_dir(), "pprof", suffix)?;
-    file.write_all(bytes).map_err(|error| error.to_string())?;
-    drop(file);
-    let mut tried: Vec<String> = programs.iter().map(|program| (*program).to_string()).collect();
-    if tried.is_empty() {
-        tried.extend(std::env::var("BROWSER").ok().filter(|browser| !browser.is_empty()));
-        tried
-            .extend(["chrome", "google-chrome", "chromium", "firefox", "sensible-browser"].map(String::from));
-        tried.extend(std::env::var("DISPLAY").ok().filter(|d| !d.is_empty()).map(|_| "xdg-open".into()));
-    }
-    let mut answer = Ok(());
-    for program in &tried {
-        let mut words = program.split(' ');
-        let Some(name) = words.next() else { continue };
-        match Process::new(name).args(words).arg(&path).status() {
-            Ok(_) => {
-                answer = Ok(());
-                break;
-            }
-            Err(_) => answer = Err(format!("exec: \"{name}\": executable file not found in $PATH")),
-        }
-    }
-    // It stays only if it cannot be removed.
-    let _ = fs::remove_file(path);
-    answer
 }

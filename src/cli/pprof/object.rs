@@ -17,12 +17,20 @@ const BEGINNINGS: [&[u8]; 7] = [
 
 /// Whether the file at `path` can be opened and is one.
 pub(super) fn opens(path: &str) -> bool {
-    let mut start = Vec::new();
-    let Ok(file) = File::open(path) else { return false };
-    if (&file).take(20).read_to_end(&mut start).is_err() {
-        return false;
-    }
+    let Some((start, file)) = beginning(path) else { return false };
     BEGINNINGS.iter().any(|beginning| start.starts_with(beginning)) || is_bare_coff(&start, &file)
+}
+
+/// Whether it is one that holds nothing, by chance (see [`is_bare_coff`]).
+pub(super) fn is_empty(path: &str) -> bool {
+    beginning(path).is_some_and(|(start, file)| is_bare_coff(&start, &file))
+}
+
+fn beginning(path: &str) -> Option<(Vec<u8>, File)> {
+    let mut start = Vec::new();
+    let file = File::open(path).ok()?;
+    (&file).take(20).read_to_end(&mut start).ok()?;
+    Some((start, file))
 }
 
 /// Whether it is a COFF object for no machine in particular, without sections: what Go's `debug/pe`

@@ -1,14 +1,12 @@
 //! Fetches the profiles named on the command line and makes one of them.
 //!
-//! Not here: reading bytes (`profile::columns`), names of addresses ([`super::names`] makes given
-//! ones readable).
+//! Not here: reading bytes (`profile::columns`), names of addresses ([`super::symbolize`]).
 
 use std::{fs, io, path::Path};
 
 use super::{
-    Flags,
-    names::{self, Detail},
-    object,
+    Flags, binaries, object,
+    symbolize::{Origins, symbolize},
 };
 use crate::profile::{
     columns::{Columns, Location, Mapping, decode, merge},
@@ -51,8 +49,13 @@ pub(super) fn fetch(flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<Columns,
         other.scale(-1.0);
         columns = merge::combine(vec![columns, other])?;
     }
-    symbolize(&mut columns, &flags.symbolize, say);
+    let mut origins = own.origins;
+    for (key, known) in other.origins {
+        origins.entry(key).or_default().extend(known);
+    }
+    symbolize(&mut columns, &origins, flags, say)?;
     columns.drop_uninteresting();
+    forget_origins(&mut columns);
     if !flags.comment.is_empty() {
         let comment = columns.intern(&flags.comment);
         columns.header.comments.push(comment);
@@ -68,6 +71,7 @@ struct Grabbed {
     columns: Option<Columns>,
     count: usize,
     is_remote: bool,
+    origins: Origins,
 }
 
 /// Fetches all sources and puts them together; those that fail are only reported.
@@ -81,7 +85,10 @@ fn grab(sources: &[String], flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<
             match fetched.columns {
                 Ok(mut columns) => {
                     locate_binaries(&mut columns, flags, say);
-                    grabbed.is_remote |= fetched.is_remote;
+                    if let Some(server) = &fetched.server {
+                        grabbed.is_remote = true;
+                        note_origins(&mut columns, server, &mut grabbed.origins);
+                    }
                     profiles.push(columns);
                 }
                 Err(error) => {
@@ -106,7 +113,8 @@ fn grab(sources: &[String], flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<
 struct Fetched {
     columns: Result<Columns, String>,
     messages: Vec<String>,
-    is_remote: bool,
+    /// The address it came from, unless it is a file.
+    server: Option<String>,
 }
 
 fn fetch_one(source: &str, flags: &Flags) -> Fetched {
@@ -114,16 +122,16 @@ fn fetch_one(source: &str, flags: &Flags) -> Fetched {
     let missing = match fs::metadata(source) {
         Ok(_) => {
             let columns = read_file(source);
-            return Fetched { columns, messages, is_remote: false };
+            return Fetched { columns, messages, server: None };
         }
         Err(error) => format!("stat {source}: {}", system_words(&error)),
     };
     match http::Request::new(source, flags) {
-        None => Fetched { columns: Err(missing), messages, is_remote: false },
+        None => Fetched { columns: Err(missing), messages, server: None },
         Some(request) => {
             let bytes = request.fetch(&mut messages);
             let columns = bytes.and_then(|bytes| decode::read(bytes).map_err(|error| error.to_string()));
-            Fetched { columns, messages, is_remote: true }
+            Fetched { columns, messages, server: Some(request.url().to_string()) }
         }
     }
 }
@@ -159,12 +167,12 @@ fn locate_binaries(columns: &mut Columns, flags: &Flags, say: &mut dyn FnMut(&st
             if !object::opens(&name) {
                 continue;
             }
-            if build_id.is_empty() {
+            let found = if build_id.is_empty() { String::new() } else { binaries::build_id_of(&name) };
+            if found == build_id {
                 columns.mappings[at].file = columns.intern(&name);
                 break;
             }
-            // The reference's object tool knows no build-ids, so that none ever fits.
-            say(&format!("Ignoring local file {name}: build-id mismatch ({build_id} != )"));
+            say(&format!("Ignoring local file {name}: build-id mismatch ({build_id} != {found})"));
         }
     }
     if columns.mappings.is_empty() {
@@ -214,74 +222,27 @@ fn candidates(search: &str, file: &str, build_id: &str) -> Vec<String> {
     names
 }
 
-/// Says which mappings have no names and why, and makes the names there are readable.
-fn symbolize(columns: &mut Columns, mode: &str, say: &mut dyn FnMut(&str)) {
-    let (mut local, mut force, mut detail) = (true, false, Detail::Simple);
-    for word in mode.to_lowercase().split(':') {
-        match word {
-            "" => {}
-            "none" | "no" => return,
-            "local" | "fastlocal" => local = true,
-            "remote" => local = false,
-            "force" => force = true,
-            "demangle=default" | "default" => {}
-            "demangle=full" | "full" => (detail, force) = (Detail::Full, true),
-            "demangle=none" => (detail, force) = (Detail::None, true),
-            "demangle=templates" | "templates" => (detail, force) = (Detail::Templates, true),
-            _ => {
-                say(&format!("ignoring unrecognized symbolization option: {mode}"));
-                say("expecting -symbolize=[local|fastlocal|remote|none][:force]\
-                     [:demangle=[none|full|templates|default]");
-            }
+/// Notes for each mapping which server it came from; those without a file are called after it for now.
+fn note_origins(columns: &mut Columns, source: &str, origins: &mut Origins) {
+    for at in 0..columns.mappings.len() {
+        let mapping = columns.mappings[at];
+        let mut key = if mapping.build_id == 0 { mapping.file } else { mapping.build_id };
+        if key == 0 {
+            key = columns.intern(source);
+            columns.mappings[at].file = key;
         }
+        let known = origins.entry(columns.text(key).to_string()).or_default();
+        known.push((source.to_string(), mapping.start));
     }
-    if local {
-        report_unnamed(columns, force, say);
-    }
-    names::demangle(columns, force, detail);
 }
 
-fn report_unnamed(columns: &Columns, force: bool, say: &mut dyn FnMut(&str)) {
-    let mut missing = false;
-    let mut used = vec![false; columns.mappings.len()];
-    for location in &columns.locations {
-        if let Some(used) = used.get_mut(location.mapping as usize) {
-            *used = true;
+/// Mappings that were called after their server have no file again.
+fn forget_origins(columns: &mut Columns) {
+    for at in 0..columns.mappings.len() {
+        let mapping = columns.mappings[at];
+        if mapping.build_id == 0 && http::scheme(columns.text(mapping.file)).is_some() {
+            columns.mappings[at].file = 0;
         }
-    }
-    for (at, mapping) in columns.mappings.iter().enumerate() {
-        let named = mapping.has_functions || mapping.has_filenames || mapping.has_line_numbers;
-        if !used[at] || (named && !force) {
-            continue;
-        }
-        let file = columns.text(mapping.file);
-        if file.is_empty() {
-            if at == 0 {
-                say("Main binary filename not available.");
-            } else {
-                missing = true;
-            }
-            continue;
-        }
-        let base = base_name(file);
-        let is_none = base.starts_with('[') || base.starts_with("linux-vdso") || file == "//anon";
-        if is_none || ["/dev/dri/", "/memfd:"].iter().any(|folder| file.starts_with(folder)) {
-            continue;
-        }
-        let build_id = columns.text(mapping.build_id);
-        let name =
-            if build_id.is_empty() { base.to_string() } else { format!("{base} (build ID {build_id})") };
-        let why = match fs::File::open(file) {
-            Err(error) => format!("open {file}: {}", system_words(&error)),
-            Ok(_) if !object::opens(file) => format!("open {file}: unrecognized object file"),
-            Ok(_) => "rprof pprof does not read names from binaries".into(),
-        };
-        say(&format!("Local symbolization failed for {name}: {why}"));
-        missing = true;
-    }
-    if missing {
-        say("Some binary filenames not available. Symbolization may be incomplete.\n\
-             Try setting PPROF_BINARY_PATH to the search path for local binaries.");
     }
 }
 

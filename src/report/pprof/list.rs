@@ -7,7 +7,7 @@ use std::io::Write;
 use rustc_hash::FxHashMap;
 
 use super::{
-    graph::{Info, Weights, weigh::weigh},
+    graph::{Info, Weights},
     prepare::Report,
     source_path,
 };
@@ -24,17 +24,13 @@ struct Entry {
 }
 
 pub(super) fn print(report: &mut Report) -> Result<Vec<u8>, String> {
-    let places = report.places();
-    let weights = weigh(&report.columns, &places, report.measure);
+    let nodes = report.nodes();
     let Some(argument) = report.argument.clone() else { return Err("list needs an argument".into()) };
     let columns = &report.columns;
-    let negative = |flat: i64, cum: i64| flat < 0 || (flat == 0 && cum < 0);
     let mut functions: FxHashMap<&str, Vec<Entry>> = FxHashMap::default();
-    for (info, weights) in places.infos.iter().zip(weights) {
-        let (flat, cum) = (weights.flat.sum, weights.cum.sum);
-        let is_dropped = (flat, cum) == (0, 0) || report.settings.drop_negative && negative(flat, cum);
-        if !is_dropped && argument.is_match(columns.text(info.name)) {
-            functions.entry(columns.text(info.name)).or_default().push(Entry { info: *info, weights });
+    for (info, weights) in nodes {
+        if argument.is_match(columns.text(info.name)) {
+            functions.entry(columns.text(info.name)).or_default().push(Entry { info, weights });
         }
     }
     if functions.is_empty() {

@@ -5,9 +5,11 @@
 //! profile and settings. What the reference gets wrong is wrong here too: this is the drop-in.
 
 pub mod commands;
+pub mod objects;
 pub mod options;
 
 mod callgrind;
+mod disasm;
 mod dot;
 mod format;
 mod graph;
@@ -25,8 +27,9 @@ mod top;
 mod top_proto;
 mod traces;
 mod tree;
+mod weblist;
 
 pub use commands::{COMMANDS, Command};
 pub use header::greeting;
 pub use options::{OPTIONS, Settings};
-pub use prepare::{Messages, generate};
+pub use prepare::{Messages, generate, generate_with};

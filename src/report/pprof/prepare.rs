@@ -6,17 +6,20 @@
 use super::{
     Command, Settings, callgrind,
     commands::Kind,
-    dot,
+    disasm, dot,
     format::Format,
     graph::{
-        Measure,
+        Info, Measure, Weights,
         nodes::{Naming, Places},
         order::By,
         trim::{Edges, Labelling, Limits, Trimmed, trimmed, trimmed_tree},
+        weigh::weigh,
     },
-    list, raw, source_path,
+    list,
+    objects::{NoObjects, ObjectTool},
+    raw, source_path,
     tag_filter::TagFilter,
-    tag_frames, tags, top, top_proto, traces, tree,
+    tag_frames, tags, top, top_proto, traces, tree, weblist,
 };
 use crate::profile::{
     columns::{
@@ -53,6 +56,18 @@ pub(super) struct Report {
 /// Makes the report that `command` asks for. What is to be said beside it goes to `messages`, also
 /// when there is an error, which is in the reference's words.
 pub fn generate(
+    columns: Columns,
+    command: &Command,
+    argument: Option<&str>,
+    settings: &Settings,
+    messages: &mut Messages,
+) -> Result<Vec<u8>, String> {
+    generate_with(&NoObjects, columns, command, argument, settings, messages)
+}
+
+/// As [`generate`]; reports that show assembly open programs with `tool`.
+pub fn generate_with(
+    tool: &dyn ObjectTool,
     mut columns: Columns,
     command: &Command,
     argument: Option<&str>,
@@ -75,10 +90,10 @@ pub fn generate(
         filter(&mut report.columns, &report.settings, &report.units, messages)?;
     }
     aggregate(&mut report.columns, &report.settings)?;
-    print(report)
+    print(report, tool, messages)
 }
 
-fn print(mut report: Report) -> Result<Vec<u8>, String> {
+fn print(mut report: Report, tool: &dyn ObjectTool, messages: &mut Messages) -> Result<Vec<u8>, String> {
     match report.kind {
         Kind::Callgrind => Ok(callgrind::print(&mut report)),
         Kind::Comments => Ok(comments(&report)),
@@ -91,9 +106,8 @@ fn print(mut report: Report) -> Result<Vec<u8>, String> {
         Kind::TopProto => top_proto::print(&mut report),
         Kind::Traces => Ok(traces::print(&mut report)),
         Kind::Tree => tree::print(&mut report),
-        Kind::Disassembly | Kind::WebList => {
-            Err("rprof cannot disassemble: disasm and weblist are not available".into())
-        }
+        Kind::Disassembly => disasm::print(&mut report, tool, messages),
+        Kind::WebList => weblist::print(&report, tool),
     }
 }
 
@@ -299,6 +313,19 @@ impl Report {
         let shorten = |file: &str| source_path::trim(file, trim_path, search_path).to_string();
         let naming = Naming::new(&mut self.columns, objects, shorten);
         Places::new(&self.columns, &naming)
+    }
+
+    /// All nodes that have a value, with their weights.
+    pub fn nodes(&mut self) -> Vec<(Info, Weights)> {
+        let places = self.places();
+        let weights = weigh(&self.columns, &places, self.measure);
+        let drop_negative = self.settings.drop_negative;
+        let is_kept = |weights: &Weights| {
+            let (flat, cum) = (weights.flat.sum, weights.cum.sum);
+            let is_negative = flat < 0 || (flat == 0 && cum < 0);
+            (flat, cum) != (0, 0) && !(drop_negative && is_negative)
+        };
+        places.infos.iter().copied().zip(weights).filter(|(_, weights)| is_kept(weights)).collect()
     }
 
     /// The graph that the report shows; chooses the unit its values are written in.

@@ -2,7 +2,7 @@
 //!
 //! Not here: what is done with the bytes.
 
-use std::{fs, io::Read, time::Duration};
+use std::{fs, io::Read, net::ToSocketAddrs, time::Duration};
 
 use crate::{
     cli::pprof::Flags,
@@ -36,15 +36,16 @@ impl Request {
         let (rest, fragment) = rest.split_once('#').map_or((rest, ""), |(rest, part)| (rest, part));
         let (place, query) = rest.split_once('?').map_or((rest, ""), |(place, query)| (place, query));
         let (host, path) = place.split_once('/').unwrap_or((place, ""));
-        if host.is_empty() || scheme == "file" {
+        if host.is_empty() || scheme == "file" || !has_fitting_port(host) {
             return None;
         }
         let path = if path.is_empty() { "debug/pprof/profile" } else { path };
         let mut parameters: Vec<(String, String)> = query
             .split('&')
-            .filter(|part| !part.is_empty())
-            .map(|part| {
-                part.split_once('=').map_or((part.into(), String::new()), |(k, v)| (k.into(), v.into()))
+            .filter(|part| !part.is_empty() && !part.contains(';'))
+            .filter_map(|part| {
+                let (name, value) = part.split_once('=').unwrap_or((part, ""));
+                Some((unescaped(name)?, unescaped(value)?))
             })
             .collect();
         let mut seconds = flags.seconds;
@@ -55,7 +56,8 @@ impl Request {
             seconds = given.parse().unwrap_or(0);
         }
         parameters.sort_by(|a, b| a.0.cmp(&b.0));
-        let query: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let query: Vec<String> =
+            parameters.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
         let mut url = format!("{scheme}://{host}/{path}");
         for (mark, part) in [('?', query.join("&")), ('#', fragment.to_string())] {
             if !part.is_empty() {
@@ -68,8 +70,12 @@ impl Request {
             (_, seconds @ 1..) => Duration::from_secs(seconds as u64 * 3 / 2),
             _ => Duration::from_secs(60),
         };
-        let [cert, key, ca] = [&flags.tls_cert, &flags.tls_key, &flags.tls_ca].map(String::clone);
-        Some(Request { url, timeout, seconds: flags.seconds, tls: Tls { cert, key, ca } })
+        Some(Request { url, timeout, seconds: flags.seconds, tls: Tls::of(flags) })
+    }
+
+    /// The whole address.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// The profile's bytes.
@@ -79,28 +85,12 @@ impl Request {
             let length = go_text::duration(self.seconds.saturating_mul(1_000_000_000));
             messages.push(format!("Please wait... ({length})"));
         }
-        let (url, insecure) = match self.url.strip_prefix("https+insecure://") {
-            Some(rest) => (format!("https://{rest}"), true),
-            None => (self.url.clone(), false),
-        };
-        let failed = |error: ureq::Error| format!("Get {}: {error}", go_text::quote(&url));
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_recv_response(Some(self.timeout + Duration::from_secs(5)))
-            .http_status_as_error(false)
-            .tls_config(self.tls.config(insecure)?)
-            .build()
-            .into();
+        let (url, insecure) = without_insecure(&self.url);
+        let failed = |error: ureq::Error| format!("Get {}: {}", go_text::quote(&url), go_words(&url, &error));
+        let wait = self.timeout + Duration::from_secs(5);
+        let agent = agent(&self.tls, insecure, wait)?;
         let mut response = agent.get(&url).call().map_err(failed)?;
-        let status = response.status();
-        if !status.is_success() {
-            let header =
-                |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
-            let says_why = !header("X-Go-Pprof").is_empty() && header("Content-Type").contains("text/plain");
-            let reason = status.canonical_reason().unwrap_or("");
-            let line = format!("server response: {} {reason}", status.as_u16());
-            let body = if says_why { response.body_mut().read_to_string().ok() } else { None };
-            return Err(body.map_or(line.clone(), |body| format!("{line} - {body}")));
-        }
+        check_status(&mut response)?;
         let mut bytes = Vec::new();
         let reader = response.body_mut().with_config().limit(MAX_BYTES as u64).reader();
         reader.take(MAX_BYTES as u64).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
@@ -108,7 +98,148 @@ impl Request {
     }
 }
 
+/// Whether what stands behind the host's last colon can be a port.
+fn has_fitting_port(host: &str) -> bool {
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    match host.rsplit_once(':') {
+        Some((_, port)) if !port.ends_with(']') => port.bytes().all(|digit| digit.is_ascii_digit()),
+        _ => true,
+    }
+}
+
+/// A part of a query, as Go's `url.QueryUnescape` reads it; `None` if it is none.
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                (digit()? * 16 + digit()?) as u8
+            }
+            other => other,
+        });
+    }
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// As `url.QueryEscape` writes it.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte.into()),
+            b' ' => out.push('+'),
+            other => out += &format!("%{other:02X}"),
+        }
+    }
+    out
+}
+
+/// The scheme of an absolute address.
+pub(in crate::cli::pprof) fn scheme(address: &str) -> Option<&str> {
+    let (scheme, _) = address.split_once(':')?;
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
+    (scheme.starts_with(|letter: char| letter.is_ascii_alphabetic()) && scheme.chars().all(is_plain))
+        .then_some(scheme)
+}
+
+/// Where the server that a profile came from tells names of addresses.
+pub(in crate::cli::pprof) fn symbol_address(source: &str) -> Option<String> {
+    const GPERFTOOLS: [&str; 5] =
+        ["/pprof/heap", "/pprof/growth", "/pprof/profile", "/pprof/pmuprofile", "/pprof/contention"];
+    let (scheme, rest) = source.split_once("://")?;
+    let place = rest.split(['?', '#']).next().unwrap_or(rest);
+    let (host, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+    let is_short = path.contains("/debug/pprof/") || GPERFTOOLS.iter().any(|end| path.ends_with(end));
+    let path = go_text::clean_path(&format!("{path}/../{}", if is_short { "symbol" } else { "symbolz" }));
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    (!host.is_empty()).then(|| format!("{scheme}://{host}{slash}{path}"))
+}
+
+/// Posts a question and gives the reply's text.
+pub(in crate::cli::pprof) fn post(address: &str, question: String, flags: &Flags) -> Result<String, String> {
+    const WAIT: Duration = Duration::from_secs(60);
+    let failed = |why: String| format!("http post {address}: {why}");
+    let (url, insecure) = without_insecure(address);
+    let agent = agent(&Tls::of(flags), insecure, WAIT)?;
+    let request = agent.post(&url).header("Content-Type", "application/octet-stream");
+    let mut response = request
+        .send(question)
+        .map_err(|error| failed(format!("Post {}: {}", go_text::quote(&url), go_words(&url, &error))))?;
+    check_status(&mut response).map_err(failed)?;
+    let reader = response.body_mut().with_config().limit(MAX_BYTES as u64).reader();
+    let mut bytes = Vec::new();
+    reader.take(MAX_BYTES as u64).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The address for the network, and whether certificates are not to be looked at.
+fn without_insecure(url: &str) -> (String, bool) {
+    match url.strip_prefix("https+insecure://") {
+        Some(rest) => (format!("https://{rest}"), true),
+        None => (url.to_string(), false),
+    }
+}
+
+fn agent(tls: &Tls, insecure: bool, wait: Duration) -> Result<ureq::Agent, String> {
+    let config = ureq::Agent::config_builder()
+        .timeout_recv_response(Some(wait))
+        .http_status_as_error(false)
+        .tls_config(tls.config(insecure)?);
+    Ok(config.build().into())
+}
+
+fn check_status(response: &mut ureq::http::Response<ureq::Body>) -> Result<(), String> {
+    let status = response.status();
+    if status.as_u16() == 200 {
+        return Ok(());
+    }
+    let header =
+        |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let says_why = !header("X-Go-Pprof").is_empty() && header("Content-Type").contains("text/plain");
+    let reason = status.canonical_reason().unwrap_or("");
+    let line = format!("server response: {} {reason}", status.as_u16());
+    let body = if says_why { response.body_mut().read_to_string().ok() } else { None };
+    Err(body.map_or(line.clone(), |body| format!("{line} - {body}")))
+}
+
+/// What went wrong with the network in Go's words, as far as they are known.
+fn go_words(url: &str, error: &ureq::Error) -> String {
+    let place = url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next();
+    let place = place.unwrap_or_default();
+    let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
+    match error {
+        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            let default_port = if url.starts_with("https") { 443 } else { 80 };
+            let addressed = if place == host { format!("{host}:{default_port}") } else { place.to_string() };
+            let address = addressed.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+            let address = address.map_or(addressed, |address| address.to_string());
+            format!("dial tcp {address}: connect: connection refused")
+        }
+        ureq::Error::HostNotFound => format!("dial tcp: lookup {host}: no such host"),
+        ureq::Error::Io(error) if error.to_string().contains("failed to lookup address") => {
+            format!("dial tcp: lookup {host}: no such host")
+        }
+        other if other.to_string().contains("InvalidContentType") => {
+            "http: server gave HTTP response to HTTPS client".into()
+        }
+        ureq::Error::BadUri(_) => {
+            let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+            format!("unsupported protocol scheme {}", go_text::quote(scheme))
+        }
+        ureq::Error::Timeout(_) => "net/http: timeout awaiting response headers".into(),
+        other => other.to_string(),
+    }
+}
+
 impl Tls {
+    fn of(flags: &Flags) -> Tls {
+        let [cert, key, ca] = [&flags.tls_cert, &flags.tls_key, &flags.tls_ca].map(String::clone);
+        Tls { cert, key, ca }
+    }
+
     fn config(&self, insecure: bool) -> Result<ureq::tls::TlsConfig, String> {
         use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig};
         let read = |path: &str| {
@@ -134,5 +265,23 @@ impl Tls {
             config = config.client_cert(Some(ClientCert::new_with_certs(&[certificate], key)));
         }
         Ok(config.build())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_tell_names_beside_their_profiles() {
+        let at = |source: &str| symbol_address(source).unwrap_or_default();
+        assert_eq!(at("http://h:1/debug/pprof/profile?seconds=3"), "http://h:1/debug/pprof/symbol");
+        assert_eq!(at("http://h/pprof/heap"), "http://h/pprof/symbol");
+        assert_eq!(at("https://h/a/profilez"), "https://h/a/symbolz");
+        assert_eq!(at("/a/file"), "");
+        assert_eq!(escaped(&unescaped("a%20b+c%2f").unwrap()), "a+b+c%2F");
+        assert_eq!(unescaped("%2"), None);
+        assert!(has_fitting_port("[::1]") && has_fitting_port("h:80") && !has_fitting_port("h:file"));
+        assert_eq!((scheme("http://h"), scheme("/a:b"), scheme("a_b:c")), (Some("http"), None, None));
     }
 }

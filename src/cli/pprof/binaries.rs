@@ -1,0 +1,150 @@
+//! Programs and libraries, opened for the reports that look into them: symbols, assembly, source lines.
+//!
+//! Not here: whether a file is one at all ([`super::object`]), what is made of it (`report`).
+
+use std::{
+    cell::OnceCell,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{object, sources::system_words};
+use crate::{
+    addr::ElfAddr,
+    disassemble::{Disassembler, Syntax},
+    elf::ElfFile,
+    report::pprof::objects::{
+        Object, ObjectFrame, ObjectInstruction, ObjectMapping, ObjectSymbol, ObjectTool,
+    },
+    symbolize::{
+        ModuleFiles, NameSource, StoredMapping, SymbolizeOptions, Symbolized, elf_address, hex,
+        symbolize_module,
+    },
+};
+
+/// The files of this machine.
+pub(super) struct LocalFiles;
+
+impl ObjectTool for LocalFiles {
+    fn open(&self, mapping: &ObjectMapping<'_>) -> Result<Box<dyn Object>, String> {
+        Ok(Box::new(Binary::open(mapping)?))
+    }
+}
+
+/// The build-id of a file; empty where it has none.
+pub(super) fn build_id_of(path: &str) -> String {
+    let elf = File::open(path).ok().and_then(|file| ElfFile::open(&file).ok());
+    elf.as_ref().and_then(ElfFile::build_id).map_or(String::new(), hex)
+}
+
+/// An ELF file, and where it was in memory.
+pub(super) struct Binary {
+    elf: Arc<ElfFile>,
+    path: PathBuf,
+    start: u64,
+    limit: u64,
+    offset: u64,
+    code: OnceCell<Result<Disassembler, String>>,
+}
+
+impl Binary {
+    /// Opens the file of a mapping. Errors are in the reference's words.
+    pub fn open(mapping: &ObjectMapping<'_>) -> Result<Binary, String> {
+        let path = mapping.file;
+        let file = File::open(path).map_err(|error| format!("open {path}: {}", system_words(&error)))?;
+        if !object::opens(path) {
+            return Err(format!("open {path}: unrecognized object file"));
+        }
+        let elf = ElfFile::open(&file).map_err(|error| format!("open {path}: {error}"))?;
+        Ok(Binary {
+            elf: Arc::new(elf),
+            path: path.into(),
+            start: mapping.start,
+            limit: mapping.limit,
+            offset: mapping.offset,
+            code: OnceCell::new(),
+        })
+    }
+
+    /// What is known of addresses, as the file counts them.
+    pub fn symbolize(&self, addresses: &[u64], dwarf: bool) -> Vec<Symbolized> {
+        let module = ModuleFiles { file: self.elf.clone(), path: Some(self.path.clone()), root: None };
+        let addresses: Vec<ElfAddr> = addresses.iter().map(|address| ElfAddr(*address)).collect();
+        let options = SymbolizeOptions { dwarf, ..SymbolizeOptions::default() };
+        symbolize_module(&module, &addresses, &options).addresses
+    }
+
+    /// Whether it is the file with this build-id, as far as either says.
+    pub fn has_build_id(&self, wanted: &str) -> bool {
+        wanted.is_empty() || self.elf.build_id().is_none_or(|id| hex(id) == wanted)
+    }
+
+    fn disassembler(&self) -> Result<&Disassembler, String> {
+        let made =
+            self.code.get_or_init(|| Disassembler::new(self.elf.clone()).map_err(|error| error.to_string()));
+        made.as_ref().map_err(Clone::clone)
+    }
+
+    /// Where the first executable segment begins, at a boundary of pages.
+    fn load_address(&self) -> u64 {
+        const PAGE: u64 = 0x1000;
+        let code = self.elf.segments().iter().find(|segment| segment.executable);
+        code.map_or(0, |segment| segment.address.0 & !(PAGE - 1))
+    }
+}
+
+impl Object for Binary {
+    fn address(&self, runtime: u64) -> u64 {
+        if self.start == 0 {
+            return runtime;
+        }
+        let mapping = StoredMapping {
+            path: Path::new(""),
+            build_id: &[],
+            start: self.start,
+            limit: self.limit,
+            file_offset: self.offset,
+        };
+        let found = elf_address(&self.elf, &mapping, runtime).map(|address| address.0);
+        found.unwrap_or_else(|| runtime.wrapping_sub(self.start.wrapping_sub(self.load_address())))
+    }
+
+    fn symbols(&self) -> Result<Vec<ObjectSymbol>, String> {
+        let symbols = self.disassembler()?.symbols().iter().map(|symbol| ObjectSymbol {
+            name: symbol.name.clone(),
+            start: symbol.start.0,
+            last: symbol.start.0.wrapping_add(symbol.size).wrapping_sub(1),
+        });
+        Ok(symbols.collect())
+    }
+
+    fn code(&self, start: u64, end: u64, intel: bool) -> Result<Vec<ObjectInstruction>, String> {
+        let syntax = if intel { Syntax::Intel } else { Syntax::Go };
+        let lines = self.disassembler()?.code(ElfAddr(start), ElfAddr(end), syntax);
+        let code =
+            lines.into_iter().map(|line| ObjectInstruction { address: line.address.0, text: line.text });
+        Ok(code.collect())
+    }
+
+    fn shows_lines(&self) -> bool {
+        [".gopclntab", ".data.rel.ro.gopclntab"].iter().any(|name| self.elf.section(name).is_some())
+    }
+
+    /// As the reference has it: the function that owns the code, the line of what is inlined there.
+    fn frames(&self, addresses: &[u64]) -> Vec<Option<ObjectFrame>> {
+        let symbolized = self.symbolize(addresses, true);
+        let frames = symbolized.into_iter().map(|symbolized| {
+            // The reference knows names only where there are lines.
+            let frames = symbolized.frames;
+            let (inner, owner) = frames.first().zip(frames.last())?;
+            let file = inner.file.clone().unwrap_or_default();
+            (symbolized.source == Some(NameSource::Dwarf)).then(|| ObjectFrame {
+                function: owner.system_name.clone(),
+                file,
+                line: inner.line.into(),
+            })
+        });
+        frames.collect()
+    }
+}

@@ -1,0 +1,62 @@
+//! Graphs become pictures: by the `dot` that is installed, as the reference has it, or by the Graphviz
+//! that rprof carries along (SVG and PostScript).
+//!
+//! Not here: graphs, and Graphviz (`report`).
+
+use std::{
+    io::{self, Write},
+    process::{Command as Process, Stdio},
+};
+
+use crate::report::graphviz::{self, page};
+
+/// Draws a graph. An installed `dot` goes first: it is several times faster than the one inside, and
+/// what it draws is what the reference shows on this machine.
+pub(super) fn draw(graph: Vec<u8>, format: &str, say: &mut dyn FnMut(&str)) -> Result<Vec<u8>, String> {
+    let drawn = match by_dot(&graph, format) {
+        Err(NoDot::Missing(_)) if graphviz::FORMATS.contains(&format) => {
+            graphviz::draw(&graph, format).map_err(|error| format!("cannot draw the graph: {error}"))?
+        }
+        Err(NoDot::Missing(why)) => {
+            say(&format!("-{format} is drawn by Graphviz; -svg and -ps need none"));
+            return Err(failed(&why));
+        }
+        Err(NoDot::Failed(why)) => return Err(failed(&why)),
+        Ok(drawn) => drawn,
+    };
+    Ok(match format {
+        "svg" => page::movable(&String::from_utf8_lossy(&drawn)).into_bytes(),
+        _ => drawn,
+    })
+}
+
+enum NoDot {
+    /// It is not installed.
+    Missing(String),
+    Failed(String),
+}
+
+fn failed(why: &str) -> String {
+    format!("failed to execute dot. Is Graphviz installed? Error: {why}")
+}
+
+fn by_dot(graph: &[u8], format: &str) -> Result<Vec<u8>, NoDot> {
+    let mut dot = Process::new("dot");
+    dot.arg(format!("-T{format}")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = dot.spawn().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => NoDot::Missing("exec: \"dot\": executable file not found in $PATH".into()),
+        _ => NoDot::Failed(error.to_string()),
+    })?;
+    let stdin = child.stdin.take();
+    let output = std::thread::scope(|scope| {
+        // If it does not take all, its exit status says why.
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(graph)));
+        child.wait_with_output()
+    });
+    let output = output.map_err(|error| NoDot::Failed(error.to_string()))?;
+    match output.status.code() {
+        Some(0) => Ok(output.stdout),
+        Some(code) => Err(NoDot::Failed(format!("exit status {code}"))),
+        None => Err(NoDot::Failed("it was ended by a signal".into())),
+    }
+}

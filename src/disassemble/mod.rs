@@ -1,0 +1,148 @@
+//! Machine code as text: the instructions of a stretch of an ELF file's code, and the symbols that say
+//! where functions begin and end.
+//!
+//! Not here: which lines of the source they come from (`symbolize`), and how reports show them.
+//!
+//! Instructions are written as `go tool objdump` writes them (the syntax of Go's own assembler), or in
+//! Intel's; those of 64-bit ARM as their manufacturer does.
+
+mod arm64;
+mod plan9;
+mod x86;
+
+use std::sync::Arc;
+
+use crate::{
+    addr::ElfAddr,
+    elf::{ElfFile, Section},
+};
+
+/// `e_machine` of the CPUs known here.
+const EM_X86_64: u16 = 62;
+const EM_AARCH64: u16 = 183;
+
+/// More code is not shown: nobody reads it, and it is the file that says how big a function is.
+const MAX_CODE_BYTES: u64 = 2 << 20;
+
+/// How instructions are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Syntax {
+    /// As Go's assembler has it; from left to right.
+    #[default]
+    Go,
+    /// As Intel's manuals have it; where the CPU has no such syntax, as [`Syntax::Go`].
+    Intel,
+}
+
+/// One instruction, or one byte that is none (`?`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodeLine {
+    pub address: ElfAddr,
+    pub text: String,
+}
+
+/// A symbol: its name and the addresses it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedRange {
+    pub name: String,
+    pub start: ElfAddr,
+    /// 0 where the file does not say.
+    pub size: u64,
+}
+
+/// Why there is no assembly.
+#[derive(Debug, thiserror::Error)]
+pub enum DisassembleError {
+    #[error("no symbol section")]
+    NoSymbols,
+    #[error("unsupported architecture {0:?}")]
+    Cpu(String),
+}
+
+/// A file's code, ready to be written out.
+#[derive(Debug)]
+pub struct Disassembler {
+    elf: Arc<ElfFile>,
+    /// By address.
+    symbols: Vec<NamedRange>,
+}
+
+impl Disassembler {
+    /// Reads the symbols of a file: `.symtab`, or the exported ones where it has been stripped.
+    pub fn new(elf: Arc<ElfFile>) -> Result<Disassembler, DisassembleError> {
+        if ![EM_X86_64, EM_AARCH64].contains(&elf.machine()) {
+            return Err(DisassembleError::Cpu(format!("machine {}", elf.machine())));
+        }
+        let mut symbols = symbols_of(&elf, false);
+        if symbols.is_empty() {
+            symbols = symbols_of(&elf, true);
+        }
+        if symbols.is_empty() {
+            return Err(DisassembleError::NoSymbols);
+        }
+        Ok(Disassembler { elf, symbols })
+    }
+
+    /// All symbols that stand for addresses, by address.
+    pub fn symbols(&self) -> &[NamedRange] {
+        &self.symbols
+    }
+
+    /// The instructions in `start..end`, as far as that is code. An instruction that reaches beyond the
+    /// end is none.
+    pub fn code(&self, start: ElfAddr, end: ElfAddr, syntax: Syntax) -> Vec<CodeLine> {
+        let Some(section) = self.section(start, end) else { return Vec::new() };
+        let Some(bytes) = self.elf.section_bytes(section) else { return Vec::new() };
+        let first = start.0.max(section.address.0);
+        let last = end.0.min(section.address.0.saturating_add(section.size)).max(first);
+        let last = last.min(first.saturating_add(MAX_CODE_BYTES));
+        let range = (first - section.address.0) as usize..(last - section.address.0) as usize;
+        let Some(code) = bytes.get(range) else { return Vec::new() };
+        if self.elf.machine() == EM_AARCH64 {
+            arm64::code(code, first, &|address| self.symbol(address))
+        } else {
+            x86::code(code, first, syntax, &|address| self.symbol(address))
+        }
+    }
+
+    /// The section of code that has something of `start..end`; `.text` goes first.
+    fn section(&self, start: ElfAddr, end: ElfAddr) -> Option<&Section> {
+        const EXECUTABLE: u64 = 4;
+        let overlaps = |section: &&Section| {
+            section.flags & EXECUTABLE != 0
+                && section.address < end
+                && start.0 < section.address.0.saturating_add(section.size)
+        };
+        let sections = self.elf.sections();
+        let text = sections.iter().filter(overlaps).find(|section| section.name == ".text");
+        text.or_else(|| sections.iter().find(overlaps))
+    }
+
+    /// The symbol that an address belongs to, and where that begins.
+    fn symbol(&self, address: u64) -> Option<(&str, u64)> {
+        let behind = self.symbols.partition_point(|symbol| symbol.start.0 <= address);
+        let symbol = self.symbols[..behind].last()?;
+        // What lies between functions belongs to the linker's marks, which name nothing.
+        let is_mark = ["text", "_text", "etext", "_etext", "runtime.text", "runtime.etext"]
+            .contains(&symbol.name.as_str());
+        let covers = address - symbol.start.0 < symbol.size;
+        (covers && !is_mark).then_some((&*symbol.name, symbol.start.0))
+    }
+}
+
+fn symbols_of(elf: &ElfFile, dynamic: bool) -> Vec<NamedRange> {
+    let tables = elf.symbol_tables().filter(|table| table.is_dynamic() == dynamic);
+    let mut symbols: Vec<NamedRange> = tables
+        .flat_map(|table| table.defined_symbols())
+        .map(|symbol| NamedRange {
+            name: String::from_utf8_lossy(symbol.name).into_owned(),
+            start: symbol.address,
+            size: symbol.size,
+        })
+        .collect();
+    symbols.sort_by_key(|symbol| (symbol.start, symbol.size > 0));
+    symbols
+}
+
+/// What names an address: the symbol it belongs to, and where that begins.
+type Lookup<'l> = &'l dyn Fn(u64) -> Option<(&'l str, u64)>;

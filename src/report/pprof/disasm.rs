@@ -1,0 +1,266 @@
+//! `disasm`: the assembly of functions whose symbols match, with samples.
+//!
+//! Not here: decoding machine code ([`super::objects`]).
+
+use std::{io::Write, ops::Range, rc::Rc};
+
+use rustc_hash::FxHashSet;
+
+use super::{
+    graph::{Info, Weight, Weights},
+    objects::{Object, ObjectFrame, ObjectInstruction, ObjectMapping, ObjectSymbol, ObjectTool},
+    prepare::{Messages, Report},
+};
+use crate::profile::{go_regexp::GoRegexp, go_text::base_name, unit::percentage};
+
+/// More text than this is not made: it is the program that says how many symbols lie at an address.
+const MOST_BYTES: usize = 512 << 20;
+
+/// So many routines are read at a time.
+const CHUNK: usize = 100;
+
+/// A node at an address as its file counts.
+type NodeAt = (u64, Info, Weights);
+
+/// An instruction, and where it is from.
+type Line = (ObjectInstruction, Option<ObjectFrame>);
+
+/// A symbol that matches, the file it is from, and the samples in it.
+struct Routine<'o> {
+    symbol: ObjectSymbol,
+    object: &'o dyn Object,
+    /// Which of the files it is.
+    file: usize,
+    /// All nodes as the file counts, by address, and which of them are the routine's.
+    nodes: Rc<[NodeAt]>,
+    own: Range<usize>,
+}
+
+/// An instruction with what was sampled at it.
+#[derive(Default)]
+struct Row {
+    address: u64,
+    text: String,
+    function: String,
+    file: String,
+    line: i64,
+    flat: Weight,
+    cum: Weight,
+}
+
+pub(super) fn print(
+    report: &mut Report,
+    tool: &dyn ObjectTool,
+    messages: &mut Messages,
+) -> Result<Vec<u8>, String> {
+    let nodes = report.nodes();
+    let Some(argument) = report.argument.clone() else { return Err("disasm needs an argument".into()) };
+    let address = address_of(argument.as_str());
+    let objects = open_objects(report, &nodes, &argument, address, tool, messages);
+    let mut found_any = false;
+    let mut routines = Vec::new();
+    for (file, object) in objects.iter().enumerate() {
+        let place = address.map(|address| object.address(address));
+        let wanted = |symbol: &ObjectSymbol| match place {
+            Some(address) => (symbol.start..=symbol.last).contains(&address),
+            None => argument.is_match(&symbol.name),
+        };
+        let mut placed: Vec<NodeAt> =
+            nodes.iter().map(|(info, weights)| (object.address(info.address), *info, *weights)).collect();
+        placed.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.compare(&b.1, &report.columns)));
+        let placed: Rc<[NodeAt]> = placed.into();
+        for symbol in object.symbols().unwrap_or_default().into_iter().filter(wanted) {
+            found_any = true;
+            // The last byte of a symbol is not looked at.
+            let begin = placed.partition_point(|node| node.0 < symbol.start);
+            let end = placed.partition_point(|node| node.0 < symbol.last).max(begin);
+            if begin < end {
+                let nodes = placed.clone();
+                routines.push(Routine { symbol, object: &**object, file, nodes, own: begin..end });
+            }
+        }
+    }
+    match address {
+        _ if !routines.is_empty() => {}
+        None => return Err(format!("no matches found for regexp {}", argument.as_str())),
+        Some(address) if !found_any => return Err(format!("no matches found for address {address:#x}")),
+        Some(address) => {
+            return Err(format!(
+                "address {address:#x} found in binary, but the corresponding symbols do not have samples in \
+                 the profile"
+            ));
+        }
+    }
+    routines.sort_by(|a, b| (&a.symbol.name, a.symbol.start).cmp(&(&b.symbol.name, b.symbol.start)));
+    let mut out = Vec::new();
+    // Writing to memory does not fail, here and below.
+    let _ = writeln!(out, "Total: {}", report.format.value(report.total));
+    for chunk in routines.chunks(CHUNK) {
+        let code = code_of(chunk, report.settings.intel_syntax)?;
+        for (routine, code) in chunk.iter().zip(&code) {
+            print_routine(report, routine, code, &mut out);
+        }
+        if out.len() > MOST_BYTES {
+            return Err("the assembly is longer than 512 MiB: name fewer functions".into());
+        }
+    }
+    Ok(out)
+}
+
+/// The number that an argument is, if it is one: then an address is meant.
+pub(super) fn address_of(argument: &str) -> Option<u64> {
+    let lower = argument.to_ascii_lowercase();
+    let (digits, radix) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (&lower[2..], 16),
+        [b'0', b'o', ..] => (&lower[2..], 8),
+        [b'0', b'b', ..] => (&lower[2..], 2),
+        [b'0', _, ..] => (&lower[1..], 8),
+        _ => (&lower[..], 10),
+    };
+    if digits.starts_with('+') { None } else { u64::from_str_radix(digits, radix).ok() }
+}
+
+/// The files of mappings with samples that match, or that the address is in.
+fn open_objects(
+    report: &Report,
+    nodes: &[(Info, Weights)],
+    argument: &GoRegexp,
+    address: Option<u64>,
+    tool: &dyn ObjectTool,
+    messages: &mut Messages,
+) -> Vec<Box<dyn Object>> {
+    let columns = &report.columns;
+    let matches = |info: &Info| info.object != 0 && argument.is_match(&info.printable(columns));
+    let files: FxHashSet<_> =
+        nodes.iter().filter(|(info, _)| matches(info)).map(|(info, _)| info.object).collect();
+    let mut objects = Vec::new();
+    for mapping in &columns.mappings {
+        let holds = |address: u64| (mapping.start..=mapping.limit).contains(&address);
+        if !files.contains(&mapping.file) && !address.is_some_and(holds) {
+            continue;
+        }
+        let asked = ObjectMapping {
+            file: columns.text(mapping.file),
+            build_id: columns.text(mapping.build_id),
+            start: mapping.start,
+            limit: mapping.limit,
+            offset: mapping.offset,
+        };
+        match tool.open(&asked) {
+            Ok(object) => objects.push(object),
+            Err(error) => messages.push(error),
+        }
+    }
+    objects
+}
+
+/// The instructions of routines, and the source line of each where it is to be shown.
+fn code_of(routines: &[Routine<'_>], intel: bool) -> Result<Vec<Vec<Line>>, String> {
+    let mut all = Vec::new();
+    for routine in routines {
+        let code = routine.object.code(routine.symbol.start, routine.symbol.last, intel)?;
+        all.push(code.into_iter().map(|instruction| (instruction, None)).collect::<Vec<Line>>());
+    }
+    let mut files: Vec<usize> = routines.iter().map(|routine| routine.file).collect();
+    files.sort_unstable();
+    files.dedup();
+    for file in files {
+        let own = || routines.iter().enumerate().filter(|(_, routine)| routine.file == file);
+        let Some((_, first)) = own().next().filter(|(_, routine)| routine.object.shows_lines()) else {
+            continue;
+        };
+        let code = own().flat_map(|(at, _)| all[at].iter());
+        let addresses: Vec<u64> = code.map(|(instruction, _)| instruction.address).collect();
+        let mut frames = first.object.frames(&addresses).into_iter();
+        for (at, _) in own() {
+            all[at].iter_mut().for_each(|line| line.1 = frames.next().flatten());
+        }
+    }
+    Ok(all)
+}
+
+fn print_routine(report: &Report, routine: &Routine<'_>, code: &[Line], out: &mut Vec<u8>) {
+    let name = &routine.symbol.name;
+    let sum = |part: fn(&Weights) -> i64| {
+        routine.nodes[routine.own.clone()]
+            .iter()
+            .fold(0i64, |sum, (_, _, weights)| sum.wrapping_add(part(weights)))
+    };
+    let (flat, cum) = (sum(|weights| weights.flat.sum), sum(|weights| weights.cum.sum));
+    let rows = rows(report, routine, code);
+    let _ = writeln!(out, "ROUTINE ======================== {name}");
+    let _ = writeln!(
+        out,
+        "{:>10} {:>10} (flat, cum) {} of Total",
+        report.format.value(flat),
+        report.format.value(cum),
+        percentage(cum, report.total)
+    );
+    let mut before = ("", "", 0);
+    for row in &rows {
+        let mut place = String::new();
+        let here = (row.function.as_str(), row.file.as_str(), row.line);
+        if here != before {
+            before = here;
+            place = place_text(row);
+        }
+        let (flat, cum) = (row.flat.value(), row.cum.value());
+        let (flat, cum) = (report.format.value_or_dot(flat), report.format.value_or_dot(cum));
+        let start = format!("{flat:>10} {cum:>10} {:>10x}: ", row.address);
+        let _ = match (place.is_empty(), row.text.len() < 40) {
+            (true, _) => writeln!(out, "{start}{}", row.text),
+            (false, true) => writeln!(out, "{start}{:<40};{place}", row.text),
+            (false, false) => writeln!(out, "{:74};{place}\n{start}{}", "", row.text),
+        };
+    }
+}
+
+fn place_text(row: &Row) -> String {
+    let mut text = String::new();
+    if !row.function.is_empty() {
+        text += &format!("{} ", row.function);
+    }
+    if !row.file.is_empty() {
+        text += &row.file;
+        if row.line != 0 {
+            text += &format!(":{}", row.line);
+        }
+    }
+    text
+}
+
+/// The instructions with the samples from each up to the next.
+fn rows(report: &Report, routine: &Routine<'_>, code: &[Line]) -> Vec<Row> {
+    let columns = &report.columns;
+    let mut nodes = routine.nodes[routine.own.clone()].iter().peekable();
+    let mut rows = Vec::new();
+    for (at, (instruction, frame)) in code.iter().enumerate() {
+        let next = code.get(at + 1).map_or(u64::MAX, |(next, _)| next.address);
+        let mut row = Row {
+            address: instruction.address,
+            text: instruction.text.clone(),
+            line: frame.as_ref().map_or(0, |frame| frame.line),
+            file: frame.as_ref().map_or(String::new(), |frame| base_or_empty(&frame.file)),
+            ..Row::default()
+        };
+        while let Some((_, info, weights)) = nodes.next_if(|node| node.0 < next) {
+            row.flat.add(weights.flat);
+            row.cum.add(weights.cum);
+            if row.file.is_empty() {
+                row.file = base_or_empty(columns.text(info.file));
+            }
+            if row.line == 0 {
+                row.line = info.line;
+            }
+            if row.function.is_empty() {
+                row.function = columns.text(info.name).into();
+            }
+        }
+        rows.push(row);
+    }
+    rows
+}
+
+fn base_or_empty(file: &str) -> String {
+    if file.is_empty() { String::new() } else { base_name(file).into() }
+}
