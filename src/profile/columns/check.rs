@@ -2,16 +2,14 @@
 //!
 //! Not here: the samples, which are checked where they are decoded.
 
-use rustc_hash::FxHashSet;
-
-use super::{Columns, NONE};
+use super::{Columns, NONE, rows::Distinct};
 
 /// Says what is wrong first, if anything is.
 pub fn check(columns: &Columns) -> Result<(), String> {
     if columns.header.kinds.is_empty() && columns.sample_count() > 0 {
         return Err("missing sample type information".into());
     }
-    let mut seen = FxHashSet::default();
+    let mut seen = Distinct::new(columns.mappings.len());
     for mapping in &columns.mappings {
         if mapping.id == 0 {
             return Err("found mapping with reserved ID=0".into());
@@ -20,7 +18,7 @@ pub fn check(columns: &Columns) -> Result<(), String> {
             return Err(format!("multiple mappings with same id: {}", mapping.id));
         }
     }
-    seen.clear();
+    let mut seen = Distinct::new(columns.functions.len());
     for function in &columns.functions {
         if function.id == 0 {
             return Err("found function with reserved ID=0".into());
@@ -29,7 +27,7 @@ pub fn check(columns: &Columns) -> Result<(), String> {
             return Err(format!("multiple functions with same id: {}", function.id));
         }
     }
-    seen.clear();
+    let mut seen = Distinct::new(columns.locations.len());
     for location in &columns.locations {
         if location.id == 0 {
             return Err("found location with reserved id=0".into());

@@ -4,13 +4,13 @@
 //! order of what comes out, is as in google/pprof's `profile.Merge`.
 
 use std::{
-    hash::{Hash, Hasher},
+    hash::{BuildHasher, Hasher},
     sync::Arc,
 };
 
-use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable, hash_table::Entry};
 
-use super::{Columns, Function, Header, Label, Line, Location, Mapping, NONE, TextId, decode};
+use super::{Columns, Function, Kind, Label, Line, Location, Mapping, NONE, TextId, decode};
 
 /// Whether the two say the same of what they measure.
 pub(super) fn compatible(one: &Columns, other: &Columns) -> Result<(), String> {
@@ -41,28 +41,25 @@ pub fn merge(profiles: &[Columns]) -> Result<Columns, String> {
         compatible(first, other)?;
     }
     let mut merger = Merger::default();
-    merger.headers(profiles);
     for profile in profiles {
         merger.add(profile);
     }
-    let merged = merger.finish();
-    let is_zero = |sample| merged.values(sample).iter().all(|value| *value == 0);
-    if (0..merged.sample_count()).any(is_zero) {
-        return merge(&[merged]);
-    }
-    Ok(merged)
+    merger.finish()
 }
 
-#[derive(Default)]
-struct Merger {
+/// Puts profiles together one by one, so that they need not all be there at a time. They must say the
+/// same of what they measure.
+pub struct Merger {
     out: Columns,
-    mappings: FxHashMap<(u64, u64, TextId), u32>,
-    functions: FxHashMap<(i64, TextId, TextId, TextId), u32>,
-    locations: FxHashMap<LocationKey, u32>,
-    /// Samples by hash; those with equal hashes are chained by `next_equal`.
-    samples: FxHashMap<u64, u32>,
-    next_equal: Vec<u32>,
-    /// The arrays of the samples, to which `Columns` is given at the end.
+    hasher: DefaultHashBuilder,
+    count: usize,
+    comments: HashSet<TextId>,
+    mappings: HashMap<(u64, u64, TextId), u32>,
+    functions: HashTable<u32>,
+    locations: HashTable<u32>,
+    samples: HashTable<u32>,
+    sample_hashes: Vec<u64>,
+    /// The arrays of the samples, which `Columns` is given at the end.
     values: Vec<i64>,
     stack_ends: Vec<u32>,
     frames: Vec<u32>,
@@ -70,12 +67,25 @@ struct Merger {
     labels: Vec<Label>,
 }
 
-#[derive(PartialEq, Eq, Hash)]
-struct LocationKey {
-    address: u64,
-    mapping: u32,
-    is_folded: bool,
-    lines: Vec<Line>,
+impl Default for Merger {
+    fn default() -> Merger {
+        Merger {
+            out: Columns::default(),
+            hasher: super::texts::hasher(),
+            count: 0,
+            comments: HashSet::new(),
+            mappings: HashMap::new(),
+            functions: HashTable::new(),
+            locations: HashTable::new(),
+            samples: HashTable::new(),
+            sample_hashes: Vec::new(),
+            values: Vec::new(),
+            stack_ends: vec![0],
+            frames: Vec::new(),
+            label_ends: vec![0],
+            labels: Vec::new(),
+        }
+    }
 }
 
 /// The rows that rows of one source became.
@@ -88,48 +98,43 @@ struct Rows<'a> {
 }
 
 impl Merger {
-    fn headers(&mut self, profiles: &[Columns]) {
-        self.stack_ends.push(0);
-        self.label_ends.push(0);
-        let first = &profiles[0];
-        let out = &mut self.out;
-        let mut header = Header::default();
-        for kind in &first.header.kinds {
-            let (name, unit) = (out.intern(first.text(kind.name)), out.intern(first.text(kind.unit)));
-            header.kinds.push(super::Kind { name, unit });
+    fn header(&mut self, profile: &Columns) {
+        let is_first = self.count == 0;
+        self.count += 1;
+        let own = &profile.header;
+        let texts = Arc::make_mut(&mut self.out.texts);
+        let mut text = |id| texts.intern_from(&profile.texts, id);
+        let header = &mut self.out.header;
+        if is_first {
+            let mut kind = |kind: &Kind| Kind { name: text(kind.name), unit: text(kind.unit) };
+            header.kinds = own.kinds.iter().map(&mut kind).collect();
+            header.period_kind = kind(&own.period_kind);
+            (header.drop_frames, header.keep_frames) = (text(own.drop_frames), text(own.keep_frames));
         }
-        let period = first.header.period_kind;
-        header.period_kind.name = out.intern(first.text(period.name));
-        header.period_kind.unit = out.intern(first.text(period.unit));
-        header.drop_frames = out.intern(first.text(first.header.drop_frames));
-        header.keep_frames = out.intern(first.text(first.header.keep_frames));
-        let mut seen = FxHashSet::default();
-        for profile in profiles {
-            let own = &profile.header;
-            if header.time_ns == 0 || own.time_ns < header.time_ns {
-                header.time_ns = own.time_ns;
-            }
-            header.duration_ns = header.duration_ns.wrapping_add(own.duration_ns);
-            if header.period == 0 || header.period < own.period {
-                header.period = own.period;
-            }
-            for comment in &own.comments {
-                let comment = out.intern(profile.text(*comment));
-                if seen.insert(comment) {
-                    header.comments.push(comment);
-                }
-            }
-            if header.default_kind == 0 {
-                header.default_kind = out.intern(profile.text(own.default_kind));
-            }
-            if header.doc_url == 0 {
-                header.doc_url = out.intern(profile.text(own.doc_url));
+        if header.time_ns == 0 || own.time_ns < header.time_ns {
+            header.time_ns = own.time_ns;
+        }
+        header.duration_ns = header.duration_ns.wrapping_add(own.duration_ns);
+        if header.period == 0 || header.period < own.period {
+            header.period = own.period;
+        }
+        for comment in &own.comments {
+            let comment = text(*comment);
+            if self.comments.insert(comment) {
+                header.comments.push(comment);
             }
         }
-        out.header = header;
+        if header.default_kind == 0 {
+            header.default_kind = text(own.default_kind);
+        }
+        if header.doc_url == 0 {
+            header.doc_url = text(own.doc_url);
+        }
     }
 
-    fn add(&mut self, source: &Columns) {
+    /// Adds a profile.
+    pub fn add(&mut self, source: &Columns) {
+        self.header(source);
         let mut rows = Rows {
             source,
             texts: vec![NONE; source.texts.len()],
@@ -158,7 +163,9 @@ impl Merger {
             }
             labels.clear();
             for label in source.labels(sample) {
-                labels.push(self.label(&mut rows, *label));
+                let mut label = *label;
+                label.map_texts(|text| *text = self.text(&mut rows, *text));
+                labels.push(label);
             }
             // Labels with different keys have no order among each other.
             labels.sort_by_key(|label| (label.as_number().is_some(), label.key));
@@ -167,51 +174,40 @@ impl Merger {
     }
 
     fn sample(&mut self, values: &[i64], stack: &[u32], labels: &[Label]) {
-        let mut hasher = FxHasher::default();
-        (stack, labels).hash(&mut hasher);
-        let row = self.stack_ends.len() as u32 - 1;
-        let mut equal = *self.samples.entry(hasher.finish()).or_insert(row);
-        while equal != row {
-            let at = equal as usize;
-            let own_stack = &self.frames[self.stack_ends[at] as usize..self.stack_ends[at + 1] as usize];
-            let own_labels = &self.labels[self.label_ends[at] as usize..self.label_ends[at + 1] as usize];
-            if own_stack == stack && own_labels == labels {
-                let kinds = values.len();
-                let sums = &mut self.values[at * kinds..(at + 1) * kinds];
-                for (sum, value) in sums.iter_mut().zip(values) {
+        let hash = self.hasher.hash_one((stack, labels));
+        let (hashes, stack_ends, label_ends) = (&self.sample_hashes, &self.stack_ends, &self.label_ends);
+        let (frames, all_labels) = (&self.frames, &self.labels);
+        let is_equal = |row: &u32| {
+            let at = *row as usize;
+            hashes[at] == hash
+                && frames[stack_ends[at] as usize..stack_ends[at + 1] as usize] == *stack
+                && all_labels[label_ends[at] as usize..label_ends[at + 1] as usize] == *labels
+        };
+        match self.samples.entry(hash, is_equal, |row| hashes[*row as usize]) {
+            Entry::Occupied(row) => {
+                let start = *row.get() as usize * values.len();
+                for (sum, value) in self.values[start..].iter_mut().zip(values) {
                     *sum = sum.wrapping_add(*value);
                 }
-                return;
             }
-            if self.next_equal[at] == NONE {
-                self.next_equal[at] = row;
+            Entry::Vacant(new) => {
+                new.insert(self.sample_hashes.len() as u32);
+                self.sample_hashes.push(hash);
+                self.values.extend_from_slice(values);
+                self.frames.extend_from_slice(stack);
+                self.stack_ends.push(self.frames.len() as u32);
+                self.labels.extend_from_slice(labels);
+                self.label_ends.push(self.labels.len() as u32);
             }
-            equal = self.next_equal[at];
         }
-        self.next_equal.push(NONE);
-        self.values.extend_from_slice(values);
-        self.frames.extend_from_slice(stack);
-        self.stack_ends.push(self.frames.len() as u32);
-        self.labels.extend_from_slice(labels);
-        self.label_ends.push(self.labels.len() as u32);
     }
 
     fn text(&mut self, rows: &mut Rows, text: TextId) -> TextId {
-        if rows.texts[text as usize] == NONE {
-            rows.texts[text as usize] = self.out.intern(rows.source.text(text));
+        let known = &mut rows.texts[text as usize];
+        if *known == NONE {
+            *known = Arc::make_mut(&mut self.out.texts).intern_from(&rows.source.texts, text);
         }
-        rows.texts[text as usize]
-    }
-
-    fn label(&mut self, rows: &mut Rows, label: Label) -> Label {
-        let key = self.text(rows, label.key);
-        match (label.as_text(), label.as_number()) {
-            (Some(text), _) => Label::text(key, self.text(rows, text)),
-            (None, number) => {
-                let (number, unit) = number.unwrap_or_default();
-                Label::number(key, number, self.text(rows, unit))
-            }
-        }
+        *known
     }
 
     /// The row of a mapping and what to add to addresses in it.
@@ -242,12 +238,25 @@ impl Merger {
         }
         let [name, system_name, file] =
             [own.name, own.system_name, own.file].map(|text| self.text(rows, text));
-        let new = self.out.functions.len() as u32;
-        let row_out = *self.functions.entry((own.start_line, name, system_name, file)).or_insert(new);
-        if row_out == new {
-            let (id, start_line) = (u64::from(new) + 1, own.start_line);
-            self.out.functions.push(Function { id, name, system_name, file, start_line });
-        }
+        let key =
+            |function: &Function| (function.start_line, function.name, function.system_name, function.file);
+        let function = Function { id: 0, name, system_name, file, start_line: own.start_line };
+        let all = &mut self.out.functions;
+        let hash = |function: &Function| self.hasher.hash_one(key(function));
+        let entry = self.functions.entry(
+            hash(&function),
+            |row| key(&all[*row as usize]) == key(&function),
+            |row| hash(&all[*row as usize]),
+        );
+        let row_out = match entry {
+            Entry::Occupied(row) => *row.get(),
+            Entry::Vacant(new) => {
+                let row = all.len() as u32;
+                new.insert(row);
+                all.push(Function { id: u64::from(row) + 1, ..function });
+                row
+            }
+        };
         rows.functions[row as usize] = row_out;
         row_out
     }
@@ -256,63 +265,93 @@ impl Merger {
         let own = &rows.source.locations[row as usize];
         let (mapping, shift) = self.mapping(rows, own.mapping);
         let address = own.address.wrapping_add(shift);
-        let mut lines = Vec::new();
+        let start = self.out.lines.len();
         for line in rows.source.lines_of(own) {
-            lines.push(Line { function: self.function(rows, line.function), ..*line });
+            let function = self.function(rows, line.function);
+            self.out.lines.push(Line { function, ..*line });
         }
-        let start = self.out.mappings.get(mapping as usize).map_or(0, |mapping| mapping.start);
-        let key_lines = key_lines(&lines);
-        let key = LocationKey {
-            address: address.wrapping_sub(start),
+        // Its lines stand behind all others, and are taken back if it is known.
+        let location = Location {
+            id: self.out.locations.len() as u64 + 1,
             mapping,
+            address,
+            lines: start as u32..self.out.lines.len() as u32,
             is_folded: own.is_folded,
-            lines: key_lines,
         };
-        let new = self.out.locations.len() as u32;
-        let row_out = *self.locations.entry(key).or_insert(new);
-        if row_out == new {
-            let id = u64::from(new) + 1;
-            let location = Location { id, mapping, address, is_folded: own.is_folded, lines: 0..0 };
-            self.out.push_location(location, &lines);
-        }
+        let out = &mut self.out;
+        let hash = |location: &Location| hash_location(&self.hasher, location, &out.lines);
+        let entry = self.locations.entry(
+            hash(&location),
+            |row| is_same_place(&out.locations[*row as usize], &location, &out.lines),
+            |row| hash(&out.locations[*row as usize]),
+        );
+        let row_out = match entry {
+            Entry::Occupied(row) => {
+                out.lines.truncate(start);
+                *row.get()
+            }
+            Entry::Vacant(new) => {
+                let row = out.locations.len() as u32;
+                new.insert(row);
+                out.locations.push(location);
+                row
+            }
+        };
         rows.locations[row as usize] = row_out;
         row_out
     }
 
-    fn finish(self) -> Columns {
-        Columns {
+    /// The profile of all that were added.
+    pub fn finish(self) -> Result<Columns, String> {
+        if self.count == 0 {
+            return Err("no profiles to merge".into());
+        }
+        let merged = Columns {
             values: Arc::new(self.values),
             stack_ends: Arc::new(self.stack_ends),
             frames: Arc::new(self.frames),
             label_ends: Arc::new(self.label_ends),
             labels: Arc::new(self.labels),
             ..self.out
+        };
+        let is_zero = |sample| merged.values(sample).iter().all(|value| *value == 0);
+        if (0..merged.sample_count()).any(is_zero) {
+            return merge(&[merged]);
         }
+        Ok(merged)
     }
+}
+
+fn lines<'a>(location: &Location, lines: &'a [Line]) -> &'a [Line] {
+    &lines[location.lines.start as usize..location.lines.end as usize]
 }
 
 /// What of the lines tells places apart: the reference forgets a line's column where another line
 /// follows (its keys overlap), so that places which differ only there become one.
-fn key_lines(lines: &[Line]) -> Vec<Line> {
-    let mut parts = vec![(0u8, 0i64); lines.len() * 3];
-    for (at, line) in lines.iter().enumerate() {
-        if line.function != NONE {
-            parts[at * 2] = (1, i64::from(line.function));
-        }
-        parts[at * 2 + 1] = (2, line.line);
-        parts[at * 2 + 2] = (2, line.column);
+fn columns_that_count(lines: &[Line]) -> impl Iterator<Item = i64> {
+    lines.iter().enumerate().map(|(at, line)| match lines.get(at + 1) {
+        Some(next) if next.function != NONE => 0,
+        _ => line.column,
+    })
+}
+
+fn hash_location(hasher: &DefaultHashBuilder, location: &Location, all: &[Line]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write_u64(location.address);
+    hasher.write_u64(u64::from(location.mapping) << 1 | u64::from(location.is_folded));
+    for line in lines(location, all) {
+        hasher.write_u64(u64::from(line.function) << 32 ^ line.line as u64);
     }
-    let part = |at: usize| parts.get(at).copied().unwrap_or_default();
-    let line = |at: usize| {
-        let [(kind, value), number, column] = [part(at * 3), part(at * 3 + 1), part(at * 3 + 2)];
-        // The kinds go into the row number, so that no two different keys look the same.
-        let kinds = u32::from(kind) * 9 + u32::from(number.0) * 3 + u32::from(column.0);
-        [
-            Line { function: kinds, line: value, column: 0 },
-            Line { function: 0, line: number.1, column: column.1 },
-        ]
-    };
-    (0..lines.len()).flat_map(line).collect()
+    hasher.finish()
+}
+
+fn is_same_place(one: &Location, other: &Location, all: &[Line]) -> bool {
+    let place = |location: &Location| (location.address, location.mapping, location.is_folded);
+    let (one_lines, other_lines) = (lines(one, all), lines(other, all));
+    let line = |line: &Line| (line.function, line.line);
+    place(one) == place(other)
+        && one_lines.iter().map(line).eq(other_lines.iter().map(line))
+        && columns_that_count(one_lines).eq(columns_that_count(other_lines))
 }
 
 /// Reads, prepares and merges: what the reference does with several sources. Of one it keeps

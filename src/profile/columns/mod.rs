@@ -8,73 +8,25 @@
 
 use std::{ops::Range, sync::Arc};
 
-use rustc_hash::FxHashMap;
-
 pub mod aggregate;
 pub mod check;
 pub mod decode;
 pub mod encode;
 pub mod filter;
+mod gunzip;
 pub mod labels;
 pub mod merge;
+pub mod parse;
 pub mod prune;
+mod rows;
 pub mod scale;
+pub mod texts;
 mod wire;
 
-/// Number of a text in [`Texts`]; 0 is the empty text.
-pub type TextId = u32;
+pub use texts::{TextId, Texts};
 
 /// Stands where a row number would and says that there is no such row.
 pub const NONE: u32 = u32::MAX;
-
-/// All texts of a profile, each once.
-#[derive(Clone, Debug)]
-pub struct Texts {
-    texts: Vec<Arc<str>>,
-    ids: FxHashMap<Arc<str>, TextId>,
-}
-
-impl Default for Texts {
-    fn default() -> Texts {
-        let mut texts = Texts { texts: Vec::new(), ids: FxHashMap::default() };
-        texts.intern("");
-        texts
-    }
-}
-
-impl Texts {
-    /// The number of `text`, given now if it is new.
-    pub fn intern(&mut self, text: &str) -> TextId {
-        if let Some(id) = self.ids.get(text) {
-            return *id;
-        }
-        let id = self.texts.len() as TextId;
-        let text: Arc<str> = text.into();
-        self.texts.push(text.clone());
-        self.ids.insert(text, id);
-        id
-    }
-
-    /// The text numbered `id`; empty where there is none.
-    pub fn get(&self, id: TextId) -> &str {
-        self.texts.get(id as usize).map_or("", |text| text)
-    }
-
-    /// The number of `text`, if it occurs.
-    pub fn find(&self, text: &str) -> Option<TextId> {
-        self.ids.get(text).copied()
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.texts.len()
-    }
-
-    /// Never: the empty text is always there.
-    pub fn is_empty(&self) -> bool {
-        self.texts.is_empty()
-    }
-}
 
 /// What a number means: `cpu` in `nanoseconds`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -154,6 +106,17 @@ impl Label {
     /// The text, if it is one.
     pub fn as_text(&self) -> Option<TextId> {
         (self.unit == Label::TEXT).then_some(self.value as TextId)
+    }
+
+    /// Gives its texts other numbers.
+    fn map_texts(&mut self, mut name: impl FnMut(&mut TextId)) {
+        name(&mut self.key);
+        if let Some(mut text) = self.as_text() {
+            name(&mut text);
+            self.value = text.into();
+        } else {
+            name(&mut self.unit);
+        }
     }
 
     /// Number and unit, if it is one.

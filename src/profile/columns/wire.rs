@@ -2,6 +2,8 @@
 //!
 //! Not here: what the fields mean.
 
+use super::decode::MAX_BYTES;
+
 /// The bytes are not what the format allows. The reference then tries its older formats and says
 /// nothing more precise, so neither does this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,25 +42,22 @@ impl<'a> Content<'a> {
         }
         Ok(())
     }
-
-    /// How many numbers [`Content::numbers`] gives, if they are all well formed.
-    pub(super) fn count(self) -> usize {
-        match self {
-            Content::Bytes(bytes) => bytes.iter().filter(|byte| **byte < 0x80).count(),
-            _ => 1,
-        }
-    }
 }
 
 /// Takes a number off the front.
 #[inline]
 pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
     let mut number = 0u64;
-    for (at, byte) in bytes.iter().take(10).enumerate() {
-        number |= u64::from(byte & 0x7f) << (7 * at);
+    let mut shift = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        number |= u64::from(byte & 0x7f) << shift;
         if *byte < 0x80 {
             *bytes = &bytes[at + 1..];
             return Ok(number);
+        }
+        shift += 7;
+        if shift == 70 {
+            break;
         }
     }
     Err(Malformed)
@@ -67,25 +66,38 @@ pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
 /// Takes a field off the front: its number and content.
 #[inline]
 pub(super) fn field<'a>(bytes: &mut &'a [u8]) -> Result<(u64, Content<'a>), Malformed> {
-    let key = varint(bytes)?;
-    let content = match key & 7 {
-        0 => Content::Number(varint(bytes)?),
-        1 => fixed(bytes, 8)?,
-        2 => {
-            let length = usize::try_from(varint(bytes)?).map_err(|_| Malformed)?;
-            let (content, rest) = bytes.split_at_checked(length).ok_or(Malformed)?;
-            *bytes = rest;
-            Content::Bytes(content)
-        }
-        5 => fixed(bytes, 4)?,
-        _ => return Err(Malformed),
-    };
-    Ok((key >> 3, content))
+    whole_field(bytes)?.ok_or(Malformed)
 }
 
-fn fixed<'a>(bytes: &mut &'a [u8], length: usize) -> Result<Content<'a>, Malformed> {
-    *bytes = bytes.get(length..).ok_or(Malformed)?;
-    Ok(Content::Fixed)
+/// Takes a field off the front, or, where it is not whole yet, nothing.
+#[inline]
+pub(super) fn whole_field<'a>(bytes: &mut &'a [u8]) -> Result<Option<(u64, Content<'a>)>, Malformed> {
+    // A number has ten bytes at most.
+    let is_cut = |rest: &[u8]| rest.len() < 10 && rest.iter().all(|byte| *byte >= 0x80);
+    let mut rest = *bytes;
+    if is_cut(rest) {
+        return Ok(None);
+    }
+    let key = varint(&mut rest)?;
+    let length = match key & 7 {
+        0 | 2 if is_cut(rest) => return Ok(None),
+        0 => {
+            let number = varint(&mut rest)?;
+            *bytes = rest;
+            return Ok(Some((key >> 3, Content::Number(number))));
+        }
+        1 => 8,
+        // No file is that long: it need not be waited for.
+        2 => {
+            usize::try_from(varint(&mut rest)?).ok().filter(|length| *length <= MAX_BYTES).ok_or(Malformed)?
+        }
+        5 => 4,
+        _ => return Err(Malformed),
+    };
+    let Some((content, rest)) = rest.split_at_checked(length) else { return Ok(None) };
+    *bytes = rest;
+    let content = if key & 7 == 2 { Content::Bytes(content) } else { Content::Fixed };
+    Ok(Some((key >> 3, content)))
 }
 
 /// Calls `each` with every field of a message.
@@ -98,4 +110,24 @@ pub(super) fn fields<'a>(
         each(number, content)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_taken_once_it_is_whole() {
+        let whole = [0x0a, 0x02, b'a', b'b', 0x10, 0x80, 0x01];
+        for end in 0..4 {
+            let mut cut = &whole[..end];
+            assert_eq!((whole_field(&mut cut), cut.len()), (Ok(None), end));
+        }
+        let mut rest = &whole[..6];
+        assert_eq!(field(&mut rest), Ok((1, Content::Bytes(b"ab"))));
+        assert_eq!((whole_field(&mut rest), field(&mut rest)), (Ok(None), Err(Malformed)));
+        assert_eq!(field(&mut &whole[4..]), Ok((2, Content::Number(128))));
+        assert_eq!(whole_field(&mut &[0x80; 10][..]), Err(Malformed));
+        assert_eq!(whole_field(&mut &[0x0b, 0][..]), Err(Malformed));
+    }
 }

@@ -1,0 +1,168 @@
+//! gzip, unpacked piece by piece, with a limit to what a file may become.
+//!
+//! Not here: what the bytes mean.
+
+use std::{
+    io::{self, Read},
+    sync::mpsc,
+    thread,
+};
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::decode::{MAX_BYTES, ReadError};
+
+/// Whether `bytes` begin as gzip does.
+pub(super) fn is_packed(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x1f, 0x8b])
+}
+
+const PIECE_BYTES: usize = 256 << 10;
+
+/// How much `packed_bytes` may become: stacks and names pack to a tenth or a thirtieth, while what was
+/// made to fill the memory packs to a thousandth.
+pub(super) fn limit(packed_bytes: usize) -> usize {
+    packed_bytes.saturating_mul(128).clamp(256 << 20, MAX_BYTES)
+}
+
+/// Unpacks all of it.
+pub(super) fn whole(packed: &[u8]) -> Result<Vec<u8>, ReadError> {
+    let mut unpacked = Vec::new();
+    let mut decoder = Limited::new(packed);
+    // The last four bytes say how long the content is; a lie costs a second look.
+    let hint = packed.last_chunk().map_or(0, |tail: &[u8; 4]| u32::from_le_bytes(*tail) as usize);
+    unpacked.reserve(hint.min(packed.len().saturating_mul(8)));
+    let mut piece = vec![0; PIECE_BYTES.min(hint.max(4096))];
+    loop {
+        match decoder.next(&mut piece)? {
+            0 => return Ok(unpacked),
+            length => unpacked.extend_from_slice(&piece[..length]),
+        }
+    }
+}
+
+/// Why nothing more was done with the pieces.
+pub(super) enum Stopped<E> {
+    /// They could not be unpacked.
+    Unpacking(ReadError),
+    /// Whoever took them did not want more.
+    Taking(E),
+}
+
+/// Gives the unpacked content to `take` piece by piece, unpacking the next on another thread meanwhile.
+pub(super) fn pieces<E>(
+    packed: &[u8],
+    mut take: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), Stopped<E>> {
+    let (full, pieces) = mpsc::sync_channel::<Result<Vec<u8>, ReadError>>(3);
+    let (empty, used) = mpsc::channel::<Vec<u8>>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut decoder = Limited::new(packed);
+            loop {
+                let mut piece = used.try_recv().unwrap_or_default();
+                piece.resize(PIECE_BYTES, 0);
+                let length = decoder.next(&mut piece);
+                let sent = match length {
+                    Ok(0) => return,
+                    Ok(length) => {
+                        piece.truncate(length);
+                        full.send(Ok(piece))
+                    }
+                    Err(error) => full.send(Err(error)),
+                };
+                // Nobody takes them any more.
+                if sent.is_err() {
+                    return;
+                }
+            }
+        });
+        for piece in pieces {
+            let piece = piece.map_err(Stopped::Unpacking)?;
+            take(&piece).map_err(Stopped::Taking)?;
+            // It ends before we do when it has unpacked all.
+            let _ = empty.send(piece);
+        }
+        Ok(())
+    })
+}
+
+struct Limited<'a> {
+    decoder: MultiGzDecoder<&'a [u8]>,
+    left: usize,
+    limit: usize,
+}
+
+impl<'a> Limited<'a> {
+    fn new(packed: &'a [u8]) -> Limited<'a> {
+        let limit = limit(packed.len());
+        Limited { decoder: MultiGzDecoder::new(packed), left: limit, limit }
+    }
+
+    /// Fills `piece` as far as there is content; 0 at its end.
+    fn next(&mut self, piece: &mut [u8]) -> Result<usize, ReadError> {
+        let mut length = 0;
+        while length < piece.len() {
+            match self.decoder.read(&mut piece[length..]) {
+                Ok(0) => break,
+                Ok(read) => length += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(ReadError::Gzip(words(&error))),
+            }
+        }
+        if length > self.left {
+            return Err(ReadError::TooLarge { max_bytes: self.limit });
+        }
+        self.left -= length;
+        Ok(length)
+    }
+}
+
+/// The error in the words of the reference.
+fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "unexpected EOF".into(),
+        io::ErrorKind::InvalidInput if error.to_string().contains("header") => "gzip: invalid header".into(),
+        _ if error.to_string().contains("checksum") => "gzip: invalid checksum".into(),
+        _ => format!("flate: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+
+    fn pack(content: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn pieces_put_together_are_the_whole() {
+        let content: Vec<u8> = (0..700_000u32).flat_map(|at| (at % 1000).to_le_bytes()).collect();
+        let packed = [pack(&content), pack(b"and more")].concat();
+        let mut all = Vec::new();
+        let done = pieces::<()>(&packed, |piece| {
+            all.extend_from_slice(piece);
+            Ok(())
+        });
+        assert!(done.is_ok() && all == whole(&packed).unwrap() && all.ends_with(b"and more"));
+        assert!(matches!(pieces(&packed, |_| Err(5)), Err(Stopped::Taking(5))));
+        assert!(matches!(
+            pieces::<()>(&packed[..packed.len() - 1], |_| Ok(())),
+            Err(Stopped::Unpacking(ReadError::Gzip(why))) if why == "unexpected EOF"
+        ));
+    }
+
+    #[test]
+    fn a_small_file_that_becomes_a_large_one_is_refused() {
+        let bomb = pack(&vec![0; (256 << 20) + 1]);
+        assert!(bomb.len() < 4 << 20);
+        assert_eq!(whole(&bomb).unwrap_err(), ReadError::TooLarge { max_bytes: 256 << 20 });
+    }
+}

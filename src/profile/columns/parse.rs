@@ -1,0 +1,388 @@
+//! profile.proto, unpacked, to [`Columns`], piece by piece as it comes. A file may refer to what stands
+//! further down in it: numbers are kept as they are read, and made rows when all is there.
+//!
+//! Not here: gzip, and the older formats ([`super::decode`]). Memory is bounded by the bytes read: a
+//! byte becomes four at most (a frame), an entry of two bytes 48 (its number is limited).
+
+use super::{
+    Columns, Function, Kind, Label, Line, Location, Mapping, NONE, TextId, Texts,
+    decode::{in_parallel, threads},
+    rows::{References, Rows},
+    wire::{self, Content, Malformed},
+};
+
+/// Why bytes are no profile.proto.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    Empty,
+    Concatenated,
+    Malformed,
+    TooManyEntries,
+}
+
+impl From<Malformed> for Failure {
+    fn from(_: Malformed) -> Failure {
+        Failure::Malformed
+    }
+}
+
+/// Most entries (samples, locations, functions, texts …) a file may have.
+pub const MAX_ENTRIES: usize = 64 << 20;
+
+/// Reads a profile.proto that comes in pieces of any size.
+#[derive(Default)]
+pub struct Parser {
+    /// The beginning of a field whose rest has not come yet.
+    partial: Vec<u8>,
+    entries: usize,
+    header: RawHeader,
+    texts: Texts,
+    text_ids: Vec<TextId>,
+    mappings: Vec<Mapping>,
+    functions: Vec<Function>,
+    locations: Vec<Location>,
+    lines: Vec<Line>,
+    samples: Samples,
+    /// Ids of mappings, functions and locations where they are referred to.
+    references: References,
+    /// The largest text index that occurs.
+    last_text: u64,
+}
+
+/// Fields of the top level, as they are in the file.
+#[derive(Default)]
+struct RawHeader {
+    kinds: Vec<(u64, u64)>,
+    period_kind: (u64, u64),
+    comments: Vec<u64>,
+    /// Fields 7 to 15, by number.
+    numbers: [u64; 16],
+}
+
+#[derive(Default)]
+struct Samples {
+    values: Vec<i64>,
+    stack_ends: Vec<u32>,
+    frames: Vec<u32>,
+    label_ends: Vec<u32>,
+    labels: Vec<Label>,
+    /// How many values the first sample has, and the first that has another number of them.
+    width: Option<usize>,
+    odd: Option<(usize, usize)>,
+}
+
+impl Parser {
+    /// Takes the next piece.
+    pub fn feed(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        if self.partial.is_empty() {
+            let rest = self.fields(piece)?;
+            self.partial.extend_from_slice(rest);
+            return Ok(());
+        }
+        let mut all = std::mem::take(&mut self.partial);
+        all.extend_from_slice(piece);
+        let rest = self.fields(&all)?.len();
+        all.drain(..all.len() - rest);
+        self.partial = all;
+        Ok(())
+    }
+
+    /// Reads all whole fields and gives what is behind them.
+    fn fields<'a>(&mut self, mut bytes: &'a [u8]) -> Result<&'a [u8], Failure> {
+        while let Some((number, content)) = wire::whole_field(&mut bytes)? {
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                return Err(Failure::TooManyEntries);
+            }
+            if number == 9 && self.header.numbers[9] != 0 {
+                return Err(Failure::Concatenated);
+            }
+            self.field(number, content)?;
+        }
+        Ok(bytes)
+    }
+
+    fn field(&mut self, number: u64, content: Content) -> Result<(), Malformed> {
+        match number {
+            1 => self.header.kinds.push(kind(content.bytes()?)?),
+            2 => self.sample(content.bytes()?)?,
+            3 => self.mapping(content.bytes()?)?,
+            4 => self.location(content.bytes()?)?,
+            5 => self.function(content.bytes()?)?,
+            6 => {
+                let text = content.bytes()?;
+                if self.text_ids.is_empty() && !text.is_empty() {
+                    return Err(Malformed);
+                }
+                self.text_ids.push(self.texts.intern(&String::from_utf8_lossy(text)));
+            }
+            11 => self.header.period_kind = kind(content.bytes()?)?,
+            13 => content.numbers(|number| self.header.comments.push(number))?,
+            7..=15 => self.header.numbers[number as usize] = content.number()?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let samples = &mut self.samples;
+        let before = samples.values.len();
+        wire::fields(bytes, |number, content| {
+            match number {
+                1 => content.numbers(|id| samples.frames.push(self.references.keep(id)))?,
+                2 => content.numbers(|value| samples.values.push(value as i64))?,
+                3 => {
+                    let (label, last_text) = label(content.bytes()?)?;
+                    self.last_text = self.last_text.max(last_text);
+                    samples.labels.extend(label);
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        let width = samples.values.len() - before;
+        if width != *samples.width.get_or_insert(width) && samples.odd.is_none() {
+            samples.odd = Some((samples.stack_ends.len(), width));
+        }
+        samples.stack_ends.push(u32::try_from(samples.frames.len()).map_err(|_| Malformed)?);
+        samples.label_ends.push(samples.labels.len() as u32);
+        Ok(())
+    }
+
+    fn text(&mut self, index: u64) -> TextId {
+        self.last_text = self.last_text.max(index);
+        index as TextId
+    }
+
+    fn mapping(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let mut numbers = [0; 11];
+        wire::fields(bytes, |number, content| {
+            if let 1..=10 = number {
+                numbers[number as usize] = content.number()?;
+            }
+            Ok(())
+        })?;
+        let [_, id, start, limit, offset, file, build_id, flags @ ..] = numbers;
+        let (file, build_id) = (self.text(file), self.text(build_id));
+        let [has_functions, has_filenames, has_line_numbers, has_inline_frames] = flags.map(|flag| flag != 0);
+        self.mappings.push(Mapping {
+            id,
+            start,
+            limit,
+            offset,
+            file,
+            build_id,
+            has_functions,
+            has_filenames,
+            has_line_numbers,
+            has_inline_frames,
+        });
+        Ok(())
+    }
+
+    fn function(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let mut numbers = [0; 6];
+        wire::fields(bytes, |number, content| {
+            if let 1..=5 = number {
+                numbers[number as usize] = content.number()?;
+            }
+            Ok(())
+        })?;
+        let [_, id, name, system_name, file, start_line] = numbers;
+        let [name, system_name, file] = [name, system_name, file].map(|index| self.text(index));
+        self.functions.push(Function { id, name, system_name, file, start_line: start_line as i64 });
+        Ok(())
+    }
+
+    fn location(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let mut location = Location { mapping: self.references.keep(0), ..Location::default() };
+        let start = self.lines.len() as u32;
+        wire::fields(bytes, |number, content| {
+            match number {
+                1 => location.id = content.number()?,
+                2 => location.mapping = self.references.keep(content.number()?),
+                3 => location.address = content.number()?,
+                4 => self.lines.push(line(content.bytes()?, &mut self.references)?),
+                5 => location.is_folded = content.number()? != 0,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        location.lines = start..u32::try_from(self.lines.len()).map_err(|_| Malformed)?;
+        self.locations.push(location);
+        Ok(())
+    }
+
+    /// The profile, once all pieces have come. The second part of the answer says what is wrong with
+    /// its samples, if anything is. Works on the samples with `threads` threads.
+    pub fn finish(mut self, threads: usize) -> Result<(Columns, Option<String>), Failure> {
+        if !self.partial.is_empty() {
+            return Err(Failure::Malformed);
+        }
+        if self.entries == 0 {
+            return Err(Failure::Empty);
+        }
+        self.name_tables()?;
+        let mut columns = Columns { texts: self.texts.into(), ..Columns::default() };
+        self.header.resolve(&self.text_ids, &mut columns)?;
+        let mapping_rows = Rows::new(self.mappings.iter().map(|mapping| mapping.id));
+        let function_rows = Rows::new(self.functions.iter().map(|function| function.id));
+        let location_rows = Rows::new(self.locations.iter().map(|location| location.id));
+        for location in &mut self.locations {
+            location.mapping = self.references.row(location.mapping, &mapping_rows);
+        }
+        for line in &mut self.lines {
+            line.function = self.references.row_of_named(line.function, &function_rows);
+        }
+        columns.mappings = self.mappings;
+        columns.functions = self.functions;
+        columns.locations = self.locations;
+        columns.lines = self.lines;
+        let fault = self.samples.resolve(&self.references, &location_rows, threads, &mut columns);
+        Ok((columns, fault))
+    }
+
+    /// Makes text indexes of the file the numbers of texts.
+    fn name_tables(&mut self) -> Result<(), Malformed> {
+        let ids = &self.text_ids;
+        if self.last_text != 0 && self.last_text >= ids.len() as u64 || ids.is_empty() {
+            return Err(Malformed);
+        }
+        // Mostly each text is there once, and the index is the number.
+        if ids.iter().enumerate().all(|(index, id)| index == *id as usize) {
+            return Ok(());
+        }
+        let name = |text: &mut TextId| *text = ids[*text as usize];
+        for mapping in &mut self.mappings {
+            [&mut mapping.file, &mut mapping.build_id].into_iter().for_each(name);
+        }
+        for function in &mut self.functions {
+            [&mut function.name, &mut function.system_name, &mut function.file].into_iter().for_each(name);
+        }
+        for label in &mut self.samples.labels {
+            label.map_texts(name);
+        }
+        Ok(())
+    }
+}
+
+impl RawHeader {
+    fn resolve(&self, ids: &[TextId], columns: &mut Columns) -> Result<(), Malformed> {
+        let text = |index: u64| {
+            let found = usize::try_from(index).ok().and_then(|index| ids.get(index).copied());
+            found.ok_or(Malformed)
+        };
+        let kind = |(name, unit): (u64, u64)| Ok(Kind { name: text(name)?, unit: text(unit)? });
+        let header = &mut columns.header;
+        header.kinds = self.kinds.iter().map(|raw| kind(*raw)).collect::<Result<_, _>>()?;
+        header.period_kind = kind(self.period_kind)?;
+        header.comments = self.comments.iter().map(|index| text(*index)).collect::<Result<_, _>>()?;
+        let [.., drop_frames, keep_frames, time_ns, duration_ns, _, period, _, default_kind, doc_url] =
+            self.numbers;
+        (header.time_ns, header.duration_ns) = (time_ns as i64, duration_ns as i64);
+        header.period = period as i64;
+        (header.default_kind, header.doc_url) = (text(default_kind)?, text(doc_url)?);
+        (header.drop_frames, header.keep_frames) = (text(drop_frames)?, text(keep_frames)?);
+        Ok(())
+    }
+}
+
+impl Samples {
+    /// Makes the numbers of frames rows of locations and says what is wrong with the first sample that
+    /// is not right.
+    fn resolve(
+        mut self,
+        references: &References,
+        rows: &Rows,
+        threads: usize,
+        columns: &mut Columns,
+    ) -> Option<String> {
+        let share = self.frames.len().div_ceil(threads.max(1)).max(1);
+        let resolve = |frames: &mut [u32]| {
+            let mut missing = None;
+            for (at, frame) in frames.iter_mut().enumerate() {
+                *frame = references.row(*frame, rows);
+                if *frame == NONE {
+                    missing = missing.or(Some(at));
+                    *frame = 0;
+                }
+            }
+            missing
+        };
+        let jobs = self.frames.chunks_mut(share).map(|frames| move || resolve(frames)).collect();
+        let missing = (0..).zip(in_parallel(jobs)).find_map(|(job, at): (usize, _)| Some(job * share + at?));
+        let kinds = columns.header.kinds.len();
+        let width = self.width.unwrap_or(kinds);
+        let odd = if width == kinds { self.odd } else { Some((0, width)) };
+        let missing = missing.map(|frame| self.stack_ends.partition_point(|end| *end as usize <= frame));
+        let fault = match (odd, missing) {
+            _ if kinds == 0 && self.width.is_some() => Some("missing sample type information".into()),
+            (Some((sample, width)), missing) if missing.is_none_or(|missing| sample <= missing) => {
+                Some(format!("mismatch: sample has {width} values vs. {kinds} types"))
+            }
+            (_, Some(_)) => Some("sample has nil location".into()),
+            _ => None,
+        };
+        self.stack_ends.insert(0, 0);
+        self.label_ends.insert(0, 0);
+        columns.values = self.values.into();
+        columns.stack_ends = self.stack_ends.into();
+        columns.frames = self.frames.into();
+        columns.label_ends = self.label_ends.into();
+        columns.labels = self.labels.into();
+        fault
+    }
+}
+
+fn kind(bytes: &[u8]) -> Result<(u64, u64), Malformed> {
+    let mut kind = (0, 0);
+    wire::fields(bytes, |number, content| {
+        match number {
+            1 => kind.0 = content.number()?,
+            2 => kind.1 = content.number()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(kind)
+}
+
+fn line(bytes: &[u8], references: &mut References) -> Result<Line, Malformed> {
+    let mut line = Line { function: references.keep(0), line: 0, column: 0 };
+    wire::fields(bytes, |number, content| {
+        match number {
+            1 => line.function = references.keep(content.number()?),
+            2 => line.line = content.number()? as i64,
+            3 => line.column = content.number()? as i64,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(line)
+}
+
+/// A label with text indexes for texts, if it says anything, and the largest of these indexes.
+fn label(bytes: &[u8]) -> Result<(Option<Label>, u64), Malformed> {
+    let mut parts = [0; 4];
+    wire::fields(bytes, |number, content| {
+        if let 1..=4 = number {
+            parts[number as usize - 1] = content.number()?;
+        }
+        Ok(())
+    })?;
+    let [key, text, number, unit] = parts;
+    Ok(if text != 0 {
+        (Some(Label::text(key as TextId, text as TextId)), key.max(text))
+    } else if number != 0 || unit != 0 {
+        (Some(Label::number(key as TextId, number as i64, unit as TextId)), key.max(unit))
+    } else {
+        (None, key)
+    })
+}
+
+/// Decodes an unpacked profile.proto that is there as a whole; see [`Parser::finish`].
+pub fn parse(bytes: &[u8]) -> Result<(Columns, Option<String>), Failure> {
+    let mut parser = Parser::default();
+    parser.feed(bytes)?;
+    parser.finish(threads())
+}

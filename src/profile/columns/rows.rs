@@ -1,0 +1,119 @@
+//! From the ids of a file to rows: arrays where ids are dense, which they mostly are, and maps for the
+//! others, so that an id costs what its entry costs.
+//!
+//! Not here: what has an id.
+
+use hashbrown::{HashMap, HashSet};
+
+use super::NONE;
+
+/// Row numbers by id. Where an id is given twice, the later row counts.
+pub(super) struct Rows {
+    dense: Vec<u32>,
+    sparse: HashMap<u64, u32>,
+}
+
+impl Rows {
+    pub(super) fn new(ids: impl ExactSizeIterator<Item = u64>) -> Rows {
+        let mut rows = Rows { dense: vec![NONE; ids.len() + 1], sparse: HashMap::new() };
+        for (row, id) in ids.enumerate() {
+            match usize::try_from(id).ok().and_then(|id| rows.dense.get_mut(id)) {
+                Some(slot) => *slot = row as u32,
+                None => drop(rows.sparse.insert(id, row as u32)),
+            }
+        }
+        rows
+    }
+
+    #[inline]
+    fn get(&self, id: u64) -> u32 {
+        match self.dense.get(id as usize) {
+            Some(row) => *row,
+            None => self.sparse.get(&id).copied().unwrap_or(NONE),
+        }
+    }
+}
+
+/// Ids in 32 bits, until the rows they stand for are known.
+#[derive(Default)]
+pub(super) struct References {
+    /// Ids that do not fit; they are kept as [`References::BIG`] and their place here.
+    big: Vec<u64>,
+    known: HashMap<u64, u32>,
+}
+
+impl References {
+    const BIG: u32 = 1 << 31;
+
+    /// A number that stands for `id`.
+    #[inline]
+    pub(super) fn keep(&mut self, id: u64) -> u32 {
+        if id < u64::from(Self::BIG) { id as u32 } else { self.keep_big(id) }
+    }
+
+    #[cold]
+    fn keep_big(&mut self, id: u64) -> u32 {
+        let next = Self::BIG + self.big.len() as u32;
+        let kept = *self.known.entry(id).or_insert(next);
+        if kept == next {
+            self.big.push(id);
+        }
+        kept
+    }
+
+    /// The row of the id that `kept` stands for, or [`NONE`].
+    #[inline]
+    pub(super) fn row(&self, kept: u32, rows: &Rows) -> u32 {
+        if kept < Self::BIG { rows.get(kept.into()) } else { rows.get(self.big[(kept - Self::BIG) as usize]) }
+    }
+
+    /// As [`References::row`], where the id 0 stands for nothing even if something has it.
+    #[inline]
+    pub(super) fn row_of_named(&self, kept: u32, rows: &Rows) -> u32 {
+        if kept == 0 { NONE } else { self.row(kept, rows) }
+    }
+}
+
+/// Which ids have been there.
+pub(super) struct Distinct {
+    dense: Vec<bool>,
+    sparse: HashSet<u64>,
+}
+
+impl Distinct {
+    /// For about `count` ids.
+    pub(super) fn new(count: usize) -> Distinct {
+        Distinct { dense: vec![false; count + 1], sparse: HashSet::new() }
+    }
+
+    /// Whether `id` is new.
+    pub(super) fn insert(&mut self, id: u64) -> bool {
+        match usize::try_from(id).ok().and_then(|id| self.dense.get_mut(id)) {
+            Some(slot) => !std::mem::replace(slot, true),
+            None => self.sparse.insert(id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_any_size_lead_to_their_rows() {
+        let ids = [1, 1 << 60, 3, u64::from(u32::MAX)];
+        let rows = Rows::new(ids.into_iter());
+        let mut references = References::default();
+        let kept = ids.map(|id| references.keep(id));
+        assert_eq!(kept.map(|kept| references.row(kept, &rows)), [0, 1, 2, 3]);
+        assert_eq!(references.keep(1 << 60), kept[1]);
+        let (unknown, big_unknown) = (references.keep(2), references.keep(1 << 61));
+        assert_eq!([unknown, big_unknown].map(|kept| references.row(kept, &rows)), [NONE, NONE]);
+    }
+
+    #[test]
+    fn an_id_is_new_once() {
+        let mut seen = Distinct::new(2);
+        assert_eq!([1, 1, 1 << 40, 1 << 40, 2].map(|id| seen.insert(id)), [true, false, true, false, true]);
+    }
+}

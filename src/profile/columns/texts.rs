@@ -1,0 +1,121 @@
+//! All texts of a profile, each once, in one piece of memory.
+//!
+//! Not here: what they mean. Equal texts have equal numbers, so that texts are compared as numbers.
+
+use std::{fmt, hash::BuildHasher, sync::LazyLock};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+/// Number of a text in [`Texts`]; 0 is the empty text.
+pub type TextId = u32;
+
+/// The same for all [`Texts`], so that a hash need not be made anew where a text goes from one to
+/// another. Its seed is drawn when the program starts: the names in a profile are anybody's choice.
+static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
+
+/// Hashes by which things are looked up whose content somebody else may have chosen.
+pub fn hasher() -> DefaultHashBuilder {
+    HASHER.clone()
+}
+
+/// All texts of a profile, each once.
+#[derive(Clone)]
+pub struct Texts {
+    bytes: String,
+    /// Where in `bytes` each text ends; the next begins there.
+    ends: Vec<usize>,
+    hashes: Vec<u64>,
+    ids: HashTable<TextId>,
+    hasher: DefaultHashBuilder,
+}
+
+impl fmt::Debug for Texts {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries((0..self.len()).map(|id| self.get(id as TextId))).finish()
+    }
+}
+
+impl Default for Texts {
+    fn default() -> Texts {
+        let mut texts = Texts {
+            bytes: String::new(),
+            ends: Vec::new(),
+            hashes: Vec::new(),
+            ids: HashTable::new(),
+            hasher: hasher(),
+        };
+        texts.intern("");
+        texts
+    }
+}
+
+impl Texts {
+    /// The number of `text`, given now if it is new.
+    pub fn intern(&mut self, text: &str) -> TextId {
+        self.intern_hashed(text, self.hasher.hash_one(text))
+    }
+
+    /// The number here of a text of `other`.
+    pub fn intern_from(&mut self, other: &Texts, id: TextId) -> TextId {
+        match other.hashes.get(id as usize) {
+            Some(hash) => self.intern_hashed(other.get(id), *hash),
+            None => 0,
+        }
+    }
+
+    fn intern_hashed(&mut self, text: &str, hash: u64) -> TextId {
+        let (bytes, ends, hashes) = (&self.bytes, &self.ends, &self.hashes);
+        let is_equal = |id: &TextId| hashes[*id as usize] == hash && slice(bytes, ends, *id) == text;
+        match self.ids.entry(hash, is_equal, |id| hashes[*id as usize]) {
+            hashbrown::hash_table::Entry::Occupied(known) => *known.get(),
+            hashbrown::hash_table::Entry::Vacant(new) => {
+                let id = ends.len() as TextId;
+                new.insert(id);
+                self.bytes.push_str(text);
+                self.ends.push(self.bytes.len());
+                self.hashes.push(hash);
+                id
+            }
+        }
+    }
+
+    /// The text numbered `id`; empty where there is none.
+    pub fn get(&self, id: TextId) -> &str {
+        if (id as usize) < self.ends.len() { slice(&self.bytes, &self.ends, id) } else { "" }
+    }
+
+    /// The number of `text`, if it occurs.
+    pub fn find(&self, text: &str) -> Option<TextId> {
+        self.ids.find(self.hasher.hash_one(text), |id| self.get(*id) == text).copied()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Never: the empty text is always there.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+}
+
+fn slice<'a>(bytes: &'a str, ends: &[usize], id: TextId) -> &'a str {
+    let start = if id == 0 { 0 } else { ends[id as usize - 1] };
+    &bytes[start..ends[id as usize]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_texts_have_one_number_in_each_table() {
+        let (mut one, mut other) = (Texts::default(), Texts::default());
+        let ids = ["a", "", "b", "a"].map(|text| one.intern(text));
+        assert_eq!((ids, one.len()), ([1, 0, 2, 1], 3));
+        assert_eq!([0, 1, 2, 9].map(|id| one.get(id)), ["", "a", "b", ""]);
+        assert_eq!((other.intern_from(&one, 2), other.intern_from(&one, 2), other.get(1)), (1, 1, "b"));
+        assert_eq!((other.find("b"), other.find("a")), (Some(1), None));
+    }
+}
