@@ -9,7 +9,11 @@ use super::{
     symbolize::{Origins, symbolize},
 };
 use crate::profile::{
-    columns::{Columns, Location, Mapping, decode, merge},
+    columns::{
+        Columns, Location, Mapping, decode,
+        merge::{self, Gathered},
+        parallel::in_order,
+    },
     go_text::base_name,
 };
 
@@ -78,36 +82,62 @@ struct Grabbed {
 fn grab(sources: &[String], flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<Grabbed, String> {
     let mut grabbed = Grabbed::default();
     for chunk in sources.chunks(CHUNK) {
-        let fetched = merge::read_all(chunk.len(), |at| fetch_one(&chunk[at], flags));
-        let mut profiles = Vec::new();
-        for (source, mut fetched) in chunk.iter().zip(fetched) {
-            fetched.messages.iter().for_each(|message| say(message));
-            match fetched.columns {
-                Ok(mut columns) => {
-                    locate_binaries(&mut columns, flags, say);
-                    if let Some(server) = &fetched.server {
-                        grabbed.is_remote = true;
-                        note_origins(&mut columns, server, &mut grabbed.origins);
-                    }
-                    profiles.push(columns);
-                }
-                Err(error) => {
-                    fetched.messages.clear();
-                    say(&format!("{source}: {error}"));
-                }
-            }
+        let is_file = |source: &String| fs::metadata(source).is_ok_and(|found| found.is_file());
+        let mut fetched = None;
+        // Where profiles are merged as they come, they may have to be read again.
+        if chunk.len() > 2 && chunk.iter().all(is_file) {
+            fetched = fetch_all(chunk, flags, Gathered::merged());
         }
-        if profiles.is_empty() {
-            continue;
+        let fetched = fetched.or_else(|| fetch_all(chunk, flags, Gathered::Kept(Vec::new())));
+        let Some((batch, gathered, messages)) = fetched else { continue };
+        messages.iter().for_each(|message| say(message));
+        grabbed.is_remote |= batch.is_remote;
+        grabbed.count += batch.count;
+        for (key, known) in batch.origins {
+            grabbed.origins.entry(key).or_default().extend(known);
         }
-        grabbed.count += profiles.len();
-        let combined = merge::combine(profiles)?;
+        let Some(combined) = gathered.finish()? else { continue };
         grabbed.columns = Some(match grabbed.columns.take() {
             None => combined,
             Some(before) => merge::combine(vec![before, combined])?,
         });
     }
     Ok(grabbed)
+}
+
+/// Fetches some sources. Gives what is known of them, their profiles, and what is to be said; `None` if
+/// the profiles cannot be gathered in this way.
+fn fetch_all(
+    sources: &[String],
+    flags: &Flags,
+    mut gathered: Gathered,
+) -> Option<(Grabbed, Gathered, Vec<String>)> {
+    let mut batch = Grabbed::default();
+    let mut messages = Vec::new();
+    let mut names = sources.iter();
+    let mut is_gathered = true;
+    in_order(
+        sources.len(),
+        |at| fetch_one(&sources[at], flags, sources.len() == 1),
+        |fetched| {
+            let source = names.next().map_or("", String::as_str);
+            messages.extend(fetched.messages);
+            match fetched.columns {
+                Ok(mut columns) => {
+                    locate_binaries(&mut columns, flags, &mut |message| messages.push(message.into()));
+                    if let Some(server) = &fetched.server {
+                        batch.is_remote = true;
+                        note_origins(&mut columns, server, &mut batch.origins);
+                    }
+                    batch.count += 1;
+                    is_gathered = gathered.add(columns);
+                }
+                Err(error) => messages.push(format!("{source}: {error}")),
+            }
+            is_gathered
+        },
+    );
+    is_gathered.then_some((batch, gathered, messages))
 }
 
 struct Fetched {
@@ -117,11 +147,12 @@ struct Fetched {
     server: Option<String>,
 }
 
-fn fetch_one(source: &str, flags: &Flags) -> Fetched {
+/// Fetches a source. If it is the `only` one, all processors may work on it.
+fn fetch_one(source: &str, flags: &Flags, only: bool) -> Fetched {
     let mut messages = Vec::new();
     let missing = match fs::metadata(source) {
         Ok(_) => {
-            let columns = read_file(source);
+            let columns = read_file(source, only);
             return Fetched { columns, messages, server: None };
         }
         Err(error) => format!("stat {source}: {}", system_words(&error)),
@@ -130,13 +161,13 @@ fn fetch_one(source: &str, flags: &Flags) -> Fetched {
         None => Fetched { columns: Err(missing), messages, server: None },
         Some(request) => {
             let bytes = request.fetch(&mut messages);
-            let columns = bytes.and_then(|bytes| decode::read(bytes).map_err(|error| error.to_string()));
+            let columns = bytes.and_then(|bytes| read(bytes, only));
             Fetched { columns, messages, server: Some(request.url().to_string()) }
         }
     }
 }
 
-fn read_file(path: &str) -> Result<Columns, String> {
+fn read_file(path: &str, only: bool) -> Result<Columns, String> {
     let bytes = fs::read(path).map_err(|error| {
         let call = if error.kind() == io::ErrorKind::IsADirectory { "read" } else { "open" };
         format!("{call} {path}: {}", system_words(&error))
@@ -144,7 +175,12 @@ fn read_file(path: &str) -> Result<Columns, String> {
     if bytes.starts_with(b"PERFILE2") {
         return Err("perf.data files are not read yet: convert with perf_to_profile".into());
     }
-    decode::read(bytes).map_err(|error| error.to_string())
+    read(bytes, only)
+}
+
+fn read(bytes: Vec<u8>, only: bool) -> Result<Columns, String> {
+    let columns = if only { decode::read(bytes) } else { decode::read_alone(bytes) };
+    columns.map_err(|error| error.to_string())
 }
 
 /// An error of the system in the words of the C library, which Go uses too.

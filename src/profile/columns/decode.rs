@@ -4,11 +4,10 @@
 //! Not here: writing ([`super::encode`]). Memory is bounded by the size of the unpacked file, which
 //! is limited.
 
-use std::thread;
-
 use super::{
     Columns,
     gunzip::{self, Stopped},
+    parallel::threads,
     parse::{Failure, MAX_ENTRIES, Parser},
 };
 use crate::profile::legacy;
@@ -77,30 +76,11 @@ fn parse(bytes: &[u8], threads: usize) -> Result<(Columns, Option<String>), Stop
     if !gunzip::is_packed(bytes) {
         parser.feed(bytes).map_err(Stopped::Taking)?;
     } else if threads > 1 {
-        gunzip::pieces(bytes, |piece| parser.feed(piece))?;
+        gunzip::pieces_beside(bytes, |piece| parser.feed(piece))?;
     } else {
-        let unpacked = gunzip::whole(bytes).map_err(Stopped::Unpacking)?;
-        parser.feed(&unpacked).map_err(Stopped::Taking)?;
+        gunzip::pieces(bytes, |piece| parser.feed(piece))?;
     }
     parser.finish(threads).map_err(Stopped::Taking)
-}
-
-/// How many threads work on a profile.
-pub fn threads() -> usize {
-    thread::available_parallelism().map_or(1, |count| count.get().min(8))
-}
-
-/// Runs the jobs, each on a thread of its own where there are several; answers in order.
-pub fn in_parallel<T: Send, J: FnOnce() -> T + Send>(mut jobs: Vec<J>) -> Vec<T> {
-    let Some(last) = jobs.pop() else { return Vec::new() };
-    thread::scope(|scope| {
-        let running: Vec<_> = jobs.into_iter().map(|job| scope.spawn(job)).collect();
-        let own = last();
-        let mut answers: Vec<T> =
-            running.into_iter().map(|thread| thread.join().expect("jobs do not panic")).collect();
-        answers.push(own);
-        answers
-    })
 }
 
 #[cfg(test)]

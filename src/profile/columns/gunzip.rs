@@ -28,16 +28,13 @@ pub(super) fn limit(packed_bytes: usize) -> usize {
 /// Unpacks all of it.
 pub(super) fn whole(packed: &[u8]) -> Result<Vec<u8>, ReadError> {
     let mut unpacked = Vec::new();
-    let mut decoder = Limited::new(packed);
-    // The last four bytes say how long the content is; a lie costs a second look.
-    let hint = packed.last_chunk().map_or(0, |tail: &[u8; 4]| u32::from_le_bytes(*tail) as usize);
-    unpacked.reserve(hint.min(packed.len().saturating_mul(8)));
-    let mut piece = vec![0; PIECE_BYTES.min(hint.max(4096))];
-    loop {
-        match decoder.next(&mut piece)? {
-            0 => return Ok(unpacked),
-            length => unpacked.extend_from_slice(&piece[..length]),
-        }
+    let done = pieces(packed, |piece| {
+        unpacked.extend_from_slice(piece);
+        Ok(())
+    });
+    match done {
+        Ok(()) => Ok(unpacked),
+        Err(Stopped::Unpacking(error) | Stopped::Taking(error)) => Err(error),
     }
 }
 
@@ -49,8 +46,23 @@ pub(super) enum Stopped<E> {
     Taking(E),
 }
 
-/// Gives the unpacked content to `take` piece by piece, unpacking the next on another thread meanwhile.
+/// Gives the unpacked content to `take` piece by piece.
 pub(super) fn pieces<E>(
+    packed: &[u8],
+    mut take: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), Stopped<E>> {
+    let mut decoder = Limited::new(packed);
+    let mut piece = vec![0; PIECE_BYTES.min(packed.len().saturating_mul(8))];
+    loop {
+        match decoder.next(&mut piece).map_err(Stopped::Unpacking)? {
+            0 => return Ok(()),
+            length => take(&piece[..length]).map_err(Stopped::Taking)?,
+        }
+    }
+}
+
+/// As [`pieces`], unpacking the next on another thread meanwhile.
+pub(super) fn pieces_beside<E>(
     packed: &[u8],
     mut take: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), Stopped<E>> {
@@ -147,14 +159,14 @@ mod tests {
         let content: Vec<u8> = (0..700_000u32).flat_map(|at| (at % 1000).to_le_bytes()).collect();
         let packed = [pack(&content), pack(b"and more")].concat();
         let mut all = Vec::new();
-        let done = pieces::<()>(&packed, |piece| {
+        let done = pieces_beside::<()>(&packed, |piece| {
             all.extend_from_slice(piece);
             Ok(())
         });
         assert!(done.is_ok() && all == whole(&packed).unwrap() && all.ends_with(b"and more"));
-        assert!(matches!(pieces(&packed, |_| Err(5)), Err(Stopped::Taking(5))));
+        assert!(matches!(pieces_beside(&packed, |_| Err(5)), Err(Stopped::Taking(5))));
         assert!(matches!(
-            pieces::<()>(&packed[..packed.len() - 1], |_| Ok(())),
+            pieces_beside::<()>(&packed[..packed.len() - 1], |_| Ok(())),
             Err(Stopped::Unpacking(ReadError::Gzip(why))) if why == "unexpected EOF"
         ));
     }

@@ -10,7 +10,7 @@ use std::{
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable, hash_table::Entry};
 
-use super::{Columns, Function, Kind, Label, Line, Location, Mapping, NONE, TextId, decode};
+use super::{Columns, Function, Kind, Label, Line, Location, Mapping, NONE, TextId, merge_rows::Rows};
 
 /// Whether the two say the same of what they measure.
 pub(super) fn compatible(one: &Columns, other: &Columns) -> Result<(), String> {
@@ -35,7 +35,7 @@ pub(super) fn compatible(one: &Columns, other: &Columns) -> Result<(), String> {
 }
 
 /// One profile of all. Samples whose values are all zero are left out.
-pub fn merge(profiles: &[Columns]) -> Result<Columns, String> {
+pub fn merge(profiles: Vec<Columns>) -> Result<Columns, String> {
     let Some(first) = profiles.first() else { return Err("no profiles to merge".into()) };
     for other in &profiles[1..] {
         compatible(first, other)?;
@@ -53,6 +53,8 @@ pub struct Merger {
     out: Columns,
     hasher: DefaultHashBuilder,
     count: usize,
+    /// The last source that was added.
+    before: Option<Rows>,
     comments: HashSet<TextId>,
     mappings: HashMap<(u64, u64, TextId), u32>,
     functions: HashTable<u32>,
@@ -73,6 +75,7 @@ impl Default for Merger {
             out: Columns::default(),
             hasher: super::texts::hasher(),
             count: 0,
+            before: None,
             comments: HashSet::new(),
             mappings: HashMap::new(),
             functions: HashTable::new(),
@@ -86,15 +89,6 @@ impl Default for Merger {
             labels: Vec::new(),
         }
     }
-}
-
-/// The rows that rows of one source became.
-struct Rows<'a> {
-    source: &'a Columns,
-    texts: Vec<TextId>,
-    mappings: Vec<(u32, u64)>,
-    functions: Vec<u32>,
-    locations: Vec<u32>,
 }
 
 impl Merger {
@@ -132,45 +126,51 @@ impl Merger {
         }
     }
 
+    /// Whether `profile` says the same of what it measures as those before, so that no value of any of
+    /// them need be changed.
+    pub fn takes(&self, profile: &Columns) -> bool {
+        // Periods go through floats where units are made the same.
+        let is_exact = |columns: &Columns| columns.header.period.unsigned_abs() < 1 << 53;
+        let mut names: Vec<TextId> = profile.header.kinds.iter().map(|kind| kind.name).collect();
+        names.sort_unstable();
+        let are_distinct = names.windows(2).all(|pair| pair[0] != pair[1]);
+        let is_alike = self.count == 0 || compatible(&self.out, profile).is_ok();
+        are_distinct && is_alike && is_exact(profile) && is_exact(&self.out)
+    }
+
     /// Adds a profile.
-    pub fn add(&mut self, source: &Columns) {
-        self.header(source);
-        let mut rows = Rows {
-            source,
-            texts: vec![NONE; source.texts.len()],
-            mappings: vec![(NONE, 0); source.mappings.len()],
-            functions: vec![NONE; source.functions.len()],
-            locations: vec![NONE; source.locations.len()],
-        };
-        if self.out.mappings.is_empty() && !source.mappings.is_empty() {
+    pub fn add(&mut self, source: Columns) {
+        self.header(&source);
+        let mut rows = Rows::new(source, self.before.take());
+        if self.out.mappings.is_empty() && !rows.source.mappings.is_empty() {
             // The first mapping is the main binary and must stay the first.
             self.mapping(&mut rows, 0);
         }
-        let mut stack = Vec::new();
-        let mut labels = Vec::new();
-        for sample in 0..source.sample_count() {
-            let values = source.values(sample);
-            if values.iter().all(|value| *value == 0) {
+        let (mut stack, mut labels) = (Vec::new(), Vec::new());
+        for sample in 0..rows.source.sample_count() {
+            if rows.source.values(sample).iter().all(|value| *value == 0) {
                 continue;
             }
             stack.clear();
-            for location in source.stack(sample) {
-                let row = match rows.locations[*location as usize] {
-                    NONE => self.location(&mut rows, *location),
+            for at in 0..rows.source.stack(sample).len() {
+                let location = rows.source.stack(sample)[at];
+                let row = match rows.locations[location as usize] {
+                    NONE => self.location(&mut rows, location),
                     row => row,
                 };
                 stack.push(row);
             }
             labels.clear();
-            for label in source.labels(sample) {
-                let mut label = *label;
+            for at in 0..rows.source.labels(sample).len() {
+                let mut label = rows.source.labels(sample)[at];
                 label.map_texts(|text| *text = self.text(&mut rows, *text));
                 labels.push(label);
             }
             // Labels with different keys have no order among each other.
             labels.sort_by_key(|label| (label.as_number().is_some(), label.key));
-            self.sample(values, &stack, &labels);
+            self.sample(rows.source.values(sample), &stack, &labels);
         }
+        self.before = Some(rows);
     }
 
     fn sample(&mut self, values: &[i64], stack: &[u32], labels: &[Label]) {
@@ -262,13 +262,14 @@ impl Merger {
     }
 
     fn location(&mut self, rows: &mut Rows, row: u32) -> u32 {
-        let own = &rows.source.locations[row as usize];
+        let own = rows.source.locations[row as usize].clone();
         let (mapping, shift) = self.mapping(rows, own.mapping);
         let address = own.address.wrapping_add(shift);
         let start = self.out.lines.len();
-        for line in rows.source.lines_of(own) {
+        for at in own.lines {
+            let line = rows.source.lines[at as usize];
             let function = self.function(rows, line.function);
-            self.out.lines.push(Line { function, ..*line });
+            self.out.lines.push(Line { function, ..line });
         }
         // Its lines stand behind all others, and are taken back if it is known.
         let location = Location {
@@ -316,7 +317,7 @@ impl Merger {
         };
         let is_zero = |sample| merged.values(sample).iter().all(|value| *value == 0);
         if (0..merged.sample_count()).any(is_zero) {
-            return merge(&[merged]);
+            return merge(vec![merged]);
         }
         Ok(merged)
     }
@@ -362,25 +363,55 @@ pub fn combine(mut profiles: Vec<Columns>) -> Result<Columns, String> {
     if profiles.len() == 1 {
         return profiles.pop().ok_or_else(String::new);
     }
-    merge(&profiles)
+    merge(profiles)
 }
 
-/// Reads files side by side, in order.
-pub fn read_all<T: Send>(count: usize, read: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    let threads = decode::threads().min(count.max(1));
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            if at >= count {
-                return done;
+/// Profiles that come one by one, to be combined.
+pub enum Gathered {
+    /// All of them, to be combined when they are there.
+    Kept(Vec<Columns>),
+    /// The first, or what has been merged of those that came.
+    Merged(Box<Merger>, Option<Columns>),
+}
+
+impl Gathered {
+    /// Merges each profile as it comes, as long as all measure the same in the same units.
+    pub fn merged() -> Gathered {
+        Gathered::Merged(Box::default(), None)
+    }
+
+    /// Takes a profile. False: this one differs, so that all must be gathered again and kept.
+    pub fn add(&mut self, profile: Columns) -> bool {
+        match self {
+            Gathered::Kept(profiles) => profiles.push(profile),
+            Gathered::Merged(merger, first) if merger.count == 0 => match first.take() {
+                None => *first = Some(profile),
+                Some(before) => {
+                    if !merger.takes(&before) {
+                        return false;
+                    }
+                    merger.add(before);
+                    return self.add(profile);
+                }
+            },
+            Gathered::Merged(merger, _) => {
+                if !merger.takes(&profile) {
+                    return false;
+                }
+                merger.add(profile);
             }
-            done.push((at, read(at)));
         }
-    };
-    let mut done: Vec<(usize, T)> =
-        decode::in_parallel((0..threads).map(|_| work).collect()).into_iter().flatten().collect();
-    done.sort_by_key(|(at, _)| *at);
-    done.into_iter().map(|(_, value)| value).collect()
+        true
+    }
+
+    /// One profile of all; `None` if there is none.
+    pub fn finish(self) -> Result<Option<Columns>, String> {
+        match self {
+            Gathered::Kept(profiles) if profiles.is_empty() => Ok(None),
+            Gathered::Kept(profiles) => combine(profiles).map(Some),
+            Gathered::Merged(_, Some(only)) => Ok(Some(only)),
+            Gathered::Merged(merger, None) if merger.count == 0 => Ok(None),
+            Gathered::Merged(merger, None) => merger.finish().map(Some),
+        }
+    }
 }

@@ -16,6 +16,8 @@ pub mod filter;
 mod gunzip;
 pub mod labels;
 pub mod merge;
+mod merge_rows;
+pub mod parallel;
 pub mod parse;
 pub mod prune;
 mod rows;

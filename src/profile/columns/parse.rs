@@ -6,7 +6,7 @@
 
 use super::{
     Columns, Function, Kind, Label, Line, Location, Mapping, NONE, TextId, Texts,
-    decode::{in_parallel, threads},
+    parallel::{in_parallel, threads},
     rows::{References, Rows},
     wire::{self, Content, Malformed},
 };

@@ -79,6 +79,13 @@ impl Texts {
         }
     }
 
+    /// Whether `id` stands for the same text here and in `other`.
+    pub fn is_same(&self, other: &Texts, id: TextId) -> bool {
+        let at = id as usize;
+        matches!((self.hashes.get(at), other.hashes.get(at)), (Some(own), Some(hash)) if own == hash)
+            && self.get(id) == other.get(id)
+    }
+
     /// The text numbered `id`; empty where there is none.
     pub fn get(&self, id: TextId) -> &str {
         if (id as usize) < self.ends.len() { slice(&self.bytes, &self.ends, id) } else { "" }

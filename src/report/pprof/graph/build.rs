@@ -7,7 +7,7 @@ use std::ops::Range;
 use rustc_hash::FxHashMap;
 
 use super::{Edge, Graph, Info, Measure, Node, Weight, Weights, nodes::Places, tags::NodeTags, weigh};
-use crate::profile::columns::{Columns, decode::in_parallel};
+use crate::profile::columns::{Columns, parallel::in_parallel};
 
 /// Which edges a report looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

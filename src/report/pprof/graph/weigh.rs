@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::{Measure, Weights, nodes::Places};
 use crate::profile::columns::{
     Columns,
-    decode::{in_parallel, threads},
+    parallel::{in_parallel, threads},
 };
 
 /// The weights of all nodes. A node counts once for each sample it is in, however often it recurs.
