@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     profile::columns::Columns,
-    report::pprof::{Command, Settings, commands::Delivery, generate_with},
+    report::pprof::{Command, Settings, commands::Delivery, generate_to, generate_with},
 };
 
 mod binaries;
@@ -87,6 +87,10 @@ pub fn report(
     out: &mut dyn Write,
     say: &mut dyn FnMut(&str),
 ) -> Result<(), String> {
+    if matches!(command.delivery, Delivery::Print) && settings.output.is_empty() {
+        let written = generate_to(&binaries::LocalFiles, columns, command, argument, settings, say, out)?;
+        return printed(written.and_then(|()| out.flush()));
+    }
     let mut messages = Vec::new();
     let made = generate_with(&binaries::LocalFiles, columns, command, argument, settings, &mut messages);
     messages.iter().for_each(|message| say(message));
@@ -120,11 +124,15 @@ pub fn deliver(
             file.write_all(&bytes).map_err(|error| error.to_string())
         }
         Delivery::Viewer { suffix, programs, .. } => viewer::show(&bytes, suffix, programs),
-        _ => match out.write_all(&bytes).and_then(|()| out.flush()) {
-            // Whoever read the report has seen enough of it.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
-            _ => Ok(()),
-        },
+        _ => printed(out.write_all(&bytes).and_then(|()| out.flush())),
+    }
+}
+
+fn printed(written: io::Result<()>) -> Result<(), String> {
+    match written {
+        // Whoever read the report has seen enough of it.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
+        _ => Ok(()),
     }
 }
 

@@ -2,37 +2,158 @@
 //!
 //! Not here: reading ([`super::decode`]).
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    ops::Range,
+};
 
-use flate2::{Compression, write::GzEncoder};
+use flate2::{Compress, Compression, Crc, FlushCompress};
 
-use super::{Columns, Kind, Label, Location, NONE, TextId};
+use super::{Columns, Kind, Label, Location, NONE, TextId, parallel::in_order};
+
+/// Samples, or rows of a table, that are written together.
+const BLOCK: usize = 8192;
 
 impl Columns {
-    /// Writes the profile gzipped.
-    pub fn write_gzip(&self, writer: impl Write) -> io::Result<()> {
-        let mut encoder = GzEncoder::new(writer, Compression::new(4));
-        encoder.write_all(&self.encode())?;
-        encoder.finish()?.flush()
+    /// Writes the profile gzipped, packing with all processors.
+    pub fn write_gzip(&self, mut writer: impl Write) -> io::Result<()> {
+        let encoder = Encoder::new(self);
+        let last = encoder.parts.len() - 1;
+        let (mut checksum, mut written) = (Crc::new(), Ok(()));
+        // The header of RFC 1952: deflate, no name, no time, any system.
+        writer.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff])?;
+        in_order(
+            encoder.parts.len(),
+            |at| pack(&encoder.part(at), at == last),
+            |packed| {
+                written = packed.and_then(|(bytes, own)| {
+                    checksum.combine(&own);
+                    writer.write_all(&bytes)
+                });
+                written.is_ok()
+            },
+        );
+        written?;
+        writer.write_all(&checksum.sum().to_le_bytes())?;
+        writer.write_all(&checksum.amount().to_le_bytes())?;
+        writer.flush()
     }
 
     /// The profile as bare profile.proto.
     pub fn encode(&self) -> Vec<u8> {
-        let mut strings = Strings { columns: self, indexes: vec![NONE; self.texts.len()], order: vec![0] };
-        strings.indexes[0] = 0;
+        let encoder = Encoder::new(self);
+        (0..encoder.parts.len()).flat_map(|at| encoder.part(at)).collect()
+    }
+}
+
+/// Packs a part of a stream so that the next can follow, unless it is the last.
+fn pack(part: &[u8], is_last: bool) -> io::Result<(Vec<u8>, Crc)> {
+    let mut checksum = Crc::new();
+    checksum.update(part);
+    let mut deflate = Compress::new(Compression::new(2), false);
+    let mut packed = Vec::with_capacity(part.len() / 2 + 64);
+    let flush = if is_last { FlushCompress::Finish } else { FlushCompress::Sync };
+    loop {
+        let done = deflate.total_in() as usize;
+        deflate.compress_vec(&part[done..], &mut packed, flush)?;
+        // All has been written where there is room left for more.
+        if deflate.total_in() as usize == part.len() && packed.len() < packed.capacity() {
+            return Ok((packed, checksum));
+        }
+        packed.reserve(part.len() / 4 + 64);
+    }
+}
+
+/// A part of the file.
+enum Part {
+    Kinds,
+    Samples(Range<usize>),
+    Mappings,
+    Locations(Range<usize>),
+    Functions(Range<usize>),
+    Texts(Range<usize>),
+    Rest,
+}
+
+/// What is known before the first byte is written: the place of each text, and the parts.
+struct Encoder<'a> {
+    columns: &'a Columns,
+    strings: Strings,
+    /// The ids of all locations, side by side.
+    ids: Vec<u64>,
+    parts: Vec<Part>,
+}
+
+impl<'a> Encoder<'a> {
+    fn new(columns: &'a Columns) -> Encoder<'a> {
+        let strings = Strings::new(columns);
+        let ids = columns.locations.iter().map(|location| location.id).collect();
+        let blocks =
+            |count: usize| (0..count.div_ceil(BLOCK)).map(move |at| at * BLOCK..count.min((at + 1) * BLOCK));
+        let mut parts = vec![Part::Kinds];
+        parts.extend(blocks(columns.sample_count()).map(Part::Samples));
+        parts.push(Part::Mappings);
+        parts.extend(blocks(columns.locations.len()).map(Part::Locations));
+        parts.extend(blocks(columns.functions.len()).map(Part::Functions));
+        parts.extend(blocks(strings.order.len()).map(Part::Texts));
+        parts.push(Part::Rest);
+        Encoder { columns, strings, ids, parts }
+    }
+
+    fn part(&self, at: usize) -> Vec<u8> {
+        let columns = self.columns;
         let mut out = Message::default();
-        let header = &self.header;
-        for kind in &header.kinds {
-            out.message(1, &strings.kind(*kind));
+        match &self.parts[at] {
+            Part::Kinds => {
+                for kind in &columns.header.kinds {
+                    out.message(1, &self.strings.kind(*kind));
+                }
+            }
+            Part::Samples(samples) => {
+                let mut message = Message::default();
+                for sample in samples.clone() {
+                    message.bytes.clear();
+                    self.sample(sample, &mut message);
+                    out.message(2, &message);
+                }
+            }
+            Part::Mappings => self.mappings(&mut out),
+            Part::Locations(rows) => {
+                for location in &columns.locations[rows.clone()] {
+                    out.message(4, &self.location(location));
+                }
+            }
+            Part::Functions(rows) => {
+                for function in &columns.functions[rows.clone()] {
+                    let texts = [function.name, function.system_name, function.file];
+                    let [name, system_name, file] = texts.map(|text| self.strings.index(text));
+                    let fields = [function.id, name, system_name, file, function.start_line as u64];
+                    out.message(5, &Message::of(fields.into_iter()));
+                }
+            }
+            Part::Texts(rows) => {
+                for text in &self.strings.order[rows.clone()] {
+                    out.bytes(6, columns.text(*text).as_bytes());
+                }
+            }
+            Part::Rest => self.rest(&mut out),
         }
-        let mut message = Message::default();
-        for sample in 0..self.sample_count() {
-            message.bytes.clear();
-            self.sample(sample, &mut strings, &mut message);
-            out.message(2, &message);
-        }
-        for mapping in &self.mappings {
-            let (file, build_id) = (strings.index(mapping.file), strings.index(mapping.build_id));
+        out.bytes
+    }
+
+    fn sample(&self, sample: usize, message: &mut Message) {
+        let columns = self.columns;
+        let ids = columns.stack(sample).iter().map(|location| self.ids[*location as usize]);
+        message.numbers(1, ids);
+        message.numbers(2, columns.values(sample).iter().map(|value| *value as u64));
+        columns.each_label(sample, |label, is_number| {
+            message.message(3, &self.strings.label(label, is_number));
+        });
+    }
+
+    fn mappings(&self, out: &mut Message) {
+        for mapping in &self.columns.mappings {
+            let (file, build_id) = (self.strings.index(mapping.file), self.strings.index(mapping.build_id));
             let numbers =
                 [mapping.id, mapping.start, mapping.limit, mapping.offset, file, build_id].into_iter();
             let flags = [
@@ -43,101 +164,115 @@ impl Columns {
             ];
             out.message(3, &Message::of(numbers.chain(flags.map(u64::from))));
         }
-        for location in &self.locations {
-            out.message(4, &self.location(location));
-        }
-        for function in &self.functions {
-            let [name, system_name, file] =
-                [function.name, function.system_name, function.file].map(|text| strings.index(text));
-            let fields = [function.id, name, system_name, file, function.start_line as u64];
-            out.message(5, &Message::of(fields.into_iter()));
-        }
-        let drop_frames = strings.index(header.drop_frames);
-        let keep_frames = strings.index(header.keep_frames);
-        let period_kind = strings.kind(header.period_kind);
-        let comments: Vec<u64> = header.comments.iter().map(|comment| strings.index(*comment)).collect();
-        let default_kind = strings.index(header.default_kind);
-        let doc_url = strings.index(header.doc_url);
-        for text in &strings.order {
-            out.bytes(6, self.text(*text).as_bytes());
-        }
-        out.optional(7, drop_frames);
-        out.optional(8, keep_frames);
-        out.optional(9, header.time_ns as u64);
-        out.optional(10, header.duration_ns as u64);
-        if !period_kind.bytes.is_empty() {
-            out.message(11, &period_kind);
-        }
-        out.optional(12, header.period as u64);
-        out.numbers(13, comments.into_iter());
-        out.number(14, default_kind);
-        out.optional(15, doc_url);
-        out.bytes
-    }
-
-    fn sample(&self, sample: usize, strings: &mut Strings, message: &mut Message) {
-        let ids = self.stack(sample).iter().map(|location| self.locations[*location as usize].id);
-        message.numbers(1, ids);
-        message.numbers(2, self.values(sample).iter().map(|value| *value as u64));
-        if self.labels(sample).is_empty() {
-            return;
-        }
-        let by_key = self.labels_by_key(sample);
-        for (key, texts) in by_key.texts {
-            for text in texts {
-                message.message(3, &strings.label(Label::text(key, text), false));
-            }
-        }
-        for (key, numbers) in by_key.numbers {
-            for (at, number) in numbers.values.iter().enumerate() {
-                let unit = numbers.units.get(at).copied().unwrap_or(0);
-                message.message(3, &strings.label(Label::number(key, *number, unit), true));
-            }
-        }
     }
 
     fn location(&self, location: &Location) -> Message {
-        let mapping = self.mapping_of(location).map_or(0, |mapping| mapping.id);
+        let columns = self.columns;
+        let mapping = columns.mapping_of(location).map_or(0, |mapping| mapping.id);
         let mut message = Message::of([location.id, mapping, location.address].into_iter());
-        for line in self.lines_of(location) {
-            let function = self.functions.get(line.function as usize).map_or(0, |function| function.id);
+        for line in columns.lines_of(location) {
+            let function = columns.functions.get(line.function as usize).map_or(0, |function| function.id);
             let fields = [function, line.line as u64, line.column as u64];
             message.message(4, &Message::of(fields.into_iter()));
         }
         message.optional(5, location.is_folded.into());
         message
     }
+
+    fn rest(&self, out: &mut Message) {
+        let (header, strings) = (&self.columns.header, &self.strings);
+        out.optional(7, strings.index(header.drop_frames));
+        out.optional(8, strings.index(header.keep_frames));
+        out.optional(9, header.time_ns as u64);
+        out.optional(10, header.duration_ns as u64);
+        let period_kind = strings.kind(header.period_kind);
+        if !period_kind.bytes.is_empty() {
+            out.message(11, &period_kind);
+        }
+        out.optional(12, header.period as u64);
+        out.numbers(13, header.comments.iter().map(|comment| strings.index(*comment)));
+        out.number(14, strings.index(header.default_kind));
+        out.optional(15, strings.index(header.doc_url));
+    }
 }
 
-/// The string table: texts get their index when first asked for.
-struct Strings<'a> {
-    columns: &'a Columns,
+impl Columns {
+    /// The labels of a sample in the order in which they are written: texts, then numbers, by key.
+    fn each_label(&self, sample: usize, mut each: impl FnMut(Label, bool)) {
+        if self.labels(sample).is_empty() {
+            return;
+        }
+        let by_key = self.labels_by_key(sample);
+        for (key, texts) in by_key.texts {
+            texts.into_iter().for_each(|text| each(Label::text(key, text), false));
+        }
+        for (key, numbers) in by_key.numbers {
+            for (at, number) in numbers.values.iter().enumerate() {
+                let unit = numbers.units.get(at).copied().unwrap_or(0);
+                each(Label::number(key, *number, unit), true);
+            }
+        }
+    }
+}
+
+/// The string table: texts have their index in the order in which they are first named.
+struct Strings {
     indexes: Vec<u32>,
     order: Vec<TextId>,
 }
 
-impl Strings<'_> {
-    fn index(&mut self, text: TextId) -> u64 {
-        debug_assert!((text as usize) < self.columns.texts.len());
-        let index = &mut self.indexes[text as usize];
-        if *index == NONE {
-            *index = self.order.len() as u32;
-            self.order.push(text);
+impl Strings {
+    fn new(columns: &Columns) -> Strings {
+        let mut strings = Strings { indexes: vec![NONE; columns.texts.len()], order: Vec::new() };
+        let header = &columns.header;
+        strings.name([0]);
+        header.kinds.iter().for_each(|kind| strings.name([kind.name, kind.unit]));
+        if columns.has_labels() {
+            for sample in 0..columns.sample_count() {
+                columns.each_label(sample, |label, _| {
+                    let (_, unit) = label.as_number().unwrap_or_default();
+                    strings.name([label.key, label.as_text().unwrap_or(unit)]);
+                });
+            }
         }
-        u64::from(*index)
+        columns.mappings.iter().for_each(|mapping| strings.name([mapping.file, mapping.build_id]));
+        for function in &columns.functions {
+            strings.name([function.name, function.system_name, function.file]);
+        }
+        strings.name([
+            header.drop_frames,
+            header.keep_frames,
+            header.period_kind.name,
+            header.period_kind.unit,
+        ]);
+        header.comments.iter().for_each(|comment| strings.name([*comment]));
+        strings.name([header.default_kind, header.doc_url]);
+        strings
     }
 
-    fn kind(&mut self, kind: Kind) -> Message {
+    fn name<const COUNT: usize>(&mut self, texts: [TextId; COUNT]) {
+        for text in texts {
+            let index = &mut self.indexes[text as usize];
+            if *index == NONE {
+                *index = self.order.len() as u32;
+                self.order.push(text);
+            }
+        }
+    }
+
+    fn index(&self, text: TextId) -> u64 {
+        u64::from(self.indexes[text as usize])
+    }
+
+    fn kind(&self, kind: Kind) -> Message {
         let fields = [self.index(kind.name), self.index(kind.unit)];
         Message::of(fields.into_iter())
     }
 
-    fn label(&mut self, label: Label, is_number: bool) -> Message {
-        let key = self.index(label.key);
+    fn label(&self, label: Label, is_number: bool) -> Message {
         let text = label.as_text().map_or(0, |text| self.index(text));
         let (number, unit) = label.as_number().filter(|_| is_number).unwrap_or_default();
-        let unit = self.index(unit);
-        Message::of([key, text, number as u64, unit].into_iter())
+        Message::of([self.index(label.key), text, number as u64, self.index(unit)].into_iter())
     }
 }
 

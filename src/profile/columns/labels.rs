@@ -3,7 +3,7 @@
 //!
 //! Not here: choosing samples by their labels ([`super::filter`]).
 
-use rustc_hash::FxHashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::{Columns, Label, TextId};
 
@@ -28,7 +28,7 @@ pub struct Numbers {
 /// The unit of the numbers of each key, over all samples.
 #[derive(Clone, Debug, Default)]
 pub struct Units {
-    units: FxHashMap<TextId, String>,
+    units: HashMap<TextId, String>,
     /// Keys whose numbers came in several units, with those that are not used.
     pub ignored: Vec<(TextId, Vec<String>)>,
 }
@@ -44,20 +44,31 @@ impl Columns {
     /// The labels of a sample by key.
     pub fn labels_by_key(&self, sample: usize) -> ByKey {
         let mut by_key = ByKey::default();
-        for label in self.labels(sample) {
+        let labels = self.labels(sample);
+        // A sample has a few labels or none; one of very many must not take the square of their number.
+        let mut rows: HashMap<(TextId, bool), usize> = HashMap::new();
+        for label in labels {
+            let (texts, numbers) = (&mut by_key.texts, &mut by_key.numbers);
+            let is_text = label.as_text().is_some();
+            let next = if is_text { texts.len() } else { numbers.len() };
+            let row = if labels.len() > 16 {
+                *rows.entry((label.key, is_text)).or_insert(next)
+            } else if is_text {
+                texts.iter().position(|(key, _)| *key == label.key).unwrap_or(next)
+            } else {
+                numbers.iter().position(|(key, _)| *key == label.key).unwrap_or(next)
+            };
             if let Some(text) = label.as_text() {
-                match by_key.texts.iter_mut().find(|(key, _)| *key == label.key) {
-                    Some((_, values)) => values.push(text),
-                    None => by_key.texts.push((label.key, vec![text])),
+                if row == next {
+                    texts.push((label.key, Vec::new()));
                 }
+                texts[row].1.push(text);
             } else if let Some((number, unit)) = label.as_number() {
-                let at = by_key.numbers.iter().position(|(key, _)| *key == label.key);
-                let at = at.unwrap_or_else(|| {
-                    by_key.numbers.push((label.key, Numbers::default()));
-                    by_key.numbers.len() - 1
-                });
-                by_key.numbers[at].1.values.push(number);
-                by_key.numbers[at].1.units.push(unit);
+                if row == next {
+                    numbers.push((label.key, Numbers::default()));
+                }
+                numbers[row].1.values.push(number);
+                numbers[row].1.units.push(unit);
             }
         }
         for (_, numbers) in &mut by_key.numbers {
@@ -72,11 +83,14 @@ impl Columns {
 
     /// The units of all keys with numbers: the first unit seen, or one guessed from the key.
     pub fn label_units(&self) -> Units {
-        let mut seen: FxHashMap<TextId, Vec<TextId>> = FxHashMap::default();
+        let mut seen: HashMap<TextId, Vec<TextId>> = HashMap::new();
+        let mut pairs: HashSet<(TextId, TextId)> = HashSet::new();
         for label in self.labels.iter() {
-            if let Some((_, unit)) = label.as_number() {
+            if let Some((_, unit)) = label.as_number()
+                && pairs.insert((label.key, unit))
+            {
                 let units = seen.entry(label.key).or_default();
-                if unit != 0 && !units.contains(&unit) {
+                if unit != 0 {
                     units.push(unit);
                 }
             }

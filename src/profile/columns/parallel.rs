@@ -4,6 +4,8 @@
 
 use std::{
     collections::BTreeMap,
+    io,
+    ops::Range,
     sync::{Condvar, Mutex, PoisonError, mpsc},
     thread,
 };
@@ -72,6 +74,29 @@ pub fn in_order<T: Send>(count: usize, make: impl Fn(usize) -> T + Sync, mut tak
             advance(taken, is_wanted);
         }
     });
+}
+
+/// Has `write` turn `count` rows into text, several blocks at a time, and writes them in order.
+pub fn write_in_blocks(
+    count: usize,
+    out: &mut dyn io::Write,
+    write: impl Fn(Range<usize>, &mut Vec<u8>) + Sync,
+) -> io::Result<()> {
+    const BLOCK: usize = 2048;
+    let mut done = Ok(());
+    let block = |at: usize| {
+        let mut text = Vec::new();
+        write(at * BLOCK..count.min((at + 1) * BLOCK), &mut text);
+        text
+    };
+    if count <= BLOCK {
+        return out.write_all(&block(0));
+    }
+    in_order(count.div_ceil(BLOCK), block, |text| {
+        done = out.write_all(&text);
+        done.is_ok()
+    });
+    done
 }
 
 #[cfg(test)]

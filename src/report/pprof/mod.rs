@@ -32,4 +32,4 @@ mod weblist;
 pub use commands::{COMMANDS, Command};
 pub use header::greeting;
 pub use options::{OPTIONS, Settings};
-pub use prepare::{Messages, generate, generate_with};
+pub use prepare::{Messages, generate, generate_to, generate_with};

@@ -3,6 +3,8 @@
 //!
 //! Not here: the reports themselves.
 
+use std::io::{self, Write};
+
 use super::{
     Command, Settings, callgrind,
     commands::Kind,
@@ -68,12 +70,60 @@ pub fn generate(
 /// As [`generate`]; reports that show assembly open programs with `tool`.
 pub fn generate_with(
     tool: &dyn ObjectTool,
-    mut columns: Columns,
+    columns: Columns,
     command: &Command,
     argument: Option<&str>,
     settings: &Settings,
     messages: &mut Messages,
 ) -> Result<Vec<u8>, String> {
+    let mut report = prepare(columns, command, argument, settings, messages)?;
+    let mut bytes = Vec::new();
+    match write_long(&mut report, &mut bytes) {
+        Some(written) => written.map(|()| bytes).map_err(|error| error.to_string()),
+        None => print(report, tool, messages),
+    }
+}
+
+/// As [`generate_with`], but says first what is to be said, and writes reports that may be very long while
+/// they are made. The inner error is the writer's.
+pub fn generate_to(
+    tool: &dyn ObjectTool,
+    columns: Columns,
+    command: &Command,
+    argument: Option<&str>,
+    settings: &Settings,
+    say: &mut dyn FnMut(&str),
+    out: &mut dyn Write,
+) -> Result<io::Result<()>, String> {
+    let mut messages = Vec::new();
+    let prepared = prepare(columns, command, argument, settings, &mut messages);
+    messages.drain(..).for_each(|message| say(&message));
+    let mut report = prepared?;
+    if let Some(written) = write_long(&mut report, out) {
+        return Ok(written);
+    }
+    let made = print(report, tool, &mut messages);
+    messages.iter().for_each(|message| say(message));
+    Ok(out.write_all(&made?))
+}
+
+/// Writes a report that has something to say of each sample; `None` if it is none of these.
+fn write_long(report: &mut Report, out: &mut dyn Write) -> Option<io::Result<()>> {
+    match report.kind {
+        Kind::Raw => Some(raw::write(&report.columns, out)),
+        Kind::Traces => Some(traces::write(report, out)),
+        _ => None,
+    }
+}
+
+/// Applies filters and granularity.
+fn prepare(
+    mut columns: Columns,
+    command: &Command,
+    argument: Option<&str>,
+    settings: &Settings,
+    messages: &mut Messages,
+) -> Result<Report, String> {
     let units = label_units(&columns, messages);
     let settings = for_command(command, settings);
     add_tag_frames(&mut columns, &settings, messages);
@@ -90,7 +140,7 @@ pub fn generate_with(
         filter(&mut report.columns, &report.settings, &report.units, messages)?;
     }
     aggregate(&mut report.columns, &report.settings)?;
-    print(report, tool, messages)
+    Ok(report)
 }
 
 fn print(mut report: Report, tool: &dyn ObjectTool, messages: &mut Messages) -> Result<Vec<u8>, String> {
@@ -100,12 +150,11 @@ fn print(mut report: Report, tool: &dyn ObjectTool, messages: &mut Messages) -> 
         Kind::Dot => Ok(dot::print(&mut report)),
         Kind::List => list::print(&mut report),
         Kind::Proto => proto(&mut report),
-        Kind::Raw => Ok(raw::print(&report.columns)),
         Kind::Tags => Ok(tags::print(&report)),
         Kind::Text => Ok(top::print(&mut report)),
         Kind::TopProto => top_proto::print(&mut report),
-        Kind::Traces => Ok(traces::print(&mut report)),
         Kind::Tree => tree::print(&mut report),
+        Kind::Raw | Kind::Traces => unreachable!("these are written while they are made"),
         Kind::Disassembly => disasm::print(&mut report, tool, messages),
         Kind::WebList => weblist::print(&report, tool),
     }

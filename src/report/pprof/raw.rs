@@ -2,38 +2,43 @@
 //!
 //! Not here: anything computed from it.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use crate::profile::{
-    columns::{Columns, Location, Mapping},
+    columns::{Columns, Location, Mapping, parallel::write_in_blocks},
     go_text,
 };
 
-pub(super) fn print(columns: &Columns) -> Vec<u8> {
-    let mut out = Vec::new();
-    header(columns, &mut out);
-    let ids: Vec<String> = columns.locations.iter().map(|location| format!("{} ", location.id)).collect();
-    for sample in 0..columns.sample_count() {
-        for value in columns.values(sample) {
-            // Writing to memory does not fail, here and below.
-            let _ = write!(out, " {value:>10}");
+pub(super) fn write(columns: &Columns, out: &mut dyn Write) -> io::Result<()> {
+    let mut start = Vec::new();
+    header(columns, &mut start);
+    out.write_all(&start)?;
+    let ids: Vec<u64> = columns.locations.iter().map(|location| location.id).collect();
+    write_in_blocks(columns.sample_count(), out, |samples, out| {
+        let mut digits = itoa::Buffer::new();
+        for sample in samples {
+            for value in columns.values(sample) {
+                // Writing to memory does not fail, here and below.
+                let _ = write!(out, " {value:>10}");
+            }
+            out.extend_from_slice(b": ");
+            for location in columns.stack(sample) {
+                out.extend_from_slice(digits.format(ids[*location as usize]).as_bytes());
+                out.push(b' ');
+            }
+            out.push(b'\n');
+            labels(columns, sample, out);
         }
-        out.extend_from_slice(b": ");
-        for location in columns.stack(sample) {
-            out.extend_from_slice(ids[*location as usize].as_bytes());
-        }
-        out.push(b'\n');
-        labels(columns, sample, &mut out);
-    }
-    out.extend_from_slice(b"Locations\n");
-    for at in &columns.locations {
-        location(columns, at, &mut out);
-    }
-    out.extend_from_slice(b"Mappings\n");
+    })?;
+    out.write_all(b"Locations\n")?;
+    write_in_blocks(columns.locations.len(), out, |rows, out| {
+        columns.locations[rows].iter().for_each(|at| location(columns, at, out));
+    })?;
+    let mut end = b"Mappings\n".to_vec();
     for at in &columns.mappings {
-        mapping(columns, at, &mut out);
+        mapping(columns, at, &mut end);
     }
-    out
+    out.write_all(&end)
 }
 
 fn header(columns: &Columns, out: &mut Vec<u8>) {

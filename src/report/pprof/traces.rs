@@ -2,48 +2,55 @@
 //!
 //! Not here: sums.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use super::{
     graph::nodes::{Naming, Places},
     header,
     prepare::Report,
 };
-use crate::profile::unit;
+use crate::profile::{columns::parallel::write_in_blocks, unit};
 
 const SEPARATOR: &str = "-----------+-------------------------------------------------------";
 
-pub(super) fn print(report: &mut Report) -> Vec<u8> {
+pub(super) fn write(report: &mut Report, out: &mut dyn Write) -> io::Result<()> {
     let naming = Naming::new(&mut report.columns, false, str::to_string);
+    let report = &*report;
     let columns = &report.columns;
     let places = Places::new(columns, &naming);
-    let names: Vec<String> = places.infos.iter().map(|info| info.printable(columns)).collect();
-    let mut out = Vec::new();
-    // Writing to memory does not fail.
-    let _ = writeln!(out, "{}", header::of_profile(report).join("\n"));
-    for sample in 0..columns.sample_count() {
-        if columns.stack(sample).is_empty() {
-            continue;
-        }
-        let _ = writeln!(out, "{SEPARATOR}");
-        labels(report, sample, &mut out);
-        let values = columns.values(sample);
-        let mut value = values[report.measure.value];
-        if report.measure.mean && values[0] != 0 {
-            value = value.wrapping_div(values[0]);
-        }
-        let mut shown = report.format.value(value);
-        for location in columns.stack(sample) {
-            let nodes = places.of(*location);
-            for (at, node) in nodes.iter().enumerate() {
-                let inline = if at + 1 < nodes.len() { " (inline)" } else { "" };
-                let _ = writeln!(out, "{shown:>10}   {}{inline}", names[*node as usize]);
-                shown.clear();
+    let names: Vec<String> = places.infos.iter().map(|info| info.printable(columns) + "\n").collect();
+    writeln!(out, "{}", header::of_profile(report).join("\n"))?;
+    write_in_blocks(columns.sample_count(), out, |samples, out| {
+        for sample in samples.filter(|sample| !columns.stack(*sample).is_empty()) {
+            out.extend_from_slice(SEPARATOR.as_bytes());
+            out.push(b'\n');
+            labels(report, sample, out);
+            let values = columns.values(sample);
+            let mut value = values[report.measure.value];
+            if report.measure.mean && values[0] != 0 {
+                value = value.wrapping_div(values[0]);
+            }
+            // Writing to memory does not fail.
+            let _ = write!(out, "{:>10}   ", report.format.value(value));
+            let mut is_first = true;
+            for location in columns.stack(sample) {
+                let nodes = places.of(*location);
+                for (at, node) in nodes.iter().enumerate() {
+                    if !std::mem::take(&mut is_first) {
+                        out.extend_from_slice(b"             ");
+                    }
+                    let name = names[*node as usize].as_bytes();
+                    if at + 1 < nodes.len() {
+                        out.extend_from_slice(&name[..name.len() - 1]);
+                        out.extend_from_slice(b" (inline)\n");
+                    } else {
+                        out.extend_from_slice(name);
+                    }
+                }
             }
         }
-    }
-    let _ = writeln!(out, "{SEPARATOR}");
-    out
+    })?;
+    writeln!(out, "{SEPARATOR}")
 }
 
 fn labels(report: &Report, sample: usize, out: &mut Vec<u8>) {

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashMap;
 
 use super::{Edge, Graph, Info, Measure, Node, Weight, Weights, nodes::Places, tags::NodeTags, weigh};
 use crate::profile::columns::{Columns, parallel::in_parallel};
@@ -86,7 +86,7 @@ fn assemble(
 ) -> Graph {
     let mut graph = Graph::default();
     let mut rows = vec![u32::MAX; places.infos.len()];
-    let mut functions: FxHashMap<Info, u64> = FxHashMap::default();
+    let mut functions: HashMap<Info, u64> = HashMap::new();
     for (number, info) in places.infos.iter().enumerate() {
         if kept.is_some_and(|kept| !kept[number]) {
             continue;
@@ -125,8 +125,8 @@ fn edges_of(
     kept: Option<&[bool]>,
     wanted: Wanted,
     samples: Range<usize>,
-) -> FxHashMap<u64, Sum> {
-    let mut edges: FxHashMap<u64, Sum> = FxHashMap::default();
+) -> HashMap<u64, Sum> {
+    let mut edges: HashMap<u64, Sum> = HashMap::new();
     let is_kept = |node: u32| kept.is_none_or(|kept| kept[node as usize]);
     // Few nodes are kept of many: most locations can be passed over at once.
     let is_any_kept: Vec<bool> = (0..columns.locations.len() as u32)

@@ -2,7 +2,7 @@
 //!
 //! Not here: weights.
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashMap;
 
 use super::Info;
 use crate::profile::{
@@ -23,7 +23,7 @@ impl Naming {
     /// Names nodes with file names that `shorten` has gone over.
     pub fn new(columns: &mut Columns, objects: bool, shorten: impl Fn(&str) -> String) -> Naming {
         let mut files = Vec::with_capacity(columns.functions.len());
-        let mut known: FxHashMap<u32, u32> = FxHashMap::default();
+        let mut known: HashMap<u32, u32> = HashMap::new();
         for at in 0..columns.functions.len() {
             let file = columns.functions[at].file;
             let shown = match known.get(&file) {
@@ -73,7 +73,7 @@ pub struct Places {
 impl Places {
     pub fn new(columns: &Columns, naming: &Naming) -> Places {
         let mut places = Places::default();
-        let mut numbers: FxHashMap<Info, u32> = FxHashMap::default();
+        let mut numbers: HashMap<Info, u32> = HashMap::new();
         places.starts.reserve(columns.locations.len() + 1);
         places.starts.push(0);
         for location in &columns.locations {

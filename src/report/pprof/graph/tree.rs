@@ -2,7 +2,7 @@
 //!
 //! Not here: trimming it to a number of nodes ([`super::trim`]), which this only carries out.
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashMap;
 
 use super::{Edge, Graph, Measure, Node, Weights, nodes::Places, tags::NodeTags};
 use crate::profile::columns::{Columns, NONE};
@@ -36,7 +36,7 @@ impl Tree {
         let stack = |sample: &u32| columns.stack(*sample as usize).iter().rev();
         samples.sort_unstable_by(|a, b| stack(a).cmp(stack(b)));
         // Different locations may be the same places: then a later path begins like an earlier one.
-        let mut twins: FxHashMap<(u32, u32), u32> = FxHashMap::default();
+        let mut twins: HashMap<(u32, u32), u32> = HashMap::new();
         let (mut path, mut last): (Vec<u32>, Option<u32>) = (Vec::new(), None);
         let mut depths: Vec<usize> = Vec::new();
         for sample in samples {
@@ -70,7 +70,7 @@ impl Tree {
         tree
     }
 
-    fn child(&mut self, twins: &mut FxHashMap<(u32, u32), u32>, parent: u32, place: u32) -> u32 {
+    fn child(&mut self, twins: &mut HashMap<(u32, u32), u32>, parent: u32, place: u32) -> u32 {
         let new = self.branches.len() as u32;
         let row = *twins.entry((parent, place)).or_insert(new);
         if row == new {
@@ -127,7 +127,7 @@ impl Tree {
     ) -> (Graph, Vec<u32>) {
         let mut graph = Graph::default();
         let mut rows = vec![NONE; self.branches.len()];
-        let mut functions = FxHashMap::default();
+        let mut functions = HashMap::new();
         for (at, branch) in (0..).zip(&self.branches) {
             if is_removed(at) {
                 continue;

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::{Measure, Weights, nodes::Places};
+use super::{Measure, Weight, Weights, nodes::Places};
 use crate::profile::columns::{
     Columns,
     parallel::{in_parallel, threads},
@@ -35,25 +35,32 @@ pub(super) fn parts(columns: &Columns) -> Vec<Range<usize>> {
         .collect()
 }
 
+/// What is touched for each frame, side by side.
+#[derive(Clone, Copy)]
+struct Sum {
+    cum: Weight,
+    /// The last sample the node was seen in.
+    seen: u32,
+}
+
 fn weigh_part(columns: &Columns, places: &Places, measure: Measure, samples: Range<usize>) -> Vec<Weights> {
-    let mut weights = vec![Weights::default(); places.infos.len()];
-    // The number of the last sample that a node was seen in.
-    let mut seen = vec![u32::MAX; places.infos.len()];
+    let mut sums = vec![Sum { cum: Weight::default(), seen: u32::MAX }; places.infos.len()];
+    let mut flats = vec![Weight::default(); places.infos.len()];
     for sample in samples {
         let Some(weight) = measure.weight(columns.values(sample)) else { continue };
         let stack = columns.stack(sample);
         for location in stack {
             for node in places.of(*location) {
-                let node = *node as usize;
-                if seen[node] != sample as u32 {
-                    seen[node] = sample as u32;
-                    weights[node].cum.add(weight);
+                let sum = &mut sums[*node as usize];
+                if sum.seen != sample as u32 {
+                    sum.seen = sample as u32;
+                    sum.cum.add(weight);
                 }
             }
         }
         if let Some(leaf) = stack.first().and_then(|location| places.of(*location).first()) {
-            weights[*leaf as usize].flat.add(weight);
+            flats[*leaf as usize].add(weight);
         }
     }
-    weights
+    sums.into_iter().zip(flats).map(|(Sum { cum, .. }, flat)| Weights { flat, cum }).collect()
 }
