@@ -1,7 +1,8 @@
 //! Bytes, gzipped or bare, to a profile. The bytes are not trusted: what they may cost in memory is
 //! limited, and any bytes give a profile or an error.
 //!
-//! Not here: whether the profile makes sense ([`super::check`]); pprof's older text formats.
+//! Not here: whether the profile makes sense ([`super::check`]); other formats, which are read where
+//! protobuf fails ([`columns::decode::read_other`]).
 
 use std::io::Read;
 
@@ -11,6 +12,7 @@ use prost::{
     encoding::{self, DecodeContext, WireType},
 };
 
+use super::columns::{self, decode::ReadError};
 use super::proto::{Function, Location, Mapping, Profile, Sample, ValueType};
 
 /// How much a profile may cost.
@@ -38,6 +40,9 @@ pub enum DecodeError {
     Gzip(#[source] std::io::Error),
     #[error("this is no pprof profile: {0}")]
     Protobuf(#[from] prost::DecodeError),
+    /// It is of another format, and broken.
+    #[error("{0}")]
+    Other(#[source] ReadError),
     #[error("the profile is larger than {max_bytes} bytes when unpacked")]
     TooLarge { max_bytes: usize },
     #[error("the profile has more than {max_entries} entries")]
@@ -64,6 +69,18 @@ pub fn decode_within(bytes: &[u8], limits: DecodeLimits) -> Result<Profile, Deco
     if bytes.len() > limits.max_bytes {
         return Err(DecodeError::TooLarge { max_bytes: limits.max_bytes });
     }
+    match decode_unpacked(bytes, limits) {
+        // What other profilers write, and pprof itself wrote once.
+        Err(DecodeError::Protobuf(error)) => match columns::decode::read_other(bytes) {
+            Ok(columns) => decode_unpacked(&columns.encode(), limits),
+            Err(ReadError::Unrecognized) => Err(DecodeError::Protobuf(error)),
+            Err(error) => Err(DecodeError::Other(error)),
+        },
+        decoded => decoded,
+    }
+}
+
+fn decode_unpacked(bytes: &[u8], limits: DecodeLimits) -> Result<Profile, DecodeError> {
     if count_entries(bytes)? > limits.max_entries {
         return Err(DecodeError::TooManyEntries { max_entries: limits.max_entries });
     }

@@ -63,6 +63,38 @@ pub fn truncate(number: f64) -> i64 {
     }
 }
 
+/// Why a text is no integer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntegerError {
+    Syntax,
+    OutOfRange,
+}
+
+/// An integer as `strconv.ParseInt` reads it with base 0: `0x10`, `0o20`, `020` and `0b1_0000` are 16.
+pub fn integer(text: &str) -> Result<i64, IntegerError> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let (radix, digits) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (16, &lower[2..]),
+        [b'0', b'o', ..] => (8, &lower[2..]),
+        [b'0', b'b', ..] => (2, &lower[2..]),
+        [b'0', _, ..] => (8, &lower[1..]),
+        _ => (10, &lower[..]),
+    };
+    // Between digits, and behind what names the base, one underscore may stand.
+    let begins_well = radix != 10 || !digits.starts_with('_');
+    let well_placed = begins_well && !digits.contains("__") && !digits.ends_with('_');
+    let digits = digits.replace('_', "");
+    if digits.is_empty() || !well_placed || !digits.chars().all(|digit| digit.is_digit(radix)) {
+        return Err(IntegerError::Syntax);
+    }
+    let number = i128::from_str_radix(&digits, radix).map_err(|_| IntegerError::OutOfRange)?;
+    i64::try_from(sign * number).map_err(|_| IntegerError::OutOfRange)
+}
+
 /// A `time.Duration` as its `String` method writes it.
 pub fn duration(ns: i64) -> String {
     let sign = if ns < 0 { "-" } else { "" };
@@ -143,6 +175,30 @@ pub fn clean_path(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn integers_are_read_as_go_reads_them() {
+        for (text, number) in [
+            ("7", Ok(7)),
+            ("-0x1F", Ok(-31)),
+            ("010", Ok(8)),
+            ("0b1_0", Ok(2)),
+            ("0o_17", Ok(15)),
+            ("0", Ok(0)),
+            ("-9223372036854775808", Ok(i64::MIN)),
+            ("9223372036854775808", Err(IntegerError::OutOfRange)),
+            ("1_000", Ok(1000)),
+            ("0_7", Ok(7)),
+            ("_7", Err(IntegerError::Syntax)),
+            ("0x1__0", Err(IntegerError::Syntax)),
+            ("0x", Err(IntegerError::Syntax)),
+            ("08", Err(IntegerError::Syntax)),
+            ("--1", Err(IntegerError::Syntax)),
+            ("", Err(IntegerError::Syntax)),
+        ] {
+            assert_eq!(integer(text), number, "{text}");
+        }
+    }
 
     #[test]
     fn two_digits_are_written_as_go_writes_them() {

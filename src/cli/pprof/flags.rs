@@ -4,7 +4,7 @@
 //! Not here: the help text ([`super::usage`]).
 
 use crate::{
-    profile::go_text::quote,
+    profile::go_text::{self, IntegerError, quote},
     report::pprof::{
         COMMANDS, Command, Settings,
         options::{SettingOption, Slot},
@@ -250,27 +250,11 @@ impl Flags {
     }
 }
 
-/// An integer as Go reads it with base 0.
 fn integer(text: &str) -> Result<i64, &'static str> {
-    let (sign, digits) = match text.strip_prefix('-') {
-        Some(digits) => (-1, digits),
-        None => (1, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let lower = digits.to_ascii_lowercase();
-    let (radix, digits) = match lower.as_bytes() {
-        [b'0', b'x', ..] => (16, &lower[2..]),
-        [b'0', b'o', ..] => (8, &lower[2..]),
-        [b'0', b'b', ..] => (2, &lower[2..]),
-        [b'0', _, ..] => (8, &lower[1..]),
-        _ => (10, &lower[..]),
-    };
-    let digits = if radix == 10 { digits.to_string() } else { digits.replace('_', "") };
-    let is_digit = |digit: char| digit.is_digit(radix);
-    if digits.is_empty() || !digits.chars().all(is_digit) {
-        return Err("parse error");
-    }
-    let number = i128::from_str_radix(&digits, radix).map_err(|_| "value out of range")?;
-    i64::try_from(sign * number).map_err(|_| "value out of range")
+    go_text::integer(text).map_err(|error| match error {
+        IntegerError::Syntax => "parse error",
+        IntegerError::OutOfRange => "value out of range",
+    })
 }
 
 fn float(text: &str) -> Result<f64, &'static str> {

@@ -172,9 +172,6 @@ fn read_file(path: &str, only: bool) -> Result<Columns, String> {
         let call = if error.kind() == io::ErrorKind::IsADirectory { "read" } else { "open" };
         format!("{call} {path}: {}", system_words(&error))
     })?;
-    if bytes.starts_with(b"PERFILE2") {
-        return Err("perf.data files are not read yet: convert with perf_to_profile".into());
-    }
     read(bytes, only)
 }
 

@@ -1,5 +1,5 @@
 //! Bytes to [`Columns`]: the profile.proto of google/pprof, gzipped or bare, or, where that fails,
-//! one of the older formats ([`super::super::legacy`]).
+//! one of the older formats ([`legacy`]), `perf.data`, or stacks a line.
 //!
 //! Not here: writing ([`super::encode`]). Memory is bounded by the size of the unpacked file, which
 //! is limited.
@@ -10,7 +10,7 @@ use super::{
     parallel::threads,
     parse::{Failure, MAX_ENTRIES, Parser},
 };
-use crate::profile::legacy;
+use crate::profile::{folded, legacy, perf_data};
 
 /// Why bytes are no profile, in the words of the reference.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +25,10 @@ pub enum ReadError {
     Unrecognized,
     #[error("parsing profile: {0}")]
     Legacy(String),
+    #[error("parsing perf.data: {0}")]
+    PerfData(String),
+    #[error("parsing stacks: {0}")]
+    Folded(String),
     #[error("malformed profile: {0}")]
     Invalid(String),
     #[error("decompressing profile: it would become larger than {max_bytes} bytes")]
@@ -63,12 +67,26 @@ fn read_with(bytes: &[u8], threads: usize) -> Result<Columns, ReadError> {
                 Failure::TooManyEntries => {
                     return Err(ReadError::TooManyEntries { max_entries: MAX_ENTRIES });
                 }
-                Failure::Malformed => legacy::read(unpacked.as_deref().unwrap_or(bytes))?,
+                Failure::Malformed => read_other(unpacked.as_deref().unwrap_or(bytes))?,
             }
         }
     };
     super::check::check(&columns).map_err(ReadError::Invalid)?;
     Ok(columns)
+}
+
+/// Reads an unpacked file of a format that is no profile.proto.
+pub fn read_other(bytes: &[u8]) -> Result<Columns, ReadError> {
+    if perf_data::is_perf_data(bytes) {
+        return perf_data::read(bytes).map_err(ReadError::PerfData);
+    }
+    match legacy::read(bytes) {
+        Err(ReadError::Unrecognized) => match folded::read(bytes) {
+            Some(read) => read.map_err(ReadError::Folded),
+            None => Err(ReadError::Unrecognized),
+        },
+        read => read,
+    }
 }
 
 fn parse(bytes: &[u8], threads: usize) -> Result<(Columns, Option<String>), Stopped<Failure>> {
@@ -137,6 +155,73 @@ mod tests {
         assert_eq!(error(&twice), "parsing profile: concatenated profiles detected");
         let sample = [0x32, 0x00, 0x12, 0x02, 0x10, 0x01];
         assert_eq!(error(&sample), "malformed profile: missing sample type information");
+    }
+
+    #[test]
+    fn stacks_of_other_profilers_are_profiles() {
+        let columns = read(b"main;work 3\nmain 1\n".to_vec()).unwrap();
+        assert_eq!((columns.sample_count(), columns.values(0)), (2, &[3][..]));
+        let error = read(b"main;work 3\nmain;work\n".to_vec()).unwrap_err().to_string();
+        assert!(error.starts_with("parsing stacks: line 2: "), "{error}");
+        let error = read(b"PERFILE2".to_vec()).unwrap_err().to_string();
+        assert_eq!(error, "parsing perf.data: the header is cut short");
+    }
+
+    #[test]
+    fn what_is_inflated_costs_what_it_is_and_no_more() {
+        let sample = |content: &[u8]| {
+            let mut file = vec![0x0a, 0x00, 0x32, 0x00, 0x12];
+            let mut length = content.len();
+            while length >= 0x80 {
+                file.push(length as u8 | 0x80);
+                length >>= 7;
+            }
+            file.push(length as u8);
+            [file, content.to_vec()].concat()
+        };
+        // A million labels with keys of their own, none of which there is.
+        let labels = [0x1a, 0x04, 0x08, 0x05, 0x18, 0x01].repeat(1_000_000);
+        assert_eq!(read(sample(&labels)).unwrap_err(), ReadError::Unrecognized);
+        // A length of 2^60, and an id of 2^63.
+        let long = [0x32, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];
+        assert_eq!(read(long.to_vec()).unwrap_err(), ReadError::Unrecognized);
+        let id = [0x08, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 0x10, 0x01];
+        let error = read(sample(&id)).unwrap_err().to_string();
+        assert_eq!(error, "malformed profile: sample has nil location");
+        // Samples of two bytes each, of which there may be only so many.
+        let many = [[0x32, 0x00].to_vec(), [0x12, 0x00].repeat(MAX_ENTRIES)].concat();
+        assert_eq!(read(many).unwrap_err(), ReadError::TooManyEntries { max_entries: MAX_ENTRIES });
+    }
+
+    #[test]
+    fn many_labels_of_one_sample_take_time_in_proportion() {
+        let mut columns = Columns::default();
+        let kind = columns.intern("a");
+        columns.header.kinds.push(crate::profile::columns::Kind { name: kind, unit: kind });
+        let keys: Vec<_> = (0..200_000).map(|key| columns.intern(&format!("key{key}"))).collect();
+        let label = |key: &u32| crate::profile::columns::Label::number(*key, 1, *key);
+        let labels: Vec<_> = keys.iter().map(label).collect();
+        columns.push_sample(&[1], &[], &labels);
+        assert_eq!(columns.labels_by_key(0).numbers.len(), 200_000);
+        assert_eq!(read(columns.encode()).unwrap().labels(0).len(), 200_000);
+    }
+
+    #[test]
+    fn profiles_merged_one_by_one_are_what_they_are_merged_together() {
+        use crate::profile::columns::merge::Gathered;
+        for fixture in FIXTURES {
+            let whole = read(fixture.to_vec()).unwrap();
+            let mut part = whole.clone();
+            part.retain(None, |sample, stack| (sample % 3 != 0).then_some(0..stack.len()));
+            let parts = [part.clone(), whole.clone(), part];
+            let mut gathered = Gathered::merged();
+            assert!(parts.iter().all(|part| gathered.add(part.clone())));
+            let one_by_one = gathered.finish().unwrap().unwrap();
+            assert_eq!(one_by_one.encode(), combine(parts.into()).unwrap().encode());
+        }
+        let labels = read(FIXTURES[0].to_vec()).unwrap();
+        let mut gathered = Gathered::merged();
+        assert!(gathered.add(labels) && !gathered.add(read(FIXTURES[1].to_vec()).unwrap()));
     }
 
     proptest! {

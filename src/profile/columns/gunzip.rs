@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     fn pack(content: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         encoder.write_all(content).unwrap();
         encoder.finish().unwrap()
     }
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn a_small_file_that_becomes_a_large_one_is_refused() {
         let bomb = pack(&vec![0; (256 << 20) + 1]);
-        assert!(bomb.len() < 4 << 20);
-        assert_eq!(whole(&bomb).unwrap_err(), ReadError::TooLarge { max_bytes: 256 << 20 });
+        assert!(bomb.len() < 1 << 20);
+        assert_eq!(whole(&bomb).err(), Some(ReadError::TooLarge { max_bytes: 256 << 20 }));
     }
 }

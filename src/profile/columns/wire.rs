@@ -47,20 +47,25 @@ impl<'a> Content<'a> {
 /// Takes a number off the front.
 #[inline]
 pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
-    let mut number = 0u64;
-    let mut shift = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        number |= u64::from(byte & 0x7f) << shift;
+    whole_varint(bytes)?.ok_or(Malformed)
+}
+
+/// Takes a number off the front, or, where it is not whole yet, nothing.
+#[inline]
+fn whole_varint(bytes: &mut &[u8]) -> Result<Option<u64>, Malformed> {
+    if let [byte @ 0..0x80, rest @ ..] = *bytes {
+        *bytes = rest;
+        return Ok(Some(u64::from(*byte)));
+    }
+    let mut number = 0;
+    for (at, byte) in bytes.iter().take(10).enumerate() {
+        number |= u64::from(byte & 0x7f) << (7 * at);
         if *byte < 0x80 {
             *bytes = &bytes[at + 1..];
-            return Ok(number);
-        }
-        shift += 7;
-        if shift == 70 {
-            break;
+            return Ok(Some(number));
         }
     }
-    Err(Malformed)
+    if bytes.len() < 10 { Ok(None) } else { Err(Malformed) }
 }
 
 /// Takes a field off the front: its number and content.
@@ -72,25 +77,22 @@ pub(super) fn field<'a>(bytes: &mut &'a [u8]) -> Result<(u64, Content<'a>), Malf
 /// Takes a field off the front, or, where it is not whole yet, nothing.
 #[inline]
 pub(super) fn whole_field<'a>(bytes: &mut &'a [u8]) -> Result<Option<(u64, Content<'a>)>, Malformed> {
-    // A number has ten bytes at most.
-    let is_cut = |rest: &[u8]| rest.len() < 10 && rest.iter().all(|byte| *byte >= 0x80);
     let mut rest = *bytes;
-    if is_cut(rest) {
-        return Ok(None);
-    }
-    let key = varint(&mut rest)?;
+    let Some(key) = whole_varint(&mut rest)? else { return Ok(None) };
     let length = match key & 7 {
-        0 | 2 if is_cut(rest) => return Ok(None),
         0 => {
-            let number = varint(&mut rest)?;
+            let Some(number) = whole_varint(&mut rest)? else { return Ok(None) };
             *bytes = rest;
             return Ok(Some((key >> 3, Content::Number(number))));
         }
         1 => 8,
-        // No file is that long: it need not be waited for.
-        2 => {
-            usize::try_from(varint(&mut rest)?).ok().filter(|length| *length <= MAX_BYTES).ok_or(Malformed)?
-        }
+        2 => match whole_varint(&mut rest)? {
+            None => return Ok(None),
+            // No file is longer: it need not be waited for.
+            Some(length) => {
+                usize::try_from(length).ok().filter(|length| *length <= MAX_BYTES).ok_or(Malformed)?
+            }
+        },
         5 => 4,
         _ => return Err(Malformed),
     };

@@ -7,10 +7,10 @@ use std::sync::LazyLock;
 use regex::Regex;
 use rustc_hash::FxHashMap;
 
-use super::{Draft, Refusal, heap::unsample, hex_addresses, text::go_integer};
+use super::{Draft, Refusal, heap::unsample, hex_addresses};
 use crate::profile::{
     columns::{Function, Line, NONE, aggregate::Detail},
-    go_text::base_name,
+    go_text::{IntegerError, base_name, integer},
 };
 
 fn regex(text: &str) -> Regex {
@@ -42,6 +42,17 @@ pub(super) fn read(bytes: &[u8]) -> Result<Draft, Refusal> {
     Ok(draft)
 }
 
+/// A number, or the error in Go's words.
+fn parse_int(text: &str) -> Result<i64, String> {
+    integer(text).map_err(|error| {
+        let why = match error {
+            IntegerError::Syntax => "invalid syntax",
+            IntegerError::OutOfRange => "value out of range",
+        };
+        format!("strconv.ParseInt: parsing \"{text}\": {why}")
+    })
+}
+
 /// Calls `each` with every whole line until it says no; gives the text from that line on.
 fn each_line<'a>(
     mut text: &'a str,
@@ -62,10 +73,8 @@ fn attributes<'a>(draft: &mut Draft, is_heap: bool, text: &'a str) -> Result<&'a
         let Some(found) = ATTRIBUTE.captures(line) else { return Ok(false) };
         let (name, value) = (found[1].trim(), found[2].trim());
         let number = || {
-            go_integer(value).ok_or_else(|| {
-                let why = format!("strconv.ParseInt: parsing \"{value}\": invalid syntax");
-                Refusal::Broken(format!("failed to parse attribute {line}: {why}"))
-            })
+            parse_int(value)
+                .map_err(|why| Refusal::Broken(format!("failed to parse attribute {line}: {why}")))
         };
         match (is_heap, name) {
             (_, "format") if value == "java" => {}
@@ -89,10 +98,7 @@ fn samples<'a>(draft: &mut Draft, is_heap: bool, text: &'a str) -> Result<&'a st
     each_line(text, |line| {
         let Some(found) = SAMPLE.captures(line) else { return Ok(false) };
         let broken = |why: String| Refusal::Broken(format!("parsing sample {line}: {why}"));
-        let number = |digits: &str| {
-            go_integer(digits)
-                .ok_or_else(|| broken(format!("strconv.ParseInt: parsing \"{digits}\": invalid syntax")))
-        };
+        let number = |digits: &str| parse_int(digits).map_err(broken);
         let addresses = hex_addresses(&found[3])
             .map_err(|why| Refusal::Broken(format!("malformed sample: {line}: {why}")))?;
         let (mut count, mut size) = (number(&found[2])?, number(&found[1])?);
@@ -142,7 +148,7 @@ pub(super) fn locations(draft: &mut Draft, text: &str) -> Result<(), Refusal> {
     }
     draft.number_locations();
     number_functions(draft);
-    super::maps::assign(draft);
+    super::maps::assign(draft)?;
     // Addresses of compiled code mean nothing in another run.
     let all =
         Detail { inlines: true, functions: true, files: true, lines: true, columns: false, addresses: false };

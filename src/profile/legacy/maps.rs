@@ -31,6 +31,15 @@ static LOG_PREFIX: LazyLock<Regex> =
 static LIBRARY: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"([.]so$|[.]so[._][0-9]+)").expect("a valid expression"));
 
+/// Most bytes of a line with its variables put in: values may hold variables, and grow.
+const MAX_LINE_BYTES: usize = 64 << 10;
+
+/// Variables behind these are not known; writers define one or two.
+const MAX_VARIABLES: usize = 100;
+
+/// Most comparisons of an address with a mapping; some seconds.
+const MAX_COMPARISONS: usize = 1 << 31;
+
 pub(super) fn is_sentinel(line: &str) -> bool {
     line.contains("--- Memory map: ---") || line.contains("MAPPED_LIBRARIES:")
 }
@@ -44,33 +53,43 @@ pub(super) fn skip_to_map(draft: &mut Draft, mut lines: Lines) -> Result<(), Ref
 
 /// Adds the mappings of `text` and gives each location its mapping and number.
 pub(super) fn apply(draft: &mut Draft, text: &str) -> Result<(), Refusal> {
-    read(draft, text);
+    read(draft, text)?;
     join_adjacent(draft);
     main_first(draft);
     draft.number_locations();
     super::java::number_functions(draft);
-    assign(draft);
-    Ok(())
+    assign(draft)
 }
 
-fn read(draft: &mut Draft, text: &str) {
+fn read(draft: &mut Draft, text: &str) -> Result<(), Refusal> {
     let mut variables: Vec<(String, String)> = Vec::new();
     for line in text.lines() {
         let line = &line[LOG_PREFIX.find(line).map_or(0, |prefix| prefix.end())..];
         let mut line = line.to_string();
-        for (name, value) in &variables {
-            line = line.replace(name, value);
+        if line.contains('$') {
+            for (name, value) in &variables {
+                line = line.replace(name, value);
+                if line.len() > MAX_LINE_BYTES {
+                    let bytes = MAX_LINE_BYTES;
+                    return Err(Refusal::Broken(format!(
+                        "memory map: a line becomes longer than {bytes} bytes"
+                    )));
+                }
+            }
         }
         match parse(&line, draft) {
             Some(Some(mapping)) => draft.columns.mappings.push(mapping),
             Some(None) => {}
             None => {
-                if let Some((name, value)) = line.split_once('=') {
+                if let Some((name, value)) = line.split_once('=')
+                    && variables.len() < MAX_VARIABLES
+                {
                     variables.push((format!("${}", name.trim()), value.trim().into()));
                 }
             }
         }
     }
+    Ok(())
 }
 
 /// The mapping of a line; `None` if it is no such line, `Some(None)` if it holds no code.
@@ -134,8 +153,13 @@ fn main_first(draft: &mut Draft) {
 }
 
 /// Gives each location the mapping its address is in.
-pub(super) fn assign(draft: &mut Draft) {
+pub(super) fn assign(draft: &mut Draft) -> Result<(), Refusal> {
     let columns = &mut draft.columns;
+    let (locations, mappings) = (columns.locations.len(), columns.mappings.len());
+    if locations.saturating_mul(mappings) > MAX_COMPARISONS {
+        let why = format!("memory map: {mappings} mappings are too many for {locations} addresses");
+        return Err(Refusal::Broken(why));
+    }
     if let [first, second, ..] = columns.mappings[..]
         && columns.texts.get(first.file).starts_with("/anon_hugepage")
         && first.limit == second.start
@@ -179,4 +203,5 @@ pub(super) fn assign(draft: &mut Draft) {
     for (row, mapping) in columns.mappings.iter_mut().enumerate() {
         mapping.id = row as u64 + 1;
     }
+    Ok(())
 }

@@ -31,18 +31,22 @@ impl Refusal {
 
 type Reader = fn(&[u8]) -> Result<Draft, Refusal>;
 
+const READERS: [Reader; 6] =
+    [cpu::read, heap::read, text::read_counts, text::read_threads, text::read_contention, java::read];
+
 /// Reads any of the older formats.
 pub fn read(bytes: &[u8]) -> Result<Columns, ReadError> {
-    let readers: [Reader; 6] =
-        [cpu::read, heap::read, text::read_counts, text::read_threads, text::read_contention, java::read];
-    for reader in readers {
-        match reader(bytes) {
-            Ok(draft) => return Ok(frames::name(draft.finish())),
-            Err(Refusal::Unrecognized) => {}
-            Err(Refusal::Broken(why)) => return Err(ReadError::Legacy(why)),
-        }
-    }
-    Err(ReadError::Unrecognized)
+    let answer = read_each(bytes).find(|answer| !matches!(answer, Err(ReadError::Unrecognized)));
+    answer.unwrap_or(Err(ReadError::Unrecognized))
+}
+
+/// What each reader makes of `bytes`, in the order in which they are asked.
+pub fn read_each(bytes: &[u8]) -> impl Iterator<Item = Result<Columns, ReadError>> {
+    READERS.iter().map(move |reader| match reader(bytes) {
+        Ok(draft) => Ok(frames::name(draft.finish())),
+        Err(Refusal::Unrecognized) => Err(ReadError::Unrecognized),
+        Err(Refusal::Broken(why)) => Err(ReadError::Legacy(why)),
+    })
 }
 
 /// A profile as its text is read: stacks of addresses.

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::{Draft, Lines, Refusal, hex_addresses, is_blank_or_comment, maps};
-use crate::profile::go_text::truncate;
+use crate::profile::go_text::{integer, truncate};
 
 fn regex(text: &str) -> Regex {
     Regex::new(text).expect("a valid expression")
@@ -36,33 +36,12 @@ pub(super) fn read_counts(bytes: &[u8]) -> Result<Draft, Refusal> {
             break;
         }
         let found = COUNT.captures(lines.current).ok_or_else(Refusal::malformed)?;
-        let count = go_integer(&found[1]).ok_or_else(Refusal::malformed)?;
+        let count = integer(&found[1]).map_err(|_| Refusal::malformed())?;
         let addresses = hex_addresses(&found[2]).map_err(|_| Refusal::malformed())?;
         draft.push(vec![count], &addresses, None, |_| true);
     }
     maps::skip_to_map(&mut draft, lines)?;
     Ok(draft)
-}
-
-/// A number as Go reads it with base 0: `010` is eight.
-pub(super) fn go_integer(text: &str) -> Option<i64> {
-    let (sign, digits) = match text.strip_prefix('-') {
-        Some(digits) => (-1, digits),
-        None => (1, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let lower = digits.to_ascii_lowercase();
-    let (radix, digits) = match lower.as_bytes() {
-        [b'0', b'x', ..] => (16, &lower[2..]),
-        [b'0', b'o', ..] => (8, &lower[2..]),
-        [b'0', b'b', ..] => (2, &lower[2..]),
-        [b'0', _, ..] => (8, &lower[1..]),
-        _ => (10, &lower[..]),
-    };
-    if digits.starts_with(['-', '+']) {
-        return None;
-    }
-    let number = i128::from_str_radix(&digits.replace('_', ""), radix).ok()?;
-    i64::try_from(sign * number).ok()
 }
 
 /// `--- contentionz`, `--- mutex:` or `--- contention:`, attributes, then `delay count @ addresses`.
@@ -105,7 +84,7 @@ fn contention_attributes(lines: &mut Lines, draft: &mut Draft) -> Result<i64, Re
             break;
         }
         let Some((name, value)) = line.split_once('=') else { break };
-        let number = || go_integer(value.trim()).ok_or(Refusal::Unrecognized);
+        let number = || integer(value.trim()).map_err(|_| Refusal::Unrecognized);
         match name.trim() {
             "cycles/second" => cycles_hz = number()?,
             "sampling period" => draft.columns.header.period = number()?,

@@ -1,0 +1,440 @@
+//! The bytes of `perf.data`: header, events, build-ids, records.
+//!
+//! Not here: what becomes of them. Nothing is reserved for what a field claims; what it claims must be
+//! there.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use super::bytes::{Bytes, section};
+
+/// Bits of `sample_type`, and of other fields, in `perf_event.h`.
+mod bits {
+    pub const IP: u64 = 1;
+    pub const TID: u64 = 1 << 1;
+    pub const TIME: u64 = 1 << 2;
+    pub const ADDR: u64 = 1 << 3;
+    pub const READ: u64 = 1 << 4;
+    pub const CALLCHAIN: u64 = 1 << 5;
+    pub const ID: u64 = 1 << 6;
+    pub const CPU: u64 = 1 << 7;
+    pub const PERIOD: u64 = 1 << 8;
+    pub const STREAM_ID: u64 = 1 << 9;
+    pub const STACK_USER: u64 = 1 << 13;
+    pub const IDENTIFIER: u64 = 1 << 16;
+    pub const ATTR_FREQ: u64 = 1 << 10;
+    pub const ATTR_SAMPLE_ID_ALL: u64 = 1 << 18;
+    pub const PROT_EXEC: u32 = 4;
+    pub const MISC_DATA_OR_EXEC: u16 = 1 << 13;
+    pub const MISC_MMAP_BUILD_ID: u16 = 1 << 14;
+    pub const MISC_BUILD_ID_SIZE: u16 = 1 << 15;
+    pub const MISC_KERNEL: u16 = 1;
+    /// Entries of call chains from here on say where the next ones are.
+    pub const FIRST_CONTEXT: u64 = -4095i64 as u64;
+    pub const CONTEXT_KERNEL: u64 = -128i64 as u64;
+}
+
+/// An event that was counted.
+pub(super) struct Event {
+    pub name: String,
+    /// Its period is a time in nanoseconds.
+    pub is_clock: bool,
+    /// Samples have copies of their stacks.
+    pub has_stacks: bool,
+    /// How many of the event a sample stands for where it does not say so itself.
+    pub period: u64,
+    sample_type: u64,
+    read_format: u64,
+    /// Records that are no samples say when they were made, too.
+    has_trailers: bool,
+}
+
+/// What an `MMAP` record says of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Mapped<'a> {
+    pub start: u64,
+    pub limit: u64,
+    pub offset: u64,
+    pub path: &'a [u8],
+    pub build_id: Option<&'a [u8]>,
+}
+
+pub(super) struct Frame {
+    pub address: u64,
+    pub in_kernel: bool,
+}
+
+pub(super) struct Sample {
+    /// Position in [`File::events`].
+    pub event: usize,
+    pub pid: u32,
+    pub tid: u32,
+    pub time_ns: u64,
+    pub weight: u64,
+    /// Leaf first.
+    pub frames: Vec<Frame>,
+}
+
+pub(super) enum Record<'a> {
+    Mapped { pid: u32, mapped: Mapped<'a> },
+    Named { pid: u32, tid: u32, name: Cow<'a, str>, is_exec: bool },
+    Forked { pid: u32, parent: u32, tid: u32, parent_tid: u32 },
+    Sample(Sample),
+    Other,
+}
+
+pub(super) struct File<'a> {
+    pub events: Vec<Event>,
+    /// Build-ids, in hexadecimal, by path.
+    pub build_ids: HashMap<&'a [u8], String>,
+    events_by_id: HashMap<u64, usize>,
+    data: &'a [u8],
+    /// perf was ended before it could say how long the data is.
+    is_cut: bool,
+}
+
+/// A section as the header names it.
+fn part<'a>(bytes: &'a [u8], header: &mut Bytes, what: &str) -> Result<&'a [u8], String> {
+    let (offset, size) = header.u64().zip(header.u64()).ok_or("the header is cut short")?;
+    section(bytes, offset, size).ok_or_else(|| {
+        let length = bytes.len();
+        format!("{what}: {size} bytes at {offset} are claimed, of a file of {length}")
+    })
+}
+
+/// Bytes in hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl<'a> File<'a> {
+    pub fn open(bytes: &'a [u8]) -> Result<File<'a>, String> {
+        if bytes.starts_with(b"2ELIFREP") {
+            return Err("written by a machine of the other byte order, which is not read".into());
+        }
+        let mut header = Bytes(bytes.get(8..).unwrap_or_default());
+        let size = header.u64().ok_or("the header is cut short")?;
+        if size == 16 {
+            return Err(
+                "written to a pipe, which is not read: record into a file (perf record -o FILE)".into()
+            );
+        }
+        let attr_bytes = header.u64().ok_or("the header is cut short")?;
+        let attrs = part(bytes, &mut header, "attributes")?;
+        let (data_offset, data_size) = header.u64().zip(header.u64()).ok_or("the header is cut short")?;
+        let is_cut = data_size == 0;
+        let data = if is_cut {
+            usize::try_from(data_offset).ok().and_then(|start| bytes.get(start..)).unwrap_or_default()
+        } else {
+            section(bytes, data_offset, data_size).ok_or_else(|| {
+                let length = bytes.len();
+                format!("data: {data_size} bytes at {data_offset} are claimed, of a file of {length}")
+            })?
+        };
+        let features = header.take(16).and_then(|_| header.u64()).unwrap_or(0);
+        let mut file = File {
+            events: Vec::new(),
+            build_ids: HashMap::new(),
+            events_by_id: HashMap::new(),
+            data,
+            is_cut,
+        };
+        file.read_events(bytes, attrs, attr_bytes)?;
+        if !is_cut {
+            file.read_features(bytes, data_offset + data_size, features);
+        }
+        Ok(file)
+    }
+
+    fn read_events(&mut self, bytes: &[u8], attrs: &[u8], attr_bytes: u64) -> Result<(), String> {
+        let size = usize::try_from(attr_bytes).ok().filter(|size| *size >= 64 && *size <= attrs.len());
+        let size = size.ok_or_else(|| format!("attributes: their size is {attr_bytes} bytes"))?;
+        for (at, attr) in attrs.chunks_exact(size).enumerate() {
+            let (attr, ids) = attr.split_at(size - 16);
+            let mut ids = part(bytes, &mut Bytes(ids), "event ids").map(Bytes)?;
+            while let Some(id) = ids.u64() {
+                self.events_by_id.insert(id, at);
+            }
+            self.events.push(event(attr).ok_or("attributes: one is cut short")?);
+        }
+        if self.events.is_empty() {
+            return Err("attributes: there is none".into());
+        }
+        let same = |event: &Event| event.sample_type == self.events[0].sample_type;
+        let tells = |event: &Event| event.sample_type & bits::IDENTIFIER != 0;
+        if !self.events.iter().all(same) && !self.events.iter().all(tells) {
+            return Err("attributes: samples do not say which of several events they are of".into());
+        }
+        Ok(())
+    }
+
+    /// Names of events and build-ids; what of them cannot be read is left out.
+    fn read_features(&mut self, bytes: &'a [u8], table: u64, features: u64) {
+        const BUILD_ID: u32 = 2;
+        const EVENT_DESC: u32 = 12;
+        for feature in [BUILD_ID, EVENT_DESC] {
+            if features >> feature & 1 == 0 {
+                continue;
+            }
+            let before = (features & ((1 << feature) - 1)).count_ones();
+            let entry = table.checked_add(u64::from(before) * 16).and_then(|at| section(bytes, at, 16));
+            let Some(entry) = entry else { continue };
+            let Ok(content) = part(bytes, &mut Bytes(entry), "feature") else { continue };
+            if feature == BUILD_ID {
+                self.read_build_ids(Bytes(content));
+            } else {
+                self.read_event_names(Bytes(content));
+            }
+        }
+    }
+
+    fn read_build_ids(&mut self, mut content: Bytes<'a>) {
+        while let Some((_, misc, size)) = header(&mut content) {
+            let Some(body) = content.take(usize::from(size).saturating_sub(8)) else { return };
+            let mut body = Bytes(body);
+            let Some((_, id)) = body.u32().zip(body.take(24)) else { return };
+            let length = if misc & bits::MISC_BUILD_ID_SIZE == 0 { 20 } else { usize::from(id[20]).min(20) };
+            self.build_ids.insert(body.text(), hex(&id[..length]));
+        }
+    }
+
+    fn read_event_names(&mut self, mut content: Bytes) {
+        let Some((_, attr_bytes)) = content.u32().zip(content.u32()) else { return };
+        for event in &mut self.events {
+            let Some(_) = content.take(attr_bytes as usize) else { return };
+            let Some((ids, length)) = content.u32().zip(content.u32()) else { return };
+            let Some(name) = content.take(length as usize) else { return };
+            let name = String::from_utf8_lossy(Bytes(name).text()).into_owned();
+            // `cycles:u`: where it was counted is no part of its name.
+            if let Some(name) = name.split(':').next().filter(|name| !name.is_empty()) {
+                event.name = name.into();
+            }
+            let Some(_) = content.take((ids as usize).saturating_mul(8)) else { return };
+        }
+    }
+
+    /// Where all records begin, in the order of their times.
+    pub fn in_order(&self) -> Result<Vec<usize>, String> {
+        let mut found = Vec::new();
+        let mut rest = Bytes(self.data);
+        let mut last = 0;
+        while !rest.0.is_empty() {
+            let at = self.data.len() - rest.0.len();
+            let mut head = rest;
+            let size = header(&mut head).map_or(0, |(_, _, size)| usize::from(size));
+            if size < 8 || size > rest.0.len() {
+                if self.is_cut {
+                    break;
+                }
+                return Err(format!(
+                    "record at {at} of the data: it claims {size} bytes, {} are left",
+                    rest.0.len()
+                ));
+            }
+            // What has no time of its own belongs where it stands.
+            last = self.time(at).unwrap_or(last);
+            found.push((last, at));
+            rest.take(size);
+        }
+        found.sort_by_key(|(time, _)| *time);
+        Ok(found.into_iter().map(|(_, at)| at).collect())
+    }
+
+    /// The time of a record, if it has one.
+    fn time(&self, at: usize) -> Option<u64> {
+        let mut record = Bytes(self.data.get(at..)?);
+        let (kind, _, size) = header(&mut record)?;
+        let body = record.take(usize::from(size).checked_sub(8)?)?;
+        if kind == kinds::SAMPLE {
+            let event = &self.events[self.event_of_sample(body)?];
+            let before = [bits::IDENTIFIER, bits::IP, bits::TID].map(|bit| event.sample_type & bit != 0);
+            let skipped = before.into_iter().filter(|is_there| *is_there).count() * 8;
+            return Bytes(body.get(skipped..)?).u64().filter(|_| event.sample_type & bits::TIME != 0);
+        }
+        let event = &self.events[0];
+        if kind >= kinds::FIRST_OF_PERF || !event.has_trailers || event.sample_type & bits::TIME == 0 {
+            return None;
+        }
+        let trailer = bits::TID | bits::TIME | bits::ID | bits::STREAM_ID | bits::CPU | bits::IDENTIFIER;
+        let length = (event.sample_type & trailer).count_ones() as usize * 8;
+        let before = if event.sample_type & bits::TID == 0 { 0 } else { 8 };
+        Bytes(body.get(body.len().checked_sub(length)? + before..)?).u64()
+    }
+
+    /// Which event a sample is of; the first, where there is no saying.
+    fn event_of_sample(&self, body: &[u8]) -> Option<usize> {
+        let sample_type = self.events[0].sample_type;
+        if self.events.len() == 1 || sample_type & (bits::IDENTIFIER | bits::ID) == 0 {
+            return Some(0);
+        }
+        let before = match sample_type & bits::IDENTIFIER {
+            0 => (sample_type & (bits::IP | bits::TID | bits::TIME | bits::ADDR)).count_ones() as usize * 8,
+            _ => 0,
+        };
+        let id = Bytes(body.get(before..)?).u64()?;
+        Some(self.events_by_id.get(&id).copied().unwrap_or(0))
+    }
+
+    /// The record at a place that [`File::in_order`] gave.
+    pub fn record(&self, at: usize) -> Result<Record<'a>, String> {
+        let mut record = Bytes(self.data.get(at..).unwrap_or_default());
+        let (kind, misc, size) = header(&mut record).ok_or("a record is cut short")?;
+        let body = record.take(usize::from(size).saturating_sub(8)).unwrap_or_default();
+        let parsed = match kind {
+            kinds::MMAP => mapped(Bytes(body), misc, false).ok_or("mmap: cut short".to_string()),
+            kinds::MMAP2 => mapped(Bytes(body), misc, true).ok_or("mmap2: cut short".to_string()),
+            kinds::COMM => named(Bytes(body), misc).ok_or("comm: cut short".to_string()),
+            kinds::FORK => forked(Bytes(body)).ok_or("fork: cut short".to_string()),
+            kinds::SAMPLE => self.sample(body, misc).map_err(|what| format!("sample: {what}")),
+            _ => Ok(Record::Other),
+        };
+        parsed.map_err(|what| format!("record at {at} of the data: {what}"))
+    }
+
+    fn sample(&self, body: &[u8], misc: u16) -> Result<Record<'a>, String> {
+        let index = self.event_of_sample(body).ok_or("its event's id is cut off")?;
+        let event = &self.events[index];
+        let mut rest = Bytes(body);
+        let mut number = |bit: u64, what: &str| match event.sample_type & bit {
+            0 => Ok(0),
+            _ => rest.u64().ok_or_else(|| format!("{what} is cut off")),
+        };
+        number(bits::IDENTIFIER, "identifier")?;
+        let ip = number(bits::IP, "ip")?;
+        let ids = number(bits::TID, "pid and tid")?;
+        let time_ns = number(bits::TIME, "time")?;
+        number(bits::ADDR, "addr")?;
+        number(bits::ID, "id")?;
+        number(bits::STREAM_ID, "stream id")?;
+        number(bits::CPU, "cpu")?;
+        let period = number(bits::PERIOD, "period")?;
+        let weight = if event.sample_type & bits::PERIOD == 0 { event.period } else { period };
+        if event.sample_type & bits::READ != 0 {
+            skip_read(&mut rest, event.read_format).ok_or("read is cut off")?;
+        }
+        let in_kernel = misc & 7 == bits::MISC_KERNEL;
+        let mut frames = Vec::new();
+        if event.sample_type & bits::CALLCHAIN != 0 {
+            let count = rest.u64().ok_or("callchain is cut off")?;
+            let left = rest.0.len();
+            let chain = usize::try_from(count).ok().and_then(|count| rest.take(count.checked_mul(8)?));
+            let claims = || format!("callchain claims {count} addresses, {left} bytes are left");
+            frames = follow(chain.ok_or_else(claims)?, in_kernel);
+        }
+        if frames.is_empty() && event.sample_type & bits::IP != 0 {
+            frames.push(Frame { address: ip, in_kernel });
+        }
+        // Of a union of two 32-bit numbers, little end first.
+        let (pid, tid) = (ids as u32, (ids >> 32) as u32);
+        Ok(Record::Sample(Sample { event: index, pid, tid, time_ns, weight, frames }))
+    }
+}
+
+/// Types of records.
+mod kinds {
+    pub const MMAP: u32 = 1;
+    pub const COMM: u32 = 3;
+    pub const FORK: u32 = 7;
+    pub const SAMPLE: u32 = 9;
+    pub const MMAP2: u32 = 10;
+    /// Written by perf, not by the kernel.
+    pub const FIRST_OF_PERF: u32 = 64;
+}
+
+/// Type, flags and size of a record.
+fn header(bytes: &mut Bytes) -> Option<(u32, u16, u16)> {
+    Some((bytes.u32()?, bytes.u16()?, bytes.u16()?))
+}
+
+/// A `perf_event_attr`.
+fn event(attr: &[u8]) -> Option<Event> {
+    let mut attr = Bytes(attr);
+    let (kind, _size) = (attr.u32()?, attr.u32()?);
+    let (config, period, sample_type, read_format, flags) =
+        (attr.u64()?, attr.u64()?, attr.u64()?, attr.u64()?, attr.u64()?);
+    let is_clock = kind == 1 && config <= 1;
+    let is_rate = flags & bits::ATTR_FREQ != 0;
+    let period = match (is_rate, is_clock) {
+        (false, _) => period,
+        (true, true) => 1_000_000_000u64.checked_div(period).unwrap_or(1),
+        (true, false) => 1,
+    };
+    let name = match (kind, config) {
+        (0, 0) => "cycles".into(),
+        (0, 1) => "instructions".into(),
+        (1, 0) => "cpu-clock".into(),
+        (1, 1) => "task-clock".into(),
+        _ => format!("event-{kind}-{config:x}"),
+    };
+    Some(Event {
+        name,
+        is_clock,
+        has_stacks: sample_type & bits::STACK_USER != 0,
+        period,
+        sample_type,
+        read_format,
+        has_trailers: flags & bits::ATTR_SAMPLE_ID_ALL != 0,
+    })
+}
+
+fn mapped<'a>(mut body: Bytes<'a>, misc: u16, is_second: bool) -> Option<Record<'a>> {
+    let (pid, _tid) = (body.u32()?, body.u32()?);
+    let (start, length, offset) = (body.u64()?, body.u64()?, body.u64()?);
+    let mut is_code = misc & bits::MISC_DATA_OR_EXEC == 0;
+    let mut build_id = None;
+    if is_second {
+        let file = body.take(24)?;
+        if misc & bits::MISC_MMAP_BUILD_ID != 0 {
+            build_id = file.get(4..4 + usize::from(file[0]).min(20));
+        }
+        let (protection, _flags) = (body.u32()?, body.u32()?);
+        is_code = protection & bits::PROT_EXEC != 0;
+    }
+    if !is_code {
+        return Some(Record::Other);
+    }
+    let limit = start.saturating_add(length);
+    Some(Record::Mapped { pid, mapped: Mapped { start, limit, offset, path: body.text(), build_id } })
+}
+
+fn named<'a>(mut body: Bytes<'a>, misc: u16) -> Option<Record<'a>> {
+    let (pid, tid) = (body.u32()?, body.u32()?);
+    let is_exec = misc & bits::MISC_DATA_OR_EXEC != 0;
+    Some(Record::Named { pid, tid, name: String::from_utf8_lossy(body.text()), is_exec })
+}
+
+fn forked<'a>(mut body: Bytes<'a>) -> Option<Record<'a>> {
+    let (pid, parent, tid, parent_tid) = (body.u32()?, body.u32()?, body.u32()?, body.u32()?);
+    Some(Record::Forked { pid, parent, tid, parent_tid })
+}
+
+/// Passes over the counters that may stand in a sample.
+fn skip_read(rest: &mut Bytes, format: u64) -> Option<()> {
+    const GROUP: u64 = 8;
+    // Times before the values, ids and losses behind each.
+    let (times, own) = ((format & 3).count_ones() as usize, (format & (4 | 16)).count_ones() as usize);
+    let numbers = if format & GROUP == 0 {
+        1 + times + own
+    } else {
+        let count = usize::try_from(rest.u64()?).ok()?;
+        count.checked_mul(1 + own)?.checked_add(times)?
+    };
+    rest.take(numbers.checked_mul(8)?).map(|_| ())
+}
+
+/// The frames of a call chain. Addresses behind the first of each part are return addresses, which lie
+/// behind their calls.
+fn follow(chain: &[u8], mut in_kernel: bool) -> Vec<Frame> {
+    let mut frames = Vec::with_capacity(chain.len() / 8);
+    let mut is_first = true;
+    for address in chain.as_chunks::<8>().0 {
+        let address = u64::from_le_bytes(*address);
+        if address >= bits::FIRST_CONTEXT {
+            (in_kernel, is_first) = (address == bits::CONTEXT_KERNEL, true);
+            continue;
+        }
+        let address = if is_first { address } else { address.saturating_sub(1) };
+        is_first = false;
+        frames.push(Frame { address, in_kernel });
+    }
+    frames
+}

@@ -1,0 +1,177 @@
+//! `perf.data`, the files of Linux's `perf record`, as profiles: samples by their call chains.
+//!
+//! Not here: unwinding. Copies of stacks (`perf record --call-graph dwarf`) are not followed; the profile
+//! says so. Names are not in such files: they come from the binaries, whose build-ids are kept. The format
+//! is described in the kernel's `tools/perf/Documentation/perf.data-file-format.txt` and in
+//! `include/uapi/linux/perf_event.h`.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use super::{
+    Builder, LabelValue, LocationId, MappingId, MappingSpec,
+    columns::{Columns, merge, parse},
+    write_raw,
+};
+use file::{Event, File, Record};
+use space::{KERNEL, Spaces};
+
+mod bytes;
+mod file;
+mod space;
+
+/// Whether `bytes` are such a file.
+pub fn is_perf_data(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PERFILE2") || bytes.starts_with(b"2ELIFREP")
+}
+
+/// Reads such a file; the error says which record and which part of it.
+pub fn read(bytes: &[u8]) -> Result<Columns, String> {
+    let file = File::open(bytes)?;
+    let kinds = kinds(&file.events);
+    let kinds: Vec<(&str, &str)> = kinds.iter().map(|(name, unit)| (name.as_str(), *unit)).collect();
+    let mut reader = Reader {
+        builder: Builder::new(&kinds),
+        spaces: Spaces::default(),
+        names: HashMap::new(),
+        mappings: HashMap::new(),
+        main: None,
+        times: None,
+        has_stacks: false,
+        file: &file,
+    };
+    for at in file.in_order()? {
+        reader.record(file.record(at)?)?;
+    }
+    let profile = reader.finish();
+    let mut encoded = Vec::new();
+    write_raw(&profile, &mut encoded).map_err(|error| error.to_string())?;
+    let broken = |_| "more samples than a profile can hold".to_string();
+    let (columns, _) = parse::parse(&encoded).map_err(broken)?;
+    // Equal stacks become one sample.
+    merge::merge(vec![columns])
+}
+
+/// What is measured: for each event, how often it was seen and how much that stands for.
+fn kinds(events: &[Event]) -> Vec<(String, &'static str)> {
+    let several = events.len() > 1;
+    let of_event = |event: &Event| {
+        let samples = if several { format!("{}_samples", event.name) } else { "samples".into() };
+        let (name, unit) = match event.is_clock {
+            true if !several => ("cpu", "nanoseconds"),
+            true => (event.name.as_str(), "nanoseconds"),
+            false => (event.name.as_str(), "count"),
+        };
+        [(samples, "count"), (name.to_string(), unit)]
+    };
+    events.iter().flat_map(of_event).collect()
+}
+
+struct Reader<'a> {
+    file: &'a File<'a>,
+    builder: Builder,
+    spaces: Spaces,
+    /// Names of threads.
+    names: HashMap<u32, String>,
+    /// Mappings by what `MMAP` records say of them.
+    mappings: HashMap<file::Mapped<'a>, MappingId>,
+    /// The first program that was seen.
+    main: Option<MappingId>,
+    /// Of the first and the last sample, in nanoseconds.
+    times: Option<(u64, u64)>,
+    has_stacks: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn record(&mut self, record: Record<'a>) -> Result<(), String> {
+        match record {
+            Record::Mapped { pid, mapped } => {
+                let mapping = self.mapping(mapped);
+                self.spaces.map(pid, mapped.start, mapped.limit, mapping)?;
+            }
+            Record::Named { pid, tid, name, is_exec } => {
+                if is_exec {
+                    self.spaces.forget(pid);
+                }
+                self.names.insert(tid, name.into_owned());
+            }
+            Record::Forked { pid, parent, tid, parent_tid } => {
+                if pid != parent {
+                    self.spaces.copy(parent, pid);
+                }
+                if let Some(name) = self.names.get(&parent_tid).cloned() {
+                    self.names.insert(tid, name);
+                }
+            }
+            Record::Sample(sample) => self.sample(sample),
+            Record::Other => {}
+        }
+        Ok(())
+    }
+
+    fn mapping(&mut self, mapped: file::Mapped<'a>) -> MappingId {
+        let new = match self.mappings.entry(mapped) {
+            Entry::Occupied(known) => return *known.get(),
+            Entry::Vacant(new) => new,
+        };
+        let own = mapped.build_id.map(file::hex);
+        let filename = String::from_utf8_lossy(mapped.path);
+        let build_id = own.or_else(|| self.file.build_ids.get(mapped.path).cloned()).unwrap_or_default();
+        let spec = MappingSpec {
+            start: mapped.start,
+            limit: mapped.limit,
+            file_offset: mapped.offset,
+            filename: &filename,
+            build_id: &build_id,
+            symbolized: false,
+        };
+        let mapping = *new.insert(self.builder.mapping(&spec));
+        if self.main.is_none() && !filename.starts_with('[') && !filename.starts_with("//") {
+            self.main = Some(mapping);
+        }
+        mapping
+    }
+
+    fn sample(&mut self, sample: file::Sample) {
+        let (first, _) = *self.times.get_or_insert((sample.time_ns, sample.time_ns));
+        self.times = Some((first, sample.time_ns.max(first)));
+        self.has_stacks |= self.file.events[sample.event].has_stacks;
+        let stack: Vec<LocationId> = sample
+            .frames
+            .iter()
+            .map(|frame| {
+                let pid = if frame.in_kernel { KERNEL } else { sample.pid };
+                let mapping = self.spaces.at(pid, frame.address);
+                self.builder.location(mapping, frame.address, &[])
+            })
+            .collect();
+        let mut values = vec![0; self.file.events.len() * 2];
+        values[sample.event * 2] = 1;
+        values[sample.event * 2 + 1] = i64::try_from(sample.weight).unwrap_or(i64::MAX);
+        let name = self.names.get(&sample.tid).map_or("", String::as_str);
+        let label = [("thread", LabelValue::Text(name))];
+        self.builder.sample(&stack, &values, &label[..usize::from(!name.is_empty())]);
+    }
+
+    fn finish(mut self) -> super::Profile {
+        if let Some(main) = self.main {
+            self.builder.set_main_mapping(main);
+        }
+        if let Some((first, last)) = self.times {
+            self.builder.set_time(0, i64::try_from(last - first).unwrap_or(0));
+        }
+        if let Some(event) = self.file.events.first() {
+            let (name, unit) = if event.is_clock { ("cpu", "nanoseconds") } else { (&*event.name, "count") };
+            self.builder.set_period(name, unit, i64::try_from(event.period).unwrap_or(0));
+        }
+        if self.has_stacks {
+            self.builder.comment(
+                "The copies of stacks in this perf.data (--call-graph dwarf) were not unwound: stacks end where \
+                 its call chains do.",
+            );
+        }
+        self.builder.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! Files made up record by record, and damage to them.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn words(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+fn record(kind: u32, misc: u16, body: &[u8]) -> Vec<u8> {
+    let size = body.len() as u16 + 8;
+    [&kind.to_le_bytes()[..], &misc.to_le_bytes(), &size.to_le_bytes(), body].concat()
+}
+
+/// Samples of the task clock with ip, tid, time, callchain and period.
+const SAMPLE_TYPE: u64 = 1 | 2 | 4 | 1 << 5 | 1 << 8;
+
+fn file(records: &[Vec<u8>]) -> Vec<u8> {
+    let data = records.concat();
+    let attr = words(&[1, 1, 1_000_000, SAMPLE_TYPE, 0, 1 << 18, 0, 0, 0, 0]);
+    let (attrs, data_start) = (104, 104 + attr.len() as u64);
+    let head = words(&[0, 104, attr.len() as u64, attrs, attr.len() as u64, data_start, data.len() as u64]);
+    [&b"PERFILE2"[..], &head[8..], &[0; 48], &attr, &data].concat()
+}
+
+fn mapping(pid: u32, start: u64, path: &[u8], time: u64) -> Vec<u8> {
+    let ids = words(&[u64::from(pid) << 32 | u64::from(pid)]);
+    let mut path = path.to_vec();
+    path.resize(path.len() / 8 * 8 + 8, 0);
+    let trailer = words(&[u64::from(pid) << 32 | u64::from(pid), time]);
+    record(1, 2, &[ids, words(&[start, 0x1000, 0]), path, trailer].concat())
+}
+
+fn sample(pid: u32, time: u64, chain: &[u64]) -> Vec<u8> {
+    let head = words(&[chain[0], u64::from(pid + 1) << 32 | u64::from(pid), time, 500, chain.len() as u64]);
+    record(9, 2, &[head, words(chain)].concat())
+}
+
+fn whole() -> Vec<u8> {
+    let name = [words(&[8 << 32 | 7]), b"worker\0\0".to_vec(), words(&[8 << 32 | 7, 2])].concat();
+    let user = -512i64 as u64;
+    file(&[
+        sample(7, 10, &[user, 0x5010, 0x5020, 0x9000]),
+        sample(7, 11, &[user, 0x5010, 0x5020, 0x9000]),
+        mapping(7, 0x5000, b"/bin/a", 1),
+        record(3, 0, &name),
+    ])
+}
+
+#[test]
+fn records_take_effect_in_the_order_of_their_times() {
+    let columns = read(&whole()).unwrap();
+    assert_eq!((columns.sample_count(), columns.values(0)), (1, &[2, 1000][..]));
+    let places: Vec<_> = columns
+        .stack(0)
+        .iter()
+        .map(|row| &columns.locations[*row as usize])
+        .map(|location| (location.address, columns.text(columns.mapping_file(location))))
+        .collect();
+    assert_eq!(places, [(0x5010, "/bin/a"), (0x501f, "/bin/a"), (0x8fff, "")]);
+    let labels: Vec<_> =
+        columns.labels(0).iter().map(|label| columns.text(label.as_text().unwrap())).collect();
+    assert_eq!(labels, ["worker"]);
+    let kinds: Vec<_> = columns.header.kinds.iter().map(|kind| columns.text(kind.name)).collect();
+    assert_eq!((kinds, columns.header.period), (vec!["samples", "cpu"], 1_000_000));
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_place() {
+    let error = |bytes: &[u8]| read(bytes).unwrap_err();
+    let bytes = whole();
+    assert!(error(&bytes[..bytes.len() - 1]).starts_with("data: "), "{}", error(&bytes[..bytes.len() - 1]));
+    assert_eq!(error(b"PERFILE2"), "the header is cut short");
+    let mut piped = b"PERFILE2".to_vec();
+    piped.extend(words(&[16, 0]));
+    assert!(error(&piped).starts_with("written to a pipe"));
+    let mut many = sample(7, 10, &[0x5010]);
+    let count = many.len() - 16;
+    many[count..count + 8].copy_from_slice(&(1u64 << 60).to_le_bytes());
+    let expected =
+        "record at 0 of the data: sample: callchain claims 1152921504606846976 addresses, 8 bytes are left";
+    assert_eq!(error(&file(&[many])), expected);
+}
+
+proptest! {
+    #[test]
+    fn no_damage_causes_a_panic(at in any::<prop::sample::Index>(), word in any::<u64>(), cut in any::<prop::sample::Index>()) {
+        let mut bytes = whole();
+        let place = at.index(bytes.len() - 8);
+        bytes[place..place + 8].copy_from_slice(&word.to_le_bytes());
+        let _ = read(&bytes);
+        bytes.truncate(cut.index(bytes.len()));
+        let _ = read(&bytes);
+    }
+}
