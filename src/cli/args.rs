@@ -6,6 +6,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use regex::Regex;
 
+use super::report_args::{ReportArgs, SettingArgs};
+
 /// pprof for any running process.
 #[derive(Debug, Parser)]
 #[command(
@@ -29,6 +31,15 @@ pub enum Verb {
     /// Profile a running process: nothing in it is changed, stopped or restarted.
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(AttachArgs),
+    /// Show what grew and what shrank between two profiles, and whether that is more than chance.
+    #[command(after_help = DIFF_HELP)]
+    Diff(DiffArgs),
+    /// Draw a flame graph: an SVG picture, or a page for a browser (.html).
+    Flame(FlameArgs),
+    /// Show source lines with what each has, of functions that match.
+    List(MatchArgs),
+    /// Show functions that match, with their callers and callees.
+    Peek(MatchArgs),
     /// Read a profile with the command line of `go tool pprof`: -top, -tree, -list, -dot ...
     #[command(disable_help_flag = true)]
     Pprof(PprofArgs),
@@ -37,8 +48,14 @@ pub enum Verb {
     Record(RecordArgs),
     /// Name what a profile left unnamed, with debug files that were not at hand then.
     Symbolize(SymbolizeArgs),
-    /// Show the functions of a profile that use the most CPU time.
-    Top(TopArgs),
+    /// Show the labels of a profile, and how much each of their values has.
+    Tags(FileArgs),
+    /// Show the functions that have the most: CPU time, or what else the profile measures.
+    Top(FileArgs),
+    /// Show whole stacks with what they have, those with most first.
+    Traces(FileArgs),
+    /// Show the functions that have the most, with their callers and callees.
+    Tree(FileArgs),
 }
 
 #[derive(Debug, Args)]
@@ -166,13 +183,61 @@ pub struct SymbolizeArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct TopArgs {
-    /// Profile to read.
-    #[arg(value_name = "FILE")]
-    pub input: PathBuf,
-    /// How many functions to show.
-    #[arg(short, long, default_value_t = 20)]
-    pub count: usize,
+pub struct FileArgs {
+    /// Profiles to read; several are put together.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct MatchArgs {
+    /// Which functions: a regular expression that matches anywhere in the name.
+    #[arg(value_name = "REGEX")]
+    pub expression: String,
+    /// Profiles to read; several are put together.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+const DIFF_HELP: &str = "\
+Shares of each profile's own total are compared, so that profiles of different length can be. With --cum,
+of what functions have with all they call. docs/REPORTS.md says how chance is reckoned with.";
+
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// Profile to compare with.
+    #[arg(value_name = "BASE")]
+    pub base: PathBuf,
+    /// The newer profile.
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+    /// Also what changed by no more than chance explains.
+    #[arg(long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct FlameArgs {
+    /// Profiles to read; several are put together.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Colour frames by how their share has changed since this profile.
+    #[arg(long, value_name = "BASE")]
+    pub diff: Option<PathBuf>,
+    /// File to write: .svg or .html (also .folded, .json for speedscope).
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// A row of threads under the root.
+    #[arg(long)]
+    pub by_thread: bool,
+    #[command(flatten)]
+    pub counted: SettingArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -205,6 +270,8 @@ pub enum FormatArg {
     Folded,
     /// Interactive flame graph (.svg).
     Svg,
+    /// The same as a page (.html).
+    Html,
     /// speedscope.app (.json).
     Speedscope,
 }

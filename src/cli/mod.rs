@@ -6,13 +6,15 @@
 mod advice;
 mod args;
 mod attach;
+mod flame;
 mod output;
 pub mod pprof;
 mod progress;
 mod record;
+mod report;
+mod report_args;
 mod summary;
 mod symbolize;
-mod top;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
@@ -46,10 +48,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Attach(arguments) => attach::run(arguments),
+        Verb::Diff(arguments) => report::compare(&arguments),
+        Verb::Flame(arguments) => flame::run(&arguments),
+        Verb::List(arguments) => report::of_matches("list", &arguments),
+        Verb::Peek(arguments) => report::of_matches("peek", &arguments),
         Verb::Pprof(arguments) => return run_pprof(&arguments.arguments),
         Verb::Record(arguments) => record::run(arguments),
         Verb::Symbolize(arguments) => symbolize::run(&arguments),
-        Verb::Top(arguments) => top::run(&arguments),
+        Verb::Tags(arguments) => report::of_files("tags", &arguments),
+        Verb::Top(arguments) => report::of_files("top", &arguments),
+        Verb::Traces(arguments) => report::of_files("traces", &arguments),
+        Verb::Tree(arguments) => report::of_files("tree", &arguments),
     };
     match done {
         Ok(()) => ExitCode::from(SUCCESS),

@@ -86,6 +86,7 @@ fn output_format(format: FormatArg) -> OutputFormat {
         FormatArg::Pprof => OutputFormat::Pprof,
         FormatArg::Folded => OutputFormat::Folded,
         FormatArg::Svg => OutputFormat::Svg,
+        FormatArg::Html => OutputFormat::Html,
         FormatArg::Speedscope => OutputFormat::Speedscope,
     }
 }
@@ -96,6 +97,7 @@ fn default_name(format: Option<FormatArg>, first: Option<&Identity>) -> PathBuf 
         FormatArg::Pprof => "pb.gz",
         FormatArg::Folded => "folded",
         FormatArg::Svg => "svg",
+        FormatArg::Html => "html",
         FormatArg::Speedscope => "json",
     };
     let (name, pid) = first.map_or(("profile".into(), 0), |first| (first.display_name(), first.pid));

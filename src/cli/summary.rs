@@ -138,7 +138,7 @@ fn opens_with(destination: &Destination) -> String {
         OutputFormat::Pprof => {
             format!("open it with: rprof top {path}   or: go tool pprof -http=:8000 {path}")
         }
-        OutputFormat::Svg => format!("open it in a browser: {path}"),
+        OutputFormat::Svg | OutputFormat::Html => format!("open it in a browser: {path}"),
         OutputFormat::Speedscope => format!("open it at speedscope.app: {path}"),
         OutputFormat::Folded => format!("open it with: less {path}"),
     }

@@ -26,15 +26,18 @@ pub enum OutputFormat {
     Folded,
     /// A flame graph, interactive in a browser.
     Svg,
+    /// The same as a page of HTML.
+    Html,
     /// speedscope's JSON.
     Speedscope,
 }
 
 /// Name, extensions (the usual one first) and what they stand for.
-const FORMATS: [(OutputFormat, &str, &[&str]); 4] = [
+const FORMATS: [(OutputFormat, &str, &[&str]); 5] = [
     (OutputFormat::Pprof, "pprof", &[".pb.gz", ".pb", ".pprof"]),
     (OutputFormat::Folded, "folded", &[".folded", ".txt"]),
     (OutputFormat::Svg, "svg", &[".svg"]),
+    (OutputFormat::Html, "html", &[".html", ".htm"]),
     (OutputFormat::Speedscope, "speedscope", &[".speedscope.json", ".json"]),
 ];
 
@@ -100,6 +103,8 @@ pub struct RenderOptions {
     pub by_thread: bool,
     /// Flame graphs: the heading. `None`: made from the profile.
     pub title: Option<String>,
+    /// Flame graphs: a sample type to compare with; colours then say how shares have changed.
+    pub compared_with: Option<String>,
 }
 
 /// Why a profile was not written.
@@ -128,9 +133,15 @@ pub fn render(
     match format {
         OutputFormat::Folded => write_folded(&stacks, value_index, options.by_thread, writer)?,
         OutputFormat::Speedscope => write_speedscope(&stacks, value_index, writer)?,
-        OutputFormat::Svg | OutputFormat::Pprof => {
-            let title = options.title.clone();
-            let flame = FlameOptions { by_thread: options.by_thread, title, ..FlameOptions::default() };
+        OutputFormat::Svg | OutputFormat::Html | OutputFormat::Pprof => {
+            let compared_with = options.compared_with.as_ref();
+            let flame = FlameOptions {
+                by_thread: options.by_thread,
+                title: options.title.clone(),
+                compared_with: compared_with.and_then(|name| profile.sample_type_index(name)),
+                is_page: format == OutputFormat::Html,
+                ..FlameOptions::default()
+            };
             flame::write_flame(&stacks, value_index, &flame, writer)?;
         }
     }
@@ -170,7 +181,7 @@ mod tests {
         assert_eq!(
             error,
             "`a.gif` does not tell the format; these do: pprof (.pb.gz .pb .pprof), folded (.folded .txt), \
-             svg (.svg), speedscope (.speedscope.json .json)"
+             svg (.svg), html (.html .htm), speedscope (.speedscope.json .json)"
         );
         assert!(
             "gif".parse::<OutputFormat>().unwrap_err().to_string().starts_with("no format is called `gif`")

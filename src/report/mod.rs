@@ -7,10 +7,12 @@
 //! Not here: processes, files, the terminal. A report is a pure function of a profile, and does not
 //! trust it: every name is the target's to choose.
 
+pub mod answer;
 pub mod flame;
 pub mod folded;
 pub mod format;
 pub mod graphviz;
+pub mod paint;
 pub mod pprof;
 pub mod speedscope;
 pub mod stacks;

@@ -25,6 +25,8 @@ pub struct Flags {
     pub comment: String,
     pub http: String,
     pub tools: String,
+    /// Of the report: empty for the reference's text, or json, markdown, csv.
+    pub format: String,
     pub tls_cert: String,
     pub tls_key: String,
     pub tls_ca: String,
@@ -114,6 +116,11 @@ pub fn parse(arguments: &[String]) -> Outcome {
 }
 
 impl Flags {
+    /// Those of a command line that only names sources.
+    pub(super) fn of_sources(sources: &[String]) -> Flags {
+        Flags { arguments: sources.to_vec(), timeout_s: -1, seconds: -1, ..Flags::default() }
+    }
+
     fn target(&mut self, name: &str) -> Option<Target<'_>> {
         let text = |text| Some(Target::Slot(Slot::Text(text)));
         match name {
@@ -124,6 +131,7 @@ impl Flags {
             "add_comment" => return text(&mut self.comment),
             "http" => return text(&mut self.http),
             "tools" => return text(&mut self.tools),
+            "format" => return text(&mut self.format),
             "tls_cert" => return text(&mut self.tls_cert),
             "tls_key" => return text(&mut self.tls_key),
             "tls_ca" => return text(&mut self.tls_ca),

@@ -11,7 +11,11 @@ use std::{
 
 use crate::{
     profile::columns::Columns,
-    report::pprof::{Command, Settings, commands::Delivery, generate_to, generate_with},
+    report::{
+        answer::{Asked, FORMATS, TextFormat, answer, is_answered},
+        pprof::{Command, Settings, commands::Delivery, generate_to, generate_with},
+    },
+    shell::pprof::Outlet,
 };
 
 mod binaries;
@@ -62,10 +66,18 @@ fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str))
         say(&usage::text());
     }
     let command = flags.interpret(&mut |path| object::opens(path), say)?;
+    let asked = command.as_ref().map(|(command, _)| *command);
+    check_format(&flags.format, asked)?;
     let columns = sources::fetch(&flags, say)?;
     match command {
+        Some((command, argument)) if !flags.format.is_empty() => {
+            let text = formatted(columns, command, argument.as_deref(), &flags, say)?;
+            let outlet = Outlet { writer: out, takes_bytes: true };
+            deliver(text.into_bytes(), command, &flags.settings.output, outlet, say)?;
+        }
         Some((command, argument)) => {
-            report(columns, command, argument.as_deref(), &flags.settings, out, say)?;
+            let outlet = Outlet { writer: out, takes_bytes: !io::stdout().is_terminal() };
+            report(columns, command, argument.as_deref(), &flags.settings, outlet, say)?;
         }
         None if !flags.http.is_empty() => {
             return Err("this build has no web pages: -http is not available".into());
@@ -78,23 +90,64 @@ fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str))
     Ok(0)
 }
 
+/// Whether there is such a format of such a report. (The reference has none but its own.)
+fn check_format(format: &str, command: Option<&Command>) -> Result<(), String> {
+    if format.is_empty() {
+        return Ok(());
+    }
+    if TextFormat::find(format).is_none() {
+        let known = FORMATS.map(|(name, _)| name).join(", ");
+        return Err(format!("-format={format}: no such format; there are {known}"));
+    }
+    match command {
+        Some(command) if is_answered(command) => Ok(()),
+        Some(command) => Err(format!("-format={format} does not go with -{}", command.name)),
+        None => Err(format!("-format={format} needs a report, such as -top")),
+    }
+}
+
+/// A report in another format than the reference's.
+fn formatted(
+    columns: Columns,
+    command: &'static Command,
+    argument: Option<&str>,
+    flags: &Flags,
+    say: &mut dyn FnMut(&str),
+) -> Result<String, String> {
+    let mut messages = Vec::new();
+    let count = usize::try_from(flags.settings.nodecount).ok().map(|count| match count {
+        0 => usize::MAX,
+        count => count,
+    });
+    let made = answer(columns, command, Asked { argument, count }, &flags.settings, &mut messages);
+    messages.iter().for_each(|message| say(message));
+    Ok(made?.print(TextFormat::find(&flags.format).unwrap_or_default(), None, false))
+}
+
+/// Reads profiles and makes one of them, for the short forms. Those that cannot be read are said to
+/// `say`, each behind its name.
+pub(super) fn fetch(sources: &[String], say: &mut dyn FnMut(&str)) -> Result<Columns, String> {
+    sources::fetch(&Flags::of_sources(sources), say)
+}
+
 /// Makes a report and brings it where it belongs.
 pub fn report(
     columns: Columns,
     command: &Command,
     argument: Option<&str>,
     settings: &Settings,
-    out: &mut dyn Write,
+    outlet: Outlet,
     say: &mut dyn FnMut(&str),
 ) -> Result<(), String> {
     if matches!(command.delivery, Delivery::Print) && settings.output.is_empty() {
+        let out = outlet.writer;
         let written = generate_to(&binaries::LocalFiles, columns, command, argument, settings, say, out)?;
         return printed(written.and_then(|()| out.flush()));
     }
     let mut messages = Vec::new();
     let made = generate_with(&binaries::LocalFiles, columns, command, argument, settings, &mut messages);
     messages.iter().for_each(|message| say(message));
-    deliver(made?, command, &settings.output, out, say)
+    deliver(made?, command, &settings.output, outlet, say)
 }
 
 /// Brings a finished report where it belongs: a file, a terminal, a viewer.
@@ -102,7 +155,7 @@ pub fn deliver(
     mut bytes: Vec<u8>,
     command: &Command,
     output: &str,
-    out: &mut dyn Write,
+    outlet: Outlet,
     say: &mut dyn FnMut(&str),
 ) -> Result<(), String> {
     match command.delivery {
@@ -118,13 +171,13 @@ pub fn deliver(
         return fs::write(output, bytes).map_err(failed);
     }
     match command.delivery {
-        Delivery::File(suffix) | Delivery::Drawing(suffix) if io::stdout().is_terminal() => {
+        Delivery::File(suffix) | Delivery::Drawing(suffix) if !outlet.takes_bytes => {
             let (name, mut file) = numbered_file(Path::new(""), "profile", suffix)?;
             say(&format!("Generating report in {name}"));
             file.write_all(&bytes).map_err(|error| error.to_string())
         }
         Delivery::Viewer { suffix, programs, .. } => viewer::show(&bytes, suffix, programs),
-        _ => printed(out.write_all(&bytes).and_then(|()| out.flush())),
+        _ => printed(outlet.writer.write_all(&bytes).and_then(|()| outlet.writer.flush())),
     }
 }
 

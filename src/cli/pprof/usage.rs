@@ -20,6 +20,9 @@ mapping.
 ";
 
 const SOURCES: &str = "
+Beyond go tool pprof:
+    -format name       Of top, text, tree, peek, list, tags, traces: json, markdown or csv
+
 Where profiles come from:
     -seconds n         How long the server is to measure
     -timeout n         How many seconds to wait for it

@@ -41,6 +41,14 @@ pub fn module_color(module: &str, main_module: &str) -> Color {
     hex(module_hue(module, main_module), NAMED.0, NAMED.1)
 }
 
+/// The colour of a change: red for growth, blue for the contrary, paler the smaller it is (-1 to 1 of
+/// the largest in the picture).
+pub fn change_color(growth: f64) -> Color {
+    // The eye tells pale colours apart better than strong ones.
+    let strength = growth.abs().min(1.0).sqrt();
+    hex(if growth > 0.0 { 4.0 } else { 212.0 }, 0.82 * strength, 0.93 - 0.3 * strength)
+}
+
 fn module_hue(module: &str, main_module: &str) -> f64 {
     if module == main_module {
         MAIN_HUE

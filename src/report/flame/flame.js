@@ -2,7 +2,7 @@
 // from the profiled program: they are read and written as text only, never as markup.
 "use strict";
 (() => {
-  const svg = document.documentElement;
+  const svg = document.querySelector("svg");
   const head = document.getElementById("head");
   const info = document.getElementById("info");
   const framesGroup = document.getElementById("frames");

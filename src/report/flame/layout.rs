@@ -43,6 +43,8 @@ pub struct Placed {
     pub own: i64,
     /// Always inlined into its caller.
     pub inlined: bool,
+    /// Its value in the profile compared with; 0 where there is none.
+    pub base: i64,
 }
 
 /// The picture, without a size.
@@ -51,6 +53,10 @@ pub struct Layout {
     pub boxes: Vec<Placed>,
     /// The sum over all samples.
     pub total: i64,
+    /// The same of the profile compared with; 0: there is none.
+    pub base_total: i64,
+    /// The part of that which lies in boxes that have nothing any more.
+    base_gone: i64,
     pub threads: Vec<String>,
     /// Different stacks that went in.
     pub stack_count: usize,
@@ -75,28 +81,64 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// What a comparison shows, and what it cannot.
+    pub fn comparison(&self) -> Option<String> {
+        if self.base_total == 0 {
+            return None;
+        }
+        let gone = self.base_gone as f64 / self.base_total as f64 * 100.0;
+        Some(format!(
+            "red: a larger share than in the base, blue: a smaller one; {gone:.2}% of the base is in calls that are \
+             not made any more"
+        ))
+    }
+
+    /// By how much a box's share has grown, between -1 and 1.
+    pub fn growth(&self, placed: &Placed) -> f64 {
+        let share = |value: i64, total: i64| value as f64 / total.max(1) as f64;
+        share(placed.value, self.total) - share(placed.base, self.base_total)
+    }
+
+    /// The largest of all boxes' growths, without sign.
+    pub fn largest_growth(&self) -> f64 {
+        self.boxes.iter().map(|placed| self.growth(placed).abs()).fold(0.0, f64::max)
+    }
+}
+
 /// Sums and places value number `value_index` of all samples.
 pub fn lay_out(stacks: &Stacks<'_>, value_index: usize, options: &FlameOptions) -> Layout {
     let mut tree = Tree::new();
     for sample in &stacks.profile().sample {
-        let value = value_of(sample, value_index);
-        if value > 0 {
-            tree.add(stacks, sample, value, options.by_thread);
+        let base = options.compared_with.map_or(0, |index| value_of(sample, index).max(0));
+        let values = Values { value: value_of(sample, value_index).max(0), base };
+        if values.value > 0 || values.base > 0 {
+            tree.add(stacks, sample, values, options.by_thread);
         }
     }
     let total = tree.nodes[0].value;
     let floor = total as f64 * options.min_frame_px / options.width_px;
     let above = tree.cap(floor);
-    let is_drawn = |node: &Node| node.depth == 0 || (node.value as f64 >= floor && node.value > above);
+    let is_drawn =
+        |node: &Node| node.depth == 0 || (node.value > 0 && node.value as f64 >= floor && node.value > above);
     let boxes = tree.place(stacks, is_drawn, floor, total);
     Layout {
         drawn_above: (above > 0).then(|| above as f64 / total as f64),
         boxes,
         total,
+        base_total: tree.nodes[0].base,
+        base_gone: tree.gone(),
         stack_count: tree.nodes.iter().filter(|node| node.own > 0).count(),
         threads: tree.threads,
         cut: tree.cut,
     }
+}
+
+/// Of a sample: what it has, and what it has in the profile compared with.
+#[derive(Clone, Copy)]
+struct Values {
+    value: i64,
+    base: i64,
 }
 
 #[derive(Clone, Copy)]
@@ -105,6 +147,7 @@ struct Node {
     parent: u32,
     depth: u32,
     value: i64,
+    base: i64,
     own: i64,
     inlined: bool,
 }
@@ -120,7 +163,8 @@ struct Tree {
 
 impl Tree {
     fn new() -> Tree {
-        let root = Node { label: Label::Root, parent: 0, depth: 0, value: 0, own: 0, inlined: false };
+        let root =
+            Node { label: Label::Root, parent: 0, depth: 0, value: 0, base: 0, own: 0, inlined: false };
         Tree {
             nodes: vec![root],
             children: FxHashMap::default(),
@@ -130,35 +174,42 @@ impl Tree {
         }
     }
 
-    fn add(&mut self, stacks: &Stacks<'_>, sample: &Sample, value: i64, by_thread: bool) {
+    fn add(&mut self, stacks: &Stacks<'_>, sample: &Sample, values: Values, by_thread: bool) {
         let mut at = 0;
-        self.count(at, value);
+        self.count(at, values);
         if by_thread {
             let thread = self.thread(stacks.label(sample, "thread").map_or_else(String::new, String::from));
             match self.child(at, Label::Thread(thread), false) {
                 Some(child) => at = child,
-                None => return self.end(at, value, true),
+                None => return self.end(at, values, true),
             }
-            self.count(at, value);
+            self.count(at, values);
         }
         for used in stacks.of(sample) {
             match self.child(at, Label::Frame(used.frame), used.inlined) {
                 Some(child) => at = child,
-                None => return self.end(at, value, true),
+                None => return self.end(at, values, true),
             }
-            self.count(at, value);
+            self.count(at, values);
         }
-        self.end(at, value, false);
+        self.end(at, values, false);
     }
 
-    fn count(&mut self, at: u32, value: i64) {
+    fn count(&mut self, at: u32, values: Values) {
         let node = &mut self.nodes[at as usize];
-        node.value = node.value.saturating_add(value);
+        node.value = node.value.saturating_add(values.value);
+        node.base = node.base.saturating_add(values.base);
     }
 
-    fn end(&mut self, at: u32, value: i64, cut: bool) {
+    /// What the compared profile has in boxes that have nothing here; each counted once, at its top.
+    fn gone(&self) -> i64 {
+        let is_gone = |node: &&Node| node.value == 0 && self.nodes[node.parent as usize].value > 0;
+        self.nodes.iter().filter(is_gone).fold(0, |sum: i64, node| sum.saturating_add(node.base))
+    }
+
+    fn end(&mut self, at: u32, values: Values, cut: bool) {
         let node = &mut self.nodes[at as usize];
-        node.own = node.own.saturating_add(value);
+        node.own = node.own.saturating_add(values.value);
         self.cut += usize::from(cut);
     }
 
@@ -183,7 +234,7 @@ impl Tree {
             std::collections::hash_map::Entry::Vacant(entry) => *entry.insert(next),
         };
         if child == next {
-            self.nodes.push(Node { label, parent, depth, value: 0, own: 0, inlined });
+            self.nodes.push(Node { label, parent, depth, value: 0, base: 0, own: 0, inlined });
         }
         self.nodes[child as usize].inlined &= inlined;
         Some(child)
@@ -220,19 +271,19 @@ impl Tree {
         let mut next_start: FxHashMap<u32, i64> = FxHashMap::default();
         let mut boxes = Vec::with_capacity(drawn.len());
         for at in drawn {
-            let Node { label, parent, depth, value, own, inlined } = self.nodes[at as usize];
+            let Node { label, parent, depth, value, base, own, inlined } = self.nodes[at as usize];
             let start = next_start.get(&parent).copied().unwrap_or(0).min(total);
             if at != 0 {
                 next_start.insert(parent, start.saturating_add(value));
             }
             next_start.insert(at, start);
-            boxes.push(Placed { label, depth: depth as usize, start, value, own, inlined });
+            boxes.push(Placed { label, depth: depth as usize, start, value, own, inlined, base });
         }
         let rest = self.sum_by_parent(&rest).into_iter().filter(|(_, (_, value))| *value as f64 >= floor);
         boxes.extend(rest.filter_map(|(parent, (count, value))| {
             let depth = self.nodes[parent as usize].depth as usize + 1;
             let start = next_start.get(&parent).copied()?.min(total);
-            Some(Placed { label: Label::Rest(count), depth, start, value, own: 0, inlined: false })
+            Some(Placed { label: Label::Rest(count), depth, start, value, own: 0, inlined: false, base: 0 })
         }));
         boxes.sort_by_key(|placed| (placed.depth, placed.start));
         boxes

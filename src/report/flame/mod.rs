@@ -2,13 +2,14 @@
 //! search. It fetches nothing. The root is on top and callees hang below it (an icicle), so that the
 //! part everybody starts to read from is on the screen when the file is opened.
 //!
-//! [`layout`] sums stacks into a tree and places it, [`color`] chooses colours, `svg` writes. What
-//! runs in the browser is `flame.js`, how it looks `flame.css`.
+//! [`layout`] sums stacks into a tree and places it, [`color`] chooses colours, `svg` writes, `page` puts
+//! that into a page. What runs in the browser is `flame.js`, how it looks `flame.css`.
 //!
 //! Not here: a time axis. Width is the sum of values; siblings stand largest first.
 
 pub mod color;
 pub mod layout;
+mod page;
 mod svg;
 
 use std::io::{self, Write};
@@ -30,11 +31,22 @@ pub struct FlameOptions {
     /// Frames narrower than this, in pixels of `width_px`, are not drawn; they count in their
     /// callers all the same.
     pub min_frame_px: f64,
+    /// Number of a value to compare with: colours say how each box's share has changed.
+    pub compared_with: Option<usize>,
+    /// A page of HTML in place of an SVG file.
+    pub is_page: bool,
 }
 
 impl Default for FlameOptions {
     fn default() -> Self {
-        FlameOptions { title: None, by_thread: false, width_px: 1200.0, min_frame_px: 0.1 }
+        FlameOptions {
+            title: None,
+            by_thread: false,
+            width_px: 1200.0,
+            min_frame_px: 0.1,
+            compared_with: None,
+            is_page: false,
+        }
     }
 }
 
@@ -47,7 +59,12 @@ pub fn write_flame(
 ) -> io::Result<()> {
     let layout = layout::lay_out(stacks, value_index, options);
     let heading = Heading::new(stacks, value_index, options, &layout);
-    svg::write(stacks, &layout, &heading, options.width_px, io::BufWriter::new(writer))
+    let mut writer = io::BufWriter::new(writer);
+    if options.is_page {
+        return page::write(stacks, &layout, &heading, options.width_px, writer);
+    }
+    svg::write(stacks, &layout, &heading, options.width_px, svg::Host::File, &mut writer)?;
+    writer.flush()
 }
 
 /// The text above the picture.
@@ -75,7 +92,8 @@ impl Heading {
             .get(value_index)
             .map_or(("", ""), |kind| (profile.string(kind.r#type), profile.string(kind.unit)));
         let binary = profile.mapping.first().map_or("", |m| base_name(profile.string(m.filename)));
-        let what = format!("{} flame graph", if kind == "cpu" { "CPU" } else { kind });
+        let compared = if layout.base_total > 0 { "differential " } else { "" };
+        let what = format!("{} {compared}flame graph", if kind == "cpu" { "CPU" } else { kind });
         let made = if binary.is_empty() { what } else { format!("{binary} · {what}") };
         let title = options.title.clone().unwrap_or(made);
         let mut facts = vec![format!("{} in all", format_value(layout.total, unit))];
@@ -97,6 +115,7 @@ impl Heading {
             .take(MAX_NOTES)
             .map(|text| printable(text).into())
             .collect();
+        notes.extend(layout.comparison());
         notes.extend(layout.omission());
         Heading {
             title: printable(&title).into(),

@@ -18,8 +18,8 @@ use crate::report::{
     units::{format_percent, format_value},
 };
 
-const STYLE: &str = include_str!("flame.css");
-const SCRIPT: &str = include_str!("flame.js");
+pub(super) const STYLE: &str = include_str!("flame.css");
+pub(super) const SCRIPT: &str = include_str!("flame.js");
 
 /// Height of a row and of the box in it, in pixels.
 const ROW_PX: usize = 18;
@@ -34,32 +34,49 @@ const LINE_PX: usize = 17;
 const MAX_NAME_CHARS: usize = 400;
 const MAX_LEGEND: usize = 6;
 
+/// What the picture stands in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Host {
+    /// A file of its own, with its style and script.
+    File,
+    /// A page, which has them.
+    Page,
+}
+
 pub(super) fn write(
     stacks: &Stacks<'_>,
     layout: &Layout,
     heading: &Heading,
     width_px: f64,
+    host: Host,
     mut out: impl Write,
 ) -> io::Result<()> {
     let rows = layout.boxes.last().map_or(1, |last| last.depth + 1);
-    let picture = Picture { stacks, layout, unit: &heading.unit, width_px };
+    let growth = layout.largest_growth().max(f64::MIN_POSITIVE);
+    let picture = Picture { stacks, layout, unit: &heading.unit, width_px, growth };
     let head_px = 64 + LINE_PX * (heading.notes.len() + 1);
     let height = head_px + rows * ROW_PX + 16;
-    writeln!(out, r#"<?xml version="1.0" encoding="UTF-8" standalone="no"?>"#)?;
+    if host == Host::File {
+        writeln!(out, r#"<?xml version="1.0" encoding="UTF-8" standalone="no"?>"#)?;
+    }
     writeln!(
         out,
         r#"<svg xmlns="http://www.w3.org/2000/svg" version="1.1" width="{width_px}" height="{height}" viewBox="0 0 {width_px} {height}">"#
     )?;
-    writeln!(out, "<title>{}</title>", Xml(&heading.title))?;
-    writeln!(out, "<style><![CDATA[\n{STYLE}]]></style>")?;
+    if host == Host::File {
+        writeln!(out, "<title>{}</title>", Xml(&heading.title))?;
+        writeln!(out, "<style><![CDATA[\n{STYLE}]]></style>")?;
+    }
     writeln!(out, r##"<rect id="page" width="100%" height="100%" fill="#ffffff"/>"##)?;
     writeln!(out, r#"<g id="frames" transform="translate(0,{head_px})">"#)?;
     picture.rows(&mut out)?;
     writeln!(out, "</g>")?;
     // Behind the boxes, so that it stays in front of them when it follows the scrolling.
     picture.head(&mut out, heading, head_px)?;
-    writeln!(out, "<script><![CDATA[\n{SCRIPT}]]></script>\n</svg>")?;
-    out.flush()
+    if host == Host::File {
+        writeln!(out, "<script><![CDATA[\n{SCRIPT}]]></script>")?;
+    }
+    writeln!(out, "</svg>")
 }
 
 /// What is needed to write a box.
@@ -68,6 +85,8 @@ struct Picture<'a> {
     layout: &'a Layout,
     unit: &'a str,
     width_px: f64,
+    /// The largest growth of a box: strongest colour.
+    growth: f64,
 }
 
 impl Picture<'_> {
@@ -91,7 +110,8 @@ impl Picture<'_> {
         }
         let y = 50 + LINE_PX * (lines + 1);
         write!(out, r#"<text id="info" class="sub" x="10" y="{y}">"#)?;
-        for (module, color) in self.legend() {
+        let legend = if self.layout.base_total > 0 { Vec::new() } else { self.legend() };
+        for (module, color) in legend {
             write!(out, r#"<tspan fill="{color}">■</tspan> {}   "#, Xml(&module))?;
         }
         writeln!(out, "</text></g>")
@@ -138,7 +158,10 @@ impl Picture<'_> {
             Label::Root => (0.0, 100.0),
             _ => (placed.start as f64 / total * 100.0, placed.value as f64 / total * 100.0),
         };
-        let (name, fill) = self.name_and_fill(placed.label);
+        let (name, mut fill) = self.name_and_fill(placed.label);
+        if self.layout.base_total > 0 && matches!(placed.label, Label::Frame(_) | Label::Thread(_)) {
+            fill = color::change_color(self.layout.growth(placed) / self.growth);
+        }
         let class = if matches!(placed.label, Label::Rest(_)) { r#" class="rest""# } else { "" };
         write!(out, "<g{class}><title>")?;
         self.title(out, placed, &name)?;
@@ -161,6 +184,10 @@ impl Picture<'_> {
         write!(out, "{}\n{value} · {percent}", Xml(name))?;
         if placed.own > 0 && placed.label != Label::Root {
             write!(out, " · itself {}", format_value(placed.own, self.unit))?;
+        }
+        if self.layout.base_total > 0 && !matches!(placed.label, Label::Rest(_)) {
+            let before = format_percent(placed.base, self.layout.base_total);
+            write!(out, " · was {before} ({:+.2} points)", self.layout.growth(placed) * 100.0)?;
         }
         let Label::Frame(frame) = placed.label else { return Ok(()) };
         if placed.inlined {
@@ -229,7 +256,7 @@ fn shorten_start(text: &str, chars: usize) -> String {
 }
 
 /// Text as it stands in XML. (Characters that XML does not allow are gone: see `printable`.)
-struct Xml<'a>(&'a str);
+pub(super) struct Xml<'a>(pub &'a str);
 
 impl fmt::Display for Xml<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

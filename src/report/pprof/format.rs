@@ -6,7 +6,7 @@ use crate::profile::{go_text::truncate, unit};
 
 /// From a sample's value to text.
 #[derive(Clone, Debug)]
-pub(super) struct Format {
+pub(in crate::report) struct Format {
     /// What values are multiplied by.
     pub ratio: f64,
     /// Unit of the profile's values.

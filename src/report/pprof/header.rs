@@ -23,7 +23,7 @@ pub fn greeting(
 }
 
 /// What there is to say of the profile.
-pub(super) fn of_profile(report: &Report) -> Vec<String> {
+pub(in crate::report) fn of_profile(report: &Report) -> Vec<String> {
     let columns = &report.columns;
     let header = &columns.header;
     let mut lines = Vec::new();

@@ -38,7 +38,7 @@ use crate::profile::{
 pub type Messages = Vec<String>;
 
 /// Everything a report is made of.
-pub(super) struct Report {
+pub(in crate::report) struct Report {
     pub columns: Columns,
     pub kind: Kind,
     pub settings: Settings,
@@ -116,8 +116,21 @@ fn write_long(report: &mut Report, out: &mut dyn Write) -> Option<io::Result<()>
     }
 }
 
-/// Applies filters and granularity.
-fn prepare(
+/// The profile as filters and granularity leave it, and the number of the value that is measured.
+pub fn filtered(
+    columns: Columns,
+    settings: &Settings,
+    messages: &mut Messages,
+) -> Result<(Columns, usize), String> {
+    // Unless something is to be told apart by less, all is kept.
+    let name = if settings.granularity.is_empty() { "proto" } else { "traces" };
+    let command = Command::find(name).ok_or("there is no such report")?;
+    let report = prepare(columns, command, None, settings, messages)?;
+    Ok((report.columns, report.measure.value))
+}
+
+/// Everything up to printing: the profile filtered and aggregated as the report wants it.
+pub(in crate::report) fn prepare(
     mut columns: Columns,
     command: &Command,
     argument: Option<&str>,
@@ -160,7 +173,7 @@ fn print(mut report: Report, tool: &dyn ObjectTool, messages: &mut Messages) -> 
     }
 }
 
-pub(super) fn label_units(columns: &Columns, messages: &mut Messages) -> Units {
+pub(in crate::report) fn label_units(columns: &Columns, messages: &mut Messages) -> Units {
     let units = columns.label_units();
     for (key, ignored) in &units.ignored {
         let (name, used, ignored) = (columns.text(*key), units.of(*key), ignored.join(", "));

@@ -2,7 +2,11 @@
 //!
 //! Not here: what is shown of the files ([`super::list`]).
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{self, Read},
+    path::Path,
+};
 
 use crate::profile::go_text::base_name;
 
@@ -32,21 +36,36 @@ fn split_list(list: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The text of a source file, looked for in each folder of `search_path` and in all above it.
-pub(super) fn read(path: &str, trim_path: &str, search_path: &str) -> Result<String, String> {
+pub(in crate::report) fn read(path: &str, trim_path: &str, search_path: &str) -> Result<String, String> {
     let path = trim(path, trim_path, search_path);
     if path.starts_with('/') {
-        let bytes = fs::read(path).map_err(|error| format!("open {path}: {}", system_words(&error)))?;
+        let bytes =
+            read_bytes(Path::new(path)).map_err(|error| format!("open {path}: {}", system_words(&error)))?;
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
     for folder in split_list(search_path) {
         for folder in Path::new(folder).ancestors() {
             let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            if let Ok(bytes) = fs::read(folder.join(path)) {
+            if let Ok(bytes) = read_bytes(&folder.join(path)) {
                 return Ok(String::from_utf8_lossy(&bytes).into_owned());
             }
         }
     }
     Err(format!("could not find file {path} on path {search_path}"))
+}
+
+/// Most bytes read of a source file.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The profile names the file: what never ends (a device, a pipe) is not read.
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let kind = fs::metadata(path)?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(io::Error::other("not an ordinary file"));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// An error of the system in the words of the C library, which Go uses too.
@@ -60,6 +79,12 @@ pub(super) fn system_words(error: &std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_never_ends_is_not_read() {
+        assert_eq!(read("/dev/zero", "", ""), Err("open /dev/zero: not an ordinary file".into()));
+        assert_eq!(read("/", "", ""), Err("open /: is a directory".into()));
+    }
 
     #[test]
     fn the_beginning_of_a_path_is_cut_off() {

@@ -33,7 +33,7 @@ pub(super) fn print(report: &Report) -> Vec<u8> {
 }
 
 /// Sums by key and value.
-fn sums(report: &Report) -> BTreeMap<String, BTreeMap<String, i64>> {
+pub(in crate::report) fn sums(report: &Report) -> BTreeMap<String, BTreeMap<String, i64>> {
     let columns = &report.columns;
     // Counted by number first: there are many samples and few labels.
     let mut counted: FxHashMap<(u32, Option<u32>, i64), i64> = FxHashMap::default();

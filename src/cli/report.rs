@@ -1,0 +1,130 @@
+//! The short forms: `rprof top`, `list`, `tree`, `peek`, `tags`, `traces` and `diff`.
+//!
+//! Not here: what they say (`report::answer`), and `go tool pprof`'s command line ([`super::pprof`]).
+
+use std::{
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::{
+    args::{DiffArgs, FileArgs, MatchArgs},
+    pprof,
+    report_args::{ColorArg, ReportArgs},
+};
+use crate::{
+    profile::{columns::Columns, file},
+    report::{
+        answer::{Answer, Asked, TextFormat, answer, diff},
+        paint,
+        pprof::Command,
+    },
+};
+
+/// `rprof top FILE...`, and the others of its kind.
+pub fn of_files(name: &'static str, arguments: &FileArgs) -> Result<()> {
+    run(name, None, &arguments.files, &arguments.report)
+}
+
+/// `rprof list REGEX FILE...`, and the others of its kind.
+pub fn of_matches(name: &'static str, arguments: &MatchArgs) -> Result<()> {
+    run(name, Some(&arguments.expression), &arguments.files, &arguments.report)
+}
+
+fn run(name: &'static str, argument: Option<&str>, files: &[PathBuf], arguments: &ReportArgs) -> Result<()> {
+    let command = Command::find(name).ok_or_else(|| anyhow!("there is no report `{name}`"))?;
+    let columns = read(files)?;
+    let mut messages = Vec::new();
+    let asked = Asked { argument, count: arguments.printing.count() };
+    let made = answer(columns, command, asked, &arguments.settings(), &mut messages);
+    // In which unit a label's numbers are shown matters only where they are shown.
+    let of_labels = ["tags", "traces"].contains(&name);
+    messages.retain(|message| of_labels || !message.starts_with("For tag "));
+    warn(&messages);
+    print(&made.map_err(|error| anyhow!(error))?, arguments)
+}
+
+/// `rprof diff BASE NEW`.
+pub fn compare(arguments: &DiffArgs) -> Result<()> {
+    let both = [&arguments.base, &arguments.new];
+    let [base, new] = both.map(|file| read(std::slice::from_ref(file)));
+    let names = both.map(|file| file.display().to_string());
+    let report = &arguments.report;
+    let asked = Asked { argument: None, count: report.printing.count() };
+    let mut messages = Vec::new();
+    let (base, new) = (base?, new?);
+    let kinds = [&base, &new].map(kinds);
+    let made = diff([base, new], names.clone(), &report.settings(), asked, arguments.all, &mut messages);
+    messages.retain(|message| !message.starts_with("For tag "));
+    messages.dedup();
+    warn(&messages);
+    let made = made.map_err(|error| anyhow!(error)).with_context(|| {
+        let [base, new] = kinds;
+        format!("cannot compare {} (which measures {base}) with {} ({new})", names[0], names[1])
+    });
+    print(&made?, report)
+}
+
+/// What a profile measures, in words.
+fn kinds(columns: &Columns) -> String {
+    let names = columns.header.kinds.iter().map(|kind| columns.text(kind.name));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Reads profiles and makes one of them. Those that cannot be read are an error: a report of the rest
+/// would be taken for one of all.
+pub fn read(files: &[PathBuf]) -> Result<Columns> {
+    let sources: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
+    let mut said = Vec::new();
+    let columns = pprof::fetch(&sources, &mut |message| said.push(message.to_string()));
+    let failed: Vec<&String> =
+        said.iter().filter(|said| sources.iter().any(|s| said.starts_with(&format!("{s}: ")))).collect();
+    if let Some(first) = failed.first() {
+        let (source, why) = first.split_once(": ").unwrap_or((first, ""));
+        return Err(anyhow!("{why}")).with_context(|| match failed.len() {
+            1 => format!("cannot read {source}"),
+            count => format!("cannot read {count} of {} files, among them {source}", sources.len()),
+        });
+    }
+    let columns = columns.map_err(|error| anyhow!(error))?;
+    if !columns.functions.iter().any(|function| function.name != 0) && columns.sample_count() > 0 {
+        super::say("warning: nothing in it has a name: `rprof symbolize FILE` adds names");
+    }
+    Ok(columns)
+}
+
+fn warn(messages: &[String]) {
+    messages.iter().for_each(|message| super::say(&format!("warning: {message}")));
+}
+
+fn print(answer: &Answer, arguments: &ReportArgs) -> Result<()> {
+    let arguments = &arguments.printing;
+    let to_file = arguments.output.as_deref().filter(|path| *path != Path::new("-"));
+    let is_text = arguments.format == TextFormat::Text;
+    let colored = match arguments.color {
+        ColorArg::Always => true,
+        ColorArg::Never => false,
+        ColorArg::Auto => {
+            let wanted = paint::is_wanted(|name| std::env::var(name).ok());
+            wanted && to_file.is_none() && std::io::stdout().is_terminal()
+        }
+    };
+    let text = answer.print(arguments.format, arguments.budget, colored && is_text);
+    match to_file {
+        Some(path) => Ok(file::write_atomically(path, |writer| writer.write_all(text.as_bytes()))?),
+        None => to_stdout(text.as_bytes()),
+    }
+}
+
+/// Writes to standard output. `rprof top FILE | head` closes the pipe early, which is no error.
+pub fn to_stdout(bytes: &[u8]) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            bail!(anyhow::Error::new(error).context("cannot write to standard output"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,72 @@
+//! How large an answer may be: so many rows, or so many bytes. What does not fit is counted where it
+//! would have stood.
+//!
+//! Not here: how an answer is printed.
+
+use super::{Answer, Entry, List};
+
+/// A limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// Entries, those of inner lists included.
+    Rows(usize),
+    /// Of the printed answer. The head of an answer is printed even if it is larger.
+    Bytes(usize),
+}
+
+impl std::str::FromStr for Budget {
+    type Err = String;
+
+    /// `50` is rows; `8000B`, `20kB`, `1MB` are bytes.
+    fn from_str(text: &str) -> Result<Budget, String> {
+        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let wrong = || format!("`{text}` is neither a number of rows (50) nor a size (8000B, 20kB, 1MB)");
+        let number: usize = digits.parse().map_err(|_| wrong())?;
+        let unit: usize = match text[digits.len()..].to_ascii_lowercase().as_str() {
+            "" => return Ok(Budget::Rows(number)),
+            "b" => 1,
+            "k" | "kb" => 1 << 10,
+            "m" | "mb" => 1 << 20,
+            _ => return Err(wrong()),
+        };
+        number.checked_mul(unit).map(Budget::Bytes).ok_or_else(wrong)
+    }
+}
+
+/// Prints as much of the answer as fits.
+pub(super) fn fit(answer: &Answer, budget: Budget, print: impl Fn(&Answer) -> String) -> String {
+    let with = |rows: usize| print(&Answer { list: cut(&answer.list, &mut rows.clone()), ..answer.clone() });
+    let bytes = match budget {
+        Budget::Rows(rows) => return with(rows),
+        Budget::Bytes(bytes) => bytes,
+    };
+    // The most rows that fit: at least `fits`, less than `too_many`. No row is shorter than a byte.
+    let (mut fits, mut too_many) = (0, count(&answer.list).min(bytes) + 1);
+    while fits + 1 < too_many {
+        let middle = fits + (too_many - fits) / 2;
+        if with(middle).len() <= bytes { fits = middle } else { too_many = middle }
+    }
+    with(fits)
+}
+
+fn count(list: &List) -> usize {
+    let inner = |entry: &Entry| entry.groups.iter().map(count).sum::<usize>();
+    list.entries.iter().map(|entry| 1 + inner(entry)).sum()
+}
+
+/// The first `left` entries, outer and inner ones as they come.
+fn cut(list: &List, left: &mut usize) -> List {
+    let mut kept = Vec::new();
+    for entry in &list.entries {
+        if *left == 0 {
+            break;
+        }
+        *left -= 1;
+        let groups = entry.groups.iter().map(|group| cut(group, left)).collect();
+        kept.push(Entry { cells: entry.cells.clone(), groups });
+    }
+    let mut out = List { entries: kept, more_sums: list.more_sums.clone(), ..*list };
+    let rest = out.entries.len()..;
+    list.entries[rest].iter().for_each(|entry| out.leave_out(entry));
+    out
+}

@@ -1,0 +1,425 @@
+//! `diff`: what grew and what shrank between two profiles, and whether that is more than chance.
+//!
+//! Not here: the statistics ([`super::statistics`]).
+//!
+//! Compared are shares, each of its own profile's total, so that profiles of different length can be
+//! compared as they are. Where both say how long they took, each entry also has how its value per
+//! second of that time changed: a share grows as well when everything else shrinks.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    super::pprof::{
+        Command, Messages, Settings,
+        prepare::{Report, prepare},
+    },
+    Answer, Asked, Cell, Entry, Facts, List, Shape,
+    rows::{Named, percent},
+    statistics::{Share, Z_95, interval, probability, q_values},
+};
+use crate::profile::columns::{Columns, scale};
+
+/// Entries shown, unless asked for otherwise.
+const COUNT: usize = 30;
+/// The share of false discoveries that is put up with.
+const MOST_FALSE: f64 = 0.05;
+
+const CHANGES: Shape = Shape {
+    name: "changes",
+    one: "change",
+    columns: &[
+        "id",
+        "name",
+        "file",
+        "line",
+        "address",
+        "base",
+        "base_percent",
+        "new",
+        "new_percent",
+        "change",
+        "low",
+        "high",
+        "p",
+        "q",
+        "per_second",
+        "verdict",
+    ],
+    groups: &[],
+    sums: &["base", "base_percent", "new", "new_percent", "change"],
+};
+
+/// What is said once of a comparison.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    pub base: Facts,
+    /// Names of the two, base first.
+    pub names: [String; 2],
+    /// How many samples each was measured with, base first.
+    pub hits: [f64; 2],
+    /// `flat` or `cum`.
+    pub by: &'static str,
+    /// Entries that are left out because chance explains them.
+    pub hidden: usize,
+}
+
+impl Compared {
+    /// `"base": {...}, "new": {...}, "method": {...},`.
+    pub(super) fn json(&self, out: &mut String, text: &dyn Fn(&str) -> String) {
+        let [base, new] = &self.names;
+        let decimal = super::json::decimal;
+        // Writing to memory does not fail.
+        let _ = writeln!(
+            out,
+            "\"base\": {{\"name\": {}, \"total\": {}, \"hits\": {}, \"duration_ns\": {}}},\n\
+             \"new\": {{\"name\": {}, \"hits\": {}}},\n\
+             \"method\": {{\"by\": {}, \"interval\": \"Newcombe 10, 95%\", \"p\": \"two-proportion z (N-1), exact \
+             below 5 expected\", \"q\": \"Benjamini-Hochberg\", \"significant\": \"q < {MOST_FALSE}\", \
+             \"not_significant_left_out\": {}}},",
+            text(base),
+            self.base.total,
+            decimal(self.hits[0]),
+            self.base.duration_ns,
+            text(new),
+            decimal(self.hits[1]),
+            text(self.by),
+            self.hidden,
+        );
+    }
+}
+
+/// Compares `new` with `base`, which are called `names` (base first). With `all`, also what chance
+/// explains.
+pub fn diff(
+    [base, new]: [Columns; 2],
+    names: [String; 2],
+    settings: &Settings,
+    asked: Asked,
+    all: bool,
+    messages: &mut Messages,
+) -> Result<Answer, String> {
+    let mut both = [base, new];
+    scale::keep_common_kinds(&mut both)?;
+    scale::to_finest_units(&mut both)?;
+    let command = Command::find("top").ok_or("there is no top")?;
+    let mut settings = settings.clone();
+    if settings.granularity.is_empty() {
+        settings.granularity = "filefunctions".into();
+    }
+    let mut sides = Vec::new();
+    for (columns, name) in both.into_iter().zip(&names) {
+        let side = Side::new(columns, command, &settings, messages)?;
+        if side.total <= 0.0 {
+            return Err(format!("{name} has nothing to compare: its {} add up to 0", side.report.measured));
+        }
+        sides.push(side);
+    }
+    let (Some(mut new), Some(base)) = (sides.pop(), sides.pop()) else {
+        return Err("two profiles are compared".into());
+    };
+    let mut changes = changes(&base, &new);
+    let q: Vec<f64> = q_values(&changes.iter().map(|change| change.p).collect::<Vec<_>>());
+    for (change, q) in changes.iter_mut().zip(q) {
+        change.q = q;
+    }
+    changes.sort_by(|a, b| {
+        let size = |change: &Change| change.change().abs();
+        size(b).total_cmp(&size(a)).then_with(|| a.named.name.cmp(&b.named.name))
+    });
+    let before = changes.len();
+    if !all {
+        changes.retain(|change| change.q < MOST_FALSE);
+    }
+    if new.report.settings.unit == "minimum" {
+        // There are large and small ones among them: each in its own unit.
+        new.report.format.to = "auto".into();
+    }
+    let durations = [&base, &new].map(|side| side.report.columns.header.duration_ns);
+    let mut list = List::new(&CHANGES, changes.iter().map(|change| change.entry(durations)).collect());
+    let hidden = before - list.entries.len();
+    list.truncate(asked.count.unwrap_or(COUNT));
+    let hits = [base.hits, new.hits];
+    let by = if settings.sort == "cum" { "cum" } else { "flat" };
+    let compared = Compared { base: Facts::new(&base.report), names, hits, by, hidden };
+    let facts = Facts::new(&new.report);
+    let mut notes = notes(&base, &new);
+    if hidden > 0 {
+        notes.push(format!("{hidden} others changed by no more than chance explains (--all shows them)"));
+    }
+    Ok(Answer { report: "diff", facts, list, notes, format: new.report.format, compared: Some(compared) })
+}
+
+fn notes(base: &Side, new: &Side) -> Vec<String> {
+    let durations = [base, new].map(|side| side.report.columns.header.duration_ns as f64 / 1e9);
+    let mut notes = vec!["shares are of each profile's own total".to_string()];
+    if durations.iter().all(|seconds| *seconds > 0.0) {
+        let load = |side: &Side, seconds: f64| side.total / seconds;
+        let ratio = load(new, durations[1]) / load(base, durations[0]);
+        notes.push(format!("in all, the new profile has {ratio:.2} times the base's value per second"));
+    } else {
+        notes.push("how long they took is not known of both, so nothing is said per second".into());
+    }
+    for (name, side) in [("base", base), ("new", new)] {
+        if let Counting::Rows = side.counting {
+            notes.push(format!(
+                "the {name} profile does not say how many samples it has: each row is taken for one, so that less is \
+                 significant than might be"
+            ));
+        }
+    }
+    notes
+}
+
+/// How many samples a row of a profile stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Counting {
+    /// As many as this value says.
+    Value(usize),
+    /// This value, in units of the period.
+    Period(usize, f64),
+    /// Of a heap profile, where objects and bytes were scaled up from what was sampled every so many
+    /// bytes: what there was before.
+    Heap { objects: usize, space: usize, rate: f64 },
+    /// It does not say: one each.
+    Rows,
+}
+
+impl Counting {
+    /// How the samples of value number `value` are counted.
+    fn of(columns: &Columns, value: usize) -> Counting {
+        let header = &columns.header;
+        let kind = |at: usize| {
+            header.kinds.get(at).map_or(("", ""), |kind| (columns.text(kind.name), columns.text(kind.unit)))
+        };
+        let find = |name: &str| (0..header.kinds.len()).find(|at| kind(*at).0 == name);
+        let period_kind = (columns.text(header.period_kind.name), columns.text(header.period_kind.unit));
+        let period = header.period as f64;
+        if let Some(samples) = find("samples").filter(|at| kind(*at).1 == "count") {
+            return Counting::Value(samples);
+        }
+        let (name, unit) = kind(value);
+        if period_kind == ("space", "bytes") && period > 1.0 {
+            let stem = name.trim_end_matches("objects").trim_end_matches("space");
+            let sides = (find(&format!("{stem}objects")), find(&format!("{stem}space")));
+            if let (Some(objects), Some(space)) = sides {
+                return Counting::Heap { objects, space, rate: period };
+            }
+        }
+        if period_kind == (name, unit) && period > 0.0 {
+            return Counting::Period(value, period);
+        }
+        let count = (0..header.kinds.len()).find(|at| kind(*at).1 == "count");
+        count.map_or(Counting::Rows, Counting::Value)
+    }
+
+    fn hits(self, values: &[i64]) -> f64 {
+        let value = |at: usize| values.get(at).map_or(0.0, |value| value.unsigned_abs() as f64);
+        match self {
+            Counting::Value(at) => value(at),
+            Counting::Period(at, period) => value(at) / period,
+            Counting::Heap { objects, space, rate } => {
+                let average = value(space) / value(objects).max(1.0);
+                value(objects) * (1.0 - (-average / rate).exp())
+            }
+            Counting::Rows => 1.0,
+        }
+    }
+}
+
+/// A sum of weights, and of their squares.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Sum {
+    sum: i64,
+    squares: f64,
+}
+
+impl Sum {
+    fn add(&mut self, value: i64, hits: f64) {
+        self.sum = self.sum.saturating_add(value);
+        // As many equal samples as there were hits.
+        self.squares += value as f64 * value as f64 / hits.max(f64::MIN_POSITIVE);
+    }
+}
+
+/// One of the two profiles.
+struct Side {
+    report: Report,
+    rows: Vec<(Named, Sum)>,
+    total: f64,
+    total_squares: f64,
+    hits: f64,
+    counting: Counting,
+}
+
+impl Side {
+    fn new(
+        columns: Columns,
+        command: &Command,
+        settings: &Settings,
+        messages: &mut Messages,
+    ) -> Result<Side, String> {
+        let before = columns.clone();
+        let report = prepare(columns, command, None, settings, messages)?;
+        let value = report.measure.value;
+        let counting = Counting::of(&before, value);
+        let mut side = Side { rows: Vec::new(), total: 0.0, total_squares: 0.0, hits: 0.0, counting, report };
+        // Shares are of everything, unless only what the filters leave is asked for.
+        let all = if settings.relative_percentages { side.report.columns.clone() } else { before };
+        let mut sum = Sum::default();
+        for sample in 0..all.sample_count() {
+            let values = all.values(sample);
+            let hits = counting.hits(values);
+            if values[value] != 0 && hits > 0.0 {
+                sum.add(values[value], hits);
+                side.hits += hits;
+            }
+        }
+        (side.total, side.total_squares) = (sum.sum as f64, sum.squares);
+        side.sum_rows(settings.sort == "cum");
+        Ok(side)
+    }
+
+    fn sum_rows(&mut self, by_cum: bool) {
+        let places = self.report.places();
+        let columns = &self.report.columns;
+        let mut sums = vec![Sum::default(); places.infos.len()];
+        let mut seen = vec![usize::MAX; places.infos.len()];
+        for sample in 0..columns.sample_count() {
+            let values = columns.values(sample);
+            let (value, hits) = (values[self.report.measure.value], self.counting.hits(values));
+            if value == 0 || hits <= 0.0 {
+                continue;
+            }
+            let stack = columns.stack(sample);
+            let nodes = stack.iter().flat_map(|location| places.of(*location));
+            for node in nodes.take(if by_cum { usize::MAX } else { 1 }) {
+                let node = *node as usize;
+                if seen[node] != sample {
+                    seen[node] = sample;
+                    sums[node].add(value, hits);
+                }
+            }
+        }
+        let rows = places.infos.iter().zip(sums).filter(|(_, sum)| *sum != Sum::default());
+        self.rows = rows.map(|(info, sum)| (Named::new(info, columns), sum)).collect();
+    }
+
+    fn share(&self, sum: Sum) -> Share {
+        Share::weighted(sum.sum as f64, sum.squares, self.total, self.total_squares)
+    }
+}
+
+/// What became of a function.
+struct Change {
+    named: Named,
+    base: Sum,
+    new: Sum,
+    base_total: i64,
+    new_total: i64,
+    base_share: Share,
+    new_share: Share,
+    p: f64,
+    q: f64,
+}
+
+impl Change {
+    /// Of the shares.
+    fn change(&self) -> f64 {
+        self.new_share.part - self.base_share.part
+    }
+
+    fn verdict(&self) -> &'static str {
+        match (self.q < MOST_FALSE, self.base.sum, self.new.sum) {
+            (false, ..) => "not significant",
+            (_, 0, _) => "appeared",
+            (_, _, 0) => "vanished",
+            _ if self.change() > 0.0 => "grew",
+            _ => "shrank",
+        }
+    }
+
+    fn entry(&self, [base_ns, new_ns]: [i64; 2]) -> Entry {
+        let (low, high) = interval(self.base_share, self.new_share, Z_95);
+        let points = |share: f64| Cell::Percent(share * 100.0);
+        let per_second = if base_ns > 0 && new_ns > 0 && self.base.sum != 0 {
+            let new = self.new.sum as f64 / new_ns as f64;
+            Cell::Ratio(new / (self.base.sum as f64 / base_ns as f64))
+        } else {
+            Cell::Nothing
+        };
+        let mut cells = self.named.cells().to_vec();
+        cells.extend([Cell::Value(self.base.sum), percent(self.base.sum, self.base_total)]);
+        cells.extend([Cell::Value(self.new.sum), percent(self.new.sum, self.new_total)]);
+        cells.extend([points(self.change()), points(low), points(high)]);
+        cells.extend([Cell::Probability(self.p), Cell::Probability(self.q), per_second]);
+        cells.push(Cell::Word(self.verdict()));
+        Entry { cells, groups: Vec::new() }
+    }
+}
+
+/// Every function of either profile.
+fn changes(base: &Side, new: &Side) -> Vec<Change> {
+    let change = |named: &Named, old: Sum, now: Sum| {
+        let (base_share, new_share) = (base.share(old), new.share(now));
+        Change {
+            named: named.clone(),
+            base: old,
+            new: now,
+            base_total: base.total as i64,
+            new_total: new.total as i64,
+            base_share,
+            new_share,
+            p: probability(base_share, new_share),
+            q: 1.0,
+        }
+    };
+    let pairs = pair(&base.rows, &new.rows);
+    let mut used = vec![false; base.rows.len()];
+    let mut changes = Vec::new();
+    for ((named, now), partner) in new.rows.iter().zip(pairs) {
+        let old = partner.map_or_else(Sum::default, |at| {
+            used[at] = true;
+            base.rows[at].1
+        });
+        changes.push(change(named, old, *now));
+    }
+    for ((named, old), _) in base.rows.iter().zip(used).filter(|(_, used)| !used) {
+        changes.push(change(named, *old, Sum::default()));
+    }
+    changes
+}
+
+type Key<'a> = (&'a str, &'a str, i64, u64);
+
+/// For each row of `new`, the row of `base` that is the same function: of the same name and file, or,
+/// where a build moved the file, of a name that only one of the others has on each side.
+fn pair(base: &[(Named, Sum)], new: &[(Named, Sum)]) -> Vec<Option<usize>> {
+    fn key(named: &Named) -> Key<'_> {
+        (&named.name, &named.file, named.line, named.address)
+    }
+    let known: FxHashMap<Key, usize> =
+        base.iter().enumerate().map(|(at, (named, _))| (key(named), at)).collect();
+    let mut pairs: Vec<Option<usize>> =
+        new.iter().map(|(named, _)| known.get(&key(named)).copied()).collect();
+    let mut alone: BTreeMap<(&str, i64), [Vec<usize>; 2]> = BTreeMap::new();
+    let taken: std::collections::HashSet<usize> = pairs.iter().flatten().copied().collect();
+    for (at, (named, _)) in base.iter().enumerate().filter(|(at, _)| !taken.contains(at)) {
+        alone.entry((&named.name, named.line)).or_default()[0].push(at);
+    }
+    for (at, (named, _)) in new.iter().enumerate().filter(|(at, _)| pairs[*at].is_none()) {
+        alone.entry((&named.name, named.line)).or_default()[1].push(at);
+    }
+    let found: Vec<(usize, usize)> = alone
+        .into_values()
+        .filter_map(|[old, now]| match (&old[..], &now[..]) {
+            ([old], [now]) => Some((*old, *now)),
+            _ => None,
+        })
+        .collect();
+    for (old, now) in found {
+        pairs[now] = Some(old);
+    }
+    pairs
+}

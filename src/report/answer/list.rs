@@ -1,0 +1,181 @@
+//! `list`: source lines with what each has, of functions that match.
+//!
+//! Not here: finding the files (`pprof::source_path`).
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    super::pprof::{
+        graph::{Info, Weights, nodes::Places, weigh::weigh},
+        prepare::Report,
+        source_path,
+    },
+    Cell, Entry, List, Shape,
+    rows::{id, percent},
+};
+
+/// Lines shown around each that has something.
+const MARGIN: i64 = 5;
+/// Functions shown, unless asked for otherwise.
+const COUNT: usize = 20;
+/// Longest line of source, in characters.
+const MAX_LINE_CHARS: usize = 500;
+
+const SOURCES: Shape = Shape {
+    name: "functions",
+    one: "function",
+    columns: &["id", "name", "file", "flat", "flat_percent", "cum", "cum_percent", "missing"],
+    groups: &[&LINES],
+    sums: &["flat", "flat_percent"],
+};
+
+const LINES: Shape = Shape {
+    name: "lines",
+    one: "line",
+    columns: &["line", "flat", "flat_percent", "cum", "cum_percent", "source"],
+    groups: &[],
+    sums: &["flat", "flat_percent"],
+};
+
+/// A function in a file.
+struct Function {
+    name: u32,
+    file: u32,
+    weights: Weights,
+    start_line: i64,
+    lines: BTreeMap<i64, Weights>,
+}
+
+/// Functions whose names match, those with most first. A line or function that recurs in a stack
+/// counts once, so that nothing has more than there is.
+pub(super) fn list(report: &mut Report, count: Option<usize>) -> Result<List, String> {
+    let argument = report.argument.clone().ok_or("list needs to know which functions")?;
+    let places = report.places();
+    let functions = functions(report, &places);
+    let mut functions: Vec<Function> = functions
+        .into_values()
+        .filter(|function| argument.is_match(report.columns.text(function.name)))
+        .collect();
+    if functions.is_empty() {
+        return Err(format!("no function matches `{}`", argument.as_str()));
+    }
+    functions.sort_by_key(|function| {
+        let weight = |weight: i64| Reverse(weight.unsigned_abs());
+        let name = report.columns.text(function.name).to_string();
+        (weight(function.weights.flat.value()), weight(function.weights.cum.value()), name)
+    });
+    let search_path = match report.settings.source_path.as_str() {
+        "" => std::env::current_dir().map_or_else(|_| ".".into(), |folder| folder.display().to_string()),
+        path => path.into(),
+    };
+    let count = count.unwrap_or(COUNT);
+    let mut list = List::new(&SOURCES, Vec::new());
+    let mut known = FxHashMap::default();
+    for (at, function) in functions.iter().enumerate() {
+        // Files are read only for what is shown.
+        let lines = (at < count).then(|| source(report, function, &search_path, &mut known));
+        list.entries.push(entry(report, function, lines));
+    }
+    list.truncate(count);
+    Ok(list)
+}
+
+/// Sums by function and file, and within them by line.
+fn functions(report: &Report, places: &Places) -> FxHashMap<(u32, u32), Function> {
+    let by_function = |info: &Info| Info { name: info.name, file: info.file, ..Info::default() };
+    let by_line = |info: &Info| Info { line: info.line, ..by_function(info) };
+    let mut functions: FxHashMap<(u32, u32), Function> = FxHashMap::default();
+    let whole = places.merged(by_function);
+    for (info, weights) in whole.infos.iter().zip(weigh(&report.columns, &whole, report.measure)) {
+        if !weights.flat.is_zero() || !weights.cum.is_zero() {
+            let function =
+                Function { name: info.name, file: info.file, weights, start_line: 0, lines: BTreeMap::new() };
+            functions.insert((info.name, info.file), function);
+        }
+    }
+    let lines = places.merged(by_line);
+    for (info, weights) in lines.infos.iter().zip(weigh(&report.columns, &lines, report.measure)) {
+        if let Some(function) = functions.get_mut(&(info.name, info.file))
+            && !(weights.flat.is_zero() && weights.cum.is_zero())
+        {
+            function.lines.insert(info.line, weights);
+        }
+    }
+    for info in &places.infos {
+        if let Some(function) = functions.get_mut(&(info.name, info.file))
+            && info.start_line > 0
+            && (function.start_line == 0 || info.start_line < function.start_line)
+        {
+            function.start_line = info.start_line;
+        }
+    }
+    functions
+}
+
+type Known = FxHashMap<u32, Result<Vec<String>, String>>;
+
+/// The lines around those that have something, and the function's first; or why there are none.
+fn source(
+    report: &Report,
+    function: &Function,
+    search_path: &str,
+    known: &mut Known,
+) -> Result<Vec<Entry>, String> {
+    let text = known.entry(function.file).or_insert_with(|| match report.columns.text(function.file) {
+        "" => Err("the profile does not say in which file it is".into()),
+        file => {
+            let text = source_path::read(file, &report.settings.trim_path, search_path)?;
+            Ok(text.lines().map(String::from).collect())
+        }
+    });
+    let text = text.as_ref().map_err(Clone::clone)?;
+    let mut numbers: Vec<i64> = vec![function.start_line];
+    for number in function.lines.keys() {
+        let first = number.saturating_sub(MARGIN).max(function.start_line);
+        numbers.extend(first..=number.saturating_add(MARGIN));
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    let source = |number: i64| usize::try_from(number - 1).ok().and_then(|at| text.get(at));
+    let lines = numbers.into_iter().filter_map(|number| Some((number, source(number)?)));
+    Ok(lines.map(|(number, source)| line(report, function, number, source)).collect())
+}
+
+fn line(report: &Report, function: &Function, number: i64, source: &str) -> Entry {
+    let weights = function.lines.get(&number).copied().unwrap_or_default();
+    let mut cells = vec![Cell::Number(number)];
+    cells.extend(weight_cells(&weights, report.total));
+    cells.push(Cell::Text(source.chars().take(MAX_LINE_CHARS).collect()));
+    Entry { cells, groups: Vec::new() }
+}
+
+fn weight_cells(weights: &Weights, total: i64) -> [Cell; 4] {
+    let (flat, cum) = (weights.flat.value(), weights.cum.value());
+    [Cell::Value(flat), percent(flat, total), Cell::Value(cum), percent(cum, total)]
+}
+
+/// `lines`: `None` where they were not looked for.
+fn entry(report: &Report, function: &Function, lines: Option<Result<Vec<Entry>, String>>) -> Entry {
+    let (name, file) = (report.columns.text(function.name), report.columns.text(function.file));
+    let mut cells = vec![Cell::Text(id(name, file, None)), Cell::Text(name.into())];
+    cells.push(if file.is_empty() { Cell::Nothing } else { Cell::Text(file.into()) });
+    cells.extend(weight_cells(&function.weights, report.total));
+    let (entries, missing) = match lines {
+        // Without the source there are still the numbers.
+        Some(Err(why)) => (bare(report, function), Cell::Text(why)),
+        Some(Ok(lines)) if lines.is_empty() => {
+            let why = "the file has no such lines: it is not the one the program was made of";
+            (bare(report, function), Cell::Text(why.into()))
+        }
+        Some(Ok(lines)) => (lines, Cell::Nothing),
+        None => (Vec::new(), Cell::Nothing),
+    };
+    cells.push(missing);
+    Entry { cells, groups: vec![List::new(&LINES, entries)] }
+}
+
+fn bare(report: &Report, function: &Function) -> Vec<Entry> {
+    function.lines.keys().map(|number| line(report, function, *number, "")).collect()
+}

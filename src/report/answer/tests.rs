@@ -1,0 +1,297 @@
+//! Tests of answers: known profiles, and names that mean harm.
+
+use super::*;
+use crate::profile::columns::{Function, Kind, Label, Line, Location, NONE};
+
+/// A profile of `cpu`/nanoseconds, put together by names.
+pub(super) struct Maker {
+    pub columns: Columns,
+}
+
+impl Maker {
+    pub fn new() -> Maker {
+        let mut columns = Columns::default();
+        for (name, unit) in [("samples", "count"), ("cpu", "nanoseconds")] {
+            let kind = Kind { name: columns.intern(name), unit: columns.intern(unit) };
+            columns.header.kinds.push(kind);
+        }
+        Maker { columns }
+    }
+
+    /// A location of `(function, file, line)`, innermost first.
+    pub fn location(&mut self, lines: &[(&str, &str, i64)]) -> u32 {
+        let lines: Vec<Line> = lines
+            .iter()
+            .map(|(name, file, line)| {
+                let (name, file) = (self.columns.intern(name), self.columns.intern(file));
+                let known = self.columns.functions.iter().position(|f| (f.name, f.file) == (name, file));
+                let function = known.unwrap_or_else(|| {
+                    let id = self.columns.functions.len() as u64 + 1;
+                    let function = Function { id, name, file, start_line: 1, ..Function::default() };
+                    self.columns.functions.push(function);
+                    id as usize - 1
+                });
+                Line { function: function as u32, line: *line, column: 0 }
+            })
+            .collect();
+        let id = self.columns.locations.len() as u64 + 1;
+        let location = Location { id, mapping: NONE, address: id * 16, ..Location::default() };
+        self.columns.push_location(location, &lines)
+    }
+
+    /// `count` samples of 10 ms each; the stack leaf first.
+    pub fn sample(&mut self, stack: &[u32], count: i64, label: Option<(&str, &str)>) {
+        let label = label.map(|(key, text)| {
+            let (key, text) = (self.columns.intern(key), self.columns.intern(text));
+            Label::text(key, text)
+        });
+        self.columns.push_sample(&[count, count * 10_000_000], stack, label.as_slice());
+    }
+}
+
+fn ask(columns: &Columns, command: &str, argument: Option<&str>, settings: &Settings) -> Answer {
+    let asked = Asked { argument, count: None };
+    let command = Command::find(command).unwrap();
+    answer(columns.clone(), command, asked, settings, &mut Vec::new()).unwrap()
+}
+
+/// The fields of the outer entries.
+fn fields(answer: &Answer) -> Vec<Vec<String>> {
+    answer.list.entries.iter().map(|entry| csv::fields(&answer.list, entry)).collect()
+}
+
+/// A function that calls itself, and one that is inlined.
+fn recursive() -> Columns {
+    let mut maker = Maker::new();
+    let main = maker.location(&[("main", "m.c", 20)]);
+    let burn = maker.location(&[("burn", "m.c", 7)]);
+    let inner = maker.location(&[("spin", "s.h", 3), ("burn", "m.c", 8)]);
+    maker.sample(&[inner, burn, burn, main], 6, Some(("thread", "a")));
+    maker.sample(&[burn, main], 2, Some(("thread", "b")));
+    maker.sample(&[inner, burn, main], 2, None);
+    maker.columns
+}
+
+#[test]
+fn a_function_that_recurs_counts_once_in_top_and_in_list() {
+    let settings = Settings::default();
+    let top = ask(&recursive(), "top", None, &settings);
+    let rows = fields(&top);
+    let cum = |name: &str| rows.iter().find(|row| row[1] == name).map(|row| row[7].clone()).unwrap();
+    assert_eq!([cum("burn"), cum("main"), cum("spin")], ["100000000", "100000000", "80000000"]);
+    let list = ask(&recursive(), "list", Some("burn"), &settings);
+    // name, file, flat, its share, cum, its share.
+    assert_eq!(fields(&list)[0][1..7], ["burn", "m.c", "20000000", "20", "100000000", "100"]);
+    let lines = &list.list.entries[0].groups[0];
+    let lines: Vec<_> = lines.entries.iter().map(|entry| csv::fields(lines, entry)[..4].join(" ")).collect();
+    assert_eq!(lines, ["7 20000000 20 100000000", "8 0 0 80000000"]);
+    // The reference adds lines up: more than there is.
+    let command = Command::find("list").unwrap();
+    let reference =
+        super::super::pprof::generate(recursive(), command, Some("burn"), &settings, &mut Vec::new());
+    assert!(String::from_utf8(reference.unwrap()).unwrap().contains("180ms (flat, cum)"));
+}
+
+#[test]
+fn what_is_inlined_is_known_whatever_is_hidden() {
+    let inlined = |settings: &Settings| {
+        let rows = fields(&ask(&recursive(), "top", None, settings));
+        rows.into_iter().map(|row| format!("{} {}", row[1], row[9])).collect::<Vec<_>>()
+    };
+    assert_eq!(inlined(&Settings::default()), ["spin yes", "burn no", "main no"]);
+    let hidden = Settings { hide: "burn".into(), ..Settings::default() };
+    assert_eq!(inlined(&hidden), ["spin yes", "main no"]);
+    let text = ask(&recursive(), "top", None, &hidden).print(TextFormat::Text, None, false);
+    assert!(text.contains("spin (inline)\n"), "{text}");
+}
+
+#[test]
+fn functions_of_one_name_in_two_files_are_two() {
+    let mut maker = Maker::new();
+    let [one, other] = ["a.c", "b.c"].map(|file| maker.location(&[("init", file, 3)]));
+    maker.sample(&[one], 1, None);
+    maker.sample(&[other], 2, None);
+    let top = ask(&maker.columns, "top", None, &Settings::default());
+    let text = top.print(TextFormat::Text, None, false);
+    assert!(text.contains("init (b.c)\n") && text.contains("init (a.c)\n"), "{text}");
+    let together = Settings { granularity: "functions".into(), ..Settings::default() };
+    assert_eq!(fields(&ask(&maker.columns, "top", None, &together)).len(), 1);
+}
+
+#[test]
+fn ids_are_the_same_in_every_profile() {
+    let rows = fields(&ask(&recursive(), "top", None, &Settings::default()));
+    assert_eq!(rows[0][0], rows::id("spin", "s.h", None));
+    // FNV-1a of "main\0m.c".
+    assert_eq!(rows::id("", "", None), "af63bd4c8601b7df");
+    let by_line = Settings { granularity: "lines".into(), ..Settings::default() };
+    let rows = fields(&ask(&recursive(), "top", None, &by_line));
+    assert_eq!(rows[0][0], rows::id("spin", "s.h", Some(":3".into())));
+}
+
+#[test]
+fn traces_add_equal_stacks_up_and_keep_labels() {
+    let mut maker = Maker { columns: recursive() };
+    maker.sample(&[1, 0], 3, Some(("thread", "b")));
+    let traces = ask(&maker.columns, "traces", None, &Settings::default());
+    let rows: Vec<_> = fields(&traces).into_iter().map(|row| row.join(" ")).collect();
+    assert_eq!(rows, ["60000000 46.1538 1 thread=a", "50000000 38.4615 2 thread=b", "20000000 15.3846 1 "]);
+    let tags = ask(&maker.columns, "tags", None, &Settings::default());
+    assert_eq!(fields(&tags)[0].join(" "), "thread 110000000 84.6154");
+}
+
+/// Names by which a target may try to harm who reads its profile.
+fn hostile() -> Columns {
+    let mut maker = Maker::new();
+    let names =
+        ["\u{1b}]0;pwned\u{7}", "a|b`c", "=cmd()", "<script>alert(1)</script>", "x,\"y\"\nz", "\u{202e}gpj"];
+    for (at, name) in names.iter().enumerate() {
+        let location = maker.location(&[(name, "\u{1b}[2J|`,\".c", 3)]);
+        maker.sample(&[location], at as i64 + 1, Some((name, name)));
+    }
+    maker.columns
+}
+
+#[test]
+fn no_name_commands_a_terminal_or_breaks_a_table() {
+    for command in ["top", "tree", "peek", "list", "tags", "traces"] {
+        let argument = ["peek", "list"].contains(&command).then_some(".");
+        let answer = ask(&hostile(), command, argument, &Settings::default());
+        for (name, format) in FORMATS {
+            let text = answer.print(format, None, false);
+            let harmful = |c: char| c != '\n' && super::super::paint::is_harmful(c);
+            assert!(!text.contains(harmful), "{command} {name}: {text:?}");
+            match format {
+                TextFormat::Json => {
+                    let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+                    assert_eq!(parsed["report"], command);
+                }
+                TextFormat::Csv => assert_eq!(csv_widths(&text).len(), 1, "{command}: {text}"),
+                TextFormat::Markdown => {
+                    let rows = text.lines().filter(|line| line.starts_with("| "));
+                    for row in rows {
+                        let bars = row.replace("\\|", "").matches('|').count();
+                        assert!(row.ends_with(" |") && bars >= 2, "{command}: {row}");
+                    }
+                    assert!(!text.contains("\n<script>") && !text.contains("| <script>"), "{text}");
+                }
+                TextFormat::Text => {}
+            }
+        }
+    }
+}
+
+/// How many fields rows have, read as RFC 4180 says.
+fn csv_widths(text: &str) -> std::collections::BTreeSet<usize> {
+    let (mut widths, mut fields, mut quoted) = (std::collections::BTreeSet::new(), 1, false);
+    for letter in text.chars() {
+        match letter {
+            '"' => quoted = !quoted,
+            ',' if !quoted => fields += 1,
+            '\n' if !quoted => {
+                widths.insert(fields);
+                fields = 1;
+            }
+            _ => {}
+        }
+    }
+    widths
+}
+
+#[test]
+fn a_budget_is_kept_and_what_is_missing_is_counted() {
+    let mut maker = Maker::new();
+    let main = maker.location(&[("main", "m.c", 1)]);
+    for at in 0..200 {
+        let leaf = maker.location(&[(&format!("function_{at}"), "f.c", 3)]);
+        maker.sample(&[leaf, main], at + 1, None);
+    }
+    let settings = Settings::default();
+    let asked = Asked { count: Some(usize::MAX), ..Asked::default() };
+    for command in ["top", "tree", "traces"] {
+        let command = Command::find(command).unwrap();
+        let answer = answer(maker.columns.clone(), command, asked, &settings, &mut Vec::new()).unwrap();
+        for (name, format) in FORMATS {
+            for bytes in [3000, 10_000] {
+                let text = answer.print(format, Some(Budget::Bytes(bytes)), false);
+                assert!(text.len() <= bytes, "{name}: {} > {bytes}", text.len());
+                assert!(text.len() > bytes * 7 / 10, "{name} {}: {} of {bytes}", command.name, text.len());
+                assert!(text.contains("… ") || text.contains("\"more_"), "{name}: {text}");
+            }
+        }
+        let rows = answer.print(TextFormat::Json, Some(Budget::Rows(5)), false);
+        let parsed: serde_json::Value = serde_json::from_str(&rows).unwrap();
+        let outer = parsed[answer.list.shape.name].as_array().unwrap().len();
+        let more = parsed[format!("more_{}", answer.list.shape.name)]["count"].as_u64().unwrap();
+        assert_eq!(outer + more as usize, answer.list.entries.len() + answer.list.more);
+    }
+}
+
+#[test]
+fn budgets_are_rows_or_bytes() {
+    assert_eq!("50".parse(), Ok(Budget::Rows(50)));
+    assert_eq!(
+        ["8000B", "20kB", "1MB"].map(|text| text.parse()),
+        [8000, 20 << 10, 1 << 20].map(|bytes| Ok(Budget::Bytes(bytes)))
+    );
+    for wrong in ["", "kB", "-1", "5 rows", "99999999999999999999", "9999999999999999999MB"] {
+        assert!(wrong.parse::<Budget>().is_err(), "{wrong}");
+    }
+}
+
+/// `parse` takes `share` of 1000 samples, `steady` a tenth, `rare` one in a thousand.
+fn with_share(parse: i64, seconds: i64) -> Columns {
+    let mut maker = Maker::new();
+    let main = maker.location(&[("main", "m.c", 1)]);
+    for (name, count) in [("parse", parse), ("steady", 100), ("rare", 1), ("rest", 899 - parse)] {
+        let leaf = maker.location(&[(name, "f.c", 3)]);
+        // One row a sample, as a profiler that keeps times writes them.
+        (0..count).for_each(|_| maker.sample(&[leaf, main], 1, None));
+    }
+    maker.columns.header.duration_ns = seconds * 1_000_000_000;
+    maker.columns
+}
+
+fn compare(base: Columns, new: Columns, all: bool) -> Answer {
+    let names = ["before", "after"].map(String::from);
+    let settings = Settings::default();
+    diff([base, new], names, &settings, Asked::default(), all, &mut Vec::new()).unwrap()
+}
+
+#[test]
+fn a_difference_shows_what_is_more_than_chance() {
+    let answer = compare(with_share(400, 10), with_share(120, 5), false);
+    let rows = fields(&answer);
+    let of = |name: &str| rows.iter().find(|row| row[1] == name).cloned();
+    let parse = of("parse").unwrap();
+    assert_eq!((parse[6].as_str(), parse[8].as_str(), parse[9].as_str()), ("40", "12", "-28"));
+    // 120 of 1000 against 400 of 1000, Newcombe: -0.3159 to -0.2430.
+    assert_eq!((&parse[10][..6], &parse[11][..6]), ("-31.59", "-24.30"));
+    assert_eq!((parse[14].as_str(), parse[15].as_str()), ("0.6", "shrank"));
+    assert!(of("steady").is_none() && of("rare").is_none());
+    let compared = answer.compared.as_ref().unwrap();
+    assert_eq!((compared.hits, compared.hidden), ([1000.0, 1000.0], 2));
+    let all = fields(&compare(with_share(400, 10), with_share(120, 5), true));
+    assert!(all.iter().any(|row| row[1] == "steady" && row[15] == "not significant"));
+}
+
+#[test]
+fn a_profile_does_not_differ_from_itself_nor_from_one_twice_as_long() {
+    for new in [with_share(400, 10), with_share(403, 20)] {
+        let answer = compare(with_share(400, 10), new, false);
+        assert_eq!(fields(&answer), Vec::<Vec<String>>::new());
+        let text = answer.print(TextFormat::Text, None, false);
+        assert!(text.contains("nothing changed by more than chance explains"), "{text}");
+    }
+}
+
+#[test]
+fn a_function_whose_file_moved_is_the_same_function() {
+    let mut moved = Maker::new();
+    let leaf = moved.location(&[("parse", "/build/2/f.c", 3)]);
+    moved.sample(&[leaf], 1000, None);
+    let mut before = Maker::new();
+    let leaf = before.location(&[("parse", "/build/1/f.c", 3)]);
+    before.sample(&[leaf], 1000, None);
+    assert_eq!(fields(&compare(before.columns, moved.columns, true)).len(), 1);
+}

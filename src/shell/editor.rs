@@ -1,0 +1,126 @@
+//! Reads lines at a terminal: editing, completion at the tab key, history.
+//!
+//! Not here: what may be completed ([`super::complete`]).
+
+use std::{path::PathBuf, rc::Rc};
+
+use rustyline::{
+    CompletionType, Config, Context, Editor, Helper,
+    completion::{Completer, FilenameCompleter, Pair},
+    error::ReadlineError,
+    highlight::Highlighter,
+    hint::Hinter,
+    history::FileHistory,
+    validate::Validator,
+};
+
+use super::{
+    complete::{Completion, Vocabulary},
+    history,
+};
+
+/// The terminal's side of the prompt.
+pub(super) struct Terminal {
+    editor: Editor<Assistant, FileHistory>,
+    history: Option<PathBuf>,
+    colored: bool,
+}
+
+/// What a person typed.
+pub(super) enum Input {
+    Line(String),
+    /// Ctrl-C: the line is given up.
+    GivenUp,
+    /// Ctrl-D.
+    End,
+}
+
+impl Terminal {
+    /// Takes the terminal. A history that cannot be kept is said to `say`, and done without.
+    pub fn new(
+        vocabulary: Rc<Vocabulary>,
+        colored: bool,
+        say: &mut dyn FnMut(&str),
+    ) -> Result<Terminal, ReadlineError> {
+        let config = Config::builder()
+            .max_history_size(history::MAX_LINES)?
+            .history_ignore_dups(true)?
+            .history_ignore_space(true)
+            .completion_type(CompletionType::List)
+            .completion_show_all_if_ambiguous(true)
+            .completion_prompt_limit(200)
+            .build();
+        let mut editor: Editor<Assistant, FileHistory> = Editor::with_config(config)?;
+        editor.set_helper(Some(Assistant { vocabulary, files: FilenameCompleter::new() }));
+        let path = history::path(|name| std::env::var(name).ok());
+        let mut terminal = Terminal { editor, history: None, colored };
+        if let Some(path) = path {
+            let ready = history::prepare(&path).map_err(ReadlineError::from);
+            match ready.and_then(|()| terminal.editor.load_history(&path)) {
+                Ok(()) => terminal.history = Some(path),
+                Err(error) => say(&format!("no history is kept in {}: {error}", path.display())),
+            }
+        }
+        Ok(terminal)
+    }
+
+    /// Shows the prompt and reads a line.
+    pub fn read(&mut self, prompt: &str) -> Result<Input, ReadlineError> {
+        let styled = match self.colored {
+            true => format!("\x1b[36m{prompt}\x1b[0m"),
+            false => prompt.to_string(),
+        };
+        match self.editor.readline(&(prompt, &*styled)) {
+            Ok(line) => {
+                self.remember(&line);
+                Ok(Input::Line(line))
+            }
+            Err(ReadlineError::Interrupted) => Ok(Input::GivenUp),
+            Err(ReadlineError::Eof) => Ok(Input::End),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Each line is written at once: several prompts may be open, and none may end well.
+    fn remember(&mut self, line: &str) {
+        let is_new = !line.trim().is_empty() && self.editor.add_history_entry(line).unwrap_or(false);
+        if let Some(path) = &self.history
+            && is_new
+        {
+            // A history that cannot be written is no reason to disturb.
+            let _ = self.editor.append_history(path);
+        }
+    }
+}
+
+struct Assistant {
+    vocabulary: Rc<Vocabulary>,
+    files: FilenameCompleter,
+}
+
+impl Completer for Assistant {
+    type Candidate = Pair;
+
+    fn complete(&self, line: &str, at: usize, _: &Context) -> rustyline::Result<(usize, Vec<Pair>)> {
+        match self.vocabulary.complete(&line[..at]) {
+            Completion::File(start) => {
+                let (from, files) = self.files.complete_path(&line[start..at], at - start)?;
+                Ok((start + from, files))
+            }
+            Completion::Words(start, words) => {
+                let pair = |word: super::complete::Candidate| Pair {
+                    display: word.shown,
+                    replacement: word.inserted,
+                };
+                Ok((start, words.into_iter().map(pair).collect()))
+            }
+        }
+    }
+}
+
+impl Helper for Assistant {}
+impl Highlighter for Assistant {}
+impl Hinter for Assistant {
+    type Hint = String;
+}
+impl Validator for Assistant {}
