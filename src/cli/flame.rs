@@ -10,14 +10,11 @@ use anyhow::{Result, anyhow, bail};
 use super::{args::FlameArgs, report};
 use crate::{
     profile::{
-        columns::{Columns, merge, scale},
+        columns::{Columns, scale},
         decode, file,
     },
-    report::{OutputFormat, RenderError, RenderOptions, pprof, render},
+    report::{OutputFormat, RenderError, RenderOptions, flame::compare, pprof, render},
 };
-
-/// Name of the value of the profile compared with, in the profile made of both.
-const BASE_KIND: &str = "base";
 
 pub fn run(arguments: &FlameArgs) -> Result<()> {
     let path = &arguments.output;
@@ -31,8 +28,8 @@ pub fn run(arguments: &FlameArgs) -> Result<()> {
             scale::keep_common_kinds(&mut both).map_err(|error| anyhow!(error))?;
             scale::to_finest_units(&mut both).map_err(|error| anyhow!(error))?;
             let [base, new] = both.map(|columns| measured(columns, arguments));
-            options.compared_with = Some(BASE_KIND.into());
-            together(base?, new?)?
+            options.compared_with = Some(compare::BASE_KIND.into());
+            compare::together(base?, new?).map_err(|error| anyhow!(error))?
         }
     };
     let kind = columns.header.kinds.first().copied().unwrap_or_default();
@@ -71,21 +68,4 @@ fn measured(columns: Columns, arguments: &FlameArgs) -> Result<Columns> {
         columns.functions.iter_mut().for_each(|function| function.name = function.file);
     }
     Ok(columns)
-}
-
-/// One profile of two, with a value of its own for each.
-fn together(mut base: Columns, mut new: Columns) -> Result<Columns> {
-    for (columns, empty) in [(&mut base, 0), (&mut new, 1)] {
-        columns.select_values(&[0, 0]);
-        columns.header.kinds[1].name = columns.intern(BASE_KIND);
-        columns.header.default_kind = 0;
-        columns.change_values(|values| {
-            values[empty] = 0;
-            true
-        });
-    }
-    let (duration_ns, time_ns) = (new.header.duration_ns, new.header.time_ns);
-    let mut merged = merge::merge(&[new, base]).map_err(|error| anyhow!(error))?;
-    (merged.header.duration_ns, merged.header.time_ns) = (duration_ns, time_ns);
-    Ok(merged)
 }

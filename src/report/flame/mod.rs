@@ -8,6 +8,7 @@
 //! Not here: a time axis. Width is the sum of values; siblings stand largest first.
 
 pub mod color;
+pub mod compare;
 pub mod layout;
 mod page;
 mod svg;
