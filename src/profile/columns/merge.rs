@@ -371,7 +371,7 @@ pub enum Gathered {
     /// All of them, to be combined when they are there.
     Kept(Vec<Columns>),
     /// The first, or what has been merged of those that came.
-    Merged(Box<Merger>, Option<Columns>),
+    Merged(Box<Merger>, Option<Box<Columns>>),
 }
 
 impl Gathered {
@@ -385,12 +385,12 @@ impl Gathered {
         match self {
             Gathered::Kept(profiles) => profiles.push(profile),
             Gathered::Merged(merger, first) if merger.count == 0 => match first.take() {
-                None => *first = Some(profile),
+                None => *first = Some(Box::new(profile)),
                 Some(before) => {
                     if !merger.takes(&before) {
                         return false;
                     }
-                    merger.add(before);
+                    merger.add(*before);
                     return self.add(profile);
                 }
             },
@@ -409,7 +409,7 @@ impl Gathered {
         match self {
             Gathered::Kept(profiles) if profiles.is_empty() => Ok(None),
             Gathered::Kept(profiles) => combine(profiles).map(Some),
-            Gathered::Merged(_, Some(only)) => Ok(Some(only)),
+            Gathered::Merged(_, Some(only)) => Ok(Some(*only)),
             Gathered::Merged(merger, None) if merger.count == 0 => Ok(None),
             Gathered::Merged(merger, None) => merger.finish().map(Some),
         }
