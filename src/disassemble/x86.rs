@@ -10,7 +10,7 @@ use crate::addr::ElfAddr;
 /// The instructions of `code`, which begins at `address`.
 pub(super) fn code(code: &[u8], address: u64, syntax: Syntax, lookup: Lookup) -> Vec<CodeLine> {
     let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
-    let mut intel = IntelFormatter::new();
+    let mut intel = intel_formatter();
     let mut instruction = Instruction::default();
     let mut lines = Vec::new();
     let mut at = 0;
@@ -38,4 +38,30 @@ pub(super) fn code(code: &[u8], address: u64, syntax: Syntax, lookup: Lookup) ->
         at += instruction.len();
     }
     lines
+}
+
+/// Numbers as everybody else in these reports writes them.
+fn intel_formatter() -> IntelFormatter {
+    let mut formatter = IntelFormatter::new();
+    let options = formatter.options_mut();
+    options.set_hex_prefix("0x");
+    options.set_hex_suffix("");
+    options.set_uppercase_hex(false);
+    options.set_small_hex_numbers_in_decimal(false);
+    options.set_branch_leading_zeros(false);
+    options.set_show_branch_size(false);
+    formatter
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intels_syntax_has_the_target_first_and_plain_numbers() {
+        let bytes = [0x8b, 0x45, 0xf8, 0xeb, 0x10, 0x83, 0xc0, 0x05];
+        let lines = code(&bytes, 0x401000, Syntax::Intel, &|_| None);
+        let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+        assert_eq!(texts, ["mov eax,[rbp-0x8]", "jmp 0x401015", "add eax,0x5"]);
+    }
 }

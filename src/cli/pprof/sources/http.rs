@@ -222,6 +222,9 @@ fn go_words(url: &str, error: &ureq::Error) -> String {
         ureq::Error::Io(error) if error.to_string().contains("failed to lookup address") => {
             format!("dial tcp: lookup {host}: no such host")
         }
+        other if other.to_string().contains("UnknownIssuer") => {
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority".into()
+        }
         other if other.to_string().contains("InvalidContentType") => {
             "http: server gave HTTP response to HTTPS client".into()
         }
