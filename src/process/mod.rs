@@ -11,7 +11,9 @@ pub mod launch;
 pub mod maps;
 pub mod memory;
 pub mod select;
+pub mod thread_state;
 pub mod threads;
+pub mod wait;
 
 pub use identity::{Identity, identify};
 pub use maps::{Mapping, read_executable_mappings, read_mappings};
