@@ -5,6 +5,7 @@
 //! [`bpf`] (tier A) and [`perf`] (tier B). Not here: unwinding, names, counting.
 
 pub mod bpf;
+pub mod look;
 pub mod perf;
 
 use std::time::Duration;
