@@ -6,6 +6,7 @@
 
 mod attach;
 mod collector;
+pub mod dump;
 mod finish;
 mod images;
 mod late;

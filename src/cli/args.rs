@@ -29,6 +29,9 @@ pub enum Verb {
     /// Profile a running process: nothing in it is changed, stopped or restarted.
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(AttachArgs),
+    /// Show what every thread does now: its state, what it waits in, its whole stack.
+    #[command(after_help = DUMP_EXAMPLES)]
+    Dump(DumpArgs),
     /// Read a profile with the command line of `go tool pprof`: -top, -tree, -list, -dot ...
     #[command(disable_help_flag = true)]
     Pprof(PprofArgs),
@@ -53,6 +56,13 @@ Examples:
   rprof attach --pid 1234 --duration 30s
   rprof attach 1234 -d 10s -F 999 -o flame.svg
   rprof attach --name '^postgres' --children -o db.pb.gz";
+
+const DUMP_EXAMPLES: &str = "\
+Examples:
+  rprof dump --pid 1234
+  rprof dump 1234 --each --stats
+  rprof dump 1234 -o threads.pb.gz      then: rprof pprof -top threads.pb.gz
+  rprof dump 1234 --format json | jq '.threads[] | select(.state == \"running\")'";
 
 const RECORD_EXAMPLES: &str = "\
 Examples:
@@ -82,6 +92,49 @@ pub struct AttachArgs {
     pub sampling: SamplingArgs,
     #[command(flatten)]
     pub output: OutputArgs,
+    #[command(flatten)]
+    pub debug: DebugArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("whose").args(["target", "pid", "name"]).required(true).multiple(true)))]
+pub struct DumpArgs {
+    /// Process to look at.
+    #[arg(value_name = "PID", conflicts_with_all = ["pid", "name"])]
+    pub target: Option<u32>,
+    /// Process to look at; may be given several times.
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// All processes whose name, program or command line matches this regular expression.
+    #[arg(short, long, value_name = "REGEX")]
+    pub name: Option<Regex>,
+    /// Also their child processes.
+    #[arg(long)]
+    pub children: bool,
+    /// Every thread by itself, also those whose stacks are equal.
+    #[arg(long)]
+    pub each: bool,
+    /// File to write; its extension chooses the format. Standard output if not given, or `-`.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Format, whatever the extension.
+    #[arg(long, value_enum)]
+    pub format: Option<DumpFormatArg>,
+    /// How to look; for each thread the gentlest way that gives its whole stack, unless forced.
+    #[arg(long, value_enum, default_value_t = LookArg::Auto)]
+    pub look: LookArg,
+    /// Never stop a thread, not even for microseconds: stacks that need it are cut, and say so.
+    #[arg(long, conflicts_with = "consistent")]
+    pub no_stop: bool,
+    /// Stop all threads of a process together, so that all stacks are of one moment.
+    #[arg(long)]
+    pub consistent: bool,
+    /// Say what looking has cost, and how long threads stood still.
+    #[arg(long)]
+    pub stats: bool,
+    /// Say nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
     #[command(flatten)]
     pub debug: DebugArgs,
 }
@@ -188,6 +241,32 @@ pub enum SamplerArg {
     PerfCgroup,
     /// One event for each thread and CPU: works on your own processes without any capability.
     PerfThread,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DumpFormatArg {
+    /// Text in the layout of Go's goroutine?debug=2 (.txt).
+    Text,
+    /// Equal stacks counted, in the layout of debug=1.
+    Aggregated,
+    /// pprof protobuf, gzipped: one sample a thread (.pb.gz).
+    Pprof,
+    /// Everything (.json).
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LookArg {
+    /// The gentlest that gives the whole stack.
+    Auto,
+    /// BPF task iterator: threads that sleep. Needs root, or CAP_BPF and CAP_PERFMON.
+    Bpf,
+    /// /proc and memory: threads that sleep.
+    Proc,
+    /// A perf event for each thread: threads that run.
+    Perf,
+    /// Stop each thread for some microseconds, but none that its system call would fail for.
+    Ptrace,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

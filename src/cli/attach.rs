@@ -1,6 +1,7 @@
 //! `rprof attach`: profiles running processes.
 
 use anyhow::{Result, bail};
+use regex::Regex;
 
 use super::{
     args::{AttachArgs, DebugArgs, LabelArg, OutputArgs, SamplerArg, SamplingArgs},
@@ -15,7 +16,7 @@ use crate::{
 };
 
 pub fn run(arguments: AttachArgs) -> Result<()> {
-    let pids = choose(&arguments)?;
+    let pids = choose(arguments.target, &arguments.pid, arguments.name.as_ref())?;
     let first = identify(pids[0])?;
     let request = Request {
         pids,
@@ -27,9 +28,10 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
     capture_and_write(&request, &destination, &arguments.output, || Ok(()))
 }
 
-fn choose(arguments: &AttachArgs) -> Result<Vec<u32>> {
-    let mut pids: Vec<u32> = arguments.target.into_iter().chain(arguments.pid.iter().copied()).collect();
-    if let Some(pattern) = &arguments.name {
+/// The processes that the flags name.
+pub fn choose(target: Option<u32>, pids: &[u32], name: Option<&Regex>) -> Result<Vec<u32>> {
+    let mut pids: Vec<u32> = target.into_iter().chain(pids.iter().copied()).collect();
+    if let Some(pattern) = name {
         let named = select::by_name(pattern);
         if named.is_empty() {
             bail!(super::advice::NothingMatches(pattern.to_string()));

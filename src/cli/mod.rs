@@ -6,6 +6,7 @@
 mod advice;
 mod args;
 mod attach;
+mod dump;
 mod output;
 pub mod pprof;
 mod progress;
@@ -46,6 +47,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Attach(arguments) => attach::run(arguments),
+        Verb::Dump(arguments) => dump::run(&arguments),
         Verb::Pprof(arguments) => return run_pprof(&arguments.arguments),
         Verb::Record(arguments) => record::run(arguments),
         Verb::Symbolize(arguments) => symbolize::run(&arguments),

@@ -13,6 +13,7 @@ pub mod format;
 pub mod pprof;
 pub mod speedscope;
 pub mod stacks;
+pub mod threads;
 pub mod top;
 pub mod units;
 
