@@ -25,16 +25,19 @@ pub struct ThreadState {
     pub waiting: Option<Waiting>,
     /// How long it has not run.
     pub waited_ns: Option<u64>,
+    /// How often it had begun to run (see [`turns`]).
+    pub turns: Option<u64>,
 }
 
 /// Reads what a thread does. Errors: it is gone.
 pub fn read(pid: u32, tid: u32, now: &Now) -> Result<ThreadState, ProcessError> {
     let (name, state, ticks) = read_stat(pid, tid)?;
-    let cpu_ns = run_ns(pid, tid).filter(|ns| *ns > 0).or(ticks);
+    let [run_ns, turns] = schedstat(pid, tid);
+    let cpu_ns = run_ns.filter(|ns| *ns > 0).or(ticks);
     let asleep = matches!(state, 'S' | 'D' | 'I');
     let waiting = asleep.then(|| waiting(pid, tid, blocked(pid, tid).ok())).flatten();
     let waited_ns = if asleep { now.since_it_ran(pid, tid) } else { None };
-    Ok(ThreadState { tid, name, state, cpu_ns, waiting, waited_ns })
+    Ok(ThreadState { tid, name, state, cpu_ns, waiting, waited_ns, turns })
 }
 
 /// Where a thread left user space. Errors: gone, or not permitted (the file asks for the rights of
@@ -50,16 +53,16 @@ pub fn blocked(pid: u32, tid: u32) -> Result<Blocked, ProcessError> {
 /// How often a thread has begun to run: while that stays the same, it has not run. `None` where the
 /// kernel does not count.
 pub fn turns(pid: u32, tid: u32) -> Option<u64> {
-    schedstat(pid, tid, 2)
+    let [_, turns] = schedstat(pid, tid);
+    turns
 }
 
-fn run_ns(pid: u32, tid: u32) -> Option<u64> {
-    schedstat(pid, tid, 0)
-}
-
-fn schedstat(pid: u32, tid: u32, field: usize) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).ok()?;
-    text.split_ascii_whitespace().nth(field)?.parse().ok()
+/// Nanoseconds run, and turns.
+fn schedstat(pid: u32, tid: u32) -> [Option<u64>; 2] {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).unwrap_or_default();
+    let mut words = text.split_ascii_whitespace().map(|word| word.parse().ok());
+    let run_ns = words.next().flatten();
+    [run_ns, words.nth(1).flatten()]
 }
 
 /// Name, state and CPU time in nanoseconds of /proc/PID/task/TID/stat.

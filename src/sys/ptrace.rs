@@ -23,9 +23,13 @@ const EVENT_STOP: i32 = 128;
 const NT_PRSTATUS: libc::c_int = 1;
 /// More words than any CPU's general registers have.
 const MAX_WORDS: usize = 64;
-/// How long the wait for a thread to stop spins before it sleeps: a stop takes microseconds.
-const SPIN: Duration = Duration::from_millis(1);
-const NAP: Duration = Duration::from_micros(200);
+/// How long the wait for a thread to stop spins before it sleeps: on an idle CPU a stop takes
+/// microseconds.
+const SPIN: Duration = Duration::from_micros(40);
+/// How often a wait that sleeps looks at the clock.
+const ALARM_NS: libc::c_long = 4_000_000;
+/// Ignored by default by every process, so that one too many harms nobody.
+const ALARM_SIGNAL: libc::c_int = libc::SIGURG;
 
 /// Why a thread could not be held. It runs on, untouched.
 #[derive(Debug, thiserror::Error)]
@@ -57,13 +61,17 @@ pub enum Cause {
 pub fn session<T: Send>(work: impl FnOnce(&Session) -> T + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().name("rprof-ptrace".to_owned());
-        let handle = builder.spawn_scoped(scope, || work(&Session { stay: PhantomData }))?;
-        handle.join().map_err(|_| io::Error::other("the thread that holds others failed"))
+        let handle = builder.spawn_scoped(scope, || {
+            let session = Session { alarm: Alarm::new()?, stay: PhantomData };
+            Ok(work(&session))
+        })?;
+        handle.join().map_err(|_| io::Error::other("the thread that holds others failed"))?
     })
 }
 
 /// The right to hold threads, tied to the thread of [`session`].
 pub struct Session {
+    alarm: Alarm,
     stay: PhantomData<*const ()>,
 }
 
@@ -79,7 +87,7 @@ pub struct Held<'a> {
 pub struct Asked<'a> {
     tid: u32,
     since: Instant,
-    session: PhantomData<&'a Session>,
+    session: &'a Session,
 }
 
 impl Session {
@@ -94,7 +102,7 @@ impl Session {
         request(libc::PTRACE_SEIZE, tid, 0).map_err(refused)?;
         let since = Instant::now();
         match request(libc::PTRACE_INTERRUPT, tid, 0) {
-            Ok(()) => Ok(Asked { tid, since, session: PhantomData }),
+            Ok(()) => Ok(Asked { tid, since, session: self }),
             Err(error) => Err(refused(error)),
         }
     }
@@ -103,21 +111,85 @@ impl Session {
 impl<'a> Asked<'a> {
     /// Waits until the thread stands still.
     pub fn wait(self, patience: Duration) -> Result<Held<'a>, HoldError> {
+        let tid = self.tid;
         // When it was last seen not to stand still.
         let mut since = self.since;
-        loop {
+        while since.duration_since(self.since) < SPIN {
             let now = Instant::now();
-            if let Some(cause) = stopped(self.tid)? {
-                return Ok(Held { tid: self.tid, cause, since, session: PhantomData });
+            if let Some(cause) = stopped(tid, libc::WNOHANG)? {
+                return Ok(Held { tid, cause, since, session: PhantomData });
             }
             since = now;
-            let waited = now.duration_since(self.since);
-            if waited > patience {
-                return Err(HoldError::NotStopping);
+            std::hint::spin_loop();
+        }
+        // It waits for a CPU, perhaps for ours; asleep, we are waked as soon as it stops.
+        self.session.alarm.set(ALARM_NS)?;
+        let cause = loop {
+            match stopped(tid, 0) {
+                Ok(None) if self.since.elapsed() > patience => break Err(HoldError::NotStopping),
+                Ok(None) => {}
+                Ok(Some(cause)) => break Ok(cause),
+                Err(error) => break Err(error),
             }
-            if waited < SPIN { std::thread::yield_now() } else { std::thread::sleep(NAP) }
+        };
+        self.session.alarm.set(0)?;
+        Ok(Held { tid, cause: cause?, since, session: PhantomData })
+    }
+}
+
+/// A timer that breaks off this thread's system calls, again and again.
+struct Alarm(libc::timer_t);
+
+impl Alarm {
+    fn new() -> io::Result<Alarm> {
+        take_alarm_signal()?;
+        // SAFETY: all-zero is a valid `sigevent`.
+        let mut event: libc::sigevent = unsafe { mem::zeroed() };
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_signo = ALARM_SIGNAL;
+        event.sigev_notify_thread_id = nix::unistd::gettid().as_raw();
+        let mut timer: libc::timer_t = ptr::null_mut();
+        // SAFETY: both point to live locals; the timer is written by the call.
+        match unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) } {
+            0 => Ok(Alarm(timer)),
+            _ => Err(io::Error::last_os_error()),
         }
     }
+
+    /// Rings every so many nanoseconds from now on; 0: no more.
+    fn set(&self, every_ns: libc::c_long) -> Result<(), HoldError> {
+        let every = libc::timespec { tv_sec: 0, tv_nsec: every_ns };
+        let times = libc::itimerspec { it_interval: every, it_value: every };
+        // SAFETY: the timer is ours; the times are read only.
+        match unsafe { libc::timer_settime(self.0, 0, &times, ptr::null_mut()) } {
+            0 => Ok(()),
+            _ => Err(HoldError::Refused(io::Error::last_os_error())),
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        // SAFETY: the timer is ours and not used again.
+        unsafe { libc::timer_delete(self.0) };
+    }
+}
+
+extern "C" fn on_alarm(_signal: libc::c_int) {}
+
+/// Gives the signal a handler that does nothing: one that is ignored breaks off no system call. If the
+/// program has a handler of its own, that serves.
+fn take_alarm_signal() -> io::Result<()> {
+    // SAFETY: all-zero is a valid `sigaction`: no flags, so that calls are broken off.
+    let (mut ours, mut theirs): (libc::sigaction, libc::sigaction) = unsafe { mem::zeroed() };
+    ours.sa_sigaction = on_alarm as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    // SAFETY: both point to live locals; the handler touches nothing.
+    let done = unsafe {
+        let asked = libc::sigaction(ALARM_SIGNAL, ptr::null(), &mut theirs);
+        let free = [libc::SIG_DFL, libc::SIG_IGN].contains(&theirs.sa_sigaction);
+        if asked == 0 && free { libc::sigaction(ALARM_SIGNAL, &ours, ptr::null_mut()) } else { asked }
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 impl Held<'_> {
@@ -169,12 +241,12 @@ fn refused(error: io::Error) -> HoldError {
     }
 }
 
-/// Whether the thread stands still, and why. Only looks (WNOWAIT): the end of a child of rprof's own is
-/// left for whoever waits for it.
-fn stopped(tid: u32) -> Result<Option<Cause>, HoldError> {
+/// Whether the thread stands still, and why; `None` also if a signal broke off the wait (without
+/// WNOHANG). Only looks (WNOWAIT): the end of a child of rprof's own is left for whoever waits for it.
+fn stopped(tid: u32, how: libc::c_int) -> Result<Option<Cause>, HoldError> {
     // SAFETY: all-zero is a valid `siginfo_t`.
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
-    let flags = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
+    let flags = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT | libc::__WALL | how;
     // SAFETY: the kernel writes to `info`, which lives through the call.
     if unsafe { libc::waitid(libc::P_PID, tid, &mut info, flags) } != 0 {
         return match io::Error::last_os_error() {

@@ -28,7 +28,7 @@ use crate::{
     sampler::{
         PerfError,
         look::{
-            HoldError, Moment, Target, Way,
+            self, HoldError, Moment, Sleeper, Target, Way,
             asleep::{self, NotAsleep},
             hold, running,
         },
@@ -98,14 +98,15 @@ pub fn at_process(
     world: &mut World,
     looked: &mut Looked,
 ) -> Result<(), CaptureError> {
-    let mut at = Process::new(request, identity.pid, world, looked);
+    let mut at = Process::new(request, identity, world, looked);
     at.world.watch(identity.pid, identity::monotonic_ns());
     at.ahead()?;
     let mut refused = None;
     let mut any = false;
     for tid in threads::list(identity.pid) {
-        let Ok(state) = thread_state::read(identity.pid, tid, &at.now) else { continue };
+        let Ok(mut state) = thread_state::read(identity.pid, tid, &at.now) else { continue };
         let tries = at.thread(tid, &state);
+        at.settle(&mut state, &tries);
         any |= tries.best.is_some();
         refused = refused.or(at.keep(state, tries));
     }
@@ -117,40 +118,71 @@ pub fn at_process(
 
 struct Process<'a> {
     request: &'a DumpRequest,
+    identity: &'a Identity,
     target: Target,
     now: Now,
     world: &'a mut World,
     looked: &'a mut Looked,
     /// What was taken of many threads at once, before each is asked for.
-    taken: BTreeMap<u32, Attempt>,
+    taken: BTreeMap<u32, (Attempt, Option<u64>)>,
 }
 
 impl<'a> Process<'a> {
-    fn new(request: &'a DumpRequest, pid: u32, world: &'a mut World, looked: &'a mut Looked) -> Process<'a> {
-        let target = Target::new(pid, request.max_stack_bytes);
-        Process { request, target, now: Now::read(), world, looked, taken: BTreeMap::new() }
+    fn new(
+        request: &'a DumpRequest,
+        identity: &'a Identity,
+        world: &'a mut World,
+        looked: &'a mut Looked,
+    ) -> Process<'a> {
+        let target = Target::new(identity.pid, request.max_stack_bytes);
+        Process { request, identity, target, now: Now::read(), world, looked, taken: BTreeMap::new() }
     }
 
     /// The ways that look at many threads at once.
     fn ahead(&mut self) -> Result<(), CaptureError> {
+        if !self.request.consistent && matches!(self.request.way, None | Some(Way::Bpf)) {
+            match look::sleepers(self.target.pid) {
+                Ok(sleepers) => self.sleepers(&sleepers),
+                // Only better than what follows.
+                Err(_) if self.request.way.is_none() => {}
+                Err(source) => {
+                    let (tried, identities) = (Vec::new(), vec![self.identity.clone()]);
+                    return Err(CaptureError::Sampler { source, tried, identities });
+                }
+            }
+        }
         if self.request.consistent {
             let tids = threads::list(self.target.pid);
             for moment in hold::look_together(&self.target, &tids) {
-                self.take(&moment);
+                self.take(&moment, None);
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, moment: &Moment) {
-        if let Some(attempt) = self.unwind(moment) {
-            self.taken.insert(moment.tid, attempt);
+    fn sleepers(&mut self, sleepers: &[Sleeper]) {
+        for sleeper in sleepers {
+            if let Some(moment) = asleep::look_at(&self.target, sleeper) {
+                self.take(&moment, Some(sleeper.turns));
+            }
         }
+    }
+
+    fn take(&mut self, moment: &Moment, turns: Option<u64>) {
+        if let Some(attempt) = self.unwind(moment) {
+            self.taken.insert(moment.tid, (attempt, turns));
+        }
+    }
+
+    /// What was taken of a thread ahead, unless it has run since.
+    fn taken(&mut self, state: &ThreadState) -> Option<Attempt> {
+        let (attempt, turns) = self.taken.remove(&state.tid)?;
+        (turns.is_none() || turns == state.turns).then_some(attempt)
     }
 
     /// Looks at one thread.
     fn thread(&mut self, tid: u32, state: &ThreadState) -> Tries {
-        let mut tries = Tries { best: self.taken.remove(&tid), ..Tries::default() };
+        let mut tries = Tries { best: self.taken(state), ..Tries::default() };
         if matches!(state.state, 'Z' | 'X') || tries.best.as_ref().is_some_and(Attempt::is_complete) {
             return tries;
         }
@@ -162,6 +194,19 @@ impl<'a> Process<'a> {
             Some(Way::Held) => self.hold(tid, state, &mut tries),
         }
         tries
+    }
+
+    /// A thread may have gone to sleep or waked up between its state and its stack: the stack counts.
+    fn settle(&self, state: &mut ThreadState, tries: &Tries) {
+        let Some(best) = &tries.best else { return };
+        match best.way {
+            Way::Perf => (state.state, state.waiting, state.waited_ns) = ('R', None, None),
+            Way::Bpf | Way::Asleep if state.state == 'R' => {
+                let again = thread_state::read(self.target.pid, state.tid, &self.now);
+                *state = again.unwrap_or_else(|_| state.clone());
+            }
+            _ => {}
+        }
     }
 
     /// The ways in turn, until one gives the whole stack.

@@ -10,6 +10,7 @@ use super::{Moment, Target, Way};
 use crate::{
     arch::{Registers, native},
     process::{ProcessError, thread_state},
+    sampler::bpf::threads::Sleeper,
 };
 
 /// How often a thread that woke up meanwhile is tried again.
@@ -46,6 +47,13 @@ pub fn look(target: &Target, tid: u32) -> Result<Moment, NotAsleep> {
         }
     }
     Err(NotAsleep::Runs)
+}
+
+/// Reads the stack of a thread whose registers are known; `None`: it has run since, or is gone.
+pub fn look_at(target: &Target, sleeper: &Sleeper) -> Option<Moment> {
+    let moment = target.moment(sleeper.tid, sleeper.registers, Way::Bpf)?;
+    let unmoved = thread_state::turns(target.pid, sleeper.tid) == Some(sleeper.turns);
+    (unmoved && !moment.stack.is_empty()).then_some(moment)
 }
 
 #[cfg(test)]

@@ -25,6 +25,9 @@ use crate::{
 /// if it has not changed until then.
 const COPIED_AT_FIRST: usize = 128 << 10;
 
+/// The registers of all threads that sleep, by BPF: what [`asleep::look_at`] goes on from.
+pub use super::bpf::threads::{Sleeper, sleepers};
+
 /// How a thread was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Way {
