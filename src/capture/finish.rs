@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Capture, Ended, Progress, Request,
+    Capture, Clock, Ended, Progress, Request,
     collector::{Labels, LocationId, MappingId, Place},
     images::{Image, ImageId, ImageKind, KERNEL, SYNTHETIC, Synthetic},
     world::World,
@@ -47,12 +47,16 @@ pub(super) fn finish(
     progress(Progress::Naming { addresses: world.collector.places().len() });
     let names = name_all(&request.symbolize, &mut world);
     capture.unnamed_share = unnamed_share(&world, &names);
-    let mut builder = Builder::new(&[("samples", "count"), ("cpu", "nanoseconds")]);
+    let time = match request.clock {
+        Clock::Cpu => "cpu",
+        Clock::Wall => "wall",
+    };
+    let mut builder = Builder::new(&[("samples", "count"), (time, "nanoseconds")]);
     let executable = capture.identities.first().and_then(|identity| identity.executable.as_deref());
     let locations = add_locations(&world, &names, &mut builder, executable);
     add_samples(&world, &locations, &mut builder, request.frequency_hz);
-    builder.set_period("cpu", "nanoseconds", 1_000_000_000 / i64::from(request.frequency_hz.max(1)));
-    builder.set_default_sample_type("cpu");
+    builder.set_period(time, "nanoseconds", 1_000_000_000 / i64::from(request.frequency_hz.max(1)));
+    builder.set_default_sample_type(time);
     let since_epoch = started_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     builder.set_time(nanos(since_epoch), nanos(capture.elapsed));
     capture.issues = std::mem::take(&mut world.issues);
@@ -337,6 +341,7 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
         .collect();
     let sampler = &capture.sampler;
     comments.push(format!("sampler: {} ({})", sampler.name, sampler.event));
+    comments.push(format!("how: {}", sampler.summary));
     let whole = percent(tally.whole_share());
     comments.push(format!("stacks: whole {whole:.2}%, cut {:.2}%{}", 100.0 - whole, reasons(capture)));
     if tally.without_user_stack > 0 {
@@ -359,6 +364,10 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
         }
         None => format!("cpu: sampled {:.2} s", seconds(tally.time_ns)),
     });
+    if capture.clock == Clock::Wall {
+        comments.pop();
+        comments.push(format!("wall: sampled {:.2} s of all threads' time", seconds(tally.time_ns)));
+    }
     comments.push(format!("kernel frames: {}", if sampler.kernel { "yes" } else { "no" }));
     comments.push(format!("scanned: {} of {} user frames", tally.scanned_frames, tally.frames));
     comments.push(format!("different stacks: {}", world.collector.stack_count()));

@@ -29,6 +29,8 @@ pub enum Verb {
     /// Profile a running process: nothing in it is changed, stopped or restarted.
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(AttachArgs),
+    /// Say what works here and what does not, why, and what unlocks it.
+    Doctor(DoctorArgs),
     /// Show what every thread does now: its state, what it waits in, its whole stack.
     #[command(after_help = DUMP_EXAMPLES)]
     Dump(DumpArgs),
@@ -81,6 +83,9 @@ pub struct AttachArgs {
     /// All processes whose name, program or command line matches this regular expression.
     #[arg(short, long, value_name = "REGEX")]
     pub name: Option<Regex>,
+    /// What to profile.
+    #[arg(long, value_enum, default_value_t = KindArg::Cpu)]
+    pub kind: KindArg,
     /// Also their child processes, those running now and those started later.
     #[arg(long)]
     pub children: bool,
@@ -94,6 +99,19 @@ pub struct AttachArgs {
     pub output: OutputArgs,
     #[command(flatten)]
     pub debug: DebugArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Process to try things on.
+    #[arg(value_name = "PID", conflicts_with = "pid")]
+    pub target: Option<u32>,
+    /// Process to try things on. Without one, what depends on a process is tried on rprof itself.
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -241,6 +259,23 @@ pub enum SamplerArg {
     PerfCgroup,
     /// One event for each thread and CPU: works on your own processes without any capability.
     PerfThread,
+    /// Threads held one by one for microseconds, at most 1 % of the time: works where perf events are
+    /// forbidden (containers), on processes that a debugger could attach to.
+    Ptrace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KindArg {
+    /// Where CPU time goes.
+    Cpu,
+    /// Where all time goes, also that of threads that sleep. Threads are looked at one by one.
+    Wall,
+    /// What every thread does now, one sample a thread (see `rprof dump`).
+    Threads,
+    /// The same as threads.
+    Goroutine,
+    /// Threads by the function they were started with, those that began meanwhile and those before.
+    Threadcreate,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -11,9 +11,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::args::{DumpArgs, DumpFormatArg, LookArg};
+use super::{
+    args::{AttachArgs, DumpArgs, DumpFormatArg, LookArg},
+    output::Destination,
+};
 use crate::{
     capture::dump::{Dump, DumpRequest, dump},
+    process::Identity,
     profile::{file, write_gzip},
     report::{self, OutputFormat, RenderOptions, threads::Threads},
     sampler::look::Way,
@@ -40,6 +44,20 @@ pub fn run(arguments: &DumpArgs) -> Result<()> {
     }
     if !arguments.quiet {
         super::say(summary(&dumped, path, arguments.stats).trim_end());
+    }
+    Ok(())
+}
+
+/// `rprof attach --kind threads`: the same as a profile, to the place and in the format of `attach`.
+pub fn attach(pids: Vec<u32>, first: &Identity, arguments: &AttachArgs) -> Result<()> {
+    let destination = Destination::choose(&arguments.output, Some(first))?;
+    let symbolize = super::attach::symbolize_options(&arguments.debug);
+    let request = DumpRequest { pids, children: arguments.children, symbolize, ..DumpRequest::default() };
+    let dumped = dump(&request)?;
+    destination.write(&dumped.profile)?;
+    if !arguments.output.quiet {
+        let path = (!destination.is_stdout()).then(|| destination.path());
+        super::say(summary(&dumped, path, arguments.output.stats).trim_end());
     }
     Ok(())
 }

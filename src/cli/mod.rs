@@ -6,6 +6,7 @@
 mod advice;
 mod args;
 mod attach;
+mod doctor;
 mod dump;
 mod output;
 pub mod pprof;
@@ -47,6 +48,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Attach(arguments) => attach::run(arguments),
+        Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Dump(arguments) => dump::run(&arguments),
         Verb::Pprof(arguments) => return run_pprof(&arguments.arguments),
         Verb::Record(arguments) => record::run(arguments),

@@ -6,6 +6,7 @@
 
 pub mod cgroup;
 pub mod files;
+pub mod host;
 pub mod identity;
 pub mod launch;
 pub mod maps;

@@ -32,7 +32,7 @@ pub struct ThreadState {
 /// Reads what a thread does. Errors: it is gone.
 pub fn read(pid: u32, tid: u32, now: &Now) -> Result<ThreadState, ProcessError> {
     let (name, state, ticks) = read_stat(pid, tid)?;
-    let [run_ns, turns] = schedstat(pid, tid);
+    let [run_ns, _, turns] = schedstat(pid, tid);
     let cpu_ns = run_ns.filter(|ns| *ns > 0).or(ticks);
     let asleep = matches!(state, 'S' | 'D' | 'I');
     let waiting = asleep.then(|| waiting(pid, tid, blocked(pid, tid).ok())).flatten();
@@ -53,16 +53,41 @@ pub fn blocked(pid: u32, tid: u32) -> Result<Blocked, ProcessError> {
 /// How often a thread has begun to run: while that stays the same, it has not run. `None` where the
 /// kernel does not count.
 pub fn turns(pid: u32, tid: u32) -> Option<u64> {
-    let [_, turns] = schedstat(pid, tid);
+    let [_, _, turns] = schedstat(pid, tid);
     turns
 }
 
-/// Nanoseconds run, and turns.
-fn schedstat(pid: u32, tid: u32) -> [Option<u64>; 2] {
+/// How long a thread has waited for a CPU in all its life, nanoseconds; counted when it gets one.
+pub fn queued_ns(pid: u32, tid: u32) -> Option<u64> {
+    let [_, queued_ns, _] = schedstat(pid, tid);
+    queued_ns
+}
+
+/// What the scheduler has noted of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// CPU time used, nanoseconds. Of a thread that runs it may lag by a tick (1 to 10 ms).
+    pub run_ns: u64,
+    /// See [`turns`].
+    pub turns: Option<u64>,
+}
+
+/// Reads a thread's account; `None` once it is gone.
+pub fn account(pid: u32, tid: u32) -> Option<Account> {
+    let [run_ns, _, turns] = schedstat(pid, tid);
+    let run_ns = match run_ns {
+        Some(run_ns) => run_ns,
+        // A kernel without schedstat: in clock ticks.
+        None => read_stat(pid, tid).ok()?.2?,
+    };
+    Some(Account { run_ns, turns })
+}
+
+/// Nanoseconds run, nanoseconds waited for a CPU, and turns.
+fn schedstat(pid: u32, tid: u32) -> [Option<u64>; 3] {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).unwrap_or_default();
     let mut words = text.split_ascii_whitespace().map(|word| word.parse().ok());
-    let run_ns = words.next().flatten();
-    [run_ns, words.nth(1).flatten()]
+    [(); 3].map(|()| words.next().flatten())
 }
 
 /// Name, state and CPU time in nanoseconds of /proc/PID/task/TID/stat.

@@ -51,7 +51,8 @@ pub fn look_together(target: &Target, tids: &[u32]) -> Vec<Moment> {
         // Stacks first: what is released runs on.
         let read: Vec<_> = held.iter().map(|(tid, held)| registers_and_stack(held, target, *tid)).collect();
         for ((_, held), read) in held.into_iter().zip(read) {
-            moments.extend(read.and_then(|read| release(held, read)).ok());
+            let unseen = held.unseen();
+            moments.extend(read.and_then(|read| release(held, read, unseen)).ok());
         }
         moments
     });
@@ -60,9 +61,22 @@ pub fn look_together(target: &Target, tids: &[u32]) -> Vec<Moment> {
 
 /// Stops a thread, reads it, lets it go.
 pub fn look(session: &Session, target: &Target, tid: u32) -> Result<Moment, HoldError> {
+    let queued_ns = thread_state::queued_ns(target.pid, tid);
     let held = session.hold(tid, PATIENCE)?;
+    let unseen = stood_unseen(&held, target.pid, tid, queued_ns);
     let read = registers_and_stack(&held, target, tid)?;
-    release(held, read)
+    release(held, read, unseen)
+}
+
+/// How long a thread stood still, at most, before that was noticed: the time since it was last seen not
+/// to, less what the kernel accounts as waiting for a CPU.
+fn stood_unseen(held: &Held<'_>, pid: u32, tid: u32, queued_before_ns: Option<u64>) -> Duration {
+    /// Below this, asking the kernel would make it longer.
+    const WORTH_ASKING: Duration = Duration::from_micros(100);
+    let unseen = held.unseen();
+    let (true, Some(before)) = (unseen > WORTH_ASKING, queued_before_ns) else { return unseen };
+    let queued_ns = thread_state::queued_ns(pid, tid).unwrap_or(before).saturating_sub(before);
+    unseen.saturating_sub(Duration::from_nanos(queued_ns))
 }
 
 fn registers_and_stack(held: &Held<'_>, target: &Target, tid: u32) -> Result<(Vec<u64>, Moment), HoldError> {
@@ -72,7 +86,11 @@ fn registers_and_stack(held: &Held<'_>, target: &Target, tid: u32) -> Result<(Ve
 }
 
 /// Lets a thread go, as it was.
-fn release(held: Held<'_>, (mut words, moment): (Vec<u64>, Moment)) -> Result<Moment, HoldError> {
+fn release(
+    held: Held<'_>,
+    (mut words, moment): (Vec<u64>, Moment),
+    unseen: Duration,
+) -> Result<Moment, HoldError> {
     let call = native::syscall_being_left(&words).and_then(arch::syscall_name);
     if held.cause() == Cause::Interrupted
         && call.is_some_and(wait::may_begin_again)
@@ -80,7 +98,7 @@ fn release(held: Held<'_>, (mut words, moment): (Vec<u64>, Moment)) -> Result<Mo
     {
         held.restore_registers(&words).map_err(HoldError::Refused)?;
     }
-    Ok(Moment { stopped: held.release(), ..moment })
+    Ok(Moment { stopped: unseen + held.release(), ..moment })
 }
 
 #[cfg(test)]
