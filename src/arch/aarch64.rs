@@ -41,6 +41,18 @@ pub fn registers_from_pt_regs(words: &[u64]) -> Registers {
     registers_from_perf(words)
 }
 
+/// The number of the system call that a stopped thread is leaving: the general registers of this CPU do
+/// not tell.
+pub fn syscall_being_left(_words: &[u64]) -> Option<u64> {
+    None
+}
+
+/// On this CPU the kernel settles how a broken off system call goes on before it stops the thread, by
+/// a register that is not shown (`orig_x0`): there is nothing to undo it with.
+pub fn undo_interruption(_words: &mut [u64]) -> bool {
+    false
+}
+
 /// A code address without its pointer authentication code: user-space addresses have 48 bits (52 with
 /// large virtual addresses, which programs must ask for), the code stands above them.
 #[inline]

@@ -6,13 +6,29 @@
 //! on. Not here: unwinding itself, system calls.
 
 pub mod aarch64;
+pub mod aarch64_syscalls;
 pub mod x86_64;
+pub mod x86_64_syscalls;
 pub mod x86_instructions;
 
 #[cfg(target_arch = "aarch64")]
 pub use aarch64 as native;
+#[cfg(target_arch = "aarch64")]
+use aarch64_syscalls::SYSCALL_NAMES;
 #[cfg(target_arch = "x86_64")]
 pub use x86_64 as native;
+#[cfg(target_arch = "x86_64")]
+use x86_64_syscalls::SYSCALL_NAMES;
+
+/// The name of the system call with this number.
+pub fn syscall_name(number: u64) -> Option<&'static str> {
+    named(SYSCALL_NAMES, number)
+}
+
+fn named(runs: &[(u64, &'static str)], number: u64) -> Option<&'static str> {
+    let (first, names) = runs.iter().rev().find(|(first, _)| *first <= number)?;
+    names.split_ascii_whitespace().nth(usize::try_from(number - first).ok()?)
+}
 
 /// How the code just before a return address calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +110,20 @@ impl Registers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn system_calls_have_the_names_of_their_cpu() {
+        let x86_64 = |number| named(x86_64_syscalls::SYSCALL_NAMES, number);
+        let aarch64 = |number| named(aarch64_syscalls::SYSCALL_NAMES, number);
+        assert_eq!([0, 202, 232, 334].map(x86_64), ["read", "futex", "epoll_wait", "rseq"].map(Some));
+        assert_eq!([63, 98, 22, 222].map(aarch64), ["read", "futex", "epoll_pwait", "mmap"].map(Some));
+        for both in [x86_64(424), aarch64(424)] {
+            assert_eq!(both, Some("pidfd_send_signal"));
+        }
+        for none in [400, 4000, u64::MAX] {
+            assert_eq!((x86_64(none), aarch64(none)), (None, None));
+        }
+    }
 
     #[test]
     fn an_unset_register_is_unknown_and_foreign_numbers_are_ignored() {

@@ -80,6 +80,30 @@ pub fn registers_from_pt_regs(words: &[u64]) -> Registers {
     registers
 }
 
+/// Where `orig_ax`, `ax` and `ip` stand among the words of `struct pt_regs`.
+const WORD_ORIG_AX: usize = 15;
+const WORD_AX: usize = 10;
+/// `EINTR` and, of the kernel's include/linux/errno.h, `ERESTARTNOHAND`.
+const EINTR: i64 = 4;
+const ERESTARTNOHAND: i64 = 514;
+
+/// The number of the system call that a stopped thread is leaving; `None` if it is in none.
+pub fn syscall_being_left(words: &[u64]) -> Option<u64> {
+    words.get(WORD_ORIG_AX).copied().filter(|number| (*number as i64) >= 0)
+}
+
+/// If the system call that a stopped thread is leaving was broken off (`EINTR`), has the kernel begin
+/// it again, unless a handler runs first: what would have happened had nobody stopped the thread.
+/// Whether there was anything to change.
+pub fn undo_interruption(words: &mut [u64]) -> bool {
+    let broken_off = syscall_being_left(words).is_some()
+        && words.get(WORD_AX).is_some_and(|result| *result as i64 == -EINTR);
+    if broken_off {
+        words[WORD_AX] = -ERESTARTNOHAND as u64;
+    }
+    broken_off
+}
+
 /// An address as it stands on the stack, as it is used: nothing to do on this CPU.
 #[inline]
 pub fn strip_pointer_authentication(addr: u64) -> u64 {
@@ -458,6 +482,22 @@ mod tests {
         assert_eq!(registers.get(PC), Some(16));
         assert_eq!(registers.get(SP), Some(19));
         assert_eq!(registers.get(FP), Some(4));
+    }
+
+    #[test]
+    fn a_call_that_was_broken_off_begins_again_and_any_other_result_stays() {
+        let mut words = vec![0u64; 27];
+        words[WORD_ORIG_AX] = 232;
+        words[WORD_AX] = -4i64 as u64;
+        assert!(undo_interruption(&mut words));
+        assert_eq!((words[WORD_ORIG_AX], words[WORD_AX] as i64), (232, -514));
+        assert!(!undo_interruption(&mut words), "once");
+        words[WORD_AX] = 1;
+        assert!(!undo_interruption(&mut words), "it succeeded");
+        words[WORD_ORIG_AX] = u64::MAX;
+        words[WORD_AX] = -4i64 as u64;
+        assert!(!undo_interruption(&mut words), "in no system call");
+        assert!(!undo_interruption(&mut []));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::{
     sampler::{
         Sampler, SamplerError, SamplerOptions, bpf,
         perf::{self, Way},
+        ptrace::{self, Clock},
     },
 };
 
@@ -24,6 +25,8 @@ pub enum SamplerChoice {
     PerfCgroup,
     /// One event for each thread and CPU.
     PerfThread,
+    /// Threads held one by one for microseconds.
+    Ptrace,
 }
 
 type Opened = Result<Box<dyn Sampler>, SamplerError>;
@@ -43,7 +46,7 @@ pub(super) fn open(
         buffer_bytes: request.buffer_bytes,
     };
     let mut tried: Vec<(&'static str, SamplerError)> = Vec::new();
-    for (name, way) in ways(request.sampler) {
+    for (name, way) in ways(request.sampler, request.clock) {
         match way(&options) {
             Ok(sampler) => {
                 for (wanted, error) in &tried {
@@ -54,20 +57,26 @@ pub(super) fn open(
             Err(error) => tried.push((name, error)),
         }
     }
-    let (_, source) = tried.pop().unwrap_or(("none", SamplerError::NoTarget));
+    // What perf says tells more than that threads may not be held either.
+    let telling = tried.iter().rposition(|(name, _)| *name != "ptrace").unwrap_or(0);
+    let source = if tried.is_empty() { SamplerError::NoTarget } else { tried.remove(telling).1 };
     Err(CaptureError::Sampler { source, tried, identities: identities.to_vec() })
 }
 
 type OpenWay = fn(&SamplerOptions) -> Opened;
 
-fn ways(choice: SamplerChoice) -> Vec<(&'static str, OpenWay)> {
+fn ways(choice: SamplerChoice, clock: Clock) -> Vec<(&'static str, OpenWay)> {
     let bpf: OpenWay = |options| Ok(Box::new(bpf::open(options)?));
     let perf_cpu: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Cpu)?));
     let perf_cgroup: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Cgroup)?));
     let perf_thread: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Thread)?));
     let perf_any: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Auto)?));
+    let held: OpenWay = |options| Ok(Box::new(ptrace::open(options, Clock::Cpu)?));
+    let held_wall: OpenWay = |options| Ok(Box::new(ptrace::open(options, Clock::Wall)?));
     match choice {
-        SamplerChoice::Auto => vec![("bpf", bpf), ("perf", perf_any)],
+        _ if clock == Clock::Wall => vec![("ptrace", held_wall)],
+        SamplerChoice::Ptrace => vec![("ptrace", held)],
+        SamplerChoice::Auto => vec![("bpf", bpf), ("perf", perf_any), ("ptrace", held)],
         SamplerChoice::Bpf => vec![("bpf", bpf)],
         SamplerChoice::PerfCpu => vec![("perf-cpu", perf_cpu)],
         SamplerChoice::PerfCgroup => vec![("perf-cgroup", perf_cgroup)],

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Capture, Ended, Progress, Request,
+    Capture, Clock, Ended, Progress, Request,
     collector::{Labels, LocationId, MappingId, Place},
     images::{Image, ImageId, ImageKind, KERNEL, SYNTHETIC, Synthetic},
     world::World,
@@ -21,8 +21,8 @@ use crate::{
     profile::builder::{self, Builder, LabelValue, LineSpec, MappingSpec},
     sampler::KernelName,
     symbolize::{
-        self, KernelSymbols, ModuleFiles, PerfMap, SourceFrame, SymbolIssue, Symbolized, hex,
-        symbolize_module,
+        self, KernelSymbols, ModuleFiles, PerfMap, SourceFrame, SymbolIssue, SymbolizeOptions, Symbolized,
+        hex, symbolize_module,
     },
 };
 
@@ -30,7 +30,7 @@ use crate::{
 const REASONS_SHOWN: usize = 3;
 
 /// Names of all locations, by [`LocationId`]; innermost inlined function first.
-struct Names {
+pub(super) struct Names {
     frames: Vec<Vec<SourceFrame>>,
     /// By location: the kernel module that owns it, where it is not the kernel itself.
     kernel_modules: Vec<Option<String>>,
@@ -45,13 +45,18 @@ pub(super) fn finish(
 ) {
     count_issues(&mut world);
     progress(Progress::Naming { addresses: world.collector.places().len() });
-    let names = name_all(request, &mut world);
+    let names = name_all(&request.symbolize, &mut world);
     capture.unnamed_share = unnamed_share(&world, &names);
-    let mut builder = Builder::new(&[("samples", "count"), ("cpu", "nanoseconds")]);
-    let locations = add_locations(&world, &names, &mut builder, capture);
+    let time = match request.clock {
+        Clock::Cpu => "cpu",
+        Clock::Wall => "wall",
+    };
+    let mut builder = Builder::new(&[("samples", "count"), (time, "nanoseconds")]);
+    let executable = capture.identities.first().and_then(|identity| identity.executable.as_deref());
+    let locations = add_locations(&world, &names, &mut builder, executable);
     add_samples(&world, &locations, &mut builder, request.frequency_hz);
-    builder.set_period("cpu", "nanoseconds", 1_000_000_000 / i64::from(request.frequency_hz.max(1)));
-    builder.set_default_sample_type("cpu");
+    builder.set_period(time, "nanoseconds", 1_000_000_000 / i64::from(request.frequency_hz.max(1)));
+    builder.set_default_sample_type(time);
     let since_epoch = started_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     builder.set_time(nanos(since_epoch), nanos(capture.elapsed));
     capture.issues = std::mem::take(&mut world.issues);
@@ -61,20 +66,12 @@ pub(super) fn finish(
     capture.profile = builder.finish();
 }
 
-fn nanos(duration: Duration) -> i64 {
+pub(super) fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
-fn count_issues(world: &mut World) {
-    let file_of = |id: MappingId| {
-        let image = world.images.image(world.images.placement(id).image);
-        if matches!(image.kind, ImageKind::Anonymous { .. }) {
-            return "code made at run time".into();
-        }
-        let path = &image.path;
-        Path::new(path).file_name().map_or_else(|| path.clone(), |name| name.to_string_lossy().into_owned())
-    };
-    let cuts = world.tally.cuts(file_of);
+pub(super) fn count_issues(world: &mut World) {
+    let cuts = world.tally.cuts(|id| file_of(world, id));
     for (why, count) in cuts {
         world.issues.add(Issue::CutStack { why }, count);
     }
@@ -82,7 +79,17 @@ fn count_issues(world: &mut World) {
     world.issues.add(Issue::StackTableFull, world.collector.overflow().count);
 }
 
-fn name_all(request: &Request, world: &mut World) -> Names {
+/// The file of a mapping, for a person.
+pub(super) fn file_of(world: &World, id: MappingId) -> String {
+    let image = world.images.image(world.images.placement(id).image);
+    if matches!(image.kind, ImageKind::Anonymous { .. }) {
+        return "code made at run time".into();
+    }
+    let path = &image.path;
+    Path::new(path).file_name().map_or_else(|| path.clone(), |name| name.to_string_lossy().into_owned())
+}
+
+pub(super) fn name_all(options: &SymbolizeOptions, world: &mut World) -> Names {
     let kernel_names = kernel_names(world);
     let places = world.collector.places();
     let mut names =
@@ -108,7 +115,7 @@ fn name_all(request: &Request, world: &mut World) -> Names {
                         ElfAddr(place.address.wrapping_sub(world.images.placement(place.mapping).bias))
                     })
                     .collect();
-                let found = name_module(request, image, &addresses, &mut world.issues);
+                let found = name_module(options, image, &addresses, &mut world.issues);
                 for (location, found) in locations.iter().zip(found) {
                     names.frames[*location as usize] = found.frames;
                 }
@@ -119,7 +126,7 @@ fn name_all(request: &Request, world: &mut World) -> Names {
 }
 
 fn name_module(
-    request: &Request,
+    options: &SymbolizeOptions,
     image: &Image,
     addresses: &[ElfAddr],
     issues: &mut Issues,
@@ -131,7 +138,7 @@ fn name_module(
         path: is_file.then(|| PathBuf::from(&image.path)),
         root: is_file.then(|| PathBuf::from(format!("/proc/{}/root", image.seen_in_pid))),
     };
-    let answer = symbolize_module(&files, addresses, &request.symbolize);
+    let answer = symbolize_module(&files, addresses, options);
     elf.release_pages();
     for issue in answer.issues {
         let file = image.path.clone();
@@ -235,13 +242,12 @@ fn unnamed_share(world: &World, names: &Names) -> f64 {
 }
 
 /// Adds every location, with its mapping and functions; gives their numbers by [`LocationId`].
-fn add_locations(
+pub(super) fn add_locations(
     world: &World,
     names: &Names,
     builder: &mut Builder,
-    capture: &Capture,
+    executable: Option<&Path>,
 ) -> Vec<builder::LocationId> {
-    let executable = capture.identities.first().and_then(|identity| identity.executable.as_deref());
     let mut main = None;
     let places = world.collector.places().iter().enumerate();
     let locations = places
@@ -311,7 +317,7 @@ fn add_samples(world: &World, locations: &[builder::LocationId], builder: &mut B
     }
 }
 
-fn clamp(value: u64) -> i64 {
+pub(super) fn clamp(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
@@ -335,6 +341,7 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
         .collect();
     let sampler = &capture.sampler;
     comments.push(format!("sampler: {} ({})", sampler.name, sampler.event));
+    comments.push(format!("how: {}", sampler.summary));
     let whole = percent(tally.whole_share());
     comments.push(format!("stacks: whole {whole:.2}%, cut {:.2}%{}", 100.0 - whole, reasons(capture)));
     if tally.without_user_stack > 0 {
@@ -357,6 +364,10 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
         }
         None => format!("cpu: sampled {:.2} s", seconds(tally.time_ns)),
     });
+    if capture.clock == Clock::Wall {
+        comments.pop();
+        comments.push(format!("wall: sampled {:.2} s of all threads' time", seconds(tally.time_ns)));
+    }
     comments.push(format!("kernel frames: {}", if sampler.kernel { "yes" } else { "no" }));
     comments.push(format!("scanned: {} of {} user frames", tally.scanned_frames, tally.frames));
     comments.push(format!("different stacks: {}", world.collector.stack_count()));

@@ -37,16 +37,20 @@ pub enum Synthetic {
     Lost = 2,
     /// Stacks for which there was no room in the table.
     Overflow = 3,
+    /// A thread whose stack could not be read at all, or that has none any more.
+    NoStack = 4,
 }
 
 impl Synthetic {
-    pub const ALL: [Synthetic; 3] = [Synthetic::Truncated, Synthetic::Lost, Synthetic::Overflow];
+    pub const ALL: [Synthetic; 4] =
+        [Synthetic::Truncated, Synthetic::Lost, Synthetic::Overflow, Synthetic::NoStack];
 
     pub fn name(self) -> &'static str {
         match self {
             Synthetic::Truncated => "[truncated stack]",
             Synthetic::Lost => "[lost samples]",
             Synthetic::Overflow => "[too many different stacks]",
+            Synthetic::NoStack => "[no stack]",
         }
     }
 }

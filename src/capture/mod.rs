@@ -6,6 +6,7 @@
 
 mod attach;
 mod collector;
+pub mod dump;
 mod finish;
 mod images;
 mod late;
@@ -23,6 +24,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+pub use crate::sampler::ptrace::Clock;
 pub use attach::SamplerChoice;
 pub use tally::Tally;
 
@@ -48,6 +50,8 @@ pub struct Request {
     /// `None`: until told to stop, or until the last process has ended.
     pub duration: Option<Duration>,
     pub frequency_hz: u32,
+    /// Which time is sampled.
+    pub clock: Clock,
     pub sampler: SamplerChoice,
     /// Kernel frames, where rights allow.
     pub kernel: bool,
@@ -66,6 +70,7 @@ impl Default for Request {
             children: false,
             duration: Some(Duration::from_secs(30)),
             frequency_hz: 99,
+            clock: Clock::Cpu,
             sampler: SamplerChoice::Auto,
             kernel: true,
             max_stack_bytes: 512 << 10,
@@ -113,6 +118,7 @@ pub struct Capture {
     pub issues: Issues,
     pub tally: Tally,
     pub sampler: Description,
+    pub clock: Clock,
     pub identities: Vec<Identity>,
     pub ended: Ended,
     /// Share of all frames, weighted by samples, that have no name: 0 to 1.
@@ -225,6 +231,7 @@ pub fn run(
         issues: Issues::default(),
         tally: world.tally.clone(),
         sampler: description,
+        clock: request.clock,
         identities,
         ended,
         unnamed_share: 0.0,

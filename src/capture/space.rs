@@ -38,11 +38,13 @@ impl Space {
         images: &mut Images,
         issues: &mut Issues,
     ) -> Result<Space, ProcessError> {
-        let mappings = process::read_executable_mappings(pid)?;
+        let reader = process::threads::reader(pid);
+        let mappings = process::read_executable_mappings(reader)?;
         let name = process::threads::name(pid, pid).unwrap_or_default();
-        let mut space = Space { read_at_ns: now_ns, ..Space::empty(pid, name) };
+        let memory = ProcessMemory::new(reader);
+        let mut space = Space { read_at_ns: now_ns, memory, ..Space::empty(pid, name) };
         for mapping in &mappings {
-            space.modules.insert(images.module(&region(pid, mapping), issues));
+            space.modules.insert(images.module(&region(reader, mapping), issues));
         }
         Ok(space)
     }

@@ -61,7 +61,8 @@ impl Tally {
     }
 }
 
-fn reason(end: StackEnd, file_of: &impl Fn(u32) -> String) -> String {
+/// Why a stack ends, in words.
+pub(super) fn reason(end: StackEnd, file_of: &impl Fn(u32) -> String) -> String {
     match end {
         StackEnd::Root => "whole".into(),
         StackEnd::StackCut => "the stack is deeper than what was copied of it".into(),

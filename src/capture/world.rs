@@ -55,8 +55,8 @@ pub struct World {
     ended: VecDeque<(u64, u32, u32)>,
     unwinder: Unwinder,
     label_keys: LabelKeys,
-    /// Reused from sample to sample.
-    frames: Vec<Frame>,
+    /// Of the stack that was unwound last. Reused from sample to sample.
+    pub frames: Vec<Frame>,
     late_buffer: Vec<u8>,
 }
 
@@ -160,8 +160,8 @@ impl World {
                 .is_none_or(|space| space.memory.read(sample.stack.start, &mut [0; 8]) == 0)
     }
 
-    /// `None`: there is no user stack to unwind (a thread of the kernel).
-    fn unwind(&mut self, sample: &RawSample<'_>) -> Option<StackEnd> {
+    /// Fills [`World::frames`]. `None`: there is no user stack to unwind (a thread of the kernel).
+    pub fn unwind(&mut self, sample: &RawSample<'_>) -> Option<StackEnd> {
         let end = self.walk(sample)?;
         let unknown = self.frames.first().is_some_and(|leaf| leaf.module.is_none())
             || matches!(end, StackEnd::PcUnmapped);
@@ -335,7 +335,8 @@ fn unwatched(pid: u32, error: &ProcessError) -> Issue {
     }
 }
 
-fn place(frame: &Frame, space: &Space, images: &Images) -> Place {
+/// Where a frame of this process lies.
+pub fn place(frame: &Frame, space: &Space, images: &Images) -> Place {
     let address = frame.addr.lookup();
     let module = frame.module.and_then(|id| Some((id, space.modules.find(address)?)));
     match module {

@@ -148,9 +148,9 @@ fn process(error: &ProcessError) -> Explanation {
         }
         ProcessError::Zombie(_) => "profile the process that took its place, if there is one".into(),
         ProcessError::IsThread(_, group) => format!("rprof attach --pid {group}"),
-        ProcessError::NotPermitted { .. } => {
-            "the same user as the process, root, or CAP_SYS_PTRACE (see docs/PERMISSIONS.md)".into()
-        }
+        ProcessError::NotPermitted { pid, .. } => format!(
+            "the same user as the process, root, or CAP_SYS_PTRACE: `rprof doctor --pid {pid}` tells which"
+        ),
         ProcessError::Unreadable { .. } => {
             "check that /proc is mounted and belongs to this PID namespace".into()
         }
@@ -177,8 +177,13 @@ fn sampler(
     Explanation {
         what: format!("may not or cannot watch process {}", names.join(", ")),
         because,
-        advice: Some(sampler_advice(last, foreign)),
+        advice: Some(format!("{}\n           {}", sampler_advice(last, foreign), see_doctor(identities))),
     }
+}
+
+fn see_doctor(identities: &[Identity]) -> String {
+    let pid = identities.first().map(|id| format!(" --pid {}", id.pid)).unwrap_or_default();
+    format!("`rprof doctor{pid}` tells what works here, what does not, and what unlocks it")
 }
 
 fn sampler_advice(error: &SamplerError, foreign: Option<&Identity>) -> String {

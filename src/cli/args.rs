@@ -34,6 +34,11 @@ pub enum Verb {
     /// Show what grew and what shrank between two profiles, and whether that is more than chance.
     #[command(after_help = DIFF_HELP)]
     Diff(DiffArgs),
+    /// Say what works here and what does not, why, and what unlocks it.
+    Doctor(DoctorArgs),
+    /// Show what every thread does now: its state, what it waits in, its whole stack.
+    #[command(after_help = DUMP_EXAMPLES)]
+    Dump(DumpArgs),
     /// Draw a flame graph: an SVG picture, or a page for a browser (.html).
     Flame(FlameArgs),
     /// Show source lines with what each has, of functions that match.
@@ -71,6 +76,13 @@ Examples:
   rprof attach 1234 -d 10s -F 999 -o flame.svg
   rprof attach --name '^postgres' --children -o db.pb.gz";
 
+const DUMP_EXAMPLES: &str = "\
+Examples:
+  rprof dump --pid 1234
+  rprof dump 1234 --each --stats
+  rprof dump 1234 -o threads.pb.gz      then: rprof pprof -top threads.pb.gz
+  rprof dump 1234 --format json | jq '.threads[] | select(.state == \"running\")'";
+
 const RECORD_EXAMPLES: &str = "\
 Examples:
   rprof record -- cargo test
@@ -88,6 +100,9 @@ pub struct AttachArgs {
     /// All processes whose name, program or command line matches this regular expression.
     #[arg(short, long, value_name = "REGEX")]
     pub name: Option<Regex>,
+    /// What to profile.
+    #[arg(long, value_enum, default_value_t = KindArg::Cpu)]
+    pub kind: KindArg,
     /// Also their child processes, those running now and those started later.
     #[arg(long)]
     pub children: bool,
@@ -99,6 +114,62 @@ pub struct AttachArgs {
     pub sampling: SamplingArgs,
     #[command(flatten)]
     pub output: OutputArgs,
+    #[command(flatten)]
+    pub debug: DebugArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Process to try things on.
+    #[arg(value_name = "PID", conflicts_with = "pid")]
+    pub target: Option<u32>,
+    /// Process to try things on. Without one, what depends on a process is tried on rprof itself.
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("whose").args(["target", "pid", "name"]).required(true).multiple(true)))]
+pub struct DumpArgs {
+    /// Process to look at.
+    #[arg(value_name = "PID", conflicts_with_all = ["pid", "name"])]
+    pub target: Option<u32>,
+    /// Process to look at; may be given several times.
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// All processes whose name, program or command line matches this regular expression.
+    #[arg(short, long, value_name = "REGEX")]
+    pub name: Option<Regex>,
+    /// Also their child processes.
+    #[arg(long)]
+    pub children: bool,
+    /// Every thread by itself, also those whose stacks are equal.
+    #[arg(long)]
+    pub each: bool,
+    /// File to write; its extension chooses the format. Standard output if not given, or `-`.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Format, whatever the extension.
+    #[arg(long, value_enum)]
+    pub format: Option<DumpFormatArg>,
+    /// How to look; for each thread the gentlest way that gives its whole stack, unless forced.
+    #[arg(long, value_enum, default_value_t = LookArg::Auto)]
+    pub look: LookArg,
+    /// Never stop a thread, not even for microseconds: stacks that need it are cut, and say so.
+    #[arg(long, conflicts_with = "consistent")]
+    pub no_stop: bool,
+    /// Stop all threads of a process together, so that all stacks are of one moment.
+    #[arg(long)]
+    pub consistent: bool,
+    /// Say what looking has cost, and how long threads stood still.
+    #[arg(long)]
+    pub stats: bool,
+    /// Say nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
     #[command(flatten)]
     pub debug: DebugArgs,
 }
@@ -253,6 +324,49 @@ pub enum SamplerArg {
     PerfCgroup,
     /// One event for each thread and CPU: works on your own processes without any capability.
     PerfThread,
+    /// Threads held one by one for microseconds, at most 1 % of the time: works where perf events are
+    /// forbidden (containers), on processes that a debugger could attach to.
+    Ptrace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KindArg {
+    /// Where CPU time goes.
+    Cpu,
+    /// Where all time goes, also that of threads that sleep. Threads are looked at one by one.
+    Wall,
+    /// What every thread does now, one sample a thread (see `rprof dump`).
+    Threads,
+    /// The same as threads.
+    Goroutine,
+    /// Threads by the function they were started with, those that began meanwhile and those before.
+    Threadcreate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DumpFormatArg {
+    /// Text in the layout of Go's goroutine?debug=2 (.txt).
+    Text,
+    /// Equal stacks counted, in the layout of debug=1.
+    Aggregated,
+    /// pprof protobuf, gzipped: one sample a thread (.pb.gz).
+    Pprof,
+    /// Everything (.json).
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LookArg {
+    /// The gentlest that gives the whole stack.
+    Auto,
+    /// BPF task iterator: threads that sleep. Needs root, or CAP_BPF and CAP_PERFMON.
+    Bpf,
+    /// /proc and memory: threads that sleep.
+    Proc,
+    /// A perf event for each thread: threads that run.
+    Perf,
+    /// Stop each thread for some microseconds, but none that its system call would fail for.
+    Ptrace,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

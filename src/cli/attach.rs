@@ -1,24 +1,32 @@
 //! `rprof attach`: profiles running processes.
 
 use anyhow::{Result, bail};
+use regex::Regex;
 
 use super::{
-    args::{AttachArgs, DebugArgs, LabelArg, OutputArgs, SamplerArg, SamplingArgs},
+    args::{AttachArgs, DebugArgs, KindArg, LabelArg, OutputArgs, SamplerArg, SamplingArgs},
     output::Destination,
     progress::Bar,
     summary,
 };
 use crate::{
-    capture::{self, LabelKeys, Request, SamplerChoice, Stop},
+    capture::{self, Clock, LabelKeys, Request, SamplerChoice, Stop},
     process::{identify, select},
     symbolize::{Debuginfod, SymbolizeOptions},
 };
 
 pub fn run(arguments: AttachArgs) -> Result<()> {
-    let pids = choose(&arguments)?;
+    let pids = choose(arguments.target, &arguments.pid, arguments.name.as_ref())?;
     let first = identify(pids[0])?;
+    let clock = match arguments.kind {
+        KindArg::Cpu => Clock::Cpu,
+        KindArg::Wall => wall(arguments.sampling.sampler)?,
+        KindArg::Threads | KindArg::Goroutine => return super::dump::attach(pids, &first, &arguments),
+        KindArg::Threadcreate => bail!("--kind threadcreate is not there yet"),
+    };
     let request = Request {
         pids,
+        clock,
         children: arguments.children,
         duration: Some(arguments.duration),
         ..request(&arguments.sampling, &arguments.debug)
@@ -27,9 +35,18 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
     capture_and_write(&request, &destination, &arguments.output, || Ok(()))
 }
 
-fn choose(arguments: &AttachArgs) -> Result<Vec<u32>> {
-    let mut pids: Vec<u32> = arguments.target.into_iter().chain(arguments.pid.iter().copied()).collect();
-    if let Some(pattern) = &arguments.name {
+/// Sleeping threads are seen only where threads are looked at one by one.
+fn wall(sampler: SamplerArg) -> Result<Clock> {
+    match sampler {
+        SamplerArg::Auto | SamplerArg::Ptrace => Ok(Clock::Wall),
+        _ => bail!("--kind wall is made by --sampler ptrace only: the others see threads that run"),
+    }
+}
+
+/// The processes that the flags name.
+pub fn choose(target: Option<u32>, pids: &[u32], name: Option<&Regex>) -> Result<Vec<u32>> {
+    let mut pids: Vec<u32> = target.into_iter().chain(pids.iter().copied()).collect();
+    if let Some(pattern) = name {
         let named = select::by_name(pattern);
         if named.is_empty() {
             bail!(super::advice::NothingMatches(pattern.to_string()));
@@ -51,6 +68,7 @@ pub fn request(sampling: &SamplingArgs, debug: &DebugArgs) -> Request {
             SamplerArg::PerfCpu => SamplerChoice::PerfCpu,
             SamplerArg::PerfCgroup => SamplerChoice::PerfCgroup,
             SamplerArg::PerfThread => SamplerChoice::PerfThread,
+            SamplerArg::Ptrace => SamplerChoice::Ptrace,
         },
         kernel: !sampling.no_kernel,
         max_stack_bytes: sampling.max_stack_bytes,

@@ -6,6 +6,8 @@
 mod advice;
 mod args;
 mod attach;
+mod doctor;
+mod dump;
 mod flame;
 mod output;
 pub mod pprof;
@@ -49,6 +51,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match cli.verb {
         Verb::Attach(arguments) => attach::run(arguments),
         Verb::Diff(arguments) => report::compare(&arguments),
+        Verb::Doctor(arguments) => doctor::run(&arguments),
+        Verb::Dump(arguments) => dump::run(&arguments),
         Verb::Flame(arguments) => flame::run(&arguments),
         Verb::List(arguments) => report::of_matches("list", &arguments),
         Verb::Peek(arguments) => report::of_matches("peek", &arguments),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::output::Destination;
 use crate::{
-    capture::{Capture, Ended},
+    capture::{Capture, Clock, Ended},
     issue::Issue,
     report::{OutputFormat, top},
 };
@@ -48,10 +48,11 @@ fn quality(capture: &Capture) -> String {
         Ended::Failed => ", sampling failed",
     };
     format!(
-        "quality: {} samples ({:.2} s of CPU time in {:.1} s{ended}), {:.1}% whole stacks, {} lost, {:.1}% unnamed; \
+        "quality: {} samples ({:.2} s of {} in {:.1} s{ended}), {:.1}% whole stacks, {} lost, {:.1}% unnamed; \
          sampler {} ({}{})",
         tally.samples,
         tally.time_ns as f64 / 1e9,
+        if capture.clock == Clock::Wall { "its threads' time" } else { "CPU time" },
         capture.elapsed.as_secs_f64(),
         // Never round up to "all".
         (tally.whole_share() * 1000.0).floor() / 10.0,

@@ -117,9 +117,27 @@ pub fn cpu_time_ns(pid: u32) -> Option<u64> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let text = String::from_utf8_lossy(&text);
     let (_, fields) = split_stat(&text)?;
-    let used_ticks = stat_number(&fields, 14)? + stat_number(&fields, 15)?;
-    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
-    Some(used_ticks.saturating_mul(1_000_000_000 / ticks.max(1) as u64))
+    Some(ticks_to_ns(stat_number(&fields, 14)? + stat_number(&fields, 15)?))
+}
+
+/// Clock ticks, as stat counts CPU time, in nanoseconds.
+fn ticks_to_ns(ticks: u64) -> u64 {
+    let rate = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+    ticks.saturating_mul(1_000_000_000 / rate.max(1) as u64)
+}
+
+/// Name, state and CPU time (nanoseconds) in the stat of a thread or process.
+pub(super) fn name_state_cpu(text: &str) -> Option<(&str, char, u64)> {
+    let (name, fields) = split_stat(text)?;
+    let ticks = stat_number(&fields, 14)? + stat_number(&fields, 15)?;
+    Some((name, fields.first()?.chars().next()?, ticks_to_ns(ticks)))
+}
+
+/// The process that traces a thread (a debugger), if one does.
+pub fn tracer(tid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
+    line.trim().parse().ok().filter(|pid| *pid != 0)
 }
 
 /// CLOCK_MONOTONIC in nanoseconds: the clock of all sampled times.

@@ -43,6 +43,16 @@ impl ProcessMemory {
     }
 }
 
+/// Whether each of the two ways to read a process's memory works, tried on one byte: process_vm_readv(2),
+/// and /proc/PID/mem.
+pub fn ways(pid: u32, address: RuntimeAddr) -> [std::io::Result<()>; 2] {
+    let mut byte = [0u8; 1];
+    let remote = [RemoteIoVec { base: address.0 as usize, len: 1 }];
+    let read = process_vm_readv(Pid::from_raw(pid as i32), &mut [IoSliceMut::new(&mut byte)], &remote);
+    let file = File::open(format!("/proc/{pid}/mem"));
+    [read.map(drop).map_err(Into::into), file.and_then(|file| file.read_exact_at(&mut byte, address.0))]
+}
+
 /// Reads an image that the kernel maps into every process ([vdso]) out of rprof's own memory, which
 /// needs no rights over the target. `None` if it is not mapped here.
 pub fn own_mapping(path: &str) -> Option<Vec<u8>> {

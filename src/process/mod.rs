@@ -6,12 +6,15 @@
 
 pub mod cgroup;
 pub mod files;
+pub mod host;
 pub mod identity;
 pub mod launch;
 pub mod maps;
 pub mod memory;
 pub mod select;
+pub mod thread_state;
 pub mod threads;
+pub mod wait;
 
 pub use identity::{Identity, identify};
 pub use maps::{Mapping, read_executable_mappings, read_mappings};

@@ -11,6 +11,16 @@ pub fn list(pid: u32) -> Vec<u32> {
     tids
 }
 
+/// The thread by whose number the process's memory and files can be seen: the process's own, unless its
+/// first thread has ended and others run on, for then /proc/PID shows neither any more.
+pub fn reader(pid: u32) -> u32 {
+    let is_over = |id: u32| super::identity::read_stat(id).is_ok_and(|stat| matches!(stat.state, 'Z' | 'X'));
+    if !is_over(pid) {
+        return pid;
+    }
+    list(pid).into_iter().find(|tid| !is_over(*tid)).unwrap_or(pid)
+}
+
 /// A thread's name (`comm`), which it may change at any time; `None` once it is gone.
 pub fn name(pid: u32, tid: u32) -> Option<String> {
     let bytes = fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok()?;

@@ -16,6 +16,7 @@ pub mod paint;
 pub mod pprof;
 pub mod speedscope;
 pub mod stacks;
+pub mod threads;
 pub mod top;
 pub mod units;
 

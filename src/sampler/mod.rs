@@ -1,11 +1,15 @@
 //! Who looks: a [`Sampler`] catches moments of threads and hands them on as [`Event`]s, in the order
 //! of time, together with what changes a process meanwhile (mappings, forks, execs, names, exits).
 //!
-//! Two ways of looking stand here, told apart by what they need and alike behind [`RawSample`]:
-//! [`bpf`] (tier A) and [`perf`] (tier B). Not here: unwinding, names, counting.
+//! Three ways of looking stand here, told apart by what they need and alike behind [`RawSample`]:
+//! [`bpf`] (tier A), [`perf`] (tier B) and [`ptrace`] (tier C). [`look`] is for one look at a thread,
+//! [`checks`] tries out what works. Not here: unwinding, names, counting.
 
 pub mod bpf;
+pub mod checks;
+pub mod look;
 pub mod perf;
+pub mod ptrace;
 
 use std::time::Duration;
 
@@ -23,7 +27,7 @@ pub struct RawSample<'a> {
     pub tid: u32,
     /// The thread's name (`comm`), where the sampler has it at hand; bytes up to the first NUL.
     pub comm: Option<&'a [u8]>,
-    /// The CPU time this sample stands for, in nanoseconds.
+    /// The time this sample stands for, in nanoseconds: CPU time, unless all time is sampled.
     pub period_ns: u64,
     /// User-space registers; `None` for a thread of the kernel, or where the kernel had none.
     pub registers: Option<Registers>,
@@ -140,9 +144,9 @@ pub struct SamplerOptions {
 /// How a running sampler looks, for the output and the file's comments.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// `bpf`, `perf-cpu`, `perf-cgroup` or `perf-thread`: what `--sampler` forces.
+    /// `bpf`, `perf-cpu`, `perf-cgroup`, `perf-thread` or `ptrace`: what `--sampler` forces.
     pub name: &'static str,
-    /// `cpu-clock` or `cycles`.
+    /// `cpu-clock`, `cycles`, or in words.
     pub event: &'static str,
     /// One sentence for a person: how, and why this way.
     pub summary: String,

@@ -31,12 +31,19 @@ const LOG_BYTES: usize = 64 * 1024;
 pub enum ProgramKind {
     PerfEvent = 7,
     RawTracepoint = 17,
+    Tracing = 26,
 }
+
+/// `BPF_TRACE_ITER` of `enum bpf_attach_type`.
+const TRACE_ITER: u32 = 28;
+/// `BPF_LINK_CREATE` and `BPF_ITER_CREATE` of `enum bpf_cmd`.
+const LINK_CREATE: libc::c_long = 28;
+const ITER_CREATE: libc::c_long = 33;
 
 /// An instruction: `struct bpf_insn` as its eight bytes.
 pub type Instruction = [u8; 8];
 
-/// The part of `union bpf_attr` that BPF_PROG_LOAD has read since Linux 4.15.
+/// The part of `union bpf_attr` that BPF_PROG_LOAD has read since Linux 5.5.
 #[repr(C)]
 #[derive(Default)]
 struct LoadAttr {
@@ -50,6 +57,39 @@ struct LoadAttr {
     kernel_version: u32,
     flags: u32,
     name: [u8; 16],
+    network_device: u32,
+    attach_type: u32,
+    /// Descriptor of the program's own BTF, its functions and lines: not given.
+    btf: [u32; 2],
+    functions: u64,
+    function_count: u32,
+    line_size: u32,
+    lines: u64,
+    line_count: u32,
+    attach_btf_id: u32,
+}
+
+/// The part of `union bpf_attr` that BPF_LINK_CREATE reads for an iterator.
+#[repr(C)]
+#[derive(Default)]
+struct LinkAttr {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    iterator: u64,
+    iterator_size: u32,
+    padding: u32,
+}
+
+/// The part of `union bpf_iter_link_info` for threads (Linux 6.1).
+#[repr(C)]
+#[derive(Default)]
+struct ThreadsOf {
+    tid: u32,
+    pid: u32,
+    pid_descriptor: u32,
+    padding: u32,
 }
 
 /// The part of `union bpf_attr` that BPF_RAW_TRACEPOINT_OPEN reads.
@@ -88,14 +128,35 @@ pub fn load_program(
     instructions: &[Instruction],
     license: &CStr,
 ) -> io::Result<OwnedFd> {
-    let error = match try_load(kind, name, instructions, license, &mut []) {
+    load_attached(kind, name, instructions, license, 0)
+}
+
+/// Loads a program that is called for each thing that a kernel iterator visits; `iterator` is the number
+/// of its function (`bpf_iter_task`) in the kernel's BTF. (Linux 5.8.)
+pub fn load_iterator_program(
+    name: &str,
+    instructions: &[Instruction],
+    license: &CStr,
+    iterator: u32,
+) -> io::Result<OwnedFd> {
+    load_attached(ProgramKind::Tracing, name, instructions, license, iterator)
+}
+
+fn load_attached(
+    kind: ProgramKind,
+    name: &str,
+    instructions: &[Instruction],
+    license: &CStr,
+    attach_btf_id: u32,
+) -> io::Result<OwnedFd> {
+    let error = match try_load(kind, name, instructions, license, attach_btf_id, &mut []) {
         Ok(program) => return Ok(program),
         // No rights, or no such kind: the verifier has not looked at it.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => return Err(error),
         Err(error) => error,
     };
     let mut log = vec![0; LOG_BYTES];
-    match try_load(kind, name, instructions, license, &mut log) {
+    match try_load(kind, name, instructions, license, attach_btf_id, &mut log) {
         Ok(program) => Ok(program),
         Err(_) => Err(io::Error::new(error.kind(), format!("{error}: {}", log_end(&log)))),
     }
@@ -106,6 +167,7 @@ fn try_load(
     name: &str,
     instructions: &[Instruction],
     license: &CStr,
+    attach_btf_id: u32,
     log: &mut [u8],
 ) -> io::Result<OwnedFd> {
     let mut attr = LoadAttr {
@@ -113,6 +175,8 @@ fn try_load(
         instruction_count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
         instructions: instructions.as_ptr() as u64,
         license: license.as_ptr() as u64,
+        attach_type: if kind == ProgramKind::Tracing { TRACE_ITER } else { 0 },
+        attach_btf_id,
         ..Default::default()
     };
     for (to, from) in attr.name.iter_mut().take(15).zip(name.bytes()) {
@@ -143,6 +207,30 @@ pub fn attach_raw_tracepoint(name: &CStr, program: BorrowedFd<'_>) -> io::Result
     let mut attr = RawTracepointAttr { name: name.as_ptr() as u64, program, padding: 0 };
     // SAFETY: `attr` is of the size given; the name is a string that lives through the call.
     unsafe { bpf_opening(RAW_TRACEPOINT_OPEN, &mut attr) }
+}
+
+/// A reading of an iterator program over the threads of a process (numbered as our PID namespace does):
+/// what is read from it is what the program writes. Kernels before 6.1 visit every thread there is.
+pub fn iterate_threads(program: BorrowedFd<'_>, pid: u32) -> io::Result<File> {
+    let only = ThreadsOf { pid, ..Default::default() };
+    let mut attr =
+        LinkAttr { program: program.as_raw_fd() as u32, attach_type: TRACE_ITER, ..Default::default() };
+    let mut limited = LinkAttr {
+        iterator: &raw const only as u64,
+        iterator_size: size_of::<ThreadsOf>() as u32,
+        ..LinkAttr { program: attr.program, attach_type: TRACE_ITER, ..Default::default() }
+    };
+    // SAFETY: `limited` is of the size given; its pointer is to `only`, which lives through the call.
+    let link = match unsafe { bpf_opening(LINK_CREATE, &mut limited) } {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::E2BIG)) => {
+            // SAFETY: `attr` is of the size given and holds no pointer.
+            unsafe { bpf_opening(LINK_CREATE, &mut attr) }?
+        }
+        link => link?,
+    };
+    let mut attr = [link.as_raw_fd() as u32, 0];
+    // SAFETY: the command reads a descriptor and flags, which `attr` is.
+    unsafe { bpf_opening(ITER_CREATE, &mut attr) }.map(File::from)
 }
 
 /// Runs a program of the kind for raw tracepoints once, now, with these arguments (Linux 5.10), and

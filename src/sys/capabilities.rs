@@ -16,6 +16,26 @@ pub const CAP_SYS_PTRACE: u32 = 19;
 /// Locking memory beyond RLIMIT_MEMLOCK.
 pub const CAP_IPC_LOCK: u32 = 14;
 
+/// Reading whatever files there are, whoever owns them.
+pub const CAP_DAC_READ_SEARCH: u32 = 2;
+/// Opening files that are mapped and no longer at their path (since Linux 5.9).
+pub const CAP_CHECKPOINT_RESTORE: u32 = 40;
+/// Kernel addresses where kernel.kptr_restrict is 1.
+pub const CAP_SYSLOG: u32 = 34;
+
+/// Those that a profiler can make use of.
+pub const NAMES: [(u32, &str); 9] = [
+    (CAP_PERFMON, "CAP_PERFMON"),
+    (CAP_BPF, "CAP_BPF"),
+    (CAP_SYS_PTRACE, "CAP_SYS_PTRACE"),
+    (CAP_SYS_ADMIN, "CAP_SYS_ADMIN"),
+    (CAP_CHECKPOINT_RESTORE, "CAP_CHECKPOINT_RESTORE"),
+    (CAP_DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"),
+    (CAP_SYSLOG, "CAP_SYSLOG"),
+    (CAP_IPC_LOCK, "CAP_IPC_LOCK"),
+    (1, "CAP_DAC_OVERRIDE"),
+];
+
 /// The effective capability set of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Capabilities(pub u64);

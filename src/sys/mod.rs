@@ -10,3 +10,4 @@ pub mod file_map;
 pub mod launch;
 pub mod limits;
 pub mod perf;
+pub mod ptrace;

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A program that runs in namespaces of its own, from a file system that only it has mounted.
-fn start_inside(program: &std::path::Path) -> Option<Target> {
+pub fn start_inside(program: &std::path::Path) -> Option<Target> {
     if !is_root() {
         skip(Skip::NeedsRoot);
         return None;

@@ -9,6 +9,7 @@ mod harness;
 
 mod command_line;
 mod containers;
+mod dump;
 mod frames;
 mod languages;
 mod lifecycle;

@@ -26,7 +26,7 @@ pub fn together(mut base: Columns, mut new: Columns) -> Result<Columns, String> 
         });
     }
     let (duration_ns, time_ns) = (new.header.duration_ns, new.header.time_ns);
-    let mut merged = merge::merge(&[new, base])?;
+    let mut merged = merge::merge(vec![new, base])?;
     (merged.header.duration_ns, merged.header.time_ns) = (duration_ns, time_ns);
     Ok(merged)
 }

@@ -30,6 +30,7 @@ mod kind {
     pub const VOLATILE: u32 = 9;
     pub const CONST: u32 = 10;
     pub const RESTRICT: u32 = 11;
+    pub const FUNC: u32 = 12;
     pub const FUNC_PROTO: u32 = 13;
     pub const VAR: u32 = 14;
     pub const DATASEC: u32 = 15;
@@ -125,6 +126,16 @@ impl<'a> Types<'a> {
             wanted.entry(name.to_vec()).or_default().extend(members);
         }
         wanted
+    }
+
+    /// The id of a function.
+    pub fn function(&self, name: &[u8]) -> Option<u32> {
+        let found = self.offsets.iter().position(|at| {
+            let at = *at as usize;
+            u32_at(self.types, at + 4).is_some_and(|info| info >> 24 & 0x1f == kind::FUNC)
+                && u32_at(self.types, at).is_some_and(|offset| self.name(offset) == name)
+        });
+        found.and_then(|index| u32::try_from(index + 1).ok())
     }
 
     /// The ids of the structures that are wanted.

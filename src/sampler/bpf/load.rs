@@ -26,6 +26,8 @@ use crate::{
 
 static X86_64: &[u8] = aya::include_bytes_aligned!("cpu.x86_64.bpf.o");
 static AARCH64: &[u8] = aya::include_bytes_aligned!("cpu.aarch64.bpf.o");
+static THREADS_X86_64: &[u8] = aya::include_bytes_aligned!("threads.x86_64.bpf.o");
+static THREADS_AARCH64: &[u8] = aya::include_bytes_aligned!("threads.aarch64.bpf.o");
 static NAMES_X86_64: &[u8] = aya::include_bytes_aligned!("names.x86_64.bpf.o");
 static NAMES_AARCH64: &[u8] = aya::include_bytes_aligned!("names.aarch64.bpf.o");
 
@@ -80,7 +82,7 @@ pub struct LoadedNames {
 /// Loads the programs, with a ring of `ring_bytes` (a power of two of pages), and attaches the one
 /// that follows forks if `follow_forks`.
 pub fn load(settings: Settings, ring_bytes: u32, follow_forks: bool) -> Result<Loaded, SamplerError> {
-    let mut object = parse_and_settle()?;
+    let (mut object, _) = parse_and_settle(for_this_cpu(X86_64, AARCH64)?, None)?;
     let mut maps = Maps::create(&mut object, ring_bytes)?;
     maps.settle(&mut object)?;
 
@@ -126,9 +128,29 @@ fn for_this_cpu(x86_64: &'static [u8], aarch64: &'static [u8]) -> Result<&'stati
     }
 }
 
-/// The programs for this CPU, with the offsets that this kernel's types have.
-fn parse_and_settle() -> Result<Object, SamplerError> {
-    let mut object = Object::parse(for_this_cpu(X86_64, AARCH64)?).map_err(broken)?;
+/// Loads what is called for each thread of the process, and tells it which.
+pub fn load_threads(namespace_inode: u32, pid: u32) -> Result<OwnedFd, SamplerError> {
+    const ITERATOR: &str = "bpf_iter_task";
+    let bytes = for_this_cpu(THREADS_X86_64, THREADS_AARCH64)?;
+    let (mut object, iterator) = parse_and_settle(bytes, Some(ITERATOR))?;
+    let iterator = iterator.ok_or_else(|| {
+        SamplerError::Unavailable(format!("the kernel has no iterator over threads ({ITERATOR}, Linux 5.8)"))
+    })?;
+    let mut maps = Maps::create(&mut object, 0)?;
+    maps.settle(&mut object)?;
+    let mut wanted = Array::<_, [u32; 2]>::try_from(Map::Array(maps.take("wanted")?)).map_err(broken)?;
+    wanted.set(0, [namespace_inode, pid], 0).map_err(|error| from_map(&error))?;
+    let (instructions, license) = code_of(&object, "look")?;
+    bpf::load_iterator_program("look", &instructions, license, iterator).map_err(not_loaded)
+}
+
+/// The programs of an object, with the offsets that this kernel's types have; and the number of a
+/// function of the kernel.
+fn parse_and_settle(
+    bytes: &'static [u8],
+    function: Option<&str>,
+) -> Result<(Object, Option<u32>), SamplerError> {
+    let mut object = Object::parse(bytes).map_err(broken)?;
     let own = object.btf.as_ref().map(Btf::to_bytes).unwrap_or_default();
     let wanted = kernel_types::Types::parse(&own).map(|types| types.structures()).unwrap_or_default();
     let kernel = KernelBtf::open().map_err(|error| {
@@ -143,7 +165,8 @@ fn parse_and_settle() -> Result<Object, SamplerError> {
     object.relocate_btf(&excerpt).map_err(|error| {
         SamplerError::Unavailable(format!("the BPF program does not fit this kernel: {error}"))
     })?;
-    Ok(object)
+    let function = function.and_then(|name| types.function(name.as_bytes()));
+    Ok((object, function))
 }
 
 /// Each map by name, with its definition.
@@ -186,10 +209,15 @@ impl Maps {
 }
 
 fn load_program(object: &Object, name: &str, kind: ProgramKind) -> Result<OwnedFd, SamplerError> {
+    let (instructions, license) = code_of(object, name)?;
+    bpf::load_program(kind, name, &instructions, license).map_err(not_loaded)
+}
+
+fn code_of<'o>(object: &'o Object, name: &str) -> Result<(Vec<Instruction>, &'o CStr), SamplerError> {
     let program = object.programs.get(name).ok_or_else(|| broken(format!("it has no program {name}")))?;
     let function = object.functions.get(&program.function_key());
     let function = function.ok_or_else(|| broken(format!("it has no code for {name}")))?;
-    let instructions: Vec<Instruction> = function
+    let instructions = function
         .instructions
         .iter()
         .map(|instruction| {
@@ -199,10 +227,14 @@ fn load_program(object: &Object, name: &str, kind: ProgramKind) -> Result<OwnedF
             [instruction.code, registers, o0, o1, i0, i1, i2, i3]
         })
         .collect();
-    bpf::load_program(kind, name, &instructions, &program.license).map_err(|source| match denied(&source) {
+    Ok((instructions, &program.license))
+}
+
+fn not_loaded(source: io::Error) -> SamplerError {
+    match denied(&source) {
         Some(unavailable) => unavailable,
         None => SamplerError::Unavailable(format!("the kernel refuses the BPF program: {source}")),
-    })
+    }
 }
 
 fn attach_follow_fork(object: &Object) -> Result<OwnedFd, SamplerError> {

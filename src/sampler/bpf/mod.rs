@@ -12,6 +12,7 @@ mod kernel_types;
 mod load;
 mod record;
 mod sideband;
+pub mod threads;
 
 use std::{
     fs, io,

@@ -229,6 +229,11 @@ fn open(attr: &mut bindings::perf_event_attr, scope: Scope<'_>) -> io::Result<Ow
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Opens an event of any kind for this thread, and closes it. Whatever `attr` points to must be static.
+pub(super) fn open_for_this_thread(attr: &mut bindings::perf_event_attr) -> io::Result<()> {
+    open(attr, Scope::Thread { tid: 0, cpu: None }).map(drop)
+}
+
 fn to_c_int(number: u32) -> io::Result<i32> {
     i32::try_from(number).map_err(|_| io::Error::from(Errno::EINVAL))
 }

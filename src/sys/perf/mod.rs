@@ -11,6 +11,7 @@
 mod error;
 mod event;
 mod hardware;
+pub mod probe;
 mod record;
 mod ring;
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Stacks, Target, User, open_folder, set_mode, wait_until};
+use super::{Fixture, Stacks, Target, User, open_folder, set_mode, wait_until};
 
 /// Every way of looking that works on one process here, as `--sampler` names them; all but the last need
 /// root or capabilities.
@@ -21,6 +21,7 @@ pub struct Rprof {
     arguments: Vec<String>,
     command_line: Vec<String>,
     user: User,
+    forbidden: Vec<String>,
     folder: tempfile::TempDir,
     output: Option<PathBuf>,
 }
@@ -52,6 +53,7 @@ impl Rprof {
             arguments: vec![verb.to_owned()],
             command_line: Vec::new(),
             user: User::Same,
+            forbidden: Vec::new(),
             folder: open_folder(),
             output: None,
         }
@@ -104,6 +106,12 @@ impl Rprof {
         self
     }
 
+    /// Runs under a seccomp filter that forbids these system calls, as containers do.
+    pub fn without(mut self, system_calls: &[&str]) -> Rprof {
+        self.forbidden = system_calls.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
     /// Writes to this path (a name without folder: in the run's own).
     pub fn to(mut self, path: &str) -> Rprof {
         self.output = Some(self.folder.path().join(path));
@@ -123,6 +131,13 @@ impl Rprof {
         let given = self.output.is_some();
         let output = self.output.unwrap_or_else(|| self.folder.path().join("profile.pb.gz"));
         let mut command = self.user.command(&program);
+        if !self.forbidden.is_empty() {
+            let forbid = self.folder.path().join("forbid");
+            fs::copy(Fixture::c(&["forbid.c"]).build(), &forbid).expect("room in /tmp");
+            set_mode(&forbid, 0o755);
+            command = self.user.command(&forbid);
+            command.args(&self.forbidden).arg("--").arg(&program);
+        }
         command.args(&self.arguments);
         if writes && (given || !self.arguments.iter().any(|argument| argument == "-o")) {
             command.arg("-o").arg(&output);
@@ -199,7 +214,7 @@ impl Outcome {
 
     /// Files in the output folder that rprof left behind besides those asked for.
     pub fn leftovers(&self) -> Vec<String> {
-        let known = ["stdout", "stderr", "rprof"].map(Path::new);
+        let known = ["stdout", "stderr", "rprof", "forbid"].map(Path::new);
         let entries = fs::read_dir(self.folder.path()).expect("own folder");
         (entries.filter_map(|entry| Some(entry.ok()?.path())))
             .filter(|path| *path != self.output)

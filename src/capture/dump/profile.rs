@@ -1,0 +1,142 @@
+//! From threads looked at to a profile: one sample a thread, what is known of it in the labels.
+//!
+//! Not here: text; that is made from the profile (`report::threads`).
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{
+    DumpStats,
+    look::{Looked, Seen},
+};
+use crate::{
+    capture::{
+        collector::LabelsId,
+        finish::{add_locations, file_of, name_all, nanos},
+        tally::reason,
+        world::World,
+    },
+    issue::{Issue, Issues},
+    process::Identity,
+    profile::{
+        builder::{Builder, LabelValue},
+        proto::Profile,
+    },
+    symbolize::SymbolizeOptions,
+};
+
+/// The profile, and what it lacks.
+pub fn make(
+    options: &SymbolizeOptions,
+    mut world: World,
+    identities: &[Identity],
+    looked: &Looked,
+    stats: &DumpStats,
+    began_at: SystemTime,
+) -> (Profile, Issues) {
+    let names = name_all(options, &mut world);
+    let mut builder = Builder::new(&[("threads", "count")]);
+    let executable = identities.first().and_then(|identity| identity.executable.as_deref());
+    let locations = add_locations(&world, &names, &mut builder, executable);
+    let mut stacks: Vec<(LabelsId, &[u32])> =
+        world.collector.stacks().into_iter().map(|(labels, stack, _)| (labels, stack)).collect();
+    stacks.sort_unstable_by_key(|(labels, _)| *labels);
+    let mut issues = std::mem::take(&mut world.issues);
+    for seen in &looked.threads {
+        let Ok(at) = stacks.binary_search_by_key(&seen.labels, |(labels, _)| *labels) else { continue };
+        let ids: Vec<_> = stacks[at].1.iter().map(|id| locations[*id as usize]).collect();
+        let cut = cut(seen, &world);
+        if let Some(why) = &cut {
+            issues.add(Issue::CutStack { why: why.clone() }, 1);
+        }
+        add_thread(&mut builder, &world, seen, cut.as_deref(), &ids);
+    }
+    builder.set_period("threads", "count", 1);
+    let since_epoch = began_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    builder.set_time(nanos(since_epoch), nanos(stats.looking));
+    comments(identities, stats).iter().for_each(|comment| builder.comment(comment));
+    (builder.finish(), issues)
+}
+
+fn add_thread(
+    builder: &mut Builder,
+    world: &World,
+    seen: &Seen,
+    cut: Option<&str>,
+    ids: &[crate::profile::builder::LocationId],
+) {
+    let state = &seen.state;
+    let process = world.collector.labels_of(seen.labels).process.as_deref();
+    let nanoseconds = |ns: u64| LabelValue::Number(i64::try_from(ns).unwrap_or(i64::MAX), "nanoseconds");
+    let mut labels = vec![
+        ("thread", LabelValue::Text(&state.name)),
+        ("tid", LabelValue::Number(i64::from(state.tid), "")),
+        ("pid", LabelValue::Number(i64::from(seen.pid), "")),
+        ("state", LabelValue::Text(state_in_words(state.state))),
+    ];
+    labels.extend(process.map(|name| ("process", LabelValue::Text(name))));
+    if let Some(waiting) = &state.waiting {
+        labels.push(("wait", LabelValue::Text(&waiting.what)));
+        labels.extend(waiting.syscall.map(|name| ("syscall", LabelValue::Text(name))));
+    }
+    labels.extend(state.cpu_ns.map(|ns| ("cpu", nanoseconds(ns))));
+    labels.extend(state.waited_ns.map(|ns| ("waited", nanoseconds(ns))));
+    labels.extend(seen.way.map(|way| ("look", LabelValue::Text(way.name()))));
+    labels.extend(cut.map(|why| ("cut", LabelValue::Text(why))));
+    builder.sample(ids, &[1], &labels);
+}
+
+/// Why a thread's stack is not whole; `None` if it is, or there is none to expect.
+fn cut(seen: &Seen, world: &World) -> Option<String> {
+    let why = match seen.end {
+        Some(end) if end.is_whole() => return None,
+        Some(end) => reason(end, &|module| file_of(world, module)),
+        None if matches!(seen.state.state, 'Z' | 'X') => return None,
+        None => "nothing of it could be read".to_owned(),
+    };
+    Some(match &seen.note {
+        Some(note) => format!("{why} ({note})"),
+        None => why,
+    })
+}
+
+/// The letter of proc(5) as a word.
+fn state_in_words(state: char) -> &'static str {
+    match state {
+        'R' => "running",
+        'S' => "sleeping",
+        'D' => "uninterruptible",
+        'T' => "stopped",
+        't' => "traced",
+        'Z' => "zombie",
+        'X' => "dead",
+        'I' => "idle",
+        _ => "unknown",
+    }
+}
+
+fn comments(identities: &[Identity], stats: &DumpStats) -> Vec<String> {
+    let microseconds = |duration: Duration| duration.as_micros();
+    let mut comments = vec!["kind: threads".to_owned()];
+    comments.extend(
+        identities
+            .iter()
+            .map(|identity| format!("target: {} (pid {})", identity.display_name(), identity.pid)),
+    );
+    let ways: Vec<String> =
+        stats.by_way.iter().map(|(way, count)| format!("{} {count}", way.name())).collect();
+    comments.push(format!("threads: {}", stats.threads));
+    comments.push(format!("looked at by: {}", ways.join(", ")));
+    comments.push(format!("stacks: whole {:.2}%", stats.whole_share() * 100.0));
+    let (all, median, longest) = stats.stopped_summary();
+    comments.push(match stats.stopped.len() {
+        0 => "stopped: no thread".to_owned(),
+        count => format!(
+            "stopped: {count} threads, each at most {} us (median {} us), {} us in all",
+            microseconds(longest),
+            microseconds(median),
+            microseconds(all)
+        ),
+    });
+    comments.push(format!("rprof: {}", env!("CARGO_PKG_VERSION")));
+    comments
+}

@@ -1,0 +1,245 @@
+//! What unlocks a source of data that does not work: from the kernel's answer, the machine's settings,
+//! rprof's rights and the process's.
+//!
+//! Not here: finding out any of these.
+
+use crate::{
+    process::host::{Container, Host, Rights},
+    sampler::checks::{Check, Source},
+};
+
+/// Ways to unlock it, the nearest first; empty where nothing is needed.
+pub fn fixes(check: &Check, all: &[Check], host: &Host, rights: Option<&Rights>) -> Vec<String> {
+    let why = check.result.as_ref().err().map_or("", String::as_str);
+    match check.source {
+        Source::PerfThread | Source::PerfCpu | Source::KernelFrames => perf(check.source, why, host, rights),
+        Source::Tracepoints => tracepoints(why, host),
+        Source::Uprobes => match check.errno {
+            Some(libc::ENOENT) => vec!["a kernel with CONFIG_UPROBE_EVENTS".into()],
+            _ => capability(host, "SYS_ADMIN", "cap_sys_admin", "(Linux before 6.16: CAP_PERFMON is enough)"),
+        },
+        Source::Bpf => bpf(why, host),
+        Source::MapFiles => {
+            let note = "(only for programs that were deleted or replaced while they ran)";
+            capability(host, "CHECKPOINT_RESTORE", "cap_checkpoint_restore", note)
+        }
+        Source::ProcessVmReadv if works(all, Source::ProcMem) => {
+            vec!["nothing: /proc/PID/mem serves instead (a seccomp filter forbids the call)".into()]
+        }
+        Source::Ptrace | Source::ProcessVmReadv | Source::ProcMem | Source::Maps | Source::ThreadState => {
+            looking_into(check, host, rights)
+        }
+    }
+}
+
+fn works(all: &[Check], source: Source) -> bool {
+    all.iter().any(|check| check.source == source && check.result.is_ok())
+}
+
+/// A capability, by a flag of the container or on the file.
+fn capability(host: &Host, name: &str, file: &str, note: &str) -> Vec<String> {
+    let note = if note.is_empty() { String::new() } else { format!(" {note}") };
+    match host.container {
+        Some(Container::Kubernetes) => {
+            vec![format!(
+                "securityContext: {{capabilities: {{add: [{name}]}}}} in the pod's specification{note}"
+            )]
+        }
+        Some(container) => {
+            let tool = if container == Container::Podman { "podman" } else { "docker" };
+            let old = match name {
+                "PERFMON" | "BPF" | "CHECKPOINT_RESTORE" => ", or --cap-add SYS_ADMIN (Docker before 23)",
+                _ => "",
+            };
+            let root = if host.uid == 0 { "" } else { " --user 0" };
+            vec![format!("{tool} run --cap-add {name}{root} …{old}{note}")]
+        }
+        None if host.in_user_namespace => {
+            vec![format!("outside the user namespace: CAP_{name} in it does not count for this{note}")]
+        }
+        None => vec![
+            format!("sudo rprof …{note}"),
+            format!("sudo setcap {file}+ep \"$(command -v rprof)\"   (CAP_{name})"),
+        ],
+    }
+}
+
+fn perf(source: Source, why: &str, host: &Host, rights: Option<&Rights>) -> Vec<String> {
+    if why.contains("seccomp") {
+        let mut fixes = capability(host, "PERFMON", "cap_perfmon", "");
+        fixes.push("or --security-opt seccomp=unconfined".into());
+        return fixes;
+    }
+    if why.contains("security module") {
+        return module(host);
+    }
+    let mut fixes = Vec::new();
+    let foreign = rights.filter(|rights| rights.uid != host.uid || rights.non_dumpable);
+    if let Some(rights) = foreign.filter(|_| source == Source::PerfThread) {
+        fixes.push(format!("sudo -u '#{}' rprof …   (as the process's own user)", rights.uid));
+    } else {
+        let level = match source {
+            Source::PerfThread => 2,
+            Source::KernelFrames => 1,
+            _ => 0,
+        };
+        fixes.push(format!("sudo sysctl kernel.perf_event_paranoid={level}"));
+    }
+    fixes.extend(capability(host, "PERFMON", "cap_perfmon", ""));
+    fixes
+}
+
+fn tracepoints(why: &str, host: &Host) -> Vec<String> {
+    if why.contains("tracefs") {
+        return match host.container {
+            Some(_) => vec!["-v /sys/kernel/tracing:/sys/kernel/tracing:ro for the container".into()],
+            None => vec![
+                "sudo mount -t tracefs none /sys/kernel/tracing   (where it is not mounted)".into(),
+                "root, or CAP_DAC_READ_SEARCH and CAP_PERFMON   (its files are root's)".into(),
+            ],
+        };
+    }
+    capability(host, "PERFMON", "cap_perfmon", "")
+}
+
+fn bpf(why: &str, host: &Host) -> Vec<String> {
+    if why.contains("seccomp") || why.contains("no CAP_") {
+        let mut fixes = capability(host, "BPF", "cap_bpf,cap_perfmon", "");
+        if host.container.is_some() {
+            fixes.extend(capability(host, "PERFMON", "cap_perfmon", ""));
+        }
+        return fixes;
+    }
+    if why.contains("lockdown") {
+        return module(host);
+    }
+    vec!["a kernel with BPF and its type information: Linux 5.15, CONFIG_DEBUG_INFO_BTF".into()]
+}
+
+fn module(host: &Host) -> Vec<String> {
+    let named = host.security_profile.as_ref().map(|profile| format!("security profile `{profile}`"));
+    let lockdown =
+        host.lockdown.as_ref().filter(|level| *level != "none").map(|level| format!("lockdown={level}"));
+    let what = named.or(lockdown).unwrap_or_else(|| "a security module".into());
+    vec![format!(
+        "{what} forbids it: `dmesg` or /var/log/audit/audit.log names the rule; whoever runs the machine decides"
+    )]
+}
+
+/// Whatever asks for the rights of ptrace(2).
+fn looking_into(check: &Check, host: &Host, rights: Option<&Rights>) -> Vec<String> {
+    let Some(rights) = rights else { return vec!["name a process with --pid".into()] };
+    if let Some(tracer) = rights.tracer.filter(|_| check.source == Source::Ptrace) {
+        return vec![format!(
+            "process {tracer} traces it, and only one can: detach that debugger (dump works without)"
+        )];
+    }
+    if host.has("CAP_SYS_PTRACE")
+        && host.container.is_some()
+        && host.seccomp
+        && check.source == Source::Ptrace
+    {
+        return vec![
+            "--security-opt seccomp=unconfined, or a runtime that allows ptrace with CAP_SYS_PTRACE".into(),
+        ];
+    }
+    let mut fixes = Vec::new();
+    match host.yama_scope {
+        Some(3) => {
+            return vec![
+                "kernel.yama.ptrace_scope is 3: nobody may attach until the next start of the machine".into(),
+            ];
+        }
+        Some(scope @ (1 | 2)) if !host.has("CAP_SYS_PTRACE") && rights.uid == host.uid => {
+            fixes.push(format!("sudo sysctl kernel.yama.ptrace_scope=0   (it is {scope})"));
+        }
+        _ => {}
+    }
+    if rights.uid != host.uid && host.container.is_none() {
+        fixes.push(format!("sudo -u '#{}' rprof …   (as the process's own user)", rights.uid));
+    }
+    let reason = match () {
+        () if rights.non_dumpable => "(it is not dumpable)",
+        () if rights.more_capabilities => "(it has capabilities that rprof has not)",
+        () if rights.other_namespaces.contains(&"user") => {
+            "(it is in another user namespace: the capability must be held there)"
+        }
+        () => "",
+    };
+    fixes.extend(capability(host, "SYS_PTRACE", "cap_sys_ptrace", reason));
+    if check.source == Source::ThreadState && host.has("CAP_SYS_PTRACE") {
+        fixes.insert(0, "CAP_DAC_READ_SEARCH too: the file may be read by its owner only".into());
+    }
+    fixes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(source: Source, why: &str) -> Check {
+        Check { source, result: Err(why.into()), errno: Some(libc::EPERM) }
+    }
+
+    fn of(uid: u32) -> Rights {
+        Rights {
+            uid,
+            non_dumpable: false,
+            other_namespaces: Vec::new(),
+            more_capabilities: false,
+            tracer: None,
+        }
+    }
+
+    fn first(check: &Check, host: &Host, rights: &Rights) -> String {
+        fixes(check, std::slice::from_ref(check), host, Some(rights)).first().cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn each_refusal_has_the_setting_that_unlocks_it() {
+        let docker = Host { uid: 7, container: Some(Container::Docker), seccomp: true, ..Host::default() };
+        let kubernetes = Host { container: Some(Container::Kubernetes), ..docker.clone() };
+        let plain = Host { uid: 7, ..Host::default() };
+        let yama = Host { yama_scope: Some(1), ..plain.clone() };
+        let seccomp = "a seccomp filter forbids perf_event_open";
+        let cases = [
+            (refused(Source::PerfThread, seccomp), &docker, "docker run --cap-add PERFMON"),
+            (
+                refused(Source::PerfThread, seccomp),
+                &kubernetes,
+                "securityContext: {capabilities: {add: [PERFMON]}}",
+            ),
+            (
+                refused(Source::PerfCpu, "kernel.perf_event_paranoid is 2"),
+                &plain,
+                "sudo sysctl kernel.perf_event_paranoid=0",
+            ),
+            (refused(Source::Ptrace, "ptrace: EPERM"), &yama, "sudo sysctl kernel.yama.ptrace_scope=0"),
+            (refused(Source::Ptrace, "ptrace: EPERM"), &docker, "docker run --cap-add SYS_PTRACE"),
+            (refused(Source::Bpf, "BPF is not permitted: no CAP_BPF here"), &plain, "sudo rprof"),
+            (
+                refused(Source::Tracepoints, "its number cannot be read in tracefs"),
+                &docker,
+                "-v /sys/kernel/tracing",
+            ),
+            (refused(Source::MapFiles, "EPERM"), &plain, "sudo rprof"),
+        ];
+        for (check, host, expected) in &cases {
+            let found = first(check, host, &of(7));
+            assert!(found.starts_with(expected), "{check:?}: {found}");
+        }
+    }
+
+    #[test]
+    fn another_users_process_a_tracer_and_a_way_around_are_told() {
+        let plain = Host { uid: 7, ..Host::default() };
+        let check = refused(Source::ProcMem, "EACCES");
+        assert!(first(&check, &plain, &of(8)).starts_with("sudo -u '#8' rprof"));
+        let traced = Rights { tracer: Some(99), ..of(7) };
+        assert!(first(&refused(Source::Ptrace, "EPERM"), &plain, &traced).contains("process 99 traces it"));
+        let mem = Check { source: Source::ProcMem, result: Ok(String::new()), errno: None };
+        let readv = refused(Source::ProcessVmReadv, "EPERM");
+        let found = fixes(&readv, &[readv.clone(), mem], &plain, Some(&of(7)));
+        assert!(found[0].starts_with("nothing: /proc/PID/mem serves"), "{found:?}");
+    }
+}

@@ -1,0 +1,226 @@
+//! `rprof doctor`: what works here, what does not, why, and the exact command, capability or container
+//! setting that unlocks it. One line for each source of data.
+//!
+//! Not here: trying things out (`sampler::checks`), settings (`process::host`).
+
+mod fix;
+mod names;
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::args::DoctorArgs;
+use crate::{
+    process::{
+        Identity,
+        host::{Container, Host, Rights},
+        identify,
+    },
+    sampler::checks::{self, Check, Source},
+};
+
+/// One line of the answer.
+struct Line {
+    what: &'static str,
+    /// How it works, or why it does not.
+    result: Result<String, String>,
+    /// What to do about it; each is a way of its own.
+    fixes: Vec<String>,
+}
+
+pub fn run(arguments: &DoctorArgs) -> Result<()> {
+    let pid = arguments.pid.or(arguments.target);
+    let identity = pid.map(identify).transpose()?;
+    let rights = pid.map(Rights::read);
+    let host = Host::read();
+    let checks = checks::all(pid);
+    let mut lines: Vec<Line> =
+        checks.iter().map(|check| line(check, &checks, &host, rights.as_ref())).collect();
+    lines.extend(pid.map(names::line));
+    let text = match arguments.json {
+        true => serde_json::to_string_pretty(&as_json(&host, identity.as_ref(), rights.as_ref(), &lines))?,
+        false => as_text(&host, identity.as_ref(), rights.as_ref(), &lines, &checks),
+    };
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn line(check: &Check, all: &[Check], host: &Host, rights: Option<&Rights>) -> Line {
+    let fixes = match check.result {
+        Ok(_) => Vec::new(),
+        Err(_) => fix::fixes(check, all, host, rights),
+    };
+    Line { what: name(check.source), result: check.result.clone(), fixes }
+}
+
+fn name(source: Source) -> &'static str {
+    match source {
+        Source::PerfThread => "perf: CPU samples of the process",
+        Source::PerfCpu => "perf: CPU samples of whole CPUs",
+        Source::KernelFrames => "perf: kernel frames",
+        Source::Tracepoints => "perf: tracepoints",
+        Source::Uprobes => "perf: uprobes",
+        Source::Bpf => "BPF",
+        Source::Ptrace => "ptrace",
+        Source::ProcessVmReadv => "memory: process_vm_readv",
+        Source::ProcMem => "memory: /proc/PID/mem",
+        Source::Maps => "/proc/PID/maps",
+        Source::ThreadState => "/proc/PID/task/TID/syscall",
+        Source::MapFiles => "/proc/PID/map_files",
+    }
+}
+
+fn as_text(
+    host: &Host,
+    identity: Option<&Identity>,
+    rights: Option<&Rights>,
+    lines: &[Line],
+    checks: &[Check],
+) -> String {
+    let mut text = String::new();
+    for (key, value) in host_facts(host) {
+        text += &format!("{key:<32} {value}\n");
+    }
+    if let (Some(identity), Some(rights)) = (identity, rights) {
+        for (key, value) in target_facts(identity, rights, host) {
+            text += &format!("{key:<32} {value}\n");
+        }
+    }
+    text.push('\n');
+    for line in lines {
+        let (mark, words) = match &line.result {
+            Ok(how) => ("works", how),
+            Err(why) => ("no   ", why),
+        };
+        text += &format!("{mark} {:<32} {words}\n", line.what);
+        for fix in &line.fixes {
+            text += &format!("        to unlock: {fix}\n");
+        }
+    }
+    text.push('\n');
+    text + &format!("attach: {}\ndump:   {}\n", attach_by(checks), dump_by(checks))
+}
+
+fn works(checks: &[Check], source: Source) -> bool {
+    checks.iter().any(|check| check.source == source && check.result.is_ok())
+}
+
+fn attach_by(checks: &[Check]) -> &'static str {
+    let works = |source| works(checks, source);
+    if !works(Source::Maps) {
+        return "not possible: the process's memory map may not be read";
+    }
+    match () {
+        () if works(Source::Bpf) && works(Source::PerfCpu) => {
+            "by bpf (whole stacks, no price per context switch)"
+        }
+        () if works(Source::PerfCpu) => "by perf-cpu or perf-cgroup",
+        () if works(Source::PerfThread) => "by perf-thread",
+        () if works(Source::Ptrace) => {
+            "by ptrace (threads are held for microseconds, at most 1 % of the time)"
+        }
+        () => "not possible with these rights",
+    }
+}
+
+fn dump_by(checks: &[Check]) -> &'static str {
+    let works = |source| works(checks, source);
+    if !works(Source::Maps) || !(works(Source::ProcMem) || works(Source::ProcessVmReadv)) {
+        return "not possible: the process's memory may not be read";
+    }
+    match () {
+        () if works(Source::Bpf) && works(Source::PerfThread) => "by bpf and perf: no thread is stopped",
+        () if works(Source::ThreadState) && works(Source::PerfThread) => {
+            "by /proc and perf; a thread is held for microseconds only where its stack needs it"
+        }
+        () if works(Source::Ptrace) => "by /proc where possible, else each thread is held for microseconds",
+        () if works(Source::ThreadState) => "by /proc: threads that sleep",
+        () => "not possible with these rights",
+    }
+}
+
+fn host_facts(host: &Host) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("kernel", host.kernel_release.clone().unwrap_or_else(|| "?".into()))];
+    let or_absent =
+        |value: Option<i32>| value.map_or_else(|| "not in this kernel".into(), |value| value.to_string());
+    let bytes = |value: Option<u64>| match value {
+        Some(u64::MAX) => "unlimited".to_owned(),
+        Some(bytes) => format!("{} KiB", bytes / 1024),
+        None => "?".to_owned(),
+    };
+    facts.push(("rprof runs as uid", host.uid.to_string()));
+    let held = if host.capabilities.is_empty() { "none".into() } else { host.capabilities.join(" ") };
+    facts.push(("capabilities", held));
+    facts.push(("seccomp filter", if host.seccomp { "yes" } else { "no" }.into()));
+    facts.push(("kernel.perf_event_paranoid", or_absent(host.perf_event_paranoid)));
+    facts.push(("kernel.perf_event_mlock_kb", bytes(host.perf_event_mlock_kib.map(|kib| kib << 10))));
+    facts.push(("locked memory (ulimit -l)", bytes(host.locked_memory_bytes)));
+    facts.push((
+        "open files (ulimit -n)",
+        host.open_files.map_or_else(|| "?".into(), |files| files.to_string()),
+    ));
+    facts.push(("kernel.kptr_restrict", or_absent(host.kptr_restrict)));
+    facts.push(("kernel.yama.ptrace_scope", or_absent(host.yama_scope)));
+    facts.push(("kernel lockdown", host.lockdown.clone().unwrap_or_else(|| "not known".into())));
+    facts.push(("security modules", host.security_modules.clone().unwrap_or_else(|| "not known".into())));
+    facts.extend(host.security_profile.clone().map(|profile| ("security profile", profile)));
+    let mut place = Vec::new();
+    place.extend(host.container.map(|container| match container {
+        Container::Docker => "a Docker container",
+        Container::Podman => "a Podman container",
+        Container::Kubernetes => "a Kubernetes pod",
+        Container::Other => "a container",
+    }));
+    place.extend(host.in_user_namespace.then_some("a user namespace (capabilities count only inside it)"));
+    place.extend(host.in_pid_namespace.then_some("a PID namespace"));
+    facts.push((
+        "rprof runs in",
+        if place.is_empty() { "the machine itself".into() } else { place.join(", ") },
+    ));
+    facts
+}
+
+fn target_facts(identity: &Identity, rights: &Rights, host: &Host) -> Vec<(&'static str, String)> {
+    let whose = if rights.uid == host.uid { " (rprof's own)" } else { " (another user's)" };
+    let mut facts = vec![
+        ("process", format!("{} {}", identity.pid, identity.display_name())),
+        ("its uid", format!("{}{whose}", rights.uid)),
+        ("dumpable", if rights.non_dumpable { "no: its /proc folder is root's" } else { "yes" }.into()),
+    ];
+    let namespaces = match rights.other_namespaces.is_empty() {
+        true => "rprof's own".to_owned(),
+        false => format!("others than rprof's: {}", rights.other_namespaces.join(" ")),
+    };
+    facts.push(("namespaces", namespaces));
+    facts.extend(rights.tracer.map(|tracer| ("traced by", format!("process {tracer}"))));
+    facts
+}
+
+fn as_json(host: &Host, identity: Option<&Identity>, rights: Option<&Rights>, lines: &[Line]) -> Value {
+    let facts = |facts: Vec<(&'static str, String)>| -> Value {
+        facts
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), Value::from(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    let target = identity.zip(rights).map(|(identity, rights)| facts(target_facts(identity, rights, host)));
+    let checks: Vec<Value> = lines
+        .iter()
+        .map(|line| {
+            json!({
+                "source": line.what,
+                "works": line.result.is_ok(),
+                "detail": line.result.as_ref().unwrap_or_else(|why| why),
+                "unlock": line.fixes,
+            })
+        })
+        .collect();
+    json!({ "host": facts(host_facts(host)), "target": target, "checks": checks })
+}

@@ -1,0 +1,190 @@
+//! `rprof dump`: every thread's stack, now.
+//!
+//! The answer goes to standard output (or a file), how it went to standard error. Not here: looking,
+//! and the forms of the answer.
+
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal, Write},
+    path::Path,
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{
+    args::{AttachArgs, DumpArgs, DumpFormatArg, LookArg},
+    output::Destination,
+};
+use crate::{
+    capture::dump::{Dump, DumpRequest, dump},
+    process::Identity,
+    profile::{file, write_gzip},
+    report::{self, OutputFormat, RenderOptions, threads::Threads},
+    sampler::look::Way,
+};
+
+/// How many different warnings are shown; the rest are counted.
+const WARNINGS: usize = 8;
+
+pub fn run(arguments: &DumpArgs) -> Result<()> {
+    let form = Form::choose(arguments)?;
+    let path = arguments.output.as_deref().filter(|path| *path != Path::new("-"));
+    if path.is_none() && form.is_binary() && std::io::stdout().is_terminal() {
+        bail!("a pprof file is binary, and standard output is a terminal: give -o FILE, or a pipe");
+    }
+    if let Some(path) = path {
+        file::check_writable(path)?;
+    }
+    let dumped = dump(&request(arguments)?)?;
+    match path {
+        Some(path) => {
+            file::write_atomically(path, |writer| form.write(&dumped, arguments.each, writer))?;
+        }
+        None => to_stdout(&form, &dumped, arguments.each)?,
+    }
+    if !arguments.quiet {
+        super::say(summary(&dumped, path, arguments.stats).trim_end());
+    }
+    Ok(())
+}
+
+/// `rprof attach --kind threads`: the same as a profile, to the place and in the format of `attach`.
+pub fn attach(pids: Vec<u32>, first: &Identity, arguments: &AttachArgs) -> Result<()> {
+    let destination = Destination::choose(&arguments.output, Some(first))?;
+    let symbolize = super::attach::symbolize_options(&arguments.debug);
+    let request = DumpRequest { pids, children: arguments.children, symbolize, ..DumpRequest::default() };
+    let dumped = dump(&request)?;
+    destination.write(&dumped.profile)?;
+    if !arguments.output.quiet {
+        let path = (!destination.is_stdout()).then(|| destination.path());
+        super::say(summary(&dumped, path, arguments.output.stats).trim_end());
+    }
+    Ok(())
+}
+
+fn request(arguments: &DumpArgs) -> Result<DumpRequest> {
+    Ok(DumpRequest {
+        pids: super::attach::choose(arguments.target, &arguments.pid, arguments.name.as_ref())?,
+        children: arguments.children,
+        way: match arguments.look {
+            LookArg::Auto => None,
+            LookArg::Bpf => Some(Way::Bpf),
+            LookArg::Proc => Some(Way::Asleep),
+            LookArg::Perf => Some(Way::Perf),
+            LookArg::Ptrace => Some(Way::Held),
+        },
+        never_stop: arguments.no_stop,
+        consistent: arguments.consistent,
+        symbolize: super::attach::symbolize_options(&arguments.debug),
+        ..DumpRequest::default()
+    })
+}
+
+/// A form of the answer.
+enum Form {
+    Text,
+    Aggregated,
+    Json,
+    /// One of those in which any profile can be written.
+    Profile(OutputFormat),
+}
+
+impl Form {
+    fn choose(arguments: &DumpArgs) -> Result<Form> {
+        if let Some(format) = arguments.format {
+            return Ok(match format {
+                DumpFormatArg::Text => Form::Text,
+                DumpFormatArg::Aggregated => Form::Aggregated,
+                DumpFormatArg::Pprof => Form::Profile(OutputFormat::Pprof),
+                DumpFormatArg::Json => Form::Json,
+            });
+        }
+        let Some(path) = arguments.output.as_deref().filter(|path| *path != Path::new("-")) else {
+            return Ok(Form::Text);
+        };
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        Ok(match extension.as_str() {
+            "json" => Form::Json,
+            "txt" | "log" | "" => Form::Text,
+            _ => Form::Profile(OutputFormat::from_path(path)?),
+        })
+    }
+
+    fn is_binary(&self) -> bool {
+        matches!(self, Form::Profile(OutputFormat::Pprof))
+    }
+
+    fn write(&self, dumped: &Dump, each: bool, writer: &mut dyn Write) -> std::io::Result<()> {
+        let profile = &dumped.profile;
+        match self {
+            Form::Text => {
+                for identity in &dumped.identities {
+                    writeln!(writer, "{} (pid {})", identity.display_name(), identity.pid)?;
+                }
+                writeln!(writer)?;
+                Threads::new(profile).write_text(each, writer)
+            }
+            Form::Aggregated => Threads::new(profile).write_aggregated(writer),
+            Form::Json => Threads::new(profile).write_json(writer),
+            Form::Profile(OutputFormat::Pprof) => write_gzip(profile, writer),
+            Form::Profile(format) => report::render(profile, *format, &RenderOptions::default(), writer)
+                .map_err(std::io::Error::other),
+        }
+    }
+}
+
+/// Whoever reads may have seen enough (`| head`): that is no error.
+fn to_stdout(form: &Form, dumped: &Dump, each: bool) -> Result<()> {
+    let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    let written = form.write(dumped, each, &mut out).and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
+}
+
+/// One line of quality, warnings, and with `stats` what it cost.
+fn summary(dumped: &Dump, path: Option<&Path>, stats: bool) -> String {
+    let mut text = String::new();
+    let numbers = &dumped.stats;
+    let ways: Vec<String> =
+        numbers.by_way.iter().map(|(way, count)| format!("{count} by {}", way.name())).collect();
+    let _ = writeln!(
+        text,
+        "quality: {} threads, {:.1}% whole stacks; {}; {}",
+        numbers.threads,
+        // Never round up to "all".
+        (numbers.whole_share() * 1000.0).floor() / 10.0,
+        if ways.is_empty() { "none could be looked at".to_owned() } else { ways.join(", ") },
+        match numbers.stopped.len() {
+            0 => "no thread was stopped".to_owned(),
+            1 => "1 thread was stopped for a moment".to_owned(),
+            count => format!("{count} threads were stopped for a moment each"),
+        }
+    );
+    let mut issues: Vec<_> = dumped.issues.iter().collect();
+    issues.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    for (issue, count) in issues.iter().take(WARNINGS) {
+        let _ = writeln!(text, "warning: {issue} ({count})");
+    }
+    if issues.len() > WARNINGS {
+        let _ = writeln!(text, "warning: and {} more kinds of issue", issues.len() - WARNINGS);
+    }
+    if stats {
+        let (all, median, longest) = numbers.stopped_summary();
+        let _ = writeln!(
+            text,
+            "stats: looking {:.1} ms, naming {:.1} ms; {} threads stopped, at most {} us each (median {} us), {} us in all",
+            numbers.looking.as_secs_f64() * 1e3,
+            numbers.naming.as_secs_f64() * 1e3,
+            numbers.stopped.len(),
+            longest.as_micros(),
+            median.as_micros(),
+            all.as_micros()
+        );
+    }
+    if let Some(path) = path {
+        let _ = writeln!(text, "wrote {}", path.display());
+    }
+    text
+}

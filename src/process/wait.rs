@@ -1,0 +1,278 @@
+//! What a sleeping thread waits for, in words, and whether it may be waked for a moment without its
+//! system call failing.
+//!
+//! Not here: reading where it sleeps (`thread_state`).
+
+use std::fs;
+
+use crate::{addr::RuntimeAddr, arch};
+
+/// Where a thread that sleeps left user space: /proc/PID/task/TID/syscall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// It runs, or is about to.
+    Running,
+    /// In the kernel, in this system call.
+    InCall { number: u64, arguments: [u64; 6], sp: RuntimeAddr, pc: RuntimeAddr },
+    /// In the kernel for another reason (a page fault).
+    Elsewhere { sp: RuntimeAddr, pc: RuntimeAddr },
+}
+
+impl Blocked {
+    /// Where it left user space: stack pointer and program counter.
+    pub fn position(&self) -> Option<(RuntimeAddr, RuntimeAddr)> {
+        match self {
+            Blocked::Running => None,
+            Blocked::InCall { sp, pc, .. } | Blocked::Elsewhere { sp, pc } => Some((*sp, *pc)),
+        }
+    }
+}
+
+/// What a thread waits in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// In words: `futex wait`, `epoll wait`, `read pipe`, or the kernel's own name of the place.
+    pub what: String,
+    /// The system call's name; `None` if it is in none, or that may not be read.
+    pub syscall: Option<&'static str>,
+    /// Whether stopping it for a moment leaves its system call as it was (see [`may_interrupt`]).
+    pub interruptible: bool,
+}
+
+/// Describes the wait of a thread that sleeps.
+pub fn waiting(pid: u32, tid: u32, blocked: Option<Blocked>) -> Option<Waiting> {
+    let Some(Blocked::InCall { number, arguments, .. }) = blocked else {
+        let what = kernel_place(pid, tid).or_else(|| {
+            matches!(blocked, Some(Blocked::Elsewhere { .. })).then(|| "in the kernel".to_owned())
+        })?;
+        let interruptible = blocked.is_none() && SAFE_PLACES.contains(&what.as_str());
+        return Some(Waiting { what, syscall: None, interruptible });
+    };
+    let Some(name) = arch::syscall_name(number) else {
+        let what = format!("system call {number}");
+        return Some(Waiting { what, syscall: None, interruptible: false });
+    };
+    let file = takes_file(name).then(|| file_kind(pid, arguments[0])).flatten();
+    Some(Waiting {
+        what: in_words(name, file),
+        syscall: Some(name),
+        interruptible: may_interrupt(name, file),
+    })
+}
+
+/// Functions of the kernel in which a thread sleeps that may be interrupted: what tells where the system
+/// call itself may not be read.
+const SAFE_PLACES: &[&str] = &[
+    "futex_wait_queue",
+    "futex_wait_queue_me",
+    "futex_do_wait",
+    "hrtimer_nanosleep",
+    "do_nanosleep",
+    "common_nsleep",
+    "poll_schedule_timeout",
+    "do_wait",
+    "pipe_read",
+    "anon_pipe_read",
+];
+
+/// The kernel's function that a thread sleeps in: /proc/PID/task/TID/wchan.
+fn kernel_place(pid: u32, tid: u32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/wchan")).ok()?;
+    (!text.is_empty() && text != "0").then_some(text)
+}
+
+/// `running`; or number, six arguments, sp, pc; or -1, sp, pc.
+pub(super) fn parse_blocked(text: &str) -> Option<Blocked> {
+    let text = text.trim_end();
+    if text == "running" {
+        return Some(Blocked::Running);
+    }
+    let (number, rest) = text.split_once(' ')?;
+    let numbers: Vec<u64> = rest
+        .split_ascii_whitespace()
+        .map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok())
+        .collect::<Option<_>>()?;
+    match numbers[..] {
+        [sp, pc] => Some(Blocked::Elsewhere { sp: RuntimeAddr(sp), pc: RuntimeAddr(pc) }),
+        [a, b, c, d, e, f, sp, pc] => Some(Blocked::InCall {
+            number: number.parse().ok()?,
+            arguments: [a, b, c, d, e, f],
+            sp: RuntimeAddr(sp),
+            pc: RuntimeAddr(pc),
+        }),
+        _ => None,
+    }
+}
+
+/// What kind of file a descriptor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FileKind {
+    Pipe,
+    Socket,
+    Timer,
+    Event,
+    Inotify,
+    Signals,
+    Terminal,
+    Other,
+}
+
+fn file_kind(pid: u32, descriptor: u64) -> Option<FileKind> {
+    // The kernel takes the lower half.
+    let link = fs::read_link(format!("/proc/{pid}/fd/{}", descriptor as u32)).ok()?;
+    let text = link.to_str()?;
+    Some(match text {
+        _ if text.starts_with("pipe:") => FileKind::Pipe,
+        _ if text.starts_with("socket:") => FileKind::Socket,
+        "anon_inode:[timerfd]" => FileKind::Timer,
+        "anon_inode:[eventfd]" => FileKind::Event,
+        "anon_inode:[signalfd]" => FileKind::Signals,
+        "anon_inode:inotify" | "anon_inode:[inotify]" => FileKind::Inotify,
+        _ if text.starts_with("/dev/pts/") || text.starts_with("/dev/tty") => FileKind::Terminal,
+        _ => FileKind::Other,
+    })
+}
+
+fn takes_file(syscall: &str) -> bool {
+    matches!(syscall, "read" | "readv" | "write" | "writev" | "pread64" | "pwrite64")
+}
+
+fn in_words(syscall: &str, file: Option<FileKind>) -> String {
+    let words = match syscall {
+        "futex" | "futex_wait" | "futex_waitv" => "futex wait",
+        "epoll_wait" | "epoll_pwait" | "epoll_pwait2" => "epoll wait",
+        "poll" | "ppoll" => "poll",
+        "select" | "pselect6" => "select",
+        "nanosleep" | "clock_nanosleep" => "sleep",
+        "wait4" | "waitid" => "wait for child",
+        "accept" | "accept4" => "accept",
+        "connect" => "connect",
+        "recvfrom" | "recvmsg" | "recvmmsg" => "socket receive",
+        "sendto" | "sendmsg" | "sendmmsg" => "socket send",
+        "rt_sigtimedwait" | "rt_sigsuspend" | "pause" => "signal wait",
+        "semop" | "semtimedop" => "semaphore wait",
+        "msgrcv" | "mq_timedreceive" => "message receive",
+        "msgsnd" | "mq_timedsend" => "message send",
+        "io_getevents" | "io_pgetevents" => "aio wait",
+        "io_uring_enter" => "io_uring wait",
+        "flock" => "file lock",
+        "fsync" | "fdatasync" | "sync_file_range" | "sync" | "syncfs" => "disk sync",
+        "restart_syscall" => "wait (restarted)",
+        "vfork" => "vfork",
+        "exit_group" | "exit" => "exit",
+        other => return file.map_or_else(|| other.to_owned(), |file| on_file(other, file)),
+    };
+    words.to_owned()
+}
+
+fn on_file(syscall: &str, file: FileKind) -> String {
+    let verb = if syscall.contains("read") { "read" } else { "write" };
+    let noun = match file {
+        FileKind::Pipe => "pipe",
+        FileKind::Socket => "socket",
+        FileKind::Timer => "timer",
+        FileKind::Event => "eventfd",
+        FileKind::Inotify => "inotify",
+        FileKind::Signals => "signalfd",
+        FileKind::Terminal => "terminal",
+        FileKind::Other => "file",
+    };
+    format!("{verb} {noun}")
+}
+
+/// Whether a thread that sleeps in this call may be stopped and continued: the kernel begins the call
+/// again, with its deadline kept, and the program does not notice. Of all others it must be assumed that
+/// they fail with EINTR, as epoll_wait, calls on sockets with a timeout, sigtimedwait, semtimedop,
+/// io_getevents and io_uring_enter do (signal(7), "Interruption of system calls"; each was measured).
+fn may_interrupt(syscall: &str, file: Option<FileKind>) -> bool {
+    match syscall {
+        "futex" | "futex_wait" | "nanosleep" | "clock_nanosleep" | "poll" | "ppoll" | "select"
+        | "pselect6" | "wait4" | "waitid" | "pause" | "rt_sigsuspend" | "restart_syscall" => true,
+        "read" | "readv" => matches!(
+            file,
+            Some(
+                FileKind::Pipe
+                    | FileKind::Timer
+                    | FileKind::Event
+                    | FileKind::Inotify
+                    | FileKind::Signals
+                    | FileKind::Terminal
+            )
+        ),
+        _ => false,
+    }
+}
+
+/// Whether a call that was broken off (EINTR) because its thread was stopped may simply begin again:
+/// it has done nothing yet.
+pub fn may_begin_again(syscall: &str) -> bool {
+    matches!(
+        syscall,
+        "epoll_wait"
+            | "epoll_pwait"
+            | "epoll_pwait2"
+            | "accept"
+            | "accept4"
+            | "recvfrom"
+            | "recvmsg"
+            | "rt_sigtimedwait"
+            | "semop"
+            | "semtimedop"
+            | "io_getevents"
+            | "io_uring_enter"
+            | "read"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_words_for_where_a_thread_is_are_read() {
+        assert_eq!(parse_blocked("running\n"), Some(Blocked::Running));
+        let text = "202 0x7f1 0x189 0x0 0x0 0x0 0xffffffff 0x7ffd10 0x7f9abc\n";
+        let Some(Blocked::InCall { number, arguments, sp, pc }) = parse_blocked(text) else {
+            panic!("not read")
+        };
+        assert_eq!((number, arguments[1], arguments[5]), (202, 0x189, 0xffff_ffff));
+        assert_eq!((sp.0, pc.0), (0x7ffd10, 0x7f9abc));
+        assert!(matches!(parse_blocked("-1 0x10 0x20\n"), Some(Blocked::Elsewhere { .. })));
+        for bad in ["", "202", "x 0x1 0x2 0x3", "-1 0x1 2"] {
+            assert_eq!(parse_blocked(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn calls_that_fail_when_interrupted_are_never_interrupted() {
+        for call in [
+            "epoll_wait",
+            "epoll_pwait",
+            "epoll_pwait2",
+            "recvfrom",
+            "recvmsg",
+            "accept",
+            "accept4",
+            "rt_sigtimedwait",
+            "semtimedop",
+            "io_getevents",
+            "io_uring_enter",
+            "connect",
+            "close",
+            "a call of next year",
+        ] {
+            assert!(!may_interrupt(call, None), "{call}");
+        }
+        assert!(!may_interrupt("read", Some(FileKind::Socket)), "it may have a timeout");
+        assert!(!may_interrupt("read", None), "nobody knows what it reads");
+        assert!(may_interrupt("read", Some(FileKind::Pipe)) && may_interrupt("futex", None));
+    }
+
+    #[test]
+    fn waits_have_words() {
+        assert_eq!(in_words("futex", None), "futex wait");
+        assert_eq!(in_words("read", Some(FileKind::Pipe)), "read pipe");
+        assert_eq!(in_words("writev", Some(FileKind::Socket)), "write socket");
+        assert_eq!(in_words("mount", None), "mount");
+    }
+}

@@ -1,0 +1,451 @@
+//! A dump of threads as text: in the layout of Go's `goroutine?debug=2` (one block a thread, or for all
+//! threads with the same stack), aggregated like `debug=1`, and as JSON.
+//!
+//! ```text
+//! thread 4711 [futex wait, 3 minutes, "worker", cpu 1.20s]:
+//! __futex_abstimed_wait_common(...)
+//!     ./nptl/futex-internal.c:57 pc=0x7f0c2a688d95
+//! ```
+//!
+//! Made from the profile of a dump: one sample a thread, the rest in labels (`thread tid pid state wait
+//! syscall cpu waited look cut`). Not here: making that profile.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt::Write as _,
+    io::{self, Write},
+};
+
+use serde_json::{Value, json};
+
+use super::{stacks::printable, units::format_duration_ns};
+use crate::profile::{
+    ids::IdIndex,
+    proto::{Label, Location, Profile, Sample},
+};
+
+/// How many thread ids and names the head of a group lists.
+const TIDS_SHOWN: usize = 16;
+const NAMES_SHOWN: usize = 4;
+
+/// The threads of a dump, read from its profile.
+pub struct Threads<'p> {
+    profile: &'p Profile,
+    locations: IdIndex,
+    functions: IdIndex,
+    mappings: IdIndex,
+    threads: Vec<Thread<'p>>,
+}
+
+/// One thread.
+struct Thread<'p> {
+    tid: i64,
+    pid: i64,
+    name: Cow<'p, str>,
+    process: Option<Cow<'p, str>>,
+    state: Cow<'p, str>,
+    wait: Option<Cow<'p, str>>,
+    syscall: Option<Cow<'p, str>>,
+    cpu_ns: Option<i64>,
+    waited_ns: Option<i64>,
+    look: Option<Cow<'p, str>>,
+    cut: Option<Cow<'p, str>>,
+    locations: &'p [u64],
+}
+
+/// One function of a stack.
+struct Frame<'p> {
+    function: Cow<'p, str>,
+    file: Cow<'p, str>,
+    line: i64,
+    inlined: bool,
+    module: Cow<'p, str>,
+    /// Position in the file, where that is known.
+    offset: Option<u64>,
+    address: u64,
+}
+
+impl<'p> Threads<'p> {
+    /// Reads a profile made by a dump. (Of any other, each sample counts as a thread.)
+    pub fn new(profile: &'p Profile) -> Threads<'p> {
+        let mut threads: Vec<Thread<'p>> =
+            profile.sample.iter().map(|sample| Thread::read(profile, sample)).collect();
+        threads.sort_by_key(|thread| (thread.pid, thread.tid));
+        Threads {
+            profile,
+            locations: IdIndex::new(profile.location.iter().map(|location| location.id)).0,
+            functions: IdIndex::new(profile.function.iter().map(|function| function.id)).0,
+            mappings: IdIndex::new(profile.mapping.iter().map(|mapping| mapping.id)).0,
+            threads,
+        }
+    }
+
+    /// Writes the layout of `debug=2`; with `each`, every thread has a block of its own.
+    pub fn write_text(&self, each: bool, writer: &mut dyn Write) -> io::Result<()> {
+        let several = self.threads.iter().map(|thread| thread.pid).collect::<BTreeSet<_>>().len() > 1;
+        for group in self.groups(each, |thread| (thread.pid, thread.what())) {
+            writeln!(writer, "{}", head(&group, several))?;
+            for frame in self.frames(group[0].locations) {
+                write_frame(&frame, writer)?;
+            }
+            if let Some(why) = &group[0].cut {
+                writeln!(writer, "...cut: {why}")?;
+            }
+            writeln!(writer)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the layout of `debug=1`: equal stacks counted, most frequent first.
+    pub fn write_aggregated(&self, writer: &mut dyn Write) -> io::Result<()> {
+        writeln!(writer, "thread profile: total {}", self.threads.len())?;
+        let mut groups = self.groups(false, |_| ());
+        groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
+        for group in groups {
+            let frames = self.frames(group[0].locations);
+            write!(writer, "{} @", group.len())?;
+            for frame in frames.iter().filter(|frame| !frame.inlined) {
+                write!(writer, " {:#x}", frame.address)?;
+            }
+            writeln!(writer)?;
+            for frame in &frames {
+                writeln!(writer, "#\t{:#x}\t{}\t{}", frame.address, frame.function, frame.place())?;
+            }
+            writeln!(writer)?;
+        }
+        Ok(())
+    }
+
+    /// Everything, as one JSON object.
+    pub fn write_json(&self, writer: &mut dyn Write) -> io::Result<()> {
+        let threads: Vec<Value> = self.threads.iter().map(|thread| self.thread_json(thread)).collect();
+        let comments: Vec<&str> =
+            self.profile.comment.iter().map(|comment| self.profile.string(*comment)).collect();
+        let all = json!({
+            "time_ns": self.profile.time_nanos,
+            "duration_ns": self.profile.duration_nanos,
+            "comments": comments,
+            "threads": threads,
+        });
+        serde_json::to_writer_pretty(&mut *writer, &all)?;
+        writeln!(writer)
+    }
+
+    fn thread_json(&self, thread: &Thread<'_>) -> Value {
+        let frames: Vec<Value> = self
+            .frames(thread.locations)
+            .iter()
+            .map(|frame| {
+                json!({
+                    "function": frame.function,
+                    "file": none_if_empty(&frame.file),
+                    "line": (frame.line > 0).then_some(frame.line),
+                    "inlined": frame.inlined,
+                    "module": none_if_empty(&frame.module),
+                    "address": format!("{:#x}", frame.address),
+                })
+            })
+            .collect();
+        json!({
+            "tid": thread.tid,
+            "pid": thread.pid,
+            "name": thread.name,
+            "process": thread.process,
+            "state": thread.state,
+            "wait": thread.wait,
+            "syscall": thread.syscall,
+            "cpu_ns": thread.cpu_ns,
+            "waited_ns": thread.waited_ns,
+            "look": thread.look,
+            "whole": thread.cut.is_none(),
+            "cut": thread.cut,
+            "stack": frames,
+        })
+    }
+
+    /// Threads with equal stacks and an equal `key` together; else each alone. In the order of the first
+    /// thread of each.
+    fn groups<K: Ord>(&self, each: bool, key: impl Fn(&Thread<'p>) -> K) -> Vec<Vec<&Thread<'p>>> {
+        if each {
+            return self.threads.iter().map(|thread| vec![thread]).collect();
+        }
+        let mut groups: Vec<Vec<&Thread<'p>>> = Vec::new();
+        let mut known: BTreeMap<(K, &[u64], Option<&str>), usize> = BTreeMap::new();
+        for thread in &self.threads {
+            let next = groups.len();
+            let at = *known.entry((key(thread), thread.locations, thread.cut.as_deref())).or_insert(next);
+            if at == next {
+                groups.push(Vec::new());
+            }
+            groups[at].push(thread);
+        }
+        groups
+    }
+
+    /// The frames of a stack, leaf first. The mark of a cut stack is left out: `cut` says more.
+    fn frames(&self, locations: &[u64]) -> Vec<Frame<'p>> {
+        let mut frames = Vec::with_capacity(locations.len());
+        for id in locations {
+            let Some(at) = self.locations.position(*id) else { continue };
+            self.location(&self.profile.location[at], &mut frames);
+        }
+        if frames.last().is_some_and(|frame| frame.function == "[truncated stack]") {
+            frames.pop();
+        }
+        frames
+    }
+
+    fn location(&self, location: &'p Location, frames: &mut Vec<Frame<'p>>) {
+        let mapping = self.mappings.position(location.mapping_id).map(|at| &self.profile.mapping[at]);
+        let module =
+            mapping.map_or(Cow::Borrowed(""), |mapping| printable(self.profile.string(mapping.filename)));
+        let offset = mapping.and_then(|mapping| {
+            let inside = (mapping.memory_start..mapping.memory_limit).contains(&location.address);
+            inside.then(|| (location.address - mapping.memory_start).checked_add(mapping.file_offset))?
+        });
+        let last = location.line.len().saturating_sub(1);
+        let frame = |function, file, line, inlined| Frame {
+            function,
+            file,
+            line,
+            inlined,
+            module: module.clone(),
+            offset,
+            address: location.address,
+        };
+        if location.line.is_empty() {
+            frames.push(frame(Cow::Borrowed("[unknown]"), Cow::Borrowed(""), 0, false));
+        }
+        for (depth, line) in location.line.iter().enumerate() {
+            let function = self.functions.position(line.function_id).map(|at| &self.profile.function[at]);
+            let text = |index: Option<i64>| printable(self.profile.string(index.unwrap_or(0)));
+            let name = match text(function.map(|function| function.name)) {
+                name if name.is_empty() => Cow::Borrowed("[unknown]"),
+                name => name,
+            };
+            frames.push(frame(
+                name,
+                text(function.map(|function| function.filename)),
+                line.line,
+                depth < last,
+            ));
+        }
+    }
+}
+
+fn none_if_empty(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+impl<'p> Thread<'p> {
+    fn read(profile: &'p Profile, sample: &'p Sample) -> Thread<'p> {
+        let labels: HashMap<&str, &Label> =
+            sample.label.iter().map(|label| (profile.string(label.key), label)).collect();
+        let text = |key: &str| labels.get(key).map(|label| printable(profile.string(label.str)));
+        let number = |key: &str| labels.get(key).map(|label| label.num);
+        Thread {
+            tid: number("tid").unwrap_or(0),
+            pid: number("pid").unwrap_or(0),
+            name: text("thread").unwrap_or_default(),
+            process: text("process"),
+            state: text("state").unwrap_or_default(),
+            wait: text("wait"),
+            syscall: text("syscall"),
+            cpu_ns: number("cpu"),
+            waited_ns: number("waited"),
+            look: text("look"),
+            cut: text("cut"),
+            locations: &sample.location_id,
+        }
+    }
+
+    /// What stands first in the brackets: what it waits in, or its state.
+    fn what(&self) -> String {
+        match &self.wait {
+            Some(wait) if self.state == "uninterruptible" => format!("{wait}, uninterruptible"),
+            Some(wait) => wait.to_string(),
+            None => self.state.to_string(),
+        }
+    }
+}
+
+impl Frame<'_> {
+    /// `file:line`; where there is none, `module+0x1f30`.
+    fn place(&self) -> String {
+        if !self.file.is_empty() {
+            return format!("{}:{}", self.file, self.line);
+        }
+        match self.offset {
+            Some(offset) => format!("{}+{offset:#x}", self.module),
+            None => self.module.to_string(),
+        }
+    }
+}
+
+fn write_frame(frame: &Frame<'_>, writer: &mut dyn Write) -> io::Result<()> {
+    if frame.function.starts_with('[') && frame.module.starts_with("[rprof]") || frame.address < 16 {
+        return writeln!(writer, "{}", frame.function);
+    }
+    writeln!(writer, "{}(...)", frame.function)?;
+    match frame.inlined {
+        true => writeln!(writer, "\t{} (inlined)", frame.place()),
+        false => writeln!(writer, "\t{} pc={:#x}", frame.place(), frame.address),
+    }
+}
+
+/// `thread 4711 [futex wait, 3 minutes, "worker", cpu 1.20s]:`
+fn head(group: &[&Thread<'_>], several_processes: bool) -> String {
+    let first = group[0];
+    let mut text = match group {
+        [one] => format!("thread {}", one.tid),
+        _ => {
+            let mut text = "threads".to_owned();
+            for thread in group.iter().take(TIDS_SHOWN) {
+                let _ = write!(text, " {}", thread.tid);
+            }
+            if group.len() > TIDS_SHOWN {
+                let _ = write!(text, " and {} more", group.len() - TIDS_SHOWN);
+            }
+            let _ = write!(text, " ({})", group.len());
+            text
+        }
+    };
+    let _ = write!(text, " [{}", first.what());
+    let waited = |pick: fn(i64, i64) -> i64| group.iter().filter_map(|thread| thread.waited_ns).reduce(pick);
+    if let (Some(least), Some(most)) = (waited(i64::min), waited(i64::max)) {
+        text.push_str(&minutes(least, most));
+    }
+    let names: BTreeSet<&str> = group.iter().map(|thread| &*thread.name).collect();
+    for name in names.iter().take(NAMES_SHOWN) {
+        let _ = write!(text, ", \"{}\"", name.replace(['"', ']', '['], "_"));
+    }
+    if names.len() > NAMES_SHOWN {
+        let _ = write!(text, ", {} more names", names.len() - NAMES_SHOWN);
+    }
+    let cpu_ns: Option<i64> = group.iter().filter_map(|thread| thread.cpu_ns).reduce(i64::saturating_add);
+    if let Some(cpu_ns) = cpu_ns {
+        let _ = write!(text, ", cpu {}", format_duration_ns(cpu_ns));
+    }
+    if let Some(process) = first.process.as_deref().filter(|_| several_processes) {
+        let _ = write!(text, ", {} {}", process.replace([']', '['], "_"), first.pid);
+    }
+    text.push_str("]:");
+    text
+}
+
+/// Waits are told from one minute on, as Go does.
+fn minutes(least_ns: i64, most_ns: i64) -> String {
+    let minutes = |ns: i64| ns / 60_000_000_000;
+    match (minutes(least_ns), minutes(most_ns)) {
+        (_, 0) => String::new(),
+        (least, most) if least == most => format!(", {most} minutes"),
+        (least, most) => format!(", {least} to {most} minutes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{Builder, LabelValue, LineSpec, MappingSpec};
+
+    fn profile() -> Profile {
+        let mut builder = Builder::new(&[("threads", "count")]);
+        let mapping = builder.mapping(&MappingSpec {
+            start: 0x1000,
+            limit: 0x9000,
+            filename: "/bin/server",
+            ..MappingSpec::default()
+        });
+        let wait = builder.function("wait", "wait", "", 0);
+        let inner = builder.function("inner", "inner", "/src/a.c", 1);
+        let outer = builder.function("outer", "outer", "/src/a.c", 9);
+        let leaf =
+            builder.location(Some(mapping), 0x1010, &[LineSpec { function: wait, line: 0, column: 0 }]);
+        let lines = [
+            LineSpec { function: inner, line: 3, column: 0 },
+            LineSpec { function: outer, line: 12, column: 0 },
+        ];
+        let middle = builder.location(Some(mapping), 0x2020, &lines);
+        let minute = 60_000_000_000;
+        for (tid, waited) in [(7, 3 * minute), (8, 5 * minute)] {
+            let labels = [
+                ("thread", LabelValue::Text("wor]ker")),
+                ("tid", LabelValue::Number(tid, "")),
+                ("pid", LabelValue::Number(7, "")),
+                ("state", LabelValue::Text("sleeping")),
+                ("wait", LabelValue::Text("futex wait")),
+                ("cpu", LabelValue::Number(1_500_000, "nanoseconds")),
+                ("waited", LabelValue::Number(waited, "nanoseconds")),
+            ];
+            builder.sample(&[leaf, middle], &[1], &labels);
+        }
+        let labels = [
+            ("thread", LabelValue::Text("main")),
+            ("tid", LabelValue::Number(9, "")),
+            ("pid", LabelValue::Number(7, "")),
+            ("state", LabelValue::Text("running")),
+            ("cut", LabelValue::Text("no more")),
+        ];
+        builder.sample(&[middle], &[1], &labels);
+        builder.finish()
+    }
+
+    fn text(write: impl Fn(&Threads<'_>, &mut Vec<u8>)) -> String {
+        let profile = profile();
+        let mut bytes = Vec::new();
+        write(&Threads::new(&profile), &mut bytes);
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn threads_with_the_same_stack_are_one_block_in_the_layout_of_go() {
+        let text = text(|threads, bytes| threads.write_text(false, bytes).expect("written"));
+        let expected = "threads 7 8 (2) [futex wait, 3 to 5 minutes, \"wor_ker\", cpu 3ms]:\n\
+             wait(...)\n\t/bin/server+0x10 pc=0x1010\n\
+             inner(...)\n\t/src/a.c:3 (inlined)\n\
+             outer(...)\n\t/src/a.c:12 pc=0x2020\n\n\
+             thread 9 [running, \"main\"]:\n\
+             inner(...)\n\t/src/a.c:3 (inlined)\n\
+             outer(...)\n\t/src/a.c:12 pc=0x2020\n\
+             ...cut: no more\n\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn each_thread_may_have_its_own_block() {
+        let text = text(|threads, bytes| threads.write_text(true, bytes).expect("written"));
+        let heads: Vec<&str> = text.lines().filter(|line| line.starts_with("thread")).collect();
+        assert_eq!(
+            heads,
+            [
+                "thread 7 [futex wait, 3 minutes, \"wor_ker\", cpu 1.50ms]:",
+                "thread 8 [futex wait, 5 minutes, \"wor_ker\", cpu 1.50ms]:",
+                "thread 9 [running, \"main\"]:"
+            ]
+        );
+    }
+
+    #[test]
+    fn aggregated_threads_are_a_profile_that_pprof_reads() {
+        let text = text(|threads, bytes| threads.write_aggregated(bytes).expect("written"));
+        assert!(
+            text.starts_with(
+                "thread profile: total 3\n2 @ 0x1010 0x2020\n#\t0x1010\twait\t/bin/server+0x10\n"
+            )
+        );
+        let profile = crate::profile::decode::decode(text.as_bytes()).expect("the legacy format");
+        assert_eq!(profile.sample.iter().map(|sample| sample.value[0]).sum::<i64>(), 3);
+    }
+
+    #[test]
+    fn json_has_every_thread_and_frame() {
+        let text = text(|threads, bytes| threads.write_json(bytes).expect("written"));
+        let value: Value = serde_json::from_str(&text).expect("json");
+        assert_eq!(value["threads"].as_array().map(Vec::len), Some(3));
+        assert_eq!(value["threads"][0]["wait"], "futex wait");
+        assert_eq!(value["threads"][0]["stack"][1]["function"], "inner");
+        assert_eq!(value["threads"][0]["stack"][1]["inlined"], true);
+        assert_eq!(value["threads"][2]["whole"], false);
+    }
+}

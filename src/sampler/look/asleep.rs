@@ -1,0 +1,86 @@
+//! A thread that sleeps, read without its noticing: where it left user space is in /proc, the rest in
+//! its memory, and the kernel counts how often it has run, so that what is returned is known to be of
+//! one moment.
+//!
+//! The kernel tells the stack pointer and the program counter only. That suffices for code whose
+//! call-frame information counts from the stack pointer; what counts from the frame pointer needs
+//! another way. Not here: deciding whether it sufficed.
+
+use super::{Moment, Target, Way};
+use crate::{
+    arch::{Registers, native},
+    process::{ProcessError, thread_state},
+    sampler::bpf::threads::Sleeper,
+};
+
+/// How often a thread that woke up meanwhile is tried again.
+const TRIES: u32 = 4;
+
+/// Why a thread could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAsleep {
+    /// It runs, or does not sleep long enough to be read.
+    #[error("it runs")]
+    Runs,
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error("its memory may not be read")]
+    NoMemory,
+}
+
+/// Reads a sleeping thread.
+pub fn look(target: &Target, tid: u32) -> Result<Moment, NotAsleep> {
+    for _ in 0..TRIES {
+        let turns = thread_state::turns(target.pid, tid);
+        let before = thread_state::blocked(target.pid, tid)?;
+        let Some((sp, pc)) = before.position() else { return Err(NotAsleep::Runs) };
+        let mut registers = Registers::default();
+        registers.set(native::SP, sp.0);
+        registers.set(native::PC, pc.0);
+        let moment = target.moment(tid, registers, Way::Asleep).ok_or(NotAsleep::NoMemory)?;
+        let unmoved = thread_state::blocked(target.pid, tid)? == before
+            && thread_state::turns(target.pid, tid) == turns;
+        match moment.stack.is_empty() {
+            false if unmoved => return Ok(moment),
+            true if unmoved => return Err(NotAsleep::NoMemory),
+            _ => {}
+        }
+    }
+    Err(NotAsleep::Runs)
+}
+
+/// Reads the stack of a thread whose registers are known; `None`: it has run since, or is gone.
+pub fn look_at(target: &Target, sleeper: &Sleeper) -> Option<Moment> {
+    let moment = target.moment(sleeper.tid, sleeper.registers, Way::Bpf)?;
+    let unmoved = thread_state::turns(target.pid, sleeper.tid) == Some(sleeper.turns);
+    (unmoved && !moment.stack.is_empty()).then_some(moment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sleeping_thread_is_read_whole_and_a_running_one_is_said_to_run() {
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        let sleeper = std::thread::spawn(move || {
+            tell.send(nix::unistd::gettid().as_raw() as u32).expect("heard");
+            let _ = receiver.recv();
+        });
+        let tid = told.recv().expect("told");
+        let target = Target::new(std::process::id(), 64 << 10);
+        let moment = (0..200).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            look(&target, tid).ok()
+        });
+        let moment = moment.expect("it sleeps");
+        assert!(moment.stack.len() > 256 && moment.stopped.is_zero());
+        assert_eq!(moment.registers.get(native::SP), Some(moment.stack_start.0));
+        let own = nix::unistd::gettid().as_raw() as u32;
+        assert!(matches!(look(&target, own), Err(NotAsleep::Runs)));
+        drop(sender);
+        sleeper.join().expect("ended");
+        assert!(matches!(look(&target, tid), Err(NotAsleep::Process(_))));
+    }
+}

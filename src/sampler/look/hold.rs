@@ -1,0 +1,150 @@
+//! A thread stopped for some microseconds: all registers, and the stack as it stands. One thread at a
+//! time; it is released before anything is made of what was read.
+//!
+//! A thread that sleeps in a call that would fail when interrupted must not be brought here
+//! ([`may_hold`]). A thread that ran when it was asked to stop may have gone to sleep in such a call in
+//! the microsecond between: what the interruption broke off is then begun again by the kernel, as if
+//! nobody had been there. Not here: unwinding.
+
+use std::time::Duration;
+
+use super::{Moment, Target, Way, asleep};
+use crate::{
+    arch::{self, native},
+    process::{thread_state, wait},
+    sys::ptrace::{self, Cause, Held, HoldError, Session},
+};
+
+/// How long a thread may take to stop. One that takes longer is in a part of the kernel that cannot be
+/// interrupted.
+pub const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Whether a thread may be stopped now: it runs, or sleeps in a call that is begun again unnoticed.
+pub fn may_hold(pid: u32, tid: u32) -> bool {
+    match thread_state::blocked(pid, tid) {
+        Ok(wait::Blocked::Running) => true,
+        blocked => {
+            let waiting = wait::waiting(pid, tid, blocked.ok());
+            waiting.is_some_and(|waiting| waiting.interruptible)
+        }
+    }
+}
+
+/// Stops one thread, reads it, lets it go.
+pub fn look_one(target: &Target, tid: u32) -> Result<Moment, HoldError> {
+    ptrace::session(|session| look(session, target, tid)).map_err(HoldError::Refused)?
+}
+
+/// Stops all threads that may be stopped, reads these and those that sleep, then lets all go: one moment
+/// of the whole process. Threads that could not be read are left out.
+pub fn look_together(target: &Target, tids: &[u32]) -> Vec<Moment> {
+    let looked = ptrace::session(|session| {
+        let asked: Vec<_> = tids
+            .iter()
+            .filter(|tid| may_hold(target.pid, **tid))
+            .filter_map(|tid| Some((*tid, session.ask(*tid).ok()?)))
+            .collect();
+        let held: Vec<(u32, Held<'_>)> =
+            asked.into_iter().filter_map(|(tid, asked)| Some((tid, asked.wait(PATIENCE).ok()?))).collect();
+        let asleep = tids.iter().filter(|tid| held.binary_search_by_key(*tid, |(held, _)| *held).is_err());
+        let mut moments: Vec<Moment> = asleep.filter_map(|tid| asleep::look(target, *tid).ok()).collect();
+        // Stacks first: what is released runs on.
+        let read: Vec<_> = held.iter().map(|(tid, held)| registers_and_stack(held, target, *tid)).collect();
+        for ((_, held), read) in held.into_iter().zip(read) {
+            let unseen = held.unseen();
+            moments.extend(read.and_then(|read| release(held, read, unseen)).ok());
+        }
+        moments
+    });
+    looked.unwrap_or_default()
+}
+
+/// Stops a thread, reads it, lets it go.
+pub fn look(session: &Session, target: &Target, tid: u32) -> Result<Moment, HoldError> {
+    let queued_ns = thread_state::queued_ns(target.pid, tid);
+    let held = session.hold(tid, PATIENCE)?;
+    let unseen = stood_unseen(&held, target.pid, tid, queued_ns);
+    let read = registers_and_stack(&held, target, tid)?;
+    release(held, read, unseen)
+}
+
+/// How long a thread stood still, at most, before that was noticed: the time since it was last seen not
+/// to, less what the kernel accounts as waiting for a CPU.
+fn stood_unseen(held: &Held<'_>, pid: u32, tid: u32, queued_before_ns: Option<u64>) -> Duration {
+    /// Below this, asking the kernel would make it longer.
+    const WORTH_ASKING: Duration = Duration::from_micros(100);
+    let unseen = held.unseen();
+    let (true, Some(before)) = (unseen > WORTH_ASKING, queued_before_ns) else { return unseen };
+    let queued_ns = thread_state::queued_ns(pid, tid).unwrap_or(before).saturating_sub(before);
+    unseen.saturating_sub(Duration::from_nanos(queued_ns))
+}
+
+fn registers_and_stack(held: &Held<'_>, target: &Target, tid: u32) -> Result<(Vec<u64>, Moment), HoldError> {
+    let words = held.registers().map_err(HoldError::Refused)?;
+    let moment = target.moment(tid, native::registers_from_pt_regs(&words), Way::Held);
+    Ok((words, moment.ok_or(HoldError::Gone)?))
+}
+
+/// Lets a thread go, as it was.
+fn release(
+    held: Held<'_>,
+    (mut words, moment): (Vec<u64>, Moment),
+    unseen: Duration,
+) -> Result<Moment, HoldError> {
+    let call = native::syscall_being_left(&words).and_then(arch::syscall_name);
+    if held.cause() == Cause::Interrupted
+        && call.is_some_and(wait::may_begin_again)
+        && native::undo_interruption(&mut words)
+    {
+        held.restore_registers(&words).map_err(HoldError::Refused)?;
+    }
+    Ok(Moment { stopped: unseen + held.release(), ..moment })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_child_is_held_for_a_moment_and_runs_on() {
+        let mut child = std::process::Command::new("sleep").arg("30").spawn().expect("sleep");
+        let pid = child.id();
+        std::thread::sleep(Duration::from_millis(100));
+        let target = Target::new(pid, 64 << 10);
+        assert!(may_hold(pid, pid), "nanosleep may be interrupted");
+        let moment = ptrace::session(|session| look(session, &target, pid)).expect("session").expect("held");
+        assert!(moment.stack.len() > 256);
+        assert!(moment.stopped < Duration::from_millis(50), "{:?}", moment.stopped);
+        assert!(moment.registers.get(native::FP).is_some());
+        let state = thread_state::read(pid, pid, &thread_state::Now::read()).expect("alive").state;
+        assert!(matches!(state, 'S' | 'R'), "{state}");
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        let gone = ptrace::session(|session| look(session, &target, pid)).expect("session");
+        assert!(matches!(gone, Err(HoldError::Gone)), "{gone:?}");
+    }
+
+    #[test]
+    fn a_session_that_fails_leaves_nothing_held() {
+        let mut child = std::process::Command::new("sleep").arg("30").spawn().expect("sleep");
+        let pid = child.id();
+        std::thread::sleep(Duration::from_millis(100));
+        let reached = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&reached);
+        let result = ptrace::session(move |session| {
+            let _asked = session.ask(pid).map(std::mem::forget);
+            flag.store(true, Ordering::SeqCst);
+        });
+        assert!(result.is_ok() && reached.load(Ordering::SeqCst));
+        std::thread::sleep(Duration::from_millis(50));
+        let state = thread_state::read(pid, pid, &thread_state::Now::read()).expect("alive").state;
+        assert_eq!(state, 'S', "released by the kernel");
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+    }
+}

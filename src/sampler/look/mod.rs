@@ -1,0 +1,142 @@
+//! One look at one thread: its registers and a copy of its stack, taken now, by the gentlest way that
+//! works.
+//!
+//! [`asleep`] reads a thread that sleeps and proves that it slept on; [`running`] has the kernel's perf
+//! events catch one that runs; [`hold`] stops one for some microseconds. None of the first two touches
+//! the thread. (The BPF task iterator, better than all of them where rights allow, is
+//! [`super::bpf::threads`].) Not here: which way for which thread, unwinding.
+
+pub mod asleep;
+pub mod hold;
+pub mod running;
+
+use std::time::Duration;
+
+pub use crate::sys::ptrace::HoldError;
+
+use super::{KernelStack, RawSample, StackCopy};
+use crate::{
+    addr::RuntimeAddr,
+    arch::{Registers, native},
+    process::{self, Mapping, ProcessMemory},
+};
+
+/// How much of a stack is copied at first: enough for nearly all. Where more is needed it is read later,
+/// if it has not changed until then.
+const COPIED_AT_FIRST: usize = 128 << 10;
+
+/// The registers of all threads that sleep, by BPF: what [`asleep::look_at`] goes on from.
+pub use super::bpf::threads::{Sleeper, sleepers};
+
+/// How a thread was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Way {
+    /// By the BPF task iterator, while it slept.
+    Bpf,
+    /// By /proc and its memory, while it slept.
+    Asleep,
+    /// By a perf event, while it ran.
+    Perf,
+    /// By ptrace: it was stopped for a moment.
+    Held,
+}
+
+impl Way {
+    pub const ALL: [Way; 4] = [Way::Bpf, Way::Asleep, Way::Perf, Way::Held];
+
+    /// `bpf`, `proc`, `perf`, `ptrace`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Way::Bpf => "bpf",
+            Way::Asleep => "proc",
+            Way::Perf => "perf",
+            Way::Held => "ptrace",
+        }
+    }
+}
+
+/// A moment of a thread, owned.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    pub tid: u32,
+    /// Program counter and stack pointer at least.
+    pub registers: Registers,
+    pub stack_start: RuntimeAddr,
+    pub stack: Vec<u8>,
+    /// More of the stack lies above the copy.
+    pub capped: bool,
+    pub way: Way,
+    /// How long the thread stood still for this, at most.
+    pub stopped: Duration,
+}
+
+impl Moment {
+    /// The moment as samplers hand it on.
+    pub fn as_sample(&self, pid: u32, time_ns: u64) -> RawSample<'_> {
+        RawSample {
+            time_ns,
+            pid,
+            tid: self.tid,
+            comm: None,
+            period_ns: 0,
+            registers: Some(self.registers),
+            stack: StackCopy {
+                start: self.stack_start,
+                bytes: &self.stack,
+                capped: self.capped,
+                has_holes: false,
+            },
+            kernel_stack: KernelStack::default(),
+        }
+    }
+}
+
+/// A process whose threads are looked at: its memory, and where stacks may lie in it.
+#[derive(Debug)]
+pub struct Target {
+    pub pid: u32,
+    memory: ProcessMemory,
+    /// Readable and writable memory: first address and the one past the last, ascending.
+    areas: Vec<(RuntimeAddr, RuntimeAddr)>,
+    max_stack_bytes: usize,
+}
+
+impl Target {
+    /// Reads where the process has memory. It may be read again at any time.
+    pub fn new(pid: u32, max_stack_bytes: u32) -> Target {
+        let mut target = Target {
+            pid,
+            memory: ProcessMemory::new(process::threads::reader(pid)),
+            areas: Vec::new(),
+            max_stack_bytes: (max_stack_bytes as usize).min(COPIED_AT_FIRST),
+        };
+        target.refresh();
+        target
+    }
+
+    /// Reads the memory map again.
+    pub fn refresh(&mut self) {
+        let mappings = process::read_mappings(process::threads::reader(self.pid)).unwrap_or_default();
+        let writable = |mapping: &&Mapping| mapping.readable && mapping.writable;
+        self.areas = mappings.iter().filter(writable).map(|mapping| (mapping.start, mapping.end)).collect();
+    }
+
+    /// Copies the stack from `sp` up; whether more lies above the copy.
+    fn copy_stack(&self, sp: RuntimeAddr) -> (Vec<u8>, bool) {
+        let after = self.areas.partition_point(|(start, _)| *start <= sp);
+        let area = after.checked_sub(1).map(|at| self.areas[at]).filter(|(_, end)| sp < *end);
+        // A stack that the map did not show yet.
+        let end = area.map_or(sp.0.saturating_add(self.max_stack_bytes as u64), |(_, end)| end.0);
+        let whole = usize::try_from(end.saturating_sub(sp.0)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; whole.min(self.max_stack_bytes)];
+        let count = self.memory.read(sp, &mut bytes);
+        bytes.truncate(count);
+        (bytes, count < whole)
+    }
+
+    fn moment(&self, tid: u32, registers: Registers, way: Way) -> Option<Moment> {
+        let sp = RuntimeAddr(registers.get(native::SP)?);
+        let (stack, capped) = self.copy_stack(sp);
+        Some(Moment { tid, registers, stack_start: sp, stack, capped, way, stopped: Duration::ZERO })
+    }
+}
