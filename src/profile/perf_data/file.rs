@@ -230,10 +230,26 @@ impl<'a> File<'a> {
                     rest.0.len()
                 ));
             }
+            let kind = header(&mut Bytes(&rest.0[..8])).map_or(0, |(kind, ..)| kind);
+            let mut behind = 0;
+            match kind {
+                kinds::COMPRESSED | kinds::COMPRESSED2 => {
+                    return Err("its records are packed, which is not read: record without -z".into());
+                }
+                // How much follows it that is no record.
+                kinds::AUXTRACE => behind = Bytes(&rest.0[8..]).u64().unwrap_or(0),
+                _ => {}
+            }
             // What has no time of its own belongs where it stands.
             last = self.time(at).unwrap_or(last);
             found.push((last, at));
             rest.take(size);
+            if behind > rest.0.len() as u64 {
+                return Err(format!(
+                    "record at {at} of the data: {behind} bytes of trace are claimed behind it"
+                ));
+            }
+            rest.take(behind as usize);
         }
         found.sort_by_key(|(time, _)| *time);
         Ok(found.into_iter().map(|(_, at)| at).collect())
@@ -338,6 +354,9 @@ mod kinds {
     pub const MMAP2: u32 = 10;
     /// Written by perf, not by the kernel.
     pub const FIRST_OF_PERF: u32 = 64;
+    pub const AUXTRACE: u32 = 71;
+    pub const COMPRESSED: u32 = 81;
+    pub const COMPRESSED2: u32 = 83;
 }
 
 /// Type, flags and size of a record.

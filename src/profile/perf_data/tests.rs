@@ -75,6 +75,10 @@ fn what_is_wrong_is_said_with_its_place() {
     let mut piped = b"PERFILE2".to_vec();
     piped.extend(words(&[16, 0]));
     assert!(error(&piped).starts_with("written to a pipe"));
+    let packed = file(&[sample(7, 10, &[0x5010]), record(81, 0, &[0; 8])]);
+    assert_eq!(error(&packed), "its records are packed, which is not read: record without -z");
+    let traced = file(&[record(71, 0, &words(&[16])), words(&[1, 2]), sample(7, 10, &[0x5010])]);
+    assert_eq!(read(&traced).unwrap().sample_count(), 1);
     let mut many = sample(7, 10, &[0x5010]);
     let count = many.len() - 16;
     many[count..count + 8].copy_from_slice(&(1u64 << 60).to_le_bytes());
