@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashMap;
 
 use crate::profile::columns::{Columns, TextId, merge};
 
@@ -26,7 +26,7 @@ pub fn together(mut base: Columns, mut new: Columns) -> Result<Columns, String> 
         });
     }
     let (duration_ns, time_ns) = (new.header.duration_ns, new.header.time_ns);
-    let mut merged = merge::merge(&[new, base])?;
+    let mut merged = merge::merge(vec![new, base])?;
     (merged.header.duration_ns, merged.header.time_ns) = (duration_ns, time_ns);
     Ok(merged)
 }
@@ -34,7 +34,7 @@ pub fn together(mut base: Columns, mut new: Columns) -> Result<Columns, String> 
 /// Gives functions and mappings of `base` the files they have in `new`.
 fn follow(base: &mut Columns, new: &Columns) {
     // By name: the function's file, and the file of its mapping.
-    let mut known: FxHashMap<&str, (&str, &str)> = FxHashMap::default();
+    let mut known: HashMap<&str, (&str, &str)> = HashMap::default();
     for location in &new.locations {
         let module = new.text(new.mapping_file(location));
         for line in new.lines_of(location) {

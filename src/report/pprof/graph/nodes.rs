@@ -105,7 +105,7 @@ impl Places {
     /// The same places, with nodes told apart by what `by` leaves of their infos.
     pub fn merged(&self, by: impl Fn(&Info) -> Info) -> Places {
         let mut merged = Places { starts: self.starts.clone(), ..Places::default() };
-        let mut numbers: FxHashMap<Info, u32> = FxHashMap::default();
+        let mut numbers: HashMap<Info, u32> = HashMap::new();
         let mut renumbered = Vec::with_capacity(self.infos.len());
         for info in self.infos.iter().map(by) {
             let new = merged.infos.len() as u32;
