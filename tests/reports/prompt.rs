@@ -87,6 +87,21 @@ impl Terminal {
         }
     }
 
+    /// Ctrl-C, and the empty prompt that follows it: what is typed before that is given up too.
+    #[track_caller]
+    fn interrupt(&self) {
+        self.keys(&["C-c"]);
+        let began = Instant::now();
+        loop {
+            let screen = self.screen(false);
+            if screen.trim_end().lines().last().is_some_and(|line| line.trim_end() == "(pprof)") {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "no new prompt on:\n{screen}");
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+
     #[track_caller]
     fn wait_for_the_end(&self) {
         let began = Instant::now();
@@ -120,10 +135,10 @@ fn the_tab_key_completes_commands_options_functions_and_labels() {
     terminal.wait("granularity               = lines");
     terminal.keys(&["tagfocus=thr", "Tab"]);
     terminal.wait("(pprof) tagfocus=thread=");
-    terminal.keys(&["C-c"]);
+    terminal.interrupt();
     terminal.keys(&["pee", "Tab", "ns::", "Tab"]);
     terminal.wait("(pprof) peek ns::Klass::f");
-    terminal.keys(&["C-c"]);
+    terminal.interrupt();
     terminal.line("q");
     terminal.wait_for_the_end();
 }
@@ -159,7 +174,7 @@ fn a_pipe_may_end_early_and_takes_ctrl_c_for_itself() {
     terminal.wait("PeriodType");
     terminal.line("top | cat >/dev/null; echo go''ing; sleep 60");
     terminal.wait("going");
-    terminal.keys(&["C-c"]);
+    terminal.interrupt();
     terminal.line("top2");
     terminal.wait("(pprof) top2");
     terminal.wait("flat%");

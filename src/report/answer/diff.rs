@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashMap;
 
 use super::{
     super::pprof::{
@@ -399,7 +399,7 @@ fn pair(base: &[(Named, Sum)], new: &[(Named, Sum)]) -> Vec<Option<usize>> {
     fn key(named: &Named) -> Key<'_> {
         (&named.name, &named.file, named.line, named.address)
     }
-    let known: FxHashMap<Key, usize> =
+    let known: HashMap<Key, usize> =
         base.iter().enumerate().map(|(at, (named, _))| (key(named), at)).collect();
     let mut pairs: Vec<Option<usize>> =
         new.iter().map(|(named, _)| known.get(&key(named)).copied()).collect();

@@ -4,7 +4,7 @@
 
 use std::cmp::Reverse;
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashMap;
 
 use super::{
     super::pprof::{
@@ -101,7 +101,7 @@ pub(super) fn tree(report: &mut Report, marks: &Inlined, count: Option<usize>) -
     let inlined = marks.of_nodes(&report.columns, &places);
     let trimmed = report.graph();
     let graph = &trimmed.graph;
-    let words: FxHashMap<Info, &str> = places.infos.iter().copied().zip(inlined).collect();
+    let words: HashMap<Info, &str> = places.infos.iter().copied().zip(inlined).collect();
     let mut entries = Vec::new();
     for (_, node) in graph.shown() {
         let name = node.info.printable(&report.columns);

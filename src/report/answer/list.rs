@@ -4,7 +4,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashMap;
 
 use super::{
     super::pprof::{
@@ -72,7 +72,7 @@ pub(super) fn list(report: &mut Report, count: Option<usize>) -> Result<List, St
     };
     let count = count.unwrap_or(COUNT);
     let mut list = List::new(&SOURCES, Vec::new());
-    let mut known = FxHashMap::default();
+    let mut known = HashMap::default();
     for (at, function) in functions.iter().enumerate() {
         // Files are read only for what is shown.
         let lines = (at < count).then(|| source(report, function, &search_path, &mut known));
@@ -83,10 +83,10 @@ pub(super) fn list(report: &mut Report, count: Option<usize>) -> Result<List, St
 }
 
 /// Sums by function and file, and within them by line.
-fn functions(report: &Report, places: &Places) -> FxHashMap<(u32, u32), Function> {
+fn functions(report: &Report, places: &Places) -> HashMap<(u32, u32), Function> {
     let by_function = |info: &Info| Info { name: info.name, file: info.file, ..Info::default() };
     let by_line = |info: &Info| Info { line: info.line, ..by_function(info) };
-    let mut functions: FxHashMap<(u32, u32), Function> = FxHashMap::default();
+    let mut functions: HashMap<(u32, u32), Function> = HashMap::default();
     let whole = places.merged(by_function);
     for (info, weights) in whole.infos.iter().zip(weigh(&report.columns, &whole, report.measure)) {
         if !weights.flat.is_zero() || !weights.cum.is_zero() {
@@ -114,7 +114,7 @@ fn functions(report: &Report, places: &Places) -> FxHashMap<(u32, u32), Function
     functions
 }
 
-type Known = FxHashMap<u32, Result<Vec<String>, String>>;
+type Known = HashMap<u32, Result<Vec<String>, String>>;
 
 /// The lines around those that have something, and the function's first; or why there are none.
 fn source(

@@ -4,7 +4,7 @@
 
 use std::cmp::Reverse;
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashMap;
 
 use super::{
     super::pprof::{
@@ -43,7 +43,7 @@ pub(super) fn traces(report: &mut Report, count: Option<usize>) -> List {
     let naming = Naming::new(&mut report.columns, false, str::to_string);
     let columns = &report.columns;
     let places = Places::new(columns, &naming);
-    let mut sums: FxHashMap<(Frames, &[Label]), (i64, i64)> = FxHashMap::default();
+    let mut sums: HashMap<(Frames, &[Label]), (i64, i64)> = HashMap::default();
     for sample in 0..columns.sample_count() {
         let stack = columns.stack(sample);
         let value = value_of(columns, sample, report.measure);

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashMap;
 
 use crate::profile::columns::{Columns, TextId, merge};
 
@@ -34,7 +34,7 @@ pub fn together(mut base: Columns, mut new: Columns) -> Result<Columns, String> 
 /// Gives functions and mappings of `base` the files they have in `new`.
 fn follow(base: &mut Columns, new: &Columns) {
     // By name: the function's file, and the file of its mapping.
-    let mut known: FxHashMap<&str, (&str, &str)> = FxHashMap::default();
+    let mut known: HashMap<&str, (&str, &str)> = HashMap::default();
     for location in &new.locations {
         let module = new.text(new.mapping_file(location));
         for line in new.lines_of(location) {
