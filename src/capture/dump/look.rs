@@ -69,6 +69,8 @@ struct Attempt {
     end: StackEnd,
     places: Vec<Place>,
     scanned: bool,
+    /// Its process was stopped.
+    in_stop: bool,
 }
 
 impl Attempt {
@@ -200,6 +202,8 @@ impl<'a> Process<'a> {
     fn settle(&self, state: &mut ThreadState, tries: &Tries) {
         let Some(best) = &tries.best else { return };
         match best.way {
+            // It goes back to being stopped while it is asked.
+            _ if best.in_stop => (state.state, state.waiting, state.waited_ns) = ('T', None, None),
             Way::Perf => (state.state, state.waiting, state.waited_ns) = ('R', None, None),
             Way::Bpf | Way::Asleep if state.state == 'R' => {
                 let again = thread_state::read(self.target.pid, state.tid, &self.now);
@@ -302,7 +306,7 @@ impl<'a> Process<'a> {
         let places = frames.iter().map(|frame| place(frame, space, &self.world.images)).collect();
         let scanned = frames.iter().any(|frame| frame.how == How::Scan);
         self.world.tally.stack_bytes += moment.stack.len() as u64;
-        Some(Attempt { way: moment.way, end, places, scanned })
+        Some(Attempt { way: moment.way, end, places, scanned, in_stop: moment.in_stop })
     }
 
     /// Puts a thread among those looked at; gives the refusal, if that is why nothing is known of it.
