@@ -40,6 +40,9 @@ use crate::{
 const PERF_PATIENCE: Duration = Duration::from_millis(8);
 /// How long all of them together: where many wait for few CPUs, most do not run now.
 const PERF_BUDGET: Duration = Duration::from_millis(120);
+/// The same where it cannot, or must not, be stopped: a ready thread may wait long for a CPU.
+const LAST_PATIENCE: Duration = Duration::from_millis(150);
+const LAST_BUDGET: Duration = Duration::from_millis(600);
 
 /// All threads looked at.
 #[derive(Default)]
@@ -192,7 +195,7 @@ impl<'a> Process<'a> {
             None => self.gently(tid, &mut tries),
             Some(Way::Bpf) => {}
             Some(Way::Asleep) => drop(self.asleep(tid, &mut tries)),
-            Some(Way::Perf) => self.running(tid, &mut tries),
+            Some(Way::Perf) => self.running(tid, &mut tries, LAST_PATIENCE, LAST_BUDGET),
             Some(Way::Held) => self.hold(tid, state, &mut tries),
         }
         tries
@@ -216,7 +219,7 @@ impl<'a> Process<'a> {
     /// The ways in turn, until one gives the whole stack.
     fn gently(&mut self, tid: u32, tries: &mut Tries) {
         if self.asleep(tid, tries) {
-            self.running(tid, tries);
+            self.running(tid, tries, PERF_PATIENCE, PERF_BUDGET);
             if tries.best.is_none() {
                 // It has gone to sleep meanwhile, as a rule.
                 self.asleep(tid, tries);
@@ -228,6 +231,9 @@ impl<'a> Process<'a> {
             if let Ok(state) = state {
                 self.hold(tid, &state, tries);
             }
+        }
+        if tries.best.is_none() && self.asleep(tid, tries) {
+            self.running(tid, tries, LAST_PATIENCE, LAST_BUDGET);
         }
     }
 
@@ -243,12 +249,12 @@ impl<'a> Process<'a> {
         false
     }
 
-    fn running(&mut self, tid: u32, tries: &mut Tries) {
-        if self.looked.perf_refused || self.looked.perf_spent > PERF_BUDGET {
+    fn running(&mut self, tid: u32, tries: &mut Tries, patience: Duration, budget: Duration) {
+        if self.looked.perf_refused || self.looked.perf_spent > budget {
             return;
         }
         let began = Instant::now();
-        match running::look(&self.target, tid, PERF_PATIENCE) {
+        match running::look(&self.target, tid, patience) {
             Ok(Some(moment)) => self.offer(&moment, tries),
             Ok(None) => {}
             Err(error) => {
