@@ -339,8 +339,6 @@ pub enum KindArg {
     Threads,
     /// The same as threads.
     Goroutine,
-    /// Threads by the function they were started with, those that began meanwhile and those before.
-    Threadcreate,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -22,7 +22,6 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
         KindArg::Cpu => Clock::Cpu,
         KindArg::Wall => wall(arguments.sampling.sampler)?,
         KindArg::Threads | KindArg::Goroutine => return super::dump::attach(pids, &first, &arguments),
-        KindArg::Threadcreate => bail!("--kind threadcreate is not there yet"),
     };
     let request = Request {
         pids,

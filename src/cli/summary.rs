@@ -83,9 +83,10 @@ fn warnings(capture: &Capture) -> Vec<String> {
     if more > 0 {
         warnings.push(format!("and {more} more kinds of issue"));
     }
-    let weaker = capture.issues.iter().find(|(issue, _)| matches!(issue, Issue::WeakerSampler { .. }));
-    if let Some((issue, _)) = weaker {
-        warnings.push(format!("{issue}; sampling by {} instead", capture.sampler.name));
+    let weaker = capture.issues.iter().filter(|(issue, _)| matches!(issue, Issue::WeakerSampler { .. }));
+    let weaker: Vec<String> = weaker.map(|(issue, _)| issue.to_string()).collect();
+    if !weaker.is_empty() {
+        warnings.push(format!("{}; sampling by {} instead", weaker.join("; "), capture.sampler.name));
     }
     warnings
 }

@@ -11,6 +11,7 @@ mod command_line;
 mod containers;
 mod dump;
 mod frames;
+mod held;
 mod languages;
 mod lifecycle;
 mod output;

@@ -40,6 +40,9 @@ use crate::{
 const PERF_PATIENCE: Duration = Duration::from_millis(8);
 /// How long all of them together: where many wait for few CPUs, most do not run now.
 const PERF_BUDGET: Duration = Duration::from_millis(120);
+/// The same where it cannot, or must not, be stopped: a ready thread may wait long for a CPU.
+const LAST_PATIENCE: Duration = Duration::from_millis(150);
+const LAST_BUDGET: Duration = Duration::from_millis(600);
 
 /// All threads looked at.
 #[derive(Default)]
@@ -69,6 +72,8 @@ struct Attempt {
     end: StackEnd,
     places: Vec<Place>,
     scanned: bool,
+    /// Its process was stopped.
+    in_stop: bool,
 }
 
 impl Attempt {
@@ -190,7 +195,7 @@ impl<'a> Process<'a> {
             None => self.gently(tid, &mut tries),
             Some(Way::Bpf) => {}
             Some(Way::Asleep) => drop(self.asleep(tid, &mut tries)),
-            Some(Way::Perf) => self.running(tid, &mut tries),
+            Some(Way::Perf) => self.running(tid, &mut tries, LAST_PATIENCE, LAST_BUDGET),
             Some(Way::Held) => self.hold(tid, state, &mut tries),
         }
         tries
@@ -200,6 +205,8 @@ impl<'a> Process<'a> {
     fn settle(&self, state: &mut ThreadState, tries: &Tries) {
         let Some(best) = &tries.best else { return };
         match best.way {
+            // It goes back to being stopped while it is asked.
+            _ if best.in_stop => (state.state, state.waiting, state.waited_ns) = ('T', None, None),
             Way::Perf => (state.state, state.waiting, state.waited_ns) = ('R', None, None),
             Way::Bpf | Way::Asleep if state.state == 'R' => {
                 let again = thread_state::read(self.target.pid, state.tid, &self.now);
@@ -212,7 +219,7 @@ impl<'a> Process<'a> {
     /// The ways in turn, until one gives the whole stack.
     fn gently(&mut self, tid: u32, tries: &mut Tries) {
         if self.asleep(tid, tries) {
-            self.running(tid, tries);
+            self.running(tid, tries, PERF_PATIENCE, PERF_BUDGET);
             if tries.best.is_none() {
                 // It has gone to sleep meanwhile, as a rule.
                 self.asleep(tid, tries);
@@ -224,6 +231,9 @@ impl<'a> Process<'a> {
             if let Ok(state) = state {
                 self.hold(tid, &state, tries);
             }
+        }
+        if tries.best.is_none() && self.asleep(tid, tries) {
+            self.running(tid, tries, LAST_PATIENCE, LAST_BUDGET);
         }
     }
 
@@ -239,12 +249,12 @@ impl<'a> Process<'a> {
         false
     }
 
-    fn running(&mut self, tid: u32, tries: &mut Tries) {
-        if self.looked.perf_refused || self.looked.perf_spent > PERF_BUDGET {
+    fn running(&mut self, tid: u32, tries: &mut Tries, patience: Duration, budget: Duration) {
+        if self.looked.perf_refused || self.looked.perf_spent > budget {
             return;
         }
         let began = Instant::now();
-        match running::look(&self.target, tid, PERF_PATIENCE) {
+        match running::look(&self.target, tid, patience) {
             Ok(Some(moment)) => self.offer(&moment, tries),
             Ok(None) => {}
             Err(error) => {
@@ -302,7 +312,7 @@ impl<'a> Process<'a> {
         let places = frames.iter().map(|frame| place(frame, space, &self.world.images)).collect();
         let scanned = frames.iter().any(|frame| frame.how == How::Scan);
         self.world.tally.stack_bytes += moment.stack.len() as u64;
-        Some(Attempt { way: moment.way, end, places, scanned })
+        Some(Attempt { way: moment.way, end, places, scanned, in_stop: moment.in_stop })
     }
 
     /// Puts a thread among those looked at; gives the refusal, if that is why nothing is known of it.

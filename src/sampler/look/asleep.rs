@@ -77,8 +77,13 @@ mod tests {
         let moment = moment.expect("it sleeps");
         assert!(moment.stack.len() > 256 && moment.stopped.is_zero());
         assert_eq!(moment.registers.get(native::SP), Some(moment.stack_start.0));
-        let own = nix::unistd::gettid().as_raw() as u32;
-        assert!(matches!(look(&target, own), Err(NotAsleep::Runs)));
+        let mut busy =
+            std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("sh");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let found = look(&Target::new(busy.id(), 64 << 10), busy.id());
+        busy.kill().expect("own child");
+        busy.wait().expect("own child");
+        assert!(matches!(found, Err(NotAsleep::Runs)), "{found:?}");
         drop(sender);
         sleeper.join().expect("ended");
         assert!(matches!(look(&target, tid), Err(NotAsleep::Process(_))));

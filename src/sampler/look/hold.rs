@@ -98,7 +98,8 @@ fn release(
     {
         held.restore_registers(&words).map_err(HoldError::Refused)?;
     }
-    Ok(Moment { stopped: unseen + held.release(), ..moment })
+    let in_stop = held.cause() == Cause::GroupStop;
+    Ok(Moment { in_stop, stopped: unseen + held.release(), ..moment })
 }
 
 #[cfg(test)]

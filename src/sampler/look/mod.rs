@@ -66,6 +66,8 @@ pub struct Moment {
     /// More of the stack lies above the copy.
     pub capped: bool,
     pub way: Way,
+    /// Its process was stopped already (SIGSTOP, Ctrl-Z).
+    pub in_stop: bool,
     /// How long the thread stood still for this, at most.
     pub stopped: Duration,
 }
@@ -137,6 +139,15 @@ impl Target {
     fn moment(&self, tid: u32, registers: Registers, way: Way) -> Option<Moment> {
         let sp = RuntimeAddr(registers.get(native::SP)?);
         let (stack, capped) = self.copy_stack(sp);
-        Some(Moment { tid, registers, stack_start: sp, stack, capped, way, stopped: Duration::ZERO })
+        Some(Moment {
+            tid,
+            registers,
+            stack_start: sp,
+            stack,
+            capped,
+            way,
+            in_stop: false,
+            stopped: Duration::ZERO,
+        })
     }
 }

@@ -70,6 +70,7 @@ fn moment(record: Record<'_>, tid: u32, fields: &SampleFields) -> Option<Moment>
         stack: copied.bytes.to_vec(),
         capped: near_limit || copied.room_bytes == u64::from(fields.user_stack_bytes),
         way: Way::Perf,
+        in_stop: false,
         stopped: Duration::ZERO,
     })
 }
