@@ -80,9 +80,11 @@ mod tests {
 
     #[test]
     fn a_child_is_found_among_the_descendants_and_by_its_command_line() {
-        let mut child = Command::new("sleep").arg("31.4159").spawn().expect("sleep");
+        // Other runs of this test may be going on.
+        let seconds = format!("31.{}", std::process::id());
+        let mut child = Command::new("sleep").arg(&seconds).spawn().expect("sleep");
         let found = descendants(std::process::id());
-        let named = by_name(&Regex::new(r"sleep 31\.4159").expect("pattern"));
+        let named = by_name(&Regex::new(&format!("sleep {}$", regex::escape(&seconds))).expect("pattern"));
         child.kill().expect("kill");
         child.wait().expect("wait");
         assert!(found.contains(&child.id()));

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sleeping_thread_is_read_whole_and_a_running_one_is_said_to_run() {
+    fn a_sleeping_thread_is_read_whole_and_one_that_has_ended_is_not_there() {
         let (sender, receiver) = std::sync::mpsc::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
         let sleeper = std::thread::spawn(move || {
@@ -87,5 +87,22 @@ mod tests {
         drop(sender);
         sleeper.join().expect("ended");
         assert!(matches!(look(&target, tid), Err(NotAsleep::Process(_))));
+    }
+
+    #[test]
+    fn a_thread_that_runs_or_is_ready_to_is_said_to_run() {
+        let over = std::sync::atomic::AtomicBool::new(false);
+        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                tell.send(nix::unistd::gettid().as_raw() as u32).expect("heard");
+                while !over.load(relaxed) {}
+            });
+            let tid = told.recv().expect("told");
+            let looked = look(&Target::new(std::process::id(), 64 << 10), tid);
+            over.store(true, relaxed);
+            assert!(matches!(looked, Err(NotAsleep::Runs)), "{:?}", looked.err());
+        });
     }
 }
