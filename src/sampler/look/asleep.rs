@@ -97,7 +97,9 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 tell.send(nix::unistd::gettid().as_raw() as u32).expect("heard");
-                while !over.load(relaxed) {}
+                while !over.load(relaxed) {
+                    std::hint::spin_loop();
+                }
             });
             let tid = told.recv().expect("told");
             let looked = look(&Target::new(std::process::id(), 64 << 10), tid);
