@@ -67,6 +67,7 @@ fn all() -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+    use std::time::Duration;
 
     use super::*;
 
@@ -84,10 +85,15 @@ mod tests {
         let seconds = format!("31.{}", std::process::id());
         let mut child = Command::new("sleep").arg(&seconds).spawn().expect("sleep");
         let found = descendants(std::process::id());
-        let named = by_name(&Regex::new(&format!("sleep {}$", regex::escape(&seconds))).expect("pattern"));
+        // `spawn` returns while the kernel is still inside exec: for a moment the command line is empty.
+        let pattern = Regex::new(&format!("sleep {}$", regex::escape(&seconds))).expect("pattern");
+        let named = (0..500).map(|_| by_name(&pattern)).find(|named| {
+            std::thread::sleep(Duration::from_millis(if named.is_empty() { 10 } else { 0 }));
+            !named.is_empty()
+        });
         child.kill().expect("kill");
         child.wait().expect("wait");
         assert!(found.contains(&child.id()));
-        assert_eq!(named, vec![child.id()]);
+        assert_eq!(named, Some(vec![child.id()]));
     }
 }
