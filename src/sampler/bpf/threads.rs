@@ -70,9 +70,15 @@ mod tests {
             let _ = receiver.recv();
         });
         let tid = told.recv().expect("told");
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        let found = sleepers(std::process::id()).expect("root may");
-        let seen = found.iter().find(|seen| seen.tid == tid).expect("it sleeps");
+        let (found, seen) = (0..200)
+            .find_map(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                let found = sleepers(std::process::id()).expect("root may");
+                let seen = found.iter().position(|seen| seen.tid == tid)?;
+                Some((found, seen))
+            })
+            .expect("it sleeps");
+        let seen = &found[seen];
         assert!(seen.turns > 0 && seen.registers.get(native::FP).is_some());
         let own = nix::unistd::gettid().as_raw() as u32;
         assert!(found.iter().all(|seen| seen.tid != own));
