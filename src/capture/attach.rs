@@ -1,11 +1,11 @@
 //! Opens the best sampler that the rights allow, or the one that was asked for.
 
-use super::{CaptureError, Request};
+use super::{CaptureError, Kind, Request};
 use crate::{
     issue::{Issue, Issues},
     process::Identity,
     sampler::{
-        Sampler, SamplerError, SamplerOptions, bpf,
+        Sampler, SamplerError, SamplerOptions, Trigger, bpf, idle,
         perf::{self, Way},
         ptrace::{self, Clock},
     },
@@ -38,6 +38,10 @@ pub(super) fn open(
     issues: &mut Issues,
 ) -> Result<Box<dyn Sampler>, CaptureError> {
     let options = SamplerOptions {
+        trigger: match request.kind {
+            Kind::Cpu | Kind::Wall => Trigger::Time,
+            Kind::ThreadCreate => Trigger::ThreadCreated,
+        },
         frequency_hz: request.frequency_hz,
         pids: pids.to_vec(),
         follow_forks: request.children,
@@ -46,7 +50,7 @@ pub(super) fn open(
         buffer_bytes: request.buffer_bytes,
     };
     let mut tried: Vec<(&'static str, SamplerError)> = Vec::new();
-    for (name, way) in ways(request.sampler, request.clock) {
+    for (name, way) in ways(request.sampler, request.kind) {
         match way(&options) {
             Ok(sampler) => {
                 for (wanted, error) in &tried {
@@ -65,7 +69,7 @@ pub(super) fn open(
 
 type OpenWay = fn(&SamplerOptions) -> Opened;
 
-fn ways(choice: SamplerChoice, clock: Clock) -> Vec<(&'static str, OpenWay)> {
+fn ways(choice: SamplerChoice, kind: Kind) -> Vec<(&'static str, OpenWay)> {
     let bpf: OpenWay = |options| Ok(Box::new(bpf::open(options)?));
     let perf_cpu: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Cpu)?));
     let perf_cgroup: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Cgroup)?));
@@ -73,8 +77,15 @@ fn ways(choice: SamplerChoice, clock: Clock) -> Vec<(&'static str, OpenWay)> {
     let perf_any: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Auto)?));
     let held: OpenWay = |options| Ok(Box::new(ptrace::open(options, Clock::Cpu)?));
     let held_wall: OpenWay = |options| Ok(Box::new(ptrace::open(options, Clock::Wall)?));
+    let looks: OpenWay = |_| {
+        Ok(Box::new(idle::Idle::new(
+            "threads are looked at before and after: those made meanwhile go by their start functions, not by \
+             the stacks that made them, and those that ended meanwhile are not seen",
+        )))
+    };
     match choice {
-        _ if clock == Clock::Wall => vec![("ptrace", held_wall)],
+        _ if kind == Kind::Wall => vec![("ptrace", held_wall)],
+        SamplerChoice::Auto if kind == Kind::ThreadCreate => vec![("bpf", bpf), (idle::NAME, looks)],
         SamplerChoice::Ptrace => vec![("ptrace", held)],
         SamplerChoice::Auto => vec![("bpf", bpf), ("perf", perf_any), ("ptrace", held)],
         SamplerChoice::Bpf => vec![("bpf", bpf)],

@@ -32,7 +32,7 @@ pub struct Place {
 }
 
 /// What a sample is labelled with.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Labels {
     pub thread: String,
     pub pid: Option<u32>,

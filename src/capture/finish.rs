@@ -1,44 +1,29 @@
-//! From counted stacks to a profile: each different address is named once, file by file, and all
-//! that is known of the capture's quality is written into the profile's comments.
+//! From counted stacks to a profile; all that is known of the capture's quality is written into its
+//! comments.
 //!
-//! Not here: sampling, writing files.
+//! Not here: names (`naming`), sampling, writing files.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{
-    Capture, Clock, Ended, Progress, Request,
-    collector::{Labels, LocationId, MappingId, Place},
-    images::{Image, ImageId, ImageKind, KERNEL, SYNTHETIC, Synthetic},
+    Capture, Ended, Kind, Progress, Request,
+    images::Synthetic,
+    naming::{Names, add_locations, clamp, file_of, label_list, name_all, nanos},
+    threadcreate::{self, Threads},
     world::World,
 };
 use crate::{
-    addr::{ElfAddr, RuntimeAddr},
-    issue::{Issue, Issues},
-    profile::builder::{self, Builder, LabelValue, LineSpec, MappingSpec},
-    sampler::KernelName,
-    symbolize::{
-        self, KernelSymbols, ModuleFiles, PerfMap, SourceFrame, SymbolIssue, SymbolizeOptions, Symbolized,
-        hex, symbolize_module,
-    },
+    issue::Issue,
+    profile::builder::{self, Builder, LineSpec},
 };
 
 /// How many reasons for cut stacks a comment names.
 const REASONS_SHOWN: usize = 3;
 
-/// Names of all locations, by [`LocationId`]; innermost inlined function first.
-pub(super) struct Names {
-    frames: Vec<Vec<SourceFrame>>,
-    /// By location: the kernel module that owns it, where it is not the kernel itself.
-    kernel_modules: Vec<Option<String>>,
-}
-
 pub(super) fn finish(
     request: &Request,
     mut world: World,
+    threads: Option<Threads>,
     started_at: SystemTime,
     capture: &mut Capture,
     progress: &mut dyn FnMut(Progress<'_>),
@@ -47,16 +32,20 @@ pub(super) fn finish(
     progress(Progress::Naming { addresses: world.collector.places().len() });
     let names = name_all(&request.symbolize, &mut world);
     capture.unnamed_share = unnamed_share(&world, &names);
-    let time = match request.clock {
-        Clock::Cpu => "cpu",
-        Clock::Wall => "wall",
-    };
-    let mut builder = Builder::new(&[("samples", "count"), (time, "nanoseconds")]);
+    let (values, period) = values_of(request);
+    let mut builder = Builder::new(&values);
     let executable = capture.identities.first().and_then(|identity| identity.executable.as_deref());
     let locations = add_locations(&world, &names, &mut builder, executable);
-    add_samples(&world, &locations, &mut builder, request.frequency_hz);
-    builder.set_period(time, "nanoseconds", 1_000_000_000 / i64::from(request.frequency_hz.max(1)));
-    builder.set_default_sample_type(time);
+    match threads {
+        Some(threads) => {
+            let before = threadcreate::add_samples(request, &world, threads, &locations, &mut builder);
+            capture.threads_before = Some(before);
+        }
+        None => add_samples(&world, &locations, &mut builder, request.frequency_hz),
+    }
+    let (kind, unit) = values[values.len() - 1];
+    builder.set_period(kind, unit, period);
+    builder.set_default_sample_type(kind);
     let since_epoch = started_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     builder.set_time(nanos(since_epoch), nanos(capture.elapsed));
     capture.issues = std::mem::take(&mut world.issues);
@@ -66,8 +55,15 @@ pub(super) fn finish(
     capture.profile = builder.finish();
 }
 
-pub(super) fn nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+/// The sample types, the main one last, and its period.
+fn values_of(request: &Request) -> (Vec<(&'static str, &'static str)>, i64) {
+    let timed = |time| vec![("samples", "count"), (time, "nanoseconds")];
+    let period_ns = 1_000_000_000 / i64::from(request.frequency_hz.max(1));
+    match request.kind {
+        Kind::Cpu => (timed("cpu"), period_ns),
+        Kind::Wall => (timed("wall"), period_ns),
+        Kind::ThreadCreate => (vec![("threadcreate", "count")], 1),
+    }
 }
 
 pub(super) fn count_issues(world: &mut World) {
@@ -79,157 +75,6 @@ pub(super) fn count_issues(world: &mut World) {
     world.issues.add(Issue::StackTableFull, world.collector.overflow().count);
 }
 
-/// The file of a mapping, for a person.
-pub(super) fn file_of(world: &World, id: MappingId) -> String {
-    let image = world.images.image(world.images.placement(id).image);
-    if matches!(image.kind, ImageKind::Anonymous { .. }) {
-        return "code made at run time".into();
-    }
-    let path = &image.path;
-    Path::new(path).file_name().map_or_else(|| path.clone(), |name| name.to_string_lossy().into_owned())
-}
-
-pub(super) fn name_all(options: &SymbolizeOptions, world: &mut World) -> Names {
-    let kernel_names = kernel_names(world);
-    let places = world.collector.places();
-    let mut names =
-        Names { frames: vec![Vec::new(); places.len()], kernel_modules: vec![None; places.len()] };
-    let mut by_image: std::collections::BTreeMap<ImageId, Vec<LocationId>> = Default::default();
-    for (location, place) in places.iter().enumerate() {
-        by_image.entry(world.images.placement(place.mapping).image).or_default().push(location as LocationId);
-    }
-    for (image, locations) in by_image {
-        let image = world.images.image(image);
-        let at = |location: &LocationId| places[*location as usize];
-        match image.kind {
-            ImageKind::Kernel => name_kernel(&locations, &kernel_names, &mut names),
-            ImageKind::Pseudo => name_synthetic(&locations, at, &mut names),
-            ImageKind::Anonymous { pid } => {
-                name_compiled_at_run_time(pid, image.owner, &locations, at, &mut names);
-            }
-            ImageKind::File | ImageKind::Vdso => {
-                let addresses: Vec<ElfAddr> = locations
-                    .iter()
-                    .map(at)
-                    .map(|place| {
-                        ElfAddr(place.address.wrapping_sub(world.images.placement(place.mapping).bias))
-                    })
-                    .collect();
-                let found = name_module(options, image, &addresses, &mut world.issues);
-                for (location, found) in locations.iter().zip(found) {
-                    names.frames[*location as usize] = found.frames;
-                }
-            }
-        }
-    }
-    names
-}
-
-fn name_module(
-    options: &SymbolizeOptions,
-    image: &Image,
-    addresses: &[ElfAddr],
-    issues: &mut Issues,
-) -> Vec<Symbolized> {
-    let Some(elf) = &image.elf else { return vec![Symbolized::default(); addresses.len()] };
-    let is_file = image.kind == ImageKind::File;
-    let files = ModuleFiles {
-        file: Arc::clone(elf),
-        path: is_file.then(|| PathBuf::from(&image.path)),
-        root: is_file.then(|| PathBuf::from(format!("/proc/{}/root", image.seen_in_pid))),
-    };
-    let answer = symbolize_module(&files, addresses, options);
-    elf.release_pages();
-    for issue in answer.issues {
-        let file = image.path.clone();
-        match issue {
-            SymbolIssue::Unnamed(count) => {
-                let build_id = hex(elf.build_id().unwrap_or_default());
-                issues.add(Issue::UnnamedFrames { file, build_id }, count as u64);
-            }
-            // Most installed files have no debug file: the symbol table serves.
-            SymbolIssue::DebugFileMissing(_) => {}
-            other => issues.add(Issue::DebugInfo { file, why: other.to_string() }, 1),
-        }
-    }
-    answer.addresses
-}
-
-/// Names of the kernel's addresses, in the order of their locations: the sampler's, else those of the
-/// kernel's list of all its symbols. None where the kernel hides that.
-fn kernel_names(world: &mut World) -> Vec<Option<KernelName>> {
-    if let Some(names) = world.kernel_names.take() {
-        return names;
-    }
-    let listed = |name: symbolize::KernelName| {
-        let module = Some(name.module).filter(|module| module != "[kernel.kallsyms]");
-        KernelName { function: name.function, module }
-    };
-    let addresses = world.kernel_addresses();
-    if addresses.is_empty() {
-        return Vec::new();
-    }
-    match KernelSymbols::default().names(&addresses) {
-        Ok(names) => names.into_iter().map(|name| name.map(listed)).collect(),
-        Err(error) => {
-            world.issues.add(Issue::KernelSymbolsHidden { why: error.to_string() }, 1);
-            Vec::new()
-        }
-    }
-}
-
-fn name_kernel(locations: &[LocationId], found: &[Option<KernelName>], names: &mut Names) {
-    for (location, name) in locations.iter().zip(found) {
-        let Some(name) = name else { continue };
-        names.frames[*location as usize] = vec![plain(&name.function)];
-        names.kernel_modules[*location as usize] = name.module.clone();
-    }
-}
-
-fn name_synthetic(locations: &[LocationId], at: impl Fn(&LocationId) -> Place, names: &mut Names) {
-    for location in locations {
-        let place = at(location);
-        let known = Synthetic::ALL.iter().find(|kind| **kind as u64 == place.address);
-        if let Some(kind) = known.filter(|_| place.mapping == SYNTHETIC) {
-            names.frames[*location as usize] = vec![plain(kind.name())];
-        }
-    }
-}
-
-/// Code that a runtime compiled while running: named by the file that many runtimes keep for perf.
-fn name_compiled_at_run_time(
-    pid: u32,
-    owner: Option<(u32, u32)>,
-    locations: &[LocationId],
-    at: impl Fn(&LocationId) -> Place,
-    names: &mut Names,
-) {
-    let Some((inner_pid, uid)) = owner else { return };
-    let mut root = PathBuf::from(format!("/proc/{pid}/root"));
-    // It has ended; where it saw the same numbers as we do, it saw the same files as a rule.
-    if inner_pid == pid && !root.exists() {
-        root = PathBuf::from("/");
-    }
-    let Ok(map) = PerfMap::load(&root, inner_pid, uid) else { return };
-    for location in locations {
-        if let Some(name) = map.lookup(RuntimeAddr(at(location).address)) {
-            names.frames[*location as usize] = vec![plain(name)];
-        }
-    }
-}
-
-fn plain(name: &str) -> SourceFrame {
-    SourceFrame {
-        function: name.to_owned(),
-        system_name: name.to_owned(),
-        file: None,
-        line: 0,
-        column: 0,
-        start_line: 0,
-        inlined: false,
-    }
-}
-
 /// The share of all frames, weighted by how often they were seen, that have no name.
 fn unnamed_share(world: &World, names: &Names) -> f64 {
     let (mut all, mut unnamed) = (0u64, 0u64);
@@ -239,61 +84,6 @@ fn unnamed_share(world: &World, names: &Names) -> f64 {
         unnamed += weight.count * without as u64;
     }
     if all == 0 { 0.0 } else { unnamed as f64 / all as f64 }
-}
-
-/// Adds every location, with its mapping and functions; gives their numbers by [`LocationId`].
-pub(super) fn add_locations(
-    world: &World,
-    names: &Names,
-    builder: &mut Builder,
-    executable: Option<&Path>,
-) -> Vec<builder::LocationId> {
-    let mut main = None;
-    let places = world.collector.places().iter().enumerate();
-    let locations = places
-        .map(|(index, place)| {
-            let placement = world.images.placement(place.mapping);
-            let image = world.images.image(placement.image);
-            let mapping = (place.mapping != SYNTHETIC).then(|| {
-                let spec = mapping_spec(world, *place, names.kernel_modules[index].as_deref());
-                let build_id = hex(image.elf.as_ref().and_then(|elf| elf.build_id()).unwrap_or_default());
-                builder.mapping(&MappingSpec { build_id: &build_id, ..spec })
-            });
-            if image.kind == ImageKind::File && executable == Some(Path::new(&image.path)) {
-                main = main.or(mapping);
-            }
-            let lines = lines(&names.frames[index], builder);
-            builder.location(mapping, place.address, &lines)
-        })
-        .collect();
-    if let Some(main) = main {
-        builder.set_main_mapping(main);
-    }
-    locations
-}
-
-fn mapping_spec<'a>(world: &'a World, place: Place, kernel_module: Option<&'a str>) -> MappingSpec<'a> {
-    let placement = world.images.placement(place.mapping);
-    let image = world.images.image(placement.image);
-    MappingSpec {
-        start: placement.start.0,
-        limit: placement.end.0,
-        file_offset: placement.file_offset,
-        filename: kernel_module.filter(|_| place.mapping == KERNEL).unwrap_or(&image.path),
-        build_id: "",
-        symbolized: true,
-    }
-}
-
-fn lines(frames: &[SourceFrame], builder: &mut Builder) -> Vec<LineSpec> {
-    frames
-        .iter()
-        .map(|frame| {
-            let file = frame.file.as_deref().unwrap_or_default();
-            let function = builder.function(&frame.function, &frame.system_name, file, frame.start_line);
-            LineSpec { function, line: frame.line, column: frame.column }
-        })
-        .collect()
 }
 
 fn add_samples(world: &World, locations: &[builder::LocationId], builder: &mut Builder, frequency_hz: u32) {
@@ -317,22 +107,9 @@ fn add_samples(world: &World, locations: &[builder::LocationId], builder: &mut B
     }
 }
 
-pub(super) fn clamp(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-fn label_list(labels: &Labels) -> Vec<(&'static str, LabelValue<'_>)> {
-    let mut list = vec![("thread", LabelValue::Text(&labels.thread))];
-    list.extend(labels.process.as_deref().map(|name| ("process", LabelValue::Text(name))));
-    list.extend(labels.pid.map(|pid| ("pid", LabelValue::Number(i64::from(pid), ""))));
-    list.extend(labels.tid.map(|tid| ("tid", LabelValue::Number(i64::from(tid), ""))));
-    list
-}
-
 /// What a reader must know to judge the profile, as `key: value` lines.
 fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> {
     let tally = &capture.tally;
-    let seconds = |ns: u64| ns as f64 / 1e9;
     let percent = |share: f64| share * 100.0;
     let mut comments: Vec<String> = capture
         .identities
@@ -353,21 +130,7 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
     comments.push(format!("unnamed: {:.2}% of frames", percent(capture.unnamed_share)));
     comments.push(format!("samples: {}", tally.samples));
     comments.push(format!("lost: {} samples", tally.lost));
-    comments.push(format!("rate: asked {} Hz{}", request.frequency_hz, achieved(capture)));
-    comments.push(match capture.kernel_cpu_ns {
-        Some(kernel) => {
-            format!(
-                "cpu: sampled {:.2} s, the kernel accounts {:.2} s",
-                seconds(tally.time_ns),
-                seconds(kernel)
-            )
-        }
-        None => format!("cpu: sampled {:.2} s", seconds(tally.time_ns)),
-    });
-    if capture.clock == Clock::Wall {
-        comments.pop();
-        comments.push(format!("wall: sampled {:.2} s of all threads' time", seconds(tally.time_ns)));
-    }
+    comments.extend(measured(request, capture));
     comments.push(format!("kernel frames: {}", if sampler.kernel { "yes" } else { "no" }));
     comments.push(format!("scanned: {} of {} user frames", tally.scanned_frames, tally.frames));
     comments.push(format!("different stacks: {}", world.collector.stack_count()));
@@ -380,6 +143,22 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
     comments.push(format!("ended: {ended} after {:.2} s", capture.elapsed.as_secs_f64()));
     comments.push(format!("rprof: {}", env!("CARGO_PKG_VERSION")));
     comments
+}
+
+/// How much of what was sampled.
+fn measured(request: &Request, capture: &Capture) -> Vec<String> {
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    let sampled = seconds(capture.tally.time_ns);
+    let rate = format!("rate: asked {} Hz{}", request.frequency_hz, achieved(capture));
+    match (request.kind, capture.kernel_cpu_ns) {
+        (Kind::ThreadCreate, _) => Vec::new(),
+        (Kind::Wall, _) => vec![rate, format!("wall: sampled {sampled:.2} s of all threads' time")],
+        (Kind::Cpu, None) => vec![rate, format!("cpu: sampled {sampled:.2} s")],
+        (Kind::Cpu, Some(kernel)) => {
+            let accounted = seconds(kernel);
+            vec![rate, format!("cpu: sampled {sampled:.2} s, the kernel accounts {accounted:.2} s")]
+        }
+    }
 }
 
 /// Samples for each second of CPU time that the kernel accounts; only where its clock (10 ms) is fine

@@ -10,9 +10,11 @@ pub mod dump;
 mod finish;
 mod images;
 mod late;
+mod naming;
 pub mod rename;
 mod space;
 mod tally;
+mod threadcreate;
 mod world;
 
 use std::{
@@ -24,7 +26,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-pub use crate::sampler::ptrace::Clock;
 pub use attach::SamplerChoice;
 pub use tally::Tally;
 
@@ -32,7 +33,7 @@ use crate::{
     issue::{Issue, Issues},
     process::{Identity, ProcessError, identify, identity, select},
     profile::proto::Profile,
-    sampler::{Description, SamplerError},
+    sampler::{Description, SamplerError, idle},
     symbolize::SymbolizeOptions,
 };
 
@@ -40,6 +41,18 @@ use crate::{
 const POLL_EVERY: Duration = Duration::from_millis(50);
 /// The same while stacks are deeper than their copies: their rest must be read before it changes.
 const POLL_DEEP_EVERY: Duration = Duration::from_millis(1);
+
+/// What a profile is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Where CPU time goes.
+    #[default]
+    Cpu,
+    /// Where all of the threads' time goes.
+    Wall,
+    /// Which code has made the threads.
+    ThreadCreate,
+}
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -50,8 +63,7 @@ pub struct Request {
     /// `None`: until told to stop, or until the last process has ended.
     pub duration: Option<Duration>,
     pub frequency_hz: u32,
-    /// Which time is sampled.
-    pub clock: Clock,
+    pub kind: Kind,
     pub sampler: SamplerChoice,
     /// Kernel frames, where rights allow.
     pub kernel: bool,
@@ -70,7 +82,7 @@ impl Default for Request {
             children: false,
             duration: Some(Duration::from_secs(30)),
             frequency_hz: 99,
-            clock: Clock::Cpu,
+            kind: Kind::Cpu,
             sampler: SamplerChoice::Auto,
             kernel: true,
             max_stack_bytes: 512 << 10,
@@ -118,7 +130,7 @@ pub struct Capture {
     pub issues: Issues,
     pub tally: Tally,
     pub sampler: Description,
-    pub clock: Clock,
+    pub kind: Kind,
     pub identities: Vec<Identity>,
     pub ended: Ended,
     /// Share of all frames, weighted by samples, that have no name: 0 to 1.
@@ -128,6 +140,8 @@ pub struct Capture {
     /// CPU time that the kernel charged to the processes meanwhile; `None` where it is not known any
     /// more (a process has ended).
     pub kernel_cpu_ns: Option<u64>,
+    /// For [`Kind::ThreadCreate`]: how many threads were there when sampling began.
+    pub threads_before: Option<u64>,
     /// How long attaching took, and from the end of sampling to the finished profile.
     pub attach_took: Duration,
     pub finish_took: Duration,
@@ -193,6 +207,10 @@ pub fn run(
     pids.iter().for_each(|pid| world.watch(*pid, now_ns));
     world.programs = identities.iter().map(|identity| (identity.pid, identity.clone())).collect();
     let attach_took = began.elapsed();
+    let mut threads = match request.kind {
+        Kind::ThreadCreate => Some(threadcreate::Threads::there_before(request, &identities)?),
+        Kind::Cpu | Kind::Wall => None,
+    };
     progress(Progress::Attached {
         sampler: sampler.description(),
         identities: &identities,
@@ -210,6 +228,9 @@ pub fn run(
             Ended::Failed
         }
     };
+    if let Some(threads) = threads.as_mut().filter(|_| sampler.description().name == idle::NAME) {
+        threads.add_new(request, &identities, &mut world.issues);
+    }
     let elapsed = started.elapsed();
     let finishing = Instant::now();
     let description = sampler.description().clone();
@@ -231,16 +252,17 @@ pub fn run(
         issues: Issues::default(),
         tally: world.tally.clone(),
         sampler: description,
-        clock: request.clock,
+        kind: request.kind,
         identities,
         ended,
         unnamed_share: 0.0,
         elapsed,
         kernel_cpu_ns,
+        threads_before: None,
         attach_took,
         finish_took: Duration::ZERO,
     };
-    finish::finish(request, world, started_at, &mut capture, progress);
+    finish::finish(request, world, threads, started_at, &mut capture, progress);
     capture.finish_took = finishing.elapsed();
     Ok(capture)
 }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     LabelKeys, Tally,
@@ -18,7 +18,7 @@ use crate::{
     addr::{FrameAddr, RuntimeAddr},
     issue::{Issue, Issues},
     process::{Identity, ProcessError, identify, identity, threads},
-    sampler::{Event, KernelName, NewMapping, RawSample},
+    sampler::{Event, KernelName, KernelStack, NewMapping, RawSample},
     unwind::{CopiedStack, Frame, StackEnd, Unwinder},
 };
 
@@ -35,6 +35,9 @@ const KEEP_AFTER_EXIT_NS: u64 = 1_000_000_000;
 /// The longest stack memory that is told to the sampler, in bytes.
 const MAX_STACK_HINT: u64 = 1 << 30;
 
+/// Those among whom threads are looked for that were made while we began to watch.
+const MOST_NEW_THREADS: usize = 4096;
+
 /// Everything that sampling changes.
 pub struct World {
     pub spaces: FxHashMap<u32, Space>,
@@ -50,11 +53,13 @@ pub struct World {
     pub hints: Vec<(u32, RuntimeAddr, RuntimeAddr)>,
     /// Names of [`World::kernel_addresses`], if the sampler had a way to learn them.
     pub kernel_names: Option<Vec<Option<KernelName>>>,
+    /// Process and number of threads that were made meanwhile, the first [`MOST_NEW_THREADS`].
+    pub new_threads: FxHashSet<(u32, u32)>,
     threads: FxHashMap<(u32, u32), Thread>,
     /// When, process, thread: those that have ended, in that order, and are to be forgotten.
     ended: VecDeque<(u64, u32, u32)>,
     unwinder: Unwinder,
-    label_keys: LabelKeys,
+    pub label_keys: LabelKeys,
     /// Of the stack that was unwound last. Reused from sample to sample.
     pub frames: Vec<Frame>,
     late_buffer: Vec<u8>,
@@ -79,6 +84,7 @@ impl World {
             late_reads: 0,
             hints: Vec::new(),
             kernel_names: None,
+            new_threads: FxHashSet::default(),
             threads: FxHashMap::default(),
             ended: VecDeque::new(),
             unwinder: Unwinder::default(),
@@ -137,11 +143,7 @@ impl World {
         if end == Some(StackEnd::StackCut) {
             hint_stack(&mut self.threads, &mut self.hints, space, sample);
         }
-        let kernel = sample.kernel_stack.addresses().enumerate().map(|(depth, address)| {
-            // The leaf is where the kernel was interrupted, the others are return addresses.
-            let frame = if depth == 0 { FrameAddr::Pc(address) } else { FrameAddr::Return(address) };
-            Place { mapping: KERNEL, address: frame.lookup().0 }
-        });
+        let kernel = kernel_places(sample.kernel_stack);
         let images = &self.images;
         let user = self.frames.iter().map(|frame| place(frame, space, images));
         let cut = end.is_some_and(|end| !end.is_whole());
@@ -242,6 +244,9 @@ impl World {
     fn forked(&mut self, time_ns: u64, pid: u32, tid: u32, parent_pid: u32) {
         // The number may have been another thread's.
         self.threads.remove(&(pid, tid));
+        if self.new_threads.len() < MOST_NEW_THREADS {
+            self.new_threads.insert((pid, tid));
+        }
         if pid == parent_pid {
             return;
         }
@@ -333,6 +338,15 @@ fn unwatched(pid: u32, error: &ProcessError) -> Issue {
         },
         _ => Issue::Unwatched { what: format!("the code of process {pid}"), why: error.to_string() },
     }
+}
+
+/// Where kernel frames lie, leaf first.
+pub fn kernel_places(stack: KernelStack<'_>) -> impl Iterator<Item = Place> {
+    stack.addresses().enumerate().map(|(depth, address)| {
+        // The leaf is where the kernel was interrupted, the others are return addresses.
+        let frame = if depth == 0 { FrameAddr::Pc(address) } else { FrameAddr::Return(address) };
+        Place { mapping: KERNEL, address: frame.lookup().0 }
+    })
 }
 
 /// Where a frame of this process lies.

@@ -164,6 +164,10 @@ pub struct DumpArgs {
     /// Stop all threads of a process together, so that all stacks are of one moment.
     #[arg(long)]
     pub consistent: bool,
+    /// Kernel frames too, of threads that sleep: where in the kernel one is stuck. Needs root, or CAP_BPF
+    /// and CAP_PERFMON.
+    #[arg(long)]
+    pub kernel: bool,
     /// Say what looking has cost, and how long threads stood still.
     #[arg(long)]
     pub stats: bool,
@@ -339,6 +343,9 @@ pub enum KindArg {
     Threads,
     /// The same as threads.
     Goroutine,
+    /// Which code makes threads: the stacks that made those of this time, and the start functions of those
+    /// that were there before.
+    Threadcreate,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

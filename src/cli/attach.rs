@@ -10,7 +10,7 @@ use super::{
     summary,
 };
 use crate::{
-    capture::{self, Clock, LabelKeys, Request, SamplerChoice, Stop},
+    capture::{self, Kind, LabelKeys, Request, SamplerChoice, Stop},
     process::{identify, select},
     symbolize::{Debuginfod, SymbolizeOptions},
 };
@@ -18,14 +18,15 @@ use crate::{
 pub fn run(arguments: AttachArgs) -> Result<()> {
     let pids = choose(arguments.target, &arguments.pid, arguments.name.as_ref())?;
     let first = identify(pids[0])?;
-    let clock = match arguments.kind {
-        KindArg::Cpu => Clock::Cpu,
+    let kind = match arguments.kind {
+        KindArg::Cpu => Kind::Cpu,
         KindArg::Wall => wall(arguments.sampling.sampler)?,
+        KindArg::Threadcreate => thread_create(arguments.sampling.sampler)?,
         KindArg::Threads | KindArg::Goroutine => return super::dump::attach(pids, &first, &arguments),
     };
     let request = Request {
         pids,
-        clock,
+        kind,
         children: arguments.children,
         duration: Some(arguments.duration),
         ..request(&arguments.sampling, &arguments.debug)
@@ -35,10 +36,18 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
 }
 
 /// Sleeping threads are seen only where threads are looked at one by one.
-fn wall(sampler: SamplerArg) -> Result<Clock> {
+fn wall(sampler: SamplerArg) -> Result<Kind> {
     match sampler {
-        SamplerArg::Auto | SamplerArg::Ptrace => Ok(Clock::Wall),
+        SamplerArg::Auto | SamplerArg::Ptrace => Ok(Kind::Wall),
         _ => bail!("--kind wall is made by --sampler ptrace only: the others see threads that run"),
+    }
+}
+
+/// The making of a thread is caught by BPF, or not at all.
+fn thread_create(sampler: SamplerArg) -> Result<Kind> {
+    match sampler {
+        SamplerArg::Auto | SamplerArg::Bpf => Ok(Kind::ThreadCreate),
+        _ => bail!("--kind threadcreate is made by --sampler bpf, or auto: the others see threads that run"),
     }
 }
 

@@ -75,6 +75,7 @@ fn request(arguments: &DumpArgs) -> Result<DumpRequest> {
         },
         never_stop: arguments.no_stop,
         consistent: arguments.consistent,
+        kernel: arguments.kernel,
         symbolize: super::attach::symbolize_options(&arguments.debug),
         ..DumpRequest::default()
     })

@@ -5,23 +5,23 @@ use std::fmt::Write;
 
 use super::output::Destination;
 use crate::{
-    capture::{Capture, Clock, Ended},
+    capture::{Capture, Ended, Kind},
     issue::Issue,
     report::{OutputFormat, top},
 };
 
 /// How many functions the summary shows.
 const TOP_FUNCTIONS: usize = 10;
-/// Index of the sample type `cpu`.
-const CPU_TIME: usize = 1;
 /// How many different warnings are shown; the rest are counted.
 const WARNINGS: usize = 8;
 
 /// The whole summary.
 pub fn text(capture: &Capture, destination: &Destination, stats: bool) -> String {
     let mut text = String::new();
-    if capture.tally.samples > 0 {
-        let _ = writeln!(text, "{}", top(&capture.profile, CPU_TIME).text(TOP_FUNCTIONS));
+    if !capture.profile.sample.is_empty() {
+        // The main sample type is the last one.
+        let main = capture.profile.sample_type.len() - 1;
+        let _ = writeln!(text, "{}", top(&capture.profile, main).text(TOP_FUNCTIONS));
     }
     let _ = writeln!(text, "{}", quality(capture));
     warnings(capture).iter().for_each(|warning| {
@@ -47,12 +47,15 @@ fn quality(capture: &Capture) -> String {
         Ended::TargetsGone => ", the target ended",
         Ended::Failed => ", sampling failed",
     };
+    let sampled =
+        |of: &str| format!("{} samples ({:.2} s of {of} in", tally.samples, tally.time_ns as f64 / 1e9);
+    let what = match capture.kind {
+        Kind::Cpu => sampled("CPU time"),
+        Kind::Wall => sampled("its threads' time"),
+        Kind::ThreadCreate => threads_made(capture),
+    };
     format!(
-        "quality: {} samples ({:.2} s of {} in {:.1} s{ended}), {:.1}% whole stacks, {} lost, {:.1}% unnamed; \
-         sampler {} ({}{})",
-        tally.samples,
-        tally.time_ns as f64 / 1e9,
-        if capture.clock == Clock::Wall { "its threads' time" } else { "CPU time" },
+        "quality: {what} {:.1} s{ended}), {:.1}% whole stacks, {} lost, {:.1}% unnamed; sampler {} ({}{})",
         capture.elapsed.as_secs_f64(),
         // Never round up to "all".
         (tally.whole_share() * 1000.0).floor() / 10.0,
@@ -64,9 +67,15 @@ fn quality(capture: &Capture) -> String {
     )
 }
 
+fn threads_made(capture: &Capture) -> String {
+    let all: i64 = capture.profile.sample.iter().flat_map(|sample| sample.value.first()).sum();
+    let before = capture.threads_before.unwrap_or_default();
+    format!("{} threads made ({before} more were there before;", all.saturating_sub_unsigned(before))
+}
+
 fn warnings(capture: &Capture) -> Vec<String> {
     let mut warnings = Vec::new();
-    if capture.tally.samples == 0 {
+    if capture.tally.samples == 0 && capture.kind != Kind::ThreadCreate {
         warnings.push(no_samples(capture));
     }
     let mut shown: Vec<(&Issue, u64)> =

@@ -200,7 +200,8 @@ impl<'p> Threads<'p> {
         let mapping = self.mappings.position(location.mapping_id).map(|at| &self.profile.mapping[at]);
         let module =
             mapping.map_or(Cow::Borrowed(""), |mapping| printable(self.profile.string(mapping.filename)));
-        let offset = mapping.and_then(|mapping| {
+        // The kernel lies in no file that one could look into.
+        let offset = mapping.filter(|_| !module.starts_with("[kernel")).and_then(|mapping| {
             let inside = (mapping.memory_start..mapping.memory_limit).contains(&location.address);
             inside.then(|| (location.address - mapping.memory_start).checked_add(mapping.file_offset))?
         });

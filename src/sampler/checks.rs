@@ -75,7 +75,7 @@ pub fn all(pid: Option<u32>) -> Vec<Check> {
         Check::io(Source::Uprobes, "the uprobe PMU opens", perf::probe::uprobe()),
         Check::new(
             Source::Bpf,
-            bpf::threads::sleepers(target).map(|_| "programs load; whole stacks, task iterator"),
+            bpf::threads::sleepers(target, false).map(|_| "programs load; whole stacks, task iterator"),
         ),
         Check::new(Source::Ptrace, may_hold(target)),
     ];

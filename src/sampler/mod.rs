@@ -3,10 +3,11 @@
 //!
 //! Three ways of looking stand here, told apart by what they need and alike behind [`RawSample`]:
 //! [`bpf`] (tier A), [`perf`] (tier B) and [`ptrace`] (tier C). [`look`] is for one look at a thread,
-//! [`checks`] tries out what works. Not here: unwinding, names, counting.
+//! [`idle`] lets time pass, [`checks`] tries out what works. Not here: unwinding, names, counting.
 
 pub mod bpf;
 pub mod checks;
+pub mod idle;
 pub mod look;
 pub mod perf;
 pub mod ptrace;
@@ -27,7 +28,8 @@ pub struct RawSample<'a> {
     pub tid: u32,
     /// The thread's name (`comm`), where the sampler has it at hand; bytes up to the first NUL.
     pub comm: Option<&'a [u8]>,
-    /// The time this sample stands for, in nanoseconds: CPU time, unless all time is sampled.
+    /// The time this sample stands for, in nanoseconds: CPU time, unless all time is sampled; 0 where it is
+    /// no matter of time.
     pub period_ns: u64,
     /// User-space registers; `None` for a thread of the kernel, or where the kernel had none.
     pub registers: Option<Registers>,
@@ -124,9 +126,21 @@ pub struct NewMapping<'a> {
     pub path: &'a [u8],
 }
 
+/// At which moments threads are caught.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trigger {
+    /// Again and again, at [`SamplerOptions::frequency_hz`].
+    #[default]
+    Time,
+    /// When they make a thread.
+    ThreadCreated,
+}
+
 /// What a sampler is asked to do.
 #[derive(Clone, Debug)]
 pub struct SamplerOptions {
+    /// Anything but time is for [`bpf`] alone.
+    pub trigger: Trigger,
     /// Samples for each second of CPU time of a thread.
     pub frequency_hz: u32,
     /// Processes to look at, as rprof's PID namespace numbers them.

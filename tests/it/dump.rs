@@ -58,7 +58,7 @@ fn by_name(threads: Vec<Thread>) -> BTreeMap<String, Thread> {
 }
 
 /// Each thread of waits.c that sleeps: its name, what it waits in, its function.
-const WAITS: [(&str, &str, &str); 13] = [
+const WAITS: [(&str, &str, &str); 14] = [
     ("in-epoll", "epoll wait", "in_epoll"),
     ("in-recv", "socket receive", "in_recv"),
     ("in-read-socket", "read socket", "in_read_of_socket"),
@@ -66,6 +66,7 @@ const WAITS: [(&str, &str, &str); 13] = [
     ("in-sigtimedwait", "signal wait", "in_sigtimedwait"),
     ("in-semtimedop", "semaphore wait", "in_semtimedop"),
     ("in-io_getevents", "aio wait", "in_io_getevents"),
+    ("in-io_uring", "io_uring wait", "in_io_uring"),
     ("in-poll", "poll", "in_poll"),
     ("in-nanosleep", "sleep", "in_nanosleep"),
     ("in-futex", "futex wait", "in_futex"),
@@ -90,6 +91,7 @@ fn dump_waits(make: impl Fn() -> Rprof) -> String {
         }
         let is_seen = |(name, wait, _): &(&str, &str, &str)| {
             waiting.get(*name).is_some_and(|thread: &Thread| thread.text("wait") == *wait)
+                || is_without_io_uring(&waiting, name)
         };
         if WAITS.iter().all(is_seen) {
             break;
@@ -99,9 +101,18 @@ fn dump_waits(make: impl Fn() -> Rprof) -> String {
     words
 }
 
+/// The thread that was to wait in io_uring says that it must not.
+fn is_without_io_uring(threads: &BTreeMap<String, Thread>, name: &str) -> bool {
+    name == "in-io_uring" && threads.contains_key("no-io_uring")
+}
+
 #[track_caller]
 fn assert_waits(threads: BTreeMap<String, Thread>) {
     for (name, wait, function) in WAITS {
+        if is_without_io_uring(&threads, name) {
+            skip(Skip::Forbidden("io_uring"));
+            continue;
+        }
         let thread = threads.get(name).unwrap_or_else(|| panic!("no thread {name}"));
         assert_eq!((thread.text("state"), thread.text("wait")), ("sleeping", wait), "{name}");
         assert!(thread.has(function) && thread.is_whole(), "{name}: {thread:?}");
@@ -119,6 +130,25 @@ fn every_thread_is_shown_with_what_it_waits_in_and_its_whole_stack_and_none_is_s
     let mut target = Target::start(&Fixture::c(&["waits.c"]).build());
     let words = dump_waits(|| dump(target.pid()));
     assert!(words.contains("no thread was stopped"), "{words}");
+    target.assert_unhurt();
+}
+
+#[test]
+fn where_in_the_kernel_threads_sleep_is_shown_when_asked_for() {
+    let _alone = alone();
+    if !is_root() {
+        return skip(Skip::NeedsRoot);
+    }
+    let mut target = Target::start(&Fixture::c(&["waits.c"]).build());
+    let (seen, words) = threads(dump(target.pid()).args(&["--kernel"]));
+    let pipe = &by_name(seen)["in-read-pipe"];
+    let functions = pipe.functions();
+    let at = |name: &str| functions.iter().position(|function| function.ends_with(name));
+    let (kernel, user) = (at("pipe_read"), at("in_read_of_pipe"));
+    assert!(kernel.is_some() && kernel < user && pipe.is_whole(), "{functions:?}\n{words}");
+    let (seen, words) = threads(dump(target.pid()).args(&["--kernel"]).without(&["bpf"]));
+    assert!(words.contains("what threads do inside the kernel is not in the profile"), "{words}");
+    assert!(!by_name(seen)["in-read-pipe"].has("pipe_read"));
     target.assert_unhurt();
 }
 
@@ -320,7 +350,7 @@ fn a_process_in_other_pid_and_mount_namespaces_is_dumped_with_names() {
 /// Dumps a program that nobody wrote for these tests; at least `percent` of its threads' stacks are whole,
 /// and these functions are among them.
 #[track_caller]
-fn assert_dumps(target: &mut Target, percent: usize, functions: &[&str]) {
+pub fn assert_dumps(target: &mut Target, percent: usize, functions: &[&str]) {
     for how in [&["--look", "auto"][..], &["--look", "proc"]] {
         let (threads, words) = threads(dump(target.pid()).args(how));
         let whole = threads.iter().filter(|thread| thread.is_whole()).count();

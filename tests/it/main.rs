@@ -9,6 +9,7 @@ mod harness;
 
 mod command_line;
 mod containers;
+mod created;
 mod dump;
 mod frames;
 mod held;

@@ -7,7 +7,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::harness::{Rprof, Skip, Stacks, Target, alone, installed, is_root, open_folder, skip};
+use crate::{
+    dump::{self, assert_dumps},
+    harness::{Rprof, Skip, Stacks, Target, alone, installed, is_root, open_folder, skip},
+};
 
 /// A helper process, ended with the test.
 struct Helper(Child);
@@ -132,6 +135,7 @@ fn nginx_under_load_is_whole() {
     profile.assert_at_least(300);
     assert_whole(&profile);
     target.assert_unhurt();
+    assert_dumps(&mut target, 100, &["ngx_process_events_and_timers"]);
 }
 
 #[test]
@@ -164,4 +168,7 @@ fn postgres_at_work_is_whole() {
     profile.assert_at_least(300);
     assert_whole(&profile);
     target.assert_unhurt();
+    let (threads, words) = dump::threads(dump::dump(target.pid()).args(&["--children"]));
+    assert!(threads.len() >= 6 && threads.iter().all(dump::Thread::is_whole), "{words}: {threads:?}");
+    assert!(threads.iter().any(|thread| thread.has("WaitEventSetWait")), "{threads:?}");
 }

@@ -18,8 +18,9 @@ use crate::{
         CaptureError,
         collector::{Labels, LabelsId, Place, Weight},
         images::{SYNTHETIC, Synthetic},
-        world::{World, place},
+        world::{World, kernel_places, place},
     },
+    issue::Issue,
     process::{
         Identity, ProcessError, identity,
         thread_state::{self, Now, ThreadState},
@@ -146,10 +147,10 @@ impl<'a> Process<'a> {
     /// The ways that look at many threads at once.
     fn ahead(&mut self) -> Result<(), CaptureError> {
         if !self.request.consistent && matches!(self.request.way, None | Some(Way::Bpf)) {
-            match look::sleepers(self.target.pid) {
+            match look::sleepers(self.target.pid, self.request.kernel) {
                 Ok(sleepers) => self.sleepers(&sleepers),
                 // Only better than what follows.
-                Err(_) if self.request.way.is_none() => {}
+                Err(error) if self.request.way.is_none() => self.without_kernel_frames(error.to_string()),
                 Err(source) => {
                     let (tried, identities) = (Vec::new(), vec![self.identity.clone()]);
                     return Err(CaptureError::Sampler { source, tried, identities });
@@ -163,6 +164,13 @@ impl<'a> Process<'a> {
             }
         }
         Ok(())
+    }
+
+    fn without_kernel_frames(&mut self, why: String) {
+        if self.request.kernel {
+            let what = "what threads do inside the kernel".to_owned();
+            self.world.issues.add(Issue::Unwatched { what, why }, 1);
+        }
     }
 
     fn sleepers(&mut self, sleepers: &[Sleeper]) {
@@ -309,7 +317,8 @@ impl<'a> Process<'a> {
         let end = self.world.unwind(&sample)?;
         let space = self.world.spaces.get(&pid)?;
         let frames = &self.world.frames;
-        let places = frames.iter().map(|frame| place(frame, space, &self.world.images)).collect();
+        let user = frames.iter().map(|frame| place(frame, space, &self.world.images));
+        let places = kernel_places(sample.kernel_stack).chain(user).collect();
         let scanned = frames.iter().any(|frame| frame.how == How::Scan);
         self.world.tally.stack_bytes += moment.stack.len() as u64;
         Some(Attempt { way: moment.way, end, places, scanned, in_stop: moment.in_stop })

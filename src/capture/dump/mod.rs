@@ -4,14 +4,17 @@
 //! Each thread is looked at by the gentlest way that gives its whole stack (`look`); then all addresses
 //! get their names at once, and the profile is made (`profile`). Not here: text, files, printing.
 
-mod look;
+pub(super) mod look;
 mod profile;
 
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{CaptureError, LabelKeys, Request, identify_all, world::World};
 use crate::{
-    issue::Issues, process::Identity, profile::proto::Profile, sampler::look::Way,
+    issue::Issues,
+    process::Identity,
+    profile::proto::Profile,
+    sampler::{bpf, look::Way},
     symbolize::SymbolizeOptions,
 };
 
@@ -27,6 +30,8 @@ pub struct DumpRequest {
     pub never_stop: bool,
     /// Stop all threads of a process together, so that their stacks are of one moment.
     pub consistent: bool,
+    /// Kernel frames too, of threads that sleep, where BPF allows.
+    pub kernel: bool,
     /// The most stack copied of a thread, in bytes.
     pub max_stack_bytes: u32,
     pub symbolize: SymbolizeOptions,
@@ -40,6 +45,7 @@ impl Default for DumpRequest {
             way: None,
             never_stop: false,
             consistent: false,
+            kernel: false,
             max_stack_bytes: 512 << 10,
             symbolize: SymbolizeOptions::default(),
         }
@@ -102,6 +108,10 @@ pub fn dump(request: &DumpRequest) -> Result<Dump, CaptureError> {
     }
     let mut stats = looked.stats(began.elapsed());
     let naming = Instant::now();
+    let kernel_addresses = world.kernel_addresses();
+    if !kernel_addresses.is_empty() {
+        world.kernel_names = bpf::kernel_names(&kernel_addresses);
+    }
     let (profile, issues) = profile::make(&request.symbolize, world, &identities, &looked, &stats, began_at);
     stats.naming = naming.elapsed();
     Ok(Dump { profile, issues, identities, stats })

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     capture::{
         collector::LabelsId,
-        finish::{add_locations, file_of, name_all, nanos},
+        naming::{add_locations, file_of, name_all, nanos},
         tally::reason,
         world::World,
     },

@@ -2,81 +2,13 @@
 //
 // The part of rprof's CPU sampler that runs in the kernel. `sample` is called by a timer event on
 // each CPU: it drops whatever is not a target process and copies a target's registers and the real
-// extent of its stack into one ring. `follow_fork` makes a target's children targets before they
-// run. Neither writes anything into a process.
+// extent of its stack into one ring. `thread_created` does so when a target makes a thread.
+// `follow_fork` makes a target's children targets before they run. None writes anything into a process.
 //
 // Not here: which processes, how large, how often: user space says so in `settings` and `targets`.
 // Built by scripts/bpf; the layout of `struct record` is read in record.rs.
 
-#include <linux/types.h>
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_core_read.h>
-
-#define KERNEL_TYPE __attribute__((preserve_access_index))
-
-// Of each kernel type only the members used here; their offsets are settled when loading.
-struct ns_common {
-	unsigned int inum;
-} KERNEL_TYPE;
-
-struct pid_namespace {
-	struct ns_common ns;
-} KERNEL_TYPE;
-
-struct upid {
-	int nr;
-	struct pid_namespace *ns;
-} KERNEL_TYPE;
-
-struct pid {
-	unsigned int level;
-	struct upid numbers[1];
-} KERNEL_TYPE;
-
-struct mm_struct {
-	unsigned long start_stack;
-} KERNEL_TYPE;
-
-#if defined(__TARGET_ARCH_x86)
-
-// struct pt_regs (asm/ptrace.h): r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs
-// flags sp ss.
-#define REGISTER_WORDS 21
-#define WORD_PC 16
-#define WORD_CS 17
-#define WORD_SP 19
-
-struct thread_struct {
-	unsigned long fsbase;
-} KERNEL_TYPE;
-
-#elif defined(__TARGET_ARCH_arm64)
-
-// struct user_pt_regs (asm/ptrace.h): x0 to x30, sp, pc, pstate; struct pt_regs begins with it.
-#define REGISTER_WORDS 34
-#define WORD_SP 31
-#define WORD_PC 32
-#define WORD_PSTATE 33
-
-struct thread_struct {
-	struct {
-		unsigned long tp_value;
-	} uw;
-} KERNEL_TYPE;
-
-#else
-#error "no registers known for this CPU"
-#endif
-
-struct task_struct {
-	struct mm_struct *mm;
-	struct task_struct *group_leader;
-	struct pid *thread_pid;
-	struct thread_struct thread;
-	unsigned long sas_ss_sp;
-	unsigned long sas_ss_size;
-} KERNEL_TYPE;
+#include "kernel.bpf.h"
 
 // struct bpf_perf_event_data (linux/bpf_perf_event.h) with the registers as words.
 struct event_context {
@@ -90,8 +22,6 @@ struct event_context {
 #define KERNEL_BYTES (KERNEL_FRAMES * 8)
 // Room that a kernel stack takes in a record.
 #define KERNEL_ROOM 1024
-// Namespaces nest at most this deep (MAX_PID_NS_LEVEL).
-#define NAMESPACE_LEVELS 33
 // Further from the stack pointer than this nobody's stack ends: the value that suggests so means
 // something else.
 #define PLAUSIBLE_STACK_BYTES (64UL << 20)
@@ -199,26 +129,6 @@ struct {
 	__uint(max_entries, 8 * 1024 * 1024);
 } ring SEC(".maps");
 
-// The number of a process or thread in rprof's namespace; 0 if it is not visible there.
-static __always_inline __u32 number_of(struct task_struct *task, const struct settings *set)
-{
-	struct pid *pid = BPF_CORE_READ(task, thread_pid);
-	__u32 level = BPF_CORE_READ(pid, level);
-	void *numbers = __builtin_preserve_access_index(&pid->numbers);
-
-	if (!pid)
-		return 0;
-	for (__u32 i = 0; i < NAMESPACE_LEVELS; i++) {
-		struct upid *number = numbers + i * sizeof(struct upid);
-
-		if (i > level)
-			return 0;
-		if (BPF_CORE_READ(number, ns, ns.inum) == set->namespace_inode)
-			return BPF_CORE_READ(number, nr);
-	}
-	return 0;
-}
-
 static __always_inline int readable(__u64 address)
 {
 	__u8 byte;
@@ -291,15 +201,16 @@ static __always_inline int in_user_mode(struct event_context *context)
 #endif
 }
 
-// Puts the thread's user-space registers into the head. A thread that has none (a worker of the
-// kernel inside the process) shows zeros.
-static __always_inline void take_registers(struct event_context *context, int user, struct record_head *head)
+// Puts the thread's user-space registers into the head: those it entered the kernel with, or those at
+// the `event` that caught it in user mode. A thread that has none (a worker of the kernel inside the
+// process) shows zeros.
+static __always_inline void take_registers(struct event_context *event, struct record_head *head)
 {
-	if (user) {
+	if (event) {
 		// Each word apart: the verifier wants constant offsets into the context.
 #pragma unroll
 		for (int i = 0; i < REGISTER_WORDS; i++)
-			head->registers[i] = context->registers[i];
+			head->registers[i] = event->registers[i];
 	} else {
 		void *registers = (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
 
@@ -341,19 +252,27 @@ enum outcome {
 	UNREADABLE,
 };
 
-// Writes a record with `room` bytes for the stack. Kernel frames come first, if there are any.
+// Writes what comes before the stack: the head, and kernel frames if there are any. Where the stack goes.
+static __always_inline void *write_head(struct scratch *scratch, struct record_head *record)
+{
+	void *payload = record + 1;
+
+	bpf_probe_read_kernel(record, sizeof(*record), &scratch->head);
+	if (!scratch->head.kernel_bytes)
+		return payload;
+	bpf_probe_read_kernel(payload, KERNEL_BYTES, scratch->kernel);
+	return payload + KERNEL_ROOM;
+}
+
+// Writes a record with `room` bytes for the stack.
 static __always_inline enum outcome write_record(struct scratch *scratch, __u64 wake, const __u32 room, __u64 want)
 {
 	struct record_head *record = bpf_ringbuf_reserve(&ring, sizeof(*record) + KERNEL_ROOM + room, 0);
-	void *payload = record + 1;
+	void *payload;
 
 	if (!record)
 		return NO_ROOM;
-	bpf_probe_read_kernel(record, sizeof(*record), &scratch->head);
-	if (scratch->head.kernel_bytes) {
-		bpf_probe_read_kernel(payload, KERNEL_BYTES, scratch->kernel);
-		payload += KERNEL_ROOM;
-	}
+	payload = write_head(scratch, record);
 	// Even reading nothing fails once an ending thread has given up its memory.
 	if (want > room || (want && bpf_probe_read_user(payload, want, (void *)scratch->head.stack_start))) {
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
@@ -394,15 +313,11 @@ static __always_inline enum outcome write_pages(struct scratch *scratch, __u64 w
 {
 	struct record_head *record = bpf_ringbuf_reserve(&ring, sizeof(*record) + KERNEL_ROOM + room, 0);
 	__u64 start = scratch->head.stack_start & ~(PAGE_BYTES - 1);
-	void *payload = record + 1;
+	void *payload;
 
 	if (!record)
 		return NO_ROOM;
-	bpf_probe_read_kernel(record, sizeof(*record), &scratch->head);
-	if (scratch->head.kernel_bytes) {
-		bpf_probe_read_kernel(payload, KERNEL_BYTES, scratch->kernel);
-		payload += KERNEL_ROOM;
-	}
+	payload = write_head(scratch, record);
 #pragma clang loop unroll(disable)
 	for (__u32 offset = 0; offset < room; offset += PAGE_BYTES) {
 		if (offset >= want)
@@ -466,13 +381,45 @@ static __always_inline int identify(struct task_struct *task, const struct setti
 		head->pid = both >> 32;
 		head->tid = (__u32)both;
 	} else {
-		head->pid = number_of(BPF_CORE_READ(task, group_leader), set);
+		head->pid = number_of(BPF_CORE_READ(task, group_leader), set->namespace_inode);
 	}
 	if (!head->pid || !bpf_map_lookup_elem(&targets, &head->pid))
 		return 0;
 	if (!set->first_namespace)
-		head->tid = number_of(task, set);
+		head->tid = number_of(task, set->namespace_inode);
 	return 1;
+}
+
+// Begins a record of the thread that runs, if it is a target's: head, registers. 0: it is not.
+static __always_inline struct scratch *begin(struct task_struct *task, const struct settings *set)
+{
+	__u32 zero = 0;
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
+
+	if (!scratch || !identify(task, set, &scratch->head))
+		return 0;
+	scratch->head.time_ns = bpf_ktime_get_ns();
+	scratch->head.period = 0;
+	scratch->head.stack_start = 0;
+	scratch->head.flags = 0;
+	scratch->head.stack_bytes = 0;
+	scratch->head.kernel_bytes = 0;
+	bpf_get_current_comm(scratch->head.comm, COMM_BYTES);
+	return scratch;
+}
+
+// Copies the stack that the registers point to, and hands the record over.
+static __always_inline void finish(struct task_struct *task, const struct settings *set, struct scratch *scratch)
+{
+	__u32 zero = 0;
+	struct counters *count = bpf_map_lookup_elem(&counts, &zero);
+
+	scratch->want_bytes = wanted_bytes(task, set, &scratch->head);
+	if (!count)
+		return;
+	count->seen++;
+	if (write_readable(scratch, set) != WRITTEN)
+		count->lost++;
 }
 
 SEC("perf_event")
@@ -480,36 +427,27 @@ int sample(struct event_context *context)
 {
 	__u32 zero = 0;
 	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
-	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
-	struct counters *count = bpf_map_lookup_elem(&counts, &zero);
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct record_head *head;
-	int user;
+	struct scratch *scratch;
 
-	if (!set || !scratch || !count)
+	if (!set)
 		return 0;
-	head = &scratch->head;
-	if (!identify(task, set, head))
+	scratch = begin(task, set);
+	if (!scratch)
 		return 0;
-	count->seen++;
-	user = in_user_mode(context);
-	head->time_ns = bpf_ktime_get_ns();
-	head->period = context->sample_period;
-	head->stack_start = 0;
-	head->flags = 0;
-	head->stack_bytes = 0;
-	head->kernel_bytes = 0;
-	bpf_get_current_comm(head->comm, COMM_BYTES);
-	take_registers(context, user, head);
-	if (!user && set->kernel_stacks) {
-		long bytes = bpf_get_stack(context, scratch->kernel, KERNEL_BYTES, 0);
+	scratch->head.period = context->sample_period;
+	if (in_user_mode(context)) {
+		take_registers(context, &scratch->head);
+	} else {
+		take_registers(0, &scratch->head);
+		if (set->kernel_stacks) {
+			long bytes = bpf_get_stack(context, scratch->kernel, KERNEL_BYTES, 0);
 
-		if (bytes > 0 && bytes <= KERNEL_BYTES)
-			head->kernel_bytes = bytes;
+			if (bytes > 0 && bytes <= KERNEL_BYTES)
+				scratch->head.kernel_bytes = bytes;
+		}
 	}
-	scratch->want_bytes = wanted_bytes(task, set, head);
-	if (write_readable(scratch, set) != WRITTEN)
-		count->lost++;
+	finish(task, set, scratch);
 	return 0;
 }
 
@@ -529,12 +467,34 @@ int follow_fork(struct raw_arguments *context)
 	// A new thread has the leader of its process; a new process leads itself.
 	if (!set || BPF_CORE_READ(child, group_leader) != child)
 		return 0;
-	parent_number = number_of(BPF_CORE_READ(parent, group_leader), set);
+	parent_number = number_of(BPF_CORE_READ(parent, group_leader), set->namespace_inode);
 	if (!parent_number || !bpf_map_lookup_elem(&targets, &parent_number))
 		return 0;
-	child_number = number_of(child, set);
+	child_number = number_of(child, set->namespace_inode);
 	if (child_number)
 		bpf_map_update_elem(&targets, &child_number, &one, BPF_ANY);
+	return 0;
+}
+
+// Of the flags of clone(2): the new one is a thread of the same process.
+#define CLONE_THREAD 0x00010000
+
+// task_newtask(new, clone_flags): called in the thread that makes another, before that can run.
+SEC("raw_tracepoint/task_newtask")
+int thread_created(struct raw_arguments *context)
+{
+	__u32 zero = 0;
+	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct scratch *scratch;
+
+	if (!set || !(context->args[1] & CLONE_THREAD))
+		return 0;
+	scratch = begin(task, set);
+	if (!scratch)
+		return 0;
+	take_registers(0, &scratch->head);
+	finish(task, set, scratch);
 	return 0;
 }
 

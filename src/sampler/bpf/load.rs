@@ -46,10 +46,6 @@ pub struct Settings {
 
 impl Settings {
     fn words(self) -> [u64; 3] {
-        let pair = |low: u32, high: u32| {
-            let [a, b] = [low.to_ne_bytes(), high.to_ne_bytes()];
-            u64::from_ne_bytes([a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]])
-        };
         [
             pair(self.namespace_inode, self.first_namespace.into()),
             pair(self.max_stack_bytes, self.kernel_stacks.into()),
@@ -58,9 +54,16 @@ impl Settings {
     }
 }
 
+/// Two neighbours in a C structure.
+fn pair(low: u32, high: u32) -> u64 {
+    let [a, b] = [low.to_ne_bytes(), high.to_ne_bytes()];
+    u64::from_ne_bytes([a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]])
+}
+
 /// The loaded programs and their maps.
 pub struct Loaded {
-    pub sample: OwnedFd,
+    /// What writes a record: for a timer to call, or attached already to what it is called by.
+    pub program: OwnedFd,
     /// The attachment of the program that follows forks, if that was asked for.
     _follow_fork: Option<OwnedFd>,
     /// By process number; the value means nothing.
@@ -79,19 +82,39 @@ pub struct LoadedNames {
     pub answer: Array<MapData, [u8; ANSWER_BYTES]>,
 }
 
+/// What calls the program that writes a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A timer: `sample`.
+    Sample,
+    /// The making of a thread, as soon as it is loaded: `thread_created`.
+    ThreadCreated,
+}
+
 /// Loads the programs, with a ring of `ring_bytes` (a power of two of pages), and attaches the one
 /// that follows forks if `follow_forks`.
-pub fn load(settings: Settings, ring_bytes: u32, follow_forks: bool) -> Result<Loaded, SamplerError> {
+pub fn load(
+    program: Program,
+    settings: Settings,
+    ring_bytes: u32,
+    follow_forks: bool,
+) -> Result<Loaded, SamplerError> {
     let (mut object, _) = parse_and_settle(for_this_cpu(X86_64, AARCH64)?, None)?;
     let mut maps = Maps::create(&mut object, ring_bytes)?;
     maps.settle(&mut object)?;
 
     let mut values = Array::<_, [u64; 3]>::try_from(Map::Array(maps.take("settings")?)).map_err(broken)?;
     values.set(0, settings.words(), 0).map_err(|error| from_map(&error))?;
-    let sample = load_program(&object, "sample", ProgramKind::PerfEvent)?;
-    let follow_fork = if follow_forks { Some(attach_follow_fork(&object)?) } else { None };
+    let program = match program {
+        Program::Sample => load_program(&object, "sample", ProgramKind::PerfEvent)?,
+        Program::ThreadCreated => attach_raw(&object, "thread_created", c"task_newtask")?,
+    };
+    let follow_fork = match follow_forks {
+        true => Some(attach_raw(&object, "follow_fork", c"sched_process_fork")?),
+        false => None,
+    };
     Ok(Loaded {
-        sample,
+        program,
         _follow_fork: follow_fork,
         targets: HashMap::try_from(Map::HashMap(maps.take("targets")?)).map_err(broken)?,
         stacks: HashMap::try_from(Map::LruHashMap(maps.take("stacks")?)).map_err(broken)?,
@@ -129,7 +152,7 @@ fn for_this_cpu(x86_64: &'static [u8], aarch64: &'static [u8]) -> Result<&'stati
 }
 
 /// Loads what is called for each thread of the process, and tells it which.
-pub fn load_threads(namespace_inode: u32, pid: u32) -> Result<OwnedFd, SamplerError> {
+pub fn load_threads(namespace_inode: u32, pid: u32, kernel_stacks: bool) -> Result<OwnedFd, SamplerError> {
     const ITERATOR: &str = "bpf_iter_task";
     let bytes = for_this_cpu(THREADS_X86_64, THREADS_AARCH64)?;
     let (mut object, iterator) = parse_and_settle(bytes, Some(ITERATOR))?;
@@ -138,8 +161,9 @@ pub fn load_threads(namespace_inode: u32, pid: u32) -> Result<OwnedFd, SamplerEr
     })?;
     let mut maps = Maps::create(&mut object, 0)?;
     maps.settle(&mut object)?;
-    let mut wanted = Array::<_, [u32; 2]>::try_from(Map::Array(maps.take("wanted")?)).map_err(broken)?;
-    wanted.set(0, [namespace_inode, pid], 0).map_err(|error| from_map(&error))?;
+    let mut wanted = Array::<_, [u64; 2]>::try_from(Map::Array(maps.take("wanted")?)).map_err(broken)?;
+    let who = pair(namespace_inode, pid);
+    wanted.set(0, [who, kernel_stacks.into()], 0).map_err(|error| from_map(&error))?;
     let (instructions, license) = code_of(&object, "look")?;
     bpf::load_iterator_program("look", &instructions, license, iterator).map_err(not_loaded)
 }
@@ -237,14 +261,12 @@ fn not_loaded(source: io::Error) -> SamplerError {
     }
 }
 
-fn attach_follow_fork(object: &Object) -> Result<OwnedFd, SamplerError> {
-    const TRACEPOINT: &CStr = c"sched_process_fork";
-    let program = load_program(object, "follow_fork", ProgramKind::RawTracepoint)?;
-    bpf::attach_raw_tracepoint(TRACEPOINT, program.as_fd()).map_err(|source| {
-        denied(&source).unwrap_or(SamplerError::System {
-            what: "attaching a BPF program to sched_process_fork".to_owned(),
-            source,
-        })
+/// Loads a program and has the kernel call it at a tracepoint, until the descriptor is closed.
+fn attach_raw(object: &Object, name: &str, tracepoint: &CStr) -> Result<OwnedFd, SamplerError> {
+    let program = load_program(object, name, ProgramKind::RawTracepoint)?;
+    bpf::attach_raw_tracepoint(tracepoint, program.as_fd()).map_err(|source| {
+        let what = format!("attaching a BPF program to {}", tracepoint.to_string_lossy());
+        denied(&source).unwrap_or(SamplerError::System { what, source })
     })
 }
 

@@ -23,7 +23,7 @@ use std::{
 use crate::{
     addr::RuntimeAddr,
     process::{ProcessError, identity},
-    sampler::{Description, Event, KernelName, Sampler, SamplerError, SamplerOptions},
+    sampler::{Description, Event, KernelName, Sampler, SamplerError, SamplerOptions, Trigger},
     sys::{
         self,
         bpf::WakeUps,
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-use load::{Loaded, Settings};
+use load::{Loaded, Program, Settings};
 use sideband::Sideband;
 
 /// Inode number of the first PID namespace (`PROC_PID_INIT_INO`, linux/proc_ns.h).
@@ -83,7 +83,11 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
     sys::bpf::lift_locked_memory_limit();
     // A file for each CPU may be more than the soft limit; if it cannot be raised, opening says so.
     let _ = sys::limits::raise_open_files();
-    let mut loaded = load::load(settings, ring_bytes as u32, options.follow_forks)?;
+    let program = match options.trigger {
+        Trigger::Time => Program::Sample,
+        Trigger::ThreadCreated => Program::ThreadCreated,
+    };
+    let mut loaded = load::load(program, settings, ring_bytes as u32, options.follow_forks)?;
 
     let wake_ups = WakeUps::new().map_err(system("epoll_create1"))?;
     wake_ups.add(&loaded.ring).map_err(system("waiting for the BPF ring"))?;
@@ -92,7 +96,10 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
         loaded.targets.insert(*pid, 1, 0).map_err(|error| load::from_map(&error))?;
         sideband.add_target(*pid);
     }
-    let clock = Clock::open(&cpus, options.frequency_hz, &loaded)?;
+    let clock = match program {
+        Program::Sample => Clock::open(&cpus, options.frequency_hz, &loaded)?,
+        Program::ThreadCreated => Clock::default(),
+    };
     Ok(BpfSampler {
         description: describe(options, max_stack_bytes, ring_bytes, &clock, &sideband),
         loaded,
@@ -137,9 +144,10 @@ fn settings(
     })
 }
 
-/// What calls the program on each CPU.
+/// What calls the program on each CPU; by default nothing does, since it is attached to a tracepoint.
+#[derive(Default)]
 struct Clock {
-    kind: EventKind,
+    kind: Option<EventKind>,
     /// One for each CPU.
     events: Vec<perf::Event>,
     /// What each sample stands for, where its period is not in nanoseconds.
@@ -160,7 +168,7 @@ impl Clock {
                 Err(PerfError::NoHardware { .. } | PerfError::Unsupported { .. }) => {}
                 events => {
                     return Ok(Clock {
-                        kind: spec.kind,
+                        kind: Some(spec.kind),
                         events: events.map_err(from_perf)?,
                         fixed_period_ns: Some(period_ns),
                     });
@@ -170,13 +178,14 @@ impl Clock {
         let spec =
             EventSpec { kind: EventKind::CpuClock, rate: Rate::Period(period_ns), ..Default::default() };
         let events = open_events(cpus, &spec, loaded).map_err(from_perf)?;
-        Ok(Clock { kind: spec.kind, events, fixed_period_ns: None })
+        Ok(Clock { kind: Some(spec.kind), events, fixed_period_ns: None })
     }
 
     fn name(&self) -> &'static str {
         match self.kind {
-            EventKind::Cycles => "cycles",
-            EventKind::CpuClock | EventKind::Dummy => "cpu-clock",
+            Some(EventKind::Cycles) => "cycles",
+            Some(EventKind::CpuClock | EventKind::Dummy) => "cpu-clock",
+            None => "task_newtask",
         }
     }
 }
@@ -190,7 +199,7 @@ fn open_events(cpus: &[u32], spec: &EventSpec, loaded: &Loaded) -> Result<Vec<pe
             Err(PerfError::CpuOffline { .. }) => continue,
             event => event?,
         };
-        event.set_bpf(loaded.sample.as_fd())?;
+        event.set_bpf(loaded.program.as_fd())?;
         events.push(event);
     }
     events.iter().try_for_each(perf::Event::enable)?;
@@ -207,13 +216,19 @@ fn describe(
     Description {
         name: "bpf",
         event: clock.name(),
-        summary: format!(
-            "a BPF program on a {} event of each of {} CPUs copies registers and whole stacks up to {} KiB",
-            clock.name(),
-            clock.events.len(),
-            max_stack_bytes / 1024
-        ),
-        kernel: options.kernel,
+        summary: match clock.kind {
+            Some(_) => format!(
+                "a BPF program on a {} event of each of {} CPUs copies registers and whole stacks up to {} KiB",
+                clock.name(),
+                clock.events.len(),
+                max_stack_bytes / 1024
+            ),
+            None => format!(
+                "a BPF program that is called when a thread is made copies its maker's stack up to {} KiB",
+                max_stack_bytes / 1024
+            ),
+        },
+        kernel: options.kernel && clock.kind.is_some(),
         buffer_bytes: ring_bytes + sideband.ring_bytes(),
         event_count: clock.events.len() + sideband.event_count(),
     }
@@ -230,6 +245,13 @@ fn from_perf(error: PerfError) -> SamplerError {
         PerfError::System { call, source } => SamplerError::System { what: call.to_owned(), source },
         other => SamplerError::Unavailable(other.to_string()),
     }
+}
+
+/// The names of kernel addresses, in the order asked; `None` where the kernel does not tell them so.
+pub fn kernel_names(addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {
+    let names = kernel_names::names(addresses).ok()?;
+    // A kernel built without its symbols, or hiding them, answers with numbers.
+    names.iter().any(Option::is_some).then_some(names)
 }
 
 impl BpfSampler {
@@ -325,9 +347,7 @@ impl Sampler for BpfSampler {
     }
 
     fn kernel_names(&mut self, addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {
-        let names = kernel_names::names(addresses).ok()?;
-        // A kernel built without its symbols, or hiding them, answers with numbers.
-        names.iter().any(Option::is_some).then_some(names)
+        kernel_names(addresses)
     }
 }
 

@@ -109,6 +109,7 @@ impl Drop for Program {
 
 fn options(pid: u32) -> SamplerOptions {
     SamplerOptions {
+        trigger: Trigger::Time,
         frequency_hz: 999,
         pids: vec![pid],
         follow_forks: false,

@@ -2,48 +2,13 @@
 //
 // The part of rprof's thread dump that runs in the kernel: called once for each thread of a process when
 // user space reads the iterator, it writes down the thread's user-space registers, all of them, and how
-// often it has begun to run. Nothing is stopped and nothing waked.
+// often it has begun to run; its kernel stack too, if wanted. Nothing is stopped and nothing waked.
 //
 // The registers of a thread that sleeps are those it left user space with. Its stack is read by user
 // space, which then looks whether the thread has run since. Not here: anything about threads that run.
 // Built by scripts/bpf; the layout of `struct record` is read in threads.rs.
 
-#include <linux/types.h>
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_core_read.h>
-
-#define KERNEL_TYPE __attribute__((preserve_access_index))
-
-// Of each kernel type only the members used here; their offsets are settled when loading.
-struct ns_common {
-	unsigned int inum;
-} KERNEL_TYPE;
-
-struct pid_namespace {
-	struct ns_common ns;
-} KERNEL_TYPE;
-
-struct upid {
-	int nr;
-	struct pid_namespace *ns;
-} KERNEL_TYPE;
-
-struct pid {
-	unsigned int level;
-	struct upid numbers[1];
-} KERNEL_TYPE;
-
-struct sched_info {
-	unsigned long pcount;
-} KERNEL_TYPE;
-
-struct task_struct {
-	unsigned int __state;
-	struct task_struct *group_leader;
-	struct pid *thread_pid;
-	struct sched_info sched_info;
-} KERNEL_TYPE;
+#include "kernel.bpf.h"
 
 // What the kernel hands to a program of this kind (include/linux/bpf.h).
 struct bpf_iter_meta {
@@ -55,22 +20,14 @@ struct bpf_iter__task {
 	struct task_struct *task;
 };
 
-// As cpu.bpf.c has them: struct pt_regs, or what it begins with.
-#if defined(__TARGET_ARCH_x86)
-#define REGISTER_WORDS 21
-#elif defined(__TARGET_ARCH_arm64)
-#define REGISTER_WORDS 34
-#else
-#error "no registers known for this CPU"
-#endif
+#define KERNEL_FRAMES 127
 
-// Namespaces nest at most this deep (MAX_PID_NS_LEVEL).
-#define NAMESPACE_LEVELS 33
-
+// What is written of a thread; `kernel_bytes` of kernel frames follow.
 struct record {
 	__u32 tid;
 	__u32 state;
 	__u64 turns;
+	__u64 kernel_bytes;
 	__u64 registers[REGISTER_WORDS];
 };
 
@@ -79,7 +36,19 @@ struct wanted {
 	// Inode number of the PID namespace whose numbers rprof speaks.
 	__u32 namespace_inode;
 	__u32 pid;
+	__u64 kernel_stacks;
 };
+
+struct kernel_stack {
+	__u64 frames[KERNEL_FRAMES];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kernel_stack);
+} kernel_stacks SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -88,36 +57,19 @@ struct {
 	__type(value, struct wanted);
 } wanted SEC(".maps");
 
-// The number of a process or thread in rprof's namespace; 0 if it is not visible there.
-static __always_inline __u32 number_of(struct task_struct *task, __u32 namespace_inode)
-{
-	struct pid *pid = BPF_CORE_READ(task, thread_pid);
-	__u32 level = BPF_CORE_READ(pid, level);
-	void *numbers = __builtin_preserve_access_index(&pid->numbers);
-
-	if (!pid)
-		return 0;
-	for (__u32 i = 0; i < NAMESPACE_LEVELS; i++) {
-		struct upid *number = numbers + i * sizeof(struct upid);
-
-		if (i > level)
-			return 0;
-		if (BPF_CORE_READ(number, ns, ns.inum) == namespace_inode)
-			return BPF_CORE_READ(number, nr);
-	}
-	return 0;
-}
-
 SEC("iter/task")
 int look(struct bpf_iter__task *context)
 {
 	struct task_struct *task = context->task;
 	struct record record = {};
+	struct kernel_stack *kernel;
 	struct wanted *ask;
 	__u32 zero = 0;
+	long bytes;
 
 	ask = bpf_map_lookup_elem(&wanted, &zero);
-	if (!task || !ask)
+	kernel = bpf_map_lookup_elem(&kernel_stacks, &zero);
+	if (!task || !ask || !kernel)
 		return 0;
 	// Kernels before 6.1 show every thread of the machine.
 	if (number_of(BPF_CORE_READ(task, group_leader), ask->namespace_inode) != ask->pid)
@@ -127,7 +79,12 @@ int look(struct bpf_iter__task *context)
 	record.turns = BPF_CORE_READ(task, sched_info.pcount);
 	if (bpf_probe_read_kernel(record.registers, sizeof(record.registers), (void *)bpf_task_pt_regs(task)))
 		return 0;
+	bytes = ask->kernel_stacks ? bpf_get_task_stack(task, kernel, sizeof(*kernel), 0) : 0;
+	if (bytes > 0 && bytes <= sizeof(*kernel))
+		record.kernel_bytes = bytes;
 	bpf_seq_write(context->meta->seq, &record, sizeof(record));
+	if (bytes > 0 && bytes <= sizeof(*kernel))
+		bpf_seq_write(context->meta->seq, kernel, bytes);
 	return 0;
 }
 

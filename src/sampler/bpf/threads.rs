@@ -17,44 +17,57 @@ use crate::{
     sys::bpf,
 };
 
-/// `struct record` of threads.bpf.c: tid, state, turns, registers.
-const RECORD_BYTES: usize = 16 + 8 * native::PT_REGS_WORDS;
+/// `struct record` of threads.bpf.c: tid, state, turns, bytes of kernel frames, registers.
+const RECORD_BYTES: usize = REGISTERS + 8 * native::PT_REGS_WORDS;
+const TURNS: usize = 8;
+const KERNEL_BYTES: usize = 16;
+const REGISTERS: usize = 24;
 /// Far more than the threads that one machine can have.
 const MAX_BYTES: u64 = (RECORD_BYTES as u64) << 22;
 
 /// What the kernel knows of one thread.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sleeper {
     pub tid: u32,
     /// With which it left user space.
     pub registers: Registers,
     /// How often it has begun to run: while that stays the same, it has not run.
     pub turns: u64,
+    /// Kernel return addresses, leaf first, as [`crate::sampler::KernelStack`] has them; empty unless
+    /// asked for.
+    pub kernel: Vec<u8>,
 }
 
-/// Reads the threads of a process that do not run. Errors: rights or the kernel do not allow it.
-pub fn sleepers(pid: u32) -> Result<Vec<Sleeper>, SamplerError> {
+/// Reads the threads of a process that do not run, with their kernel stacks if `kernel_stacks`. Errors:
+/// rights or the kernel do not allow it.
+pub fn sleepers(pid: u32, kernel_stacks: bool) -> Result<Vec<Sleeper>, SamplerError> {
     let namespace = fs::metadata("/proc/self/ns/pid").map_err(system("reading /proc/self/ns/pid"))?.ino();
     bpf::lift_locked_memory_limit();
     // Inode numbers of namespaces are 32 bits wide in the kernel.
-    let program = load::load_threads(namespace as u32, pid)?;
+    let program = load::load_threads(namespace as u32, pid, kernel_stacks)?;
     let reading = bpf::iterate_threads(program.as_fd(), pid).map_err(system("iterating over threads"))?;
     let mut bytes = Vec::new();
     reading.take(MAX_BYTES).read_to_end(&mut bytes).map_err(system("reading a BPF iterator"))?;
-    Ok(bytes.chunks_exact(RECORD_BYTES).filter_map(parse).collect())
+    let mut rest = &bytes[..];
+    let records = std::iter::from_fn(|| parse(&mut rest));
+    Ok(records.flatten().collect())
 }
 
-/// `None`: the thread runs.
-fn parse(record: &[u8]) -> Option<Sleeper> {
-    let u32_at = |at: usize| Some(u32::from_ne_bytes(record.get(at..at + 4)?.try_into().ok()?));
-    let words: Vec<u64> = (record.get(8..)?.chunks_exact(8))
-        .map(|word| u64::from_ne_bytes(word.try_into().expect("8 bytes")))
-        .collect();
-    let (turns, registers) = words.split_first()?;
-    let registers = native::registers_from_pt_regs(registers);
-    let runs = u32_at(4)? == 0;
-    let has_registers = registers.get(native::PC)? != 0 && registers.get(native::SP)? != 0;
-    (!runs && has_registers).then_some(Sleeper { tid: u32_at(0)?, registers, turns: *turns })
+/// The next record, which it takes off `bytes`: its thread, unless that runs. `None`: there is no more.
+fn parse(bytes: &mut &[u8]) -> Option<Option<Sleeper>> {
+    let u32_at = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let u64_at = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let (tid, state, turns) = (u32_at(0)?, u32_at(4)?, u64_at(TURNS)?);
+    let kernel_end = RECORD_BYTES.checked_add(usize::try_from(u64_at(KERNEL_BYTES)?).ok()?)?;
+    let kernel = bytes.get(RECORD_BYTES..kernel_end)?.to_vec();
+    let mut words = [0; native::PT_REGS_WORDS];
+    for (word, bytes) in words.iter_mut().zip(bytes.get(REGISTERS..RECORD_BYTES)?.chunks_exact(8)) {
+        *word = u64::from_ne_bytes(bytes.try_into().ok()?);
+    }
+    let registers = native::registers_from_pt_regs(&words);
+    *bytes = &bytes[kernel_end..];
+    let has_registers = [native::PC, native::SP].iter().all(|number| registers.get(*number) != Some(0));
+    Some((state != 0 && has_registers).then_some(Sleeper { tid, registers, turns, kernel }))
 }
 
 #[cfg(test)]
@@ -73,13 +86,14 @@ mod tests {
         let (found, seen) = (0..200)
             .find_map(|_| {
                 std::thread::sleep(std::time::Duration::from_millis(5));
-                let found = sleepers(std::process::id()).expect("root may");
+                let found = sleepers(std::process::id(), true).expect("root may");
                 let seen = found.iter().position(|seen| seen.tid == tid)?;
                 Some((found, seen))
             })
             .expect("it sleeps");
         let seen = &found[seen];
         assert!(seen.turns > 0 && seen.registers.get(native::FP).is_some());
+        assert!(seen.kernel.len() >= 32 && seen.kernel.len() % 8 == 0, "it waits deep in the kernel");
         let own = nix::unistd::gettid().as_raw() as u32;
         assert!(found.iter().all(|seen| seen.tid != own));
         drop(sender);
@@ -87,11 +101,16 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_cut_or_of_a_running_thread_is_none() {
-        let mut record = vec![1u8; RECORD_BYTES];
-        assert!(parse(&record).is_some());
-        assert!(parse(&record[..12]).is_none());
+    fn a_record_that_is_cut_ends_all_and_one_of_a_running_thread_is_left_out() {
+        let mut record = vec![1u8; RECORD_BYTES + 16];
+        record[KERNEL_BYTES..][..8].copy_from_slice(&16u64.to_ne_bytes());
+        let mut rest = &record[..];
+        assert_eq!(parse(&mut rest).expect("whole").expect("sleeps").kernel, [1; 16]);
+        assert!(rest.is_empty() && parse(&mut rest).is_none());
+        assert!(parse(&mut &record[..12]).is_none() && parse(&mut &record[..RECORD_BYTES + 8]).is_none());
         record[4..8].fill(0);
-        assert!(parse(&record).is_none());
+        assert!(parse(&mut &record[..]).expect("whole").is_none());
+        record[KERNEL_BYTES..][..8].fill(0xff);
+        assert!(parse(&mut &record[..]).is_none());
     }
 }

@@ -53,7 +53,7 @@ pub fn look(target: &Target, tid: u32) -> Result<Moment, NotAsleep> {
 pub fn look_at(target: &Target, sleeper: &Sleeper) -> Option<Moment> {
     let moment = target.moment(sleeper.tid, sleeper.registers, Way::Bpf)?;
     let unmoved = thread_state::turns(target.pid, sleeper.tid) == Some(sleeper.turns);
-    (unmoved && !moment.stack.is_empty()).then_some(moment)
+    (unmoved && !moment.stack.is_empty()).then(|| Moment { kernel: sleeper.kernel.clone(), ..moment })
 }
 
 #[cfg(test)]

@@ -65,6 +65,8 @@ pub struct Moment {
     pub stack: Vec<u8>,
     /// More of the stack lies above the copy.
     pub capped: bool,
+    /// Kernel return addresses, leaf first, as [`KernelStack`] has them; empty where not asked for.
+    pub kernel: Vec<u8>,
     pub way: Way,
     /// Its process was stopped already (SIGSTOP, Ctrl-Z).
     pub in_stop: bool,
@@ -88,7 +90,7 @@ impl Moment {
                 capped: self.capped,
                 has_holes: false,
             },
-            kernel_stack: KernelStack::default(),
+            kernel_stack: KernelStack(&self.kernel),
         }
     }
 }
@@ -145,6 +147,7 @@ impl Target {
             stack_start: sp,
             stack,
             capped,
+            kernel: Vec::new(),
             way,
             in_stop: false,
             stopped: Duration::ZERO,

@@ -64,6 +64,7 @@ fn moment(record: Record<'_>, tid: u32, fields: &SampleFields) -> Option<Moment>
     // A record is below 64 KiB, so that the copy may be cut although there is room.
     let near_limit = copied.bytes.len() + 4096 > fields.user_stack_bytes as usize;
     Some(Moment {
+        kernel: Vec::new(),
         tid,
         registers,
         stack_start: RuntimeAddr(registers.get(native::SP)?),

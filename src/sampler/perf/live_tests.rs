@@ -15,7 +15,7 @@ use super::{PerfSampler, Way, open, probe};
 use crate::{
     arch::native,
     process::identity::cpu_time_ns,
-    sampler::{Event, Sampler, SamplerError, SamplerOptions},
+    sampler::{Event, Sampler, SamplerError, SamplerOptions, Trigger},
 };
 
 /// A child that is killed when the test ends, however it ends.
@@ -57,6 +57,7 @@ impl Drop for Busy {
 
 fn options(pid: u32) -> SamplerOptions {
     SamplerOptions {
+        trigger: Trigger::Time,
         frequency_hz: 999,
         pids: vec![pid],
         follow_forks: false,

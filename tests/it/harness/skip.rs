@@ -15,6 +15,8 @@ pub enum Skip {
     TiersChosen,
     /// A program that `scripts/test` does not install everywhere.
     NotInstalled(&'static str),
+    /// Something of the kernel that machines switch off.
+    Forbidden(&'static str),
     /// A fixture of another CPU's assembly.
     OtherCpu,
 }
@@ -27,13 +29,14 @@ impl Skip {
             Skip::NoNamespaces => "no namespaces may be made here".to_owned(),
             Skip::TiersChosen => "RPROF_TEST_TIERS leaves some tiers out".to_owned(),
             Skip::NotInstalled(program) => format!("{program} is not installed"),
+            Skip::Forbidden(what) => format!("{what} is forbidden here"),
             Skip::OtherCpu => "the fixture is x86_64 assembly".to_owned(),
         }
     }
 
     /// Whether CI may lack it. CI runs as root and has what `scripts/test` installs there.
     fn allowed_in_ci(self) -> bool {
-        matches!(self, Skip::NoPerfForUsers | Skip::NoNamespaces | Skip::OtherCpu)
+        matches!(self, Skip::NoPerfForUsers | Skip::NoNamespaces | Skip::Forbidden(_) | Skip::OtherCpu)
             || matches!(self, Skip::NotInstalled("go" | "postgres"))
     }
 }

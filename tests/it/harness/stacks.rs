@@ -96,7 +96,7 @@ impl Stacks {
         let types: Vec<(&str, &str)> = (profile.sample_type.iter())
             .map(|kind| (profile.string(kind.r#type), profile.string(kind.unit)))
             .collect();
-        if types != [("samples", "count"), ("cpu", "nanoseconds")] {
+        if types != [("samples", "count"), ("cpu", "nanoseconds")] && types != [("threadcreate", "count")] {
             return Err(format!("sample types: {types:?}"));
         }
         let index = Index::new(&profile);
@@ -239,7 +239,8 @@ impl<'a> Index<'a> {
         Stack {
             frames: sample.location_id.iter().rev().flat_map(|id| self.frames(self.locations[id])).collect(),
             count: sample.value[0],
-            cpu_ns: sample.value[1],
+            // Of a profile that counts no time: 0.
+            cpu_ns: sample.value.get(1).copied().unwrap_or_default(),
             labels: (sample.label.iter())
                 .map(|label| (self.profile.string(label.key).to_owned(), text(label)))
                 .collect(),

@@ -1,0 +1,255 @@
+//! Names for the addresses that a capture has seen, each different one asked for once, file by file; and
+//! the profile's locations made of them.
+//!
+//! Not here: samples and comments (`finish`, `threadcreate`, `dump`), how names are found (`symbolize`).
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    collector::{Labels, LocationId, MappingId, Place},
+    images::{Image, ImageId, ImageKind, KERNEL, SYNTHETIC, Synthetic},
+    world::World,
+};
+use crate::{
+    addr::{ElfAddr, RuntimeAddr},
+    issue::{Issue, Issues},
+    profile::builder::{self, Builder, LabelValue, LineSpec, MappingSpec},
+    sampler::KernelName,
+    symbolize::{
+        self, KernelSymbols, ModuleFiles, PerfMap, SourceFrame, SymbolIssue, SymbolizeOptions, Symbolized,
+        hex, symbolize_module,
+    },
+};
+
+/// Names of all locations, by [`LocationId`]; innermost inlined function first.
+pub(super) struct Names {
+    pub frames: Vec<Vec<SourceFrame>>,
+    /// By location: the kernel module that owns it, where it is not the kernel itself.
+    kernel_modules: Vec<Option<String>>,
+}
+
+/// The file of a mapping, for a person.
+pub(super) fn file_of(world: &World, id: MappingId) -> String {
+    let image = world.images.image(world.images.placement(id).image);
+    if matches!(image.kind, ImageKind::Anonymous { .. }) {
+        return "code made at run time".into();
+    }
+    let path = &image.path;
+    Path::new(path).file_name().map_or_else(|| path.clone(), |name| name.to_string_lossy().into_owned())
+}
+
+pub(super) fn name_all(options: &SymbolizeOptions, world: &mut World) -> Names {
+    let kernel_names = kernel_names(world);
+    let places = world.collector.places();
+    let mut names =
+        Names { frames: vec![Vec::new(); places.len()], kernel_modules: vec![None; places.len()] };
+    let mut by_image: std::collections::BTreeMap<ImageId, Vec<LocationId>> = Default::default();
+    for (location, place) in places.iter().enumerate() {
+        by_image.entry(world.images.placement(place.mapping).image).or_default().push(location as LocationId);
+    }
+    for (image, locations) in by_image {
+        let image = world.images.image(image);
+        let at = |location: &LocationId| places[*location as usize];
+        match image.kind {
+            ImageKind::Kernel => name_kernel(&locations, &kernel_names, &mut names),
+            ImageKind::Pseudo => name_synthetic(&locations, at, &mut names),
+            ImageKind::Anonymous { pid } => {
+                name_compiled_at_run_time(pid, image.owner, &locations, at, &mut names);
+            }
+            ImageKind::File | ImageKind::Vdso => {
+                let addresses: Vec<ElfAddr> = locations
+                    .iter()
+                    .map(at)
+                    .map(|place| {
+                        ElfAddr(place.address.wrapping_sub(world.images.placement(place.mapping).bias))
+                    })
+                    .collect();
+                let found = name_module(options, image, &addresses, &mut world.issues);
+                for (location, found) in locations.iter().zip(found) {
+                    names.frames[*location as usize] = found.frames;
+                }
+            }
+        }
+    }
+    names
+}
+
+fn name_module(
+    options: &SymbolizeOptions,
+    image: &Image,
+    addresses: &[ElfAddr],
+    issues: &mut Issues,
+) -> Vec<Symbolized> {
+    let Some(elf) = &image.elf else { return vec![Symbolized::default(); addresses.len()] };
+    let is_file = image.kind == ImageKind::File;
+    let files = ModuleFiles {
+        file: Arc::clone(elf),
+        path: is_file.then(|| PathBuf::from(&image.path)),
+        root: is_file.then(|| PathBuf::from(format!("/proc/{}/root", image.seen_in_pid))),
+    };
+    let answer = symbolize_module(&files, addresses, options);
+    elf.release_pages();
+    for issue in answer.issues {
+        let file = image.path.clone();
+        match issue {
+            SymbolIssue::Unnamed(count) => {
+                let build_id = hex(elf.build_id().unwrap_or_default());
+                issues.add(Issue::UnnamedFrames { file, build_id }, count as u64);
+            }
+            // Most installed files have no debug file: the symbol table serves.
+            SymbolIssue::DebugFileMissing(_) => {}
+            other => issues.add(Issue::DebugInfo { file, why: other.to_string() }, 1),
+        }
+    }
+    answer.addresses
+}
+
+/// Names of the kernel's addresses, in the order of their locations: the sampler's, else those of the
+/// kernel's list of all its symbols. None where the kernel hides that.
+fn kernel_names(world: &mut World) -> Vec<Option<KernelName>> {
+    if let Some(names) = world.kernel_names.take() {
+        return names;
+    }
+    let listed = |name: symbolize::KernelName| {
+        let module = Some(name.module).filter(|module| module != "[kernel.kallsyms]");
+        KernelName { function: name.function, module }
+    };
+    let addresses = world.kernel_addresses();
+    if addresses.is_empty() {
+        return Vec::new();
+    }
+    match KernelSymbols::default().names(&addresses) {
+        Ok(names) => names.into_iter().map(|name| name.map(listed)).collect(),
+        Err(error) => {
+            world.issues.add(Issue::KernelSymbolsHidden { why: error.to_string() }, 1);
+            Vec::new()
+        }
+    }
+}
+
+fn name_kernel(locations: &[LocationId], found: &[Option<KernelName>], names: &mut Names) {
+    for (location, name) in locations.iter().zip(found) {
+        let Some(name) = name else { continue };
+        names.frames[*location as usize] = vec![plain(&name.function)];
+        names.kernel_modules[*location as usize] = name.module.clone();
+    }
+}
+
+fn name_synthetic(locations: &[LocationId], at: impl Fn(&LocationId) -> Place, names: &mut Names) {
+    for location in locations {
+        let place = at(location);
+        let known = Synthetic::ALL.iter().find(|kind| **kind as u64 == place.address);
+        if let Some(kind) = known.filter(|_| place.mapping == SYNTHETIC) {
+            names.frames[*location as usize] = vec![plain(kind.name())];
+        }
+    }
+}
+
+/// Code that a runtime compiled while running: named by the file that many runtimes keep for perf.
+fn name_compiled_at_run_time(
+    pid: u32,
+    owner: Option<(u32, u32)>,
+    locations: &[LocationId],
+    at: impl Fn(&LocationId) -> Place,
+    names: &mut Names,
+) {
+    let Some((inner_pid, uid)) = owner else { return };
+    let mut root = PathBuf::from(format!("/proc/{pid}/root"));
+    // It has ended; where it saw the same numbers as we do, it saw the same files as a rule.
+    if inner_pid == pid && !root.exists() {
+        root = PathBuf::from("/");
+    }
+    let Ok(map) = PerfMap::load(&root, inner_pid, uid) else { return };
+    for location in locations {
+        if let Some(name) = map.lookup(RuntimeAddr(at(location).address)) {
+            names.frames[*location as usize] = vec![plain(name)];
+        }
+    }
+}
+
+fn plain(name: &str) -> SourceFrame {
+    SourceFrame {
+        function: name.to_owned(),
+        system_name: name.to_owned(),
+        file: None,
+        line: 0,
+        column: 0,
+        start_line: 0,
+        inlined: false,
+    }
+}
+
+/// Adds every location, with its mapping and functions; gives their numbers by [`LocationId`].
+pub(super) fn add_locations(
+    world: &World,
+    names: &Names,
+    builder: &mut Builder,
+    executable: Option<&Path>,
+) -> Vec<builder::LocationId> {
+    let mut main = None;
+    let places = world.collector.places().iter().enumerate();
+    let locations = places
+        .map(|(index, place)| {
+            let placement = world.images.placement(place.mapping);
+            let image = world.images.image(placement.image);
+            let mapping = (place.mapping != SYNTHETIC).then(|| {
+                let spec = mapping_spec(world, *place, names.kernel_modules[index].as_deref());
+                let build_id = hex(image.elf.as_ref().and_then(|elf| elf.build_id()).unwrap_or_default());
+                builder.mapping(&MappingSpec { build_id: &build_id, ..spec })
+            });
+            if image.kind == ImageKind::File && executable == Some(Path::new(&image.path)) {
+                main = main.or(mapping);
+            }
+            let lines = lines(&names.frames[index], builder);
+            builder.location(mapping, place.address, &lines)
+        })
+        .collect();
+    if let Some(main) = main {
+        builder.set_main_mapping(main);
+    }
+    locations
+}
+
+fn mapping_spec<'a>(world: &'a World, place: Place, kernel_module: Option<&'a str>) -> MappingSpec<'a> {
+    let placement = world.images.placement(place.mapping);
+    let image = world.images.image(placement.image);
+    MappingSpec {
+        start: placement.start.0,
+        limit: placement.end.0,
+        file_offset: placement.file_offset,
+        filename: kernel_module.filter(|_| place.mapping == KERNEL).unwrap_or(&image.path),
+        build_id: "",
+        symbolized: true,
+    }
+}
+
+fn lines(frames: &[SourceFrame], builder: &mut Builder) -> Vec<LineSpec> {
+    frames
+        .iter()
+        .map(|frame| {
+            let file = frame.file.as_deref().unwrap_or_default();
+            let function = builder.function(&frame.function, &frame.system_name, file, frame.start_line);
+            LineSpec { function, line: frame.line, column: frame.column }
+        })
+        .collect()
+}
+
+pub(super) fn clamp(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub(super) fn label_list(labels: &Labels) -> Vec<(&'static str, LabelValue<'_>)> {
+    let mut list = vec![("thread", LabelValue::Text(&labels.thread))];
+    list.extend(labels.process.as_deref().map(|name| ("process", LabelValue::Text(name))));
+    list.extend(labels.pid.map(|pid| ("pid", LabelValue::Number(i64::from(pid), ""))));
+    list.extend(labels.tid.map(|tid| ("tid", LabelValue::Number(i64::from(tid), ""))));
+    list
+}
+
+pub(super) fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
