@@ -152,8 +152,9 @@ fn summary(dumped: &Dump, path: Option<&Path>, stats: bool) -> String {
         numbers.by_way.iter().map(|(way, count)| format!("{count} by {}", way.name())).collect();
     let _ = writeln!(
         text,
-        "quality: {} threads, {:.1}% whole stacks; {}; {}",
+        "quality: {} thread{}, {:.1}% whole stacks; {}; {}",
         numbers.threads,
+        if numbers.threads == 1 { "" } else { "s" },
         // Never round up to "all".
         (numbers.whole_share() * 1000.0).floor() / 10.0,
         if ways.is_empty() { "none could be looked at".to_owned() } else { ways.join(", ") },
