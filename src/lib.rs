@@ -23,6 +23,7 @@ pub mod capture;
 pub mod profile;
 pub mod report;
 
+pub mod serve;
 pub mod shell;
 
 pub mod cli;

@@ -28,7 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("report", &["profile"]),
     ("ship", &["profile", "issue"]),
     ("shell", &["report", "profile"]),
-    ("serve", &["capture", "report", "ship", "profile", "process", "issue"]),
+    ("serve", &["capture", "report", "ship", "profile", "process", "issue", "addr"]),
     (
         "cli",
         &[

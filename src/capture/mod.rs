@@ -27,7 +27,9 @@ use std::{
 };
 
 pub use attach::SamplerChoice;
+pub use naming::names;
 pub use tally::Tally;
+pub use threadcreate::keep_created_meanwhile;
 
 use crate::{
     issue::{Issue, Issues},

@@ -9,14 +9,18 @@ use std::{
     time::Duration,
 };
 
+use rustc_hash::FxHashMap;
+
 use super::{
-    collector::{Labels, LocationId, MappingId, Place},
+    LabelKeys,
+    collector::{Labels, LocationId, MappingId, Place, Weight},
     images::{Image, ImageId, ImageKind, KERNEL, SYNTHETIC, Synthetic},
-    world::World,
+    world::{World, place_at},
 };
 use crate::{
     addr::{ElfAddr, RuntimeAddr},
     issue::{Issue, Issues},
+    process::identity,
     profile::builder::{self, Builder, LabelValue, LineSpec, MappingSpec},
     sampler::KernelName,
     symbolize::{
@@ -40,6 +44,25 @@ pub(super) fn file_of(world: &World, id: MappingId) -> String {
     }
     let path = &image.path;
     Path::new(path).file_name().map_or_else(|| path.clone(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The names of addresses of a process, in the order asked: of the function that is there, the innermost
+/// where some are inlined into each other. None for all where the process may not be read.
+pub fn names(pid: u32, addresses: &[RuntimeAddr], options: &SymbolizeOptions) -> Vec<Option<String>> {
+    let mut world = World::new(LabelKeys::default());
+    world.watch(pid, identity::monotonic_ns());
+    let Some(space) = world.spaces.get(&pid) else { return vec![None; addresses.len()] };
+    let places: Vec<Place> = (addresses.iter())
+        .map(|address| place_at(space.modules.find(*address), *address, &world.images))
+        .collect();
+    let labels =
+        world.collector.labels(Labels { thread: String::new(), pid: None, tid: None, process: None });
+    world.collector.add(labels, places.iter().copied(), Weight { count: 1, time_ns: 0 });
+    let names = name_all(options, &mut world);
+    let by_place: FxHashMap<Place, &SourceFrame> = (world.collector.places().iter().zip(&names.frames))
+        .filter_map(|(place, frames)| Some((*place, frames.first()?)))
+        .collect();
+    places.iter().map(|place| by_place.get(place).map(|frame| frame.function.clone())).collect()
 }
 
 pub(super) fn name_all(options: &SymbolizeOptions, world: &mut World) -> Names {

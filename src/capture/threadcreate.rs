@@ -17,7 +17,10 @@ use super::{
 use crate::{
     issue::{Issue, Issues},
     process::Identity,
-    profile::builder::{Builder, LabelValue},
+    profile::{
+        builder::{Builder, LabelValue},
+        proto::Profile,
+    },
     symbolize::SymbolizeOptions,
 };
 
@@ -141,6 +144,18 @@ impl Look {
             builder.sample(&ids, &[count], &list);
         }
     }
+}
+
+/// Leaves of a profile of this kind the threads that were made during it.
+pub fn keep_created_meanwhile(profile: &mut Profile) {
+    let is_new: Vec<bool> = (profile.sample.iter())
+        .map(|sample| {
+            let mut labels = sample.label.iter();
+            labels.any(|label| profile.string(label.key) == CREATED && profile.string(label.str) == DURING)
+        })
+        .collect();
+    let mut is_new = is_new.into_iter();
+    profile.sample.retain(|_| is_new.next().unwrap_or(false));
 }
 
 /// The outer end of a stack, from the function that the thread was made for; innermost first.

@@ -19,7 +19,7 @@ use crate::{
     issue::{Issue, Issues},
     process::{Identity, ProcessError, identify, identity, threads},
     sampler::{Event, KernelName, KernelStack, NewMapping, RawSample},
-    unwind::{CopiedStack, Frame, StackEnd, Unwinder},
+    unwind::{CopiedStack, Frame, Module, StackEnd, Unwinder},
 };
 
 /// Maps of a process are not read again sooner than this, however many addresses are unknown.
@@ -352,11 +352,15 @@ pub fn kernel_places(stack: KernelStack<'_>) -> impl Iterator<Item = Place> {
 /// Where a frame of this process lies.
 pub fn place(frame: &Frame, space: &Space, images: &Images) -> Place {
     let address = frame.addr.lookup();
-    let module = frame.module.and_then(|id| Some((id, space.modules.find(address)?)));
+    place_at(frame.module.and_then(|_| space.modules.find(address)), address, images)
+}
+
+/// Where an address lies that this module holds.
+pub fn place_at(module: Option<&Module>, address: RuntimeAddr, images: &Images) -> Place {
     match module {
-        Some((id, module)) => {
-            let first = images.placement(id);
-            Place { mapping: id, address: module.elf_addr(address).0.wrapping_add(first.bias) }
+        Some(module) => {
+            let first = images.placement(module.id);
+            Place { mapping: module.id, address: module.elf_addr(address).0.wrapping_add(first.bias) }
         }
         None => Place { mapping: UNMAPPED, address: address.0 },
     }

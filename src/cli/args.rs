@@ -6,7 +6,11 @@ use std::{path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use regex::Regex;
 
-use super::report_args::{ReportArgs, SettingArgs};
+use super::{
+    report_args::{ReportArgs, SettingArgs},
+    serve_args::{SERVE_EXAMPLES, ServeArgs},
+    snapshot_args::{SNAPSHOT_EXAMPLES, SnapshotArgs},
+};
 
 /// pprof for any running process.
 #[derive(Debug, Parser)]
@@ -51,6 +55,12 @@ pub enum Verb {
     /// Start a command and profile it, with its children, from the first instruction.
     #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),
+    /// Serve /debug/pprof/ of running processes over HTTP, as a Go program does of itself.
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Box<ServeArgs>),
+    /// Collect all that can be known of a process now and in the next seconds, in one file.
+    #[command(after_help = SNAPSHOT_EXAMPLES)]
+    Snapshot(SnapshotArgs),
     /// Name what a profile left unnamed, with debug files that were not at hand then.
     Symbolize(SymbolizeArgs),
     /// Show the labels of a profile, and how much each of their values has.
@@ -396,7 +406,7 @@ pub enum FormatArg {
 }
 
 /// `30s`, `1m30s`, `500ms`, or a bare number of seconds.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string()),
         Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string()),

@@ -134,7 +134,7 @@ fn ignores_hang_up() -> bool {
 }
 
 /// Ctrl-C, SIGTERM and SIGHUP end the capture early and keep its data; a second one ends rprof.
-fn stop_on_signals() -> Result<Stop> {
+pub fn stop_on_signals() -> Result<Stop> {
     use signal_hook::{consts, flag};
     let stop = Stop::default();
     // Under nohup a hang-up is to be ignored.

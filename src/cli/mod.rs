@@ -15,6 +15,10 @@ mod progress;
 mod record;
 mod report;
 mod report_args;
+mod serve;
+mod serve_args;
+mod snapshot;
+mod snapshot_args;
 mod summary;
 mod symbolize;
 
@@ -58,6 +62,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Peek(arguments) => report::of_matches("peek", &arguments),
         Verb::Pprof(arguments) => return run_pprof(&arguments.arguments),
         Verb::Record(arguments) => record::run(arguments),
+        Verb::Serve(arguments) => serve::run(*arguments),
+        Verb::Snapshot(arguments) => snapshot::run(&arguments),
         Verb::Symbolize(arguments) => symbolize::run(&arguments),
         Verb::Tags(arguments) => report::of_files("tags", &arguments),
         Verb::Top(arguments) => report::of_files("top", &arguments),

@@ -5,6 +5,7 @@
 //! line: absence is an ordinary answer.
 
 pub mod cgroup;
+pub mod facts;
 pub mod files;
 pub mod host;
 pub mod identity;

@@ -47,8 +47,13 @@ pub fn descendants(pid: u32) -> Vec<u32> {
 
 /// The command line with blanks between the arguments; empty where it may not be read.
 pub fn command_line(pid: u32) -> String {
+    arguments(pid).join(" ").trim_end().to_owned()
+}
+
+/// The words of the command line, the program first; none where it may not be read.
+pub fn arguments(pid: u32) -> Vec<String> {
     let words = remoteprocess::Process::new(pid as i32).and_then(|process| process.cmdline());
-    words.unwrap_or_default().join(" ").trim_end().to_owned()
+    words.unwrap_or_default()
 }
 
 /// A process, its parent, its parent's parent …

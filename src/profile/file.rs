@@ -36,11 +36,31 @@ pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), WriteError> {
+    write_with_mode(path, ANY_FILE, write)
+}
+
+/// As [`write_atomically`], for the owner's eyes alone (mode 0600).
+pub fn write_private(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), WriteError> {
+    write_with_mode(path, OWNER_ALONE, write)
+}
+
+/// What open(2) is given; the umask still applies.
+const ANY_FILE: u32 = 0o666;
+const OWNER_ALONE: u32 = 0o600;
+
+fn write_with_mode(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), WriteError> {
     match destination(path)? {
         Destination::Direct(mut file) => {
             fill(&mut file, write).map_err(|source| write_error("cannot write", path, source))
         }
-        Destination::Replace(target) => replace(&target, write),
+        Destination::Replace(target) => replace(&target, mode, write),
     }
 }
 
@@ -49,7 +69,7 @@ pub fn write_atomically(
 pub fn check_writable(path: &Path) -> Result<(), WriteError> {
     match destination(path)? {
         Destination::Direct(_) => Ok(()),
-        Destination::Replace(target) => temporary_beside(&target).map(drop),
+        Destination::Replace(target) => temporary_beside(&target, ANY_FILE).map(drop),
     }
 }
 
@@ -91,9 +111,13 @@ fn open_directly(path: &Path) -> Result<Destination, WriteError> {
     opened.map(Destination::Direct).map_err(|source| write_error("cannot open", path, source))
 }
 
-fn replace(target: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), WriteError> {
+fn replace(
+    target: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), WriteError> {
     let folder = folder_of(target);
-    let mut file = temporary_beside(target)?;
+    let mut file = temporary_beside(target, mode)?;
     fill(file.as_file_mut(), write).map_err(|source| write_error("cannot write", target, source))?;
     file.as_file().sync_all().map_err(|source| write_error("cannot write", target, source))?;
     let renamed = file.persist(target);
@@ -101,13 +125,12 @@ fn replace(target: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) 
     sync_folder(folder).map_err(|source| write_error("cannot sync the folder of", target, source))
 }
 
-fn temporary_beside(target: &Path) -> Result<NamedTempFile, WriteError> {
+fn temporary_beside(target: &Path, mode: u32) -> Result<NamedTempFile, WriteError> {
     let folder = folder_of(target);
     tempfile::Builder::new()
         .prefix(".rprof-")
         .suffix(".part")
-        // The umask still applies: this is what open(2) is given.
-        .permissions(Permissions::from_mode(0o666))
+        .permissions(Permissions::from_mode(mode))
         .tempfile_in(folder)
         .map_err(|source| folder_error(folder, target, source))
 }

@@ -51,6 +51,8 @@ struct Thread<'p> {
     waited_ns: Option<i64>,
     look: Option<Cow<'p, str>>,
     cut: Option<Cow<'p, str>>,
+    /// 1, unless the profile counts threads that are alike together.
+    count: i64,
     locations: &'p [u64],
 }
 
@@ -99,12 +101,14 @@ impl<'p> Threads<'p> {
 
     /// Writes the layout of `debug=1`: equal stacks counted, most frequent first.
     pub fn write_aggregated(&self, writer: &mut dyn Write) -> io::Result<()> {
-        writeln!(writer, "thread profile: total {}", self.threads.len())?;
+        let count = |group: &Vec<&Thread<'p>>| group.iter().map(|thread| thread.count).sum::<i64>();
         let mut groups = self.groups(false, |_| ());
-        groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
+        groups.sort_by_key(|group| std::cmp::Reverse(count(group)));
+        let total: i64 = groups.iter().map(count).sum();
+        writeln!(writer, "{} profile: total {total}", self.kind())?;
         for group in groups {
             let frames = self.frames(group[0].locations);
-            write!(writer, "{} @", group.len())?;
+            write!(writer, "{} @", count(&group))?;
             for frame in frames.iter().filter(|frame| !frame.inlined) {
                 write!(writer, " {:#x}", frame.address)?;
             }
@@ -115,6 +119,12 @@ impl<'p> Threads<'p> {
             writeln!(writer)?;
         }
         Ok(())
+    }
+
+    /// What is counted, in the singular.
+    fn kind(&self) -> &str {
+        let kind = self.profile.sample_type.first().map(|kind| self.profile.string(kind.r#type));
+        kind.unwrap_or_default().trim_end_matches('s')
     }
 
     /// Everything, as one JSON object.
@@ -257,6 +267,7 @@ impl<'p> Thread<'p> {
             waited_ns: number("waited"),
             look: text("look"),
             cut: text("cut"),
+            count: sample.value.first().copied().unwrap_or(1),
             locations: &sample.location_id,
         }
     }

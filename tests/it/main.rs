@@ -19,6 +19,8 @@ mod output;
 mod pprof;
 mod real_programs;
 mod rights;
+mod serve;
 mod shares;
+mod snapshot;
 mod symbols;
 mod target_unhurt;

@@ -31,7 +31,24 @@ struct Line {
 }
 
 pub fn run(arguments: &DoctorArgs) -> Result<()> {
-    let pid = arguments.pid.or(arguments.target);
+    let verdict = verdict(arguments.pid.or(arguments.target))?;
+    let text = if arguments.json { serde_json::to_string_pretty(&verdict.json)? } else { verdict.text };
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the doctor says, in both forms.
+pub struct Verdict {
+    pub text: String,
+    pub json: Value,
+}
+
+/// Tries everything on a process, or on rprof itself.
+pub fn verdict(pid: Option<u32>) -> Result<Verdict> {
     let identity = pid.map(identify).transpose()?;
     let rights = pid.map(Rights::read);
     let host = Host::read();
@@ -39,16 +56,10 @@ pub fn run(arguments: &DoctorArgs) -> Result<()> {
     let mut lines: Vec<Line> =
         checks.iter().map(|check| line(check, &checks, &host, rights.as_ref())).collect();
     lines.extend(pid.map(names::line));
-    let text = match arguments.json {
-        true => serde_json::to_string_pretty(&as_json(&host, identity.as_ref(), rights.as_ref(), &lines))?,
-        false => as_text(&host, identity.as_ref(), rights.as_ref(), &lines, &checks),
-    };
-    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(()),
-    }
+    Ok(Verdict {
+        text: as_text(&host, identity.as_ref(), rights.as_ref(), &lines, &checks),
+        json: as_json(&host, identity.as_ref(), rights.as_ref(), &lines),
+    })
 }
 
 fn line(check: &Check, all: &[Check], host: &Host, rights: Option<&Rights>) -> Line {

@@ -1,0 +1,73 @@
+//! `rprof serve`: `/debug/pprof/*` of any process.
+
+use anyhow::{Error, Result};
+
+use super::{advice, attach, serve_args::ServeArgs};
+use crate::{
+    process::identify,
+    serve::{self, Access, Address, Limits, Options, Targets, TlsFiles},
+};
+
+pub fn run(arguments: ServeArgs) -> Result<()> {
+    let stop = attach::stop_on_signals()?;
+    let targets = targets(&arguments)?;
+    let quiet = arguments.quiet;
+    let options = Options {
+        listen: arguments.listen.clone(),
+        access: access(&arguments)?,
+        targets,
+        request: attach::request(&arguments.sampling, &arguments.debug),
+        limits: Limits {
+            most_seconds: arguments.max_seconds,
+            captures: arguments.max_captures.into(),
+            answer_bytes: arguments.max_bytes,
+            ..Limits::default()
+        },
+        redact_cmdline: arguments.redact_cmdline,
+        explain: |error| advice::explain(&Error::new(error)),
+    };
+    let scheme = if arguments.tls_cert.is_some() { "https" } else { "http" };
+    serve::run(options, &stop, |address| {
+        if !quiet {
+            super::say(&match address {
+                Address::Tcp(address) => format!(
+                    "serving {scheme}://{address}/debug/pprof/\n\
+                     try: go tool pprof {scheme}://{address}/debug/pprof/profile?seconds=10   (Ctrl-C ends)"
+                ),
+                Address::Unix(path) => format!(
+                    "serving unix:{0}\ntry: curl --unix-socket {0} http://localhost/debug/pprof/   (Ctrl-C ends)",
+                    path.display()
+                ),
+            });
+        }
+    })?;
+    Ok(())
+}
+
+fn targets(arguments: &ServeArgs) -> Result<Targets> {
+    if let Some(pattern) = arguments.name.clone() {
+        return Ok(Targets::Named { pattern, any_user: arguments.any_user });
+    }
+    if arguments.all_mine {
+        return Ok(Targets::AllMine);
+    }
+    let pids: Vec<u32> = arguments.target.into_iter().chain(arguments.pid.iter().copied()).collect();
+    // One that is not there now is a mistake; later it may end.
+    for pid in &pids {
+        identify(*pid)?;
+    }
+    Ok(Targets::Pids(pids))
+}
+
+fn access(arguments: &ServeArgs) -> Result<Access> {
+    let tls = arguments.tls_cert.clone().zip(arguments.tls_key.clone());
+    Ok(Access {
+        token: arguments.token_file.as_deref().map(Access::read_token).transpose()?,
+        tls: tls.map(|(certificate, key)| TlsFiles {
+            certificate,
+            key,
+            client_ca: arguments.tls_client_ca.clone(),
+        }),
+        hosts: arguments.allow_host.clone(),
+    })
+}

@@ -1,0 +1,203 @@
+//! `rprof snapshot`: all that can be known of a process now and in the next seconds, in one file for the
+//! incident.
+//!
+//! Each part is made by what also makes it alone (`attach`, `dump`, `doctor`); a part that cannot be had
+//! is listed with the reason and loses nothing of the others. Not here: the findings in words (`findings`).
+
+mod findings;
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Error, Result, anyhow};
+use flate2::{Compression, write::GzEncoder};
+use humantime::format_rfc3339_seconds;
+
+use super::{advice, attach, doctor, snapshot_args::SnapshotArgs};
+use crate::{
+    capture::{self, Capture, Kind, Request, Stop, dump},
+    process::{Identity, facts, identify, select},
+    profile::{WriteError, encode_gzip, file},
+    report::threads::Threads,
+};
+use findings::Findings;
+
+/// A file of the snapshot.
+struct Part {
+    name: String,
+    bytes: Vec<u8>,
+}
+
+/// What is collected, and what could not be.
+#[derive(Default)]
+struct Snapshot {
+    parts: Vec<Part>,
+    /// What, and why not.
+    missing: Vec<(String, String)>,
+    findings: Findings,
+}
+
+pub fn run(arguments: &SnapshotArgs) -> Result<()> {
+    let pid = arguments.pid.or(arguments.target).ok_or_else(|| anyhow!("no process was named"))?;
+    let identity = identify(pid)?;
+    if identity.is_kernel_thread {
+        return Err(Error::new(capture::CaptureError::KernelThread(pid)));
+    }
+    let path = arguments.output.clone().unwrap_or_else(|| default_name(&identity));
+    file::check_writable(&path)?;
+    let stop = attach::stop_on_signals()?;
+    let mut snapshot = Snapshot::default();
+    let taken_at = SystemTime::now();
+    // The threads first: by the time the profiles are made, what was wrong may be over.
+    snapshot.threads(pid, arguments);
+    snapshot.facts(pid);
+    snapshot.profiles(pid, arguments, &stop);
+    snapshot.command(&identity, arguments.redact_cmdline);
+    snapshot.take("doctor", || {
+        let verdict = doctor::verdict(Some(pid))?;
+        let json = serde_json::to_vec_pretty(&verdict.json)?;
+        Ok(vec![part("doctor.txt", verdict.text.into_bytes()), part("doctor.json", json)])
+    });
+    let readme = snapshot.findings.text(&identity, taken_at, arguments.duration, &snapshot.missing);
+    snapshot.parts.insert(0, part("README.md", readme.clone().into_bytes()));
+    write(&path, &snapshot, taken_at)?;
+    if !arguments.quiet {
+        super::say(&format!("{readme}\nwrote {}", path.display()));
+    }
+    Ok(())
+}
+
+fn part(name: impl Into<String>, bytes: Vec<u8>) -> Part {
+    Part { name: name.into(), bytes }
+}
+
+/// `redis-server-1234-20260824T031500Z.tar.gz`
+fn default_name(identity: &Identity) -> PathBuf {
+    let when = format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
+    let name: String = identity
+        .display_name()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
+        .collect();
+    PathBuf::from(format!("{name}-{}-{when}.tar.gz", identity.pid))
+}
+
+impl Snapshot {
+    /// Adds what `make` gives, or the reason why there is nothing.
+    fn take(&mut self, what: &str, make: impl FnOnce() -> Result<Vec<Part>>) {
+        match make() {
+            Ok(parts) => self.parts.extend(parts),
+            Err(error) => self.miss(what, &error),
+        }
+    }
+
+    fn miss(&mut self, what: &str, error: &Error) {
+        self.missing.push((what.to_owned(), advice::explain(error).trim_start_matches("error: ").to_owned()));
+    }
+
+    fn threads(&mut self, pid: u32, arguments: &SnapshotArgs) {
+        let request = dump::DumpRequest {
+            pids: vec![pid],
+            kernel: true,
+            symbolize: attach::symbolize_options(&arguments.debug),
+            ..dump::DumpRequest::default()
+        };
+        let dumped = match dump::dump(&request) {
+            Ok(dumped) => dumped,
+            Err(error) => return self.miss("threads", &Error::new(error)),
+        };
+        self.findings.threads(&dumped);
+        self.take("threads", || {
+            let threads = Threads::new(&dumped.profile);
+            let (mut text, mut json) = (Vec::new(), Vec::new());
+            threads.write_text(false, &mut text)?;
+            threads.write_json(&mut json)?;
+            Ok(vec![
+                part("threads.txt", text),
+                part("threads.json", json),
+                part("threads.pb.gz", encode_gzip(&dumped.profile)),
+            ])
+        });
+    }
+
+    fn facts(&mut self, pid: u32) {
+        for fact in facts::all(pid) {
+            match fact.text {
+                Ok(text) => {
+                    self.findings.fact(fact.name, &text);
+                    self.parts.push(part(format!("proc/{}.txt", fact.name), text.into_bytes()));
+                }
+                Err(error) => self.miss(&format!("proc/{}", fact.name), &Error::new(error)),
+            }
+        }
+    }
+
+    /// All profiles of the same seconds.
+    fn profiles(&mut self, pid: u32, arguments: &SnapshotArgs, stop: &Stop) {
+        const KINDS: [(Kind, &str); 3] =
+            [(Kind::Cpu, "cpu"), (Kind::Wall, "wall"), (Kind::ThreadCreate, "threadcreate")];
+        let request = |kind| Request {
+            pids: vec![pid],
+            kind,
+            duration: Some(arguments.duration),
+            symbolize: attach::symbolize_options(&arguments.debug),
+            ..Request::default()
+        };
+        let captured: Vec<_> = thread::scope(|scope| {
+            let running = KINDS.map(|(kind, name)| {
+                let request = request(kind);
+                (name, scope.spawn(move || capture::run(&request, stop, || Ok(()), &mut |_| {})))
+            });
+            running.into_iter().map(|(name, thread)| (name, thread.join())).collect()
+        });
+        for (name, result) in captured {
+            match result {
+                Ok(Ok(captured)) => self.profile(name, &captured),
+                Ok(Err(error)) => self.miss(name, &Error::new(error)),
+                Err(_) => self.miss(name, &anyhow!("it failed: a mistake in rprof")),
+            }
+        }
+    }
+
+    fn profile(&mut self, name: &str, captured: &Capture) {
+        if captured.profile.sample.is_empty() {
+            let why = "nothing was seen of it: the process slept all the time, or has ended";
+            return self.missing.push((name.to_owned(), why.to_owned()));
+        }
+        self.findings.profile(captured);
+        self.parts.push(part(format!("{name}.pb.gz"), encode_gzip(&captured.profile)));
+    }
+
+    fn command(&mut self, identity: &Identity, redact: bool) {
+        let mut words = select::arguments(identity.pid);
+        if redact {
+            words.truncate(1);
+        }
+        self.parts.push(part("proc/cmdline.txt", words.join("\n").into_bytes()));
+    }
+}
+
+/// Writes the file: for its owner alone, whole or not at all.
+fn write(path: &Path, snapshot: &Snapshot, taken_at: SystemTime) -> Result<(), WriteError> {
+    let seconds = taken_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    let folder = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let folder = folder.trim_end_matches(".gz").trim_end_matches(".tgz").trim_end_matches(".tar").to_owned();
+    file::write_private(path, |writer| archive(snapshot, &folder, seconds, writer))
+}
+
+fn archive(snapshot: &Snapshot, folder: &str, seconds: u64, writer: &mut dyn Write) -> io::Result<()> {
+    let mut archive = tar::Builder::new(GzEncoder::new(writer, Compression::default()));
+    for part in &snapshot.parts {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(part.bytes.len() as u64);
+        header.set_mode(0o600);
+        header.set_mtime(seconds);
+        archive.append_data(&mut header, format!("{folder}/{}", part.name), &part.bytes[..])?;
+    }
+    archive.into_inner()?.finish()?;
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! Where the server listens and what an asker must show: addresses, the bearer token, TLS.
+//!
+//! Not here: what is checked of each request (`guard`).
+
+use std::{
+    fmt, fs, io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
+
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        RootCertStore, ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        server::WebPkiClientVerifier,
+    },
+};
+
+use super::ServeError;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    Tcp(SocketAddr),
+    /// A socket in the file system; who may open it is a matter of its folder's rights and its own (0600).
+    Unix(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    /// `127.0.0.1:6060`, `[::1]:6060`, `localhost:6060`, `:6060` (this machine alone), `unix:PATH`.
+    fn from_str(text: &str) -> Result<Address, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path {
+                "" => Err("unix: is to be followed by a path".to_owned()),
+                path => Ok(Address::Unix(PathBuf::from(path))),
+            };
+        }
+        let local = |rest: &str| format!("127.0.0.1{rest}");
+        let text = match text.strip_prefix("localhost") {
+            Some(rest) if rest.starts_with(':') => local(rest),
+            _ if text.starts_with(':') => local(text),
+            _ => text.to_owned(),
+        };
+        text.parse().map(Address::Tcp).map_err(|_| {
+            "an IP address and a port are wanted, as 127.0.0.1:6060 or [::1]:6060, or unix:PATH".to_owned()
+        })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => write!(f, "{address}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Address {
+    /// Nobody on another machine can connect.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Address::Tcp(address) => is_loopback(address.ip()),
+            Address::Unix(_) => true,
+        }
+    }
+}
+
+/// `::ffff:127.0.0.1` too.
+pub fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+/// Files of TLS, in PEM.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Askers must show a certificate signed by one of these.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What an asker must show.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// `Authorization: Bearer TOKEN`, or TOKEN as the password of `Basic`.
+    pub token: Option<String>,
+    pub tls: Option<TlsFiles>,
+    /// More names by which askers may call this machine.
+    pub hosts: Vec<String>,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").field("has_token", &self.token.is_some()).field("tls", &self.tls).finish()
+    }
+}
+
+impl Access {
+    /// The first line of a file.
+    pub fn read_token(path: &Path) -> Result<String, ServeError> {
+        let what = "cannot read the token file";
+        let text = fs::read_to_string(path).map_err(|source| file(what, path, source))?;
+        match text.lines().next().map(str::trim) {
+            Some(token) if token.len() >= 16 => Ok(token.to_owned()),
+            _ => Err(file(
+                what,
+                path,
+                io::Error::other("a token has 16 characters or more, on the first line"),
+            )),
+        }
+    }
+
+    /// Whoever asks has proved to be allowed to.
+    pub fn is_proven(&self) -> bool {
+        self.token.is_some() || self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
+    }
+
+    /// What makes TLS connections, if that was asked for.
+    pub fn tls(&self) -> Result<Option<TlsAcceptor>, ServeError> {
+        let Some(files) = &self.tls else { return Ok(None) };
+        let certificates = certificates(&files.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&files.key)
+            .map_err(|error| file("cannot read the key", &files.key, io::Error::other(error)))?;
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(tls_error)?;
+        let builder = match &files.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in self::certificates(path)? {
+                    roots.add(certificate).map_err(tls_error)?;
+                }
+                let provider = Arc::new(ring::default_provider());
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build().map_err(tls_error)?)
+            }
+        };
+        let config = builder.with_single_cert(certificates, key).map_err(tls_error)?;
+        Ok(Some(TlsAcceptor::from(Arc::new(config))))
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServeError> {
+    let read = |source| file("cannot read the certificate", path, source);
+    let found: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| read(io::Error::other(error)))?;
+    if found.is_empty() { Err(read(io::Error::other("there is none in it"))) } else { Ok(found) }
+}
+
+fn tls_error(error: impl fmt::Display) -> ServeError {
+    ServeError::Tls(error.to_string())
+}
+
+fn file(what: &'static str, path: &Path, source: io::Error) -> ServeError {
+    ServeError::File { what, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_loopback_unless_it_says_otherwise() {
+        let parse = |text: &str| text.parse::<Address>();
+        for text in
+            ["127.0.0.1:6060", "[::1]:6060", "localhost:6060", ":6060", "unix:/run/rprof", "127.1.2.3:1"]
+        {
+            assert!(parse(text).expect(text).is_local(), "{text}");
+        }
+        for text in ["0.0.0.0:6060", "[::]:6060", "10.0.0.1:80"] {
+            assert!(!parse(text).expect(text).is_local(), "{text}");
+        }
+        for text in ["", "6060", "unix:", "localhost", "example.org:80", "127.0.0.1:99999"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert_eq!(parse(":6060").expect("address").to_string(), "127.0.0.1:6060");
+        assert!(parse("[::ffff:127.0.0.1]:1").expect("address").is_local());
+    }
+
+    #[test]
+    fn a_token_is_the_first_line_of_its_file_and_not_short() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("token");
+        fs::write(&path, "0123456789abcdef \nmore\n").expect("own folder");
+        assert_eq!(Access::read_token(&path).expect("token"), "0123456789abcdef");
+        fs::write(&path, "short\n").expect("own folder");
+        assert!(Access::read_token(&path).is_err());
+        assert!(Access::read_token(&folder.path().join("none")).is_err());
+    }
+}

@@ -1,0 +1,113 @@
+//! HTTP: `/debug/pprof/*`, as Go programs offer it of themselves, for any process.
+//!
+//! ```text
+//! listen ► guard (may it ask?) ► route (what does it ask?) ► targets (of whom?) ► captures (one at a time) ► kinds ► pages
+//! ```
+//!
+//! This module only translates: profiles are made by `capture`, texts by `report`. Not here: flags and
+//! what is printed.
+
+mod access;
+mod captures;
+mod guard;
+mod kinds;
+mod listen;
+mod pages;
+mod route;
+mod symbol;
+mod targets;
+
+use std::{sync::Arc, time::Duration};
+
+pub use access::{Access, Address, TlsFiles};
+pub use targets::Targets;
+
+use crate::capture::{CaptureError, Request, Stop};
+use captures::Captures;
+
+/// What is served, to whom, and how much of it.
+pub struct Options {
+    pub listen: Address,
+    pub access: Access,
+    pub targets: Targets,
+    /// How profiles are made; processes, kind and duration are the asker's.
+    pub request: Request,
+    pub limits: Limits,
+    /// Leave arguments out of command lines: they may hold secrets.
+    pub redact_cmdline: bool,
+    /// Why a capture failed and what to do, for a person.
+    pub explain: fn(CaptureError) -> String,
+}
+
+/// What one asker, and all of them, may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest profile.
+    pub most_seconds: u64,
+    /// Captures at one time.
+    pub captures: usize,
+    /// The largest answer, in bytes.
+    pub answer_bytes: usize,
+    /// Connections at one time.
+    pub connections: usize,
+    /// How long a request may take to arrive.
+    pub request_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            most_seconds: 300,
+            captures: 4,
+            answer_bytes: 256 << 20,
+            connections: 64,
+            request_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: Address,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(
+        "{address} can be reached from other machines: that takes --token-file, or --tls-client-ca with --tls-cert and --tls-key"
+    )]
+    Unprotected { address: Address },
+    #[error("{what} {}", path.display())]
+    File {
+        what: &'static str,
+        path: std::path::PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+    #[error("the server cannot run")]
+    Runtime(#[from] std::io::Error),
+}
+
+/// What all connections share.
+struct Server {
+    options: Options,
+    captures: Captures,
+}
+
+/// Serves until told to stop. `listening` is called with the address once connections are taken; port 0
+/// has become a real one.
+pub fn run(options: Options, stop: &Stop, listening: impl FnOnce(&Address)) -> Result<(), ServeError> {
+    let captures = Captures::new(options.limits.captures);
+    let server = Arc::new(Server { options, captures });
+    // Waiting is all that happens here: captures have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(listen::serve(Arc::clone(&server), stop, listening));
+    server.captures.stop_all();
+    // Captures end within moments of being told to.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    done
+}

@@ -1,0 +1,70 @@
+//! `rprof snapshot`: one file for the incident.
+
+use std::{os::unix::fs::PermissionsExt, path::Path, process::Command, time::Instant};
+
+use crate::{
+    harness::{Fixture, Target, User, alone, installed, open_folder},
+    rights::{ordinary_user, readable_by_all},
+};
+
+/// Takes a snapshot of two seconds into `folder`, and unpacks it there; what was said.
+fn take(target: &Target, folder: &Path, user: User) -> String {
+    let program = readable_by_all(Path::new(env!("CARGO_BIN_EXE_rprof")));
+    let file = folder.join("incident.tar.gz");
+    let began = Instant::now();
+    let mut command = user.command(&program.path);
+    command.args(["snapshot", "--pid", &target.pid().to_string(), "-d", "2s", "-o"]).arg(&file);
+    let output = command.output().expect("rprof runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+    let mode = std::fs::metadata(&file).expect("written").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let tar = installed("tar").expect("tar is part of every system");
+    let unpacked = Command::new(tar).arg("-C").arg(folder).arg("-xzf").arg(&file).status();
+    assert!(unpacked.expect("tar runs").success());
+    said
+}
+
+fn read(folder: &Path, name: &str) -> String {
+    let path = folder.join("incident").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn an_incident_file_has_stacks_profiles_facts_and_findings() {
+    let _alone = alone();
+    let mut target = Target::start_with(&Fixture::c(&["many_threads.c"]).build(), &["10"]);
+    let folder = open_folder();
+    let said = take(&target, folder.path(), User::Same);
+    let readme = read(folder.path(), "README.md");
+    assert!(said.contains(readme.trim_end()), "it says what it found");
+    assert!(
+        readme.contains("13 threads, 100.0 % of their stacks whole") && readme.contains("busy_thread"),
+        "{readme}"
+    );
+    assert!(read(folder.path(), "threads.txt").contains("sleeping_thread(...)"));
+    assert!(read(folder.path(), "proc/status.txt").contains("VmRSS"));
+    assert!(read(folder.path(), "doctor.json").contains("\"checks\""));
+    assert!(!folder.path().join("incident/proc/environ.txt").exists());
+    let top = Command::new(env!("CARGO_BIN_EXE_rprof"))
+        .args(["top"])
+        .arg(folder.path().join("incident/cpu.pb.gz"))
+        .output();
+    assert!(String::from_utf8_lossy(&top.expect("rprof runs").stdout).contains("busy_thread"));
+    target.assert_unhurt();
+}
+
+#[test]
+fn what_an_ordinary_user_may_not_have_is_listed_with_the_reason() {
+    let _alone = alone();
+    let program = readable_by_all(&Fixture::c(&["many_threads.c"]).build());
+    let mut target = Target::start_as(ordinary_user(), &program.path, &["10"]);
+    let folder = open_folder();
+    crate::harness::set_mode(folder.path(), 0o777);
+    take(&target, folder.path(), ordinary_user());
+    let readme = read(folder.path(), "README.md");
+    assert!(readme.contains("what threads do inside the kernel") || readme.contains("bpf"), "{readme}");
+    assert!(readme.contains("busy_thread") && folder.path().join("incident/cpu.pb.gz").exists(), "{readme}");
+    target.assert_unhurt();
+}
