@@ -88,8 +88,9 @@ impl Parser {
     }
 
     /// Reads all whole fields and gives what is behind them.
-    fn fields<'a>(&mut self, mut bytes: &'a [u8]) -> Result<&'a [u8], Failure> {
-        while let Some((number, content)) = wire::whole_field(&mut bytes)? {
+    fn fields<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Failure> {
+        let mut fields = wire::Fields::new(bytes);
+        while let Some((number, content)) = fields.next_whole()? {
             self.entries += 1;
             if self.entries > MAX_ENTRIES {
                 return Err(Failure::TooManyEntries);
@@ -99,7 +100,7 @@ impl Parser {
             }
             self.field(number, content)?;
         }
-        Ok(bytes)
+        Ok(fields.rest())
     }
 
     fn field(&mut self, number: u64, content: Content) -> Result<(), Malformed> {
