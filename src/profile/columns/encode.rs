@@ -292,7 +292,18 @@ impl Message {
         message
     }
 
+    #[inline]
     fn varint(&mut self, mut number: u64) {
+        if number < 1 << 21 {
+            // Most are as short as that; a length that is no constant costs more than the number.
+            let [low, middle, high] = [number, number >> 7, number >> 14].map(|part| part as u8);
+            match number {
+                0..0x80 => self.bytes.push(low),
+                0x80..0x4000 => self.bytes.extend_from_slice(&[low | 0x80, middle]),
+                _ => self.bytes.extend_from_slice(&[low | 0x80, middle | 0x80, high]),
+            }
+            return;
+        }
         while number >= 0x80 {
             self.bytes.push(number as u8 | 0x80);
             number >>= 7;
@@ -327,7 +338,7 @@ impl Message {
             numbers.for_each(|number| self.number(field, number));
             return;
         }
-        let mut packed = Message::default();
+        let mut packed = Message { bytes: Vec::with_capacity(8 + 10 * numbers.len()) };
         numbers.for_each(|number| packed.varint(number));
         self.message(field, &packed);
     }

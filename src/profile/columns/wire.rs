@@ -40,7 +40,7 @@ impl<'a> Content<'a> {
                     // Short and long ones come in no order: without a branch for each length.
                     let (number, end) = match short_varint(bytes, at) {
                         Some(read) => read,
-                        None => long_varint(bytes, at)?.ok_or(Malformed)?,
+                        None => varint(bytes, at)?.ok_or(Malformed)?,
                     };
                     each(number);
                     at = end;
@@ -72,8 +72,14 @@ fn short_varint(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
 /// The number at `at` and where it ends, or, where it is not whole yet, nothing.
 #[inline(always)]
 fn varint(bytes: &[u8], at: usize) -> Result<Option<(u64, usize)>, Malformed> {
-    match bytes.get(at) {
-        Some(byte @ 0..0x80) => Ok(Some((u64::from(*byte), at + 1))),
+    // Of short messages eight bytes are not there: the lengths that most numbers have come first.
+    match *bytes.get(at..).unwrap_or_default() {
+        [only @ 0..0x80, ..] => Ok(Some((u64::from(only), at + 1))),
+        [low, high @ 0..0x80, ..] => Ok(Some((u64::from(low & 0x7f) | u64::from(high) << 7, at + 2))),
+        [low, middle, high @ 0..0x80, ..] => {
+            let low = u64::from(low & 0x7f) | u64::from(middle & 0x7f) << 7;
+            Ok(Some((low | u64::from(high) << 14, at + 3)))
+        }
         _ => match short_varint(bytes, at) {
             None => long_varint(bytes, at),
             read => Ok(read),
@@ -81,7 +87,6 @@ fn varint(bytes: &[u8], at: usize) -> Result<Option<(u64, usize)>, Malformed> {
     }
 }
 
-#[cold]
 fn long_varint(bytes: &[u8], at: usize) -> Result<Option<(u64, usize)>, Malformed> {
     let bytes = bytes.get(at..).unwrap_or_default();
     let mut number = 0;
