@@ -102,7 +102,7 @@ impl<'a> Encoder<'a> {
 
     fn part(&self, at: usize) -> Vec<u8> {
         let columns = self.columns;
-        let mut out = Message::default();
+        let mut out = Message { bytes: Vec::with_capacity(self.expected(&self.parts[at])) };
         match &self.parts[at] {
             Part::Kinds => {
                 for kind in &columns.header.kinds {
@@ -139,6 +139,19 @@ impl<'a> Encoder<'a> {
             Part::Rest => self.rest(&mut out),
         }
         out.bytes
+    }
+
+    /// About how many bytes a part will have.
+    fn expected(&self, part: &Part) -> usize {
+        match part {
+            Part::Samples(samples) => {
+                let ends = &self.columns.stack_ends;
+                let frames = (ends[samples.end] - ends[samples.start]) as usize;
+                3 * frames + 24 * samples.len()
+            }
+            Part::Locations(rows) | Part::Functions(rows) | Part::Texts(rows) => 32 * rows.len(),
+            Part::Kinds | Part::Mappings | Part::Rest => 0,
+        }
     }
 
     fn sample(&self, sample: usize, message: &mut Message) {
