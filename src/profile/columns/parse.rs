@@ -10,6 +10,7 @@ use super::{
     rows::{References, Rows},
     wire::{self, Content, Malformed},
 };
+use crate::profile::{Profile, write_raw};
 
 /// Why bytes are no profile.proto.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -434,6 +435,16 @@ fn label(bytes: &[u8]) -> Result<(Option<Label>, u64), Malformed> {
     } else {
         (None, key)
     })
+}
+
+/// A profile that was put together piece by piece.
+pub fn of_profile(profile: &Profile) -> Result<Columns, Failure> {
+    let mut encoded = Vec::new();
+    write_raw(profile, &mut encoded).map_err(|_| Failure::Malformed)?;
+    match parse(&encoded)? {
+        (columns, None) => Ok(columns),
+        (_, Some(_)) => Err(Failure::Malformed),
+    }
 }
 
 /// Decodes an unpacked profile.proto that is there as a whole; see [`Parser::finish`].
