@@ -108,7 +108,8 @@ fn check_format(format: &str, command: Option<&Command>) -> Result<(), String> {
 
 /// Whether the report is to be made in another format than the reference's.
 fn is_other_format(format: &str, command: &Command) -> bool {
-    !format.is_empty() && !(is_text_already(command) && TextFormat::find(format) == Some(TextFormat::Text))
+    let is_text = TextFormat::find(format) == Some(TextFormat::Text);
+    !(format.is_empty() || is_text && is_text_already(command))
 }
 
 /// A report in another format than the reference's.

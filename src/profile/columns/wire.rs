@@ -198,7 +198,11 @@ mod tests {
         assert_eq!((cut.next_whole(), cut.rest()), (Ok(None), &whole[4..6]));
         assert_eq!(fields(&whole[..6], |_, _| Ok(())), Err(Malformed));
         let mut numbers = Vec::new();
-        assert_eq!(fields(&whole, |number, content| Ok(numbers.push((number, content)))), Ok(()));
+        let each = |number, content| {
+            numbers.push((number, content));
+            Ok(())
+        };
+        assert_eq!(fields(&whole, each), Ok(()));
         assert_eq!(numbers, [(1, Content::Bytes(b"ab")), (2, Content::Number(128))]);
         assert_eq!(fields(&[0x80; 10], |_, _| Ok(())), Err(Malformed));
         assert_eq!(fields(&[0x0b, 0], |_, _| Ok(())), Err(Malformed));
