@@ -1,13 +1,21 @@
+#!/usr/bin/env python3
 """The part `analyzer` of scripts/bench: `rprof pprof` beside `go tool pprof`, each command as a whole
 process, on the profiles that scripts/bench_profiles.py makes.
 
+    scripts/bench_analyzer.py --list                 the rows by name
+    scripts/bench_analyzer.py --only merge-proto     one of them (may be given several times)
+
 The reference is the program that `go tool pprof` runs (`go tool -n pprof`), started without `go`, which
 would add 0.3 s. Each figure is the median of the rounds; memory is the largest resident set. Output goes
-to /dev/null. The two take turns, so that what else the machine does meets both.
+to /dev/null. The two take turns, so that what else the machine does meets both. A row is printed once it
+is measured. A run of the reference of more than LONG seconds is not repeated, one of more than LIMIT
+seconds is ended, and what it had taken until then is given as "more than".
 """
 
+import argparse
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,8 +26,11 @@ import bench_profiles
 
 LARGE = 1_000_000
 USUAL = 100_000
-SMALL = Path(__file__).resolve().parent.parent / "tests/fixtures/pprof/heap.pb.gz"
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = ROOT / "tests/fixtures/pprof/heap.pb.gz"
 MERGED = 100
+LONG, LIMIT = 10, 150
+COLUMNS = ["", "rprof", "its CPU", "memory", "go tool pprof", "its CPU", "memory", "times as fast", "of the memory"]
 
 
 def reference():
@@ -44,67 +55,115 @@ def made(folder, name, count, **options):
     return path
 
 
-def run(command):
-    """Seconds, seconds of the processor, MiB."""
-    began = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in range(3):
-            os.dup2(null, descriptor)
-        try:
-            os.execv(command[0], [str(word) for word in command])
-        finally:
-            os._exit(127)
-    _, status, usage = os.wait4(pid, 0)
-    if status:
-        raise SystemExit(f"{command} failed: {status}")
-    return time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+class Run:
+    """A command run to its end, or ended after `LIMIT` seconds: seconds, seconds of the processor, MiB."""
+
+    def __init__(self, command):
+        began = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            null = os.open(os.devnull, os.O_RDWR)
+            for descriptor in range(3):
+                os.dup2(null, descriptor)
+            try:
+                os.execv(command[0], [str(word) for word in command])
+            finally:
+                os._exit(127)
+        signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGKILL))
+        signal.alarm(LIMIT)
+        _, status, usage = os.wait4(pid, 0)
+        signal.alarm(0)
+        self.seconds = time.monotonic() - began
+        self.was_ended = os.WIFSIGNALED(status) and self.seconds >= LIMIT
+        if status and not self.was_ended:
+            raise SystemExit(f"{command} failed: {status}")
+        self.cpu, self.memory = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
-def cases(folder, quick):
-    usual = made(folder, "100k.pb.gz", USUAL)
-    labels = made(folder, "100k-labels.pb.gz", USUAL, labels=True)
-    many = [made(folder, f"part{seed}.pb.gz", 5000, seed=seed) for seed in range(1, MERGED + 1)]
-    found = [("small file, `-top`", ["-top", SMALL])]
-    for words in ["-top", "-top -lines -trim=false", "-tree", "-dot", "-peek=method777$"]:
-        found.append((f"100,000, `{words}`", [*words.split(), usual]))
-    found.append(("100,000 with labels, `-top`", ["-top", labels]))
-    for words in ["-top -focus=package007", "-proto", "-raw", "-traces", "-dot -call_tree"]:
-        found.append((f"100,000, `{words}`", [*words.split(), usual]))
-    for words in ["-proto", "-top"]:
-        found.append((f"{MERGED} files of 5,000, `{words}`", [words, *many]))
-    if not quick:
-        found.append(("1,000,000, `-top`", ["-top", made(folder, "1m.pb.gz", LARGE)]))
+def cases(folder):
+    """What is measured, by name: its title, its arguments, and whether it takes long."""
+
+    def on(name, count, **options):
+        return lambda: [made(folder, name, count, **options)]
+
+    usual, labels = on("100k.pb.gz", USUAL), on("100k-labels.pb.gz", USUAL, labels=True)
+    large = on("1m.pb.gz", LARGE)
+
+    def many():
+        return [made(folder, f"part{seed}.pb.gz", 5000, seed=seed) for seed in range(1, MERGED + 1)]
+
+    found = {"small": ("a small file", "-top", lambda: [SMALL])}
+    for name, words in {
+        "top": "-top",
+        "lines": "-top -lines -trim=false",
+        "tree": "-tree",
+        "dot": "-dot",
+        "peek": "-peek=method777$",
+        "focus": "-top -focus=package007",
+        "proto": "-proto",
+        "raw": "-raw",
+        "traces": "-traces",
+        "call-tree": "-dot -call_tree",
+    }.items():
+        found[name] = ("100,000 samples", words, usual)
+    found["labels"] = ("100,000 with labels", "-top", labels)
+    found["merge-proto"] = (f"{MERGED} files of 5,000", "-proto", many)
+    found["merge-top"] = (f"{MERGED} files of 5,000", "-top", many)
+    found["large-top"] = ("1,000,000 samples", "-top", large)
     return found
 
 
-def measure(rprof, folder, rounds, quick, table):
+def measure(rprof, folder, rounds, only=()):
     other = reference()
     if other is None:
         print("analyzer: Go is not installed: rprof alone", file=sys.stderr)
-    rows = []
-    for name, words in cases(folder, quick):
-        print(f"analyzer: {name}", file=sys.stderr, flush=True)
+    found = cases(folder)
+    print(f"\n### Reports: median of {rounds}\n\n| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|", flush=True)
+    for name in only or found:
+        title, words, sources = found[name]
+        words = [*words.split(), *sources()]
         own, theirs = [], []
         for _ in range(rounds):
-            own.append(run([rprof, "pprof", *words]))
-            if other:
-                theirs.append(run([other, *words]))
-        rows.append([name, *cells(own, theirs)])
-    columns = ["", "rprof", "its CPU", "memory", "go tool pprof", "its CPU", "memory", "times as fast", "of the memory"]
-    table(f"Reports: median of {rounds}", columns, rows)
+            own.append(Run([rprof, "pprof", *words]))
+            if other and not (theirs and theirs[-1].seconds > LONG):
+                theirs.append(Run([other, *words]))
+        print(f"| {title}, `{found[name][1]}` | {' | '.join(cells(own, theirs))} |", flush=True)
 
 
 def cells(own, theirs):
-    def middle(runs, at):
-        return statistics.median([run[at] for run in runs])
+    def middle(runs, what):
+        return statistics.median(getattr(run, what) for run in runs)
+
+    def memory(runs):
+        return max(run.memory for run in runs)
 
     def shown(runs):
-        return [f"{middle(runs, 0):.3f} s", f"{middle(runs, 1):.2f} s", f"{max(run[2] for run in runs):.0f} MiB"]
+        more = "> " if any(run.was_ended for run in runs) else ""
+        seconds, cpu = middle(runs, "seconds"), middle(runs, "cpu")
+        return [f"{more}{seconds:.3f} s", f"{more}{cpu:.2f} s", f"{more}{memory(runs):.0f} MiB"]
 
     if not theirs:
         return shown(own) + ["–"] * 5
-    ratio = middle(theirs, 0) / middle(own, 0)
-    memory = max(run[2] for run in own) / max(run[2] for run in theirs)
-    return [*shown(own), *shown(theirs), f"{ratio:.0f}", f"1/{1 / memory:.1f}"]
+    more = "> " if any(run.was_ended for run in theirs) else ""
+    ratio = middle(theirs, "seconds") / middle(own, "seconds")
+    return [*shown(own), *shown(theirs), f"{more}{ratio:.1f}", f"1/{memory(theirs) / memory(own):.1f}"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", metavar="ROW")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
+    chosen = parser.parse_args()
+    folder = ROOT / "target/bench/profiles"
+    if chosen.list:
+        print("\n".join(cases(folder)))
+        return
+    unknown = set(chosen.only or []) - set(cases(folder))
+    if unknown:
+        parser.error(f"no such row: {' '.join(sorted(unknown))}; --list names them")
+    measure(ROOT / "target/release/rprof", folder, chosen.rounds, chosen.only)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,12 @@ use super::output::Destination;
 use crate::{
     capture::{Capture, Ended, Kind},
     issue::Issue,
-    report::{OutputFormat, top},
+    profile::columns::parse,
+    report::{
+        OutputFormat,
+        answer::{Asked, TextFormat, answer},
+        pprof::{Command, Settings},
+    },
 };
 
 /// How many functions the summary shows.
@@ -18,10 +23,8 @@ const WARNINGS: usize = 8;
 /// The whole summary.
 pub fn text(capture: &Capture, destination: &Destination, stats: bool) -> String {
     let mut text = String::new();
-    if !capture.profile.sample.is_empty() {
-        // The main sample type is the last one.
-        let main = capture.profile.sample_type.len() - 1;
-        let _ = writeln!(text, "{}", top(&capture.profile, main).text(TOP_FUNCTIONS));
+    if let Some(table) = table(capture) {
+        let _ = writeln!(text, "{table}");
     }
     let _ = writeln!(text, "{}", quality(capture));
     warnings(capture).iter().for_each(|warning| {
@@ -36,6 +39,16 @@ pub fn text(capture: &Capture, destination: &Destination, stats: bool) -> String
         let _ = write!(text, "{}", opens_with(destination));
     }
     text
+}
+
+/// What `rprof top` shows of the profile, without its heading.
+fn table(capture: &Capture) -> Option<String> {
+    let command = Command::find("top").filter(|_| !capture.profile.sample.is_empty())?;
+    let columns = parse::of_profile(&capture.profile).ok()?;
+    let settings = Settings { compact_labels: true, ..Settings::default() };
+    let asked = Asked { argument: None, count: Some(TOP_FUNCTIONS) };
+    let made = answer(columns, command, asked, &settings, &mut Vec::new()).ok()?;
+    Some(made.print(TextFormat::Text, None, false))
 }
 
 /// `quality: 2970 samples (30.0 s of CPU), 99.9% whole stacks, 0 lost, 0.3% unnamed; bpf at 99 Hz …`

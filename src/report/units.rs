@@ -41,17 +41,6 @@ impl Display {
         Display { divisor: fitting.2 / stated, suffix: fitting.1, counted: false }
     }
 
-    /// Shows several values in one unit, as pprof chooses it: that of the smallest, or a larger one
-    /// in which the smallest is still 0.01 or more where the largest has a larger unit too.
-    pub fn for_range(smallest: i64, largest: i64, unit: &str) -> Display {
-        let (small, large) = (Display::for_value(smallest, unit), Display::for_value(largest, unit));
-        let hundredfold = smallest.saturating_abs().saturating_mul(100);
-        if small.suffix != large.suffix && hundredfold < largest.saturating_abs() {
-            return Display::for_value(hundredfold, unit);
-        }
-        small
-    }
-
     /// `value` as text; up to two digits behind the point.
     pub fn text(&self, value: i64) -> String {
         if self.counted || value == 0 {
@@ -130,16 +119,6 @@ mod tests {
         assert_eq!(format_value(4_608, "bytes"), "4.50kB");
         assert_eq!(format_value(3, "milliseconds"), "3ms");
         assert_eq!(format_value(12_345, "count"), "12345");
-    }
-
-    #[test]
-    fn a_table_has_one_unit() {
-        let display = Display::for_range(10_000_000, 600_000_000, "nanoseconds");
-        assert_eq!([10_000_000, 600_000_000].map(|value| display.text(value)), ["10ms", "600ms"]);
-        let display = Display::for_range(10_000_000, 250_000_000_000, "nanoseconds");
-        assert_eq!([10_000_000, 250_000_000_000].map(|value| display.text(value)), ["0.01s", "250s"]);
-        let display = Display::for_range(90_910_000, 101_010_000_000, "nanoseconds");
-        assert_eq!([90_910_000, 101_010_000_000].map(|value| display.text(value)), ["0.09s", "101.01s"]);
     }
 
     #[test]

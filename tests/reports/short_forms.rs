@@ -116,7 +116,12 @@ fn pprofs_command_line_has_the_formats_too() {
     let text = printed(&["pprof", "-symbolize=none", "-top", "-format=json", "-nodecount=2", &file]);
     let report: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((report["report"].as_str(), report["functions"].as_array().unwrap().len()), (Some("top"), 2));
-    let refused = rprof(&["pprof", "-dot", "-format=json", &file]);
+    for (command, list) in [("-dot", "functions"), ("-raw", "samples"), ("-comments", "comments")] {
+        let text = printed(&["pprof", "-symbolize=none", command, "-format=json", &file]);
+        let report: Value = serde_json::from_str(&text).unwrap();
+        assert!(!report[list].as_array().unwrap().is_empty(), "{command}: {text}");
+    }
+    let refused = rprof(&["pprof", "-svg", "-format=json", &file]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("-format=json"));
 }

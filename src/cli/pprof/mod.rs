@@ -12,7 +12,7 @@ use std::{
 use crate::{
     profile::columns::Columns,
     report::{
-        answer::{Asked, FORMATS, TextFormat, answer, is_answered},
+        answer::{Asked, FORMATS, TextFormat, answer, is_answered, is_text_already},
         pprof::{Command, Settings, commands::Delivery, generate_to, generate_with},
     },
     shell::pprof::Outlet,
@@ -70,7 +70,7 @@ fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str))
     check_format(&flags.format, asked)?;
     let columns = sources::fetch(&flags, say)?;
     match command {
-        Some((command, argument)) if !flags.format.is_empty() => {
+        Some((command, argument)) if is_other_format(&flags.format, command) => {
             let text = formatted(columns, command, argument.as_deref(), &flags, say)?;
             let outlet = Outlet { writer: out, takes_bytes: true };
             deliver(text.into_bytes(), command, &flags.settings.output, outlet, say)?;
@@ -104,6 +104,12 @@ fn check_format(format: &str, command: Option<&Command>) -> Result<(), String> {
         Some(command) => Err(format!("-format={format} does not go with -{}", command.name)),
         None => Err(format!("-format={format} needs a report, such as -top")),
     }
+}
+
+/// Whether the report is to be made in another format than the reference's.
+fn is_other_format(format: &str, command: &Command) -> bool {
+    let is_text = TextFormat::find(format) == Some(TextFormat::Text);
+    !(format.is_empty() || is_text && is_text_already(command))
 }
 
 /// A report in another format than the reference's.

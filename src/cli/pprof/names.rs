@@ -62,11 +62,24 @@ fn mangled(name: &str, detail: Detail) -> Option<String> {
         let text = if detail == Detail::Full { rust.to_string() } else { format!("{rust:#}") };
         return Some(if detail == Detail::Simple { without_templates(&text) } else { text });
     }
-    let symbol = cpp_demangle::Symbol::new(name).ok()?;
+    let symbol = cpp_demangle::Symbol::new(name).ok().or_else(|| beginning(name, detail))?;
     let options = cpp_demangle::DemangleOptions::new();
     let options = if detail == Detail::Full { options } else { options.no_params().no_return_type() };
     let text = symbol.demangle_with_options(&options).ok()?;
     Some(if detail == Detail::Simple { without_templates(&text) } else { text })
+}
+
+/// Longest name that is looked through for a beginning that is a symbol: each is tried.
+const LONGEST_TRIED: usize = 160;
+
+/// The symbol that a name begins with. Where parameters are not shown, the reference does not look at what
+/// follows a symbol (`@plt`, the version of a library).
+fn beginning(name: &str, detail: Detail) -> Option<cpp_demangle::Symbol<&str>> {
+    if detail == Detail::Full || name.len() > LONGEST_TRIED {
+        return None;
+    }
+    let beginnings = (1..name.len()).rev().filter_map(|end| name.get(..end));
+    beginnings.filter_map(|part| cpp_demangle::Symbol::new(part).ok()).next()
 }
 
 /// Cuts out template arguments; the angles of operators are none.
@@ -145,6 +158,9 @@ mod tests {
     fn names_are_made_readable_and_simple() {
         for (name, simple) in [
             ("_ZN3foo3barIiEEvT_", "foo::bar"),
+            ("_ZN3foo3barEv@plt", "foo::bar"),
+            ("_ZN3foo3barEv21", "foo::bar"),
+            ("_Z21x", "_Z21x"),
             ("main.(*T[...]).f", "main.(*T[...]).f"),
             ("slices.Sort[...]", "slices.Sort[...]"),
             ("<alloc::vec::Vec<T> as core::ops::drop::Drop>::drop", "::drop"),

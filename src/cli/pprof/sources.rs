@@ -116,9 +116,11 @@ fn fetch_all(
     let mut messages = Vec::new();
     let mut names = sources.iter();
     let mut is_gathered = true;
+    // Of one, all processors may work on it.
+    let series = (sources.len() > 1).then(decode::Series::default);
     in_order(
         sources.len(),
-        |at| fetch_one(&sources[at], flags, sources.len() == 1),
+        |at| fetch_one(&sources[at], flags, series.as_ref()),
         |fetched| {
             let source = names.next().map_or("", String::as_str);
             messages.extend(fetched.messages);
@@ -147,12 +149,12 @@ struct Fetched {
     server: Option<String>,
 }
 
-/// Fetches a source. If it is the `only` one, all processors may work on it.
-fn fetch_one(source: &str, flags: &Flags, only: bool) -> Fetched {
+/// Fetches a source, which may be one of a `series`.
+fn fetch_one(source: &str, flags: &Flags, series: Option<&decode::Series>) -> Fetched {
     let mut messages = Vec::new();
     let missing = match fs::metadata(source) {
         Ok(_) => {
-            let columns = read_file(source, only);
+            let columns = read_file(source, series);
             return Fetched { columns, messages, server: None };
         }
         Err(error) => format!("stat {source}: {}", system_words(&error)),
@@ -161,22 +163,25 @@ fn fetch_one(source: &str, flags: &Flags, only: bool) -> Fetched {
         None => Fetched { columns: Err(missing), messages, server: None },
         Some(request) => {
             let bytes = request.fetch(&mut messages);
-            let columns = bytes.and_then(|bytes| read(bytes, only));
+            let columns = bytes.and_then(|bytes| read(bytes, series));
             Fetched { columns, messages, server: Some(request.url().to_string()) }
         }
     }
 }
 
-fn read_file(path: &str, only: bool) -> Result<Columns, String> {
+fn read_file(path: &str, series: Option<&decode::Series>) -> Result<Columns, String> {
     let bytes = fs::read(path).map_err(|error| {
         let call = if error.kind() == io::ErrorKind::IsADirectory { "read" } else { "open" };
         format!("{call} {path}: {}", system_words(&error))
     })?;
-    read(bytes, only)
+    read(bytes, series)
 }
 
-fn read(bytes: Vec<u8>, only: bool) -> Result<Columns, String> {
-    let columns = if only { decode::read(bytes) } else { decode::read_alone(bytes) };
+fn read(bytes: Vec<u8>, series: Option<&decode::Series>) -> Result<Columns, String> {
+    let columns = match series {
+        Some(series) => series.read(bytes),
+        None => decode::read(bytes),
+    };
     columns.map_err(|error| error.to_string())
 }
 

@@ -2,7 +2,10 @@
 //!
 //! Not here: the samples, which are checked where they are decoded.
 
-use super::{Columns, NONE, rows::Distinct};
+use super::{
+    Columns, NONE,
+    rows::{Distinct, are_in_order},
+};
 
 /// Says what is wrong first, if anything is.
 pub fn check(columns: &Columns) -> Result<(), String> {
@@ -18,8 +21,9 @@ pub fn check(columns: &Columns) -> Result<(), String> {
             return Err(format!("multiple mappings with same id: {}", mapping.id));
         }
     }
-    let mut seen = Distinct::new(columns.functions.len());
-    for function in &columns.functions {
+    let are_distinct = are_in_order(columns.functions.iter().map(|function| function.id));
+    let mut seen = Distinct::new(if are_distinct { 0 } else { columns.functions.len() });
+    for function in columns.functions.iter().filter(|_| !are_distinct) {
         if function.id == 0 {
             return Err("found function with reserved ID=0".into());
         }
@@ -27,12 +31,13 @@ pub fn check(columns: &Columns) -> Result<(), String> {
             return Err(format!("multiple functions with same id: {}", function.id));
         }
     }
-    let mut seen = Distinct::new(columns.locations.len());
+    let are_distinct = are_in_order(columns.locations.iter().map(|location| location.id));
+    let mut seen = Distinct::new(if are_distinct { 0 } else { columns.locations.len() });
     for location in &columns.locations {
         if location.id == 0 {
             return Err("found location with reserved id=0".into());
         }
-        if !seen.insert(location.id) {
+        if !are_distinct && !seen.insert(location.id) {
             return Err(format!("multiple locations with same id: {}", location.id));
         }
         if columns.lines_of(location).iter().any(|line| line.function == NONE) {

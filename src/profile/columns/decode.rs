@@ -4,11 +4,13 @@
 //! Not here: writing ([`super::encode`]). Memory is bounded by the size of the unpacked file, which
 //! is limited.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::{
     Columns,
     gunzip::{self, Stopped},
     parallel::threads,
-    parse::{Failure, MAX_ENTRIES, Parser},
+    parse::{Failure, MAX_ENTRIES, Parser, Sizes},
 };
 use crate::profile::{folded, legacy, perf_data};
 
@@ -45,16 +47,29 @@ const WORTH_THREADS: usize = 64 << 10;
 
 /// Reads a profile of any known format, which is valid when it is given.
 pub fn read(bytes: Vec<u8>) -> Result<Columns, ReadError> {
-    read_with(&bytes, if bytes.len() < WORTH_THREADS { 1 } else { threads() })
+    read_with(&bytes, if bytes.len() < WORTH_THREADS { 1 } else { threads() }, Sizes::default())
 }
 
-/// As [`read`], with no thread but the caller's.
-pub fn read_alone(bytes: Vec<u8>) -> Result<Columns, ReadError> {
-    read_with(&bytes, 1)
+/// Reads files that are likely to resemble each other, with no thread but the callers'.
+#[derive(Default)]
+pub struct Series {
+    /// Those of the last one read.
+    sizes: Mutex<Sizes>,
 }
 
-fn read_with(bytes: &[u8], threads: usize) -> Result<Columns, ReadError> {
-    let columns = match parse(bytes, threads) {
+impl Series {
+    /// As the function [`read`].
+    pub fn read(&self, bytes: Vec<u8>) -> Result<Columns, ReadError> {
+        let sizes = || self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        let expected = *sizes();
+        let columns = read_with(&bytes, 1, expected)?;
+        *sizes() = Sizes::of(&columns);
+        Ok(columns)
+    }
+}
+
+fn read_with(bytes: &[u8], threads: usize, expected: Sizes) -> Result<Columns, ReadError> {
+    let columns = match parse(bytes, threads, expected) {
         Ok((_, Some(fault))) => return Err(ReadError::Invalid(fault)),
         Ok((columns, None)) => columns,
         Err(Stopped::Unpacking(error)) => return Err(error),
@@ -89,8 +104,12 @@ pub fn read_other(bytes: &[u8]) -> Result<Columns, ReadError> {
     }
 }
 
-fn parse(bytes: &[u8], threads: usize) -> Result<(Columns, Option<String>), Stopped<Failure>> {
-    let mut parser = Parser::default();
+fn parse(
+    bytes: &[u8],
+    threads: usize,
+    expected: Sizes,
+) -> Result<(Columns, Option<String>), Stopped<Failure>> {
+    let mut parser = Parser::with_room(expected);
     if !gunzip::is_packed(bytes) {
         parser.feed(bytes).map_err(Stopped::Taking)?;
     } else if threads > 1 {

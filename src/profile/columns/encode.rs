@@ -102,7 +102,7 @@ impl<'a> Encoder<'a> {
 
     fn part(&self, at: usize) -> Vec<u8> {
         let columns = self.columns;
-        let mut out = Message::default();
+        let mut out = Message { bytes: Vec::with_capacity(self.expected(&self.parts[at])) };
         match &self.parts[at] {
             Part::Kinds => {
                 for kind in &columns.header.kinds {
@@ -139,6 +139,19 @@ impl<'a> Encoder<'a> {
             Part::Rest => self.rest(&mut out),
         }
         out.bytes
+    }
+
+    /// About how many bytes a part will have.
+    fn expected(&self, part: &Part) -> usize {
+        match part {
+            Part::Samples(samples) => {
+                let ends = &self.columns.stack_ends;
+                let frames = (ends[samples.end] - ends[samples.start]) as usize;
+                3 * frames + 24 * samples.len()
+            }
+            Part::Locations(rows) | Part::Functions(rows) | Part::Texts(rows) => 32 * rows.len(),
+            Part::Kinds | Part::Mappings | Part::Rest => 0,
+        }
     }
 
     fn sample(&self, sample: usize, message: &mut Message) {
@@ -292,7 +305,18 @@ impl Message {
         message
     }
 
+    #[inline]
     fn varint(&mut self, mut number: u64) {
+        if number < 1 << 21 {
+            // Most are as short as that; a length that is no constant costs more than the number.
+            let [low, middle, high] = [number, number >> 7, number >> 14].map(|part| part as u8);
+            match number {
+                0..0x80 => self.bytes.push(low),
+                0x80..0x4000 => self.bytes.extend_from_slice(&[low | 0x80, middle]),
+                _ => self.bytes.extend_from_slice(&[low | 0x80, middle | 0x80, high]),
+            }
+            return;
+        }
         while number >= 0x80 {
             self.bytes.push(number as u8 | 0x80);
             number >>= 7;
@@ -327,7 +351,7 @@ impl Message {
             numbers.for_each(|number| self.number(field, number));
             return;
         }
-        let mut packed = Message::default();
+        let mut packed = Message { bytes: Vec::with_capacity(8 + 10 * numbers.len()) };
         numbers.for_each(|number| packed.varint(number));
         self.message(field, &packed);
     }

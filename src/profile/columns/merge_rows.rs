@@ -44,15 +44,9 @@ impl Rows {
 
     fn remember(&mut self, before: &Rows) {
         let (own, other) = (&self.source, &before.source);
-        let text_count = own.texts.len().min(other.texts.len());
-        let same_text: Vec<bool> =
-            (0..text_count as TextId).map(|text| own.texts.is_same(&other.texts, text)).collect();
-        let is_text = |a: TextId, b: TextId| a == b && same_text.get(a as usize).copied().unwrap_or(false);
-        for (text, is_same) in same_text.iter().enumerate() {
-            if *is_same {
-                self.texts[text] = before.texts[text];
-            }
-        }
+        let same_texts = own.texts.common_start(&other.texts);
+        let is_text = |a: TextId, b: TextId| a == b && (a as usize) < same_texts;
+        self.texts[..same_texts].copy_from_slice(&before.texts[..same_texts]);
         let mut same_function = vec![false; own.functions.len()];
         for (row, (a, b)) in own.functions.iter().zip(&other.functions).enumerate() {
             same_function[row] = a.start_line == b.start_line

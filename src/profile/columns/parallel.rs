@@ -82,10 +82,15 @@ pub fn write_in_blocks(
     out: &mut dyn io::Write,
     write: impl Fn(Range<usize>, &mut Vec<u8>) + Sync,
 ) -> io::Result<()> {
-    const BLOCK: usize = 2048;
+    /// So few that the text of a block stays in a processor's cache until it is written.
+    const BLOCK: usize = 256;
     let mut done = Ok(());
+    // Blocks that have been written, to be filled again.
+    let used: Mutex<Vec<Vec<u8>>> = Mutex::default();
+    let used = || used.lock().unwrap_or_else(PoisonError::into_inner);
     let block = |at: usize| {
-        let mut text = Vec::new();
+        let mut text = used().pop().unwrap_or_default();
+        text.clear();
         write(at * BLOCK..count.min((at + 1) * BLOCK), &mut text);
         text
     };
@@ -94,6 +99,7 @@ pub fn write_in_blocks(
     }
     in_order(count.div_ceil(BLOCK), block, |text| {
         done = out.write_all(&text);
+        used().push(text);
         done.is_ok()
     });
     done

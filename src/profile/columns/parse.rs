@@ -10,6 +10,7 @@ use super::{
     rows::{References, Rows},
     wire::{self, Content, Malformed},
 };
+use crate::profile::{Profile, write_raw};
 
 /// Why bytes are no profile.proto.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +72,59 @@ struct Samples {
     odd: Option<(usize, usize)>,
 }
 
+/// How much there is of everything in a profile.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sizes {
+    texts: usize,
+    text_bytes: usize,
+    functions: usize,
+    locations: usize,
+    lines: usize,
+    samples: usize,
+    values: usize,
+    frames: usize,
+    labels: usize,
+}
+
+impl Sizes {
+    /// Those of `columns`.
+    pub fn of(columns: &Columns) -> Sizes {
+        Sizes {
+            texts: columns.texts.len(),
+            text_bytes: columns.texts.byte_count(),
+            functions: columns.functions.len(),
+            locations: columns.locations.len(),
+            lines: columns.lines.len(),
+            samples: columns.sample_count(),
+            values: columns.values.len(),
+            frames: columns.frames.len(),
+            labels: columns.labels.len(),
+        }
+    }
+}
+
 impl Parser {
+    /// With room for as much as there is expected: what grows piece by piece is copied each time.
+    pub fn with_room(sizes: Sizes) -> Parser {
+        Parser {
+            texts: Texts::with_room(sizes.texts, sizes.text_bytes),
+            text_ids: Vec::with_capacity(sizes.texts),
+            functions: Vec::with_capacity(sizes.functions),
+            locations: Vec::with_capacity(sizes.locations),
+            lines: Vec::with_capacity(sizes.lines),
+            samples: Samples {
+                values: Vec::with_capacity(sizes.values),
+                // One more goes before the first.
+                stack_ends: Vec::with_capacity(sizes.samples + 1),
+                frames: Vec::with_capacity(sizes.frames),
+                label_ends: Vec::with_capacity(sizes.samples + 1),
+                labels: Vec::with_capacity(sizes.labels),
+                ..Samples::default()
+            },
+            ..Parser::default()
+        }
+    }
+
     /// Takes the next piece.
     pub fn feed(&mut self, piece: &[u8]) -> Result<(), Failure> {
         if self.partial.is_empty() {
@@ -88,8 +141,9 @@ impl Parser {
     }
 
     /// Reads all whole fields and gives what is behind them.
-    fn fields<'a>(&mut self, mut bytes: &'a [u8]) -> Result<&'a [u8], Failure> {
-        while let Some((number, content)) = wire::whole_field(&mut bytes)? {
+    fn fields<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Failure> {
+        let mut fields = wire::Fields::new(bytes);
+        while let Some((number, content)) = fields.next_whole()? {
             self.entries += 1;
             if self.entries > MAX_ENTRIES {
                 return Err(Failure::TooManyEntries);
@@ -99,7 +153,7 @@ impl Parser {
             }
             self.field(number, content)?;
         }
-        Ok(bytes)
+        Ok(fields.rest())
     }
 
     fn field(&mut self, number: u64, content: Content) -> Result<(), Malformed> {
@@ -114,7 +168,10 @@ impl Parser {
                 if self.text_ids.is_empty() && !text.is_empty() {
                     return Err(Malformed);
                 }
-                self.text_ids.push(self.texts.intern(&String::from_utf8_lossy(text)));
+                self.text_ids.push(match str::from_utf8(text) {
+                    Ok(text) => self.texts.intern(text),
+                    Err(_) => self.texts.intern(&String::from_utf8_lossy(text)),
+                });
             }
             11 => self.header.period_kind = kind(content.bytes()?)?,
             13 => content.numbers(|number| self.header.comments.push(number))?,
@@ -378,6 +435,16 @@ fn label(bytes: &[u8]) -> Result<(Option<Label>, u64), Malformed> {
     } else {
         (None, key)
     })
+}
+
+/// A profile that was put together piece by piece.
+pub fn of_profile(profile: &Profile) -> Result<Columns, Failure> {
+    let mut encoded = Vec::new();
+    write_raw(profile, &mut encoded).map_err(|_| Failure::Malformed)?;
+    match parse(&encoded)? {
+        (columns, None) => Ok(columns),
+        (_, Some(_)) => Err(Failure::Malformed),
+    }
 }
 
 /// Decodes an unpacked profile.proto that is there as a whole; see [`Parser::finish`].

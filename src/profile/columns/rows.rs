@@ -7,15 +7,25 @@ use hashbrown::{HashMap, HashSet};
 
 use super::NONE;
 
+/// Whether the ids are 1, 2, 3 …, as most programs write them.
+pub(super) fn are_in_order(ids: impl Iterator<Item = u64>) -> bool {
+    ids.zip(1..).all(|(id, place)| id == place)
+}
+
 /// Row numbers by id. Where an id is given twice, the later row counts.
 pub(super) struct Rows {
+    /// How many ids there are, if they are 1, 2, 3 …; then nothing is looked up.
+    in_order: Option<u32>,
     dense: Vec<u32>,
     sparse: HashMap<u64, u32>,
 }
 
 impl Rows {
-    pub(super) fn new(ids: impl ExactSizeIterator<Item = u64>) -> Rows {
-        let mut rows = Rows { dense: vec![NONE; ids.len() + 1], sparse: HashMap::new() };
+    pub(super) fn new(ids: impl ExactSizeIterator<Item = u64> + Clone) -> Rows {
+        if are_in_order(ids.clone()) {
+            return Rows { in_order: Some(ids.len() as u32), dense: Vec::new(), sparse: HashMap::new() };
+        }
+        let mut rows = Rows { in_order: None, dense: vec![NONE; ids.len() + 1], sparse: HashMap::new() };
         for (row, id) in ids.enumerate() {
             match usize::try_from(id).ok().and_then(|id| rows.dense.get_mut(id)) {
                 Some(slot) => *slot = row as u32,
@@ -27,6 +37,9 @@ impl Rows {
 
     #[inline]
     fn get(&self, id: u64) -> u32 {
+        if let Some(count) = self.in_order {
+            return if id.wrapping_sub(1) < u64::from(count) { id as u32 - 1 } else { NONE };
+        }
         match self.dense.get(id as usize) {
             Some(row) => *row,
             None => self.sparse.get(&id).copied().unwrap_or(NONE),
@@ -109,6 +122,13 @@ mod tests {
         assert_eq!(references.keep(1 << 60), kept[1]);
         let (unknown, big_unknown) = (references.keep(2), references.keep(1 << 61));
         assert_eq!([unknown, big_unknown].map(|kept| references.row(kept, &rows)), [NONE, NONE]);
+    }
+
+    #[test]
+    fn ids_in_order_lead_to_their_rows_and_others_to_none() {
+        let rows = Rows::new([1, 2, 3].into_iter());
+        assert_eq!([0, 1, 3, 4, 1 << 40].map(|id| rows.get(id)), [NONE, 0, 2, NONE, NONE]);
+        assert!(!are_in_order([1, 3, 2].into_iter()) && are_in_order([].into_iter()));
     }
 
     #[test]

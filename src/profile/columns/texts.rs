@@ -37,19 +37,24 @@ impl fmt::Debug for Texts {
 
 impl Default for Texts {
     fn default() -> Texts {
+        Texts::with_room(0, 0)
+    }
+}
+
+impl Texts {
+    /// None yet, with room for `count` that have so many bytes together.
+    pub fn with_room(count: usize, bytes: usize) -> Texts {
         let mut texts = Texts {
-            bytes: String::new(),
-            ends: Vec::new(),
-            hashes: Vec::new(),
-            ids: HashTable::new(),
+            bytes: String::with_capacity(bytes),
+            ends: Vec::with_capacity(count),
+            hashes: Vec::with_capacity(count),
+            ids: HashTable::with_capacity(count),
             hasher: hasher(),
         };
         texts.intern("");
         texts
     }
-}
 
-impl Texts {
     /// The number of `text`, given now if it is new.
     pub fn intern(&mut self, text: &str) -> TextId {
         self.intern_hashed(text, self.hasher.hash_one(text))
@@ -79,11 +84,14 @@ impl Texts {
         }
     }
 
-    /// Whether `id` stands for the same text here and in `other`.
-    pub fn is_same(&self, other: &Texts, id: TextId) -> bool {
-        let at = id as usize;
-        matches!((self.hashes.get(at), other.hashes.get(at)), (Some(own), Some(hash)) if own == hash)
-            && self.get(id) == other.get(id)
+    /// How many texts from the first on are the same here and in `other`; 0 also where two that differ
+    /// have one hash.
+    pub fn common_start(&self, other: &Texts) -> usize {
+        let alike = self.hashes.iter().zip(&other.hashes).take_while(|(own, other)| own == other).count();
+        let end = alike.checked_sub(1).map_or(0, |last| self.ends[last]);
+        let are_same =
+            self.ends[..alike] == other.ends[..alike] && self.bytes.get(..end) == other.bytes.get(..end);
+        if are_same { alike } else { 0 }
     }
 
     /// The text numbered `id`; empty where there is none.
@@ -94,6 +102,11 @@ impl Texts {
     /// The number of `text`, if it occurs.
     pub fn find(&self, text: &str) -> Option<TextId> {
         self.ids.find(self.hasher.hash_one(text), |id| self.get(*id) == text).copied()
+    }
+
+    /// How many bytes they have together.
+    pub fn byte_count(&self) -> usize {
+        self.bytes.len()
     }
 
     /// How many there are.
@@ -124,5 +137,6 @@ mod tests {
         assert_eq!([0, 1, 2, 9].map(|id| one.get(id)), ["", "a", "b", ""]);
         assert_eq!((other.intern_from(&one, 2), other.intern_from(&one, 2), other.get(1)), (1, 1, "b"));
         assert_eq!((other.find("b"), other.find("a")), (Some(1), None));
+        assert_eq!((one.common_start(&other), one.common_start(&one.clone())), (1, 3));
     }
 }

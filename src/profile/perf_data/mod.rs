@@ -10,7 +10,6 @@ use std::collections::{HashMap, hash_map::Entry};
 use super::{
     Builder, LabelValue, LocationId, MappingId, MappingSpec,
     columns::{Columns, merge, parse},
-    write_raw,
 };
 use file::{Event, File, Record};
 use space::{KERNEL, Spaces};
@@ -43,10 +42,8 @@ pub fn read(bytes: &[u8]) -> Result<Columns, String> {
         reader.record(file.record(at)?)?;
     }
     let profile = reader.finish();
-    let mut encoded = Vec::new();
-    write_raw(&profile, &mut encoded).map_err(|error| error.to_string())?;
     let broken = |_| "more samples than a profile can hold".to_string();
-    let (columns, _) = parse::parse(&encoded).map_err(broken)?;
+    let columns = parse::of_profile(&profile).map_err(broken)?;
     // Equal stacks become one sample.
     merge::merge(vec![columns])
 }

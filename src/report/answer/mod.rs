@@ -21,10 +21,11 @@ pub mod statistics;
 mod tags;
 mod text;
 mod traces;
+mod whole;
 
 use super::pprof::{
     Command, Messages, Settings,
-    commands::Kind,
+    commands::{Delivery, Kind},
     format::Format,
     prepare::{Report, prepare},
 };
@@ -210,7 +211,16 @@ pub struct Asked<'a> {
 
 /// Whether there is an answer of this kind: the other commands make files of their own format.
 pub fn is_answered(command: &Command) -> bool {
-    matches!(command.kind, Kind::Text | Kind::Tree | Kind::List | Kind::Tags | Kind::Traces)
+    match command.kind {
+        Kind::Text | Kind::Tree | Kind::List | Kind::Tags | Kind::Traces => true,
+        Kind::Dot | Kind::Raw | Kind::Comments => matches!(command.delivery, Delivery::Print),
+        _ => false,
+    }
+}
+
+/// Whether text for people is the reference's own report, not the answer in another layout.
+pub fn is_text_already(command: &Command) -> bool {
+    matches!(command.kind, Kind::Dot | Kind::Raw | Kind::Comments)
 }
 
 /// Answers `command`. What is to be said beside it goes to `messages`, also when there is an error.
@@ -226,10 +236,12 @@ pub fn answer(
     let mut report = prepare(columns, command, asked.argument, &settings, messages)?;
     let list = match command.kind {
         Kind::Text => functions::top(&mut report, &marks, asked.count),
-        Kind::Tree => functions::tree(&mut report, &marks, asked.count)?,
+        Kind::Tree | Kind::Dot => functions::tree(&mut report, &marks, asked.count)?,
         Kind::List => list::list(&mut report, asked.count)?,
         Kind::Tags => tags::tags(&report, asked.count),
         Kind::Traces => traces::traces(&mut report, asked.count),
+        Kind::Raw => whole::samples(&report, asked.count),
+        Kind::Comments => whole::comments(&report),
         _ => return Err(format!("{} has no other formats", command.name)),
     };
     let facts = Facts::new(&report);

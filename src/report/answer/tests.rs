@@ -140,6 +140,40 @@ fn traces_add_equal_stacks_up_and_keep_labels() {
     assert_eq!(fields(&tags)[0].join(" "), "thread 110000000 84.6154");
 }
 
+#[test]
+fn raw_has_every_sample_with_all_its_values_and_frames() {
+    let raw = ask(&recursive(), "raw", None, &Settings::default());
+    let rows: Vec<_> = fields(&raw).into_iter().map(|row| row.join(" ")).collect();
+    assert_eq!(rows, ["1 thread=a", "2 thread=b", "3 "]);
+    let groups = &raw.list.entries[0].groups;
+    let [values, frames] = [&groups[0], &groups[1]];
+    let of = |list: &List, from: usize| {
+        let rows = list.entries.iter().map(|entry| csv::fields(list, entry)[from..].join(" "));
+        rows.collect::<Vec<_>>()
+    };
+    assert_eq!(of(values, 0), ["samples count 6", "cpu nanoseconds 60000000"]);
+    let expected = [
+        "spin s.h 3 0x30 yes",
+        "burn m.c 8 0x30 no",
+        "burn m.c 7 0x20 no",
+        "burn m.c 7 0x20 no",
+        "main m.c 20 0x10 no",
+    ];
+    assert_eq!(of(frames, 1), expected);
+}
+
+#[test]
+fn the_graph_has_its_edges_and_comments_are_listed() {
+    let mut columns = recursive();
+    let comment = columns.intern("made by hand");
+    columns.header.comments.push(comment);
+    let graph = ask(&columns, "dot", None, &Settings::default());
+    let main = graph.list.entries.iter().position(|entry| entry.cells[1] == Cell::Text("main".into()));
+    let callees = &graph.list.entries[main.unwrap()].groups[1];
+    assert_eq!(csv::fields(callees, &callees.entries[0])[1..6].join(" "), "burn m.c   100000000");
+    assert_eq!(fields(&ask(&columns, "comments", None, &Settings::default())), [["made by hand"]]);
+}
+
 /// Names by which a target may try to harm who reads its profile.
 fn hostile() -> Columns {
     let mut maker = Maker::new();
@@ -154,7 +188,7 @@ fn hostile() -> Columns {
 
 #[test]
 fn no_name_commands_a_terminal_or_breaks_a_table() {
-    for command in ["top", "tree", "peek", "list", "tags", "traces"] {
+    for command in ["top", "tree", "peek", "list", "tags", "traces", "dot", "raw", "comments"] {
         let argument = ["peek", "list"].contains(&command).then_some(".");
         let answer = ask(&hostile(), command, argument, &Settings::default());
         for (name, format) in FORMATS {

@@ -110,14 +110,7 @@ impl Printer<'_> {
         let (answer, total) = (self.answer, self.answer.facts.total);
         let (flat, cum) = (self.value(&answer.list, entry, "flat"), self.value(&answer.list, entry, "cum"));
         *sum = sum.saturating_add(flat);
-        format!(
-            "{:>10} {} {} {:>10} {}",
-            answer.value(flat),
-            percentage(flat, total),
-            percentage(*sum, total),
-            answer.value(cum),
-            percentage(cum, total)
-        )
+        answer.format.weights([flat, *sum, cum], total)
     }
 
     fn showing(&self, out: &mut String) {

@@ -27,7 +27,7 @@ const STACKS: Shape = Shape {
     sums: &["value", "percent"],
 };
 
-const FRAMES: Shape = Shape {
+pub(super) const FRAMES: Shape = Shape {
     name: "frames",
     one: "frame",
     columns: &["id", "name", "file", "line", "address", "inlined"],
@@ -94,7 +94,7 @@ pub(super) fn traces(report: &mut Report, count: Option<usize>) -> List {
 }
 
 /// `key=text, key=5MB`.
-fn labels_cell(report: &Report, labels: &[Label]) -> Cell {
+pub(super) fn labels_cell(report: &Report, labels: &[Label]) -> Cell {
     let text = |label: &Label| {
         let key = report.columns.text(label.key);
         match (label.as_text(), label.as_number()) {

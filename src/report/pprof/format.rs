@@ -25,6 +25,13 @@ impl Format {
         if value == 0 { ".".into() } else { self.value(value) }
     }
 
+    /// `flat flat% sum% cum cum%`, in the columns that tables of functions have.
+    pub fn weights(&self, [flat, sum, cum]: [i64; 3], total: i64) -> String {
+        let [flat_share, sum_share, cum_share] = [flat, sum, cum].map(|value| unit::percentage(value, total));
+        let (flat, cum) = (self.value(flat), self.value(cum));
+        format!("{flat:>10} {flat_share} {sum_share} {cum:>10} {cum_share}")
+    }
+
     fn divided(&self, value: i64) -> i64 {
         if self.divides() { truncate(value as f64 * self.ratio) } else { value }
     }

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::{
     graph::{Info, Weights},
     prepare::Report,
-    source_path,
+    source_path::Sources,
 };
 use crate::profile::unit::percentage;
 
@@ -72,7 +72,7 @@ fn function(report: &Report, name: &str, entries: &[Entry], sources: &mut Source
             percentage(cum, report.total)
         );
         let (start, end) = range(&entries);
-        if start > end && !sources.known.contains_key(file) {
+        if start > end && !sources.is_known(file) {
             // The reference does not even look whether the file is there.
             continue;
         }
@@ -107,33 +107,4 @@ fn range(entries: &[Entry]) -> (i64, i64) {
     let start = entries.iter().map(|entry| start_of(&entry.info)).min().unwrap_or(1);
     let end = entries.iter().map(|entry| entry.info.line.saturating_add(MARGIN)).max().unwrap_or(0);
     (start.max(1), end)
-}
-
-/// Source files, each read once.
-struct Sources {
-    search_path: String,
-    trim_path: String,
-    known: FxHashMap<String, Result<Vec<String>, String>>,
-}
-
-impl Sources {
-    fn new(report: &Report) -> Result<Sources, String> {
-        let mut search_path = report.settings.source_path.clone();
-        if search_path.is_empty() {
-            let current = std::env::current_dir();
-            let current = current.map_err(|error| format!("could not stat current dir: {error}"))?;
-            search_path = current.display().to_string();
-        }
-        let trim_path = report.settings.trim_path.clone();
-        Ok(Sources { search_path, trim_path, known: FxHashMap::default() })
-    }
-
-    fn lines(&mut self, file: &str) -> Result<&[String], &str> {
-        let (search_path, trim_path) = (&self.search_path, &self.trim_path);
-        let lines = self.known.entry(file.into()).or_insert_with(|| {
-            let text = source_path::read(file, trim_path, search_path)?;
-            Ok(text.lines().map(String::from).collect())
-        });
-        lines.as_deref().map_err(|error| error.as_str())
-    }
 }

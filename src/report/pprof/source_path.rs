@@ -8,6 +8,9 @@ use std::{
     path::Path,
 };
 
+use rustc_hash::FxHashMap;
+
+use super::prepare::Report;
 use crate::profile::go_text::base_name;
 
 /// Cuts off what `trim_path` names, or else what stands before the last folder of `search_path`.
@@ -52,6 +55,47 @@ pub(in crate::report) fn read(path: &str, trim_path: &str, search_path: &str) ->
         }
     }
     Err(format!("could not find file {path} on path {search_path}"))
+}
+
+/// Source files, each read once.
+pub(super) struct Sources {
+    search_path: String,
+    trim_path: String,
+    known: FxHashMap<String, Result<Vec<String>, String>>,
+}
+
+impl Sources {
+    pub(super) fn new(report: &Report) -> Result<Sources, String> {
+        let mut search_path = report.settings.source_path.clone();
+        if search_path.is_empty() {
+            let current = std::env::current_dir();
+            let current = current.map_err(|error| format!("could not stat current dir: {error}"))?;
+            search_path = current.display().to_string();
+        }
+        let trim_path = report.settings.trim_path.clone();
+        Ok(Sources { search_path, trim_path, known: FxHashMap::default() })
+    }
+
+    /// The lines of a file, or why there are none.
+    pub(super) fn lines(&mut self, file: &str) -> Result<&[String], &str> {
+        let (search_path, trim_path) = (&self.search_path, &self.trim_path);
+        let lines = self.known.entry(file.into()).or_insert_with(|| {
+            let text = read(file, trim_path, search_path)?;
+            Ok(text.lines().map(String::from).collect())
+        });
+        lines.as_deref().map_err(|error| error.as_str())
+    }
+
+    /// A line, counted from 1, where it can be had.
+    pub(super) fn line(&mut self, file: &str, number: i64) -> Option<&str> {
+        let lines = self.lines(file).ok()?;
+        lines.get(usize::try_from(number.checked_sub(1)?).ok()?).map(String::as_str)
+    }
+
+    /// Whether a file has been looked for.
+    pub(super) fn is_known(&self, file: &str) -> bool {
+        self.known.contains_key(file)
+    }
 }
 
 /// Most bytes read of a source file.

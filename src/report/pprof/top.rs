@@ -9,7 +9,6 @@ use super::{
     header,
     prepare::Report,
 };
-use crate::profile::unit::percentage;
 
 pub(super) fn print(report: &mut Report) -> Vec<u8> {
     let trimmed = report.graph();
@@ -24,12 +23,8 @@ pub(super) fn print(report: &mut Report) -> Vec<u8> {
         sum = sum.wrapping_add(flat);
         let _ = writeln!(
             out,
-            "{:>10} {} {} {:>10} {}  {}{}",
-            report.format.value(flat),
-            percentage(flat, report.total),
-            percentage(sum, report.total),
-            report.format.value(cum),
-            percentage(cum, report.total),
+            "{}  {}{}",
+            report.format.weights([flat, sum, cum], report.total),
             node.info.printable(&report.columns),
             inlining(&trimmed.graph, node),
         );

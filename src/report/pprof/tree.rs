@@ -32,15 +32,8 @@ pub(super) fn print(report: &mut Report) -> Result<Vec<u8>, String> {
         let _ = writeln!(out, "{SEPARATOR}");
         edges(report, graph, &node.ins, cum, true, &mut out);
         sum = sum.wrapping_add(flat);
-        let _ = writeln!(
-            out,
-            "{:>10} {} {} {:>10} {}                | {name}",
-            report.format.value(flat),
-            percentage(flat, report.total),
-            percentage(sum, report.total),
-            report.format.value(cum),
-            percentage(cum, report.total),
-        );
+        let weights = report.format.weights([flat, sum, cum], report.total);
+        let _ = writeln!(out, "{weights}                | {name}");
         edges(report, graph, &node.outs, cum, false, &mut out);
     }
     if !graph.shown.is_empty() {

@@ -69,6 +69,17 @@ impl Cutoffs {
     }
 }
 
+/// How many nodes are marked.
+fn count(nodes: &[bool]) -> usize {
+    nodes.iter().filter(|node| **node).count()
+}
+
+/// What all candidates have together.
+fn total(weights: &[Weights], candidate: &[bool]) -> i64 {
+    let candidates = weights.iter().zip(candidate).filter(|(_, candidate)| **candidate);
+    candidates.fold(0i64, |sum, (weights, _)| sum.wrapping_add(weights.flat.sum))
+}
+
 fn is_candidate(weights: &Weights, limits: &Limits) -> bool {
     let (flat, cum) = (weights.flat.sum, weights.cum.sum);
     let is_negative = flat < 0 || (flat == 0 && cum < 0);
@@ -86,10 +97,7 @@ pub fn trimmed(
 ) -> Trimmed {
     let weights = weigh(columns, places, measure);
     let candidate: Vec<bool> = weights.iter().map(|weights| is_candidate(weights, &limits)).collect();
-    let count = |nodes: &[bool]| nodes.iter().filter(|node| **node).count();
-    let flats = weights.iter().zip(&candidate).filter(|(_, candidate)| **candidate);
-    let total = flats.fold(0i64, |sum, (weights, _)| sum.wrapping_add(weights.flat.sum));
-    let cutoffs = Cutoffs::new(total, &limits);
+    let cutoffs = Cutoffs::new(total(&weights, &candidate), &limits);
     let mut out = Trimmed { full_count: count(&candidate), ..Trimmed::default() };
     let mut kept: Option<Vec<bool>> = None;
     if cutoffs.node > 0 {
@@ -125,31 +133,47 @@ pub fn trimmed(
     };
     let visual = limits.by == By::Interest;
     // Without a drawing the choice of nodes does not look at edges: they are made once, at the end.
-    let limited = limits.node_count > 0 && out.full_count as i64 > limits.node_count;
-    let first_wanted = if limited && !visual { Wanted::Nothing } else { wanted };
-    let mut graph = make(kept.as_deref(), first_wanted);
+    let is_limited = limits.node_count > 0 && out.full_count as i64 > limits.node_count;
+    let first_wanted = if is_limited && !visual { Wanted::Nothing } else { wanted };
+    let graph = make(kept.as_deref(), first_wanted);
+    let only = |graph: Graph, chosen: usize| {
+        let numbers = numbers(places, kept.as_deref());
+        let mut chosen_nodes = vec![false; places.infos.len()];
+        for row in &graph.shown[..chosen] {
+            chosen_nodes[numbers[*row as usize] as usize] = true;
+        }
+        make(Some(&chosen_nodes), wanted)
+    };
+    (out.graph, out.dropped_edges) = limited(graph, columns, &limits, &cutoffs, only);
+    out
+}
+
+/// Orders the graph and takes away what is beyond the limits. `only` makes the graph of the first so many
+/// shown nodes. Gives it, and how many edges were too light.
+fn limited(
+    mut graph: Graph,
+    columns: &Columns,
+    limits: &Limits,
+    cutoffs: &Cutoffs,
+    only: impl FnOnce(Graph, usize) -> Graph,
+) -> (Graph, usize) {
+    let visual = limits.by == By::Interest;
     order::sort(&mut graph, columns, limits.by);
     if limits.node_count > 0 {
         drop_light_tags(&mut graph, cutoffs.node);
         graph.drop_light_edges(cutoffs.edge);
-        let chosen = choose(&graph, &limits, visual);
+        let chosen = choose(&graph, limits, visual);
         if chosen != graph.shown.len() {
-            let numbers = numbers(places, kept.as_deref());
-            let mut chosen_nodes = vec![false; places.infos.len()];
-            for row in &graph.shown[..chosen] {
-                chosen_nodes[numbers[*row as usize] as usize] = true;
-            }
-            graph = make(Some(&chosen_nodes), wanted);
+            graph = only(graph, chosen);
             order::sort(&mut graph, columns, limits.by);
         }
     }
     drop_light_tags(&mut graph, cutoffs.node);
-    out.dropped_edges = graph.drop_light_edges(cutoffs.edge);
+    let dropped_edges = graph.drop_light_edges(cutoffs.edge);
     if visual {
         remove_redundant_edges(&mut graph, columns);
     }
-    out.graph = graph;
-    out
+    (graph, dropped_edges)
 }
 
 /// The number in `places` of each row of the graph made of `kept`.
@@ -192,17 +216,14 @@ pub fn trimmed_tree(
     let mut tree = Tree::new(columns, places, measure);
     let weights: Vec<Weights> = tree.weights().collect();
     let candidate: Vec<bool> = weights.iter().map(|weights| is_candidate(weights, &limits)).collect();
-    let full_count = candidate.iter().filter(|node| **node).count();
-    let total = weights.iter().zip(&candidate).filter(|(_, candidate)| **candidate);
-    let total = total.fold(0i64, |sum, (weights, _)| sum.wrapping_add(weights.flat.sum));
-    let cutoffs = Cutoffs::new(total, &limits);
+    let cutoffs = Cutoffs::new(total(&weights, &candidate), &limits);
     let mut removed = vec![false; weights.len()];
     if cutoffs.node > 0 {
         for (row, weights) in weights.iter().enumerate() {
             removed[row] = candidate[row] && weights.cum.sum.wrapping_abs() < cutoffs.node;
         }
     }
-    let dropped_nodes = removed.iter().filter(|removed| **removed).count();
+    let dropped_nodes = count(&removed);
     tree.remove(|row| removed[row as usize]);
     let make = |tree: &Tree, removed: &[bool]| {
         let is_removed = |row: u32| removed[row as usize];
@@ -221,26 +242,9 @@ pub fn trimmed_tree(
         }
         graph
     };
-    let mut graph = make(&tree, &removed);
-    let mut out = Trimmed { full_count: full_count - dropped_nodes, dropped_nodes, ..Trimmed::default() };
-    order::sort(&mut graph, columns, limits.by);
-    let visual = limits.by == By::Interest;
-    if limits.node_count > 0 {
-        drop_light_tags(&mut graph, cutoffs.node);
-        graph.drop_light_edges(cutoffs.edge);
-        let chosen = choose(&graph, &limits, visual);
-        if chosen != graph.shown.len() {
-            graph = keep_of_tree(graph, chosen);
-            order::sort(&mut graph, columns, limits.by);
-        }
-    }
-    drop_light_tags(&mut graph, cutoffs.node);
-    out.dropped_edges = graph.drop_light_edges(cutoffs.edge);
-    if visual {
-        remove_redundant_edges(&mut graph, columns);
-    }
-    out.graph = graph;
-    out
+    let graph = make(&tree, &removed);
+    let (graph, dropped_edges) = limited(graph, columns, &limits, &cutoffs, keep_of_tree);
+    Trimmed { graph, full_count: count(&candidate) - dropped_nodes, dropped_nodes, dropped_edges }
 }
 
 /// Takes all but the first `chosen` shown nodes out of a tree: their children become their parents'.

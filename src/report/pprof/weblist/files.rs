@@ -2,12 +2,10 @@
 //!
 //! Not here: how they are written.
 
-use rustc_hash::FxHashMap;
-
 use super::{Collected, Instruction, SourceFile, SourceInstruction};
 use crate::{
     profile::unit::percentage,
-    report::pprof::{prepare::Report, source_path},
+    report::pprof::{prepare::Report, source_path::Sources},
 };
 
 /// Lines of one function nearer than this are shown together.
@@ -211,34 +209,5 @@ fn line(
         flat: report.format.value_or_dot(flat),
         cum: report.format.value_or_dot(cum),
         assembly,
-    }
-}
-
-/// Source files, each read once.
-struct Sources {
-    search_path: String,
-    trim_path: String,
-    known: FxHashMap<String, Vec<String>>,
-}
-
-impl Sources {
-    fn new(report: &Report) -> Result<Sources, String> {
-        let mut search_path = report.settings.source_path.clone();
-        if search_path.is_empty() {
-            let current = std::env::current_dir();
-            let current = current.map_err(|error| format!("could not stat current dir: {error}"))?;
-            search_path = current.display().to_string();
-        }
-        let trim_path = report.settings.trim_path.clone();
-        Ok(Sources { search_path, trim_path, known: FxHashMap::default() })
-    }
-
-    fn line(&mut self, file: &str, number: i64) -> Option<&str> {
-        let (search_path, trim_path) = (&self.search_path, &self.trim_path);
-        let lines = self.known.entry(file.into()).or_insert_with(|| {
-            let text = source_path::read(file, trim_path, search_path).unwrap_or_default();
-            text.lines().map(String::from).collect()
-        });
-        lines.get(usize::try_from(number.checked_sub(1)?).ok()?).map(String::as_str)
     }
 }

@@ -1,0 +1,30 @@
+//! Any bytes as what other profilers write: `perf.data`, or stacks a line. What is read must be valid, come
+//! back from its own bytes as it was, and be no larger than its file allows.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rprof::profile::{
+    columns::{check, decode},
+    folded, perf_data,
+};
+
+fuzz_target!(|bytes: &[u8]| {
+    let read = match perf_data::is_perf_data(bytes) {
+        true => Some(perf_data::read(bytes)),
+        false => folded::read(bytes),
+    };
+    let Some(Ok(columns)) = read else { return };
+    check::check(&columns).expect("tables that agree");
+    for sample in 0..columns.sample_count() {
+        for location in columns.stack(sample) {
+            let _ = columns.lines_of(&columns.locations[*location as usize]);
+        }
+    }
+    // A sample takes 8 bytes of a perf.data at least, a frame 8; of stacks a line, two each.
+    assert!(columns.sample_count() + columns.frame_count() <= bytes.len());
+    let written = columns.encode();
+    if columns.sample_count() > 0 {
+        let again = decode::read(written.clone()).expect("what we wrote ourselves");
+        assert_eq!(again.encode(), written);
+    }
+});
