@@ -7,7 +7,7 @@ use super::output::Destination;
 use crate::{
     capture::{Capture, Ended, Kind},
     issue::Issue,
-    profile::columns::parse,
+    profile::{columns::parse, proto::Profile},
     report::{
         OutputFormat,
         answer::{Asked, TextFormat, answer},
@@ -23,7 +23,7 @@ const WARNINGS: usize = 8;
 /// The whole summary.
 pub fn text(capture: &Capture, destination: &Destination, stats: bool) -> String {
     let mut text = String::new();
-    if let Some(table) = table(capture) {
+    if let Some(table) = table(&capture.profile, TOP_FUNCTIONS) {
         let _ = writeln!(text, "{table}");
     }
     let _ = writeln!(text, "{}", quality(capture));
@@ -41,12 +41,12 @@ pub fn text(capture: &Capture, destination: &Destination, stats: bool) -> String
     text
 }
 
-/// What `rprof top` shows of the profile, without its heading.
-fn table(capture: &Capture) -> Option<String> {
-    let command = Command::find("top").filter(|_| !capture.profile.sample.is_empty())?;
-    let columns = parse::of_profile(&capture.profile).ok()?;
+/// What `rprof top` shows of a profile, without its heading: the first `count` functions.
+pub fn table(profile: &Profile, count: usize) -> Option<String> {
+    let command = Command::find("top").filter(|_| !profile.sample.is_empty())?;
+    let columns = parse::of_profile(profile).ok()?;
     let settings = Settings { compact_labels: true, ..Settings::default() };
-    let asked = Asked { argument: None, count: Some(TOP_FUNCTIONS) };
+    let asked = Asked { argument: None, count: Some(count) };
     let made = answer(columns, command, asked, &settings, &mut Vec::new()).ok()?;
     Some(made.print(TextFormat::Text, None, false))
 }

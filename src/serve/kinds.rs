@@ -9,10 +9,9 @@ use super::route::ProfileAsk;
 use crate::{
     capture::{self, Capture, CaptureError, Kind, Request, Stop, dump},
     profile::{
-        columns::{Columns, decode, merge},
+        columns::{merge, parse},
         encode_gzip,
         proto::Profile,
-        write_raw,
     },
     report::threads::Threads,
 };
@@ -178,11 +177,8 @@ fn wait(duration: Duration, stop: &Stop) {
 /// What `last` has more (or less) than `first`.
 fn difference(first: &Profile, last: &Profile) -> Result<Profile, KindError> {
     let broken = |why: String| KindError::Broken(why);
-    let columns = |profile: &Profile| -> Result<Columns, KindError> {
-        let mut bytes = Vec::new();
-        write_raw(profile, &mut bytes).map_err(|error| broken(error.to_string()))?;
-        decode::read(bytes).map_err(|error| broken(error.to_string()))
-    };
+    let columns =
+        |profile: &Profile| parse::of_profile(profile).map_err(|error| broken(format!("{error:?}")));
     let mut before = columns(first)?;
     before.scale(-1.0);
     let merged = merge::merge(vec![before, columns(last)?]).map_err(broken)?;

@@ -12,10 +12,10 @@ use humantime::{format_duration, format_rfc3339_seconds};
 
 use crate::{
     capture::{Capture, Kind, dump::Dump},
+    cli::summary::table,
     issue::Issue,
     process::Identity,
     profile::proto::{Profile, Sample},
-    report::top,
 };
 
 /// How many functions, and how many kinds of wait, are named.
@@ -61,8 +61,8 @@ impl Findings {
     /// Of a profile.
     pub fn profile(&mut self, captured: &Capture) {
         let seconds = captured.elapsed.as_secs_f64().max(0.001);
-        let main = captured.profile.sample_type.len() - 1;
-        let table = format!("```\n{}```", top(&captured.profile, main).text(SHOWN));
+        let table = table(&captured.profile, SHOWN).unwrap_or_default();
+        let table = format!("```\n{}\n```", table.trim_end());
         let sampled = captured.tally.time_ns as f64 / 1e9;
         match captured.kind {
             Kind::Cpu => {
