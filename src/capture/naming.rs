@@ -12,6 +12,7 @@ use std::{
 use super::{
     collector::{Labels, LocationId, MappingId, Place},
     images::{Image, ImageId, ImageKind, KERNEL, SYNTHETIC, Synthetic},
+    naming_go,
     world::World,
 };
 use crate::{
@@ -68,7 +69,10 @@ pub(super) fn name_all(options: &SymbolizeOptions, world: &mut World) -> Names {
                         ElfAddr(place.address.wrapping_sub(world.images.placement(place.mapping).bias))
                     })
                     .collect();
-                let found = name_module(options, image, &addresses, &mut world.issues);
+                let issues = &mut world.issues;
+                let found = naming_go::name(image, &addresses, |addresses| {
+                    name_module(options, image, addresses, issues)
+                });
                 for (location, found) in locations.iter().zip(found) {
                     names.frames[*location as usize] = found.frames;
                 }
