@@ -15,6 +15,7 @@ use super::{
     LabelKeys,
     collector::{Labels, LocationId, MappingId, Place, Weight},
     images::{Image, ImageId, ImageKind, KERNEL, SYNTHETIC, Synthetic},
+    naming_go,
     world::{World, place_at},
 };
 use crate::{
@@ -91,7 +92,10 @@ pub(super) fn name_all(options: &SymbolizeOptions, world: &mut World) -> Names {
                         ElfAddr(place.address.wrapping_sub(world.images.placement(place.mapping).bias))
                     })
                     .collect();
-                let found = name_module(options, image, &addresses, &mut world.issues);
+                let issues = &mut world.issues;
+                let found = naming_go::name(image, &addresses, |addresses| {
+                    name_module(options, image, addresses, issues)
+                });
                 for (location, found) in locations.iter().zip(found) {
                     names.frames[*location as usize] = found.frames;
                 }
