@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+pub use crate::runtime::go::{BucketError, GoError};
+
 use super::go_builder::GoLocations;
 use crate::{
     addr::RuntimeAddr,
@@ -17,7 +19,7 @@ use crate::{
         builder::{Builder, LabelValue},
         proto::Profile,
     },
-    runtime::go::{Copied, GoError, GoProcess, Goroutines, Text, Wanted},
+    runtime::go::{Copied, GoProcess, Goroutines, Text, Wanted},
     sampler::look::{Moment, Target, hold, running},
 };
 
@@ -65,6 +67,11 @@ pub struct GoDumpStats {
     /// How long threads stood still, and how many.
     pub stopped: Duration,
     pub stopped_threads: usize,
+}
+
+/// Whether a process is a Go program, by the looks of its file.
+pub fn is_go(pid: u32) -> bool {
+    GoProcess::is_likely(pid)
 }
 
 /// Reads all goroutines of a process. Error: it is no Go program, or may not be read.

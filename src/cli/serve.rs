@@ -5,7 +5,7 @@ use anyhow::{Error, Result};
 use super::{advice, attach, serve_args::ServeArgs};
 use crate::{
     process::identify,
-    serve::{self, Access, Address, Limits, Options, Targets, TlsFiles},
+    serve::{self, Access, Address, Failed, Limits, Options, Targets, TlsFiles},
 };
 
 pub fn run(arguments: ServeArgs) -> Result<()> {
@@ -24,7 +24,13 @@ pub fn run(arguments: ServeArgs) -> Result<()> {
             ..Limits::default()
         },
         redact_cmdline: arguments.redact_cmdline,
-        explain: |error| advice::explain(&Error::new(error)),
+        explain: |failed| {
+            let error = match failed {
+                Failed::Capture(error) => Error::new(error),
+                Failed::Go(error) => Error::new(error),
+            };
+            advice::explain(&error)
+        },
     };
     let scheme = if arguments.tls_cert.is_some() { "https" } else { "http" };
     serve::run(options, &stop, |address| {

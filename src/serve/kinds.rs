@@ -7,7 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::route::ProfileAsk;
 use crate::{
-    capture::{self, Capture, CaptureError, Kind, Request, Stop, dump},
+    capture::{
+        self, Capture, CaptureError, Kind, Request, Stop, dump,
+        go_profile::{self, GoKind},
+        goroutines::{self, BucketError, GoDumpRequest, is_go},
+    },
     profile::{
         columns::{merge, parse},
         encode_gzip,
@@ -25,9 +29,11 @@ pub struct KindRow {
     pub what: &'static str,
     /// It always takes time; others are of now, unless asked how they change.
     pub is_timed: bool,
-    make: fn(&Job<'_>) -> Result<Profile, KindError>,
-    text: fn(&Profile, i64) -> Vec<u8>,
+    make: fn(&Job<'_>) -> Made,
 }
+
+/// The answer's bytes: gzipped protobuf, or text where `debug` asks for it.
+type Made = Result<Vec<u8>, KindError>;
 
 impl PartialEq for KindRow {
     fn eq(&self, other: &KindRow) -> bool {
@@ -46,16 +52,29 @@ pub struct Job<'a> {
 /// Why there is no profile.
 #[derive(Debug)]
 pub enum KindError {
-    Capture(CaptureError),
+    Failed(Failed),
     /// This process cannot give it; why, and what else there is.
     NotOffered(String),
     /// What was made cannot be put together.
     Broken(String),
 }
 
+/// What the failure of a capture comes from, for [`super::Options::explain`].
+#[derive(Debug)]
+pub enum Failed {
+    Capture(CaptureError),
+    Go(BucketError),
+}
+
 impl From<CaptureError> for KindError {
     fn from(error: CaptureError) -> KindError {
-        KindError::Capture(error)
+        KindError::Failed(Failed::Capture(error))
+    }
+}
+
+impl From<BucketError> for KindError {
+    fn from(error: BucketError) -> KindError {
+        KindError::Failed(Failed::Go(error))
     }
 }
 
@@ -65,57 +84,49 @@ pub static KINDS: [KindRow; 8] = [
         name: "allocs",
         what: "Memory that was allocated since the program began, by where (programs whose runtime counts it)",
         is_timed: false,
-        make: not_counted,
-        text: no_text,
+        make: |job| kept(job, GoKind::Allocs),
     },
     KindRow {
         name: "block",
         what: "Where threads wait for each other (programs whose runtime counts it)",
         is_timed: false,
-        make: not_counted,
-        text: no_text,
+        make: |job| kept(job, GoKind::Block),
     },
     KindRow {
         name: "goroutine",
         what: "What every thread (of a Go program: every goroutine) does now; debug=2 one by one",
         is_timed: false,
-        make: threads,
-        text: threads_text,
+        make: |job| if is_go(job.pid) { goroutines(job) } else { threads(job) },
     },
     KindRow {
         name: "heap",
         what: "Memory in use, by where it was allocated (programs whose runtime counts it)",
         is_timed: false,
-        make: not_counted,
-        text: no_text,
+        make: |job| kept(job, GoKind::Heap),
     },
     KindRow {
         name: "mutex",
         what: "Who holds locks that others wait for (programs whose runtime counts it)",
         is_timed: false,
-        make: not_counted,
-        text: no_text,
+        make: |job| kept(job, GoKind::Mutex),
     },
     KindRow {
         name: "profile",
         what: "Where CPU time goes; seconds=30 unless told",
         is_timed: true,
-        make: |job| captured(job, Kind::Cpu),
-        text: no_text,
+        make: |job| Ok(encode_gzip(&captured(job, Kind::Cpu)?)),
     },
     KindRow {
         name: "threadcreate",
         what: "Which code has made the threads; with seconds=: which makes threads meanwhile",
         is_timed: false,
         make: thread_create,
-        text: threads_text,
     },
     KindRow {
         name: "wall",
         what: "Where all time of all threads goes, also of those that sleep; seconds=30 unless told",
         is_timed: true,
-        make: |job| captured(job, Kind::Wall),
-        text: no_text,
+        make: |job| Ok(encode_gzip(&captured(job, Kind::Wall)?)),
     },
 ];
 
@@ -123,16 +134,9 @@ pub fn by_name(name: &str) -> Option<&'static KindRow> {
     KINDS.iter().find(|kind| kind.name == name)
 }
 
-/// The answer's bytes: gzipped protobuf, or text.
+/// The answer's bytes.
 pub fn make(job: &Job<'_>) -> Result<Vec<u8>, KindError> {
-    let kind = job.ask.kind;
-    let profile = (kind.make)(job)?;
-    match job.ask.debug {
-        0 => Ok(encode_gzip(&profile)),
-        // As in Go, kinds that take time have no text.
-        _ if kind.is_timed => Ok(encode_gzip(&profile)),
-        debug => Ok((kind.text)(&profile, debug)),
-    }
+    (job.ask.kind.make)(job)
 }
 
 fn captured(job: &Job<'_>, kind: Kind) -> Result<Profile, KindError> {
@@ -142,16 +146,16 @@ fn captured(job: &Job<'_>, kind: Kind) -> Result<Profile, KindError> {
     Ok(profile)
 }
 
-fn thread_create(job: &Job<'_>) -> Result<Profile, KindError> {
+fn thread_create(job: &Job<'_>) -> Made {
     let mut profile = captured(job, Kind::ThreadCreate)?;
     if job.ask.seconds.is_some() {
         capture::keep_created_meanwhile(&mut profile);
     }
-    Ok(profile)
+    Ok(in_form(&profile, job.ask.debug))
 }
 
-fn threads(job: &Job<'_>) -> Result<Profile, KindError> {
-    let now = || -> Result<Profile, KindError> {
+fn threads(job: &Job<'_>) -> Made {
+    let profile = now_or_change(job, || {
         let request = dump::DumpRequest {
             pids: vec![job.pid],
             max_stack_bytes: job.request.max_stack_bytes,
@@ -159,7 +163,55 @@ fn threads(job: &Job<'_>) -> Result<Profile, KindError> {
             ..dump::DumpRequest::default()
         };
         Ok(dump::dump(&request)?.profile)
+    })?;
+    Ok(in_form(&profile, job.ask.debug))
+}
+
+/// A profile of threads as protobuf, or in the layouts of Go's `debug=1` and `debug=2`.
+fn in_form(profile: &Profile, debug: i64) -> Vec<u8> {
+    let (threads, mut text) = (Threads::new(profile), Vec::new());
+    // Writing into memory does not fail.
+    let _ = match debug {
+        0 => return encode_gzip(profile),
+        1 => threads.write_aggregated(&mut text),
+        _ => threads.write_text(true, &mut text),
     };
+    text
+}
+
+fn goroutines(job: &Job<'_>) -> Made {
+    let dumped = |arguments| {
+        let request = GoDumpRequest { pid: job.pid, arguments, ..GoDumpRequest::default() };
+        goroutines::dump(&request).map_err(BucketError::from)
+    };
+    let mut text = Vec::new();
+    let _ = match job.ask.debug {
+        0 => return Ok(encode_gzip(&now_or_change(job, || Ok(dumped(false)?.profile(false)))?)),
+        1 => dumped(false)?.text(false).write_counted(&mut text),
+        _ => dumped(true)?.text(false).write_each(&mut text),
+    };
+    Ok(text)
+}
+
+/// What the runtime itself keeps account of.
+fn kept(job: &Job<'_>, kind: GoKind) -> Made {
+    if !is_go(job.pid) {
+        return Err(KindError::NotOffered(format!(
+            "{} cannot be had of process {}: its runtime keeps no such account (Go's does), and nothing is put into \
+             a process to make it. What it can give: profile, wall, goroutine, threadcreate",
+            job.ask.kind.name, job.pid
+        )));
+    }
+    if job.ask.debug != 0 {
+        let why =
+            "as text it is not served: ask without debug, and see it with `rprof top` or `go tool pprof`";
+        return Err(KindError::NotOffered(why.to_owned()));
+    }
+    Ok(encode_gzip(&now_or_change(job, || Ok(go_profile::read(job.pid, kind)?.profile))?))
+}
+
+/// What there is now; if seconds were asked for, how that changes meanwhile.
+fn now_or_change(job: &Job<'_>, now: impl Fn() -> Result<Profile, KindError>) -> Result<Profile, KindError> {
     let first = now()?;
     let Some(seconds) = job.ask.seconds else { return Ok(first) };
     wait(Duration::from_secs(seconds), job.stop);
@@ -183,28 +235,6 @@ fn difference(first: &Profile, last: &Profile) -> Result<Profile, KindError> {
     before.scale(-1.0);
     let merged = merge::merge(vec![before, columns(last)?]).map_err(broken)?;
     crate::profile::decode(&merged.encode()).map_err(|error| broken(error.to_string()))
-}
-
-fn not_counted(job: &Job<'_>) -> Result<Profile, KindError> {
-    Err(KindError::NotOffered(format!(
-        "{} cannot be had of process {}: its runtime keeps no such account (Go's does), and nothing is put into a \
-         process to make it. What it can give: profile, wall, goroutine, threadcreate",
-        job.ask.kind.name, job.pid
-    )))
-}
-
-fn threads_text(profile: &Profile, debug: i64) -> Vec<u8> {
-    let mut text = Vec::new();
-    let threads = Threads::new(profile);
-    // Writing into memory does not fail.
-    let _ =
-        if debug >= 2 { threads.write_text(true, &mut text) } else { threads.write_aggregated(&mut text) };
-    text
-}
-
-/// Never asked for: kinds with this are timed, or refuse.
-fn no_text(_: &Profile, _: i64) -> Vec<u8> {
-    Vec::new()
 }
 
 #[cfg(test)]

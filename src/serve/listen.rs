@@ -22,14 +22,17 @@ use super::{
     Address, ServeError, Server,
     captures::Busy,
     guard::{self, Refused},
-    kinds::{self, Job, KindError},
+    kinds::{self, Failed, Job, KindError},
     pages::{self, Answer},
     route::{self, Ask, BadAsk, Parameters, ProfileAsk},
     symbol,
     targets::NoTarget,
 };
 use crate::{
-    capture::{self, CaptureError, Stop},
+    capture::{
+        self, CaptureError, Stop,
+        goroutines::{BucketError, GoError},
+    },
     process::{Identity, ProcessError},
 };
 
@@ -300,17 +303,26 @@ fn unmade(server: &Server, error: KindError) -> Answer {
     match error {
         KindError::NotOffered(why) => pages::failure(StatusCode::NOT_IMPLEMENTED, &why),
         KindError::Broken(why) => pages::failure(StatusCode::INTERNAL_SERVER_ERROR, &why),
-        KindError::Capture(error) => {
-            let status = match &error {
-                CaptureError::Process(ProcessError::NoSuchProcess(_) | ProcessError::Zombie(_)) => {
-                    StatusCode::NOT_FOUND
-                }
-                CaptureError::Process(ProcessError::NotPermitted { .. }) | CaptureError::Sampler { .. } => {
-                    StatusCode::FORBIDDEN
-                }
-                _ => StatusCode::INTERNAL_SERVER_ERROR,
-            };
-            pages::failure(status, &(server.options.explain)(error))
+        KindError::Failed(error) => {
+            pages::failure(status_of_failure(&error), &(server.options.explain)(error))
         }
+    }
+}
+
+fn status_of_failure(error: &Failed) -> StatusCode {
+    match error {
+        Failed::Go(BucketError::NotCollected(_) | BucketError::Go(GoError::NotGo(_))) => {
+            StatusCode::NOT_IMPLEMENTED
+        }
+        Failed::Go(BucketError::Go(GoError::Process(error)))
+        | Failed::Capture(CaptureError::Process(error)) => match error {
+            ProcessError::NoSuchProcess(_) | ProcessError::Zombie(_) => StatusCode::NOT_FOUND,
+            ProcessError::NotPermitted { .. } => StatusCode::FORBIDDEN,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        },
+        Failed::Go(BucketError::Go(GoError::Memory(_))) | Failed::Capture(CaptureError::Sampler { .. }) => {
+            StatusCode::FORBIDDEN
+        }
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

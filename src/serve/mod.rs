@@ -20,9 +20,10 @@ mod targets;
 use std::{sync::Arc, time::Duration};
 
 pub use access::{Access, Address, TlsFiles};
+pub use kinds::Failed;
 pub use targets::Targets;
 
-use crate::capture::{CaptureError, Request, Stop};
+use crate::capture::{Request, Stop};
 use captures::Captures;
 
 /// What is served, to whom, and how much of it.
@@ -36,7 +37,7 @@ pub struct Options {
     /// Leave arguments out of command lines: they may hold secrets.
     pub redact_cmdline: bool,
     /// Why a capture failed and what to do, for a person.
-    pub explain: fn(CaptureError) -> String,
+    pub explain: fn(Failed) -> String,
 }
 
 /// What one asker, and all of them, may take.

@@ -158,6 +158,30 @@ fn a_program_that_imported_nothing_answers_as_go_programs_do() {
 }
 
 #[test]
+fn a_go_program_that_imported_nothing_shows_its_goroutines() {
+    let _alone = alone();
+    if installed("go").is_none() {
+        return skip(Skip::NotInstalled("go"));
+    }
+    let mut target = Target::start(&Fixture::go("ratio.go").build());
+    let server = Server::of(&target);
+    let goroutines = server.get("/debug/pprof/goroutine").profile();
+    assert_eq!(sample_type(&goroutines), "goroutine");
+    let counted = server.get("/debug/pprof/goroutine?debug=1").text();
+    assert!(counted.starts_with("goroutine profile: total ") && counted.contains("main.main"), "{counted}");
+    let each = server.get("/debug/pprof/goroutine?debug=2").text();
+    assert!(each.contains("goroutine 1 [") && each.contains("main.main("), "{each}");
+    let heap = server.get("/debug/pprof/heap");
+    assert!(
+        heap.status == 501 && heap.text().contains("runtime.MemProfile"),
+        "{} {}",
+        heap.status,
+        heap.text()
+    );
+    target.assert_unhurt();
+}
+
+#[test]
 fn what_cannot_be_had_is_refused_in_words() {
     let _alone = alone();
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());

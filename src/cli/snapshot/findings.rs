@@ -161,6 +161,7 @@ impl Findings {
             "\n## Files\n\n\
              - `cpu.pb.gz`, `wall.pb.gz`, `threadcreate.pb.gz`, `threads.pb.gz`: `rprof top FILE`, `rprof flame FILE -o x.html`, \
              `go tool pprof FILE`\n\
+             - `goroutines.*`, `heap.pb.gz`, `allocs.pb.gz`, `block.pb.gz`, `mutex.pb.gz`: of a Go program, what its runtime keeps\n\
              - `threads.txt`, `threads.json`: every thread's stack at the beginning\n\
              - `proc/`: what the kernel says of the process\n\
              - `doctor.txt`: what rprof may do here\n",

@@ -19,7 +19,11 @@ use humantime::format_rfc3339_seconds;
 
 use super::{advice, attach, doctor, snapshot_args::SnapshotArgs};
 use crate::{
-    capture::{self, Capture, Kind, Request, Stop, dump},
+    capture::{
+        self, Capture, Kind, Request, Stop, dump,
+        go_profile::{self, GoKind},
+        goroutines::{self, GoDumpRequest, is_go},
+    },
     process::{Identity, facts, identify, select},
     profile::{WriteError, encode_gzip, file},
     report::threads::Threads,
@@ -54,6 +58,9 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
     let taken_at = SystemTime::now();
     // The threads first: by the time the profiles are made, what was wrong may be over.
     snapshot.threads(pid, arguments);
+    if is_go(pid) {
+        snapshot.go(pid);
+    }
     snapshot.facts(pid);
     snapshot.profiles(pid, arguments, &stop);
     snapshot.command(&identity, arguments.redact_cmdline);
@@ -122,6 +129,23 @@ impl Snapshot {
                 part("threads.pb.gz", encode_gzip(&dumped.profile)),
             ])
         });
+    }
+
+    /// What a Go runtime knows of itself.
+    fn go(&mut self, pid: u32) {
+        self.take("goroutines", || {
+            let dumped = goroutines::dump(&GoDumpRequest { pid, ..GoDumpRequest::default() })?;
+            let mut text = Vec::new();
+            dumped.text(false).write_each(&mut text)?;
+            let profile = encode_gzip(&dumped.profile(false));
+            Ok(vec![part("goroutines.txt", text), part("goroutines.pb.gz", profile)])
+        });
+        for kind in [GoKind::Heap, GoKind::Allocs, GoKind::Block, GoKind::Mutex] {
+            self.take(kind.name(), || {
+                let read = go_profile::read(pid, kind)?;
+                Ok(vec![part(format!("{}.pb.gz", kind.name()), encode_gzip(&read.profile))])
+            });
+        }
     }
 
     fn facts(&mut self, pid: u32) {
