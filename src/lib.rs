@@ -1,7 +1,8 @@
 //! rprof: pprof for any running process.
 //!
 //! The modules stand in the order in which a sample meets them: a [`sampler`] looks at a
-//! [`process`], [`unwind`] turns registers and memory into a stack, [`capture`] counts stacks and
+//! [`process`], [`unwind`] turns registers and memory into a stack (helped by what a language's
+//! [`runtime`] knows of its own), [`capture`] counts stacks and
 //! asks [`symbolize`] for names, [`profile`] is what comes out, [`report`] reads it, [`cli`] talks
 //! to the person. `docs/ARCHITECTURE.md` draws the map and `tests/architecture.rs` enforces it.
 
@@ -18,6 +19,8 @@ pub mod disassemble;
 pub mod sampler;
 pub mod symbolize;
 pub mod unwind;
+
+pub mod runtime;
 
 pub mod capture;
 pub mod profile;

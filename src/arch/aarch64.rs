@@ -1,7 +1,7 @@
 //! AArch64: DWARF for the Arm 64-bit Architecture (register numbers: table 1) and the kernel's
 //! `asm/perf_regs.h` (order of sampled registers).
 
-use super::{Call, LeafShape, Registers, ReturnAt};
+use super::{Call, GoFrame, LeafShape, Registers, ReturnAt};
 
 /// The `e_machine` of this CPU's ELF files.
 pub const ELF_MACHINE: u16 = goblin::elf::header::EM_AARCH64;
@@ -106,6 +106,19 @@ pub fn is_new_thread(_before: &[u8], _code: &[u8], _registers: &Registers) -> bo
 pub fn is_thread_exit(code: &[u8]) -> bool {
     const LOAD_EXIT: u32 = 0xd280_0ba8; // mov x8, #93
     (0..3).any(|at| instruction(code, at) == Some(LOAD_EXIT) && instruction(code, at + 1) == Some(SVC))
+}
+
+/// DWARF number of the register that holds Go's running goroutine.
+pub const GO_G: u16 = 28;
+
+/// How far above a Go function's caller's stack pointer its arguments lie.
+pub const GO_ARGUMENTS_ABOVE: u64 = 8;
+
+/// The frame of a Go function whose stack pointer lies `depth` bytes below where it was entered: the
+/// return address at its bottom, the frame pointer under that.
+pub fn go_frame(depth: i64) -> GoFrame {
+    let has_frame = depth > 0;
+    GoFrame { return_at: has_frame.then_some(0), caller_sp: depth, saved_fp: has_frame.then_some(-8) }
 }
 
 /// Whether `code` is that of Go's `runtime.goexit`, which every goroutine "returns" to: nop, call,

@@ -7,6 +7,7 @@
 
 pub mod aarch64;
 pub mod aarch64_syscalls;
+pub mod references;
 pub mod x86_64;
 pub mod x86_64_syscalls;
 pub mod x86_instructions;
@@ -19,6 +20,11 @@ use aarch64_syscalls::SYSCALL_NAMES;
 pub use x86_64 as native;
 #[cfg(target_arch = "x86_64")]
 use x86_64_syscalls::SYSCALL_NAMES;
+
+/// The CPU's counter of time: what Go's `cputicks` reads. Its rate is the machine's own.
+pub fn cpu_ticks() -> u64 {
+    tick_counter::start()
+}
 
 /// The name of the system call with this number.
 pub fn syscall_name(number: u64) -> Option<&'static str> {
@@ -50,6 +56,16 @@ pub struct LeafShape {
     pub caller_sp: i64,
     /// Saved registers: DWARF number, and where it lies in bytes from `base`.
     pub saved: Vec<(u16, i64)>,
+}
+
+/// Where the parts of a Go function's frame lie, in bytes from its stack pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoFrame {
+    /// `None`: still in the register that calls leave it in.
+    pub return_at: Option<i64>,
+    pub caller_sp: i64,
+    /// Where the caller's frame pointer is saved, once the function has done so.
+    pub saved_fp: Option<i64>,
 }
 
 /// Where a return address stands.

@@ -2,7 +2,7 @@
 //! `asm/perf_regs.h` (order of sampled registers).
 
 use super::{
-    Call, LeafShape, Registers, ReturnAt,
+    Call, GoFrame, LeafShape, Registers, ReturnAt,
     x86_instructions::{Effect, decode, memory_length},
 };
 
@@ -201,6 +201,18 @@ const RAX: u16 = 0;
 /// nop.
 pub fn is_goexit(code: &[u8]) -> bool {
     matches!(code, [0x90, 0xe8, _, _, _, _, 0x90, ..])
+}
+
+/// DWARF number of the register that holds Go's running goroutine.
+pub const GO_G: u16 = 14;
+
+/// How far above a Go function's caller's stack pointer its arguments lie.
+pub const GO_ARGUMENTS_ABOVE: u64 = 0;
+
+/// The frame of a Go function whose stack pointer lies `depth` bytes below where it was entered: the
+/// return address above, the frame pointer under it.
+pub fn go_frame(depth: i64) -> GoFrame {
+    GoFrame { return_at: Some(depth), caller_sp: depth + 8, saved_fp: (depth >= 8).then_some(depth - 8) }
 }
 
 /// The call whose return address is at the end of `before`.

@@ -15,7 +15,8 @@ use crate::{
     elf::ElfFile,
     issue::{Issue, Issues},
     process::{files, identity, memory},
-    unwind::{Module, UnwindTables},
+    runtime::go,
+    unwind::{Module, RuntimeTables, UnwindTables},
 };
 
 pub type ImageId = u32;
@@ -75,6 +76,8 @@ pub struct Image {
     /// The path as the target has it, or `[vdso]`, `//anon`, `[kernel.kallsyms]`.
     pub path: String,
     pub elf: Option<Arc<ElfFile>>,
+    /// Go's own tables, where the file has Go code.
+    pub go: Option<Arc<go::GoTables>>,
     tables: Option<Arc<UnwindTables>>,
     /// A process that had it mapped: its root is where debug files are looked for.
     pub seen_in_pid: u32,
@@ -215,12 +218,19 @@ impl Images {
 
     fn add_image(&mut self, kind: ImageKind, path: String, pid: u32, elf: Option<ElfFile>) -> ImageId {
         let elf = elf.map(Arc::new);
-        let tables = elf.as_ref().map(|elf| Arc::new(UnwindTables::new(Arc::clone(elf))));
+        let go = elf.as_ref().filter(|elf| go::is_marked(elf)).and_then(go::GoTables::find).map(Arc::new);
+        let tables = elf.as_ref().map(|elf| {
+            let tables = UnwindTables::new(Arc::clone(elf));
+            Arc::new(match &go {
+                Some(go) => tables.with_runtime(Arc::clone(go) as Arc<dyn RuntimeTables>),
+                None => tables,
+            })
+        });
         let owner = match kind {
             ImageKind::Anonymous { pid } => identity::namespace_pid_and_uid(pid).ok(),
             _ => None,
         };
-        self.images.push(Image { kind, path, elf, tables, seen_in_pid: pid, owner });
+        self.images.push(Image { kind, path, elf, go, tables, seen_in_pid: pid, owner });
         self.images.len() as ImageId - 1
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     capture::CaptureError,
     process::{Identity, ProcessError},
     profile::WriteError,
+    runtime::go::{BucketError, GoError},
     sampler::{Denial, PerfError, SamplerError},
 };
 
@@ -56,6 +57,13 @@ fn known(error: &Error) -> Option<Explanation> {
     if let Some(error) = error.downcast_ref::<ProcessError>() {
         return Some(process(error));
     }
+    if let Some(error) = process_of_go(error) {
+        return Some(process(error));
+    }
+    if let Some((what, because, advice)) = super::advice_go::explain(error) {
+        let because = because.into_iter().collect();
+        return Some(Explanation { what, because, advice: advice.map(str::to_owned) });
+    }
     if error.is::<SavedElsewhere>() {
         return Some(generic(error));
     }
@@ -67,6 +75,16 @@ fn known(error: &Error) -> Option<Explanation> {
         because: vec!["neither a process's name, nor its program, nor its command line fits".into()],
         advice: Some("`ps -e -o pid,comm,args` lists them; the expression is a regular one".into()),
     })
+}
+
+/// The process's trouble, where that is why a Go program could not be read.
+fn process_of_go(error: &Error) -> Option<&ProcessError> {
+    match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(GoError::Process(error)), _) | (_, Some(BucketError::Go(GoError::Process(error)))) => {
+            Some(error)
+        }
+        _ => None,
+    }
 }
 
 /// The chain of an error: what failed first, then why, innermost last.

@@ -45,6 +45,8 @@ pub enum Verb {
     Dump(DumpArgs),
     /// Draw a flame graph: an SVG picture, or a page for a browser (.html).
     Flame(FlameArgs),
+    /// Say who a process is, and of a Go program: release, modules, scheduler, garbage collection.
+    Info(InfoArgs),
     /// Show source lines with what each has, of functions that match.
     List(MatchArgs),
     /// Show functions that match, with their callers and callees.
@@ -142,6 +144,20 @@ pub struct DoctorArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("whom").args(["target", "pid"]).required(true)))]
+pub struct InfoArgs {
+    /// Process to ask about.
+    #[arg(value_name = "PID")]
+    pub target: Option<u32>,
+    /// Process to ask about.
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(group(ArgGroup::new("whose").args(["target", "pid", "name"]).required(true).multiple(true)))]
 pub struct DumpArgs {
     /// Process to look at.
@@ -178,6 +194,12 @@ pub struct DumpArgs {
     /// and CAP_PERFMON.
     #[arg(long)]
     pub kernel: bool,
+    /// Of a Go program: its threads, not its goroutines.
+    #[arg(long)]
+    pub threads: bool,
+    /// Of a Go program: its runtime's own goroutines too.
+    #[arg(long)]
+    pub system: bool,
     /// Say what looking has cost, and how long threads stood still.
     #[arg(long)]
     pub stats: bool,
@@ -351,10 +373,19 @@ pub enum KindArg {
     Wall,
     /// What every thread does now, one sample a thread (see `rprof dump`).
     Threads,
-    /// The same as threads.
+    /// Go: what is in use of the heap, by what allocated it; as the program's runtime counts it.
+    Heap,
+    /// Go: all that was ever allocated, by what allocated it.
+    Allocs,
+    /// Go: where goroutines have waited for each other, if the program counts that.
+    Block,
+    /// Go: who has held others up, if the program counts that.
+    Mutex,
+    /// What every goroutine of a Go program does now, equal ones counted; of any other program the same
+    /// as threads.
     Goroutine,
     /// Which code makes threads: the stacks that made those of this time, and the start functions of those
-    /// that were there before.
+    /// that were there before. Of a Go program what its runtime noted, unless --sampler bpf is given.
     Threadcreate,
 }
 

@@ -10,7 +10,7 @@ use super::{
     summary,
 };
 use crate::{
-    capture::{self, Kind, LabelKeys, Request, SamplerChoice, Stop},
+    capture::{self, Kind, LabelKeys, Request, SamplerChoice, Stop, go_profile::GoKind},
     process::{identify, select},
     symbolize::{Debuginfod, SymbolizeOptions},
 };
@@ -21,7 +21,17 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
     let kind = match arguments.kind {
         KindArg::Cpu => Kind::Cpu,
         KindArg::Wall => wall(arguments.sampling.sampler)?,
+        KindArg::Heap => return super::goroutines::profile(&pids, GoKind::Heap, &arguments),
+        KindArg::Allocs => return super::goroutines::profile(&pids, GoKind::Allocs, &arguments),
+        KindArg::Block => return super::goroutines::profile(&pids, GoKind::Block, &arguments),
+        KindArg::Mutex => return super::goroutines::profile(&pids, GoKind::Mutex, &arguments),
+        KindArg::Threadcreate if go_keeps_it(&arguments, &pids) => {
+            return super::goroutines::profile(&pids, GoKind::ThreadCreate, &arguments);
+        }
         KindArg::Threadcreate => thread_create(arguments.sampling.sampler)?,
+        KindArg::Goroutine if !arguments.children && super::goroutines::are_of(&pids) => {
+            return super::goroutines::attach(pids[0], &first, &arguments);
+        }
         KindArg::Threads | KindArg::Goroutine => return super::dump::attach(pids, &first, &arguments),
     };
     let request = Request {
@@ -41,6 +51,11 @@ fn wall(sampler: SamplerArg) -> Result<Kind> {
         SamplerArg::Auto | SamplerArg::Ptrace => Ok(Kind::Wall),
         _ => bail!("--kind wall is made by --sampler ptrace only: the others see threads that run"),
     }
+}
+
+/// Whether a Go runtime's own notes of its threads are to be shown.
+fn go_keeps_it(arguments: &AttachArgs, pids: &[u32]) -> bool {
+    arguments.sampling.sampler == SamplerArg::Auto && !arguments.children && super::goroutines::are_of(pids)
 }
 
 /// The making of a thread is caught by BPF, or not at all.

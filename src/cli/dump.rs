@@ -27,6 +27,10 @@ use crate::{
 const WARNINGS: usize = 8;
 
 pub fn run(arguments: &DumpArgs) -> Result<()> {
+    let pids = super::attach::choose(arguments.target, &arguments.pid, arguments.name.as_ref())?;
+    if super::goroutines::are_wanted(arguments, &pids) {
+        return super::goroutines::run(arguments, pids[0]);
+    }
     let form = Form::choose(arguments)?;
     let path = arguments.output.as_deref().filter(|path| *path != Path::new("-"));
     if path.is_none() && form.is_binary() && std::io::stdout().is_terminal() {
@@ -35,7 +39,7 @@ pub fn run(arguments: &DumpArgs) -> Result<()> {
     if let Some(path) = path {
         file::check_writable(path)?;
     }
-    let dumped = dump(&request(arguments)?)?;
+    let dumped = dump(&request(arguments, pids))?;
     match path {
         Some(path) => {
             file::write_atomically(path, |writer| form.write(&dumped, arguments.each, writer))?;
@@ -62,9 +66,9 @@ pub fn attach(pids: Vec<u32>, first: &Identity, arguments: &AttachArgs) -> Resul
     Ok(())
 }
 
-fn request(arguments: &DumpArgs) -> Result<DumpRequest> {
-    Ok(DumpRequest {
-        pids: super::attach::choose(arguments.target, &arguments.pid, arguments.name.as_ref())?,
+fn request(arguments: &DumpArgs, pids: Vec<u32>) -> DumpRequest {
+    DumpRequest {
+        pids,
         children: arguments.children,
         way: match arguments.look {
             LookArg::Auto => None,
@@ -78,7 +82,7 @@ fn request(arguments: &DumpArgs) -> Result<DumpRequest> {
         kernel: arguments.kernel,
         symbolize: super::attach::symbolize_options(&arguments.debug),
         ..DumpRequest::default()
-    })
+    }
 }
 
 /// A form of the answer.

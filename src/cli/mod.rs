@@ -4,11 +4,14 @@
 //! Not here: anything that could be of use without a terminal.
 
 mod advice;
+mod advice_go;
 mod args;
 mod attach;
 mod doctor;
 mod dump;
 mod flame;
+mod goroutines;
+mod info;
 mod output;
 pub mod pprof;
 mod progress;
@@ -58,6 +61,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Dump(arguments) => dump::run(&arguments),
         Verb::Flame(arguments) => flame::run(&arguments),
+        Verb::Info(arguments) => info::run(&arguments),
         Verb::List(arguments) => report::of_matches("list", &arguments),
         Verb::Peek(arguments) => report::of_matches("peek", &arguments),
         Verb::Pprof(arguments) => return run_pprof(&arguments.arguments),

@@ -6,6 +6,7 @@
 
 mod compressed;
 mod notes;
+mod relocations;
 mod symbols;
 
 use std::{borrow::Cow, fs::File, sync::Arc};
@@ -16,6 +17,7 @@ use goblin::{
 };
 
 pub use compressed::SectionContent;
+pub use relocations::RelocatedWords;
 pub use symbols::{CodeSymbol, DefinedSymbol, Symbol, SymbolKind, SymbolTable};
 
 use crate::{

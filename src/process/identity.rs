@@ -99,6 +99,16 @@ fn executable(pid: u32) -> Option<PathBuf> {
     Some(text.and_then(|text| text.strip_suffix(" (deleted)").map(PathBuf::from)).unwrap_or(path))
 }
 
+/// The words that the process was started with (or has set since); empty where it may not be read.
+pub fn command_line(pid: u32) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+    if text.is_empty() {
+        return Vec::new();
+    }
+    text.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
 /// Reads /proc/PID/task/PID/stat: unlike /proc/PID/stat it costs the same for one thread as for 5,000,
 /// for which the kernel would add up times and faults (some milliseconds).
 pub fn read_stat(pid: u32) -> Result<Stat, ProcessError> {
@@ -143,6 +153,21 @@ pub fn tracer(tid: u32) -> Option<u32> {
 /// CLOCK_MONOTONIC in nanoseconds: the clock of all sampled times.
 pub fn monotonic_ns() -> u64 {
     crate::sys::clock::monotonic_ns()
+}
+
+/// CLOCK_MONOTONIC as the process reads it now, in nanoseconds: it may live in another time namespace
+/// (time_namespaces(7)).
+pub fn monotonic_ns_in(pid: u32) -> u64 {
+    let theirs = monotonic_offset_ns(&pid.to_string()).unwrap_or(0);
+    let ours = monotonic_offset_ns("self").unwrap_or(0);
+    monotonic_ns().saturating_add_signed(theirs.saturating_sub(ours))
+}
+
+fn monotonic_offset_ns(pid: &str) -> Option<i64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/timens_offsets")).ok()?;
+    let mut words = text.lines().find_map(|line| line.strip_prefix("monotonic"))?.split_whitespace();
+    let (seconds, nanos): (i64, i64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
 }
 
 /// The process's number in its own (innermost) PID namespace, and its effective user id as ours sees

@@ -43,6 +43,81 @@ impl ProcessMemory {
     }
 }
 
+/// The most ranges that one call reads (`IOV_MAX` of limits.h).
+const MAX_RANGES: usize = 1024;
+
+impl ProcessMemory {
+    /// Reads many ranges, one behind the other, into `buffer`, whose length is the sum of theirs; gives
+    /// how many of the ranges, from the first on, are there in full.
+    pub fn read_ranges(&self, ranges: &[(RuntimeAddr, usize)], buffer: &mut [u8]) -> usize {
+        let (mut whole, mut rest) = (0, buffer);
+        for some in ranges.chunks(MAX_RANGES) {
+            let total: usize = some.iter().map(|(_, length)| length).sum();
+            let Some((now, later)) = rest.split_at_mut_checked(total) else { return whole };
+            let got = self.read_some_ranges(some, now);
+            whole += got;
+            if got < some.len() {
+                return whole;
+            }
+            rest = later;
+        }
+        whole
+    }
+
+    fn read_some_ranges(&self, ranges: &[(RuntimeAddr, usize)], buffer: &mut [u8]) -> usize {
+        if self.file.get().is_none() {
+            let remote: Vec<_> =
+                ranges.iter().map(|(start, len)| RemoteIoVec { base: start.0 as usize, len: *len }).collect();
+            let pid = Pid::from_raw(self.pid as i32);
+            match process_vm_readv(pid, &mut [IoSliceMut::new(buffer)], &remote) {
+                Ok(count) => return whole_ranges(ranges, count),
+                // `read` finds out what else works.
+                Err(nix::errno::Errno::EPERM | nix::errno::Errno::ENOSYS) => {}
+                Err(_) => return 0,
+            }
+        }
+        let mut rest = buffer;
+        for (index, (start, length)) in ranges.iter().enumerate() {
+            let (now, later) = rest.split_at_mut(*length);
+            if self.read(*start, now) < *length {
+                return index;
+            }
+            rest = later;
+        }
+        ranges.len()
+    }
+
+    /// Fills `buffer` from `address` on; `false` if not all of it is there.
+    pub fn read_exact(&self, address: RuntimeAddr, buffer: &mut [u8]) -> bool {
+        self.read(address, buffer) == buffer.len()
+    }
+
+    /// The 8-byte word at `address`.
+    pub fn read_word(&self, address: RuntimeAddr) -> Option<u64> {
+        let mut word = [0; 8];
+        self.read_exact(address, &mut word).then(|| u64::from_le_bytes(word))
+    }
+
+    /// The 4-byte word at `address`.
+    pub fn read_u32(&self, address: RuntimeAddr) -> Option<u32> {
+        let mut word = [0; 4];
+        self.read_exact(address, &mut word).then(|| u32::from_le_bytes(word))
+    }
+}
+
+/// How many ranges the first `count` bytes fill.
+fn whole_ranges(ranges: &[(RuntimeAddr, usize)], count: usize) -> usize {
+    let mut left = count;
+    ranges
+        .iter()
+        .take_while(|(_, length)| {
+            let fits = left >= *length;
+            left = left.saturating_sub(*length);
+            fits
+        })
+        .count()
+}
+
 /// Whether each of the two ways to read a process's memory works, tried on one byte: process_vm_readv(2),
 /// and /proc/PID/mem.
 pub fn ways(pid: u32, address: RuntimeAddr) -> [std::io::Result<()>; 2] {
@@ -76,6 +151,17 @@ mod tests {
         assert_eq!(copy, truth);
         assert_eq!(memory.read(RuntimeAddr(8), &mut copy), 0);
         assert_eq!(memory.read(RuntimeAddr(u64::MAX - 8), &mut copy), 0);
+    }
+
+    #[test]
+    fn ranges_are_read_up_to_the_first_that_is_not_there() {
+        let truth: Vec<u8> = (0..=255).collect();
+        let at = |offset: usize| RuntimeAddr(truth.as_ptr() as u64 + offset as u64);
+        let memory = ProcessMemory::new(std::process::id());
+        let mut copy = [0u8; 40];
+        assert_eq!(memory.read_ranges(&[(at(8), 10), (at(100), 30)], &mut copy), 2);
+        assert_eq!((&copy[..10], &copy[10..]), (&truth[8..18], &truth[100..130]));
+        assert_eq!(memory.read_ranges(&[(at(8), 10), (RuntimeAddr(8), 10), (at(0), 20)], &mut copy), 1);
     }
 
     #[test]

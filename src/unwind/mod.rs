@@ -19,11 +19,13 @@ mod fallback;
 mod memory;
 mod modules;
 mod rule;
+mod runtime;
 mod tables;
 mod walk;
 
 pub use memory::{CopiedStack, LateReads, ReadFailure, StackMemory};
 pub use modules::{Module, Modules};
+pub use runtime::{RuntimeFrame, RuntimeTables};
 pub use tables::UnwindTables;
 pub use walk::Unwinder;
 
@@ -50,6 +52,8 @@ pub enum How {
     Leaf,
     /// By call-frame information.
     Cfi,
+    /// By the tables that a language's runtime keeps for itself.
+    Runtime,
     /// By the registers that the kernel stored when it called a signal handler.
     SignalContext,
     /// By what the machine code at the leaf says about a frame that is not, or no longer, set up.

@@ -18,6 +18,8 @@ pub(super) enum Rule {
     Full(Box<FullRule>),
     /// A signal trampoline known by its machine code: the registers lie in the kernel's frame.
     SignalContext,
+    /// By a runtime's tables: so many bytes deep.
+    Runtime(u32),
     /// The thread's outermost function.
     Root,
     /// No table covers the address, but its function's code was followed; to be checked when applied.

@@ -20,7 +20,7 @@ use gimli::{
     UnwindContext, UnwindSection,
 };
 
-use super::{compile::compile, rule::Rule};
+use super::{RuntimeFrame, RuntimeTables, compile::compile, rule::Rule};
 use crate::{
     addr::ElfAddr,
     elf::{ElfFile, SymbolKind},
@@ -72,6 +72,7 @@ pub struct UnwindTables {
     elf: Arc<ElfFile>,
     debug_file: Option<Arc<ElfFile>>,
     is_go: bool,
+    runtime: Option<Arc<dyn RuntimeTables>>,
     eh_frame_index: OnceLock<FdeIndex>,
     debug_frame: OnceLock<Option<DebugFrameTable>>,
     functions: OnceLock<Functions>,
@@ -109,6 +110,7 @@ impl UnwindTables {
             elf,
             debug_file: None,
             is_go,
+            runtime: None,
             eh_frame_index: OnceLock::new(),
             debug_frame: OnceLock::new(),
             functions: OnceLock::new(),
@@ -119,6 +121,17 @@ impl UnwindTables {
     pub fn with_debug_file(mut self, debug_file: Arc<ElfFile>) -> UnwindTables {
         self.debug_file = Some(debug_file);
         self
+    }
+
+    /// Also uses what the file's language runtime knows of its own code.
+    pub fn with_runtime(mut self, runtime: Arc<dyn RuntimeTables>) -> UnwindTables {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// What the runtime's tables say of the frame at an address.
+    pub(super) fn runtime_frame(&self, address: ElfAddr) -> RuntimeFrame {
+        self.runtime.as_ref().map_or(RuntimeFrame::NotMine, |runtime| runtime.frame(address))
     }
 
     pub fn elf(&self) -> &ElfFile {
@@ -275,18 +288,24 @@ impl UnwindTables {
             let files = [Some(&self.elf), self.debug_file.as_ref()];
             let mut functions = Functions::default();
             let mut found = Vec::new();
-            let symbols = files.into_iter().flatten().flat_map(|elf| elf.symbols());
-            for symbol in symbols.take(MAX_FUNCTIONS) {
-                let start = symbol.address.0;
-                let range = (start, start.saturating_add(symbol.size.clamp(16, 4096)));
-                if ROOT_FUNCTIONS.contains(&symbol.name) {
+            let mut add = |name: &[u8], start: u64, size: u64, is_function: bool| {
+                let range = (start, start.saturating_add(size.clamp(16, 4096)));
+                if ROOT_FUNCTIONS.contains(&name) {
                     functions.roots.push(range);
-                } else if STACK_SWITCHES.contains(&symbol.name) {
+                } else if STACK_SWITCHES.contains(&name) {
                     functions.switches.push(range);
                 }
-                if symbol.kind == SymbolKind::Function {
-                    found.push((start, u32::try_from(symbol.size).unwrap_or(u32::MAX)));
+                if is_function {
+                    found.push((start, u32::try_from(size).unwrap_or(u32::MAX)));
                 }
+            };
+            let symbols = files.into_iter().flatten().flat_map(|elf| elf.symbols());
+            for symbol in symbols.take(MAX_FUNCTIONS) {
+                let is_function = symbol.kind == SymbolKind::Function;
+                add(symbol.name, symbol.address.0, symbol.size, is_function);
+            }
+            if let Some(runtime) = &self.runtime {
+                runtime.functions(&mut |name, start, size| add(name, start, size, !name.is_empty()));
             }
             // Of several names for one start, the largest extent counts.
             found.sort_unstable_by_key(|(start, size)| (*start, std::cmp::Reverse(*size)));

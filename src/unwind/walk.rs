@@ -9,6 +9,7 @@ use super::{
     cache::{Key, RuleCache},
     fallback::{Undescribed, shape_at},
     rule::{Failure, Rule},
+    runtime::{self, RuntimeFrame},
 };
 use crate::{
     addr::{FrameAddr, RuntimeAddr},
@@ -140,6 +141,10 @@ fn find_rule(
         if tables.is_stack_switch(elf_addr) {
             return Rule::Missing;
         }
+        match tables.runtime_frame(elf_addr) {
+            RuntimeFrame::Depth(depth) => return Rule::Runtime(depth),
+            RuntimeFrame::NotMine | RuntimeFrame::Unknown => {}
+        }
     }
     let rule = tables.rule_at(module.elf_addr(addr.lookup()), context);
     // The byte before a trampoline may belong to another function: only a rule that is marked as a
@@ -183,6 +188,12 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
             Rule::Fast(fast) => fast.apply(&mut self.registers, self.memory, exact),
             Rule::Full(full) => full.apply(&mut self.registers, self.memory, exact),
             Rule::SignalContext => self.signal_context(),
+            Rule::Runtime(depth) => {
+                runtime::step(*depth, &mut self.registers, self.memory)
+                    .map_err(|failure| failure.end(self.signal_frames > 0))?;
+                self.next = Next { how: How::Runtime, exact: false };
+                return Ok(());
+            }
             Rule::Root => Err(Failure::Root),
             Rule::Unusable => Err(Failure::Unusable),
             Rule::Missing | Rule::Code(_) => {

@@ -38,6 +38,11 @@ pub fn look_one(target: &Target, tid: u32) -> Result<Moment, HoldError> {
 /// Stops all threads that may be stopped, reads these and those that sleep, then lets all go: one moment
 /// of the whole process. Threads that could not be read are left out.
 pub fn look_together(target: &Target, tids: &[u32]) -> Vec<Moment> {
+    look_together_and(target, tids, || {})
+}
+
+/// As [`look_together`], and does something else while they stand still: keep it short.
+pub fn look_together_and(target: &Target, tids: &[u32], and: impl FnOnce() + Send) -> Vec<Moment> {
     let looked = ptrace::session(|session| {
         let asked: Vec<_> = tids
             .iter()
@@ -48,6 +53,7 @@ pub fn look_together(target: &Target, tids: &[u32]) -> Vec<Moment> {
             asked.into_iter().filter_map(|(tid, asked)| Some((tid, asked.wait(PATIENCE).ok()?))).collect();
         let asleep = tids.iter().filter(|tid| held.binary_search_by_key(*tid, |(held, _)| *held).is_err());
         let mut moments: Vec<Moment> = asleep.filter_map(|tid| asleep::look(target, *tid).ok()).collect();
+        and();
         // Stacks first: what is released runs on.
         let read: Vec<_> = held.iter().map(|(tid, held)| registers_and_stack(held, target, *tid)).collect();
         for ((_, held), read) in held.into_iter().zip(read) {

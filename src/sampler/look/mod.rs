@@ -75,6 +75,11 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// Program counter and stack pointer.
+    pub fn pc_and_sp(&self) -> Option<(u64, u64)> {
+        Some((self.registers.get(native::PC)?, self.registers.get(native::SP)?))
+    }
+
     /// The moment as samplers hand it on.
     pub fn as_sample(&self, pid: u32, time_ns: u64) -> RawSample<'_> {
         RawSample {

@@ -1,0 +1,112 @@
+//! Go stacks as locations of a profile: one location a frame, its inlined functions as lines.
+//!
+//! Not here: which stacks.
+
+use std::collections::HashMap;
+
+use crate::{
+    profile::builder::{Builder, LineSpec, LocationId, MappingId, MappingSpec},
+    runtime::go::{Frame, GoProcess, Sites},
+    symbolize::hex,
+};
+
+/// Makes locations of one process's frames.
+pub struct GoLocations<'a> {
+    process: &'a GoProcess,
+    sites: Sites<'a>,
+    mappings: HashMap<usize, MappingId>,
+}
+
+impl<'a> GoLocations<'a> {
+    pub fn new(process: &'a GoProcess) -> GoLocations<'a> {
+        GoLocations { process, sites: Sites::new(process), mappings: HashMap::new() }
+    }
+
+    /// The locations of a stack, leaf first, as Go's own profiles have them: without `runtime.goexit`, and
+    /// without wrappers that the compiler made.
+    pub fn stack(&mut self, frames: &[Frame], builder: &mut Builder) -> Vec<LocationId> {
+        let mut ids = Vec::with_capacity(frames.len());
+        let mut callee: Option<Box<str>> = None;
+        for frame in frames {
+            let site = self.sites.at(*frame);
+            let mut lines = Vec::new();
+            for function in &site.functions {
+                if !function.is_left_out(callee.as_deref()) && &*function.name != "runtime.goexit" {
+                    let id =
+                        builder.function(&function.name, &function.name, &function.path, function.start_line);
+                    lines.push(LineSpec { function: id, line: function.line, column: 0 });
+                }
+                callee = Some(function.name.clone());
+            }
+            let address = site.functions.first().map_or(frame.pc, |function| function.pc);
+            if lines.is_empty() && !site.functions.is_empty() {
+                continue;
+            }
+            let mapping = self.mapping(site.file, builder);
+            ids.push(builder.location(mapping, address, &lines));
+        }
+        ids
+    }
+
+    /// The locations of return addresses as the runtime records them: those of functions that were inlined
+    /// stand by themselves, before that of the function that they are in.
+    pub fn returns(&mut self, addresses: &[u64], builder: &mut Builder) -> Vec<LocationId> {
+        let frames = self.physical(addresses);
+        self.stack(&frames, builder)
+    }
+
+    /// As [`GoLocations::returns`], of an allocation: Go leaves out the runtime's functions that it ends
+    /// in, unless there are no others.
+    pub fn allocation(&mut self, addresses: &[u64], builder: &mut Builder) -> Vec<LocationId> {
+        let frames = self.physical(addresses);
+        let inner = |name: &str| name.starts_with("runtime.") || name.starts_with("internal/runtime/");
+        let of_runtime = |sites: &mut Sites<'_>, frame: &Frame| {
+            let site = sites.at(*frame);
+            site.functions.first().is_some_and(|function| inner(&function.name))
+        };
+        let first = frames.iter().position(|frame| !of_runtime(&mut self.sites, frame)).unwrap_or(0);
+        self.stack(&frames[first..], builder)
+    }
+
+    /// Each physical frame once: an address that only tells which function was inlined is left out.
+    fn physical(&mut self, addresses: &[u64]) -> Vec<Frame> {
+        let mut frames = Vec::with_capacity(addresses.len());
+        let mut rest = addresses;
+        while let Some((&pc, later)) = rest.split_first() {
+            let frame = Frame { pc, exact: false };
+            frames.push(frame);
+            let site = self.sites.at(frame);
+            let outer = || site.functions.iter().skip(1).map(|function| function.pc + 1);
+            let inlined = later.iter().take_while(|address| outer().any(|pc| pc == **address)).count();
+            rest = &later[inlined..];
+        }
+        frames
+    }
+
+    /// A location that stands for something that is no code.
+    pub fn synthetic(&self, name: &str, builder: &mut Builder) -> LocationId {
+        let function = builder.function(name, name, "", 0);
+        builder.location(None, 1, &[LineSpec { function, line: 0, column: 0 }])
+    }
+
+    fn mapping(&mut self, file: usize, builder: &mut Builder) -> Option<MappingId> {
+        let loaded = self.process.files.get(file)?;
+        let id = *self.mappings.entry(file).or_insert_with(|| {
+            let elf = loaded.tables.pclntab.elf();
+            let code = elf.segments().iter().find(|segment| segment.executable);
+            let (start, size, offset) = code.map_or((0, 0, 0), |segment| {
+                (segment.address.0.wrapping_add(loaded.bias), segment.memory_size, segment.file_offset.0)
+            });
+            let build_id = hex(elf.build_id().unwrap_or_default());
+            builder.mapping(&MappingSpec {
+                start,
+                limit: start.saturating_add(size),
+                file_offset: offset,
+                filename: &loaded.path,
+                build_id: &build_id,
+                symbolized: true,
+            })
+        });
+        Some(id)
+    }
+}

@@ -1,0 +1,164 @@
+//! The profiles that a Go runtime keeps of itself, as files: heap, allocs, block, mutex, threadcreate.
+//!
+//! What stands in them is the runtime's own counting, read once; nothing is sampled here. Not here: how
+//! it is read (`runtime::go`).
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{go_builder::GoLocations, naming::nanos};
+use crate::{
+    process::{Identity, identify},
+    profile::{
+        builder::{Builder, LabelValue},
+        proto::Profile,
+    },
+    runtime::go::{BucketError, Contention, GoError, GoProcess, Heap, Kind, scaled},
+};
+
+/// Which profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoKind {
+    /// What is in use; all four values are there, `inuse_space` is shown first.
+    Heap,
+    /// The same, all that was ever allocated shown first.
+    Allocs,
+    Block,
+    Mutex,
+    ThreadCreate,
+}
+
+impl GoKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            GoKind::Heap => "heap",
+            GoKind::Allocs => "allocs",
+            GoKind::Block => "block",
+            GoKind::Mutex => "mutex",
+            GoKind::ThreadCreate => "threadcreate",
+        }
+    }
+}
+
+/// A profile, and what must be known to judge it.
+#[derive(Debug)]
+pub struct GoProfile {
+    pub profile: Profile,
+    pub identity: Identity,
+    pub kind: GoKind,
+    pub version: String,
+    /// How many stacks it has.
+    pub records: usize,
+    /// What it lacks, in words.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a profile that the process's runtime keeps. Error: it keeps none, and why.
+pub fn read(pid: u32, kind: GoKind) -> Result<GoProfile, BucketError> {
+    let identity = identify(pid).map_err(GoError::from)?;
+    let process = GoProcess::attach(pid)?;
+    let mut made = Made { warnings: Vec::new(), comments: Vec::new(), records: 0 };
+    let mut builder = match kind {
+        GoKind::Heap | GoKind::Allocs => made.heap(&process, kind)?,
+        GoKind::Block => made.contention(&process, Kind::Block)?,
+        GoKind::Mutex => made.contention(&process, Kind::Mutex)?,
+        GoKind::ThreadCreate => made.thread_create(&process)?,
+    };
+    if !process.is_known_release {
+        made.warnings.push(format!(
+            "{} is newer than all releases that rprof knows: read as {}, whose checks held",
+            process.version_text, process.layout.source
+        ));
+    }
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    builder.set_time(nanos(since_epoch), 0);
+    builder.comment(&format!("kind: {}", kind.name()));
+    builder.comment(&format!("target: {} (pid {pid})", identity.display_name()));
+    builder.comment(&format!("runtime: {}, its own counting", process.version_text));
+    made.comments.iter().chain(&made.warnings).for_each(|comment| builder.comment(comment));
+    builder.comment(&format!("rprof: {}", env!("CARGO_PKG_VERSION")));
+    let profile = builder.finish();
+    let version = process.version_text.clone();
+    Ok(GoProfile { profile, identity, kind, version, records: made.records, warnings: made.warnings })
+}
+
+struct Made {
+    warnings: Vec<String>,
+    comments: Vec<String>,
+    records: usize,
+}
+
+const UNSETTLED: &str =
+    "counts changed while they were read, time and again: some are of one moment, some of the next";
+
+impl Made {
+    fn heap(&mut self, process: &GoProcess, kind: GoKind) -> Result<Builder, BucketError> {
+        let Heap { records, rate, is_settled, .. } = process.heap()?;
+        let mut builder = Builder::new(&[
+            ("alloc_objects", "count"),
+            ("alloc_space", "bytes"),
+            ("inuse_objects", "count"),
+            ("inuse_space", "bytes"),
+        ]);
+        let mut locations = GoLocations::new(process);
+        for record in records.iter().filter(|record| record.allocs > 0) {
+            let ids = locations.allocation(&record.stack, &mut builder);
+            let allocated = scaled(record.allocs, record.alloc_bytes, rate);
+            let in_use = scaled(record.in_use_objects(), record.in_use_bytes(), rate);
+            let size = LabelValue::Number(record.size.cast_signed(), "bytes");
+            builder.sample(&ids, &[allocated.0, allocated.1, in_use.0, in_use.1], &[("bytes", size)]);
+        }
+        builder.set_period("space", "bytes", rate.cast_signed());
+        if kind == GoKind::Allocs {
+            builder.set_default_sample_type("alloc_space");
+        }
+        self.records = builder.sample_count();
+        self.comments.push(format!("rate: one allocation in {rate} bytes is counted, and scaled up"));
+        self.settled(is_settled);
+        Ok(builder)
+    }
+
+    fn contention(&mut self, process: &GoProcess, kind: Kind) -> Result<Builder, BucketError> {
+        let Contention { records, rate, is_settled, ticks_hz } = process.contention(kind)?;
+        let mut builder = Builder::new(&[("contentions", "count"), ("delay", "nanoseconds")]);
+        let mut locations = GoLocations::new(process);
+        for record in &records {
+            let ids = locations.returns(&record.stack, &mut builder);
+            builder.sample(&ids, &[record.count, record.delay_ns], &[]);
+        }
+        builder.set_period("contentions", "count", 1);
+        self.records = records.len();
+        let unit = if kind == Kind::Block { "ticks of waiting" } else { "events" };
+        self.comments.push(format!("rate: one in {rate} {unit}; {:.0} MHz", ticks_hz / 1e6));
+        if rate == 0 {
+            self.warnings.push("the program has switched this profile off again: it no longer grows".into());
+        }
+        self.settled(is_settled);
+        Ok(builder)
+    }
+
+    fn thread_create(&mut self, process: &GoProcess) -> Result<Builder, BucketError> {
+        let threads = process.threads()?;
+        let mut builder = Builder::new(&[("threadcreate", "count")]);
+        let mut locations = GoLocations::new(process);
+        let mut counts: std::collections::BTreeMap<&[u64], i64> = Default::default();
+        for thread in &threads {
+            *counts.entry(&thread.created_at).or_default() += 1;
+        }
+        for (stack, count) in counts {
+            let ids = match stack {
+                [] => vec![locations.synthetic("[started by the scheduler]", &mut builder)],
+                stack => locations.returns(stack, &mut builder),
+            };
+            builder.sample(&ids, &[count], &[]);
+        }
+        builder.set_period("threadcreate", "count", 1);
+        self.records = threads.len();
+        Ok(builder)
+    }
+
+    fn settled(&mut self, is_settled: bool) {
+        if !is_settled {
+            self.warnings.push(UNSETTLED.to_owned());
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Names of a Go program's addresses: Go's own tables name its code, stripped or not; what C code is
+//! linked in has debug information like any other.
+//!
+//! Not here: all other files (`naming`).
+
+use super::images::Image;
+use crate::{
+    addr::ElfAddr,
+    symbolize::{NameSource, Symbolized},
+};
+
+/// Names `addresses`, those that are not Go's by `others`.
+pub(super) fn name(
+    image: &Image,
+    addresses: &[ElfAddr],
+    mut others: impl FnMut(&[ElfAddr]) -> Vec<Symbolized>,
+) -> Vec<Symbolized> {
+    let Some(go) = &image.go else { return others(addresses) };
+    let named: Vec<_> = addresses.iter().map(|address| go.name(*address)).collect();
+    let foreign: Vec<ElfAddr> =
+        addresses.iter().zip(&named).filter(|(_, named)| named.is_none()).map(|(at, _)| *at).collect();
+    let mut rest = if foreign.is_empty() { Vec::new() } else { others(&foreign) }.into_iter();
+    let of_go = |frames| Symbolized { frames, source: Some(NameSource::SymbolTable) };
+    named.into_iter().map(|name| name.map_or_else(|| rest.next().unwrap_or_default(), of_go)).collect()
+}

@@ -1,0 +1,186 @@
+//! A running Go process: its tables, its release, and where its runtime's variables are.
+//!
+//! Not here: reading goroutines and counters. Nothing is ever written into the process.
+
+use std::sync::Arc;
+
+use super::{
+    find::{GoTables, is_marked},
+    globals::Globals,
+    layouts::Layout,
+    pclntab::Function,
+    version::{BuildInfo, Version},
+};
+use crate::{
+    addr::{ElfAddr, FileOffset, RuntimeAddr},
+    elf::{ElfError, ElfFile},
+    process::{self, Mapping, ProcessError, ProcessMemory, files, threads},
+};
+
+/// Why a process cannot be read as one of Go.
+#[derive(Debug, thiserror::Error)]
+pub enum GoError {
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error("process {0} is not a Go program")]
+    NotGo(u32),
+    #[error(
+        "{0} is a Go program whose tables are not as those of Go 1.18 to 1.27: an older or altered release"
+    )]
+    Tables(String),
+    #[error("Go {0} is not known: releases since 1.18 are")]
+    Release(String),
+    #[error("the runtime's {what} was not found in memory: {why}")]
+    Variable { what: &'static str, why: &'static str },
+    #[error("may not read the memory of process {0}")]
+    Memory(u32),
+}
+
+/// Tables of a file, and where it is loaded.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub tables: Arc<GoTables>,
+    /// Run-time address = address in the file + bias.
+    pub bias: u64,
+    pub path: String,
+}
+
+/// A running Go process.
+#[derive(Debug)]
+pub struct GoProcess {
+    pub pid: u32,
+    pub memory: ProcessMemory,
+    /// The program (or library) that the runtime is in, then plugins.
+    pub files: Vec<Loaded>,
+    /// As the runtime says it: `go1.27.3`.
+    pub version_text: String,
+    pub version: Version,
+    pub layout: Layout,
+    /// The layout is that of this very release, not of the newest one known.
+    pub is_known_release: bool,
+    pub globals: Globals,
+    pub build_info: Option<BuildInfo>,
+}
+
+impl GoProcess {
+    /// Finds the runtime of a process. Errors: it is no Go program, or may not be read.
+    pub fn attach(pid: u32) -> Result<GoProcess, GoError> {
+        let reader = threads::reader(pid);
+        let mappings = process::read_mappings(reader)?;
+        let memory = ProcessMemory::new(reader);
+        let mut files = loaded_files(reader, &mappings)?;
+        let main = files.iter().position(|file| file.tables.function("runtime.schedinit").is_some());
+        let main = main.ok_or(GoError::NotGo(pid))?;
+        files.swap(0, main);
+        let file = &files[0];
+        let elf = Arc::clone(file.tables.pclntab.elf());
+        if memory.read_word(file.at(file.tables.moduledata)).is_none() {
+            return Err(GoError::Memory(pid));
+        }
+        let build_info = BuildInfo::read(&elf);
+        let version_text = (build_info.as_ref().map(|info| info.go_version.clone()))
+            .or_else(|| super::globals::build_version(file, &memory))
+            .ok_or(GoError::Variable { what: "version", why: "no build information, and no text like it" })?;
+        let version = Version::parse(&version_text).ok_or_else(|| GoError::Release(version_text.clone()))?;
+        let (layout, is_known_release) =
+            Layout::of(&version).ok_or_else(|| GoError::Release(version_text.clone()))?;
+        let globals = Globals::find(file, &memory, &layout)?;
+        elf.release_pages();
+        Ok(GoProcess {
+            pid,
+            memory,
+            files,
+            version_text,
+            version,
+            layout,
+            is_known_release,
+            globals,
+            build_info,
+        })
+    }
+
+    /// Whether a process seems to run Go code, by its files alone.
+    pub fn is_likely(pid: u32) -> bool {
+        let reader = threads::reader(pid);
+        let mappings = process::read_executable_mappings(reader).unwrap_or_default();
+        mappings.iter().any(|mapping| open(reader, mapping).is_ok_and(|elf| is_marked(&elf)))
+    }
+
+    /// The function at a run-time address, its file, and the address in it.
+    pub fn function_at(&self, address: RuntimeAddr) -> Option<(&Loaded, Function, ElfAddr)> {
+        self.files.iter().find_map(|file| {
+            let inside = ElfAddr(address.0.wrapping_sub(file.bias));
+            Some((file, file.tables.function_at(inside)?, inside))
+        })
+    }
+
+    /// The linker's name of the function at an address.
+    pub fn name_at(&self, address: RuntimeAddr) -> Option<&str> {
+        let (file, function, _) = self.function_at(address)?;
+        Some(file.tables.pclntab.name(&function))
+    }
+
+    /// A Go string (pointer and length) of at most `most` bytes, whose header lies at `at`.
+    pub fn string_at(&self, at: RuntimeAddr, most: usize) -> Option<String> {
+        read_string(&self.memory, at, most)
+    }
+}
+
+/// See [`GoProcess::string_at`].
+pub fn read_string(memory: &ProcessMemory, at: RuntimeAddr, most: usize) -> Option<String> {
+    let pointer = memory.read_word(at)?;
+    let length = usize::try_from(memory.read_word(at.offset(8))?).ok()?;
+    if length > most {
+        return None;
+    }
+    let mut bytes = vec![0; length];
+    memory.read_exact(RuntimeAddr(pointer), &mut bytes).then(|| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+impl Loaded {
+    /// Where an address of the file stands in memory.
+    pub fn at(&self, address: ElfAddr) -> RuntimeAddr {
+        RuntimeAddr(address.0.wrapping_add(self.bias))
+    }
+}
+
+/// The files with Go code among those mapped; a file without Go's section names is looked into only if
+/// there is no other.
+fn loaded_files(pid: u32, mappings: &[Mapping]) -> Result<Vec<Loaded>, GoError> {
+    let mut seen = std::collections::BTreeSet::new();
+    let code = mappings.iter().filter(|mapping| mapping.executable && mapping.inode != 0);
+    let opened: Vec<(&Mapping, Arc<ElfFile>)> = code
+        .filter(|mapping| seen.insert((mapping.device_major, mapping.device_minor, mapping.inode)))
+        .filter_map(|mapping| Some((mapping, Arc::new(open(pid, mapping).ok()?))))
+        .collect();
+    let load = |(mapping, elf): &(&Mapping, Arc<ElfFile>)| {
+        let tables = GoTables::find(elf)?;
+        let stated = elf.address_of(FileOffset(mapping.file_offset))?;
+        let bias = mapping.start.0.wrapping_sub(stated.0);
+        Some(Loaded { tables: Arc::new(tables), bias, path: mapping.path.clone() })
+    };
+    let marked: Vec<_> = opened.iter().filter(|(_, elf)| is_marked(elf)).collect();
+    let loaded: Vec<Loaded> = marked.iter().filter_map(|one| load(one)).collect();
+    if !loaded.is_empty() {
+        return Ok(loaded);
+    }
+    let unmarked: Vec<Loaded> = opened.iter().filter_map(load).collect();
+    match marked.first() {
+        _ if !unmarked.is_empty() => Ok(unmarked),
+        Some((mapping, _)) => Err(GoError::Tables(mapping.path.clone())),
+        None => Err(GoError::NotGo(pid)),
+    }
+}
+
+fn open(pid: u32, mapping: &Mapping) -> Result<ElfFile, ElfError> {
+    let file = files::open(&files::Wanted {
+        pid,
+        start: mapping.start,
+        end: mapping.end,
+        device_major: mapping.device_major,
+        device_minor: mapping.device_minor,
+        inode: mapping.inode,
+        path: &mapping.path,
+    });
+    ElfFile::open(&file.map_err(|error| ElfError::Io(std::io::Error::other(error)))?)
+}

@@ -1,0 +1,131 @@
+//! Frames of goroutines as functions with files and lines, each place in the code looked up once.
+//!
+//! Not here: which goroutine stands where.
+
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    pclntab::{FUNCDATA_ARG_INFO, FUNCDATA_ARG_LIVE, LogicalFrame, PCDATA_ARG_LIVE, printed_name},
+    process::GoProcess,
+    walk::{ARGS_MOST, Frame},
+};
+use crate::addr::{ElfAddr, RuntimeAddr};
+
+/// A place in the code where a frame stands.
+#[derive(Debug, Default)]
+pub struct Site {
+    /// Innermost inlined function first, the function itself last.
+    pub functions: Vec<SiteFunction>,
+    /// Of the frame's program counter, from the function's entry.
+    pub offset: u64,
+    /// What arguments the function has (`FUNCDATA_ArgInfo`); empty: not told.
+    pub arguments: Vec<u8>,
+    /// Where it is told that arguments may have gone stale: from which offset, and for which slots not.
+    pub live_from: u8,
+    pub live: Vec<u8>,
+    /// The file it lies in (number in [`GoProcess::files`]), and its address there.
+    pub file: usize,
+    pub address: u64,
+}
+
+/// A function at a site.
+#[derive(Debug, Clone)]
+pub struct SiteFunction {
+    /// The linker's name.
+    pub name: Box<str>,
+    /// As Go prints it.
+    pub printed: Box<str>,
+    pub path: Box<str>,
+    pub line: u32,
+    pub start_line: u32,
+    pub is_inlined: bool,
+    pub is_wrapper: bool,
+    /// Run-time address of the instruction that it stands at, and that from its function's entry.
+    pub pc: u64,
+    pub offset: u64,
+}
+
+impl SiteFunction {
+    /// Go leaves out wrappers that the compiler made, unless they call these.
+    pub fn is_left_out(&self, callee: Option<&str>) -> bool {
+        const SHOWN: [&str; 3] = ["runtime.gopanic", "runtime.sigpanic", "runtime.panicwrap"];
+        self.is_wrapper && !callee.is_some_and(|callee| SHOWN.contains(&callee))
+    }
+}
+
+/// Looks up sites.
+#[derive(Debug)]
+pub struct Sites<'a> {
+    process: &'a GoProcess,
+    known: FxHashMap<Frame, Rc<Site>>,
+}
+
+impl<'a> Sites<'a> {
+    pub fn new(process: &'a GoProcess) -> Sites<'a> {
+        Sites { process, known: FxHashMap::default() }
+    }
+
+    pub fn at(&mut self, frame: Frame) -> Rc<Site> {
+        let process = self.process;
+        Rc::clone(
+            self.known.entry(frame).or_insert_with(|| Rc::new(make(process, frame).unwrap_or_default())),
+        )
+    }
+
+    /// The functions of a stack that Go shows, innermost first.
+    pub fn shown(&mut self, frames: &[Frame]) -> Vec<SiteFunction> {
+        let mut shown = Vec::new();
+        let mut callee: Option<Box<str>> = None;
+        for frame in frames {
+            for function in &self.at(*frame).functions {
+                if !function.is_left_out(callee.as_deref()) {
+                    shown.push(function.clone());
+                }
+                callee = Some(function.name.clone());
+            }
+        }
+        shown
+    }
+}
+
+fn make(process: &GoProcess, frame: Frame) -> Option<Site> {
+    let (file, function, inside) = process.function_at(RuntimeAddr(frame.pc))?;
+    let number = process.files.iter().position(|other| other.bias == file.bias && other.path == file.path)?;
+    let table = &file.tables.pclntab;
+    let is_call = !frame.exact && inside.0 > function.entry;
+    let at = ElfAddr(if is_call { inside.0 - 1 } else { inside.0 });
+    let to_function = |frame: LogicalFrame<'_>| SiteFunction {
+        name: frame.name.into(),
+        printed: printed_name(frame.name).into(),
+        path: frame.file.into(),
+        line: frame.line,
+        start_line: frame.start_line,
+        is_inlined: frame.is_inlined,
+        is_wrapper: table.is_wrapper(frame.id),
+        pc: frame.address.wrapping_add(file.bias),
+        offset: frame.address.wrapping_sub(function.entry),
+    };
+    let info = table.funcdata(&function, FUNCDATA_ARG_INFO);
+    let mut site = Site {
+        functions: table.frames(&function, at).into_iter().map(to_function).collect(),
+        offset: inside.0 - function.entry,
+        arguments: info.map(|info| info[..info.len().min(ARGS_MOST)].to_vec()).unwrap_or_default(),
+        live_from: u8::MAX,
+        live: Vec::new(),
+        file: number,
+        address: at.0,
+    };
+    if let Some(live) = table.funcdata(&function, FUNCDATA_ARG_LIVE) {
+        site.live_from = *live.first()?;
+        let index = table.pcdata(&function, PCDATA_ARG_LIVE, at).unwrap_or(0);
+        if let Some(bits) =
+            usize::try_from(index).ok().filter(|index| *index > 0).and_then(|index| live.get(index..))
+        {
+            // One bit a slot, and a list of arguments has at most 256 bytes.
+            site.live = bits[..bits.len().min(ARGS_MOST / 8)].to_vec();
+        }
+    }
+    Some(site)
+}
