@@ -67,6 +67,11 @@ pub struct GoDumpStats {
     pub stopped_threads: usize,
 }
 
+/// Whether a process seems to be of Go, by its files alone.
+pub fn is_go(pid: u32) -> bool {
+    GoProcess::is_likely(pid)
+}
+
 /// Reads all goroutines of a process. Error: it is no Go program, or may not be read.
 pub fn dump(request: &GoDumpRequest) -> Result<GoDump, GoError> {
     let identity = identify(request.pid)?;
@@ -219,6 +224,12 @@ impl GoDump {
         }
         comments.push(format!("rprof: {}", env!("CARGO_PKG_VERSION")));
         comments
+    }
+
+    /// Go's own text: each goroutine by itself, or equal ones counted.
+    pub fn write_text(&self, each: bool, writer: &mut dyn std::io::Write) -> std::io::Result<()> {
+        let mut text = self.text(false);
+        if each { text.write_each(writer) } else { text.write_counted(writer) }
     }
 
     /// Go's own text forms.

@@ -125,6 +125,9 @@ pub fn by_name(name: &str) -> Option<&'static KindRow> {
 
 /// The answer's bytes: gzipped protobuf, or text.
 pub fn make(job: &Job<'_>) -> Result<Vec<u8>, KindError> {
+    if let Some(answer) = super::go::make(job) {
+        return answer;
+    }
     let kind = job.ask.kind;
     let profile = (kind.make)(job)?;
     match job.ask.debug {
@@ -167,7 +170,7 @@ fn threads(job: &Job<'_>) -> Result<Profile, KindError> {
 }
 
 /// Lets time pass, unless the asker goes.
-fn wait(duration: Duration, stop: &Stop) {
+pub(super) fn wait(duration: Duration, stop: &Stop) {
     let began = Instant::now();
     while !stop.is_set() && began.elapsed() < duration {
         std::thread::sleep(Duration::from_millis(20).min(duration - began.elapsed().min(duration)));
@@ -175,7 +178,7 @@ fn wait(duration: Duration, stop: &Stop) {
 }
 
 /// What `last` has more (or less) than `first`.
-fn difference(first: &Profile, last: &Profile) -> Result<Profile, KindError> {
+pub(super) fn difference(first: &Profile, last: &Profile) -> Result<Profile, KindError> {
     let broken = |why: String| KindError::Broken(why);
     let columns =
         |profile: &Profile| parse::of_profile(profile).map_err(|error| broken(format!("{error:?}")));

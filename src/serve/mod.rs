@@ -9,6 +9,7 @@
 
 mod access;
 mod captures;
+mod go;
 mod guard;
 mod kinds;
 mod listen;

@@ -314,8 +314,8 @@ fn the_labels_that_a_go_program_sets_stand_on_its_samples() {
         *counts.entry((work.unwrap_or_default(), label)).or_default() += sample.value[0];
     }
     for (function, label) in [("main.workForA", "a"), ("main.workForB", "b")] {
-        let of_function = |(name, _): &&(&str, &str)| *name == function;
-        let all: i64 = counts.iter().filter(|(key, _)| of_function(&key)).map(|(_, count)| count).sum();
+        let of_function = |(name, _): &(&str, &str)| *name == function;
+        let all: i64 = counts.iter().filter(|(key, _)| of_function(key)).map(|(_, count)| count).sum();
         let right = counts.get(&(function, label)).copied().unwrap_or(0);
         assert!(
             all > 300 && right * 100 >= all * 95,
