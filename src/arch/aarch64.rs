@@ -108,6 +108,9 @@ pub fn is_thread_exit(code: &[u8]) -> bool {
     (0..3).any(|at| instruction(code, at) == Some(LOAD_EXIT) && instruction(code, at + 1) == Some(SVC))
 }
 
+/// DWARF number of the register that holds Go's running goroutine.
+pub const GO_G: u16 = 28;
+
 /// How far above a Go function's caller's stack pointer its arguments lie.
 pub const GO_ARGUMENTS_ABOVE: u64 = 8;
 

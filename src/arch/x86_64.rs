@@ -203,6 +203,9 @@ pub fn is_goexit(code: &[u8]) -> bool {
     matches!(code, [0x90, 0xe8, _, _, _, _, 0x90, ..])
 }
 
+/// DWARF number of the register that holds Go's running goroutine.
+pub const GO_G: u16 = 14;
+
 /// How far above a Go function's caller's stack pointer its arguments lie.
 pub const GO_ARGUMENTS_ABOVE: u64 = 0;
 

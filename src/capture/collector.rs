@@ -5,6 +5,8 @@
 //! Memory is bounded: beyond [`MAX_STACK_WORDS`] of stored stacks, new ones are counted under one
 //! overflow stack. Not here: names, the profile's own tables.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 
 /// The most words that different stacks may take together: 16 Mi words are 64 MiB.
@@ -39,6 +41,8 @@ pub struct Labels {
     pub tid: Option<u32>,
     /// The process's name, where a profile holds several.
     pub process: Option<String>,
+    /// What the program itself has labelled its work with, by key (Go's pprof labels).
+    pub own: Option<Arc<Vec<(String, String)>>>,
 }
 
 /// How often a stack was seen, and the CPU time that stands for.
@@ -67,7 +71,8 @@ impl Collector {
     pub fn labels(&mut self, labels: Labels) -> LabelsId {
         let full = self.label_list.len() >= MAX_LABELS && !self.labels.contains_key(&labels);
         let labels = if full {
-            Labels { thread: OTHER_THREADS.into(), pid: None, tid: None, process: labels.process }
+            let process = labels.process;
+            Labels { thread: OTHER_THREADS.into(), pid: None, tid: None, process, own: None }
         } else {
             labels
         };
@@ -139,7 +144,7 @@ mod tests {
     use super::*;
 
     fn labels(thread: &str) -> Labels {
-        Labels { thread: thread.into(), pid: None, tid: None, process: None }
+        Labels { thread: thread.into(), pid: None, tid: None, process: None, own: None }
     }
 
     #[test]

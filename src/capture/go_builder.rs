@@ -32,12 +32,8 @@ impl<'a> GoLocations<'a> {
             let mut lines = Vec::new();
             for function in &site.functions {
                 if !function.is_left_out(callee.as_deref()) && &*function.name != "runtime.goexit" {
-                    let id = builder.function(
-                        &function.printed,
-                        &function.name,
-                        &function.path,
-                        function.start_line,
-                    );
+                    let id =
+                        builder.function(&function.name, &function.name, &function.path, function.start_line);
                     lines.push(LineSpec { function: id, line: function.line, column: 0 });
                 }
                 callee = Some(function.name.clone());

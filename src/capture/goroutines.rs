@@ -69,7 +69,7 @@ pub struct GoDumpStats {
     pub stopped_threads: usize,
 }
 
-/// Whether a process is a Go program, by the looks of its file.
+/// Whether a process seems to be of Go, by its files alone.
 pub fn is_go(pid: u32) -> bool {
     GoProcess::is_likely(pid)
 }
@@ -226,6 +226,12 @@ impl GoDump {
         }
         comments.push(format!("rprof: {}", env!("CARGO_PKG_VERSION")));
         comments
+    }
+
+    /// Go's own text: each goroutine by itself, or equal ones counted.
+    pub fn write_text(&self, each: bool, writer: &mut dyn std::io::Write) -> std::io::Result<()> {
+        let mut text = self.text(false);
+        if each { text.write_each(writer) } else { text.write_counted(writer) }
     }
 
     /// Go's own text forms.

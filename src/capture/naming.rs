@@ -56,8 +56,13 @@ pub fn names(pid: u32, addresses: &[RuntimeAddr], options: &SymbolizeOptions) ->
     let places: Vec<Place> = (addresses.iter())
         .map(|address| place_at(space.modules.find(*address), *address, &world.images))
         .collect();
-    let labels =
-        world.collector.labels(Labels { thread: String::new(), pid: None, tid: None, process: None });
+    let labels = world.collector.labels(Labels {
+        thread: String::new(),
+        pid: None,
+        tid: None,
+        process: None,
+        own: None,
+    });
     world.collector.add(labels, places.iter().copied(), Weight { count: 1, time_ns: 0 });
     let names = name_all(options, &mut world);
     let by_place: FxHashMap<Place, &SourceFrame> = (world.collector.places().iter().zip(&names.frames))
@@ -269,11 +274,13 @@ pub(super) fn clamp(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-pub(super) fn label_list(labels: &Labels) -> Vec<(&'static str, LabelValue<'_>)> {
+pub(super) fn label_list(labels: &Labels) -> Vec<(&str, LabelValue<'_>)> {
     let mut list = vec![("thread", LabelValue::Text(&labels.thread))];
     list.extend(labels.process.as_deref().map(|name| ("process", LabelValue::Text(name))));
     list.extend(labels.pid.map(|pid| ("pid", LabelValue::Number(i64::from(pid), ""))));
     list.extend(labels.tid.map(|tid| ("tid", LabelValue::Number(i64::from(tid), ""))));
+    let own = labels.own.iter().flat_map(|own| own.iter());
+    list.extend(own.map(|(key, value)| (key.as_str(), LabelValue::Text(value))));
     list
 }
 

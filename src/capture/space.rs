@@ -9,8 +9,9 @@ use crate::{
     addr::RuntimeAddr,
     issue::Issues,
     process::{self, Mapping, ProcessError, ProcessMemory},
+    runtime::go::SampleLabels,
     sampler::NewMapping,
-    unwind::Modules,
+    unwind::{Module, Modules},
 };
 
 /// A process being watched.
@@ -26,6 +27,8 @@ pub struct Space {
     pub read_took_ns: u64,
     /// Threads that have labels.
     pub tids: FxHashSet<u32>,
+    /// Reads what the program itself labels its work with, if it is of a kind that does.
+    pub own_labels: Option<SampleLabels>,
     /// CLOCK_MONOTONIC of its first thread's end.
     pub ended_at_ns: Option<u64>,
 }
@@ -44,7 +47,7 @@ impl Space {
         let memory = ProcessMemory::new(reader);
         let mut space = Space { read_at_ns: now_ns, memory, ..Space::empty(pid, name) };
         for mapping in &mappings {
-            space.modules.insert(images.module(&region(reader, mapping), issues));
+            space.insert(images.module(&region(reader, mapping), issues), images);
         }
         Ok(space)
     }
@@ -59,13 +62,24 @@ impl Space {
             read_at_ns: 0,
             read_took_ns: 0,
             tids: FxHashSet::default(),
+            own_labels: None,
             ended_at_ns: None,
         }
     }
 
+    fn insert(&mut self, module: Module, images: &Images) {
+        if self.own_labels.is_none()
+            && let Some(go) = &images.image(images.placement(module.id).image).go
+        {
+            self.own_labels = SampleLabels::of(go, module.bias, &self.memory);
+        }
+        self.modules.insert(module);
+    }
+
     /// The child of a fork: the same mappings under another number.
     pub fn forked(&self, pid: u32) -> Space {
-        Space { modules: self.modules.clone(), ..Space::empty(pid, self.name.clone()) }
+        let own_labels = self.own_labels.clone();
+        Space { modules: self.modules.clone(), own_labels, ..Space::empty(pid, self.name.clone()) }
     }
 
     /// Takes a new executable mapping into account.
@@ -85,7 +99,7 @@ impl Space {
             inode: mapping.inode,
             path: path.strip_suffix(" (deleted)").unwrap_or(&path),
         };
-        self.modules.insert(images.module(&region, issues));
+        self.insert(images.module(&region, issues), images);
     }
 
     /// Reads the mappings again and adds what was missed. Mappings that are gone stay: samples taken

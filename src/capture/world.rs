@@ -131,6 +131,8 @@ impl World {
     fn sample(&mut self, sample: &RawSample<'_>) {
         self.watch(sample.pid, sample.time_ns);
         let labels = self.labels_of(sample);
+        // At once: they may change.
+        let labels = self.with_own_labels(labels, sample);
         self.frames.clear();
         let mut end = self.unwind(sample);
         if end.is_some_and(|end| !end.is_whole()) && self.is_between_programs(sample) {
@@ -208,6 +210,19 @@ impl World {
         self.name_thread(sample.pid, sample.tid, &comm)
     }
 
+    /// Adds what the program has labelled its work with.
+    fn with_own_labels(&mut self, labels: LabelsId, sample: &RawSample<'_>) -> LabelsId {
+        let own = self.spaces.get(&sample.pid).and_then(|space| {
+            let (reader, registers) = (space.own_labels.as_ref()?, sample.registers.as_ref()?);
+            reader.read(registers, &space.memory)
+        });
+        let Some(own) = own else { return labels };
+        // Read the sooner, the better the chance that they are the sample's.
+        self.late_reads += 1;
+        let labels = Labels { own: Some(own), ..self.collector.labels_of(labels).clone() };
+        self.collector.labels(labels)
+    }
+
     /// A thread that ended before it could be asked had the name of who made it, or a record of its own
     /// name would have come: as a rule that of the process.
     fn comm_now(&self, pid: u32, tid: u32) -> String {
@@ -223,6 +238,7 @@ impl World {
             pid: keys.pid.then_some(pid),
             tid: keys.tid.then_some(tid),
             process,
+            own: None,
         });
         let stack_hinted = self.threads.get(&(pid, tid)).is_some_and(|thread| thread.stack_hinted);
         self.threads.insert((pid, tid), Thread { labels, comm: comm.to_vec(), stack_hinted });

@@ -147,6 +147,9 @@ fn captured(job: &Job<'_>, kind: Kind) -> Result<Profile, KindError> {
 }
 
 fn thread_create(job: &Job<'_>) -> Made {
+    if job.ask.seconds.is_none() && is_go(job.pid) {
+        return kept(job, GoKind::ThreadCreate);
+    }
     let mut profile = captured(job, Kind::ThreadCreate)?;
     if job.ask.seconds.is_some() {
         capture::keep_created_meanwhile(&mut profile);
@@ -187,8 +190,7 @@ fn goroutines(job: &Job<'_>) -> Made {
     let mut text = Vec::new();
     let _ = match job.ask.debug {
         0 => return Ok(encode_gzip(&now_or_change(job, || Ok(dumped(false)?.profile(false)))?)),
-        1 => dumped(false)?.text(false).write_counted(&mut text),
-        _ => dumped(true)?.text(false).write_each(&mut text),
+        debug => dumped(debug >= 2)?.write_text(debug >= 2, &mut text),
     };
     Ok(text)
 }

@@ -12,6 +12,7 @@ mod containers;
 mod created;
 mod dump;
 mod frames;
+mod go;
 mod held;
 mod languages;
 mod lifecycle;

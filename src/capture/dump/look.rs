@@ -333,6 +333,7 @@ impl<'a> Process<'a> {
             pid: Some(pid),
             tid: Some(state.tid),
             process,
+            own: None,
         });
         let synthetic = |kind: Synthetic| Place { mapping: SYNTHETIC, address: kind as u64 };
         let mut seen = Seen { pid, state, labels, way: None, end: None, note: None };

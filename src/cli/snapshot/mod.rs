@@ -136,7 +136,7 @@ impl Snapshot {
         self.take("goroutines", || {
             let dumped = goroutines::dump(&GoDumpRequest { pid, ..GoDumpRequest::default() })?;
             let mut text = Vec::new();
-            dumped.text(false).write_each(&mut text)?;
+            dumped.write_text(true, &mut text)?;
             let profile = encode_gzip(&dumped.profile(false));
             Ok(vec![part("goroutines.txt", text), part("goroutines.pb.gz", profile)])
         });

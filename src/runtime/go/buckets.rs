@@ -31,6 +31,8 @@ const HEAD_BYTES: usize = 48;
 /// Enough for most buckets, read at once.
 const GUESS_BYTES: usize = HEAD_BYTES + 40 * 8;
 const MAX_BUCKETS: usize = 4 << 20;
+/// Words of all their stacks together: a list that leads round in a circle would have no end.
+const MAX_STACK_WORDS: usize = 64 << 20;
 /// Readings until two in a row agree.
 const TRIES: usize = 12;
 /// The marker that a frame-pointer stack begins with (`logicalStackSentinel`).
@@ -195,8 +197,9 @@ impl GoProcess {
         });
         let Some(mut at) = head else { return Ok(Vec::new()) };
         let mut buckets = Vec::new();
-        let mut bytes = Vec::new();
-        while at.0 != 0 && buckets.len() < MAX_BUCKETS {
+        let (mut bytes, mut words) = (Vec::new(), 0);
+        while at.0 != 0 && buckets.len() < MAX_BUCKETS && words < MAX_STACK_WORDS {
+            words += word(&bytes, NSTK) as usize;
             bytes.resize(GUESS_BYTES, 0);
             let count = self.memory.read(at, &mut bytes);
             let stack_length = word(&bytes, NSTK);

@@ -48,7 +48,7 @@ impl GoTables {
         header_places(elf).find_map(|(address, offset, limit)| {
             let header = Header::parse(elf.bytes().get(offset..limit)?)?;
             let moduledata = find_moduledata(elf, &words, address, &header)?;
-            let field = |offset: u64| words.word(elf, ElfAddr(moduledata.0 + offset));
+            let field = |offset: u64| words.word(elf, ElfAddr(moduledata.0.wrapping_add(offset)));
             let text = ElfAddr(field(MODULEDATA_TEXT)?);
             let pclntab = GOFUNC.iter().find_map(|at| {
                 let gofunc = ElfAddr(field(*at)?);
@@ -86,9 +86,9 @@ fn header_places(elf: &ElfFile) -> impl Iterator<Item = (ElfAddr, usize, usize)>
         let bytes = elf.range(segment.file_offset, segment.file_size).unwrap_or_default();
         let limit = start + bytes.len();
         let words = bytes.as_chunks::<8>().0.iter().enumerate();
-        words
-            .filter(|(_, word)| is_header(u64::from_le_bytes(**word)))
-            .map(move |(index, _)| (ElfAddr(segment.address.0 + index as u64 * 8), start + index * 8, limit))
+        words.filter(|(_, word)| is_header(u64::from_le_bytes(**word))).map(move |(index, _)| {
+            (ElfAddr(segment.address.0.wrapping_add(index as u64 * 8)), start + index * 8, limit)
+        })
     });
     named.chain(scanned)
 }
@@ -102,7 +102,7 @@ fn find_moduledata(
     let fits = |at: &ElfAddr| {
         words.word(elf, *at) == Some(table.0)
             && SLICE_WORDS.iter().zip(header.tables).all(|(word, offset)| {
-                words.word(elf, ElfAddr(at.0 + word * 8)) == Some(table.0.wrapping_add(offset))
+                words.word(elf, ElfAddr(at.0.wrapping_add(word * 8))) == Some(table.0.wrapping_add(offset))
             })
     };
     let named = elf.section(".go.module").map(|section| section.address).filter(fits);
@@ -113,7 +113,7 @@ fn find_moduledata(
             let words = bytes.as_chunks::<8>().0.iter().enumerate();
             words
                 .filter(move |(_, word)| u64::from_le_bytes(**word) == table.0)
-                .map(move |(index, _)| ElfAddr(segment.address.0 + index as u64 * 8))
+                .map(move |(index, _)| ElfAddr(segment.address.0.wrapping_add(index as u64 * 8)))
         })
         .find(fits)
     })

@@ -5,7 +5,7 @@
 
 use super::{
     find::GoTables,
-    pclntab::{FLAG_SP_WRITE, Function, printed_name},
+    pclntab::{FLAG_SP_WRITE, Function},
 };
 use crate::{
     addr::ElfAddr,
@@ -19,7 +19,7 @@ impl GoTables {
         let function = self.function_at(address)?;
         let frames = self.pclntab.frames(&function, address);
         let frames = frames.into_iter().map(|frame| SourceFrame {
-            function: printed_name(frame.name).into_owned(),
+            function: frame.name.to_owned(),
             system_name: frame.name.to_owned(),
             file: (frame.file != "?").then(|| frame.file.to_owned()),
             line: frame.line,
@@ -51,7 +51,11 @@ impl RuntimeTables for GoTables {
 
     fn functions(&self, each: &mut dyn FnMut(&[u8], u64, u64)) {
         for function in self.pclntab.functions() {
-            each(self.pclntab.name(&function).as_bytes(), function.entry, function.end - function.entry);
+            each(
+                self.pclntab.name(&function).as_bytes(),
+                function.entry,
+                function.end.saturating_sub(function.entry),
+            );
         }
     }
 }

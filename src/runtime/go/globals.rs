@@ -111,7 +111,7 @@ fn uses_in(file: &Loaded, function: &str) -> Vec<Reference> {
     let table = &file.tables.pclntab;
     let Some(function) = file.tables.function(function) else { return Vec::new() };
     let code = table.elf().bytes_from(ElfAddr(function.entry)).unwrap_or_default();
-    let length = (function.end - function.entry).min(MAX_CODE).min(code.len() as u64);
+    let length = function.end.saturating_sub(function.entry).min(MAX_CODE).min(code.len() as u64);
     references(table.elf().machine(), &code[..length as usize], function.entry)
 }
 
@@ -332,10 +332,10 @@ impl Finder<'_> {
             let distance = |field: usize| (field - self.layout.sched_nmidle) as u64;
             let (idle, spinning) =
                 (distance(self.layout.sched_npidle), distance(self.layout.sched_nmspinning));
-            let first = words
-                .iter()
-                .find(|at| words.contains(&(**at + idle)) && words.contains(&(**at + spinning)))?;
-            Some(self.file.at(ElfAddr(first - self.layout.sched_nmidle as u64)))
+            let first = words.iter().find(|at| {
+                words.contains(&at.wrapping_add(idle)) && words.contains(&at.wrapping_add(spinning))
+            })?;
+            Some(self.file.at(ElfAddr(first.wrapping_sub(self.layout.sched_nmidle as u64))))
         })
     }
 
@@ -344,7 +344,9 @@ impl Finder<'_> {
     fn gc_variables(&self) -> (Option<RuntimeAddr>, Option<RuntimeAddr>) {
         let memstats = self.symbol("memstats").or_else(|| {
             let uses = self.uses("gcMarkTermination");
-            let has = |base: u64, field: usize| uses.iter().any(|use_| use_.address == base + field as u64);
+            let has = |base: u64, field: usize| {
+                uses.iter().any(|use_| use_.address == base.wrapping_add(field as u64))
+            };
             let layout = self.layout;
             let bases = uses.iter().filter_map(|use_| use_.address.checked_sub(layout.mstats_numgc as u64));
             let mut fitting = bases.filter(|base| {

@@ -443,7 +443,9 @@ impl Reading<'_> {
         for index in order {
             let address = addresses[index];
             match ranges.last_mut() {
-                Some((start, length)) if address.saturating_sub(start.0 + *length as u64) <= NEAR => {
+                Some((start, length))
+                    if address.saturating_sub(start.0.saturating_add(*length as u64)) <= NEAR =>
+                {
                     let inside = (address - start.0) as usize;
                     places[index] = total - *length + inside;
                     total += (inside + size).saturating_sub(*length);

@@ -20,7 +20,7 @@ const MAP_BUCKETS: usize = 16;
 const MAP_OLD_BUCKETS: usize = 24;
 const IN_BUCKET: usize = 8;
 const BUCKET_BYTES: usize = 8 + IN_BUCKET * 32 + 8;
-const MOST_BUCKETS: u64 = 1 << 12;
+const MOST_BUCKETS: u64 = MAX_LABELS / IN_BUCKET as u64;
 /// Smallest hash of a slot that is in use (`minTopHash`).
 const MIN_TOP_HASH: u8 = 5;
 
@@ -64,6 +64,8 @@ fn list(memory: &ProcessMemory, at: RuntimeAddr) -> Option<Vec<(String, String)>
 }
 
 fn map(memory: &ProcessMemory, at: RuntimeAddr) -> Option<Vec<(String, String)>> {
+    // The goroutine points to a variable of the map's type, which points to the map.
+    let at = RuntimeAddr(memory.read_word(at)?);
     let mut head = [0; 32];
     memory.read_exact(at, &mut head).then_some(())?;
     let word = |offset: usize| u64::from_le_bytes(std::array::from_fn(|byte| head[offset + byte]));
@@ -75,7 +77,7 @@ fn map(memory: &ProcessMemory, at: RuntimeAddr) -> Option<Vec<(String, String)>>
     let tables = [(word(MAP_BUCKETS), buckets), (word(MAP_OLD_BUCKETS), buckets.div_ceil(2))];
     for (start, count) in tables {
         for index in 0..if start == 0 { 0 } else { count } {
-            let mut bucket = start + index * BUCKET_BYTES as u64;
+            let mut bucket = start.wrapping_add(index * BUCKET_BYTES as u64);
             for _ in 0..MAX_LABELS {
                 bucket = bucket_pairs(memory, RuntimeAddr(bucket), &mut labels)?;
                 if bucket == 0 {

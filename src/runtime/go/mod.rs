@@ -1,6 +1,19 @@
 //! Go, from outside: any program linked by Go 1.18 or newer, stripped or not.
 //!
-//! Not here: looking at threads, profiles, printing.
+//! **How its frames look.** Every function has an entry in the function table ([`pclntab`]), which tells
+//! at each instruction how far the stack pointer lies below the caller's: on amd64 the return address is
+//! just above that, the caller's frame pointer just below. No other register is kept for callers. A stack
+//! ends at a function marked as outermost (`runtime.goexit`, `mstart`). Functions that move the stack
+//! pointer themselves (`systemstack`, `asmcgocall`) are marked too; from the thread's own stack only the
+//! frame pointer leads back to the goroutine's.
+//!
+//! **Where things are.** [`find`] leads from an ELF file to its tables, [`process`] from a process to its
+//! runtime, [`globals`] to the runtime's variables, and [`layouts`] says where fields lie, a row a release.
+//! [`goroutines`] reads them all while they run, [`walk`] follows their stacks, [`sites`] names the places,
+//! [`text`] writes them as Go does. [`buckets`] are the runtime's own profiles.
+//!
+//! **Limits.** Releases 1.18 to 1.27; newer ones as far as the checks hold. Not gccgo, TinyGo, or tables
+//! that were altered. arm64 is written and untested. Not here: looking at threads, profiles, printing.
 
 mod buckets;
 mod columns;
@@ -14,6 +27,7 @@ mod labels;
 mod layouts;
 mod pclntab;
 mod process;
+mod sample_labels;
 mod sites;
 mod text;
 mod threads;
@@ -25,6 +39,7 @@ pub use find::{GoTables, is_marked};
 pub use goroutines::{Goroutine, Goroutines, Wanted};
 pub use info::GoInfo;
 pub use process::{GoError, GoProcess};
+pub use sample_labels::SampleLabels;
 pub use sites::{Site, SiteFunction, Sites};
 pub use text::Text;
 pub use threads::Thread;

@@ -292,7 +292,7 @@ impl Pclntab {
         for function in self.functions() {
             let Some(tree) = self.funcdata(&function, FUNCDATA_INLINE_TREE) else { continue };
             let fits = self.inlined(tree, 0).is_some_and(|first| {
-                u64::from(first.parent_offset) < function.end - function.entry
+                u64::from(first.parent_offset) < function.end.wrapping_sub(function.entry)
                     && !self.name_at(first.name_offset).is_empty()
             });
             if !fits {

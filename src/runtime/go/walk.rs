@@ -92,7 +92,7 @@ impl<'a> Walker<'a> {
         if pc == 0 {
             // A call of a nil function.
             let Some(caller) = stack.word(sp) else { return End::Cut };
-            (pc, sp) = (caller, sp + 8);
+            (pc, sp) = (caller, sp.wrapping_add(8));
         }
         let mut exact = is_exact;
         let mut innermost = true;

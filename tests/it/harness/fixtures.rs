@@ -53,6 +53,11 @@ impl Fixture {
         Fixture::new(&[&super::installed("go").unwrap_or("go".into()), "build"], &[source], &[], &[])
     }
 
+    /// Go's sources, of one package, by this `go`.
+    pub fn go_with(sources: &[&str], go: &str) -> Fixture {
+        Fixture::new(&[go, "build"], sources, &[], &[])
+    }
+
     /// Built by another compiler that takes the same flags.
     pub fn compiled_by(mut self, compiler: &str) -> Fixture {
         self.compiler[0] = compiler.to_owned();
@@ -81,6 +86,7 @@ impl Fixture {
         command.args(self.sources.iter().map(|source| programs_folder().join(source)));
         command.args(&self.libraries);
         command.env("GOCACHE", go_cache()).env("GO111MODULE", "off");
+        command.env("GOTOOLCHAIN", "local").env("GOFLAGS", "");
         run_tool(&mut command);
         fs::rename(&unfinished, &program).expect("same folder");
         program
