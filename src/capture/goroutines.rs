@@ -26,6 +26,8 @@ use crate::{
 /// How long one goroutine that runs is waited for, and all of them together.
 const PATIENCE: Duration = Duration::from_millis(8);
 const BUDGET: Duration = Duration::from_millis(120);
+/// How often it is looked for.
+const TRIES: usize = 4;
 /// How much of a running goroutine's stack is copied.
 const STACK_BYTES: u32 = 512 << 10;
 
@@ -137,18 +139,22 @@ fn catch_running(process: &GoProcess, goroutines: &mut Goroutines, stats: &mut G
     let began = Instant::now();
     let tids = outer_tids(process.pid);
     for (index, thread) in running {
-        if began.elapsed() > BUDGET {
-            break;
-        }
         let tid = process.thread_id(thread).and_then(|inner| tids.iter().find(|(_, tid)| *tid == inner));
         let Some((tid, _)) = tid else { continue };
-        match running::look(&target, *tid, PATIENCE) {
-            Ok(Some(moment)) => {
-                stats.running_seen += usize::from(take(process, goroutines, index, &moment));
+        for _ in 0..TRIES {
+            if began.elapsed() > BUDGET {
+                return;
             }
-            Ok(None) => {}
-            // Not allowed to: it will not be for the next one either.
-            Err(_) => break,
+            match running::look(&target, *tid, PATIENCE) {
+                Ok(Some(moment)) if take(process, goroutines, index, &moment) => {
+                    stats.running_seen += 1;
+                    break;
+                }
+                // It waited for a CPU, or was just in the runtime's own hands.
+                Ok(_) => {}
+                // Not allowed to: it will not be for the next one either.
+                Err(_) => return,
+            }
         }
     }
 }

@@ -139,9 +139,14 @@ fn fixtures_folder() -> PathBuf {
     own.ancestors().nth(3).expect("below target").join("fixtures")
 }
 
-/// Where the go tool keeps what it compiled, from one run of the tests to the next.
+/// Where the go tool keeps what it compiled, by content: the user's own place, so that a new checkout need
+/// not compile Go's library for each release again.
 pub fn go_cache() -> PathBuf {
-    fixtures_folder().join("go-cache")
+    let of_user = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    of_user("GOCACHE")
+        .or_else(|| of_user("XDG_CACHE_HOME").map(|folder| folder.join("go-build")))
+        .or_else(|| of_user("HOME").map(|folder| folder.join(".cache/go-build")))
+        .unwrap_or_else(|| fixtures_folder().join("go-cache"))
 }
 
 /// Runs a tool that must succeed; gives its standard output.
