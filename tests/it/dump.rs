@@ -351,7 +351,7 @@ fn a_process_in_other_pid_and_mount_namespaces_is_dumped_with_names() {
 /// and these functions are among them.
 #[track_caller]
 pub fn assert_dumps(target: &mut Target, percent: usize, functions: &[&str]) {
-    for how in [&["--look", "auto"][..], &["--look", "proc"]] {
+    for how in [&["--look", "auto", "--threads"], &["--look", "proc", "--threads"]] {
         let (threads, words) = threads(dump(target.pid()).args(how));
         let whole = threads.iter().filter(|thread| thread.is_whole()).count();
         let cut: Vec<&Thread> = threads.iter().filter(|thread| !thread.is_whole()).collect();
