@@ -351,13 +351,8 @@ fn a_process_in_other_pid_and_mount_namespaces_is_dumped_with_names() {
 /// and these functions are among them.
 #[track_caller]
 pub fn assert_dumps(target: &mut Target, percent: usize, functions: &[&str]) {
-    assert_dumps_with(&[], target, percent, functions);
-}
-
-#[track_caller]
-fn assert_dumps_with(arguments: &[&str], target: &mut Target, percent: usize, functions: &[&str]) {
-    for how in [&["--look", "auto"][..], &["--look", "proc"]] {
-        let (threads, words) = threads(dump(target.pid()).args(how).args(arguments));
+    for how in [&["--look", "auto", "--threads"], &["--look", "proc", "--threads"]] {
+        let (threads, words) = threads(dump(target.pid()).args(how));
         let whole = threads.iter().filter(|thread| thread.is_whole()).count();
         let cut: Vec<&Thread> = threads.iter().filter(|thread| !thread.is_whole()).collect();
         // A thread that runs cannot be seen by `proc`.
@@ -407,8 +402,7 @@ fn a_go_program_is_dumped_whole() {
         return skip(Skip::NotInstalled("go"));
     }
     let mut target = Target::start(&Fixture::go("ratio.go").build());
-    // Of its threads: by itself a dump shows goroutines.
-    assert_dumps_with(&["--threads"], &mut target, 100, &["runtime.mstart"]);
+    assert_dumps(&mut target, 100, &["runtime.mstart"]);
 }
 
 #[test]
