@@ -37,7 +37,7 @@ fn run(name: &'static str, argument: Option<&str>, files: &[PathBuf], arguments:
     let command = Command::find(name).ok_or_else(|| anyhow!("there is no report `{name}`"))?;
     let columns = read(files)?;
     let mut messages = Vec::new();
-    let asked = Asked { argument, count: arguments.printing.count() };
+    let asked = Asked { argument, count: arguments.printing.count(), ..Asked::default() };
     let made = answer(columns, command, asked, &arguments.settings(), &mut messages);
     // In which unit a label's numbers are shown matters only where they are shown.
     let of_labels = ["tags", "traces"].contains(&name);
@@ -52,7 +52,7 @@ pub fn compare(arguments: &DiffArgs) -> Result<()> {
     let [base, new] = both.map(|file| read(std::slice::from_ref(file)));
     let names = both.map(|file| file.display().to_string());
     let report = &arguments.report;
-    let asked = Asked { argument: None, count: report.printing.count() };
+    let asked = Asked { count: report.printing.count(), ..Asked::default() };
     let mut messages = Vec::new();
     let (base, new) = (base?, new?);
     let kinds = [&base, &new].map(kinds);

@@ -46,7 +46,7 @@ pub fn table(profile: &Profile, count: usize) -> Option<String> {
     let command = Command::find("top").filter(|_| !profile.sample.is_empty())?;
     let columns = parse::of_profile(profile).ok()?;
     let settings = Settings { compact_labels: true, ..Settings::default() };
-    let asked = Asked { argument: None, count: Some(count) };
+    let asked = Asked { count: Some(count), ..Asked::default() };
     let made = answer(columns, command, asked, &settings, &mut Vec::new()).ok()?;
     Some(made.print(TextFormat::Text, None, false))
 }

@@ -122,3 +122,21 @@ fn where_no_browser_is_there_the_last_that_was_tried_is_named_and_no_file_stays(
     assert!(text(&output.stderr).ends_with(error), "{}", text(&output.stderr));
     assert_eq!(std::fs::read_dir(Path::new(folder)).unwrap().count(), 0);
 }
+
+#[test]
+fn assembly_and_its_source_are_to_be_had_as_data() {
+    let (program, profile) = (format!("{FIXTURES}/objects/tiny"), format!("{FIXTURES}/objects/tiny.cpu"));
+    let (output, _) = rprof(&["-disasm=.", "-format=json", &program, &profile], &[]);
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    let functions = report["functions"].as_array().expect("functions");
+    assert!(!functions.is_empty(), "{report}");
+    for function in functions {
+        let instructions = function["instructions"].as_array().expect("instructions");
+        let sum: i64 = instructions.iter().map(|row| row["flat"].as_i64().expect("a number")).sum();
+        assert_eq!(Some(sum), function["flat"].as_i64(), "{function}");
+        assert!(instructions.iter().all(|row| row["text"].is_string() && row["address"].is_string()));
+    }
+    let (output, _) = rprof(&["-weblist=.", "-format=csv", &program, &profile], &[]);
+    assert!(output.status.success() && !output.stdout.is_empty(), "{}", text(&output.stderr));
+}

@@ -73,7 +73,8 @@ fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str))
         Some((command, argument)) if is_other_format(&flags.format, command) => {
             let text = formatted(columns, command, argument.as_deref(), &flags, say)?;
             let outlet = Outlet { writer: out, takes_bytes: true };
-            deliver(text.into_bytes(), command, &flags.settings.output, outlet, say)?;
+            // To be read, whatever the report is made for otherwise.
+            deliver(text.into_bytes(), Delivery::Print, &flags.settings.output, outlet, say)?;
         }
         Some((command, argument)) => {
             let outlet = Outlet { writer: out, takes_bytes: !io::stdout().is_terminal() };
@@ -125,7 +126,8 @@ fn formatted(
         0 => usize::MAX,
         count => count,
     });
-    let made = answer(columns, command, Asked { argument, count }, &flags.settings, &mut messages);
+    let asked = Asked { argument, count, tool: Some(&binaries::LocalFiles) };
+    let made = answer(columns, command, asked, &flags.settings, &mut messages);
     messages.iter().for_each(|message| say(message));
     Ok(made?.print(TextFormat::find(&flags.format).unwrap_or_default(), None, false))
 }
@@ -153,18 +155,18 @@ pub fn report(
     let mut messages = Vec::new();
     let made = generate_with(&binaries::LocalFiles, columns, command, argument, settings, &mut messages);
     messages.iter().for_each(|message| say(message));
-    deliver(made?, command, &settings.output, outlet, say)
+    deliver(made?, command.delivery, &settings.output, outlet, say)
 }
 
 /// Brings a finished report where it belongs: a file, a terminal, a viewer.
 pub fn deliver(
     mut bytes: Vec<u8>,
-    command: &Command,
+    delivery: Delivery,
     output: &str,
     outlet: Outlet,
     say: &mut dyn FnMut(&str),
 ) -> Result<(), String> {
-    match command.delivery {
+    match delivery {
         Delivery::Drawing(format) => bytes = drawing::draw(bytes, format, say)?,
         Delivery::Viewer { drawing, .. } if !drawing.is_empty() => {
             bytes = drawing::draw(bytes, drawing, say)?
@@ -176,7 +178,7 @@ pub fn deliver(
         let failed = |error: io::Error| format!("open {output}: {}", sources::system_words(&error));
         return fs::write(output, bytes).map_err(failed);
     }
-    match command.delivery {
+    match delivery {
         Delivery::File(suffix) | Delivery::Drawing(suffix) if !outlet.takes_bytes => {
             let (name, mut file) = numbered_file(Path::new(""), "profile", suffix)?;
             say(&format!("Generating report in {name}"));

@@ -11,6 +11,7 @@
 mod budget;
 mod csv;
 pub mod diff;
+mod disasm;
 mod facts;
 mod functions;
 mod json;
@@ -27,6 +28,7 @@ use super::pprof::{
     Command, Messages, Settings,
     commands::{Delivery, Kind},
     format::Format,
+    objects::{NoObjects, ObjectTool},
     prepare::{Report, prepare},
 };
 use crate::profile::columns::Columns;
@@ -201,10 +203,12 @@ impl Answer {
 }
 
 /// What a short form asks for, beside the settings.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Asked<'a> {
-    /// Names: which functions (`list`, `peek`).
+    /// Names: which functions (`list`, `peek`, `disasm`).
     pub argument: Option<&'a str>,
+    /// Opens programs, for `disasm`.
+    pub tool: Option<&'a dyn ObjectTool>,
     /// Most entries of the outer list; `None`: as many as suit the report.
     pub count: Option<usize>,
 }
@@ -212,7 +216,13 @@ pub struct Asked<'a> {
 /// Whether there is an answer of this kind: the other commands make files of their own format.
 pub fn is_answered(command: &Command) -> bool {
     match command.kind {
-        Kind::Text | Kind::Tree | Kind::List | Kind::Tags | Kind::Traces => true,
+        Kind::Text
+        | Kind::Tree
+        | Kind::List
+        | Kind::Tags
+        | Kind::Traces
+        | Kind::Disassembly
+        | Kind::WebList => true,
         Kind::Dot | Kind::Raw | Kind::Comments => matches!(command.delivery, Delivery::Print),
         _ => false,
     }
@@ -237,7 +247,10 @@ pub fn answer(
     let list = match command.kind {
         Kind::Text => functions::top(&mut report, &marks, asked.count),
         Kind::Tree | Kind::Dot => functions::tree(&mut report, &marks, asked.count)?,
-        Kind::List => list::list(&mut report, asked.count)?,
+        Kind::List | Kind::WebList => list::list(&mut report, asked.count)?,
+        Kind::Disassembly => {
+            disasm::disasm(&mut report, asked.tool.unwrap_or(&NoObjects), asked.count, messages)?
+        }
         Kind::Tags => tags::tags(&report, asked.count),
         Kind::Traces => traces::traces(&mut report, asked.count),
         Kind::Raw => whole::samples(&report, asked.count),
@@ -252,7 +265,8 @@ pub fn answer(
 /// Functions of one name in different files are different here, unless asked for otherwise.
 fn granularity(command: &Command, settings: &Settings) -> String {
     match (command.kind, settings.granularity.as_str()) {
-        (Kind::List, _) => "lines".into(),
+        (Kind::List | Kind::WebList, _) => "lines".into(),
+        (Kind::Disassembly, _) => "addresses".into(),
         (_, "") => "filefunctions".into(),
         (_, asked) => asked.into(),
     }

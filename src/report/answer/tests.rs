@@ -50,7 +50,7 @@ impl Maker {
 }
 
 fn ask(columns: &Columns, command: &str, argument: Option<&str>, settings: &Settings) -> Answer {
-    let asked = Asked { argument, count: None };
+    let asked = Asked { argument, ..Asked::default() };
     let command = Command::find(command).unwrap();
     answer(columns.clone(), command, asked, settings, &mut Vec::new()).unwrap()
 }

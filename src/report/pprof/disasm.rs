@@ -38,14 +38,24 @@ struct Routine<'o> {
 
 /// An instruction with what was sampled at it.
 #[derive(Default)]
-struct Row {
-    address: u64,
-    text: String,
-    function: String,
-    file: String,
-    line: i64,
-    flat: Weight,
-    cum: Weight,
+pub struct Row {
+    /// As the file counts.
+    pub address: u64,
+    pub text: String,
+    pub function: String,
+    /// The file's name alone.
+    pub file: String,
+    pub line: i64,
+    pub flat: Weight,
+    pub cum: Weight,
+}
+
+/// A routine with its code, and what was sampled in it.
+pub struct Listing {
+    pub name: String,
+    pub flat: i64,
+    pub cum: i64,
+    pub rows: Vec<Row>,
 }
 
 pub(super) fn print(
@@ -53,6 +63,26 @@ pub(super) fn print(
     tool: &dyn ObjectTool,
     messages: &mut Messages,
 ) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    // Writing to memory does not fail, here and below.
+    let _ = writeln!(out, "Total: {}", report.format.value(report.total));
+    each(report, tool, messages, &mut |report, listing| {
+        print_listing(report, &listing, &mut out);
+        match out.len() > MOST_BYTES {
+            true => Err("the assembly is longer than 512 MiB: name fewer functions".into()),
+            false => Ok(()),
+        }
+    })?;
+    Ok(out)
+}
+
+/// Hands over the routines whose symbols match, by name. Errors: nothing matches; or `take`'s own.
+pub fn each(
+    report: &mut Report,
+    tool: &dyn ObjectTool,
+    messages: &mut Messages,
+    take: &mut dyn FnMut(&Report, Listing) -> Result<(), String>,
+) -> Result<(), String> {
     let nodes = report.nodes();
     let Some(argument) = report.argument.clone() else { return Err("disasm needs an argument".into()) };
     let address = address_of(argument.as_str());
@@ -92,19 +122,13 @@ pub(super) fn print(
         }
     }
     routines.sort_by(|a, b| (&a.symbol.name, a.symbol.start).cmp(&(&b.symbol.name, b.symbol.start)));
-    let mut out = Vec::new();
-    // Writing to memory does not fail, here and below.
-    let _ = writeln!(out, "Total: {}", report.format.value(report.total));
     for chunk in routines.chunks(CHUNK) {
         let code = code_of(chunk, report.settings.intel_syntax)?;
         for (routine, code) in chunk.iter().zip(&code) {
-            print_routine(report, routine, code, &mut out);
-        }
-        if out.len() > MOST_BYTES {
-            return Err("the assembly is longer than 512 MiB: name fewer functions".into());
+            take(report, listing(report, routine, code))?;
         }
     }
-    Ok(out)
+    Ok(())
 }
 
 /// The number that an argument is, if it is one: then an address is meant.
@@ -179,15 +203,23 @@ fn code_of(routines: &[Routine<'_>], intel: bool) -> Result<Vec<Vec<Line>>, Stri
     Ok(all)
 }
 
-fn print_routine(report: &Report, routine: &Routine<'_>, code: &[Line], out: &mut Vec<u8>) {
-    let name = &routine.symbol.name;
+fn listing(report: &Report, routine: &Routine<'_>, code: &[Line]) -> Listing {
     let sum = |part: fn(&Weights) -> i64| {
         routine.nodes[routine.own.clone()]
             .iter()
             .fold(0i64, |sum, (_, _, weights)| sum.wrapping_add(part(weights)))
     };
-    let (flat, cum) = (sum(|weights| weights.flat.sum), sum(|weights| weights.cum.sum));
-    let rows = rows(report, routine, code);
+    Listing {
+        name: routine.symbol.name.clone(),
+        flat: sum(|weights| weights.flat.sum),
+        cum: sum(|weights| weights.cum.sum),
+        rows: rows(report, routine, code),
+    }
+}
+
+fn print_listing(report: &Report, listing: &Listing, out: &mut Vec<u8>) {
+    let Listing { name, flat, cum, rows } = listing;
+    let (flat, cum) = (*flat, *cum);
     let _ = writeln!(out, "ROUTINE ======================== {name}");
     let _ = writeln!(
         out,
@@ -197,7 +229,7 @@ fn print_routine(report: &Report, routine: &Routine<'_>, code: &[Line], out: &mu
         percentage(cum, report.total)
     );
     let mut before = ("", "", 0);
-    for row in &rows {
+    for row in rows {
         let mut place = String::new();
         let here = (row.function.as_str(), row.file.as_str(), row.line);
         if here != before {

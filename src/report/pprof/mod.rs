@@ -9,7 +9,7 @@ pub mod objects;
 pub mod options;
 
 mod callgrind;
-mod disasm;
+pub(in crate::report) mod disasm;
 mod dot;
 pub(in crate::report) mod format;
 pub(in crate::report) mod graph;
