@@ -38,18 +38,18 @@ class Program:
         self.process.wait()
 
 
-def build(root, built):
-    program = built / "gotruth"
+def build(root, built, name, flags):
+    program = built / name
     sources = [root / "tests/fixtures/programs" / name for name in ("gotruth.go", "gotruth_plain.go")]
     built.mkdir(parents=True, exist_ok=True)
-    command = ["go", "build", "-ldflags=-s -w", "-o", program, *sources]
+    command = ["go", "build", *flags, "-o", program, *sources]
     subprocess.run(command, check=True, env={**os.environ, "GO111MODULE": "off", "GOFLAGS": ""})
     return program
 
 
-def timed(command):
+def timed(command, said=None):
     began = time.monotonic()
-    run = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    run = subprocess.run(command, input=said, capture_output=True, text=True, errors="replace")
     took = time.monotonic() - began
     peak = re.search(r"reading ([\d.]+) ms", run.stderr)
     return took, run, float(peak[1]) if peak else None
@@ -58,7 +58,9 @@ def timed(command):
 def part_go(root, rprof, built, table, number, median, quick):
     if not shutil.which("go"):
         return table("Go from outside", ["not measured: go is not installed"], [])
-    program = build(root, built)
+    program = build(root, built, "gotruth", ["-ldflags=-s -w"])
+    # delve reads no program without its debug information.
+    whole = build(root, built, "gotruth_whole", [])
     rows = []
     for count in [1_000, 100_000] if quick else [1_000, 100_000, 1_000_000]:
         with Program(program, GOTRUTH_GOROUTINES=count) as target, tempfile.TemporaryDirectory() as folder:
@@ -68,21 +70,21 @@ def part_go(root, rprof, built, table, number, median, quick):
                 runs = [timed(command) for _ in range(3)]
                 reading = median([reading for _, _, reading in runs if reading is not None])
                 state = re.search(r"(\d+) read again, (\d+) unstable", runs[-1][1].stderr)
-                whole = f"{state[1]} read again, {state[2]} unstable" if state else "?"
+                torn = f"{state[1]} read again, {state[2]} unstable" if state else "?"
                 took = median([took for took, _, _ in runs])
-                rows.append([f"rprof dump, {name}", f"{count:,}", number(took, " s", 2), number(reading / 1e3, " s", 3), "no", whole])
+                rows.append([f"rprof dump, {name}", f"{count:,}", number(took, " s", 2), number(reading / 1e3, " s", 3), "no", torn])
             for debug in (2, 1):
                 began = time.monotonic()
                 target.says("goroutine", debug, out)
                 took = time.monotonic() - began
                 rows.append([f"the program itself, debug={debug}", f"{count:,}", number(took, " s", 2), "–", "yes", "–"])
-            if shutil.which("dlv") and count <= 1_000:
-                script = os.path.join(folder, "script")
-                with open(script, "w") as file:
-                    file.write("goroutines -t\nquit -c\n")
-                command = ["dlv", "attach", str(target.pid), "--init", script, "--allow-non-terminal-interactive=true"]
-                took, _, _ = timed(command)
-                rows.append(["delve, goroutines -t", f"{count:,}", number(took, " s", 2), "–", "yes", "–"])
+        if shutil.which("dlv") and count <= 1_000:
+            with Program(whole, GOTRUTH_GOROUTINES=count) as target:
+                command = ["dlv", "attach", str(target.pid), "--allow-non-terminal-interactive=true"]
+                took, run, _ = timed(command, "goroutines -t\nexit\nn\n")
+                seen = len(re.findall(r"Goroutine \d+", run.stdout))
+                shown = number(took, " s", 2) if seen >= count else f"{seen:,} seen: {run.stderr.strip()[-60:]}"
+                rows.append(["delve, goroutines -t (program with debug information)", f"{count:,}", shown, "–", "yes", "–"])
     table("Goroutines of a running Go program", ["by", "goroutines", "time", "reading", "stops it", "torn"], rows)
     buckets = 50_000
     with Program(program, GOTRUTH_BUCKETS=buckets) as target, tempfile.TemporaryDirectory() as folder:
