@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::record::u32_at;
+
 /// Magic number of little-endian BTF, read as such.
 const MAGIC: u16 = 0xeb9f;
 const HEADER_BYTES: usize = 24;
@@ -67,11 +69,6 @@ struct Member {
     name_offset: u32,
     type_id: u32,
     bit_offset: u32,
-}
-
-fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
-    let bytes = bytes.get(offset..offset.checked_add(4)?)?;
-    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }
 
 impl<'a> Types<'a> {

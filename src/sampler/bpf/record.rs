@@ -32,12 +32,14 @@ const EXTENT_CUT: u32 = 4;
 /// `HAS_HOLES`.
 const HAS_HOLES: u32 = 8;
 
-fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(offset..offset + 4)?.try_into().ok()?))
+/// A number at an offset; `None` beyond the end.
+pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(offset..offset.checked_add(4)?)?.try_into().ok()?))
 }
 
-fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
-    Some(u64::from_ne_bytes(bytes.get(offset..offset + 8)?.try_into().ok()?))
+/// A number at an offset; `None` beyond the end.
+pub(super) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(offset..offset.checked_add(8)?)?.try_into().ok()?))
 }
 
 /// When the record's sample was taken (CLOCK_MONOTONIC, nanoseconds).
@@ -59,7 +61,7 @@ pub fn parse(record: &[u8]) -> Option<RawSample<'_>> {
         tid: u32_at(record, TID)?,
         comm: Some(until_nul(record.get(COMM..COMM + COMM_BYTES)?)),
         period_ns: u64_at(record, PERIOD)?,
-        registers: if flags & HAS_REGISTERS != 0 { registers(record) } else { None },
+        registers: if flags & HAS_REGISTERS != 0 { registers_at(record, REGISTERS) } else { None },
         stack: StackCopy {
             start: RuntimeAddr(u64_at(record, STACK_START)?),
             bytes: stack,
@@ -70,10 +72,11 @@ pub fn parse(record: &[u8]) -> Option<RawSample<'_>> {
     })
 }
 
-fn registers(record: &[u8]) -> Option<Registers> {
+/// The registers in a `struct pt_regs` that begins at `offset`; `None` if it is not whole.
+pub(super) fn registers_at(record: &[u8], offset: usize) -> Option<Registers> {
     let mut words = [0; native::PT_REGS_WORDS];
-    for (word, bytes) in words.iter_mut().zip(record.get(REGISTERS..HEAD_BYTES)?.chunks_exact(8)) {
-        *word = u64::from_ne_bytes(bytes.try_into().ok()?);
+    for (index, word) in words.iter_mut().enumerate() {
+        *word = u64_at(record, offset + 8 * index)?;
     }
     Some(native::registers_from_pt_regs(&words))
 }

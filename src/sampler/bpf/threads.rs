@@ -10,7 +10,11 @@ use std::{
     os::{fd::AsFd, unix::fs::MetadataExt},
 };
 
-use super::{load, system};
+use super::{
+    load,
+    record::{registers_at, u32_at, u64_at},
+    system,
+};
 use crate::{
     arch::{Registers, native},
     sampler::SamplerError,
@@ -55,16 +59,10 @@ pub fn sleepers(pid: u32, kernel_stacks: bool) -> Result<Vec<Sleeper>, SamplerEr
 
 /// The next record, which it takes off `bytes`: its thread, unless that runs. `None`: there is no more.
 fn parse(bytes: &mut &[u8]) -> Option<Option<Sleeper>> {
-    let u32_at = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-    let u64_at = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-    let (tid, state, turns) = (u32_at(0)?, u32_at(4)?, u64_at(TURNS)?);
-    let kernel_end = RECORD_BYTES.checked_add(usize::try_from(u64_at(KERNEL_BYTES)?).ok()?)?;
+    let (tid, state, turns) = (u32_at(bytes, 0)?, u32_at(bytes, 4)?, u64_at(bytes, TURNS)?);
+    let kernel_end = RECORD_BYTES.checked_add(usize::try_from(u64_at(bytes, KERNEL_BYTES)?).ok()?)?;
     let kernel = bytes.get(RECORD_BYTES..kernel_end)?.to_vec();
-    let mut words = [0; native::PT_REGS_WORDS];
-    for (word, bytes) in words.iter_mut().zip(bytes.get(REGISTERS..RECORD_BYTES)?.chunks_exact(8)) {
-        *word = u64::from_ne_bytes(bytes.try_into().ok()?);
-    }
-    let registers = native::registers_from_pt_regs(&words);
+    let registers = registers_at(bytes, REGISTERS)?;
     *bytes = &bytes[kernel_end..];
     let has_registers = [native::PC, native::SP].iter().all(|number| registers.get(*number) != Some(0));
     Some((state != 0 && has_registers).then_some(Sleeper { tid, registers, turns, kernel }))
