@@ -18,7 +18,7 @@ use super::{
 use crate::{
     capture::dump::{Dump, DumpRequest, dump},
     process::Identity,
-    profile::{file, write_gzip},
+    profile::file,
     report::{self, OutputFormat, RenderOptions, threads::Threads},
     sampler::look::Way,
 };
@@ -31,23 +31,11 @@ pub fn run(arguments: &DumpArgs) -> Result<()> {
     if super::goroutines::are_wanted(arguments, &pids) {
         return super::goroutines::run(arguments, pids[0]);
     }
-    let form = Form::choose(arguments)?;
-    let path = arguments.output.as_deref().filter(|path| *path != Path::new("-"));
-    if path.is_none() && form.is_binary() && std::io::stdout().is_terminal() {
-        bail!("a pprof file is binary, and standard output is a terminal: give -o FILE, or a pipe");
-    }
-    if let Some(path) = path {
-        file::check_writable(path)?;
-    }
+    let answer = Answer::choose(arguments)?;
     let dumped = dump(&request(arguments, pids))?;
-    match path {
-        Some(path) => {
-            file::write_atomically(path, |writer| form.write(&dumped, arguments.each, writer))?;
-        }
-        None => to_stdout(&form, &dumped, arguments.each)?,
-    }
+    answer.write(|form, writer| write(&dumped, form, arguments.each, writer))?;
     if !arguments.quiet {
-        super::say(summary(&dumped, path, arguments.stats).trim_end());
+        super::say(summary(&dumped, answer.path, arguments.stats).trim_end());
     }
     Ok(())
 }
@@ -86,17 +74,52 @@ fn request(arguments: &DumpArgs, pids: Vec<u32>) -> DumpRequest {
 }
 
 /// A form of the answer.
-enum Form {
+#[derive(Clone, Copy)]
+pub(super) enum Form {
+    /// For reading: each thread (goroutine), or each stack, in full.
     Text,
+    /// Equal stacks counted.
     Aggregated,
     Json,
     /// One of those in which any profile can be written.
     Profile(OutputFormat),
 }
 
+/// Where the answer goes and in what form; known, and known to be possible, before anything is looked at.
+pub(super) struct Answer<'a> {
+    /// `None`: standard output.
+    pub path: Option<&'a Path>,
+    pub form: Form,
+}
+
+impl<'a> Answer<'a> {
+    pub fn choose(arguments: &'a DumpArgs) -> Result<Answer<'a>> {
+        let path = arguments.output.as_deref().filter(|path| *path != Path::new("-"));
+        let form = Form::choose(arguments.format, path)?;
+        let is_binary = matches!(form, Form::Profile(OutputFormat::Pprof));
+        if path.is_none() && is_binary && std::io::stdout().is_terminal() {
+            bail!("a pprof file is binary, and standard output is a terminal: give -o FILE, or a pipe");
+        }
+        path.map(file::check_writable).transpose()?;
+        Ok(Answer { path, form })
+    }
+
+    /// Lets `write` write it. Who reads standard output may have seen enough (`| head`): that is no error.
+    pub fn write(&self, write: impl FnOnce(Form, &mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+        let Some(path) = self.path else {
+            let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+            return match write(self.form, &mut out).and_then(|()| out.flush()) {
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                written => written.context("cannot write to standard output"),
+            };
+        };
+        Ok(file::write_atomically(path, |writer| write(self.form, writer))?)
+    }
+}
+
 impl Form {
-    fn choose(arguments: &DumpArgs) -> Result<Form> {
-        if let Some(format) = arguments.format {
+    fn choose(asked: Option<DumpFormatArg>, path: Option<&Path>) -> Result<Form> {
+        if let Some(format) = asked {
             return Ok(match format {
                 DumpFormatArg::Text => Form::Text,
                 DumpFormatArg::Aggregated => Form::Aggregated,
@@ -104,9 +127,7 @@ impl Form {
                 DumpFormatArg::Json => Form::Json,
             });
         }
-        let Some(path) = arguments.output.as_deref().filter(|path| *path != Path::new("-")) else {
-            return Ok(Form::Text);
-        };
+        let Some(path) = path else { return Ok(Form::Text) };
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         Ok(match extension.as_str() {
             "json" => Form::Json,
@@ -114,37 +135,21 @@ impl Form {
             _ => Form::Profile(OutputFormat::from_path(path)?),
         })
     }
-
-    fn is_binary(&self) -> bool {
-        matches!(self, Form::Profile(OutputFormat::Pprof))
-    }
-
-    fn write(&self, dumped: &Dump, each: bool, writer: &mut dyn Write) -> std::io::Result<()> {
-        let profile = &dumped.profile;
-        match self {
-            Form::Text => {
-                for identity in &dumped.identities {
-                    writeln!(writer, "{} (pid {})", identity.display_name(), identity.pid)?;
-                }
-                writeln!(writer)?;
-                Threads::new(profile).write_text(each, writer)
-            }
-            Form::Aggregated => Threads::new(profile).write_aggregated(writer),
-            Form::Json => Threads::new(profile).write_json(writer),
-            Form::Profile(OutputFormat::Pprof) => write_gzip(profile, writer),
-            Form::Profile(format) => report::render(profile, *format, &RenderOptions::default(), writer)
-                .map_err(std::io::Error::other),
-        }
-    }
 }
 
-/// Whoever reads may have seen enough (`| head`): that is no error.
-fn to_stdout(form: &Form, dumped: &Dump, each: bool) -> Result<()> {
-    let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
-    let written = form.write(dumped, each, &mut out).and_then(|()| out.flush());
-    match written {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to standard output"),
+fn write(dumped: &Dump, form: Form, each: bool, writer: &mut dyn Write) -> std::io::Result<()> {
+    let profile = &dumped.profile;
+    match form {
+        Form::Text => {
+            for identity in &dumped.identities {
+                writeln!(writer, "{} (pid {})", identity.display_name(), identity.pid)?;
+            }
+            writeln!(writer)?;
+            Threads::new(profile).write_text(each, writer)
+        }
+        Form::Aggregated => Threads::new(profile).write_aggregated(writer),
+        Form::Json => Threads::new(profile).write_json(writer),
+        Form::Profile(format) => Ok(report::render(profile, format, &RenderOptions::default(), writer)?),
     }
 }
 

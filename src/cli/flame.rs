@@ -13,7 +13,7 @@ use crate::{
         columns::{Columns, scale},
         decode, file,
     },
-    report::{OutputFormat, RenderError, RenderOptions, flame::compare, pprof, render},
+    report::{OutputFormat, RenderOptions, flame::compare, pprof, render},
 };
 
 pub fn run(arguments: &FlameArgs) -> Result<()> {
@@ -40,12 +40,7 @@ pub fn run(arguments: &FlameArgs) -> Result<()> {
         render(&profile, format, &options, &mut bytes)?;
         return report::to_stdout(&bytes);
     }
-    let draw = |writer: &mut dyn io::Write| {
-        render(&profile, format, &options, writer).map_err(|error| match error {
-            RenderError::Io(error) => error,
-            other => io::Error::other(other),
-        })
-    };
+    let draw = |writer: &mut dyn io::Write| Ok(render(&profile, format, &options, writer)?);
     file::write_atomically(path, draw)?;
     super::say(&format!("wrote {}", path.display()));
     Ok(())

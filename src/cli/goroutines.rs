@@ -4,10 +4,11 @@
 
 use std::{fmt::Write as _, io::Write, path::Path};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::{
-    args::{AttachArgs, DumpArgs, DumpFormatArg, LookArg},
+    args::{AttachArgs, DumpArgs, LookArg},
+    dump::{Answer, Form},
     output::Destination,
 };
 use crate::{
@@ -16,8 +17,7 @@ use crate::{
         goroutines::{GoDump, GoDumpRequest, dump},
     },
     process::{Identity, identify},
-    profile::{file, write_gzip},
-    report::{self, OutputFormat, RenderOptions},
+    report::{self, RenderOptions},
     runtime::go::GoProcess,
 };
 
@@ -35,33 +35,12 @@ pub fn are_of(pids: &[u32]) -> bool {
 
 /// `rprof dump`.
 pub fn run(arguments: &DumpArgs, pid: u32) -> Result<()> {
-    let path = arguments.output.as_deref().filter(|path| *path != Path::new("-"));
-    let form = form(arguments, path)?;
-    if matches!(form, Form::Profile(OutputFormat::Pprof))
-        && path.is_none()
-        && std::io::IsTerminal::is_terminal(&std::io::stdout())
-    {
-        bail!("a pprof file is binary, and standard output is a terminal: give -o FILE, or a pipe");
-    }
-    path.map(file::check_writable).transpose()?;
-    let request =
-        GoDumpRequest { pid, arguments: matches!(form, Form::Each), consistent: arguments.consistent };
-    let dumped = dump(&request)?;
-    match path {
-        Some(path) => {
-            file::write_atomically(path, |writer| form.write(&dumped, arguments.system, writer))?;
-        }
-        None => {
-            let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
-            let written = form.write(&dumped, arguments.system, &mut out).and_then(|()| out.flush());
-            match written {
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-                written => written.context("cannot write to standard output")?,
-            }
-        }
-    }
+    let answer = Answer::choose(arguments)?;
+    let in_full = matches!(answer.form, Form::Text);
+    let dumped = dump(&GoDumpRequest { pid, arguments: in_full, consistent: arguments.consistent })?;
+    answer.write(|form, writer| write(&dumped, form, arguments.system, writer))?;
     if !arguments.quiet {
-        super::say(summary(&dumped, path, arguments.stats).trim_end());
+        super::say(summary(&dumped, answer.path, arguments.stats).trim_end());
     }
     Ok(())
 }
@@ -104,43 +83,14 @@ pub fn profile(pids: &[u32], kind: GoKind, arguments: &AttachArgs) -> Result<()>
     Ok(())
 }
 
-enum Form {
-    /// `debug=2`.
-    Each,
-    /// `debug=1`.
-    Counted,
-    Json,
-    Profile(OutputFormat),
-}
-
-fn form(arguments: &DumpArgs, path: Option<&Path>) -> Result<Form> {
-    if let Some(format) = arguments.format {
-        return Ok(match format {
-            DumpFormatArg::Text => Form::Each,
-            DumpFormatArg::Aggregated => Form::Counted,
-            DumpFormatArg::Pprof => Form::Profile(OutputFormat::Pprof),
-            DumpFormatArg::Json => Form::Json,
-        });
-    }
-    let extension = path.and_then(Path::extension).unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    Ok(match (path, extension.as_str()) {
-        (None, _) | (_, "txt" | "log" | "") => Form::Each,
-        (_, "json") => Form::Json,
-        (Some(path), _) => Form::Profile(OutputFormat::from_path(path)?),
-    })
-}
-
-impl Form {
-    fn write(&self, dumped: &GoDump, system: bool, writer: &mut dyn Write) -> std::io::Result<()> {
-        match self {
-            Form::Each => dumped.text(system).write_each(writer),
-            Form::Counted => dumped.text(system).write_counted(writer),
-            Form::Json => dumped.text(system).write_json(writer),
-            Form::Profile(OutputFormat::Pprof) => write_gzip(&dumped.profile(system), writer),
-            Form::Profile(format) => {
-                report::render(&dumped.profile(system), *format, &RenderOptions::default(), writer)
-                    .map_err(std::io::Error::other)
-            }
+/// As text, what `/debug/pprof/goroutine?debug=2` and `debug=1` show.
+fn write(dumped: &GoDump, form: Form, system: bool, writer: &mut dyn Write) -> std::io::Result<()> {
+    match form {
+        Form::Text => dumped.text(system).write_each(writer),
+        Form::Aggregated => dumped.text(system).write_counted(writer),
+        Form::Json => dumped.text(system).write_json(writer),
+        Form::Profile(format) => {
+            Ok(report::render(&dumped.profile(system), format, &RenderOptions::default(), writer)?)
         }
     }
 }

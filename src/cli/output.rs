@@ -12,7 +12,7 @@ use super::args::{FormatArg, OutputArgs};
 use crate::{
     process::Identity,
     profile::{WriteError, file, proto::Profile, write_gzip},
-    report::{self, OutputFormat, RenderError, RenderOptions},
+    report::{self, OutputFormat, RenderOptions},
 };
 
 /// A destination, checked before the first sample is taken.
@@ -61,12 +61,7 @@ impl Destination {
                 .context("cannot write to standard output");
         }
         let render = |writer: &mut dyn Write| {
-            report::render(profile, self.format, &RenderOptions::default(), writer).map_err(|error| {
-                match error {
-                    RenderError::Io(error) => error,
-                    other => std::io::Error::other(other),
-                }
-            })
+            Ok(report::render(profile, self.format, &RenderOptions::default(), writer)?)
         };
         file::write_atomically(&self.path, render).map_err(|error| self.rescue(profile, error))
     }

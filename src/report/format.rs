@@ -118,6 +118,15 @@ pub enum RenderError {
     Io(#[from] io::Error),
 }
 
+impl From<RenderError> for io::Error {
+    fn from(error: RenderError) -> io::Error {
+        match error {
+            RenderError::Io(error) => error,
+            other => io::Error::other(other),
+        }
+    }
+}
+
 /// Writes `profile` in `format`.
 pub fn render(
     profile: &Profile,
