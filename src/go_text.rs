@@ -1,6 +1,6 @@
 //! Numbers, texts and times written as Go writes them, where Rust would write them otherwise.
 //!
-//! Not here: units of measurement ([`super::unit`]).
+//! Not here: units of measurement (`profile::unit`).
 
 use std::fmt::Write as _;
 
@@ -27,6 +27,38 @@ pub fn quote(text: &str) -> String {
         }
     }
     out.push('"');
+    out
+}
+
+/// A part of a query as `url.QueryUnescape` reads it; `None` where it is malformed. What is no UTF-8 is replaced.
+pub fn query_unescape(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                (digit()? * 16 + digit()?) as u8
+            }
+            other => other,
+        });
+    }
+    Some(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// As `url.QueryEscape` writes a part of a query.
+pub fn query_escape(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte.into()),
+            b' ' => out.push('+'),
+            other => {
+                let _ = write!(out, "%{other:02X}");
+            }
+        }
+    }
     out
 }
 
@@ -198,6 +230,18 @@ mod tests {
         ] {
             assert_eq!(integer(text), number, "{text}");
         }
+    }
+
+    #[test]
+    fn texts_are_quoted_as_go_quotes_them() {
+        assert_eq!(quote("\u{1}é\"\n"), "\"\\x01é\\\"\\n\"");
+    }
+
+    #[test]
+    fn parts_of_queries_are_read_and_written_as_go_does() {
+        assert_eq!(query_unescape("a+b%2fc%C3%a9").as_deref(), Some("a b/cé"));
+        assert_eq!([query_unescape("%"), query_unescape("%4"), query_unescape("%zz")], [None, None, None]);
+        assert_eq!(query_escape("a b/cé~"), "a+b%2Fc%C3%A9~");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use nix::{
     fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
 };
 
+use super::Mapping;
 use crate::addr::RuntimeAddr;
 
 /// The file that is wanted, as maps or a perf record describe it.
@@ -33,6 +34,21 @@ pub struct Wanted<'a> {
     pub inode: u64,
     /// In the target's mount namespace.
     pub path: &'a str,
+}
+
+impl<'a> Wanted<'a> {
+    /// The file behind a mapping of the process `pid`.
+    pub fn of(pid: u32, mapping: &'a Mapping) -> Wanted<'a> {
+        Wanted {
+            pid,
+            start: mapping.start,
+            end: mapping.end,
+            device_major: mapping.device_major,
+            device_minor: mapping.device_minor,
+            inode: mapping.inode,
+            path: &mapping.path,
+        }
+    }
 }
 
 /// Why no way led to the file.
@@ -144,30 +160,17 @@ mod tests {
     #[test]
     fn the_file_behind_a_mapping_of_this_process_opens() {
         let map = own_program();
-        let wanted = Wanted {
-            pid: std::process::id(),
-            start: map.start,
-            end: map.end,
-            device_major: map.device_major,
-            device_minor: map.device_minor,
-            inode: map.inode,
-            path: &map.path,
-        };
-        assert!(open(&wanted).is_ok());
+        assert!(open(&Wanted::of(std::process::id(), &map)).is_ok());
     }
 
     #[test]
     fn a_file_with_another_inode_is_not_taken_for_the_mapped_one() {
         let map = own_program();
         let wanted = Wanted {
-            pid: std::process::id(),
             // No mapping begins here, so map_files cannot answer.
             start: RuntimeAddr(map.start.0 + 1),
-            end: map.end,
-            device_major: map.device_major,
-            device_minor: map.device_minor,
             inode: map.inode + 1,
-            path: &map.path,
+            ..Wanted::of(std::process::id(), &map)
         };
         assert!(matches!(open(&wanted), Err(OpenError::Replaced { .. })));
     }

@@ -3,7 +3,7 @@
 //! it is valid, [`file`] puts it on disk whole or not at all.
 //!
 //! [`columns`] is a profile laid out for reading, with filters and merging; [`legacy`] reads the formats
-//! before profile.proto, [`perf_data`] and [`folded`] what other profilers write; [`unit`], [`go_regexp`] and [`go_text`] say things as pprof says them.
+//! before profile.proto, [`perf_data`] and [`folded`] what other profilers write; [`unit`] and [`go_regexp`] say things as pprof says them.
 //!
 //! Not here: where samples come from (this module knows nothing of processes), and what they mean
 //! (`report`).
@@ -17,7 +17,6 @@ pub mod encode;
 pub mod file;
 pub mod folded;
 pub mod go_regexp;
-pub mod go_text;
 pub mod ids;
 pub mod legacy;
 pub mod perf_data;

@@ -3,7 +3,7 @@
 //! Not here: which unit a report chooses. Units and names are those of google/pprof's
 //! `internal/measurement`.
 
-use super::go_text;
+use crate::go_text;
 
 struct Unit {
     name: &'static str,

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::kinds::{self, KindRow};
+use crate::go_text::query_unescape;
 
 /// The path under which everything stands.
 pub const ROOT: &str = "/debug/pprof/";
@@ -60,7 +61,7 @@ impl Parameters {
         let mut found = HashMap::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';')) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if let (Some(key), Some(value)) = (decoded(key), decoded(value)) {
+            if let (Some(key), Some(value)) = (query_unescape(key), query_unescape(value)) {
                 found.entry(key).or_insert(value);
             }
         }
@@ -70,23 +71,6 @@ impl Parameters {
     pub fn get(&self, key: &str) -> &str {
         self.0.get(key).map(String::as_str).unwrap_or_default()
     }
-}
-
-/// Undoes percent-encoding; `None` if it is malformed.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                (digit()? * 16 + digit()?) as u8
-            }
-            byte => byte,
-        });
-    }
-    Some(String::from_utf8_lossy(&out).into_owned())
 }
 
 /// Reads a path and its parameters.

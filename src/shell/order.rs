@@ -3,7 +3,7 @@
 //! Not here: assignments and shortcuts ([`super::pprof`]), and carrying it out.
 
 use crate::{
-    profile::go_text::quote,
+    go_text::quote,
     report::pprof::{Command, Settings, options::SettingOption},
 };
 

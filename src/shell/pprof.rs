@@ -18,7 +18,8 @@ use super::{
     words,
 };
 use crate::{
-    profile::{columns::Columns, go_text::quote},
+    go_text::quote,
+    profile::columns::Columns,
     report::{
         paint,
         pprof::{Command, Settings, greeting, options::SettingOption},

@@ -4,7 +4,7 @@
 //! Not here: the help text ([`super::usage`]).
 
 use crate::{
-    profile::go_text::{self, IntegerError, quote},
+    go_text::{self, IntegerError, quote},
     report::pprof::{
         COMMANDS, Command, Settings,
         options::{SettingOption, Slot},

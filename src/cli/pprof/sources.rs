@@ -8,13 +8,11 @@ use super::{
     Flags, binaries, object,
     symbolize::{Origins, symbolize},
 };
-use crate::profile::{
-    columns::{
-        Columns, Location, Mapping, decode,
-        merge::{self, Gathered},
-        parallel::in_order,
-    },
-    go_text::base_name,
+use crate::go_text::base_name;
+use crate::profile::columns::{
+    Columns, Location, Mapping, decode,
+    merge::{self, Gathered},
+    parallel::in_order,
 };
 
 pub(super) mod http;
@@ -228,7 +226,7 @@ fn locate_binaries(columns: &mut Columns, flags: &Flags, say: &mut dyn FnMut(&st
 /// Where a binary may be.
 fn candidates(search: &str, file: &str, build_id: &str) -> Vec<String> {
     let mut names = Vec::new();
-    let join = |parts: &[&str]| crate::profile::go_text::clean_path(&parts.join("/"));
+    let join = |parts: &[&str]| crate::go_text::clean_path(&parts.join("/"));
     let base = if file.is_empty() { "" } else { base_name(file) };
     for folder in search.split(':') {
         if !build_id.is_empty() {

@@ -13,10 +13,8 @@ use super::{
     sources::http,
 };
 use crate::{
-    profile::{
-        columns::{Columns, Function, Line},
-        go_text::base_name,
-    },
+    go_text::base_name,
+    profile::columns::{Columns, Function, Line},
     report::pprof::objects::{Object, ObjectMapping},
     symbolize::{SourceFrame, Symbolized},
 };

@@ -379,7 +379,7 @@ impl Columns {
         let found = kinds.iter().position(|kind| [name, bare].contains(&self.text(kind.name)));
         found.ok_or_else(|| {
             let names: Vec<_> = kinds.iter().map(|kind| self.text(kind.name)).collect();
-            format!("sample_index {} must be one of: [{}]", super::go_text::quote(name), names.join(" "))
+            format!("sample_index {} must be one of: [{}]", crate::go_text::quote(name), names.join(" "))
         })
     }
 }

@@ -3,7 +3,7 @@
 //! Not here: putting them together ([`super::merge`]).
 
 use super::{Columns, Kind};
-use crate::profile::{go_text, unit};
+use crate::{go_text, profile::unit};
 
 impl Columns {
     /// Multiplies each kind's values by its ratio, rounding half away from zero; samples in which no

@@ -8,9 +8,9 @@ use regex::Regex;
 use rustc_hash::FxHashMap;
 
 use super::{Draft, Refusal, heap::unsample, hex_addresses};
-use crate::profile::{
-    columns::{Function, Line, NONE, aggregate::Detail},
+use crate::{
     go_text::{IntegerError, base_name, integer},
+    profile::columns::{Function, Line, NONE, aggregate::Detail},
 };
 
 fn regex(text: &str) -> Regex {

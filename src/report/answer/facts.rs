@@ -3,7 +3,7 @@
 //! Not here: the report.
 
 use super::super::pprof::{header, prepare::Report};
-use crate::profile::{columns::Columns, go_text};
+use crate::{go_text, profile::columns::Columns};
 
 /// What is said once of a profile.
 #[derive(Clone, Debug, Default, PartialEq)]

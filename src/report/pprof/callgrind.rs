@@ -11,7 +11,10 @@ use super::{
     graph::{Graph, Info, order},
     prepare::Report,
 };
-use crate::profile::{columns::TextId, go_text::truncate, unit};
+use crate::{
+    go_text::truncate,
+    profile::{columns::TextId, unit},
+};
 
 pub(super) fn print(report: &mut Report) -> Vec<u8> {
     let trimmed = report.graph();

@@ -11,7 +11,10 @@ use super::{
     objects::{Object, ObjectFrame, ObjectInstruction, ObjectMapping, ObjectSymbol, ObjectTool},
     prepare::{Messages, Report},
 };
-use crate::profile::{go_regexp::GoRegexp, go_text::base_name, unit::percentage};
+use crate::{
+    go_text::base_name,
+    profile::{go_regexp::GoRegexp, unit::percentage},
+};
 
 /// More text than this is not made: it is the program that says how many symbols lie at an address.
 const MOST_BYTES: usize = 512 << 20;

@@ -14,9 +14,9 @@ use super::{
     prepare::Report,
     short_name::shorten,
 };
-use crate::profile::{
+use crate::{
     go_text::{base_name, truncate},
-    unit,
+    profile::unit,
 };
 
 pub(super) fn print(report: &mut Report) -> Vec<u8> {

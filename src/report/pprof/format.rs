@@ -2,7 +2,7 @@
 //!
 //! Not here: units themselves (`profile::unit`).
 
-use crate::profile::{go_text::truncate, unit};
+use crate::{go_text::truncate, profile::unit};
 
 /// From a sample's value to text.
 #[derive(Clone, Debug)]

@@ -8,7 +8,10 @@ use super::{
     graph::trim::Trimmed,
     prepare::{Messages, Report, label_units},
 };
-use crate::profile::{columns::Columns, go_text, unit};
+use crate::{
+    go_text,
+    profile::{columns::Columns, unit},
+};
 
 /// What the prompt says first of a profile; `None` if the settings do not fit it. The second part
 /// says whether the chosen values are all zero.

@@ -2,7 +2,7 @@
 //!
 //! Not here: which reports there are ([`super::commands`]), and where profiles come from.
 
-use crate::profile::go_text::quote;
+use crate::go_text::quote;
 
 /// How a report is to be made. Names and meanings are those of the reference's options.
 #[derive(Clone, Debug, PartialEq)]

@@ -23,6 +23,7 @@ use super::{
     tag_filter::TagFilter,
     tag_frames, tags, top, top_proto, traces, tree, weblist,
 };
+use crate::go_text::{base_name, truncate};
 use crate::profile::{
     columns::{
         Columns,
@@ -31,7 +32,6 @@ use crate::profile::{
         labels::{BASE_KEY, Units},
     },
     go_regexp::GoRegexp,
-    go_text::{base_name, truncate},
 };
 
 /// What is said to the person beside the report.

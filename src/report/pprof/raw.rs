@@ -4,9 +4,9 @@
 
 use std::io::{self, Write};
 
-use crate::profile::{
-    columns::{Columns, Location, Mapping, parallel::write_in_blocks},
+use crate::{
     go_text,
+    profile::columns::{Columns, Location, Mapping, parallel::write_in_blocks},
 };
 
 pub(super) fn write(columns: &Columns, out: &mut dyn Write) -> io::Result<()> {

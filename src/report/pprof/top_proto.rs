@@ -5,10 +5,12 @@
 use rustc_hash::FxHashMap;
 
 use super::prepare::Report;
-use crate::profile::{
-    columns::{Columns, Function, Kind, Line, Location, NONE},
+use crate::{
     go_text::truncate,
-    unit,
+    profile::{
+        columns::{Columns, Function, Kind, Line, Location, NONE},
+        unit,
+    },
 };
 
 pub(super) fn print(report: &mut Report) -> Result<Vec<u8>, String> {

@@ -173,14 +173,6 @@ fn loaded_files(pid: u32, mappings: &[Mapping]) -> Result<Vec<Loaded>, GoError> 
 }
 
 fn open(pid: u32, mapping: &Mapping) -> Result<ElfFile, ElfError> {
-    let file = files::open(&files::Wanted {
-        pid,
-        start: mapping.start,
-        end: mapping.end,
-        device_major: mapping.device_major,
-        device_minor: mapping.device_minor,
-        inode: mapping.inode,
-        path: &mapping.path,
-    });
+    let file = files::open(&files::Wanted::of(pid, mapping));
     ElfFile::open(&file.map_err(|error| ElfError::Io(std::io::Error::other(error)))?)
 }

@@ -20,7 +20,7 @@ use super::{
     sites::{Site, SiteFunction, Sites},
     walk::{ARGS_CLOSE, ARGS_END, ARGS_MORE, ARGS_OPEN, ARGS_TOO_FAR, Frame},
 };
-use crate::{addr::RuntimeAddr, process::identity};
+use crate::{addr::RuntimeAddr, go_text::quote, process::identity};
 
 /// Frames shown from the inner and from the outer end of a long stack (Go 1.21 and newer).
 const SHOWN_INNER: usize = 50;
@@ -300,7 +300,7 @@ fn is_durable(goroutine: &Goroutine, state: &str) -> bool {
 
 fn push_labels(labels: &[(String, String)], before: &str, always_quoted: bool, text: &mut String) {
     let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"./_".contains(&byte));
-    let shown = |part: &str| if always_quoted || !plain(part) { quoted(part) } else { part.to_owned() };
+    let shown = |part: &str| if always_quoted || !plain(part) { quote(part) } else { part.to_owned() };
     let pairs: Vec<String> =
         labels.iter().map(|(key, value)| format!("{}: {}", shown(key), shown(value))).collect();
     let _ = write!(text, "{before}{{{}}}", pairs.join(", "));
@@ -308,32 +308,8 @@ fn push_labels(labels: &[(String, String)], before: &str, always_quoted: bool, t
 
 fn counted_labels(labels: &[(String, String)]) -> String {
     let pairs: Vec<String> =
-        labels.iter().map(|(key, value)| format!("{}:{}", quoted(key), quoted(value))).collect();
+        labels.iter().map(|(key, value)| format!("{}:{}", quote(key), quote(value))).collect();
     format!("{{{}}}", pairs.join(", "))
-}
-
-/// As Go's `%q`.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            '\u{7}' => quoted.push_str("\\a"),
-            '\u{8}' => quoted.push_str("\\b"),
-            '\u{c}' => quoted.push_str("\\f"),
-            '\u{b}' => quoted.push_str("\\v"),
-            control if (control as u32) < 0x20 || control as u32 == 0x7f => {
-                let _ = write!(quoted, "\\x{:02x}", control as u32);
-            }
-            other => quoted.push(other),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 fn printed(name: &str) -> std::borrow::Cow<'_, str> {
@@ -460,6 +436,5 @@ mod tests {
         push_labels(&labels, " labels:", true, &mut text);
         assert_eq!(text, " {job: \"a b\"} labels:{\"job\": \"a b\"}");
         assert_eq!(counted_labels(&labels), "{\"job\":\"a b\"}");
-        assert_eq!(quoted("\u{1}é\""), "\"\\x01é\\\"\"");
     }
 }

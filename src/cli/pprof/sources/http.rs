@@ -6,7 +6,8 @@ use std::{fs, io::Read, net::ToSocketAddrs, time::Duration};
 
 use crate::{
     cli::pprof::Flags,
-    profile::{columns::decode::MAX_BYTES, go_text},
+    go_text::{self, query_escape, query_unescape},
+    profile::columns::decode::MAX_BYTES,
 };
 
 /// What is asked of a server.
@@ -45,7 +46,7 @@ impl Request {
             .filter(|part| !part.is_empty() && !part.contains(';'))
             .filter_map(|part| {
                 let (name, value) = part.split_once('=').unwrap_or((part, ""));
-                Some((unescaped(name)?, unescaped(value)?))
+                Some((query_unescape(name)?, query_unescape(value)?))
             })
             .collect();
         let mut seconds = flags.seconds;
@@ -56,8 +57,10 @@ impl Request {
             seconds = given.parse().unwrap_or(0);
         }
         parameters.sort_by(|a, b| a.0.cmp(&b.0));
-        let query: Vec<String> =
-            parameters.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
+        let query: Vec<String> = parameters
+            .iter()
+            .map(|(name, value)| format!("{}={}", query_escape(name), query_escape(value)))
+            .collect();
         let mut url = format!("{scheme}://{host}/{path}");
         for (mark, part) in [('?', query.join("&")), ('#', fragment.to_string())] {
             if !part.is_empty() {
@@ -105,36 +108,6 @@ fn has_fitting_port(host: &str) -> bool {
         Some((_, port)) if !port.ends_with(']') => port.bytes().all(|digit| digit.is_ascii_digit()),
         _ => true,
     }
-}
-
-/// A part of a query, as Go's `url.QueryUnescape` reads it; `None` if it is none.
-fn unescaped(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let mut digit = || char::from(rest.next()?).to_digit(16);
-                (digit()? * 16 + digit()?) as u8
-            }
-            other => other,
-        });
-    }
-    Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// As `url.QueryEscape` writes it.
-fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte.into()),
-            b' ' => out.push('+'),
-            other => out += &format!("%{other:02X}"),
-        }
-    }
-    out
 }
 
 /// The scheme of an absolute address.
@@ -282,8 +255,6 @@ mod tests {
         assert_eq!(at("http://h/pprof/heap"), "http://h/pprof/symbol");
         assert_eq!(at("https://h/a/profilez"), "https://h/a/symbolz");
         assert_eq!(at("/a/file"), "");
-        assert_eq!(escaped(&unescaped("a%20b+c%2f").unwrap()), "a+b+c%2F");
-        assert_eq!(unescaped("%2"), None);
         assert!(has_fitting_port("[::1]") && has_fitting_port("h:80") && !has_fitting_port("h:file"));
         assert_eq!((scheme("http://h"), scheme("/a:b"), scheme("a_b:c")), (Some("http"), None, None));
     }

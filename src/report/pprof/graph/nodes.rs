@@ -5,9 +5,9 @@
 use hashbrown::HashMap;
 
 use super::Info;
-use crate::profile::{
-    columns::{Columns, Line, Location},
+use crate::{
     go_text::clean_path,
+    profile::columns::{Columns, Line, Location},
 };
 
 /// What the infos of nodes hold.

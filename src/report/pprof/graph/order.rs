@@ -5,7 +5,7 @@
 use std::cmp::{Ordering, Reverse};
 
 use super::{Graph, Node};
-use crate::profile::{columns::Columns, go_text::truncate};
+use crate::{go_text::truncate, profile::columns::Columns};
 
 /// By what nodes are ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,9 +11,9 @@ use super::{
     tree::Tree,
     weigh::weigh,
 };
-use crate::profile::{
-    columns::{Columns, NONE, labels::Units},
+use crate::{
     go_text::truncate,
+    profile::columns::{Columns, NONE, labels::Units},
 };
 
 /// How much a report shows.

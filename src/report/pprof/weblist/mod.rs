@@ -12,9 +12,9 @@ use super::{
     objects::{Object, ObjectFrame, ObjectMapping, ObjectTool},
     prepare::Report,
 };
-use crate::profile::{
-    columns::{Columns, Location, TextId},
+use crate::{
     go_text::clean_path,
+    profile::columns::{Columns, Location, TextId},
 };
 
 mod code;

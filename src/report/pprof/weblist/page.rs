@@ -5,7 +5,7 @@
 
 use super::files::{Assembly, Call, Function, Line};
 use crate::{
-    profile::go_text::base_name,
+    go_text::base_name,
     report::pprof::{header, prepare::Report},
 };
 
