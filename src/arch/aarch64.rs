@@ -111,6 +111,11 @@ pub fn is_thread_exit(code: &[u8]) -> bool {
 /// DWARF number of the register that holds Go's running goroutine.
 pub const GO_G: u16 = 28;
 
+/// On this CPU Go keeps the running goroutine in [`GO_G`] alone; C code that it calls may use that.
+pub fn go_g_offset(_code: &[u8]) -> Option<i64> {
+    None
+}
+
 /// How far above a Go function's caller's stack pointer its arguments lie.
 pub const GO_ARGUMENTS_ABOVE: u64 = 8;
 

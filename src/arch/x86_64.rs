@@ -206,6 +206,22 @@ pub fn is_goexit(code: &[u8]) -> bool {
 /// DWARF number of the register that holds Go's running goroutine.
 pub const GO_G: u16 = 14;
 
+/// Where, from the thread pointer, `runtime.morestack` loads the running goroutine from: `mov %fs:disp,%r`,
+/// or `mov $disp,%r` and `mov %fs:(%r),%r` (the forms that linkers give to local and initial exec).
+pub fn go_g_offset(code: &[u8]) -> Option<i64> {
+    match code {
+        [0x64, 0x48 | 0x4c, 0x8b, modrm, 0x25, a, b, c, d, ..] if modrm & 0xc7 == 0x04 => {
+            Some(i32::from_le_bytes([*a, *b, *c, *d]).into())
+        }
+        [0x48, 0xc7, loaded, a, b, c, d, 0x64, 0x48 | 0x4c, 0x8b, modrm, ..]
+            if loaded & 0xf8 == 0xc0 && modrm & 0xc7 == loaded & 7 =>
+        {
+            Some(i32::from_le_bytes([*a, *b, *c, *d]).into())
+        }
+        _ => None,
+    }
+}
+
 /// How far above a Go function's caller's stack pointer its arguments lie.
 pub const GO_ARGUMENTS_ABOVE: u64 = 0;
 
@@ -408,6 +424,17 @@ const POP_ORDER: [u16; 8] = [0, 2, 1, 3, SP, FP, 4, 5];
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_go_keeps_the_running_goroutine_is_read_from_its_code() {
+        let plain = [0x64, 0x48, 0x8b, 0x3c, 0x25, 0xf8, 0xff, 0xff, 0xff, 0x48];
+        let by_register = [0x48, 0xc7, 0xc1, 0xf0, 0xff, 0xff, 0xff, 0x64, 0x48, 0x8b, 0x39, 0x48];
+        assert_eq!((go_g_offset(&plain), go_g_offset(&by_register)), (Some(-8), Some(-16)));
+        assert_eq!(
+            (go_g_offset(&plain[1..]), go_g_offset(&by_register[..9]), go_g_offset(&[])),
+            (None, None, None)
+        );
+    }
 
     #[test]
     fn calls_are_recognised_by_the_bytes_before_a_return_address() {

@@ -13,7 +13,8 @@
 use crate::{
     addr::RuntimeAddr,
     process::ProcessMemory,
-    unwind::{CopiedStack, ReadFailure, StackMemory},
+    sampler::Task,
+    unwind::{CopiedStack, ReadFailure, Registers, StackMemory},
 };
 
 /// How much of the copy is compared with a second reading.
@@ -25,6 +26,7 @@ const MAX_BYTES: usize = 8 << 20;
 /// A copied stack, with the rest of it read on demand.
 pub struct LateStack<'a> {
     copy: CopiedStack<'a>,
+    task: Option<Task<'a>>,
     memory: &'a ProcessMemory,
     /// What follows the copy, as far as it has been read.
     rest: &'a mut Vec<u8>,
@@ -57,6 +59,7 @@ impl<'a> LateStack<'a> {
         buffer.clear();
         LateStack {
             copy,
+            task: None,
             memory,
             rest: buffer,
             state: State::Open,
@@ -64,6 +67,17 @@ impl<'a> LateStack<'a> {
             last_reads: [(0, 0); LAST_READS],
             reads: 0,
         }
+    }
+
+    /// Also reads from what was copied of the stack of the task that the thread works for.
+    pub fn with_task(self, task: Option<Task<'a>>) -> LateStack<'a> {
+        LateStack { task, ..self }
+    }
+
+    fn of_task(&self, address: RuntimeAddr) -> Option<u64> {
+        let stack = self.task.as_ref()?.stack;
+        let offset = usize::try_from(address.0.checked_sub(stack.start.0)?).ok()?;
+        stack.bytes.get(offset..)?.first_chunk::<8>().map(|word| u64::from_le_bytes(*word))
     }
 
     /// Whether the copy did not suffice.
@@ -144,7 +158,8 @@ impl<'a> LateStack<'a> {
 
 impl StackMemory for LateStack<'_> {
     fn read_u64(&mut self, address: RuntimeAddr) -> Result<u64, ReadFailure> {
-        let failure = match self.copy.read_u64(address) {
+        let word = self.copy.read_u64(address);
+        let failure = match word.or_else(|failure| self.of_task(address).ok_or(failure)) {
             Err(ReadFailure::BeyondCopy) => ReadFailure::BeyondCopy,
             Err(ReadFailure::Unreadable) => {
                 return self.elsewhere(address).ok_or(ReadFailure::Unreadable);
@@ -169,11 +184,16 @@ impl StackMemory for LateStack<'_> {
             self.extend();
         }
     }
+
+    fn task_registers(&self) -> Option<&Registers> {
+        self.task.as_ref()?.registers.as_ref()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sampler::StackCopy;
 
     /// 512 KiB of this process's memory with a known content, of which the first 64 KiB are "copied".
     fn stack_and_copy() -> (Vec<u64>, Vec<u8>) {
@@ -222,6 +242,22 @@ mod tests {
         assert_eq!(stack.read_u64(start.offset(8000 * 8)), Ok(8000));
         assert_eq!(stack.read_u64(other), Err(ReadFailure::Unreadable));
         assert_eq!(truth[7999..8001], [1, 1]);
+    }
+
+    #[test]
+    fn what_was_copied_of_the_tasks_stack_is_read_as_it_was_then() {
+        let (_, copy) = stack_and_copy();
+        let memory = ProcessMemory::new(std::process::id());
+        let mut buffer = Vec::new();
+        let copied =
+            CopiedStack { start: RuntimeAddr(0x1000), bytes: &copy, capped: false, has_holes: false };
+        let stack = StackCopy { start: RuntimeAddr(16), bytes: &[5; 16], capped: false, has_holes: false };
+        let task = Task { labels: 0, registers: Some(Registers::default()), stack };
+        let mut stack = LateStack::new(copied, &memory, &mut buffer).with_task(Some(task));
+        assert_eq!(stack.read_u64(RuntimeAddr(24)), Ok(0x0505_0505_0505_0505));
+        assert_eq!(stack.read_u64(RuntimeAddr(32)), Err(ReadFailure::Unreadable));
+        assert_eq!(stack.read_u64(RuntimeAddr(0x1000)), Ok(0));
+        assert!(stack.task_registers().is_some());
     }
 
     #[test]

@@ -311,6 +311,12 @@ fn sample(
         if stop.is_set() {
             break Ended::Stopped;
         }
+        for (tid, start, end) in world.hints.drain(..) {
+            sampler.hint_stack(tid, start, end);
+        }
+        for (pid, layout) in world.task_hints.drain(..) {
+            sampler.hint_tasks(pid, layout.as_ref());
+        }
         let late_before = world.late_reads;
         let polled = sampler.poll(left.min(poll_every), &mut |event| world.handle(event));
         // Polling often is forgotten slowly: at 99 Hz there is a sample in every fifth round only.
@@ -319,9 +325,6 @@ fn sample(
         } else {
             (poll_every + poll_every / 8).min(POLL_EVERY)
         };
-        for (tid, start, end) in world.hints.drain(..) {
-            sampler.hint_stack(tid, start, end);
-        }
         match polled {
             // Not a failure: the profile ends here.
             Err(SamplerError::NoTarget) => break Ended::TargetsGone,

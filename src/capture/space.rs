@@ -9,7 +9,7 @@ use crate::{
     addr::RuntimeAddr,
     issue::Issues,
     process::{self, Mapping, ProcessError, ProcessMemory},
-    runtime::go::SampleLabels,
+    runtime::go::GoSamples,
     sampler::NewMapping,
     unwind::{Module, Modules},
 };
@@ -27,8 +27,8 @@ pub struct Space {
     pub read_took_ns: u64,
     /// Threads that have labels.
     pub tids: FxHashSet<u32>,
-    /// Reads what the program itself labels its work with, if it is of a kind that does.
-    pub own_labels: Option<SampleLabels>,
+    /// If it is a Go program: how its goroutines are read with samples.
+    pub go: Option<GoSamples>,
     /// CLOCK_MONOTONIC of its first thread's end.
     pub ended_at_ns: Option<u64>,
 }
@@ -62,24 +62,24 @@ impl Space {
             read_at_ns: 0,
             read_took_ns: 0,
             tids: FxHashSet::default(),
-            own_labels: None,
+            go: None,
             ended_at_ns: None,
         }
     }
 
     fn insert(&mut self, module: Module, images: &Images) {
-        if self.own_labels.is_none()
+        if self.go.is_none()
             && let Some(go) = &images.image(images.placement(module.id).image).go
         {
-            self.own_labels = SampleLabels::of(go, module.bias, &self.memory);
+            self.go = GoSamples::of(go, module.bias, &self.memory);
         }
         self.modules.insert(module);
     }
 
     /// The child of a fork: the same mappings under another number.
     pub fn forked(&self, pid: u32) -> Space {
-        let own_labels = self.own_labels.clone();
-        Space { modules: self.modules.clone(), own_labels, ..Space::empty(pid, self.name.clone()) }
+        let go = self.go.clone();
+        Space { modules: self.modules.clone(), go, ..Space::empty(pid, self.name.clone()) }
     }
 
     /// Takes a new executable mapping into account.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     addr::{FrameAddr, RuntimeAddr},
     issue::{Issue, Issues},
-    process::{Identity, ProcessError, identify, identity, threads},
+    process::{Identity, ProcessError, TaskLayout, identify, identity, threads},
     sampler::{Event, KernelName, KernelStack, NewMapping, RawSample},
     unwind::{CopiedStack, Frame, Module, StackEnd, Unwinder},
 };
@@ -51,6 +51,8 @@ pub struct World {
     pub late_reads: u64,
     /// Stack extents learnt, for the sampler: thread, start, end.
     pub hints: Vec<(u32, RuntimeAddr, RuntimeAddr)>,
+    /// Processes of which was learnt how their runtime keeps its tasks, or that they have none any more.
+    pub task_hints: Vec<(u32, Option<TaskLayout>)>,
     /// Names of [`World::kernel_addresses`], if the sampler had a way to learn them.
     pub kernel_names: Option<Vec<Option<KernelName>>>,
     /// Process and number of threads that were made meanwhile, the first [`MOST_NEW_THREADS`].
@@ -83,6 +85,7 @@ impl World {
             programs: FxHashMap::default(),
             late_reads: 0,
             hints: Vec::new(),
+            task_hints: Vec::new(),
             kernel_names: None,
             new_threads: FxHashSet::default(),
             threads: FxHashMap::default(),
@@ -125,6 +128,11 @@ impl World {
                 Space::empty(pid, String::new())
             }
         };
+        self.add_space(pid, space);
+    }
+
+    fn add_space(&mut self, pid: u32, space: Space) {
+        self.task_hints.extend(space.go.as_ref().map(|go| (pid, Some(go.tasks()))));
         self.spaces.insert(pid, space);
     }
 
@@ -190,7 +198,7 @@ impl World {
             capped: stack.capped,
             has_holes: stack.has_holes,
         };
-        let mut memory = LateStack::new(copy, &space.memory, &mut self.late_buffer);
+        let mut memory = LateStack::new(copy, &space.memory, &mut self.late_buffer).with_task(sample.task);
         let end = self.unwinder.unwind(&space.modules, registers, &mut memory, &mut self.frames);
         self.late_reads += u64::from(memory.was_needed());
         Some(end)
@@ -213,8 +221,11 @@ impl World {
     /// Adds what the program has labelled its work with.
     fn with_own_labels(&mut self, labels: LabelsId, sample: &RawSample<'_>) -> LabelsId {
         let own = self.spaces.get(&sample.pid).and_then(|space| {
-            let (reader, registers) = (space.own_labels.as_ref()?, sample.registers.as_ref()?);
-            reader.read(registers, &space.memory)
+            let (go, registers) = (space.go.as_ref()?, sample.registers.as_ref()?);
+            match sample.task {
+                Some(task) => go.labels_at(task.labels, &space.memory),
+                None => go.labels(registers, &space.memory),
+            }
         });
         let Some(own) = own else { return labels };
         // Read the sooner, the better the chance that they are the sample's.
@@ -254,7 +265,11 @@ impl World {
         let space = self.spaces.entry(pid).or_insert_with(|| {
             Space::read(pid, time_ns, images, issues).unwrap_or_else(|_| Space::empty(pid, String::new()))
         });
+        let was_known = space.go.is_some();
         space.map(mapping, images, issues);
+        if let (false, Some(go)) = (was_known, &space.go) {
+            self.task_hints.push((pid, Some(go.tasks())));
+        }
     }
 
     fn forked(&mut self, time_ns: u64, pid: u32, tid: u32, parent_pid: u32) {
@@ -268,9 +283,7 @@ impl World {
         }
         self.forget_process(pid);
         match self.spaces.get(&parent_pid).map(|parent| parent.forked(pid)) {
-            Some(child) => {
-                self.spaces.insert(pid, child);
-            }
+            Some(child) => self.add_space(pid, child),
             None => self.watch(pid, time_ns),
         }
     }
@@ -281,6 +294,9 @@ impl World {
             && identity.start_ticks == known.start_ticks
         {
             *known = identity;
+        }
+        if self.spaces.get(&pid).is_some_and(|space| space.go.is_some()) {
+            self.task_hints.push((pid, None));
         }
         self.forget_process(pid);
         // The new program's mappings follow as events of their own.

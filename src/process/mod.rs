@@ -13,6 +13,7 @@ pub mod launch;
 pub mod maps;
 pub mod memory;
 pub mod select;
+mod tasks;
 pub mod thread_state;
 pub mod threads;
 pub mod wait;
@@ -20,6 +21,7 @@ pub mod wait;
 pub use identity::{Identity, identify};
 pub use maps::{Mapping, read_executable_mappings, read_mappings};
 pub use memory::ProcessMemory;
+pub use tasks::TaskLayout;
 
 /// Why something about a process could not be learnt.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ pub mod ptrace;
 
 use std::time::Duration;
 
-use crate::{addr::RuntimeAddr, arch::Registers};
+use crate::{addr::RuntimeAddr, arch::Registers, process::TaskLayout};
 
 pub use crate::sys::perf::{Denial, PerfError};
 
@@ -38,6 +38,20 @@ pub struct RawSample<'a> {
     /// Kernel return addresses, leaf first, when the thread was caught in the kernel and rights
     /// allow; perf's context markers are removed.
     pub kernel_stack: KernelStack<'a>,
+    /// The task that the thread works for, where the sampler was told how to find it
+    /// ([`Sampler::hint_tasks`]).
+    pub task: Option<Task<'a>>,
+}
+
+/// What a language's runtime has a thread work for: a goroutine.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    /// The word that [`TaskLayout::labels`] points to.
+    pub labels: u64,
+    /// If the thread runs on another stack for it: the registers with which it left its own.
+    pub registers: Option<Registers>,
+    /// Its own stack, as far as it was copied; nothing if the thread runs on it.
+    pub stack: StackCopy<'a>,
 }
 
 /// Kernel frames as little-endian u64 words, leaf first.
@@ -190,6 +204,9 @@ pub trait Sampler {
     /// Tells the sampler where a thread's stack memory lies (`start..end`), learnt from its maps.
     /// Samplers that copy the real extent use it; others ignore it.
     fn hint_stack(&mut self, _tid: u32, _start: RuntimeAddr, _end: RuntimeAddr) {}
+    /// Tells the sampler how a process's runtime keeps its tasks, or that it has none any more. Samplers
+    /// that can follow pointers at the moment of the sample use it; others ignore it.
+    fn hint_tasks(&mut self, _pid: u32, _layout: Option<&TaskLayout>) {}
     /// The names of kernel addresses, in the order asked, where the sampler has a way to learn them
     /// that is cheaper than to read all of the kernel's symbols.
     fn kernel_names(&mut self, _addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {

@@ -3,7 +3,7 @@
 //!
 //! Not here: reading another process.
 
-use crate::addr::RuntimeAddr;
+use crate::{addr::RuntimeAddr, arch::Registers};
 
 /// Why a word could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,12 @@ pub enum ReadFailure {
 pub trait StackMemory {
     /// The 64-bit word at `addr`, which need not be aligned.
     fn read_u64(&mut self, addr: RuntimeAddr) -> Result<u64, ReadFailure>;
+
+    /// If the thread works, on a stack of its own, for a task with another (a goroutine): the registers with
+    /// which that was left.
+    fn task_registers(&self) -> Option<&Registers> {
+        None
+    }
 }
 
 /// The top of a stack, copied when the registers were taken.

@@ -31,6 +31,8 @@ pub use walk::Unwinder;
 
 use crate::addr::FrameAddr;
 
+pub use crate::arch::Registers;
+
 /// The most frames of one stack; what lies deeper is cut ([`StackEnd::TooDeep`]).
 pub const MAX_FRAMES: usize = 16_384;
 

@@ -20,6 +20,8 @@ pub(super) enum Rule {
     SignalContext,
     /// By a runtime's tables: so many bytes deep.
     Runtime(u32),
+    /// A function that runs another on the thread's own stack, for the task that left its own here.
+    StackSwitch,
     /// The thread's outermost function.
     Root,
     /// No table covers the address, but its function's code was followed; to be checked when applied.

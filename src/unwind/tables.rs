@@ -54,9 +54,18 @@ const ROOT_FUNCTIONS: [&[u8]; 14] = [
     b"runtime.clone.abi0",
 ];
 
-/// Go's functions that run another on the thread's own stack, and leave in the frame pointer the way
-/// back to the goroutine's.
-const STACK_SWITCHES: [&[u8]; 2] = [b"runtime.systemstack", b"runtime.systemstack.abi0"];
+/// Go's functions that run another on the thread's own stack for the goroutine, and as a rule leave in the
+/// frame pointer the way back to the goroutine's.
+const STACK_SWITCHES: [&[u8]; 6] = [
+    b"runtime.systemstack",
+    b"runtime.systemstack.abi0",
+    b"runtime.asmcgocall",
+    b"runtime.asmcgocall.abi0",
+    b"runtime.morestack",
+    b"runtime.morestack.abi0",
+];
+/// Where a goroutine is said to have left its stack by those.
+const RESTING_PLACES: [&[u8]; 2] = [b"runtime.systemstack_switch", b"runtime.systemstack_switch.abi0"];
 
 /// A part of the file and the address at which it stands when loaded.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +103,8 @@ struct Functions {
     roots: Vec<(u64, u64)>,
     /// Ranges of [`STACK_SWITCHES`].
     switches: Vec<(u64, u64)>,
+    /// Ranges of [`RESTING_PLACES`].
+    resting_places: Vec<(u64, u64)>,
 }
 
 impl UnwindTables {
@@ -283,6 +294,11 @@ impl UnwindTables {
         self.is_go && within(&self.functions().switches, address)
     }
 
+    /// Whether `address` lies in a function that only stands for where a goroutine left its stack.
+    pub(super) fn is_resting_place(&self, address: ElfAddr) -> bool {
+        self.is_go && within(&self.functions().resting_places, address)
+    }
+
     fn functions(&self) -> &Functions {
         self.functions.get_or_init(|| {
             let files = [Some(&self.elf), self.debug_file.as_ref()];
@@ -294,6 +310,8 @@ impl UnwindTables {
                     functions.roots.push(range);
                 } else if STACK_SWITCHES.contains(&name) {
                     functions.switches.push(range);
+                } else if RESTING_PLACES.contains(&name) {
+                    functions.resting_places.push(range);
                 }
                 if is_function {
                     found.push((start, u32::try_from(size).unwrap_or(u32::MAX)));

@@ -53,8 +53,15 @@ impl Unwinder {
         frames: &mut Vec<Frame>,
     ) -> StackEnd {
         frames.clear();
-        let mut walk =
-            Walk { modules, registers: *registers, memory, next: LEAF, signal_frames: 0, scans: 0 };
+        let mut walk = Walk {
+            modules,
+            registers: *registers,
+            memory,
+            next: LEAF,
+            signal_frames: 0,
+            scans: 0,
+            switched: false,
+        };
         loop {
             if let Err(end) = self.step(&mut walk, frames) {
                 return end;
@@ -139,7 +146,7 @@ fn find_rule(
             return Rule::Root;
         }
         if tables.is_stack_switch(elf_addr) {
-            return Rule::Missing;
+            return Rule::StackSwitch;
         }
         match tables.runtime_frame(elf_addr) {
             RuntimeFrame::Depth(depth) => return Rule::Runtime(depth),
@@ -178,6 +185,8 @@ struct Walk<'a, M: ?Sized> {
     next: Next,
     signal_frames: u32,
     scans: u32,
+    /// The walk has left the thread's own stack for the task's.
+    switched: bool,
 }
 
 impl<M: StackMemory + ?Sized> Walk<'_, M> {
@@ -196,7 +205,8 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
             }
             Rule::Root => Err(Failure::Root),
             Rule::Unusable => Err(Failure::Unusable),
-            Rule::Missing | Rule::Code(_) => {
+            Rule::StackSwitch if self.switch_to_task() => return Ok(()),
+            Rule::Missing | Rule::StackSwitch | Rule::Code(_) => {
                 let shape = if let Rule::Code(shape) = rule { Some(shape.as_ref()) } else { None };
                 let (modules, registers) = (self.modules, &mut self.registers);
                 let memory = &mut *self.memory;
@@ -214,6 +224,30 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
             self.next = Next { how: How::SignalContext, exact: true };
         }
         if self.signal_frames > MAX_SIGNAL_FRAMES { Err(StackEnd::NotAdvancing) } else { Ok(()) }
+    }
+
+    /// Goes on where the task left its stack, if that is known.
+    fn switch_to_task(&mut self) -> bool {
+        let Some(left) = self.memory.task_registers().filter(|_| !self.switched) else { return false };
+        self.switched = true;
+        self.registers = *left;
+        self.next = Next { how: How::Runtime, exact: true };
+        self.skip_resting_place();
+        true
+    }
+
+    /// Go notes a function that is never run as the place where a goroutine left its stack.
+    fn skip_resting_place(&mut self) {
+        let Some(pc) = self.registers.get(native::PC).map(RuntimeAddr) else { return };
+        let Some(module) = self.modules.find(pc) else { return };
+        let Some(tables) = module.tables.as_deref() else { return };
+        let at = module.elf_addr(pc);
+        if let RuntimeFrame::Depth(depth) = tables.runtime_frame(at)
+            && tables.is_resting_place(at)
+            && runtime::step(depth, &mut self.registers, self.memory).is_ok()
+        {
+            self.next.exact = false;
+        }
     }
 
     /// The registers that the kernel stored above the stack pointer when it called a handler.

@@ -12,7 +12,7 @@ use std::{
 
 use rprof::profile::{decode, proto::Profile};
 
-use crate::harness::{Fixture, Rprof, Skip, alone, installed, open_folder, skip};
+use crate::harness::{Fixture, Rprof, Skip, Stacks, alone, installed, open_folder, skip};
 
 /// Releases in the matrix; `local` is what is installed.
 const RELEASES: [&str; 10] = [
@@ -99,10 +99,18 @@ impl Truthful {
 
     /// What the program says itself.
     fn says(&mut self, profile: &str, debug: u32) -> Vec<u8> {
+        self.ask(profile, debug);
+        self.answer()
+    }
+
+    fn ask(&mut self, profile: &str, number: u32) {
         let path = self.folder.path().join("truth");
-        writeln!(self.input, "{profile} {debug} {}", path.display()).expect("it runs");
+        writeln!(self.input, "{profile} {number} {}", path.display()).expect("it runs");
+    }
+
+    fn answer(&mut self) -> Vec<u8> {
         assert_eq!(self.line(), "done <nil>\n");
-        std::fs::read(path).expect("written")
+        std::fs::read(self.folder.path().join("truth")).expect("written")
     }
 
     fn says_text(&mut self, profile: &str, debug: u32) -> String {
@@ -321,5 +329,43 @@ fn the_labels_that_a_go_program_sets_stand_on_its_samples() {
             all > 300 && right * 100 >= all * 95,
             "{function}: {right} of {all} are labelled {label}: {counts:?}"
         );
+    }
+}
+
+#[test]
+fn cpu_profiles_of_go_have_whole_stacks_and_the_shares_that_the_runtime_itself_finds() {
+    const SECONDS: u32 = 6;
+    const NAMES: [&str; 9] = [
+        "main.main",
+        "main.allocates",
+        "main.sorts",
+        "main.computes",
+        "main.inC",
+        "runtime.mallocgc",
+        "runtime.gcBgMarkWorker",
+        "runtime.systemstack",
+        "runtime.mcall",
+    ];
+    let Some(go) = installed("go") else { return skip(Skip::NotInstalled("go")) };
+    for (extra, flags) in [("gobusy_plain.go", &["-ldflags=-s -w"][..]), ("gobusy_cgo.go", &[])] {
+        let program = Fixture::go_with(&["gobusy.go", extra], &go).with(flags).build();
+        let _alone = alone();
+        let mut program = Truthful::start(&program);
+        program.ask("cpu", SECONDS);
+        let pid = program.child.id().to_string();
+        let outcome = Rprof::verb("attach").args(&[&pid, "-F", "499", "-d", &format!("{SECONDS}s")]);
+        let outcome = outcome.to("out.pb.gz").run();
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        let seen = Stacks::read(&outcome.output).unwrap_or_else(|error| panic!("{error}"));
+        let truth = Stacks::decode(&program.answer()).unwrap_or_else(|error| panic!("{error}"));
+        // Without BPF, goroutines' stacks are read when they have run on.
+        if outcome.stderr.contains("sampler bpf") {
+            assert!(seen.whole_as_stated() >= 99.0, "{extra}: {}", seen.summary());
+        }
+        for name in NAMES {
+            let percent = truth.share_of(name);
+            eprintln!("{extra} {name}: seen {:.1} %, the runtime itself {percent:.1} %", seen.share_of(name));
+            seen.assert_share(name, percent, 3.0);
+        }
     }
 }

@@ -224,6 +224,11 @@ impl Layout {
         ROWS.iter().find(|row| row.minor == version.minor).map(|row| (*row, true))
     }
 
+    /// `g.sched.bp`, the last of `gobuf`, which `g.syscallsp` follows.
+    pub fn sched_bp(&self) -> usize {
+        self.syscallsp - 8
+    }
+
     /// How much of a `g` is read.
     pub fn g_bytes(&self) -> usize {
         [self.labels, self.startpc, self.bubble, self.gopc].into_iter().max().unwrap_or(0) + 8

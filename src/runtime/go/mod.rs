@@ -4,8 +4,8 @@
 //! at each instruction how far the stack pointer lies below the caller's: on amd64 the return address is
 //! just above that, the caller's frame pointer just below. No other register is kept for callers. A stack
 //! ends at a function marked as outermost (`runtime.goexit`, `mstart`). Functions that move the stack
-//! pointer themselves (`systemstack`, `asmcgocall`) are marked too; from the thread's own stack only the
-//! frame pointer leads back to the goroutine's.
+//! pointer themselves (`systemstack`, `asmcgocall`) are marked too; from the thread's own stack the way
+//! back to the goroutine's is by what its `sched` says it left with ([`samples`]), else by the frame pointer.
 //!
 //! **Where things are.** [`find`] leads from an ELF file to its tables, [`process`] from a process to its
 //! runtime, [`globals`] to the runtime's variables, and [`layouts`] says where fields lie, a row a release.
@@ -27,7 +27,7 @@ mod labels;
 mod layouts;
 mod pclntab;
 mod process;
-mod sample_labels;
+mod samples;
 mod sites;
 mod text;
 mod threads;
@@ -39,7 +39,7 @@ pub use find::{GoTables, is_marked};
 pub use goroutines::{Goroutine, Goroutines, Wanted};
 pub use info::GoInfo;
 pub use process::{GoError, GoProcess};
-pub use sample_labels::SampleLabels;
+pub use samples::GoSamples;
 pub use sites::{Site, SiteFunction, Sites};
 pub use text::Text;
 pub use threads::Thread;

@@ -26,6 +26,10 @@ struct event_context {
 // something else.
 #define PLAUSIBLE_STACK_BYTES (64UL << 20)
 #define LARGEST_STACK_BYTES (512 * 1024)
+// So much is copied of the stack of the task that a thread works for on a stack of its own.
+#define TASK_STACK_BYTES (32 * 1024)
+// More than a runtime's record of a thread has.
+#define THREAD_RECORD_BYTES 4096
 #define MOST_BYTES_WITH_HOLES (256 * 1024)
 // Memory is there or not by the page. Where pages are larger, this is finer than need be.
 #define PAGE_BYTES 4096UL
@@ -40,6 +44,10 @@ struct event_context {
 #define HAS_HOLES 8
 // The copy is of the stack for signal handlers; what they interrupted stands on another.
 #define ON_SIGNAL_STACK 16
+// The task's registers are those with which it left its stack.
+#define HAS_TASK_REGISTERS 32
+// The thread works for a task.
+#define HAS_TASK 64
 
 struct record_head {
 	__u64 time_ns;
@@ -50,8 +58,17 @@ struct record_head {
 	__u32 flags;
 	__u32 stack_bytes;
 	__u32 kernel_bytes;
-	__u32 reserved;
+	// Room for the stack, after which the task's begins.
+	__u32 stack_room;
 	char comm[COMM_BYTES];
+	// The task that the thread works for: its labels; if it does so on another stack, the task's saved
+	// registers and what is copied of its stack.
+	__u64 task_labels;
+	__u64 task_pc;
+	__u64 task_sp;
+	__u64 task_fp;
+	__u64 task_stack_start;
+	__u64 task_stack_bytes;
 	__u64 registers[REGISTER_WORDS];
 };
 
@@ -72,6 +89,22 @@ struct extent {
 	__u64 end;
 };
 
+// Where a language's runtime, whose tasks have stacks of their own, keeps what of its task: offsets in its
+// records. A zero thread pointer offset: the running task's record is in a register (WORD_TASK).
+struct task_layout {
+	__s64 thread_pointer_offset;
+	// In a task's record: its thread's record; first and last address of its stack; what it was left with.
+	__u32 thread;
+	__u32 stack_start;
+	__u32 stack_end;
+	__u32 sp;
+	__u32 pc;
+	__u32 fp;
+	__u32 labels;
+	// In a thread's record: the task that it works for.
+	__u32 task;
+};
+
 struct counters {
 	__u64 seen;
 	__u64 lost;
@@ -84,6 +117,9 @@ struct scratch {
 	volatile __u64 found_bytes;
 	volatile __u64 want_bytes;
 	volatile __u64 any_page;
+	volatile __u64 task_bytes;
+	// Where the stack ends, if the runtime says so.
+	__u64 known_end;
 	__u64 kernel[KERNEL_FRAMES];
 };
 
@@ -109,6 +145,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct extent);
 } stacks SEC(".maps");
+
+// By process number.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, struct task_layout);
+} task_layouts SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -167,6 +211,68 @@ static __always_inline __u64 signal_stack_end(struct task_struct *task, __u64 sp
 	return start < sp && sp < end ? end : 0;
 }
 
+static __always_inline __u64 thread_pointer(struct task_struct *task)
+{
+#if defined(__TARGET_ARCH_x86)
+	return BPF_CORE_READ(task, thread.fsbase);
+#else
+	return BPF_CORE_READ(task, thread.uw.tp_value);
+#endif
+}
+
+// A word of the process's memory, 0 if it cannot be read.
+static __always_inline __u64 word_at(__u64 address)
+{
+	__u64 word = 0;
+
+	return bpf_probe_read_user(&word, sizeof(word), (void *)address) ? 0 : word;
+}
+
+// Finds the task that the thread works for. If the thread runs on that task's stack, it is known where the
+// stack ends; if on another, what of the task's is to be copied.
+static __always_inline void find_task(struct task_struct *task, const struct task_layout *layout,
+				      struct scratch *scratch)
+{
+	struct record_head *head = &scratch->head;
+	__u64 sp = head->registers[WORD_SP], pointer = thread_pointer(task);
+	__u64 current, thread, record, start, end, own_end, saved;
+
+	current = layout->thread_pointer_offset ? word_at(pointer + layout->thread_pointer_offset)
+						: head->registers[WORD_TASK];
+	thread = word_at(current + layout->thread);
+	record = word_at(thread + layout->task);
+	// A thread whose pointer leads into its runtime's record does not have a C library's data there.
+	if (pointer - thread < THREAD_RECORD_BYTES) {
+		own_end = word_at(current + layout->stack_end);
+		if (word_at(current + layout->stack_start) < sp && sp < own_end)
+			scratch->known_end = own_end;
+	}
+	if (!record)
+		return;
+	start = word_at(record + layout->stack_start);
+	end = word_at(record + layout->stack_end);
+	if (!plausible_end(start, end))
+		return;
+	head->flags |= HAS_TASK;
+	head->task_labels = word_at(record + layout->labels);
+	if (start < sp && sp <= end) {
+		scratch->known_end = end;
+		return;
+	}
+	saved = word_at(record + layout->sp);
+	if (current != record && !signal_stack_end(task, sp) && start < saved && saved < end) {
+		head->flags |= HAS_TASK_REGISTERS;
+		head->task_sp = saved;
+		head->task_pc = word_at(record + layout->pc);
+		head->task_fp = word_at(record + layout->fp);
+		head->task_stack_start = saved;
+		scratch->task_bytes = end - saved < TASK_STACK_BYTES ? end - saved : TASK_STACK_BYTES;
+	} else {
+		scratch->task_bytes = end - start < TASK_STACK_BYTES ? end - start : TASK_STACK_BYTES;
+		head->task_stack_start = end - scratch->task_bytes;
+	}
+}
+
 // Where the stack of this thread ends, or 0. The kernel knows where it put the first thread's; C
 // libraries keep a thread's own data, which the thread register points to, at the top of its stack.
 static __always_inline __u64 stack_end(struct task_struct *task, struct record_head *head, __u64 sp)
@@ -184,11 +290,7 @@ static __always_inline __u64 stack_end(struct task_struct *task, struct record_h
 	if (head->tid == head->pid)
 		end = BPF_CORE_READ(task, mm, start_stack);
 	else
-#if defined(__TARGET_ARCH_x86)
-		end = BPF_CORE_READ(task, thread.fsbase);
-#else
-		end = BPF_CORE_READ(task, thread.uw.tp_value);
-#endif
+		end = thread_pointer(task);
 	return plausible_end(sp, end) ? end : 0;
 }
 
@@ -223,8 +325,9 @@ static __always_inline void take_registers(struct event_context *event, struct r
 
 // Settles how much of the stack to copy, and what is known of where it ends.
 static __always_inline __u64 wanted_bytes(struct task_struct *task, const struct settings *set,
-					  struct record_head *head)
+					  struct scratch *scratch)
 {
+	struct record_head *head = &scratch->head;
 	__u64 sp = head->registers[WORD_SP];
 	__u64 most = set->max_stack_bytes;
 	__u64 end, bytes;
@@ -232,7 +335,7 @@ static __always_inline __u64 wanted_bytes(struct task_struct *task, const struct
 	if (!(head->flags & HAS_REGISTERS))
 		return 0;
 	head->stack_start = sp;
-	end = stack_end(task, head, sp);
+	end = scratch->known_end ?: stack_end(task, head, sp);
 	if (!end)
 		return most;
 	head->flags |= EXTENT_KNOWN;
@@ -264,10 +367,13 @@ static __always_inline void *write_head(struct scratch *scratch, struct record_h
 	return payload + KERNEL_ROOM;
 }
 
-// Writes a record with `room` bytes for the stack.
-static __always_inline enum outcome write_record(struct scratch *scratch, __u64 wake, const __u32 room, __u64 want)
+// Writes a record with `room` bytes for the stack and `task_room` for the task's.
+static __always_inline enum outcome write_both(struct scratch *scratch, __u64 wake, const __u32 room, __u64 want,
+					       const __u32 task_room)
 {
-	struct record_head *record = bpf_ringbuf_reserve(&ring, sizeof(*record) + KERNEL_ROOM + room, 0);
+	struct record_head *record =
+		bpf_ringbuf_reserve(&ring, sizeof(*record) + KERNEL_ROOM + room + task_room, 0);
+	__u64 task_bytes = scratch->task_bytes;
 	void *payload;
 
 	if (!record)
@@ -279,13 +385,34 @@ static __always_inline enum outcome write_record(struct scratch *scratch, __u64 
 		return UNREADABLE;
 	}
 	record->stack_bytes = want;
+	record->stack_room = room;
+	if (task_room && task_bytes <= task_room &&
+	    !bpf_probe_read_user(payload + room, task_bytes, (void *)scratch->head.task_stack_start))
+		record->task_stack_bytes = task_bytes;
 	bpf_ringbuf_submit(record, wake);
 	return WRITTEN;
+}
+
+static __always_inline enum outcome write_record(struct scratch *scratch, __u64 wake, const __u32 room, __u64 want)
+{
+	return write_both(scratch, wake, room, want, 0);
+}
+
+// Takes the smallest record that holds the stack with a task's; few sizes, since most of both are small.
+static __always_inline enum outcome write_with_task(struct scratch *scratch, __u64 wake, __u64 want)
+{
+	if (want <= 4 * 1024 && scratch->task_bytes <= 4 * 1024)
+		return write_both(scratch, wake, 4 * 1024, want, 4 * 1024);
+	if (want <= 32 * 1024)
+		return write_both(scratch, wake, 32 * 1024, want, TASK_STACK_BYTES);
+	return write_both(scratch, wake, LARGEST_STACK_BYTES, want, TASK_STACK_BYTES);
 }
 
 // Takes the smallest record that holds the sample. Sizes must be constants for the kernel.
 static __always_inline enum outcome write_sample(struct scratch *scratch, __u64 wake, __u64 want)
 {
+	if (scratch->task_bytes)
+		return write_with_task(scratch, wake, want);
 	if (want <= 1024)
 		return write_record(scratch, wake, 1024, want);
 	if (want <= 2 * 1024)
@@ -404,6 +531,10 @@ static __always_inline struct scratch *begin(struct task_struct *task, const str
 	scratch->head.flags = 0;
 	scratch->head.stack_bytes = 0;
 	scratch->head.kernel_bytes = 0;
+	scratch->head.task_labels = 0;
+	scratch->head.task_stack_bytes = 0;
+	scratch->task_bytes = 0;
+	scratch->known_end = 0;
 	bpf_get_current_comm(scratch->head.comm, COMM_BYTES);
 	return scratch;
 }
@@ -413,10 +544,13 @@ static __always_inline void finish(struct task_struct *task, const struct settin
 {
 	__u32 zero = 0;
 	struct counters *count = bpf_map_lookup_elem(&counts, &zero);
+	struct task_layout *layout = bpf_map_lookup_elem(&task_layouts, &scratch->head.pid);
 
-	scratch->want_bytes = wanted_bytes(task, set, &scratch->head);
 	if (!count)
 		return;
+	if (layout && scratch->head.flags & HAS_REGISTERS)
+		find_task(task, layout, scratch);
+	scratch->want_bytes = wanted_bytes(task, set, scratch);
 	count->seen++;
 	if (write_readable(scratch, set) != WRITTEN)
 		count->lost++;

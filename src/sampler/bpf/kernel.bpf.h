@@ -45,6 +45,8 @@ struct sched_info {
 #define WORD_PC 16
 #define WORD_CS 17
 #define WORD_SP 19
+// Where Go keeps the goroutine that runs: r14.
+#define WORD_TASK 1
 
 struct thread_struct {
 	unsigned long fsbase;
@@ -57,6 +59,8 @@ struct thread_struct {
 #define WORD_SP 31
 #define WORD_PC 32
 #define WORD_PSTATE 33
+// Where Go keeps the goroutine that runs: x28.
+#define WORD_TASK 28
 
 struct thread_struct {
 	struct {

@@ -17,6 +17,7 @@ use goblin::elf::header::{EM_AARCH64, EM_X86_64};
 use super::kernel_types;
 use crate::{
     arch::native,
+    process::TaskLayout,
     sampler::SamplerError,
     sys::{
         bpf::{self, Instruction, KernelBtf, ProgramKind},
@@ -60,6 +61,17 @@ fn pair(low: u32, high: u32) -> u64 {
     u64::from_ne_bytes([a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]])
 }
 
+/// `struct task_layout` of cpu.bpf.c.
+pub fn task_words(layout: &TaskLayout) -> [u64; 5] {
+    [
+        layout.thread_pointer_offset.unwrap_or(0).cast_unsigned(),
+        pair(layout.thread, layout.stack_start),
+        pair(layout.stack_end, layout.sp),
+        pair(layout.pc, layout.fp),
+        pair(layout.labels, layout.task),
+    ]
+}
+
 /// The loaded programs and their maps.
 pub struct Loaded {
     /// What writes a record: for a timer to call, or attached already to what it is called by.
@@ -70,6 +82,8 @@ pub struct Loaded {
     pub targets: HashMap<MapData, u32, u32>,
     /// By thread number: first address and the one past the last.
     pub stacks: HashMap<MapData, u32, [u64; 2]>,
+    /// By process number: [`task_words`].
+    pub task_layouts: HashMap<MapData, u32, [u64; 5]>,
     /// For each CPU: samples of targets seen, and of those without room in the ring.
     pub counts: PerCpuArray<MapData, [u64; 2]>,
     pub ring: RingBuf<MapData>,
@@ -118,6 +132,7 @@ pub fn load(
         _follow_fork: follow_fork,
         targets: HashMap::try_from(Map::HashMap(maps.take("targets")?)).map_err(broken)?,
         stacks: HashMap::try_from(Map::LruHashMap(maps.take("stacks")?)).map_err(broken)?,
+        task_layouts: HashMap::try_from(Map::LruHashMap(maps.take("task_layouts")?)).map_err(broken)?,
         counts: PerCpuArray::try_from(Map::PerCpuArray(maps.take("counts")?)).map_err(broken)?,
         ring: RingBuf::try_from(Map::RingBuf(maps.take("ring")?)).map_err(|error| from_map(&error))?,
     })

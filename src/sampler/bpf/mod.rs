@@ -22,7 +22,7 @@ use std::{
 
 use crate::{
     addr::RuntimeAddr,
-    process::{ProcessError, identity},
+    process::{ProcessError, TaskLayout, identity},
     sampler::{Description, Event, KernelName, Sampler, SamplerError, SamplerOptions, Trigger},
     sys::{
         self,
@@ -344,6 +344,14 @@ impl Sampler for BpfSampler {
     fn hint_stack(&mut self, tid: u32, start: RuntimeAddr, end: RuntimeAddr) {
         // Without the hint the extent is guessed: nothing is lost but time.
         let _ = self.loaded.stacks.insert(tid, [start.0, end.0], 0);
+    }
+
+    fn hint_tasks(&mut self, pid: u32, layout: Option<&TaskLayout>) {
+        // Without it, what a task's stack holds is read later: less of it will fit.
+        let _ = match layout {
+            Some(layout) => self.loaded.task_layouts.insert(pid, load::task_words(layout), 0),
+            None => self.loaded.task_layouts.remove(&pid),
+        };
     }
 
     fn kernel_names(&mut self, addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {

@@ -5,7 +5,7 @@
 use crate::{
     addr::RuntimeAddr,
     arch::{Registers, native},
-    sampler::{KernelStack, RawSample, StackCopy},
+    sampler::{KernelStack, RawSample, StackCopy, Task},
 };
 
 /// Offsets in `struct record_head`.
@@ -17,8 +17,15 @@ const TID: usize = 28;
 const FLAGS: usize = 32;
 const STACK_BYTES: usize = 36;
 const KERNEL_BYTES: usize = 40;
+const STACK_ROOM: usize = 44;
 const COMM: usize = 48;
-const REGISTERS: usize = 64;
+const TASK_LABELS: usize = 64;
+const TASK_PC: usize = 72;
+const TASK_SP: usize = 80;
+const TASK_FP: usize = 88;
+const TASK_STACK_START: usize = 96;
+const TASK_STACK_BYTES: usize = 104;
+const REGISTERS: usize = 112;
 const COMM_BYTES: usize = 16;
 const HEAD_BYTES: usize = REGISTERS + 8 * native::PT_REGS_WORDS;
 
@@ -31,6 +38,10 @@ const HAS_REGISTERS: u32 = 1;
 const EXTENT_CUT: u32 = 4;
 /// `HAS_HOLES`.
 const HAS_HOLES: u32 = 8;
+/// `HAS_TASK_REGISTERS`.
+const HAS_TASK_REGISTERS: u32 = 32;
+/// `HAS_TASK`.
+const HAS_TASK: u32 = 64;
 
 /// A number at an offset; `None` beyond the end.
 pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
@@ -52,8 +63,8 @@ pub fn parse(record: &[u8]) -> Option<RawSample<'_>> {
     let payload = record.get(HEAD_BYTES..)?;
     let kernel_bytes = u32_at(record, KERNEL_BYTES)? as usize;
     let kernel = payload.get(..kernel_bytes)?;
-    let stack = payload.get(if kernel_bytes > 0 { KERNEL_ROOM } else { 0 }..)?;
-    let stack = stack.get(..u32_at(record, STACK_BYTES)? as usize)?;
+    let stacks = payload.get(if kernel_bytes > 0 { KERNEL_ROOM } else { 0 }..)?;
+    let stack = stacks.get(..u32_at(record, STACK_BYTES)? as usize)?;
     let flags = u32_at(record, FLAGS)?;
     Some(RawSample {
         time_ns: time_ns(record)?,
@@ -69,7 +80,31 @@ pub fn parse(record: &[u8]) -> Option<RawSample<'_>> {
             has_holes: flags & HAS_HOLES != 0,
         },
         kernel_stack: KernelStack(kernel),
+        task: task(record, stacks, flags),
     })
+}
+
+/// The task that the thread works for; `stacks` is where its own stack begins.
+fn task<'r>(record: &[u8], stacks: &'r [u8], flags: u32) -> Option<Task<'r>> {
+    if flags & HAS_TASK == 0 {
+        return None;
+    }
+    let count = usize::try_from(u64_at(record, TASK_STACK_BYTES)?).ok()?;
+    let room = u32_at(record, STACK_ROOM)? as usize;
+    let bytes = stacks.get(room..room.checked_add(count)?).filter(|_| count > 0).unwrap_or_default();
+    let labels = u64_at(record, TASK_LABELS)?;
+    let registers = if flags & HAS_TASK_REGISTERS != 0 {
+        let mut registers = Registers::default();
+        for (number, at) in [(native::PC, TASK_PC), (native::SP, TASK_SP), (native::FP, TASK_FP)] {
+            registers.set(number, u64_at(record, at)?);
+        }
+        Some(registers)
+    } else {
+        None
+    };
+    let start = RuntimeAddr(u64_at(record, TASK_STACK_START)?);
+    let stack = StackCopy { start, bytes, capped: false, has_holes: false };
+    Some(Task { labels, registers, stack })
 }
 
 /// The registers in a `struct pt_regs` that begins at `offset`; `None` if it is not whole.
@@ -116,6 +151,22 @@ mod tests {
         assert!(sample.stack.capped && sample.stack.has_holes);
         assert_eq!((sample.kernel_stack.0.len(), sample.stack.bytes[0]), (8, 2));
         assert!(sample.registers.is_none() && sample.stack.capped);
+    }
+
+    #[test]
+    fn a_tasks_stack_follows_the_room_of_the_threads() {
+        let mut bytes = record(0, 16, HAS_REGISTERS);
+        assert!(parse(&bytes).expect("parses").task.is_none());
+        bytes[FLAGS..][..4].copy_from_slice(&(HAS_TASK | HAS_TASK_REGISTERS).to_ne_bytes());
+        bytes[STACK_ROOM..][..4].copy_from_slice(&32u32.to_ne_bytes());
+        bytes[TASK_SP..][..8].copy_from_slice(&9u64.to_ne_bytes());
+        bytes[TASK_STACK_BYTES..][..8].copy_from_slice(&24u64.to_ne_bytes());
+        bytes[HEAD_BYTES + 32] = 7;
+        let task = parse(&bytes).expect("parses").task.expect("a task");
+        assert_eq!((task.stack.bytes.len(), task.stack.bytes[0]), (24, 7));
+        assert_eq!(task.registers.and_then(|registers| registers.get(native::SP)), Some(9));
+        bytes[TASK_STACK_BYTES..][..8].copy_from_slice(&u64::MAX.to_ne_bytes());
+        assert!(parse(&bytes).expect("parses").task.is_none());
     }
 
     proptest! {

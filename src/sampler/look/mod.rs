@@ -96,6 +96,7 @@ impl Moment {
                 has_holes: false,
             },
             kernel_stack: KernelStack(&self.kernel),
+            task: None,
         }
     }
 }

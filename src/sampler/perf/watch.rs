@@ -119,6 +119,7 @@ impl Watch {
             registers,
             stack: StackCopy { start: RuntimeAddr(stack_pointer), bytes: stack, capped, has_holes: false },
             kernel_stack: KernelStack(kernel_part(sample.callchain)),
+            task: None,
         }
     }
 

@@ -1,0 +1,86 @@
+//! What is read of a Go process with each sample: the labels of the goroutine that was caught, and where a
+//! thread keeps its goroutine.
+//!
+//! Go keeps the goroutine that runs in a register of its own (r14, x28), and on amd64 in thread-local memory.
+//! Where the sampler could follow the pointers at the moment of the sample, the labels are the sample's own;
+//! else they are read some microseconds to a millisecond later: a program that changes them meanwhile gets
+//! the newer ones, or none. Not here: samples.
+
+use std::sync::Arc;
+
+use super::{
+    find::GoTables,
+    globals::build_version,
+    labels::{Labels, read},
+    layouts::{G_M, G_SCHED_G, G_SCHED_PC, G_SCHED_SP, Layout},
+    process::Loaded,
+    version::{BuildInfo, Version},
+};
+use crate::{
+    addr::{ElfAddr, RuntimeAddr},
+    arch::{Registers, native},
+    process::{ProcessMemory, TaskLayout},
+};
+
+/// How one process's goroutines are read with samples.
+#[derive(Clone, Debug)]
+pub struct GoSamples {
+    layout: Layout,
+    thread_pointer_offset: Option<i64>,
+}
+
+impl GoSamples {
+    /// `None`: the file holds no runtime, or one whose layout is not known for sure.
+    pub fn of(tables: &Arc<GoTables>, bias: u64, memory: &ProcessMemory) -> Option<GoSamples> {
+        tables.function("runtime.schedinit")?;
+        let info = BuildInfo::read(tables.pclntab.elf()).map(|info| info.go_version);
+        let text = info.or_else(|| {
+            build_version(&Loaded { tables: Arc::clone(tables), bias, path: String::new() }, memory)
+        })?;
+        let (layout, is_known) = Layout::of(&Version::parse(&text)?)?;
+        let thread_pointer_offset = ["runtime.morestack", "runtime.morestack.abi0"].iter().find_map(|name| {
+            let entry = ElfAddr(tables.function(name)?.entry);
+            native::go_g_offset(tables.pclntab.elf().bytes_from(entry)?)
+        });
+        is_known.then_some(GoSamples { layout, thread_pointer_offset })
+    }
+
+    /// Where a thread keeps its goroutine.
+    pub fn tasks(&self) -> TaskLayout {
+        TaskLayout {
+            thread_pointer_offset: self.thread_pointer_offset,
+            thread: G_M as u32,
+            stack_start: 0,
+            stack_end: 8,
+            sp: G_SCHED_SP as u32,
+            pc: G_SCHED_PC as u32,
+            fp: self.layout.sched_bp() as u32,
+            labels: self.layout.labels as u32,
+            task: self.layout.curg as u32,
+        }
+    }
+
+    /// The labels that a goroutine's word for them pointed to.
+    pub fn labels_at(&self, word: u64, memory: &ProcessMemory) -> Option<Labels> {
+        if word == 0 {
+            return None;
+        }
+        read(memory, RuntimeAddr(word), self.layout.labels_are_list)
+    }
+
+    /// The labels of the goroutine that these registers are of. The register for it is believed if it holds
+    /// one, and the stack pointer lies in its stack.
+    pub fn labels(&self, registers: &Registers, memory: &ProcessMemory) -> Option<Labels> {
+        let g = registers.get(native::GO_G)?;
+        let sp = registers.get(native::SP)?;
+        let mut bytes = [0; 512];
+        let bytes = bytes.get_mut(..self.layout.g_bytes())?;
+        if g == 0 || !memory.read_exact(RuntimeAddr(g), bytes) {
+            return None;
+        }
+        let word = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk::<8>()?));
+        let (low, high) = (word(0)?, word(8)?);
+        let runs_here = word(G_SCHED_G) == Some(g) && low <= sp && sp < high;
+        self.labels_at(word(self.layout.labels).filter(|_| runs_here)?, memory)
+    }
+}
