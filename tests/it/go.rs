@@ -211,7 +211,9 @@ fn assert_counts_are_the_same(program: &mut Truthful, what: &str) {
     let mine = program.profile("heap");
     assert_eq!(mine.period, truth.period, "{what}");
     let (truth, mine) = (values(&truth), values(&mine));
-    assert!(truth.keys().any(|stack| stack.contains("main.keep")), "{what}: {truth:#?}");
+    // One of 50 runs samples nothing of the first 2 MB: the rate set by the program counts from then on.
+    let has = |name: &str| truth.keys().any(|stack| stack.contains(name));
+    assert!(has("main.keep") || has("main.drop"), "{what}: {truth:#?}");
     assert_eq!(mine, truth, "{what}: heap");
 
     for kind in ["block", "mutex"] {
