@@ -40,6 +40,7 @@ pub(super) fn open(
     let options = SamplerOptions {
         trigger: match request.kind {
             Kind::Cpu | Kind::Wall => Trigger::Time,
+            Kind::Faults => Trigger::PageFault,
             Kind::ThreadCreate => Trigger::ThreadCreated,
         },
         frequency_hz: request.frequency_hz,
@@ -85,6 +86,7 @@ fn ways(choice: SamplerChoice, kind: Kind) -> Vec<(&'static str, OpenWay)> {
     };
     match choice {
         _ if kind == Kind::Wall => vec![("ptrace", held_wall)],
+        SamplerChoice::Auto if kind == Kind::Faults => vec![("bpf", bpf), ("perf", perf_any)],
         SamplerChoice::Auto if kind == Kind::ThreadCreate => vec![("bpf", bpf), (idle::NAME, looks)],
         SamplerChoice::Ptrace => vec![("ptrace", held)],
         SamplerChoice::Auto => vec![("bpf", bpf), ("perf", perf_any), ("ptrace", held)],

@@ -49,7 +49,7 @@ pub struct Labels {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weight {
     pub count: u64,
-    pub time_ns: u64,
+    pub amount: u64,
 }
 
 /// The counted stacks of a capture.
@@ -117,7 +117,7 @@ impl Collector {
     /// The stacks with their weights, heaviest first (equal ones in a fixed order).
     pub fn stacks(&self) -> Vec<(LabelsId, &[LocationId], Weight)> {
         let mut all: Vec<_> = self.stacks.iter().map(|(key, weight)| (key[0], &key[1..], *weight)).collect();
-        all.sort_by(|a, b| b.2.time_ns.cmp(&a.2.time_ns).then_with(|| (a.0, a.1).cmp(&(b.0, b.1))));
+        all.sort_by(|a, b| b.2.amount.cmp(&a.2.amount).then_with(|| (a.0, a.1).cmp(&(b.0, b.1))));
         all
     }
 
@@ -135,7 +135,7 @@ impl Collector {
 impl Weight {
     fn add(&mut self, other: Weight) {
         self.count += other.count;
-        self.time_ns += other.time_ns;
+        self.amount += other.amount;
     }
 }
 
@@ -162,13 +162,13 @@ mod tests {
         let mut collector = Collector::default();
         let (a, b) = (collector.labels(labels("a")), collector.labels(labels("b")));
         let place = |address| Place { mapping: 1, address };
-        let one = Weight { count: 1, time_ns: 10 };
+        let one = Weight { count: 1, amount: 10 };
         collector.add(a, [place(1), place(2)].into_iter(), one);
         collector.add(a, [place(1), place(2)].into_iter(), one);
         collector.add(b, [place(1), place(2)].into_iter(), one);
         let stacks = collector.stacks();
         assert_eq!(stacks.len(), 2);
-        assert_eq!(stacks[0], (a, &[0, 1][..], Weight { count: 2, time_ns: 20 }));
+        assert_eq!(stacks[0], (a, &[0, 1][..], Weight { count: 2, amount: 20 }));
         assert_eq!(collector.places(), [place(1), place(2)]);
         assert_eq!(collector.labels(labels("a")), a);
     }

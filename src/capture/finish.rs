@@ -41,7 +41,7 @@ pub(super) fn finish(
             let before = threadcreate::add_samples(request, &world, threads, &locations, &mut builder);
             capture.threads_before = Some(before);
         }
-        None => add_samples(&world, &locations, &mut builder, request.frequency_hz),
+        None => add_samples(&world, &locations, &mut builder, each(request, &world)),
     }
     let (kind, unit) = values[values.len() - 1];
     builder.set_period(kind, unit, period);
@@ -62,6 +62,7 @@ fn values_of(request: &Request) -> (Vec<(&'static str, &'static str)>, i64) {
     match request.kind {
         Kind::Cpu => (timed("cpu"), period_ns),
         Kind::Wall => (timed("wall"), period_ns),
+        Kind::Faults => (vec![("samples", "count"), ("faults", "count")], 1),
         Kind::ThreadCreate => (vec![("threadcreate", "count")], 1),
     }
 }
@@ -86,23 +87,30 @@ fn unnamed_share(world: &World, names: &Names) -> f64 {
     if all == 0 { 0.0 } else { unnamed as f64 / all as f64 }
 }
 
-fn add_samples(world: &World, locations: &[builder::LocationId], builder: &mut Builder, frequency_hz: u32) {
+/// What a sample that was lost would have stood for.
+fn each(request: &Request, world: &World) -> u64 {
+    match request.kind {
+        Kind::Faults => world.tally.amount / world.tally.samples.max(1),
+        _ => 1_000_000_000 / u64::from(request.frequency_hz.max(1)),
+    }
+}
+
+fn add_samples(world: &World, locations: &[builder::LocationId], builder: &mut Builder, each: u64) {
     for (labels, stack, weight) in world.collector.stacks() {
         let ids: Vec<_> = stack.iter().map(|id| locations[*id as usize]).collect();
         let labels = label_list(world.collector.labels_of(labels));
-        builder.sample(&ids, &[clamp(weight.count), clamp(weight.time_ns)], &labels);
+        builder.sample(&ids, &[clamp(weight.count), clamp(weight.amount)], &labels);
     }
-    let period_ns = 1_000_000_000 / u64::from(frequency_hz.max(1));
-    let lost = (world.tally.lost, world.tally.lost.saturating_mul(period_ns));
+    let lost = (world.tally.lost, world.tally.lost.saturating_mul(each));
     let overflow = world.collector.overflow();
-    for (kind, (count, time_ns)) in
-        [(Synthetic::Lost, lost), (Synthetic::Overflow, (overflow.count, overflow.time_ns))]
+    for (kind, (count, amount)) in
+        [(Synthetic::Lost, lost), (Synthetic::Overflow, (overflow.count, overflow.amount))]
     {
         if count > 0 {
             let function = builder.function(kind.name(), kind.name(), "", 0);
             let line = LineSpec { function, line: 0, column: 0 };
             let location = builder.location(None, kind as u64, &[line]);
-            builder.sample(&[location], &[clamp(count), clamp(time_ns)], &[]);
+            builder.sample(&[location], &[clamp(count), clamp(amount)], &[]);
         }
     }
 }
@@ -148,10 +156,12 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
 /// How much of what was sampled.
 fn measured(request: &Request, capture: &Capture) -> Vec<String> {
     let seconds = |ns: u64| ns as f64 / 1e9;
-    let sampled = seconds(capture.tally.time_ns);
+    let sampled = seconds(capture.tally.amount);
     let rate = format!("rate: asked {} Hz{}", request.frequency_hz, achieved(capture));
+    let faults = format!("faults: about {} page faults", capture.tally.amount);
     match (request.kind, capture.kernel_cpu_ns) {
         (Kind::ThreadCreate, _) => Vec::new(),
+        (Kind::Faults, _) => vec![faults],
         (Kind::Wall, _) => vec![rate, format!("wall: sampled {sampled:.2} s of all threads' time")],
         (Kind::Cpu, None) => vec![rate, format!("cpu: sampled {sampled:.2} s")],
         (Kind::Cpu, Some(kernel)) => {

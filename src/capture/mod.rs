@@ -56,6 +56,8 @@ pub enum Kind {
     Cpu,
     /// Where all of the threads' time goes.
     Wall,
+    /// Where memory grows: which code touches pages that are not there.
+    Faults,
     /// Which code has made the threads.
     ThreadCreate,
 }
@@ -215,7 +217,7 @@ pub fn run(
     let attach_took = began.elapsed();
     let mut threads = match request.kind {
         Kind::ThreadCreate => Some(threadcreate::Threads::there_before(request, &identities)?),
-        Kind::Cpu | Kind::Wall => None,
+        Kind::Cpu | Kind::Wall | Kind::Faults => None,
     };
     progress(Progress::Attached {
         sampler: sampler.description(),

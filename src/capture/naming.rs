@@ -63,7 +63,7 @@ pub fn names(pid: u32, addresses: &[RuntimeAddr], options: &SymbolizeOptions) ->
         process: None,
         own: None,
     });
-    world.collector.add(labels, places.iter().copied(), Weight { count: 1, time_ns: 0 });
+    world.collector.add(labels, places.iter().copied(), Weight { count: 1, amount: 0 });
     let names = name_all(options, &mut world);
     let by_place: FxHashMap<Place, &SourceFrame> = (world.collector.places().iter().zip(&names.frames))
         .filter_map(|(place, frames)| Some((*place, frames.first()?)))

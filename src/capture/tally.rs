@@ -13,8 +13,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub samples: u64,
-    /// CPU time the samples stand for.
-    pub time_ns: u64,
+    /// What the samples stand for, in all: nanoseconds, or page faults.
+    pub amount: u64,
     /// Samples whose stack reaches its root; those that have none but the kernel's count as whole.
     pub whole: u64,
     /// Samples of processes in the midst of exec or exit: there is no user memory (any more).
@@ -35,7 +35,7 @@ pub struct Tally {
 impl Tally {
     pub(super) fn count(&mut self, sample: &RawSample<'_>, end: Option<StackEnd>, frames: &[Frame]) {
         self.samples += 1;
-        self.time_ns += sample.period_ns;
+        self.amount += sample.period;
         self.frames += frames.len() as u64;
         self.scanned_frames += frames.iter().filter(|frame| frame.how == How::Scan).count() as u64;
         self.in_kernel += u64::from(!sample.kernel_stack.0.is_empty());

@@ -21,10 +21,10 @@ pub fn explain(error: &anyhow::Error) -> Option<(String, Option<String>, Option<
 fn instead(why: NotCollected) -> &'static str {
     match why {
         NotCollected::HeapNotLinked => {
-            "build it with a use of runtime.MemProfile (`import _ \"net/http/pprof\"` has one); until then `rprof info` shows the size of its heap, and `rprof attach --kind cpu` who allocates (runtime.mallocgc)"
+            "build it with a use of runtime.MemProfile (`import _ \"net/http/pprof\"` has one); until then `rprof attach --kind faults` shows what makes it grow, `rprof info` the size of its heap, and `rprof attach --kind cpu` who allocates (runtime.mallocgc)"
         }
         NotCollected::HeapRateZero => {
-            "set runtime.MemProfileRate in the program; until then `rprof attach --kind cpu` shows who allocates (runtime.mallocgc)"
+            "set runtime.MemProfileRate in the program; until then `rprof attach --kind faults` shows what makes it grow, and `rprof attach --kind cpu` who allocates (runtime.mallocgc)"
         }
         NotCollected::BlockRateZero => {
             "call runtime.SetBlockProfileRate in the program; until then `rprof dump` shows what each goroutine waits for and how long, `rprof attach --kind wall` where threads wait"

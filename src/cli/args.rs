@@ -384,6 +384,8 @@ pub enum KindArg {
     /// What every goroutine of a Go program does now, equal ones counted; of any other program the same
     /// as threads.
     Goroutine,
+    /// Where memory grows: which code touches pages of memory for the first time (page faults).
+    Faults,
     /// Which code makes threads: the stacks that made those of this time, and the start functions of those
     /// that were there before. Of a Go program what its runtime noted, unless --sampler bpf is given.
     Threadcreate,

@@ -21,6 +21,7 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
     let kind = match arguments.kind {
         KindArg::Cpu => Kind::Cpu,
         KindArg::Wall => wall(arguments.sampling.sampler)?,
+        KindArg::Faults => faults(arguments.sampling.sampler)?,
         KindArg::Heap => return super::goroutines::profile(&pids, GoKind::Heap, &arguments),
         KindArg::Allocs => return super::goroutines::profile(&pids, GoKind::Allocs, &arguments),
         KindArg::Block => return super::goroutines::profile(&pids, GoKind::Block, &arguments),
@@ -50,6 +51,16 @@ fn wall(sampler: SamplerArg) -> Result<Kind> {
     match sampler {
         SamplerArg::Auto | SamplerArg::Ptrace => Ok(Kind::Wall),
         _ => bail!("--kind wall is made by --sampler ptrace only: the others see threads that run"),
+    }
+}
+
+/// Page faults are events of the kernel.
+fn faults(sampler: SamplerArg) -> Result<Kind> {
+    match sampler {
+        SamplerArg::Ptrace => {
+            bail!("--kind faults is made by the samplers bpf and perf: held threads tell none")
+        }
+        _ => Ok(Kind::Faults),
     }
 }
 

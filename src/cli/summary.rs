@@ -61,10 +61,13 @@ fn quality(capture: &Capture) -> String {
         Ended::Failed => ", sampling failed",
     };
     let sampled =
-        |of: &str| format!("{} samples ({:.2} s of {of} in", tally.samples, tally.time_ns as f64 / 1e9);
+        |of: &str| format!("{} samples ({:.2} s of {of} in", tally.samples, tally.amount as f64 / 1e9);
     let what = match capture.kind {
         Kind::Cpu => sampled("CPU time"),
         Kind::Wall => sampled("its threads' time"),
+        Kind::Faults => {
+            format!("{} samples (about {} page faults in", tally.samples, tally.amount)
+        }
         Kind::ThreadCreate => threads_made(capture),
     };
     format!(

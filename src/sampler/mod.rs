@@ -28,9 +28,9 @@ pub struct RawSample<'a> {
     pub tid: u32,
     /// The thread's name (`comm`), where the sampler has it at hand; bytes up to the first NUL.
     pub comm: Option<&'a [u8]>,
-    /// The time this sample stands for, in nanoseconds: CPU time, unless all time is sampled; 0 where it is
-    /// no matter of time.
-    pub period_ns: u64,
+    /// What this sample stands for. Nanoseconds of CPU time, or of all time where that is sampled; page faults
+    /// for [`Trigger::PageFault`]; 0 where samples only count.
+    pub period: u64,
     /// User-space registers; `None` for a thread of the kernel, or where the kernel had none.
     pub registers: Option<Registers>,
     /// A copy of the stack from the stack pointer up.
@@ -140,20 +140,26 @@ pub struct NewMapping<'a> {
     pub path: &'a [u8],
 }
 
+/// A prime number, lest it beat with a program that touches pages in a pattern. Not adapted to the rate: a
+/// CPU's faults are those of all processes, and who builds beside the target would thin out its samples.
+pub const FAULTS_A_SAMPLE: u64 = 31;
+
 /// At which moments threads are caught.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trigger {
     /// Again and again, at [`SamplerOptions::frequency_hz`].
     #[default]
     Time,
-    /// When they make a thread.
+    /// When they touch a page of memory that is not there: one fault in [`FAULTS_A_SAMPLE`] on each CPU. For
+    /// [`bpf`] and [`perf`].
+    PageFault,
+    /// When they make a thread. For [`bpf`] alone.
     ThreadCreated,
 }
 
 /// What a sampler is asked to do.
 #[derive(Clone, Debug)]
 pub struct SamplerOptions {
-    /// Anything but time is for [`bpf`] alone.
     pub trigger: Trigger,
     /// Samples for each second of CPU time of a thread.
     pub frequency_hz: u32,

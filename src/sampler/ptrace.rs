@@ -345,7 +345,7 @@ impl Process {
         }
         let period_ns = std::mem::take(&mut thread.owed_ns);
         let sample = moment.as_sample(self.identity.pid, identity::monotonic_ns());
-        sink(Event::Sample(super::RawSample { period_ns, ..sample }));
+        sink(Event::Sample(super::RawSample { period: period_ns, ..sample }));
     }
 }
 
@@ -384,6 +384,6 @@ impl Thread {
         let Some(Asleep { moment, .. }) = self.asleep.take() else { return };
         let period_ns = std::mem::take(&mut self.owed_ns);
         let sample = moment.as_sample(pid, identity::monotonic_ns());
-        sink(Event::Sample(super::RawSample { period_ns, ..sample }));
+        sink(Event::Sample(super::RawSample { period: period_ns, ..sample }));
     }
 }

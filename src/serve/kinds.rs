@@ -79,7 +79,7 @@ impl From<BucketError> for KindError {
 }
 
 /// All kinds, in the order of their names.
-pub static KINDS: [KindRow; 8] = [
+pub static KINDS: [KindRow; 9] = [
     KindRow {
         name: "allocs",
         what: "Memory that was allocated since the program began, by where (programs whose runtime counts it)",
@@ -91,6 +91,12 @@ pub static KINDS: [KindRow; 8] = [
         what: "Where threads wait for each other (programs whose runtime counts it)",
         is_timed: false,
         make: |job| kept(job, GoKind::Block),
+    },
+    KindRow {
+        name: "faults",
+        what: "Where memory grows, by the code that touches it for the first time; seconds=30 unless told",
+        is_timed: true,
+        make: |job| Ok(encode_gzip(&captured(job, Kind::Faults)?)),
     },
     KindRow {
         name: "goroutine",
@@ -200,7 +206,7 @@ fn kept(job: &Job<'_>, kind: GoKind) -> Made {
     if !is_go(job.pid) {
         return Err(KindError::NotOffered(format!(
             "{} cannot be had of process {}: its runtime keeps no such account (Go's does), and nothing is put into \
-             a process to make it. What it can give: profile, wall, goroutine, threadcreate",
+             a process to make it. What it can give: profile, wall, faults, goroutine, threadcreate",
             job.ask.kind.name, job.pid
         )));
     }

@@ -11,6 +11,7 @@ mod command_line;
 mod containers;
 mod created;
 mod dump;
+mod faults;
 mod frames;
 mod go;
 mod held;

@@ -347,7 +347,7 @@ impl<'a> Process<'a> {
         } else if !matches!(seen.state.state, 'Z' | 'X') {
             seen.note = tries.note.or(tries.refused.as_ref().map(ToString::to_string));
         }
-        self.world.collector.add(labels, places.into_iter(), Weight { count: 1, time_ns: 0 });
+        self.world.collector.add(labels, places.into_iter(), Weight { count: 1, amount: 0 });
         self.looked.threads.push(seen);
         tries.refused
     }

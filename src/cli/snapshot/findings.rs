@@ -29,6 +29,7 @@ pub struct Findings {
     threads: Vec<String>,
     cpu: Vec<String>,
     wall: Vec<String>,
+    grown: Vec<String>,
     created: Vec<String>,
     facts: Vec<String>,
     status: BTreeMap<String, String>,
@@ -63,36 +64,36 @@ impl Findings {
         let seconds = captured.elapsed.as_secs_f64().max(0.001);
         let table = table(&captured.profile, SHOWN).unwrap_or_default();
         let table = format!("```\n{}\n```", table.trim_end());
-        let sampled = captured.tally.time_ns as f64 / 1e9;
-        match captured.kind {
+        let sampled = captured.tally.amount as f64 / 1e9;
+        let (section, mut lines) = match captured.kind {
             Kind::Cpu => {
-                self.cpu = vec![
-                    format!(
-                        "{:.2} CPUs were used for {seconds:.1} s ({sampled:.2} s of CPU time).",
-                        sampled / seconds
-                    ),
-                    table,
-                ]
+                let used = sampled / seconds;
+                let text =
+                    format!("{used:.2} CPUs were used for {seconds:.1} s ({sampled:.2} s of CPU time).");
+                (&mut self.cpu, vec![text, table])
             }
             Kind::Wall => {
-                self.wall = vec![format!("All time of all threads, {sampled:.1} s in {seconds:.1} s:"), table]
+                let text = format!("All time of all threads, {sampled:.1} s in {seconds:.1} s:");
+                (&mut self.wall, vec![text, table])
+            }
+            Kind::Faults => {
+                let text = format!(
+                    "About {} page faults in {seconds:.1} s, by what touched the memory:",
+                    captured.tally.amount
+                );
+                (&mut self.grown, vec![text, table])
             }
             Kind::ThreadCreate => {
                 let all: i64 = captured.profile.sample.iter().flat_map(|sample| sample.value.first()).sum();
                 let before = captured.threads_before.unwrap_or_default() as i64;
-                self.created = vec![format!(
-                    "{} threads were made in {seconds:.1} s; {before} were there before.",
-                    all - before
-                )];
+                let made = all - before;
+                let text = format!("{made} threads were made in {seconds:.1} s; {before} were there before.");
+                (&mut self.created, vec![text])
             }
-        }
-        let lacks = captured.issues.iter().filter(|(issue, _)| !matches!(issue, Issue::UnnamedFrames { .. }));
-        let target = match captured.kind {
-            Kind::Cpu => &mut self.cpu,
-            Kind::Wall => &mut self.wall,
-            Kind::ThreadCreate => &mut self.created,
         };
-        target.extend(lacks.take(SHOWN).map(|(issue, _)| format!("- note: {issue}")));
+        let lacks = captured.issues.iter().filter(|(issue, _)| !matches!(issue, Issue::UnnamedFrames { .. }));
+        lines.extend(lacks.take(SHOWN).map(|(issue, _)| format!("- note: {issue}")));
+        *section = lines;
     }
 
     /// Of a text of /proc.
@@ -143,6 +144,7 @@ impl Findings {
             ("CPU", &self.cpu),
             ("What threads do", &self.threads),
             ("Where time goes, asleep or not", &self.wall),
+            ("Memory that was touched anew", &self.grown),
             ("Threads made", &self.created),
             ("Memory, files, sockets", &self.facts),
         ] {
@@ -159,7 +161,7 @@ impl Findings {
         }
         text.push_str(
             "\n## Files\n\n\
-             - `cpu.pb.gz`, `wall.pb.gz`, `threadcreate.pb.gz`, `threads.pb.gz`: `rprof top FILE`, `rprof flame FILE -o x.html`, \
+             - `cpu.pb.gz`, `wall.pb.gz`, `faults.pb.gz`, `threadcreate.pb.gz`, `threads.pb.gz`: `rprof top FILE`, `rprof flame FILE -o x.html`, \
              `go tool pprof FILE`\n\
              - `goroutines.*`, `heap.pb.gz`, `allocs.pb.gz`, `block.pb.gz`, `mutex.pb.gz`: of a Go program, what its runtime keeps\n\
              - `threads.txt`, `threads.json`: every thread's stack at the beginning\n\

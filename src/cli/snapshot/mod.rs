@@ -162,8 +162,12 @@ impl Snapshot {
 
     /// All profiles of the same seconds.
     fn profiles(&mut self, pid: u32, arguments: &SnapshotArgs, stop: &Stop) {
-        const KINDS: [(Kind, &str); 3] =
-            [(Kind::Cpu, "cpu"), (Kind::Wall, "wall"), (Kind::ThreadCreate, "threadcreate")];
+        const KINDS: [(Kind, &str); 4] = [
+            (Kind::Cpu, "cpu"),
+            (Kind::Wall, "wall"),
+            (Kind::Faults, "faults"),
+            (Kind::ThreadCreate, "threadcreate"),
+        ];
         let request = |kind| Request {
             pids: vec![pid],
             kind,

@@ -23,7 +23,9 @@ use std::{
 use crate::{
     addr::RuntimeAddr,
     process::{ProcessError, TaskLayout, identity},
-    sampler::{Description, Event, KernelName, Sampler, SamplerError, SamplerOptions, Trigger},
+    sampler::{
+        Description, Event, FAULTS_A_SAMPLE, KernelName, Sampler, SamplerError, SamplerOptions, Trigger,
+    },
     sys::{
         self,
         bpf::WakeUps,
@@ -84,7 +86,7 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
     // A file for each CPU may be more than the soft limit; if it cannot be raised, opening says so.
     let _ = sys::limits::raise_open_files();
     let program = match options.trigger {
-        Trigger::Time => Program::Sample,
+        Trigger::Time | Trigger::PageFault => Program::Sample,
         Trigger::ThreadCreated => Program::ThreadCreated,
     };
     let mut loaded = load::load(program, settings, ring_bytes as u32, options.follow_forks)?;
@@ -96,9 +98,10 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
         loaded.targets.insert(*pid, 1, 0).map_err(|error| load::from_map(&error))?;
         sideband.add_target(*pid);
     }
-    let clock = match program {
-        Program::Sample => Clock::open(&cpus, options.frequency_hz, &loaded)?,
-        Program::ThreadCreated => Clock::default(),
+    let clock = match options.trigger {
+        Trigger::Time => Clock::open(&cpus, options.frequency_hz, &loaded)?,
+        Trigger::PageFault => Clock::of_faults(&cpus, &loaded)?,
+        Trigger::ThreadCreated => Clock::default(),
     };
     Ok(BpfSampler {
         description: describe(options, max_stack_bytes, ring_bytes, &clock, &sideband),
@@ -181,9 +184,17 @@ impl Clock {
         Ok(Clock { kind: Some(spec.kind), events, fixed_period_ns: None })
     }
 
+    fn of_faults(cpus: &[u32], loaded: &Loaded) -> Result<Clock, SamplerError> {
+        let rate = Rate::Period(FAULTS_A_SAMPLE);
+        let spec = EventSpec { kind: EventKind::PageFaults, rate, ..Default::default() };
+        let events = open_events(cpus, &spec, loaded).map_err(from_perf)?;
+        Ok(Clock { kind: Some(spec.kind), events, fixed_period_ns: None })
+    }
+
     fn name(&self) -> &'static str {
         match self.kind {
             Some(EventKind::Cycles) => "cycles",
+            Some(EventKind::PageFaults) => "page-faults",
             Some(EventKind::CpuClock | EventKind::Dummy) => "cpu-clock",
             None => "task_newtask",
         }
@@ -279,7 +290,7 @@ impl BpfSampler {
             let Some(item) = self.loaded.ring.next() else { break true };
             bytes += item.len();
             let Some(mut sample) = record::parse(&item) else { continue };
-            sample.period_ns = self.clock.fixed_period_ns.unwrap_or(sample.period_ns);
+            sample.period = self.clock.fixed_period_ns.unwrap_or(sample.period);
             if sample.time_ns > known_until_ns {
                 known_until_ns = clock::monotonic_ns();
                 self.sideband.refresh();

@@ -71,7 +71,7 @@ pub fn parse(record: &[u8]) -> Option<RawSample<'_>> {
         pid: u32_at(record, PID)?,
         tid: u32_at(record, TID)?,
         comm: Some(until_nul(record.get(COMM..COMM + COMM_BYTES)?)),
-        period_ns: u64_at(record, PERIOD)?,
+        period: u64_at(record, PERIOD)?,
         registers: if flags & HAS_REGISTERS != 0 { registers_at(record, REGISTERS) } else { None },
         stack: StackCopy {
             start: RuntimeAddr(u64_at(record, STACK_START)?),

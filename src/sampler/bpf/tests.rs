@@ -123,7 +123,7 @@ fn options(pid: u32) -> SamplerOptions {
 struct Seen {
     pid: u32,
     tid: u32,
-    period_ns: u64,
+    period: u64,
     stack_start: u64,
     stack_bytes: usize,
     capped: bool,
@@ -138,7 +138,7 @@ fn keep(sample: &crate::sampler::RawSample<'_>) -> Seen {
     Seen {
         pid: sample.pid,
         tid: sample.tid,
-        period_ns: sample.period_ns,
+        period: sample.period,
         stack_start: sample.stack.start.0,
         stack_bytes: sample.stack.bytes.len(),
         capped: sample.stack.capped,
@@ -172,7 +172,7 @@ fn assert_time_agrees(program: &Program, milliseconds: u64, tolerance: f64) -> V
     let charged_ns = (program.cpu_ns() - before) as f64;
     sampler.stop().expect("stop");
     seen.extend(watch(&mut sampler, 1));
-    let sampled_ns: u64 = seen.iter().map(|sample| sample.period_ns).sum();
+    let sampled_ns: u64 = seen.iter().map(|sample| sample.period).sum();
     // The kernel tells in ticks of 10 ms.
     let allowed_ns = charged_ns * tolerance + 20e6;
     assert!((sampled_ns as f64 - charged_ns).abs() <= allowed_ns, "{sampled_ns} sampled of {charged_ns}");
@@ -195,7 +195,7 @@ fn a_busy_process_is_sampled_for_the_time_it_runs() {
     assert!(inside * 10 >= seen.len() * 9, "{inside} of {} pcs are in the program", seen.len());
     for sample in &seen {
         assert_eq!((sample.pid, sample.tid), (program.pid(), program.pid()));
-        assert_eq!((sample.period_ns, sample.comm.as_slice()), (1_001_001, &b"program"[..]));
+        assert_eq!((sample.period, sample.comm.as_slice()), (1_001_001, &b"program"[..]));
         assert_eq!(sample.sp, Some(sample.stack_start));
         assert!(sample.stack_bytes > 0 && !sample.capped);
     }

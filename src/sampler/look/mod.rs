@@ -87,7 +87,7 @@ impl Moment {
             pid,
             tid: self.tid,
             comm: None,
-            period_ns: 0,
+            period: 0,
             registers: Some(self.registers),
             stack: StackCopy {
                 start: self.stack_start,

@@ -91,7 +91,7 @@ impl Seen {
         match event {
             Event::Sample(sample) => {
                 *self.samples_of.entry(sample.pid).or_default() += 1;
-                self.cpu_time_ns += sample.period_ns;
+                self.cpu_time_ns += sample.period;
                 self.out_of_order += u64::from(sample.time_ns < self.last_time_ns);
                 self.last_time_ns = sample.time_ns;
                 let pc = sample.registers.and_then(|registers| registers.get(native::PC));

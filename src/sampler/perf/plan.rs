@@ -8,7 +8,7 @@ use super::attach::Attached;
 use crate::{
     arch::native,
     process::{cgroup, identity::read_stat, threads},
-    sampler::{Description, SamplerError, SamplerOptions},
+    sampler::{Description, FAULTS_A_SAMPLE, SamplerError, SamplerOptions, Trigger},
     sys::{
         cpus, limits,
         perf::{self, EventKind, EventSpec, PerfError, Rate, SampleFields, Scope},
@@ -78,7 +78,10 @@ impl Plan {
             exclude_kernel: false,
             frequency_hz,
         };
-        if perf::counts_cycles() {
+        if options.trigger == Trigger::PageFault {
+            plan.kind = EventKind::PageFaults;
+            plan.rate = Rate::Period(FAULTS_A_SAMPLE);
+        } else if perf::counts_cycles() {
             plan.kind = EventKind::Cycles;
             plan.rate = cycles_rate(frequency_hz);
         }
@@ -156,7 +159,7 @@ impl Plan {
 
     /// What each sample stands for, where the record's period does not say it in nanoseconds.
     pub(super) fn fixed_period_ns(&self) -> Option<u64> {
-        (self.kind != EventKind::CpuClock).then(|| 1_000_000_000 / u64::from(self.frequency_hz))
+        (self.kind == EventKind::Cycles).then(|| 1_000_000_000 / u64::from(self.frequency_hz))
     }
 
     pub(super) fn describe(&self, options: &SamplerOptions, attached: &Attached) -> Description {
@@ -173,6 +176,7 @@ impl Plan {
     fn event_name(&self) -> &'static str {
         match self.kind {
             EventKind::Cycles => "cycles",
+            EventKind::PageFaults => "page-faults",
             EventKind::CpuClock | EventKind::Dummy => "cpu-clock",
         }
     }
@@ -196,7 +200,7 @@ impl Plan {
             ),
         };
         if self.exclude_kernel {
-            summary.push_str("; time in the kernel is not seen, for lack of rights");
+            summary.push_str("; what the kernel does is not seen, for lack of rights");
         }
         summary
     }

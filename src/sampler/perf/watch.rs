@@ -115,7 +115,7 @@ impl Watch {
             pid: sample.id.pid,
             tid: sample.id.tid,
             comm: None,
-            period_ns: self.fixed_period_ns.unwrap_or(sample.period),
+            period: self.fixed_period_ns.unwrap_or(sample.period),
             registers,
             stack: StackCopy { start: RuntimeAddr(stack_pointer), bytes: stack, capped, has_holes: false },
             kernel_stack: KernelStack(kernel_part(sample.callchain)),

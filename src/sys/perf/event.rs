@@ -19,6 +19,9 @@ pub enum EventKind {
     CpuClock,
     /// CPU cycles, by a hardware counter (PERF_COUNT_HW_CPU_CYCLES); often absent in virtual machines.
     Cycles,
+    /// Page faults (PERF_COUNT_SW_PAGE_FAULTS): a page of memory touched for the first time, or again after
+    /// it was taken away.
+    PageFaults,
     /// Nothing (PERF_COUNT_SW_DUMMY): only carries side-band records or owns a ring.
     #[default]
     Dummy,
@@ -173,6 +176,7 @@ impl EventSpec {
         let (kind, config) = match self.kind {
             EventKind::CpuClock => (bindings::PERF_TYPE_SOFTWARE, bindings::PERF_COUNT_SW_CPU_CLOCK),
             EventKind::Cycles => (bindings::PERF_TYPE_HARDWARE, bindings::PERF_COUNT_HW_CPU_CYCLES),
+            EventKind::PageFaults => (bindings::PERF_TYPE_SOFTWARE, bindings::PERF_COUNT_SW_PAGE_FAULTS),
             EventKind::Dummy => (bindings::PERF_TYPE_SOFTWARE, bindings::PERF_COUNT_SW_DUMMY),
         };
         attr.type_ = kind;

@@ -96,7 +96,10 @@ impl Stacks {
         let types: Vec<(&str, &str)> = (profile.sample_type.iter())
             .map(|kind| (profile.string(kind.r#type), profile.string(kind.unit)))
             .collect();
-        if types != [("samples", "count"), ("cpu", "nanoseconds")] && types != [("threadcreate", "count")] {
+        if types != [("samples", "count"), ("cpu", "nanoseconds")]
+            && types != [("samples", "count"), ("faults", "count")]
+            && types != [("threadcreate", "count")]
+        {
             return Err(format!("sample types: {types:?}"));
         }
         let index = Index::new(&profile);
