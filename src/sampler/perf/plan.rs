@@ -141,7 +141,9 @@ impl Plan {
         let user_stack_bytes =
             options.max_stack_bytes.min(most_stack_bytes).min(EventSpec::MAX_USER_STACK_BYTES) & !7;
         SampleFields {
-            period: true,
+            // Asked for the period, a software event that counts takes a sample each time (perf_swevent_event
+            // in kernel/events/core.c).
+            period: self.kind != EventKind::PageFaults,
             kernel_callchain: options.kernel && !self.exclude_kernel,
             user_registers: native::PERF_REGISTER_MASK,
             user_stack_bytes,
@@ -157,9 +159,13 @@ impl Plan {
         }
     }
 
-    /// What each sample stands for, where the record's period does not say it in nanoseconds.
-    pub(super) fn fixed_period_ns(&self) -> Option<u64> {
-        (self.kind == EventKind::Cycles).then(|| 1_000_000_000 / u64::from(self.frequency_hz))
+    /// What each sample stands for, where the record's period does not say it.
+    pub(super) fn fixed_period(&self) -> Option<u64> {
+        match self.kind {
+            EventKind::Cycles => Some(1_000_000_000 / u64::from(self.frequency_hz)),
+            EventKind::PageFaults => Some(FAULTS_A_SAMPLE),
+            EventKind::CpuClock | EventKind::Dummy => None,
+        }
     }
 
     pub(super) fn describe(&self, options: &SamplerOptions, attached: &Attached) -> Description {

@@ -26,7 +26,7 @@ pub(super) struct Watch {
     follow_forks: bool,
     fields: SampleFields,
     /// What a sample stands for where its own period is not in nanoseconds.
-    fixed_period_ns: Option<u64>,
+    fixed_period: Option<u64>,
     owners: Option<Owners>,
     losses: Losses,
 }
@@ -62,7 +62,7 @@ impl Watch {
             pids: options.pids.iter().copied().collect(),
             follow_forks: options.follow_forks,
             fields,
-            fixed_period_ns: plan.fixed_period_ns(),
+            fixed_period: plan.fixed_period(),
             owners: matches!(plan.shape, Shape::Threads)
                 .then(|| Owners { of_event: thread_of_event, taken: FxHashMap::default() }),
             losses: Losses::default(),
@@ -115,7 +115,7 @@ impl Watch {
             pid: sample.id.pid,
             tid: sample.id.tid,
             comm: None,
-            period: self.fixed_period_ns.unwrap_or(sample.period),
+            period: self.fixed_period.unwrap_or(sample.period),
             registers,
             stack: StackCopy { start: RuntimeAddr(stack_pointer), bytes: stack, capped, has_holes: false },
             kernel_stack: KernelStack(kernel_part(sample.callchain)),
@@ -251,7 +251,7 @@ mod tests {
             pids: pids.iter().copied().collect(),
             follow_forks,
             fields: NO_FIELDS,
-            fixed_period_ns: None,
+            fixed_period: None,
             owners: None,
             losses: Losses::default(),
         }
