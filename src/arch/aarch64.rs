@@ -108,6 +108,11 @@ pub fn is_thread_exit(code: &[u8]) -> bool {
     (0..3).any(|at| instruction(code, at) == Some(LOAD_EXIT) && instruction(code, at + 1) == Some(SVC))
 }
 
+/// On this CPU the thread pointer is not among the general registers (it is a register set of its own).
+pub fn thread_pointer(_words: &[u64]) -> Option<u64> {
+    None
+}
+
 /// DWARF number of the register that holds Go's running goroutine.
 pub const GO_G: u16 = 28;
 

@@ -203,6 +203,12 @@ pub fn is_goexit(code: &[u8]) -> bool {
     matches!(code, [0x90, 0xe8, _, _, _, _, 0x90, ..])
 }
 
+/// The thread pointer among the words of `struct user_regs_struct` (sys/user.h), which go on behind those of
+/// `struct pt_regs` with `fs_base`.
+pub fn thread_pointer(words: &[u64]) -> Option<u64> {
+    words.get(PT_REGS_WORDS).copied()
+}
+
 /// DWARF number of the register that holds Go's running goroutine.
 pub const GO_G: u16 = 14;
 

@@ -18,6 +18,7 @@ pub struct TaskLayout {
     pub pc: u32,
     pub fp: u32,
     pub labels: u32,
-    /// In a thread's record: the task that it works for.
+    /// In a thread's record: the task that it works for, and the one that stands for the thread's own stack.
     pub task: u32,
+    pub own_task: u32,
 }

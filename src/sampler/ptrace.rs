@@ -21,7 +21,7 @@ use super::{
     look::{HoldError, Moment, Target, asleep, hold},
 };
 use crate::{
-    process::{Identity, identify, identity, select, thread_state, threads, wait::Blocked},
+    process::{Identity, TaskLayout, identify, identity, select, thread_state, threads, wait::Blocked},
     sys::ptrace,
 };
 
@@ -237,6 +237,12 @@ impl Sampler for PtraceSampler {
     fn stop(&mut self) -> Result<(), SamplerError> {
         self.stopped = true;
         Ok(())
+    }
+
+    fn hint_tasks(&mut self, pid: u32, layout: Option<&TaskLayout>) {
+        for process in self.processes.iter_mut().filter(|process| process.identity.pid == pid) {
+            process.target.tasks = layout.copied();
+        }
     }
 }
 

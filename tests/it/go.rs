@@ -360,14 +360,20 @@ fn cpu_profiles_of_go_have_whole_stacks_and_the_shares_that_the_runtime_itself_f
         assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
         let seen = Stacks::read(&outcome.output).unwrap_or_else(|error| panic!("{error}"));
         let truth = Stacks::decode(&program.answer()).unwrap_or_else(|error| panic!("{error}"));
-        // Without BPF, goroutines' stacks are read when they have run on.
-        if outcome.stderr.contains("sampler bpf") {
+        // By perf, goroutines' stacks are read when they have run on.
+        if !outcome.stderr.contains("sampler perf") {
             assert!(seen.whole_as_stated() >= 99.0, "{extra}: {}", seen.summary());
         }
+        // Where others take the CPUs, a thread that waits for one gets several of the runtime's signals as
+        // one, and so do not all threads alike.
+        let quiet = seen.cpu_ns() > 7_000_000_000;
         for name in NAMES {
             let percent = truth.share_of(name);
             eprintln!("{extra} {name}: seen {:.1} %, the runtime itself {percent:.1} %", seen.share_of(name));
-            seen.assert_share(name, percent, 3.0);
+            seen.assert_share(name, percent, if quiet { 3.0 } else { 12.0 });
         }
+        let held = Rprof::attach_to(program.child.id()).args(&["--sampler", "ptrace"]).seconds(2).run();
+        let held = held.profile();
+        assert!(held.whole_as_stated() >= 97.0, "{extra}: {}", held.summary());
     }
 }

@@ -57,6 +57,7 @@ pub struct Layout {
     pub gc_heap_marked: usize,
 }
 
+pub const M_G0: usize = 0;
 pub const G_M: usize = 48;
 pub const G_SCHED_SP: usize = 56;
 pub const G_SCHED_PC: usize = 64;

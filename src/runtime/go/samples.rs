@@ -12,7 +12,7 @@ use super::{
     find::GoTables,
     globals::build_version,
     labels::{Labels, read},
-    layouts::{G_M, G_SCHED_G, G_SCHED_PC, G_SCHED_SP, Layout},
+    layouts::{G_M, G_SCHED_G, G_SCHED_PC, G_SCHED_SP, Layout, M_G0},
     process::Loaded,
     version::{BuildInfo, Version},
 };
@@ -57,6 +57,7 @@ impl GoSamples {
             fp: self.layout.sched_bp() as u32,
             labels: self.layout.labels as u32,
             task: self.layout.curg as u32,
+            own_task: M_G0 as u32,
         }
     }
 

@@ -101,8 +101,10 @@ struct task_layout {
 	__u32 pc;
 	__u32 fp;
 	__u32 labels;
-	// In a thread's record: the task that it works for.
+	// In a thread's record: the task that it works for, and the one that stands for its own stack.
 	__u32 task;
+	__u32 own_task;
+	__u32 reserved;
 };
 
 struct counters {
@@ -260,7 +262,8 @@ static __always_inline void find_task(struct task_struct *task, const struct tas
 		return;
 	}
 	saved = word_at(record + layout->sp);
-	if (current != record && !signal_stack_end(task, sp) && start < saved && saved < end) {
+	// (On a stack for signals the task was interrupted, and has left nothing.)
+	if (current == word_at(thread + layout->own_task) && start < saved && saved < end) {
 		head->flags |= HAS_TASK_REGISTERS;
 		head->task_sp = saved;
 		head->task_pc = word_at(record + layout->pc);

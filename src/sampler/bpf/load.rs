@@ -62,13 +62,14 @@ fn pair(low: u32, high: u32) -> u64 {
 }
 
 /// `struct task_layout` of cpu.bpf.c.
-pub fn task_words(layout: &TaskLayout) -> [u64; 5] {
+pub fn task_words(layout: &TaskLayout) -> [u64; 6] {
     [
         layout.thread_pointer_offset.unwrap_or(0).cast_unsigned(),
         pair(layout.thread, layout.stack_start),
         pair(layout.stack_end, layout.sp),
         pair(layout.pc, layout.fp),
         pair(layout.labels, layout.task),
+        pair(layout.own_task, 0),
     ]
 }
 
@@ -83,7 +84,7 @@ pub struct Loaded {
     /// By thread number: first address and the one past the last.
     pub stacks: HashMap<MapData, u32, [u64; 2]>,
     /// By process number: [`task_words`].
-    pub task_layouts: HashMap<MapData, u32, [u64; 5]>,
+    pub task_layouts: HashMap<MapData, u32, [u64; 6]>,
     /// For each CPU: samples of targets seen, and of those without room in the ring.
     pub counts: PerCpuArray<MapData, [u64; 2]>,
     pub ring: RingBuf<MapData>,

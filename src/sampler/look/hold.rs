@@ -87,8 +87,10 @@ fn stood_unseen(held: &Held<'_>, pid: u32, tid: u32, queued_before_ns: Option<u6
 
 fn registers_and_stack(held: &Held<'_>, target: &Target, tid: u32) -> Result<(Vec<u64>, Moment), HoldError> {
     let words = held.registers().map_err(HoldError::Refused)?;
-    let moment = target.moment(tid, native::registers_from_pt_regs(&words), Way::Held);
-    Ok((words, moment.ok_or(HoldError::Gone)?))
+    let registers = native::registers_from_pt_regs(&words);
+    let moment = target.moment(tid, registers, Way::Held).ok_or(HoldError::Gone)?;
+    let task = target.task(&registers, native::thread_pointer(&words));
+    Ok((words, Moment { task, ..moment }))
 }
 
 /// Lets a thread go, as it was.

@@ -9,16 +9,18 @@
 pub mod asleep;
 pub mod hold;
 pub mod running;
+mod task;
 
 use std::time::Duration;
 
 pub use crate::sys::ptrace::HoldError;
+pub use task::TaskMoment;
 
 use super::{KernelStack, RawSample, StackCopy};
 use crate::{
     addr::RuntimeAddr,
     arch::{Registers, native},
-    process::{self, Mapping, ProcessMemory},
+    process::{self, Mapping, ProcessMemory, TaskLayout},
 };
 
 /// How much of a stack is copied at first: enough for nearly all. Where more is needed it is read later,
@@ -72,6 +74,8 @@ pub struct Moment {
     pub in_stop: bool,
     /// How long the thread stood still for this, at most.
     pub stopped: Duration,
+    /// The task that it worked for, if it stood still.
+    pub task: Option<TaskMoment>,
 }
 
 impl Moment {
@@ -96,7 +100,7 @@ impl Moment {
                 has_holes: false,
             },
             kernel_stack: KernelStack(&self.kernel),
-            task: None,
+            task: self.task.as_ref().map(TaskMoment::as_task),
         }
     }
 }
@@ -109,6 +113,8 @@ pub struct Target {
     /// Readable and writable memory: first address and the one past the last, ascending.
     areas: Vec<(RuntimeAddr, RuntimeAddr)>,
     max_stack_bytes: usize,
+    /// How its runtime keeps tasks, if that is known.
+    pub tasks: Option<TaskLayout>,
 }
 
 impl Target {
@@ -119,6 +125,7 @@ impl Target {
             memory: ProcessMemory::new(process::threads::reader(pid)),
             areas: Vec::new(),
             max_stack_bytes: (max_stack_bytes as usize).min(COPIED_AT_FIRST),
+            tasks: None,
         };
         target.refresh();
         target
@@ -157,6 +164,7 @@ impl Target {
             way,
             in_stop: false,
             stopped: Duration::ZERO,
+            task: None,
         })
     }
 }

@@ -73,6 +73,7 @@ fn moment(record: Record<'_>, tid: u32, fields: &SampleFields) -> Option<Moment>
         way: Way::Perf,
         in_stop: false,
         stopped: Duration::ZERO,
+        task: None,
     })
 }
 
