@@ -60,6 +60,8 @@ pub enum Kind {
     Faults,
     /// Which code has made the threads.
     ThreadCreate,
+    /// Where threads wait, and for how long.
+    OffCpu,
 }
 
 /// What is wanted.
@@ -155,6 +157,15 @@ pub struct Capture {
     pub finish_took: Duration,
 }
 
+impl Capture {
+    /// Of [`Kind::ThreadCreate`]: how many threads were made meanwhile, and how many were there before.
+    pub fn threads_made(&self) -> (i64, u64) {
+        let all: i64 = self.profile.sample.iter().flat_map(|sample| sample.value.first()).sum();
+        let before = self.threads_before.unwrap_or_default();
+        (all.saturating_sub_unsigned(before), before)
+    }
+}
+
 /// Why sampling ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -217,7 +228,7 @@ pub fn run(
     let attach_took = began.elapsed();
     let mut threads = match request.kind {
         Kind::ThreadCreate => Some(threadcreate::Threads::there_before(request, &identities)?),
-        Kind::Cpu | Kind::Wall | Kind::Faults => None,
+        Kind::Cpu | Kind::Wall | Kind::Faults | Kind::OffCpu => None,
     };
     progress(Progress::Attached {
         sampler: sampler.description(),

@@ -79,7 +79,7 @@ impl From<BucketError> for KindError {
 }
 
 /// All kinds, in the order of their names.
-pub static KINDS: [KindRow; 9] = [
+pub static KINDS: [KindRow; 10] = [
     KindRow {
         name: "allocs",
         what: "Memory that was allocated since the program began, by where (programs whose runtime counts it)",
@@ -115,6 +115,12 @@ pub static KINDS: [KindRow; 9] = [
         what: "Who holds locks that others wait for (programs whose runtime counts it)",
         is_timed: false,
         make: |job| kept(job, GoKind::Mutex),
+    },
+    KindRow {
+        name: "offcpu",
+        what: "Where threads wait, and for how long; seconds=30 unless told",
+        is_timed: true,
+        make: |job| Ok(encode_gzip(&captured(job, Kind::OffCpu)?)),
     },
     KindRow {
         name: "profile",
@@ -206,7 +212,7 @@ fn kept(job: &Job<'_>, kind: GoKind) -> Made {
     if !is_go(job.pid) {
         return Err(KindError::NotOffered(format!(
             "{} cannot be had of process {}: its runtime keeps no such account (Go's does), and nothing is put into \
-             a process to make it. What it can give: profile, wall, faults, goroutine, threadcreate",
+             a process to make it. What it can give: profile, wall, offcpu, faults, goroutine, threadcreate",
             job.ask.kind.name, job.pid
         )));
     }
