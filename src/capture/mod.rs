@@ -19,6 +19,7 @@ pub mod rename;
 mod space;
 mod tally;
 mod threadcreate;
+pub mod trace;
 mod world;
 
 use std::{

@@ -23,6 +23,7 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
         KindArg::Wall => wall(arguments.sampling.sampler)?,
         KindArg::Faults => faults(arguments.sampling.sampler)?,
         KindArg::OffCpu => off_cpu(arguments.sampling.sampler)?,
+        KindArg::Trace => return super::trace::attach(pids, &first, &arguments),
         KindArg::Heap => return super::goroutines::profile(&pids, GoKind::Heap, &arguments),
         KindArg::Allocs => return super::goroutines::profile(&pids, GoKind::Allocs, &arguments),
         KindArg::Block => return super::goroutines::profile(&pids, GoKind::Block, &arguments),

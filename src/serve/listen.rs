@@ -243,7 +243,7 @@ async fn profile(server: &Server, identity: &Identity, ask: &ProfileAsk) -> Resu
         return Err(Box::new(pages::failure(StatusCode::INTERNAL_SERVER_ERROR, &why)));
     }
     Ok(match ask.debug {
-        debug if debug != 0 && !ask.kind.is_timed => pages::text(StatusCode::OK, bytes),
+        debug if debug != 0 && ask.kind.default_seconds.is_none() => pages::text(StatusCode::OK, bytes),
         _ => pages::download(ask.kind.name, bytes),
     })
 }

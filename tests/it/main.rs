@@ -27,3 +27,4 @@ mod shares;
 mod snapshot;
 mod symbols;
 mod target_unhurt;
+mod trace;

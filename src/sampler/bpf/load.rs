@@ -14,7 +14,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya_obj::{Object, btf::Btf};
 use goblin::elf::header::{EM_AARCH64, EM_X86_64};
 
-use super::{kernel_types, offcpu::OffCpu};
+use super::{kernel_types, offcpu::OffCpu, trace};
 use crate::{
     arch::native,
     process::TaskLayout,
@@ -29,6 +29,8 @@ static X86_64: &[u8] = aya::include_bytes_aligned!("cpu.x86_64.bpf.o");
 static AARCH64: &[u8] = aya::include_bytes_aligned!("cpu.aarch64.bpf.o");
 static OFF_CPU_X86_64: &[u8] = aya::include_bytes_aligned!("offcpu.x86_64.bpf.o");
 static OFF_CPU_AARCH64: &[u8] = aya::include_bytes_aligned!("offcpu.aarch64.bpf.o");
+static TRACE_X86_64: &[u8] = aya::include_bytes_aligned!("trace.x86_64.bpf.o");
+static TRACE_AARCH64: &[u8] = aya::include_bytes_aligned!("trace.aarch64.bpf.o");
 static THREADS_X86_64: &[u8] = aya::include_bytes_aligned!("threads.x86_64.bpf.o");
 static THREADS_AARCH64: &[u8] = aya::include_bytes_aligned!("threads.aarch64.bpf.o");
 static NAMES_X86_64: &[u8] = aya::include_bytes_aligned!("names.x86_64.bpf.o");
@@ -156,6 +158,40 @@ pub fn load_off_cpu(
     let returned = attach_raw(&object, "returned", c"sys_exit")?;
     let switched = bpf::attach_typed_tracepoint(switched.as_fd()).map_err(not_loaded)?;
     Ok((loaded(&object, maps, returned, follow_forks)?, OffCpu::new(switched, sweep, chance, totals)))
+}
+
+/// Loads and attaches what records who runs, waits and wakes.
+pub fn load_trace(
+    namespace_inode: u32,
+    first_namespace: bool,
+    ring_bytes: u32,
+) -> Result<trace::Loaded, SamplerError> {
+    const PROGRAMS: [(&str, &str); 3] = [
+        ("trace_made", "btf_trace_sched_wakeup_new"),
+        ("trace_waking", "btf_trace_sched_waking"),
+        ("trace_switched", "btf_trace_sched_switch"),
+    ];
+    let (mut object, tracepoints) = parse_and_settle(for_this_cpu(TRACE_X86_64, TRACE_AARCH64)?, |types| {
+        PROGRAMS.map(|(_, tracepoint)| types.typedef(tracepoint.as_bytes()))
+    })?;
+    let mut maps = Maps::create(&mut object, ring_bytes)?;
+    maps.settle(&mut object)?;
+    let words = [pair(namespace_inode, first_namespace.into()), u64::from(ring_bytes) / 4];
+    let _settings = maps.set("settings", words)?;
+    let mut links = Vec::new();
+    for ((program, name), tracepoint) in PROGRAMS.into_iter().zip(tracepoints) {
+        let tracepoint = tracepoint
+            .ok_or_else(|| SamplerError::Unavailable(format!("the kernel lacks {name} (Linux 5.5)")))?;
+        let (instructions, license) = code_of(&object, program)?;
+        let loaded = bpf::load_typed_tracepoint(program, &instructions, license, tracepoint);
+        links.push(bpf::attach_typed_tracepoint(loaded.map_err(not_loaded)?.as_fd()).map_err(not_loaded)?);
+    }
+    Ok(trace::Loaded {
+        links,
+        targets: HashMap::try_from(Map::HashMap(maps.take("targets")?)).map_err(broken)?,
+        lost: PerCpuArray::try_from(Map::PerCpuArray(maps.take("lost")?)).map_err(broken)?,
+        ring: RingBuf::try_from(Map::RingBuf(maps.take("ring")?)).map_err(|error| from_map(&error))?,
+    })
 }
 
 fn loaded(

@@ -14,6 +14,7 @@ mod offcpu;
 mod record;
 mod sideband;
 pub mod threads;
+pub mod trace;
 
 use std::{
     fs, io,
