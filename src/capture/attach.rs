@@ -42,6 +42,7 @@ pub(super) fn open(
             Kind::Cpu | Kind::Wall => Trigger::Time,
             Kind::Faults => Trigger::PageFault,
             Kind::ThreadCreate => Trigger::ThreadCreated,
+            Kind::OffCpu => Trigger::Waited,
         },
         frequency_hz: request.frequency_hz,
         pids: pids.to_vec(),
@@ -68,10 +69,22 @@ pub(super) fn open(
     Err(CaptureError::Sampler { source, tried, identities: identities.to_vec() })
 }
 
+/// Why there is no profile of waits.
+fn only_bpf(error: SamplerError) -> SamplerError {
+    match error {
+        SamplerError::Unavailable(why) => SamplerError::Unavailable(format!(
+            "{why}; only BPF sees when a thread begins and ends to wait (--kind wall needs none: it looks at \
+             threads again and again, asleep or not)"
+        )),
+        other => other,
+    }
+}
+
 type OpenWay = fn(&SamplerOptions) -> Opened;
 
 fn ways(choice: SamplerChoice, kind: Kind) -> Vec<(&'static str, OpenWay)> {
     let bpf: OpenWay = |options| Ok(Box::new(bpf::open(options)?));
+    let waits: OpenWay = |options| Ok(Box::new(bpf::open(options).map_err(only_bpf)?));
     let perf_cpu: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Cpu)?));
     let perf_cgroup: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Cgroup)?));
     let perf_thread: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Thread)?));
@@ -87,6 +100,7 @@ fn ways(choice: SamplerChoice, kind: Kind) -> Vec<(&'static str, OpenWay)> {
     match choice {
         _ if kind == Kind::Wall => vec![("ptrace", held_wall)],
         SamplerChoice::Auto if kind == Kind::Faults => vec![("bpf", bpf), ("perf", perf_any)],
+        _ if kind == Kind::OffCpu => vec![("bpf", waits)],
         SamplerChoice::Auto if kind == Kind::ThreadCreate => vec![("bpf", bpf), (idle::NAME, looks)],
         SamplerChoice::Ptrace => vec![("ptrace", held)],
         SamplerChoice::Auto => vec![("bpf", bpf), ("perf", perf_any), ("ptrace", held)],

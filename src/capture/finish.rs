@@ -58,12 +58,14 @@ pub(super) fn finish(
 /// The sample types, the main one last, and its period.
 fn values_of(request: &Request) -> (Vec<(&'static str, &'static str)>, i64) {
     let timed = |time| vec![("samples", "count"), (time, "nanoseconds")];
+    let waits = || vec![("waits", "count"), ("offcpu", "nanoseconds")];
     let period_ns = 1_000_000_000 / i64::from(request.frequency_hz.max(1));
     match request.kind {
         Kind::Cpu => (timed("cpu"), period_ns),
         Kind::Wall => (timed("wall"), period_ns),
         Kind::Faults => (vec![("samples", "count"), ("faults", "count")], 1),
         Kind::ThreadCreate => (vec![("threadcreate", "count")], 1),
+        Kind::OffCpu => (waits(), period_ns),
     }
 }
 
@@ -162,6 +164,17 @@ fn measured(request: &Request, capture: &Capture) -> Vec<String> {
     match (request.kind, capture.kernel_cpu_ns) {
         (Kind::ThreadCreate, _) => Vec::new(),
         (Kind::Faults, _) => vec![faults],
+        (Kind::OffCpu, _) => {
+            let microseconds = 1_000_000 / request.frequency_hz.max(1);
+            vec![
+                format!(
+                    "offcpu: {sampled:.2} s of all threads' waits, not counting waits for a CPU to be free"
+                ),
+                format!(
+                    "rate: waits of {microseconds} us and longer are all recorded, of shorter ones some by chance"
+                ),
+            ]
+        }
         (Kind::Wall, _) => vec![rate, format!("wall: sampled {sampled:.2} s of all threads' time")],
         (Kind::Cpu, None) => vec![rate, format!("cpu: sampled {sampled:.2} s")],
         (Kind::Cpu, Some(kernel)) => {

@@ -19,6 +19,7 @@ pub mod rename;
 mod space;
 mod tally;
 mod threadcreate;
+pub mod trace;
 mod world;
 
 use std::{
@@ -60,6 +61,8 @@ pub enum Kind {
     Faults,
     /// Which code has made the threads.
     ThreadCreate,
+    /// Where threads wait, and for how long.
+    OffCpu,
 }
 
 /// What is wanted.
@@ -155,6 +158,15 @@ pub struct Capture {
     pub finish_took: Duration,
 }
 
+impl Capture {
+    /// Of [`Kind::ThreadCreate`]: how many threads were made meanwhile, and how many were there before.
+    pub fn threads_made(&self) -> (i64, u64) {
+        let all: i64 = self.profile.sample.iter().flat_map(|sample| sample.value.first()).sum();
+        let before = self.threads_before.unwrap_or_default();
+        (all.saturating_sub_unsigned(before), before)
+    }
+}
+
 /// Why sampling ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -217,7 +229,7 @@ pub fn run(
     let attach_took = began.elapsed();
     let mut threads = match request.kind {
         Kind::ThreadCreate => Some(threadcreate::Threads::there_before(request, &identities)?),
-        Kind::Cpu | Kind::Wall | Kind::Faults => None,
+        Kind::Cpu | Kind::Wall | Kind::Faults | Kind::OffCpu => None,
     };
     progress(Progress::Attached {
         sampler: sampler.description(),

@@ -158,7 +158,7 @@ impl World {
         let user = self.frames.iter().map(|frame| place(frame, space, images));
         let cut = end.is_some_and(|end| !end.is_whole());
         let root = cut.then_some(Place { mapping: SYNTHETIC, address: Synthetic::Truncated as u64 });
-        let weight = Weight { count: 1, amount: sample.period };
+        let weight = Weight { count: sample.count, amount: sample.period };
         self.collector.add(labels, kernel.chain(user).chain(root), weight);
     }
 

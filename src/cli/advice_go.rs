@@ -27,10 +27,10 @@ fn instead(why: NotCollected) -> &'static str {
             "set runtime.MemProfileRate in the program; until then `rprof attach --kind faults` shows what makes it grow, and `rprof attach --kind cpu` who allocates (runtime.mallocgc)"
         }
         NotCollected::BlockRateZero => {
-            "call runtime.SetBlockProfileRate in the program; until then `rprof dump` shows what each goroutine waits for and how long, `rprof attach --kind wall` where threads wait"
+            "call runtime.SetBlockProfileRate in the program; until then `rprof dump` shows what each goroutine waits for and how long, `rprof attach --kind offcpu` where threads wait"
         }
         NotCollected::MutexFractionZero => {
-            "call runtime.SetMutexProfileFraction in the program; until then `rprof dump` shows which goroutines wait for a lock"
+            "call runtime.SetMutexProfileFraction in the program; until then `rprof dump` shows which goroutines wait for a lock, `rprof attach --kind offcpu` where threads wait"
         }
     }
 }

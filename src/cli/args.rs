@@ -371,6 +371,13 @@ pub enum KindArg {
     Cpu,
     /// Where all time goes, also that of threads that sleep. Threads are looked at one by one.
     Wall,
+    /// Where threads wait, and for how long: every wait that lasts longer than 1/F of a second (-F), shorter
+    /// ones by chance. Needs root, or CAP_BPF and CAP_PERFMON.
+    #[value(name = "offcpu", alias = "off-cpu")]
+    OffCpu,
+    /// What each thread did when, for ui.perfetto.dev: it ran, was ready to, waited, was woken and by whom.
+    /// Needs root, or CAP_BPF and CAP_PERFMON.
+    Trace,
     /// What every thread does now, one sample a thread (see `rprof dump`).
     Threads,
     /// Go: what is in use of the heap, by what allocated it; as the program's runtime counts it.

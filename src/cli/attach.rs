@@ -22,6 +22,8 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
         KindArg::Cpu => Kind::Cpu,
         KindArg::Wall => wall(arguments.sampling.sampler)?,
         KindArg::Faults => faults(arguments.sampling.sampler)?,
+        KindArg::OffCpu => off_cpu(arguments.sampling.sampler)?,
+        KindArg::Trace => return super::trace::attach(pids, &first, &arguments),
         KindArg::Heap => return super::goroutines::profile(&pids, GoKind::Heap, &arguments),
         KindArg::Allocs => return super::goroutines::profile(&pids, GoKind::Allocs, &arguments),
         KindArg::Block => return super::goroutines::profile(&pids, GoKind::Block, &arguments),
@@ -61,6 +63,17 @@ fn faults(sampler: SamplerArg) -> Result<Kind> {
             bail!("--kind faults is made by the samplers bpf and perf: held threads tell none")
         }
         _ => Ok(Kind::Faults),
+    }
+}
+
+/// Only the kernel knows when a thread begins and ends to wait.
+fn off_cpu(sampler: SamplerArg) -> Result<Kind> {
+    match sampler {
+        SamplerArg::Auto | SamplerArg::Bpf => Ok(Kind::OffCpu),
+        _ => bail!(
+            "--kind offcpu is made by --sampler bpf, or auto: the others do not see how long a thread waits \
+             (--kind wall looks at threads again and again, asleep or not)"
+        ),
     }
 }
 

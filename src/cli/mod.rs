@@ -24,6 +24,7 @@ mod snapshot;
 mod snapshot_args;
 mod summary;
 mod symbolize;
+mod trace;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 

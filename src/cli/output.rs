@@ -63,16 +63,12 @@ impl Destination {
         let render = |writer: &mut dyn Write| {
             Ok(report::render(profile, self.format, &RenderOptions::default(), writer)?)
         };
-        file::write_atomically(&self.path, render).map_err(|error| self.rescue(profile, error))
-    }
-
-    fn rescue(&self, profile: &Profile, error: WriteError) -> anyhow::Error {
-        let elsewhere = std::env::temp_dir().join(default_name(Some(FormatArg::Pprof), None));
-        let saved = file::write_atomically(&elsewhere, |writer| write_gzip(profile, writer));
-        match saved {
-            Ok(()) => anyhow::Error::new(error).context(super::advice::SavedElsewhere(elsewhere)),
-            Err(_) => error.into(),
-        }
+        write_or_rescue(
+            &self.path,
+            |path| file::write_atomically(path, render),
+            &default_name(Some(FormatArg::Pprof), None),
+            |path| file::write_atomically(path, |writer| write_gzip(profile, writer)),
+        )
     }
 }
 
@@ -95,9 +91,31 @@ fn default_name(format: Option<FormatArg>, first: Option<&Identity>) -> PathBuf 
         FormatArg::Html => "html",
         FormatArg::Speedscope => "json",
     };
-    let (name, pid) = first.map_or(("profile".into(), 0), |first| (first.display_name(), first.pid));
+    PathBuf::from(format!("rprof-{}.{extension}", name_and_time(first)))
+}
+
+/// `redis-server-1234-20261123T091500Z`: what the names of files of a process have in common.
+pub fn name_and_time(of: Option<&Identity>) -> String {
+    let (name, pid) = of.map_or(("profile".into(), 0), |first| (first.display_name(), first.pid));
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
     let name: String = name.chars().map(plain).collect();
     let time = format_rfc3339_seconds(std::time::SystemTime::now()).to_string().replace(['-', ':'], "");
-    PathBuf::from(format!("rprof-{name}-{pid}-{time}.{extension}"))
+    format!("{name}-{pid}-{time}")
+}
+
+/// Writes a file where it should go. If that cannot be (a disk that filled up meanwhile), it is put under the
+/// name `rescued` into the folder for temporary files, by `write_rescued`, so that what was collected is not
+/// lost; that is still an error, which says where it is.
+pub fn write_or_rescue(
+    path: &Path,
+    write: impl FnOnce(&Path) -> Result<(), WriteError>,
+    rescued: &Path,
+    write_rescued: impl FnOnce(&Path) -> Result<(), WriteError>,
+) -> Result<()> {
+    let Err(error) = write(path) else { return Ok(()) };
+    let elsewhere = std::env::temp_dir().join(rescued);
+    match write_rescued(&elsewhere) {
+        Ok(()) => Err(anyhow::Error::new(error).context(super::advice::SavedElsewhere(elsewhere))),
+        Err(_) => Err(error.into()),
+    }
 }

@@ -69,6 +69,7 @@ fn quality(capture: &Capture) -> String {
             format!("{} samples (about {} page faults in", tally.samples, tally.amount)
         }
         Kind::ThreadCreate => threads_made(capture),
+        Kind::OffCpu => waited(capture),
     };
     format!(
         "quality: {what} {:.1} s{ended}), {:.1}% whole stacks, {} lost, {:.1}% unnamed; sampler {} ({}{})",
@@ -83,10 +84,19 @@ fn quality(capture: &Capture) -> String {
     )
 }
 
+/// Waits are counted in the profile: a sample may stand for several.
+fn waited(capture: &Capture) -> String {
+    let waits: i64 = capture.profile.sample.iter().flat_map(|sample| sample.value.first()).sum();
+    format!(
+        "{} samples of {waits} waits ({:.2} s in",
+        capture.tally.samples,
+        capture.tally.amount as f64 / 1e9
+    )
+}
+
 fn threads_made(capture: &Capture) -> String {
-    let all: i64 = capture.profile.sample.iter().flat_map(|sample| sample.value.first()).sum();
-    let before = capture.threads_before.unwrap_or_default();
-    format!("{} threads made ({before} more were there before;", all.saturating_sub_unsigned(before))
+    let (made, before) = capture.threads_made();
+    format!("{made} threads made ({before} more were there before;")
 }
 
 fn warnings(capture: &Capture) -> Vec<String> {
@@ -117,6 +127,10 @@ fn warnings(capture: &Capture) -> Vec<String> {
 }
 
 fn no_samples(capture: &Capture) -> String {
+    if capture.kind == Kind::OffCpu {
+        return "no samples: no thread waited meanwhile. The file is valid and empty; `--kind cpu` shows what runs"
+            .to_owned();
+    }
     if capture.ended == Ended::TargetsGone {
         return "no samples: the process ended before one fell on it. The file is valid and empty; a higher -F, or \
                 `rprof record -F 4999 -- COMMAND`, sees more of short runs"

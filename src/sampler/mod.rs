@@ -31,6 +31,8 @@ pub struct RawSample<'a> {
     /// What this sample stands for. Nanoseconds of CPU time, or of all time where that is sampled; page faults
     /// for [`Trigger::PageFault`]; 0 where samples only count.
     pub period: u64,
+    /// How many happenings it stands for: 1, unless short ones are taken by chance.
+    pub count: u64,
     /// User-space registers; `None` for a thread of the kernel, or where the kernel had none.
     pub registers: Option<Registers>,
     /// A copy of the stack from the stack pointer up.
@@ -155,6 +157,9 @@ pub enum Trigger {
     PageFault,
     /// When they make a thread. For [`bpf`] alone.
     ThreadCreated,
+    /// When they have waited: all that lasted longer than a period of [`SamplerOptions::frequency_hz`], of
+    /// shorter ones as many as to make one a period.
+    Waited,
 }
 
 /// What a sampler is asked to do.

@@ -11,6 +11,7 @@ use crate::{
         self, Capture, CaptureError, Kind, Request, Stop, dump,
         go_profile::{self, GoKind},
         goroutines::{self, BucketError, GoDumpRequest, is_go},
+        trace::{self, MOST_MOMENTS, TraceRequest},
     },
     profile::{
         columns::{merge, parse},
@@ -27,8 +28,8 @@ pub struct KindRow {
     pub name: &'static str,
     /// What it shows, for a person.
     pub what: &'static str,
-    /// It always takes time; others are of now, unless asked how they change.
-    pub is_timed: bool,
+    /// How long it takes unless told, in seconds. Others are of now, unless asked how they change.
+    pub default_seconds: Option<u64>,
     make: fn(&Job<'_>) -> Made,
 }
 
@@ -79,59 +80,71 @@ impl From<BucketError> for KindError {
 }
 
 /// All kinds, in the order of their names.
-pub static KINDS: [KindRow; 9] = [
+pub static KINDS: [KindRow; 11] = [
     KindRow {
         name: "allocs",
         what: "Memory that was allocated since the program began, by where (programs whose runtime counts it)",
-        is_timed: false,
+        default_seconds: None,
         make: |job| kept(job, GoKind::Allocs),
     },
     KindRow {
         name: "block",
         what: "Where threads wait for each other (programs whose runtime counts it)",
-        is_timed: false,
+        default_seconds: None,
         make: |job| kept(job, GoKind::Block),
     },
     KindRow {
         name: "faults",
         what: "Where memory grows, by the code that touches it for the first time; seconds=30 unless told",
-        is_timed: true,
+        default_seconds: Some(30),
         make: |job| Ok(encode_gzip(&captured(job, Kind::Faults)?)),
     },
     KindRow {
         name: "goroutine",
         what: "What every thread (of a Go program: every goroutine) does now; debug=2 one by one",
-        is_timed: false,
+        default_seconds: None,
         make: |job| if is_go(job.pid) { goroutines(job) } else { threads(job) },
     },
     KindRow {
         name: "heap",
         what: "Memory in use, by where it was allocated (programs whose runtime counts it)",
-        is_timed: false,
+        default_seconds: None,
         make: |job| kept(job, GoKind::Heap),
     },
     KindRow {
         name: "mutex",
         what: "Who holds locks that others wait for (programs whose runtime counts it)",
-        is_timed: false,
+        default_seconds: None,
         make: |job| kept(job, GoKind::Mutex),
+    },
+    KindRow {
+        name: "offcpu",
+        what: "Where threads wait, and for how long; seconds=30 unless told",
+        default_seconds: Some(30),
+        make: |job| Ok(encode_gzip(&captured(job, Kind::OffCpu)?)),
     },
     KindRow {
         name: "profile",
         what: "Where CPU time goes; seconds=30 unless told",
-        is_timed: true,
+        default_seconds: Some(30),
         make: |job| Ok(encode_gzip(&captured(job, Kind::Cpu)?)),
     },
     KindRow {
         name: "threadcreate",
         what: "Which code has made the threads; with seconds=: which makes threads meanwhile",
-        is_timed: false,
+        default_seconds: None,
         make: thread_create,
+    },
+    KindRow {
+        name: "trace",
+        what: "What each thread did when, for ui.perfetto.dev; seconds=1 unless told",
+        default_seconds: Some(1),
+        make: traced,
     },
     KindRow {
         name: "wall",
         what: "Where all time of all threads goes, also of those that sleep; seconds=30 unless told",
-        is_timed: true,
+        default_seconds: Some(30),
         make: |job| Ok(encode_gzip(&captured(job, Kind::Wall)?)),
     },
 ];
@@ -150,6 +163,19 @@ fn captured(job: &Job<'_>, kind: Kind) -> Result<Profile, KindError> {
     let request = Request { pids: vec![job.pid], kind, duration: Some(duration), ..job.request.clone() };
     let Capture { profile, .. } = capture::run(&request, job.stop, || Ok(()), &mut |_| {})?;
     Ok(profile)
+}
+
+fn traced(job: &Job<'_>) -> Made {
+    let request = TraceRequest {
+        pids: vec![job.pid],
+        children: false,
+        duration: Duration::from_secs(job.ask.seconds.unwrap_or_default()),
+        most_moments: MOST_MOMENTS,
+    };
+    let mut bytes = Vec::new();
+    // Writing into memory does not fail.
+    let _ = trace::run(&request, job.stop, &mut |_| {})?.write(&mut bytes);
+    Ok(bytes)
 }
 
 fn thread_create(job: &Job<'_>) -> Made {
@@ -206,7 +232,7 @@ fn kept(job: &Job<'_>, kind: GoKind) -> Made {
     if !is_go(job.pid) {
         return Err(KindError::NotOffered(format!(
             "{} cannot be had of process {}: its runtime keeps no such account (Go's does), and nothing is put into \
-             a process to make it. What it can give: profile, wall, faults, goroutine, threadcreate",
+             a process to make it. What it can give: profile, wall, offcpu, faults, trace, goroutine, threadcreate",
             job.ask.kind.name, job.pid
         )));
     }

@@ -26,7 +26,7 @@ use super::{
     pages::{self, Answer},
     route::{self, Ask, BadAsk, Parameters, ProfileAsk},
     symbol,
-    targets::NoTarget,
+    targets::{NoTarget, choose_among},
 };
 use crate::{
     capture::{
@@ -206,9 +206,11 @@ async fn answer(
         Ask::Pids => pages::pids(&options.targets.living(), redact),
         Ask::Index => {
             let living = options.targets.living();
-            let is_asked_for = !parameters.get("pid").is_empty() || living.len() == 1;
-            let chosen = if is_asked_for { Some(chosen()?) } else { None };
-            pages::index(&living, chosen.as_ref(), redact)
+            let pid = parameters.get("pid");
+            let is_asked_for = !pid.is_empty() || living.len() == 1;
+            let chosen = is_asked_for.then(|| choose_among(&living, pid)).transpose();
+            let chosen = chosen.map_err(|why| Box::new(no_target(&why)))?;
+            pages::index(&living, chosen, redact)
         }
         Ask::Cmdline => pages::cmdline(&chosen()?, redact),
         Ask::Symbol => names(server, &chosen()?, if body.is_empty() { query } else { body }).await?,
@@ -241,7 +243,7 @@ async fn profile(server: &Server, identity: &Identity, ask: &ProfileAsk) -> Resu
         return Err(Box::new(pages::failure(StatusCode::INTERNAL_SERVER_ERROR, &why)));
     }
     Ok(match ask.debug {
-        debug if debug != 0 && !ask.kind.is_timed => pages::text(StatusCode::OK, bytes),
+        debug if debug != 0 && ask.kind.default_seconds.is_none() => pages::text(StatusCode::OK, bytes),
         _ => pages::download(ask.kind.name, bytes),
     })
 }

@@ -104,7 +104,7 @@ fn of_process(identity: &Identity, one_of_several: bool, redact: bool, page: &mu
         escaped(&command_line(identity, redact)),
     ));
     for kind in &KINDS {
-        let form = if kind.is_timed { "" } else { "debug=1" };
+        let form = if kind.default_seconds.is_some() { "" } else { "debug=1" };
         page.push_str(&format!(
             "<tr><td><a href=\"{0}?{query}{form}\">{0}</a></td><td>{1}</td></tr>\n",
             kind.name,

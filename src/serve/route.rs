@@ -89,27 +89,29 @@ pub fn parse(path: &str, parameters: &Parameters, most_seconds: u64) -> Result<A
         _ => {}
     }
     let Some(kind) = kinds::by_name(name) else { return Err(BadAsk::new(404, "Unknown profile")) };
-    let seconds = if kind.is_timed { Some(timed(parameters)) } else { delta(parameters)? };
+    let seconds = match kind.default_seconds {
+        Some(default) => Some(timed(parameters, default)),
+        None => delta(parameters)?,
+    };
     if seconds.is_some_and(|seconds| seconds > most_seconds) {
         return Err(BadAsk::new(400, format!("at most {most_seconds} seconds (--max-seconds) are served")));
     }
     let debug = parameters.get("debug").parse().unwrap_or(0);
-    if !kind.is_timed && seconds.is_some() && debug != 0 {
+    if kind.default_seconds.is_none() && seconds.is_some() && debug != 0 {
         return Err(BadAsk::new(400, "seconds and debug params are incompatible"));
     }
     Ok(Ask::Profile(ProfileAsk { kind, seconds, debug }))
 }
 
-/// Of `profile`: 30 unless it is a positive number.
-fn timed(parameters: &Parameters) -> u64 {
-    const DEFAULT: u64 = 30;
+/// Of `profile` and its like: the default unless it is a positive number.
+fn timed(parameters: &Parameters, default: u64) -> u64 {
     parameters
         .get("seconds")
         .parse::<i64>()
         .ok()
         .and_then(|n| u64::try_from(n).ok())
         .filter(|n| *n > 0)
-        .unwrap_or(DEFAULT)
+        .unwrap_or(default)
 }
 
 /// Of the others: what changes meanwhile, if given.

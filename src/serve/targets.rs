@@ -50,16 +50,20 @@ impl Targets {
 
     /// The process that `pid` of a request names; without it, the only one.
     pub fn choose(&self, pid: &str) -> Result<Identity, NoTarget> {
-        let mut living = self.living();
-        if pid.is_empty() {
-            return match living.len() {
-                0 => Err(NoTarget::Nobody),
-                1 => Ok(living.remove(0)),
-                count => Err(NoTarget::Which(count)),
-            };
+        choose_among(&self.living(), pid).cloned()
+    }
+}
+
+/// Of these the one that `pid` of a request names; without it, the only one.
+pub fn choose_among<'a>(living: &'a [Identity], pid: &str) -> Result<&'a Identity, NoTarget> {
+    match (pid, living) {
+        ("", []) => Err(NoTarget::Nobody),
+        ("", [only]) => Ok(only),
+        ("", several) => Err(NoTarget::Which(several.len())),
+        _ => {
+            let found = living.iter().find(|identity| identity.pid.to_string() == pid);
+            found.ok_or_else(|| NoTarget::NotServed(pid.to_owned()))
         }
-        let found = living.into_iter().find(|identity| identity.pid.to_string() == pid);
-        found.ok_or_else(|| NoTarget::NotServed(pid.to_owned()))
     }
 }
 

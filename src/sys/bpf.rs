@@ -34,7 +34,8 @@ pub enum ProgramKind {
     Tracing = 26,
 }
 
-/// `BPF_TRACE_ITER` of `enum bpf_attach_type`.
+/// `BPF_TRACE_RAW_TP` and `BPF_TRACE_ITER` of `enum bpf_attach_type`.
+const TRACE_RAW_TRACEPOINT: u32 = 23;
 const TRACE_ITER: u32 = 28;
 /// `BPF_LINK_CREATE` and `BPF_ITER_CREATE` of `enum bpf_cmd`.
 const LINK_CREATE: libc::c_long = 28;
@@ -128,7 +129,18 @@ pub fn load_program(
     instructions: &[Instruction],
     license: &CStr,
 ) -> io::Result<OwnedFd> {
-    load_attached(kind, name, instructions, license, 0)
+    load_attached(kind, name, instructions, license, (0, 0))
+}
+
+/// Loads a program for a tracepoint whose arguments it knows by their types; `tracepoint` is the number of
+/// its type (`btf_trace_sched_switch`) in the kernel's BTF. (Linux 5.5.)
+pub fn load_typed_tracepoint(
+    name: &str,
+    instructions: &[Instruction],
+    license: &CStr,
+    tracepoint: u32,
+) -> io::Result<OwnedFd> {
+    load_attached(ProgramKind::Tracing, name, instructions, license, (TRACE_RAW_TRACEPOINT, tracepoint))
 }
 
 /// Loads a program that is called for each thing that a kernel iterator visits; `iterator` is the number
@@ -139,7 +151,7 @@ pub fn load_iterator_program(
     license: &CStr,
     iterator: u32,
 ) -> io::Result<OwnedFd> {
-    load_attached(ProgramKind::Tracing, name, instructions, license, iterator)
+    load_attached(ProgramKind::Tracing, name, instructions, license, (TRACE_ITER, iterator))
 }
 
 fn load_attached(
@@ -147,16 +159,16 @@ fn load_attached(
     name: &str,
     instructions: &[Instruction],
     license: &CStr,
-    attach_btf_id: u32,
+    to: (u32, u32),
 ) -> io::Result<OwnedFd> {
-    let error = match try_load(kind, name, instructions, license, attach_btf_id, &mut []) {
+    let error = match try_load(kind, name, instructions, license, to, &mut []) {
         Ok(program) => return Ok(program),
         // No rights, or no such kind: the verifier has not looked at it.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => return Err(error),
         Err(error) => error,
     };
     let mut log = vec![0; LOG_BYTES];
-    match try_load(kind, name, instructions, license, attach_btf_id, &mut log) {
+    match try_load(kind, name, instructions, license, to, &mut log) {
         Ok(program) => Ok(program),
         Err(_) => Err(io::Error::new(error.kind(), format!("{error}: {}", log_end(&log)))),
     }
@@ -167,7 +179,7 @@ fn try_load(
     name: &str,
     instructions: &[Instruction],
     license: &CStr,
-    attach_btf_id: u32,
+    (attach_type, attach_btf_id): (u32, u32),
     log: &mut [u8],
 ) -> io::Result<OwnedFd> {
     let mut attr = LoadAttr {
@@ -175,7 +187,7 @@ fn try_load(
         instruction_count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
         instructions: instructions.as_ptr() as u64,
         license: license.as_ptr() as u64,
-        attach_type: if kind == ProgramKind::Tracing { TRACE_ITER } else { 0 },
+        attach_type,
         attach_btf_id,
         ..Default::default()
     };
@@ -206,6 +218,13 @@ pub fn attach_raw_tracepoint(name: &CStr, program: BorrowedFd<'_>) -> io::Result
     let program = program.as_raw_fd() as u32;
     let mut attr = RawTracepointAttr { name: name.as_ptr() as u64, program, padding: 0 };
     // SAFETY: `attr` is of the size given; the name is a string that lives through the call.
+    unsafe { bpf_opening(RAW_TRACEPOINT_OPEN, &mut attr) }
+}
+
+/// Attaches a program of [`load_typed_tracepoint`] to its tracepoint, as [`attach_raw_tracepoint`] does.
+pub fn attach_typed_tracepoint(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attr = RawTracepointAttr { name: 0, program: program.as_raw_fd() as u32, padding: 0 };
+    // SAFETY: `attr` is of the size given and holds no pointer.
     unsafe { bpf_opening(RAW_TRACEPOINT_OPEN, &mut attr) }
 }
 

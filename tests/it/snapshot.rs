@@ -3,7 +3,7 @@
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Command, time::Instant};
 
 use crate::{
-    harness::{Fixture, Target, User, alone, installed, open_folder},
+    harness::{Fixture, Rprof, Skip, Target, User, alone, installed, is_root, open_folder, skip},
     rights::{ordinary_user, readable_by_all},
 };
 
@@ -20,10 +20,15 @@ fn take(target: &Target, folder: &Path, user: User) -> String {
     assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
     let mode = std::fs::metadata(&file).expect("written").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let tar = installed("tar").expect("tar is part of every system");
-    let unpacked = Command::new(tar).arg("-C").arg(folder).arg("-xzf").arg(&file).status();
-    assert!(unpacked.expect("tar runs").success());
+    unpack(folder);
     said
+}
+
+fn unpack(folder: &Path) {
+    let tar = installed("tar").expect("tar is part of every system");
+    let file = folder.join("incident.tar.gz");
+    let unpacked = Command::new(tar).arg("-C").arg(folder).arg("-xzf").arg(file).status();
+    assert!(unpacked.expect("tar runs").success());
 }
 
 fn read(folder: &Path, name: &str) -> String {
@@ -44,6 +49,10 @@ fn an_incident_file_has_stacks_profiles_facts_and_findings() {
         "{readme}"
     );
     assert!(read(folder.path(), "threads.txt").contains("sleeping_thread(...)"));
+    if is_root() {
+        assert!(readme.contains("## Where threads wait"), "{readme}");
+        assert!(folder.path().join("incident/offcpu.pb.gz").exists(), "{readme}");
+    }
     assert!(read(folder.path(), "proc/status.txt").contains("VmRSS"));
     assert!(read(folder.path(), "doctor.json").contains("\"checks\""));
     assert!(!folder.path().join("incident/proc/environ.txt").exists());
@@ -66,5 +75,58 @@ fn what_an_ordinary_user_may_not_have_is_listed_with_the_reason() {
     let readme = read(folder.path(), "README.md");
     assert!(readme.contains("what threads do inside the kernel") || readme.contains("bpf"), "{readme}");
     assert!(readme.contains("busy_thread") && folder.path().join("incident/cpu.pb.gz").exists(), "{readme}");
+    target.assert_unhurt();
+}
+
+#[test]
+fn a_snapshot_that_is_interrupted_keeps_what_it_has() {
+    let _alone = alone();
+    let mut target = Target::start_with(&Fixture::c(&["many_threads.c"]).build(), &["10"]);
+    let folder = open_folder();
+    let running = Rprof::verb("snapshot")
+        .args(&["--pid", &target.pid().to_string(), "-d", "60s", "-o"])
+        .args(&[folder.path().join("incident.tar.gz").to_str().expect("UTF-8")])
+        .start();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let began = Instant::now();
+    running.signal("INT");
+    let outcome = running.wait();
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+    unpack(folder.path());
+    assert!(read(folder.path(), "README.md").contains("busy_thread"), "{}", outcome.stderr);
+    assert!(folder.path().join("incident/cpu.pb.gz").exists());
+    target.assert_unhurt();
+}
+
+#[test]
+fn what_does_not_fit_on_the_disk_is_saved_elsewhere() {
+    let _alone = alone();
+    if !is_root() {
+        return skip(Skip::NeedsRoot);
+    }
+    let mut target = Target::start_with(&Fixture::c(&["many_threads.c"]).build(), &["10"]);
+    let folder = open_folder();
+    // A mount namespace of its own, with a disk that is full.
+    for (verb, name, beginning) in
+        [("snapshot", "x.tar.gz", "many_threads-"), ("attach", "x.pb.gz", "rprof-profile-")]
+    {
+        let script = format!(
+            "mount -t tmpfs -o size=4k none /mnt && head -c 4096 /dev/zero >/mnt/full && exec \"$0\" {verb} --pid {} -d 1s -o /mnt/{name}",
+            target.pid()
+        );
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script, env!("CARGO_BIN_EXE_rprof")]);
+        let output = command.env("TMPDIR", folder.path()).output().expect("unshare runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains("No space left on device"), "{said}");
+        let saved = std::fs::read_dir(folder.path()).expect("a folder").flatten().map(|entry| entry.path());
+        let saved = saved
+            .into_iter()
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(beginning)));
+        let saved = saved.unwrap_or_else(|| panic!("nothing was saved: {said}"));
+        assert!(said.contains(saved.to_str().expect("UTF-8")), "{said}");
+        assert!(std::fs::metadata(&saved).expect("there").len() > 500, "{said}");
+    }
     target.assert_unhurt();
 }

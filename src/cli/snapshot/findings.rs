@@ -30,6 +30,7 @@ pub struct Findings {
     cpu: Vec<String>,
     wall: Vec<String>,
     grown: Vec<String>,
+    off_cpu: Vec<String>,
     created: Vec<String>,
     facts: Vec<String>,
     status: BTreeMap<String, String>,
@@ -83,10 +84,12 @@ impl Findings {
                 );
                 (&mut self.grown, vec![text, table])
             }
+            Kind::OffCpu => {
+                let text = format!("Threads waited {sampled:.1} s in all in {seconds:.1} s:");
+                (&mut self.off_cpu, vec![text, table])
+            }
             Kind::ThreadCreate => {
-                let all: i64 = captured.profile.sample.iter().flat_map(|sample| sample.value.first()).sum();
-                let before = captured.threads_before.unwrap_or_default() as i64;
-                let made = all - before;
+                let (made, before) = captured.threads_made();
                 let text = format!("{made} threads were made in {seconds:.1} s; {before} were there before.");
                 (&mut self.created, vec![text])
             }
@@ -145,6 +148,7 @@ impl Findings {
             ("What threads do", &self.threads),
             ("Where time goes, asleep or not", &self.wall),
             ("Memory that was touched anew", &self.grown),
+            ("Where threads wait", &self.off_cpu),
             ("Threads made", &self.created),
             ("Memory, files, sockets", &self.facts),
         ] {
@@ -161,7 +165,7 @@ impl Findings {
         }
         text.push_str(
             "\n## Files\n\n\
-             - `cpu.pb.gz`, `wall.pb.gz`, `faults.pb.gz`, `threadcreate.pb.gz`, `threads.pb.gz`: `rprof top FILE`, `rprof flame FILE -o x.html`, \
+             - `cpu.pb.gz`, `wall.pb.gz`, `offcpu.pb.gz`, `faults.pb.gz`, `threadcreate.pb.gz`, `threads.pb.gz`: `rprof top FILE`, `rprof flame FILE -o x.html`, \
              `go tool pprof FILE`\n\
              - `goroutines.*`, `heap.pb.gz`, `allocs.pb.gz`, `block.pb.gz`, `mutex.pb.gz`: of a Go program, what its runtime keeps\n\
              - `threads.txt`, `threads.json`: every thread's stack at the beginning\n\

@@ -15,9 +15,8 @@ use std::{
 
 use anyhow::{Error, Result, anyhow};
 use flate2::{Compression, write::GzEncoder};
-use humantime::format_rfc3339_seconds;
 
-use super::{advice, attach, doctor, snapshot_args::SnapshotArgs};
+use super::{advice, attach, doctor, output, snapshot_args::SnapshotArgs};
 use crate::{
     capture::{
         self, Capture, Kind, Request, Stop, dump,
@@ -71,7 +70,8 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
     });
     let readme = snapshot.findings.text(&identity, taken_at, arguments.duration, &snapshot.missing);
     snapshot.parts.insert(0, part("README.md", readme.clone().into_bytes()));
-    write(&path, &snapshot, taken_at)?;
+    let written = |path: &Path| write(path, &snapshot, taken_at);
+    output::write_or_rescue(&path, written, &default_name(&identity), written)?;
     if !arguments.quiet {
         super::say(&format!("{readme}\nwrote {}", path.display()));
     }
@@ -84,13 +84,7 @@ fn part(name: impl Into<String>, bytes: Vec<u8>) -> Part {
 
 /// `redis-server-1234-20260824T031500Z.tar.gz`
 fn default_name(identity: &Identity) -> PathBuf {
-    let when = format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
-    let name: String = identity
-        .display_name()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
-        .collect();
-    PathBuf::from(format!("{name}-{}-{when}.tar.gz", identity.pid))
+    PathBuf::from(format!("{}.tar.gz", output::name_and_time(Some(identity))))
 }
 
 impl Snapshot {
@@ -162,10 +156,11 @@ impl Snapshot {
 
     /// All profiles of the same seconds.
     fn profiles(&mut self, pid: u32, arguments: &SnapshotArgs, stop: &Stop) {
-        const KINDS: [(Kind, &str); 4] = [
+        const KINDS: [(Kind, &str); 5] = [
             (Kind::Cpu, "cpu"),
             (Kind::Wall, "wall"),
             (Kind::Faults, "faults"),
+            (Kind::OffCpu, "offcpu"),
             (Kind::ThreadCreate, "threadcreate"),
         ];
         let request = |kind| Request {

@@ -127,9 +127,18 @@ impl<'a> Types<'a> {
 
     /// The id of a function.
     pub fn function(&self, name: &[u8]) -> Option<u32> {
+        self.named(kind::FUNC, name)
+    }
+
+    /// The id of another name for a type.
+    pub fn typedef(&self, name: &[u8]) -> Option<u32> {
+        self.named(kind::TYPEDEF, name)
+    }
+
+    fn named(&self, kind: u32, name: &[u8]) -> Option<u32> {
         let found = self.offsets.iter().position(|at| {
             let at = *at as usize;
-            u32_at(self.types, at + 4).is_some_and(|info| info >> 24 & 0x1f == kind::FUNC)
+            u32_at(self.types, at + 4).is_some_and(|info| info >> 24 & 0x1f == kind)
                 && u32_at(self.types, at).is_some_and(|offset| self.name(offset) == name)
         });
         found.and_then(|index| u32::try_from(index + 1).ok())

@@ -14,7 +14,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya_obj::{Object, btf::Btf};
 use goblin::elf::header::{EM_AARCH64, EM_X86_64};
 
-use super::kernel_types;
+use super::{kernel_types, offcpu::OffCpu, trace};
 use crate::{
     arch::native,
     process::TaskLayout,
@@ -27,6 +27,10 @@ use crate::{
 
 static X86_64: &[u8] = aya::include_bytes_aligned!("cpu.x86_64.bpf.o");
 static AARCH64: &[u8] = aya::include_bytes_aligned!("cpu.aarch64.bpf.o");
+static OFF_CPU_X86_64: &[u8] = aya::include_bytes_aligned!("offcpu.x86_64.bpf.o");
+static OFF_CPU_AARCH64: &[u8] = aya::include_bytes_aligned!("offcpu.aarch64.bpf.o");
+static TRACE_X86_64: &[u8] = aya::include_bytes_aligned!("trace.x86_64.bpf.o");
+static TRACE_AARCH64: &[u8] = aya::include_bytes_aligned!("trace.aarch64.bpf.o");
 static THREADS_X86_64: &[u8] = aya::include_bytes_aligned!("threads.x86_64.bpf.o");
 static THREADS_AARCH64: &[u8] = aya::include_bytes_aligned!("threads.aarch64.bpf.o");
 static NAMES_X86_64: &[u8] = aya::include_bytes_aligned!("names.x86_64.bpf.o");
@@ -114,18 +118,91 @@ pub fn load(
     ring_bytes: u32,
     follow_forks: bool,
 ) -> Result<Loaded, SamplerError> {
-    let (mut object, _) = parse_and_settle(for_this_cpu(X86_64, AARCH64)?, None)?;
+    let (mut object, ()) = parse_and_settle(for_this_cpu(X86_64, AARCH64)?, |_| ())?;
     let mut maps = Maps::create(&mut object, ring_bytes)?;
     maps.settle(&mut object)?;
-
-    let mut values = Array::<_, [u64; 3]>::try_from(Map::Array(maps.take("settings")?)).map_err(broken)?;
-    values.set(0, settings.words(), 0).map_err(|error| from_map(&error))?;
+    let _settings = maps.set("settings", settings.words())?;
     let program = match program {
         Program::Sample => load_program(&object, "sample", ProgramKind::PerfEvent)?,
         Program::ThreadCreated => attach_raw(&object, "thread_created", c"task_newtask")?,
     };
+    loaded(&object, maps, program, follow_forks)
+}
+
+/// Loads what records waits: of those shorter than `interval_ns` some by chance.
+pub fn load_off_cpu(
+    settings: Settings,
+    ring_bytes: u32,
+    follow_forks: bool,
+    interval_ns: u64,
+) -> Result<(Loaded, OffCpu), SamplerError> {
+    const ITERATOR: &str = "bpf_iter_task";
+    const TRACEPOINT: &str = "btf_trace_sched_switch";
+    let bytes = for_this_cpu(OFF_CPU_X86_64, OFF_CPU_AARCH64)?;
+    let (mut object, found) = parse_and_settle(bytes, |types| {
+        Some((types.function(ITERATOR.as_bytes())?, types.typedef(TRACEPOINT.as_bytes())?))
+    })?;
+    let (iterator, tracepoint) = found.ok_or_else(|| {
+        SamplerError::Unavailable(format!("the kernel lacks {ITERATOR} or {TRACEPOINT} (Linux 5.8)"))
+    })?;
+    let mut maps = Maps::create(&mut object, ring_bytes)?;
+    maps.settle(&mut object)?;
+    let _settings = maps.set("settings", settings.words())?;
+    let chance = maps.set("chance", [interval_ns, 0])?;
+    let totals = PerCpuArray::try_from(Map::PerCpuArray(maps.take("totals")?)).map_err(broken)?;
+    let (instructions, license) = code_of(&object, "sweep")?;
+    let sweep = bpf::load_iterator_program("sweep", &instructions, license, iterator).map_err(not_loaded)?;
+    let (instructions, license) = code_of(&object, "switched")?;
+    let switched = bpf::load_typed_tracepoint("switched", &instructions, license, tracepoint);
+    let switched = switched.map_err(not_loaded)?;
+    // What ends a wait first: nothing is noted that nobody would record.
+    let returned = attach_raw(&object, "returned", c"sys_exit")?;
+    let switched = bpf::attach_typed_tracepoint(switched.as_fd()).map_err(not_loaded)?;
+    Ok((loaded(&object, maps, returned, follow_forks)?, OffCpu::new(switched, sweep, chance, totals)))
+}
+
+/// Loads and attaches what records who runs, waits and wakes.
+pub fn load_trace(
+    namespace_inode: u32,
+    first_namespace: bool,
+    ring_bytes: u32,
+) -> Result<trace::Loaded, SamplerError> {
+    const PROGRAMS: [(&str, &str); 3] = [
+        ("trace_made", "btf_trace_sched_wakeup_new"),
+        ("trace_waking", "btf_trace_sched_waking"),
+        ("trace_switched", "btf_trace_sched_switch"),
+    ];
+    let (mut object, tracepoints) = parse_and_settle(for_this_cpu(TRACE_X86_64, TRACE_AARCH64)?, |types| {
+        PROGRAMS.map(|(_, tracepoint)| types.typedef(tracepoint.as_bytes()))
+    })?;
+    let mut maps = Maps::create(&mut object, ring_bytes)?;
+    maps.settle(&mut object)?;
+    let words = [pair(namespace_inode, first_namespace.into()), u64::from(ring_bytes) / 4];
+    let _settings = maps.set("settings", words)?;
+    let mut links = Vec::new();
+    for ((program, name), tracepoint) in PROGRAMS.into_iter().zip(tracepoints) {
+        let tracepoint = tracepoint
+            .ok_or_else(|| SamplerError::Unavailable(format!("the kernel lacks {name} (Linux 5.5)")))?;
+        let (instructions, license) = code_of(&object, program)?;
+        let loaded = bpf::load_typed_tracepoint(program, &instructions, license, tracepoint);
+        links.push(bpf::attach_typed_tracepoint(loaded.map_err(not_loaded)?.as_fd()).map_err(not_loaded)?);
+    }
+    Ok(trace::Loaded {
+        links,
+        targets: HashMap::try_from(Map::HashMap(maps.take("targets")?)).map_err(broken)?,
+        lost: PerCpuArray::try_from(Map::PerCpuArray(maps.take("lost")?)).map_err(broken)?,
+        ring: RingBuf::try_from(Map::RingBuf(maps.take("ring")?)).map_err(|error| from_map(&error))?,
+    })
+}
+
+fn loaded(
+    object: &Object,
+    mut maps: Maps,
+    program: OwnedFd,
+    follow_forks: bool,
+) -> Result<Loaded, SamplerError> {
     let follow_fork = match follow_forks {
-        true => Some(attach_raw(&object, "follow_fork", c"sched_process_fork")?),
+        true => Some(attach_raw(object, "follow_fork", c"sched_process_fork")?),
         false => None,
     };
     Ok(Loaded {
@@ -171,25 +248,23 @@ fn for_this_cpu(x86_64: &'static [u8], aarch64: &'static [u8]) -> Result<&'stati
 pub fn load_threads(namespace_inode: u32, pid: u32, kernel_stacks: bool) -> Result<OwnedFd, SamplerError> {
     const ITERATOR: &str = "bpf_iter_task";
     let bytes = for_this_cpu(THREADS_X86_64, THREADS_AARCH64)?;
-    let (mut object, iterator) = parse_and_settle(bytes, Some(ITERATOR))?;
+    let (mut object, iterator) = parse_and_settle(bytes, |types| types.function(ITERATOR.as_bytes()))?;
     let iterator = iterator.ok_or_else(|| {
         SamplerError::Unavailable(format!("the kernel has no iterator over threads ({ITERATOR}, Linux 5.8)"))
     })?;
     let mut maps = Maps::create(&mut object, 0)?;
     maps.settle(&mut object)?;
-    let mut wanted = Array::<_, [u64; 2]>::try_from(Map::Array(maps.take("wanted")?)).map_err(broken)?;
-    let who = pair(namespace_inode, pid);
-    wanted.set(0, [who, kernel_stacks.into()], 0).map_err(|error| from_map(&error))?;
+    let _wanted = maps.set("wanted", [pair(namespace_inode, pid), kernel_stacks.into()])?;
     let (instructions, license) = code_of(&object, "look")?;
     bpf::load_iterator_program("look", &instructions, license, iterator).map_err(not_loaded)
 }
 
-/// The programs of an object, with the offsets that this kernel's types have; and the number of a
-/// function of the kernel.
-fn parse_and_settle(
+/// The programs of an object, with the offsets that this kernel's types have; and what is looked up among
+/// these.
+fn parse_and_settle<T>(
     bytes: &'static [u8],
-    function: Option<&str>,
-) -> Result<(Object, Option<u32>), SamplerError> {
+    look_up: impl FnOnce(&kernel_types::Types<'_>) -> T,
+) -> Result<(Object, T), SamplerError> {
     let mut object = Object::parse(bytes).map_err(broken)?;
     let own = object.btf.as_ref().map(Btf::to_bytes).unwrap_or_default();
     let wanted = kernel_types::Types::parse(&own).map(|types| types.structures()).unwrap_or_default();
@@ -205,8 +280,8 @@ fn parse_and_settle(
     object.relocate_btf(&excerpt).map_err(|error| {
         SamplerError::Unavailable(format!("the BPF program does not fit this kernel: {error}"))
     })?;
-    let function = function.and_then(|name| types.function(name.as_bytes()));
-    Ok((object, function))
+    let found = look_up(&types);
+    Ok((object, found))
 }
 
 /// Each map by name, with its definition.
@@ -240,6 +315,13 @@ impl Maps {
         let maps = self.0.iter().map(|(name, map, data)| (name.as_str(), data.fd().as_fd().as_raw_fd(), map));
         object.relocate_maps(maps, &sections).map_err(broken)?;
         object.relocate_calls(&sections).map_err(broken)
+    }
+
+    /// Fills the map of one element, and gives it: it must stay open until programs that use it are loaded.
+    fn set<T: aya::Pod>(&mut self, name: &str, value: T) -> Result<Array<MapData, T>, SamplerError> {
+        let mut map = Array::<_, T>::try_from(Map::Array(self.take(name)?)).map_err(broken)?;
+        map.set(0, value, 0).map_err(|error| from_map(&error))?;
+        Ok(map)
     }
 
     fn take(&mut self, name: &str) -> Result<MapData, SamplerError> {

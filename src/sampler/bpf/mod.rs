@@ -10,9 +10,11 @@
 mod kernel_names;
 mod kernel_types;
 mod load;
+mod offcpu;
 mod record;
 mod sideband;
 pub mod threads;
+pub mod trace;
 
 use std::{
     fs, io,
@@ -35,6 +37,7 @@ use crate::{
 };
 
 use load::{Loaded, Program, Settings};
+use offcpu::OffCpu;
 use sideband::Sideband;
 
 /// Inode number of the first PID namespace (`PROC_PID_INIT_INO`, linux/proc_ns.h).
@@ -54,6 +57,9 @@ const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 pub struct BpfSampler {
     description: Description,
     loaded: Loaded,
+    /// What watches waits, if these are what is sampled.
+    off_cpu: Option<OffCpu>,
+    max_stack_bytes: u32,
     clock: Clock,
     sideband: Sideband,
     wake_ups: WakeUps,
@@ -85,11 +91,7 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
     sys::bpf::lift_locked_memory_limit();
     // A file for each CPU may be more than the soft limit; if it cannot be raised, opening says so.
     let _ = sys::limits::raise_open_files();
-    let program = match options.trigger {
-        Trigger::Time | Trigger::PageFault => Program::Sample,
-        Trigger::ThreadCreated => Program::ThreadCreated,
-    };
-    let mut loaded = load::load(program, settings, ring_bytes as u32, options.follow_forks)?;
+    let (mut loaded, off_cpu) = load_for(options, settings, ring_bytes as u32)?;
 
     let wake_ups = WakeUps::new().map_err(system("epoll_create1"))?;
     wake_ups.add(&loaded.ring).map_err(system("waiting for the BPF ring"))?;
@@ -101,11 +103,14 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
     let clock = match options.trigger {
         Trigger::Time => Clock::open(&cpus, options.frequency_hz, &loaded)?,
         Trigger::PageFault => Clock::of_faults(&cpus, &loaded)?,
-        Trigger::ThreadCreated => Clock::default(),
+        Trigger::ThreadCreated | Trigger::Waited => Clock::default(),
     };
+    off_cpu.iter().try_for_each(|off_cpu| off_cpu.begin(&options.pids))?;
     Ok(BpfSampler {
         description: describe(options, max_stack_bytes, ring_bytes, &clock, &sideband),
         loaded,
+        off_cpu,
+        max_stack_bytes,
         clock,
         sideband,
         wake_ups,
@@ -114,6 +119,23 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
         next_count: Instant::now() + COUNT_INTERVAL,
         stopped: false,
     })
+}
+
+fn load_for(
+    options: &SamplerOptions,
+    settings: Settings,
+    ring_bytes: u32,
+) -> Result<(Loaded, Option<OffCpu>), SamplerError> {
+    let program = match options.trigger {
+        Trigger::Time | Trigger::PageFault => Program::Sample,
+        Trigger::ThreadCreated => Program::ThreadCreated,
+        Trigger::Waited => {
+            let interval_ns = 1_000_000_000 / u64::from(options.frequency_hz.max(1));
+            let loaded = load::load_off_cpu(settings, ring_bytes, options.follow_forks, interval_ns)?;
+            return Ok((loaded.0, Some(loaded.1)));
+        }
+    };
+    Ok((load::load(program, settings, ring_bytes, options.follow_forks)?, None))
 }
 
 fn may_run(pid: u32) -> bool {
@@ -226,7 +248,7 @@ fn describe(
 ) -> Description {
     Description {
         name: "bpf",
-        event: clock.name(),
+        event: if options.trigger == Trigger::Waited { "switches of threads" } else { clock.name() },
         summary: match clock.kind {
             Some(_) => format!(
                 "a BPF program on a {} event of each of {} CPUs copies registers and whole stacks up to {} KiB",
@@ -234,12 +256,18 @@ fn describe(
                 clock.events.len(),
                 max_stack_bytes / 1024
             ),
+            None if options.trigger == Trigger::Waited => format!(
+                "BPF programs that are called at switches of threads copy the stacks, up to {} KiB, of waits when they \
+                 end: of all that last {} us or longer, of shorter ones by chance, so that sums are right on average",
+                max_stack_bytes / 1024,
+                1_000_000 / options.frequency_hz.max(1),
+            ),
             None => format!(
                 "a BPF program that is called when a thread is made copies its maker's stack up to {} KiB",
                 max_stack_bytes / 1024
             ),
         },
-        kernel: options.kernel && clock.kind.is_some(),
+        kernel: options.kernel && options.trigger != Trigger::ThreadCreated,
         buffer_bytes: ring_bytes + sideband.ring_bytes(),
         event_count: clock.events.len() + sideband.event_count(),
     }
@@ -298,7 +326,10 @@ impl BpfSampler {
             self.sideband.hand_over(sample.time_ns, sink);
             // A child whose fork was not written down for lack of room.
             self.sideband.add_target(sample.pid);
-            sink(Event::Sample(sample));
+            sink(Event::Sample(match &mut self.off_cpu {
+                Some(off_cpu) => off_cpu.read(sample),
+                None => sample,
+            }));
         };
         let until_ns = if all { u64::MAX } else { known_until_ns.saturating_sub(SETTLE_NS) };
         self.sideband.hand_over(until_ns, sink);
@@ -309,7 +340,8 @@ impl BpfSampler {
         let now = Instant::now();
         if now_due || self.stopped || now >= self.next_count {
             self.next_count = now + COUNT_INTERVAL;
-            let lost = self.counts()?.lost;
+            let unseen = self.off_cpu.as_ref().map_or(Ok(0), OffCpu::unseen)?;
+            let lost = self.counts()?.lost + unseen;
             if lost > self.lost_reported {
                 sink(Event::LostSamples { count: lost - self.lost_reported });
                 self.lost_reported = lost;
@@ -332,6 +364,9 @@ impl Sampler for BpfSampler {
         let ended = self.sideband.find_ended();
         let all_ended = ended.len() == self.sideband.target_count();
         let empty = self.drain(self.stopped || all_ended, sink);
+        if let Some(off_cpu) = self.off_cpu.as_mut().filter(|_| self.stopped) {
+            off_cpu.hand_over_rest(self.max_stack_bytes, sink);
+        }
         self.report_lost(all_ended, sink)?;
         if !empty {
             return Ok(());
@@ -349,6 +384,9 @@ impl Sampler for BpfSampler {
 
     fn stop(&mut self) -> Result<(), SamplerError> {
         self.stopped = true;
+        if let Some(off_cpu) = &mut self.off_cpu {
+            off_cpu.end(&self.sideband.target_pids())?;
+        }
         self.clock.events.iter().try_for_each(|event| event.disable().map_err(from_perf))
     }
 

@@ -72,6 +72,7 @@ pub fn parse(record: &[u8]) -> Option<RawSample<'_>> {
         tid: u32_at(record, TID)?,
         comm: Some(until_nul(record.get(COMM..COMM + COMM_BYTES)?)),
         period: u64_at(record, PERIOD)?,
+        count: 1,
         registers: if flags & HAS_REGISTERS != 0 { registers_at(record, REGISTERS) } else { None },
         stack: StackCopy {
             start: RuntimeAddr(u64_at(record, STACK_START)?),

@@ -66,6 +66,13 @@ impl Sideband {
         self.targets.entry(pid).or_insert(Target { look_ups: 1 });
     }
 
+    /// The processes that are looked at.
+    pub fn target_pids(&self) -> Vec<u32> {
+        let mut pids: Vec<u32> = self.targets.keys().copied().collect();
+        pids.sort_unstable();
+        pids
+    }
+
     /// How many processes are looked at.
     pub fn target_count(&self) -> usize {
         self.targets.len()

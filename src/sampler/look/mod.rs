@@ -92,6 +92,7 @@ impl Moment {
             tid: self.tid,
             comm: None,
             period: 0,
+            count: 1,
             registers: Some(self.registers),
             stack: StackCopy {
                 start: self.stack_start,

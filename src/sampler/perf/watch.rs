@@ -116,6 +116,7 @@ impl Watch {
             tid: sample.id.tid,
             comm: None,
             period: self.fixed_period.unwrap_or(sample.period),
+            count: 1,
             registers,
             stack: StackCopy { start: RuntimeAddr(stack_pointer), bytes: stack, capped, has_holes: false },
             kernel_stack: KernelStack(kernel_part(sample.callchain)),

@@ -96,10 +96,13 @@ impl Stacks {
         let types: Vec<(&str, &str)> = (profile.sample_type.iter())
             .map(|kind| (profile.string(kind.r#type), profile.string(kind.unit)))
             .collect();
-        if types != [("samples", "count"), ("cpu", "nanoseconds")]
-            && types != [("samples", "count"), ("faults", "count")]
-            && types != [("threadcreate", "count")]
-        {
+        let known: [&[_]; 4] = [
+            &[("samples", "count"), ("cpu", "nanoseconds")],
+            &[("samples", "count"), ("faults", "count")],
+            &[("threadcreate", "count")],
+            &[("waits", "count"), ("offcpu", "nanoseconds")],
+        ];
+        if !known.contains(&&types[..]) {
             return Err(format!("sample types: {types:?}"));
         }
         let index = Index::new(&profile);

@@ -1,0 +1,150 @@
+//! `attach --kind trace`: what each thread did when, as a file for ui.perfetto.dev and a table of shares.
+//!
+//! Not here: profiles (`attach`).
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use flate2::{Compression, write::GzEncoder};
+
+use super::{
+    args::{AttachArgs, SamplerArg},
+    attach::stop_on_signals,
+    output::{name_and_time, write_or_rescue},
+};
+use crate::{
+    capture::trace::{self, Doing, MOST_MOMENTS, Trace, TraceRequest},
+    process::Identity,
+    profile::file,
+};
+
+/// How many threads the table has.
+const SHOWN: usize = 12;
+
+pub fn attach(pids: Vec<u32>, first: &Identity, arguments: &AttachArgs) -> Result<()> {
+    if !matches!(arguments.sampling.sampler, SamplerArg::Auto | SamplerArg::Bpf) {
+        bail!(
+            "--kind trace is made by --sampler bpf, or auto: the others do not see when threads wait and wake"
+        );
+    }
+    if arguments.output.format.is_some() {
+        bail!("--kind trace has a format of its own, Perfetto's: leave --format out");
+    }
+    let path = arguments.output.output.clone().unwrap_or_else(|| default_name(first));
+    let to_stdout = path == Path::new("-");
+    if to_stdout && io::stdout().is_terminal() {
+        bail!("a trace is binary, and standard output is a terminal: give -o FILE, or a pipe");
+    }
+    if !to_stdout {
+        file::check_writable(&path)?;
+    }
+    let stop = stop_on_signals()?;
+    let request = TraceRequest {
+        pids,
+        children: arguments.children,
+        duration: arguments.duration,
+        most_moments: MOST_MOMENTS,
+    };
+    let trace = trace::run(&request, &stop, &mut |_| {})?;
+    if to_stdout {
+        let mut stdout = io::stdout().lock();
+        trace.write(&mut stdout).and_then(|()| stdout.flush()).context("cannot write to standard output")?;
+    } else {
+        let written = |path: &Path| {
+            file::write_atomically(path, |writer| match path.extension().is_some_and(|end| end == "gz") {
+                true => packed(&trace, writer),
+                false => trace.write(writer),
+            })
+        };
+        write_or_rescue(&path, written, &default_name(first), written)?;
+    }
+    if !arguments.output.quiet {
+        super::say(&summary(&trace, (!to_stdout).then_some(&path)));
+    }
+    Ok(())
+}
+
+fn packed(trace: &Trace, writer: &mut dyn Write) -> io::Result<()> {
+    let mut gzip = GzEncoder::new(writer, Compression::fast());
+    trace.write(&mut gzip)?;
+    gzip.finish().map(drop)
+}
+
+/// `rprof-redis-server-1234-20261123T091500Z.pftrace`
+fn default_name(of: &Identity) -> PathBuf {
+    PathBuf::from(format!("rprof-{}.pftrace", name_and_time(Some(of))))
+}
+
+/// Nanoseconds of a thread.
+#[derive(Default)]
+struct Times {
+    runs: u64,
+    ready: u64,
+    waits: BTreeMap<&'static str, u64>,
+}
+
+fn summary(trace: &Trace, path: Option<&PathBuf>) -> String {
+    let mut threads: BTreeMap<u32, Times> = BTreeMap::new();
+    for span in trace.spans() {
+        let (times, took) = (threads.entry(span.tid).or_default(), span.until_ns - span.from_ns);
+        match span.doing {
+            Doing::Runs { .. } => times.runs += took,
+            Doing::Ready { .. } => times.ready += took,
+            Doing::Waits { system_call, .. } => {
+                *times.waits.entry(system_call.unwrap_or("other")).or_default() += took;
+            }
+        }
+    }
+    let whole = (trace.until_ns - trace.from_ns).max(1) as f64;
+    let percent = |ns: u64| ns as f64 / whole * 100.0;
+    let mut text = format!("{:>8} {:>8} {:>8}  thread, and what it waits in\n", "runs", "ready", "waits");
+    let count = threads.len();
+    let mut threads: Vec<_> = threads.into_iter().collect();
+    threads.sort_by_key(|(tid, times)| (std::cmp::Reverse(times.runs + times.ready), *tid));
+    for (tid, times) in threads.into_iter().take(SHOWN) {
+        let all: u64 = times.waits.values().sum();
+        let mut waits: Vec<_> = times.waits.into_iter().filter(|(_, ns)| percent(*ns) >= 0.1).collect();
+        waits.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
+        let waits: Vec<String> =
+            waits.iter().take(3).map(|(call, ns)| format!("{call} {:.1}%", percent(*ns))).collect();
+        let _ = writeln!(
+            text,
+            "{:>7.1}% {:>7.1}% {:>7.1}%  {} ({tid})  {}",
+            percent(times.runs),
+            percent(times.ready),
+            percent(all),
+            trace.name(tid),
+            waits.join(", ")
+        );
+    }
+    if count > SHOWN {
+        let _ = writeln!(text, "… {} more threads", count - SHOWN);
+    }
+    let _ = writeln!(
+        text,
+        "quality: {} moments of {count} threads in {:.1} s, {} lost",
+        trace.len(),
+        whole / 1e9,
+        trace.lost
+    );
+    if trace.is_empty() {
+        text.push_str("warning: nothing happened: no thread ran, woke or was made meanwhile\n");
+    }
+    if trace.is_full {
+        let _ = writeln!(
+            text,
+            "warning: the trace is full ({} moments) and ends early: ask for less time (-d)",
+            trace.len()
+        );
+    }
+    if let Some(path) = path {
+        let path = path.display();
+        let _ = write!(text, "wrote {path}\nopen it at https://ui.perfetto.dev (it stays in the browser)");
+    }
+    text
+}
