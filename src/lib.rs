@@ -27,6 +27,8 @@ pub mod capture;
 pub mod profile;
 pub mod report;
 
+pub mod web;
+
 pub mod serve;
 pub mod shell;
 

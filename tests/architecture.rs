@@ -29,11 +29,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("report", &["profile", "go_text"]),
     ("ship", &["profile", "issue"]),
     ("shell", &["report", "profile", "go_text"]),
-    ("serve", &["capture", "report", "ship", "profile", "process", "issue", "addr", "go_text"]),
+    // The pages stand on reports alone: whoever listens hands them what opens programs and draws graphs.
+    ("web", &["report", "profile", "go_text"]),
+    ("serve", &["web", "capture", "report", "ship", "profile", "process", "issue", "addr", "go_text"]),
     (
         "cli",
         &[
             "serve",
+            "web",
             "shell",
             "ship",
             "capture",

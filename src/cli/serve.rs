@@ -5,7 +5,7 @@ use anyhow::{Error, Result};
 use super::{advice, attach, serve_args::ServeArgs};
 use crate::{
     process::identify,
-    serve::{self, Access, Address, Failed, Limits, Options, Targets, TlsFiles},
+    serve::{self, Access, Address, Door, Failed, Limits, Options, Targets, TlsFiles},
 };
 
 pub fn run(arguments: ServeArgs) -> Result<()> {
@@ -13,8 +13,7 @@ pub fn run(arguments: ServeArgs) -> Result<()> {
     let targets = targets(&arguments)?;
     let quiet = arguments.quiet;
     let options = Options {
-        listen: arguments.listen.clone(),
-        access: access(&arguments)?,
+        door: Door::new(arguments.listen.clone(), access(&arguments)?),
         targets,
         request: attach::request(&arguments.sampling, &arguments.debug),
         limits: Limits {

@@ -1,7 +1,7 @@
 //! HTTP: `/debug/pprof/*`, as Go programs offer it of themselves, for any process.
 //!
 //! ```text
-//! listen ► guard (may it ask?) ► route (what does it ask?) ► targets (of whom?) ► captures (one at a time) ► kinds ► pages
+//! door ► guard (may it ask?) ► route (what does it ask?) ► targets (of whom?) ► captures (one at a time) ► kinds ► pages
 //! ```
 //!
 //! This module only translates: profiles are made by `capture`, texts by `report`. Not here: flags and
@@ -9,6 +9,7 @@
 
 mod access;
 mod captures;
+mod door;
 mod guard;
 mod kinds;
 mod listen;
@@ -16,20 +17,22 @@ mod pages;
 mod route;
 mod symbol;
 mod targets;
+mod web;
 
 use std::{sync::Arc, time::Duration};
 
 pub use access::{Access, Address, TlsFiles};
+pub use door::Door;
 pub use kinds::Failed;
 pub use targets::Targets;
+pub use web::pages_of;
 
 use crate::capture::{Request, Stop};
 use captures::Captures;
 
 /// What is served, to whom, and how much of it.
 pub struct Options {
-    pub listen: Address,
-    pub access: Access,
+    pub door: Door,
     pub targets: Targets,
     /// How profiles are made; processes, kind and duration are the asker's.
     pub request: Request,
@@ -49,21 +52,18 @@ pub struct Limits {
     pub captures: usize,
     /// The largest answer, in bytes.
     pub answer_bytes: usize,
-    /// Connections at one time.
-    pub connections: usize,
-    /// How long a request may take to arrive.
-    pub request_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits {
-            most_seconds: 300,
-            captures: 4,
-            answer_bytes: 256 << 20,
-            connections: 64,
-            request_timeout: Duration::from_secs(10),
-        }
+        Limits { most_seconds: 300, captures: 4, answer_bytes: 256 << 20 }
+    }
+}
+
+impl Door {
+    /// Listens at an address, with limits that suit.
+    pub fn new(listen: Address, access: Access) -> Door {
+        Door { listen, access, connections: 64, request_timeout: Duration::from_secs(10) }
     }
 }
 
@@ -106,7 +106,7 @@ pub fn run(options: Options, stop: &Stop, listening: impl FnOnce(&Address)) -> R
     let server = Arc::new(Server { options, captures });
     // Waiting is all that happens here: captures have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(listen::serve(Arc::clone(&server), stop, listening));
+    let done = runtime.block_on(door::serve(Arc::clone(&server), stop, listening));
     server.captures.stop_all();
     // Captures end within moments of being told to.
     runtime.shutdown_timeout(Duration::from_secs(5));

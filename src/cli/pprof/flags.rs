@@ -24,6 +24,8 @@ pub struct Flags {
     pub build_id: String,
     pub comment: String,
     pub http: String,
+    /// What an asker must show, where pages are for other machines (the reference has no such flag).
+    pub token_file: String,
     pub tools: String,
     /// Of the report: empty for the reference's text, or json, markdown, csv.
     pub format: String,
@@ -130,6 +132,7 @@ impl Flags {
             "buildid" => return text(&mut self.build_id),
             "add_comment" => return text(&mut self.comment),
             "http" => return text(&mut self.http),
+            "token_file" => return text(&mut self.token_file),
             "tools" => return text(&mut self.tools),
             "format" => return text(&mut self.format),
             "tls_cert" => return text(&mut self.tls_cert),

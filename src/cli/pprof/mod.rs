@@ -27,6 +27,7 @@ mod sources;
 mod symbolize;
 mod usage;
 mod viewer;
+mod web;
 
 pub use flags::{Flags, Outcome};
 
@@ -81,7 +82,7 @@ fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str))
             report(columns, command, argument.as_deref(), &flags.settings, outlet, say)?;
         }
         None if !flags.http.is_empty() => {
-            return Err("this build has no web pages: -http is not available".into());
+            web::run(columns, &flags, say)?;
         }
         None => {
             viewer::stay_at_prompt();

@@ -23,6 +23,11 @@ const SOURCES: &str = "
 Beyond go tool pprof:
     -format name       Of top, text, tree, peek, list, tags, traces: json, markdown or csv
 
+In a browser:
+    -http [host]:port  Show the profile there, and open a browser; no host: this machine alone, no port: any
+    -no_browser        Open none
+    -token_file file   Where other machines can reach it: who asks must show the token on its first line
+
 Where profiles come from:
     -seconds n         How long the server is to measure
     -timeout n         How many seconds to wait for it

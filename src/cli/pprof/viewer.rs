@@ -59,6 +59,11 @@ fn programs_or_browsers(programs: &[&str]) -> Vec<String> {
     if !programs.is_empty() {
         return programs.iter().map(|program| (*program).to_string()).collect();
     }
+    browsers()
+}
+
+/// Programs that show pages, the wanted one first.
+pub(super) fn browsers() -> Vec<String> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let known = ["chrome", "google-chrome", "chromium", "firefox", "sensible-browser"];
     let desktop = variable("DISPLAY").map(|_| "xdg-open".to_string());

@@ -1,0 +1,43 @@
+//! The pages' scripts and styles: readable files of `assets/`, carried along as they are.
+//!
+//! Not here: what they ask for ([`super::data`]).
+
+use super::Response;
+
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+
+/// Pages: one file, whose script shows what its address says.
+pub const VIEWS: &[&str] =
+    &["flamegraph", "top", "graph", "peek", "source", "disasm", "tags", "threads", "timeline", "diff"];
+
+const PAGE: &str = include_str!("assets/index.html");
+
+macro_rules! asset {
+    ($name:literal, $kind:ident) => {
+        ($name, $kind, include_str!(concat!("assets/", $name)))
+    };
+}
+
+const ASSETS: &[(&str, &str, &str)] = &[
+    asset!("style.css", STYLE),
+    asset!("flame.css", STYLE),
+    asset!("app.js", SCRIPT),
+    asset!("data.js", SCRIPT),
+    asset!("dom.js", SCRIPT),
+    asset!("flame.js", SCRIPT),
+    asset!("flame_tree.js", SCRIPT),
+    asset!("colors.js", SCRIPT),
+    asset!("units.js", SCRIPT),
+    asset!("top.js", SCRIPT),
+];
+
+pub fn page() -> Response {
+    Response::new(HTML, PAGE)
+}
+
+pub fn find(name: &str) -> Option<Response> {
+    let (_, kind, text) = ASSETS.iter().find(|(known, _, _)| *known == name)?;
+    Some(Response::new(kind, *text))
+}

@@ -1,0 +1,53 @@
+// Which colour a frame has: its package or library decides, so that what belongs together looks so.
+
+function hash(text) {
+  let hash = 0x811c9dc5;
+  for (let at = 0; at < text.length; at++) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
+  hash ^= hash >>> 15;
+  return Math.imul(hash, 0x2c1b3c6d) >>> 0;
+}
+
+/** The package of a name: what is before the function in Go, C++, Rust, Java, Python. */
+export function packageOf(name, module) {
+  const plain = name.replace(/^<+/, "").replace(/[<(].*$/, "");
+  const go = /^(.*\/[\w-]+|[\w-]+)\.[^/]*$/.exec(plain);
+  if (go) return go[1];
+  const cpp = /^([\w$]+(?:::[\w$]+)?)::/.exec(plain);
+  if (cpp) return cpp[1];
+  return module || "?";
+}
+
+/** Red where more, green where less than in the profile compared with; grey where the same. */
+function changeColor(change, dark) {
+  const strength = Math.min(1, Math.abs(change)) ** 0.6;
+  const hue = change > 0 ? 4 : 140;
+  return dark
+    ? `hsl(${hue} ${strength * 62}% ${30 + strength * 8}%)`
+    : `hsl(${hue} ${strength * 78}% ${86 - strength * 22}%)`;
+}
+
+export class Colors {
+  constructor(dark) {
+    this.dark = dark;
+    this.known = new Map();
+  }
+
+  ofPackage(name) {
+    let color = this.known.get(name);
+    if (!color) {
+      const number = hash(name);
+      const hue = (number % 360 + 360) % 360;
+      const light = (number >>> 12) % 9;
+      const fade = (number >>> 20) % 18;
+      color = this.dark
+        ? `hsl(${hue} ${34 + fade}% ${28 + light}%)`
+        : `hsl(${hue} ${56 + fade}% ${72 + light}%)`;
+      this.known.set(name, color);
+    }
+    return color;
+  }
+
+  ofChange(change) {
+    return changeColor(change, this.dark);
+  }
+}

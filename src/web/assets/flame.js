@@ -1,0 +1,250 @@
+// A flame graph on a canvas: draws what is seen, and no more.
+//
+// Not here: menus, search fields, other views (flame_view.js).
+
+import { Colors, packageOf } from "./colors.js";
+
+const ROW = 21;
+const LEAST_WIDTH = 0.35;
+const LEAST_TEXT = 26;
+
+export class FlameCanvas {
+  /** `on.zoom(node)`, `on.hover(node, x, y)`, `on.menu(node, x, y)` are called; node -1: nothing. */
+  constructor(canvas, on) {
+    this.canvas = canvas;
+    this.context = canvas.getContext("2d", { alpha: false });
+    this.on = on;
+    this.upward = false;
+    this.zoomed = 0;
+    this.focused = 0;
+    this.hovered = -1;
+    this.matches = null;
+    this.rows = [];
+    this.listen();
+  }
+
+  /** Shows a tree, zoomed to one of its nodes. */
+  show(tree, zoomed = 0) {
+    this.tree = tree;
+    this.zoomed = zoomed;
+    this.focused = zoomed;
+    this.hovered = -1;
+    this.deepest = tree.depth.reduce((most, depth) => Math.max(most, depth), 0);
+    this.resize();
+  }
+
+  resize() {
+    if (!this.tree) return;
+    const width = Math.max(50, this.canvas.parentElement.clientWidth);
+    const height = (this.deepest + 1) * ROW + 2;
+    const ratio = Math.min(window.devicePixelRatio || 1, 32_000 / height);
+    this.width = width;
+    this.height = height;
+    this.ratio = ratio;
+    this.canvas.width = Math.round(width * ratio);
+    this.canvas.height = Math.round(height * ratio);
+    this.canvas.style.height = `${height}px`;
+    this.draw();
+  }
+
+  /** Draws everything, soon and once. */
+  draw() {
+    if (this.asked) return;
+    this.asked = requestAnimationFrame(() => {
+      this.asked = 0;
+      const began = performance.now();
+      this.paint(this.context, this.ratio);
+      this.tookMs = performance.now() - began;
+    });
+  }
+
+  theme() {
+    const style = getComputedStyle(document.documentElement);
+    const color = (name) => style.getPropertyValue(name).trim();
+    const dark = style.colorScheme === "dark";
+    if (!this.colors || this.colors.dark !== dark) this.colors = new Colors(dark);
+    return {
+      dark,
+      page: color("--page"),
+      text: color("--text"),
+      quiet: color("--line"),
+      match: color("--match"),
+      focus: color("--accent"),
+      root: color("--raised"),
+    };
+  }
+
+  /** Left edge and width of a node, in pixels. */
+  extent(at) {
+    const { tree, zoomed, width } = this;
+    const scale = width / Math.max(1, tree.weight[zoomed]);
+    if (this.isAbove(at)) return [0, width];
+    return [(tree.start[at] - tree.start[zoomed]) * scale, tree.weight[at] * scale];
+  }
+
+  /** Whether a node is the zoomed one or leads to it. */
+  isAbove(at) {
+    return this.above.has(at);
+  }
+
+  top(at) {
+    const row = this.tree.depth[at];
+    return this.upward ? this.height - (row + 1) * ROW : row * ROW;
+  }
+
+  paint(context, ratio) {
+    const { tree } = this;
+    const theme = this.theme();
+    this.above = new Set([0, ...tree.path(this.zoomed)]);
+    this.rows = [];
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.fillStyle = theme.page;
+    context.fillRect(0, 0, this.width, this.height);
+    context.font = "12px system-ui, sans-serif";
+    context.textBaseline = "middle";
+    for (const at of this.above) this.box(context, theme, at, 0, this.width);
+    const nodes = tree.children(this.zoomed);
+    while (nodes.length) {
+      const at = nodes.pop();
+      const [x, width] = this.extent(at);
+      if (width < LEAST_WIDTH) continue;
+      this.box(context, theme, at, x, width);
+      for (let child = tree.first[at]; child >= 0; child = tree.next[child]) nodes.push(child);
+    }
+    this.outline(context, theme);
+  }
+
+  box(context, theme, at, x, width) {
+    const { tree } = this;
+    const y = this.top(at);
+    const row = tree.depth[at];
+    (this.rows[row] ??= []).push(at);
+    const matched = this.matches && at > 0 && this.matches[tree.frame[at]];
+    const faded = (this.isAbove(at) && at !== this.zoomed) || (this.matches && !matched && at > 0);
+    context.globalAlpha = faded ? 0.45 : 1;
+    context.fillStyle = matched ? theme.match : this.color(at, theme);
+    const gap = width > 3 ? 1 : 0;
+    context.fillRect(x, y, width - gap, ROW - 1);
+    if (tree.inlined[at] && width > 3) {
+      // Inlined: hangs together with its caller by a bar of its own.
+      context.fillStyle = theme.text;
+      context.globalAlpha *= 0.55;
+      context.fillRect(x, this.upward ? y + ROW - 3 : y, width - gap, 2);
+      context.globalAlpha = faded ? 0.45 : 1;
+    }
+    if (width >= LEAST_TEXT) this.label(context, theme, at, x, y, width, matched);
+    context.globalAlpha = 1;
+  }
+
+  color(at, theme) {
+    if (at === 0) return theme.root;
+    if (this.tree.net) return this.colors.ofChange(this.tree.change(at));
+    return this.colors.ofPackage(packageOf(this.tree.name(at), this.tree.module(at)));
+  }
+
+  label(context, theme, at, x, y, width, matched) {
+    const text = fitted(context, this.shown(at), width - 8);
+    if (!text) return;
+    context.fillStyle = matched ? "#111" : theme.text;
+    context.fillText(text, Math.max(x, 0) + 4, y + ROW / 2);
+  }
+
+  /** The name as it stands in a box. */
+  shown(at) {
+    return this.tree.name(at);
+  }
+
+  outline(context, theme) {
+    for (const [at, width] of [[this.hovered, 1], [this.focused, 2]]) {
+      if (at < 0 || (at === this.focused && width === 2 && !this.canvas.matches(":focus"))) continue;
+      const [x, boxWidth] = this.extent(at);
+      context.strokeStyle = theme.focus;
+      context.lineWidth = width;
+      context.strokeRect(x + width / 2, this.top(at) + width / 2, Math.max(1, boxWidth - width - 1), ROW - 1 - width);
+    }
+  }
+
+  /** The node at a place; -1: none. */
+  at(x, y) {
+    const row = Math.floor((this.upward ? this.height - y : y) / ROW);
+    for (const at of this.rows[row] ?? []) {
+      const [start, width] = this.extent(at);
+      if (x >= start && x < start + Math.max(width, 1)) return at;
+    }
+    return -1;
+  }
+
+  listen() {
+    const place = (event) => {
+      const box = this.canvas.getBoundingClientRect();
+      return this.at(event.clientX - box.left, event.clientY - box.top);
+    };
+    this.canvas.addEventListener("mousemove", (event) => this.hover(place(event), event.clientX, event.clientY));
+    this.canvas.addEventListener("mouseleave", () => this.hover(-1, 0, 0));
+    this.canvas.addEventListener("click", (event) => {
+      const at = place(event);
+      if (at >= 0) this.on.zoom(at);
+    });
+    this.canvas.addEventListener("contextmenu", (event) => {
+      const at = place(event);
+      if (at <= 0) return;
+      event.preventDefault();
+      this.focused = at;
+      this.on.menu(at, event.clientX, event.clientY);
+    });
+    this.canvas.addEventListener("keydown", (event) => this.key(event));
+    for (const name of ["focus", "blur"]) this.canvas.addEventListener(name, () => this.tree && this.draw());
+  }
+
+  hover(at, x, y) {
+    if (at !== this.hovered) {
+      this.hovered = at;
+      this.draw();
+    }
+    this.on.hover(at, x, y);
+  }
+
+  key(event) {
+    const down = this.upward ? "ArrowUp" : "ArrowDown";
+    const up = this.upward ? "ArrowDown" : "ArrowUp";
+    const moved = { [down]: () => this.tree.first[this.focused], [up]: () => this.tree.parent[this.focused],
+      ArrowRight: () => this.tree.next[this.focused], ArrowLeft: () => this.before(this.focused) }[event.key];
+    if (moved) {
+      const to = moved();
+      if (to >= 0 && this.extent(to)[1] >= LEAST_WIDTH) this.focus(to);
+    } else if (event.key === "Enter" || event.key === " ") this.on.zoom(this.focused);
+    else if (event.key === "Escape") this.on.zoom(0);
+    else if (event.key === "ContextMenu" || (event.key === "F10" && event.shiftKey)) {
+      const [x, width] = this.extent(this.focused);
+      const box = this.canvas.getBoundingClientRect();
+      this.on.menu(this.focused, box.left + x + Math.min(width, 60) / 2, box.top + this.top(this.focused) + ROW);
+    } else return;
+    event.preventDefault();
+  }
+
+  before(at) {
+    const siblings = this.tree.children(this.tree.parent[at]);
+    return siblings[siblings.indexOf(at) - 1] ?? -1;
+  }
+
+  focus(at) {
+    this.focused = at;
+    const box = this.canvas.getBoundingClientRect();
+    const y = box.top + this.top(at);
+    if (y < 120) window.scrollBy(0, y - 160);
+    else if (y > window.innerHeight - 40) window.scrollBy(0, y - window.innerHeight + 80);
+    this.on.hover(at, box.left + Math.max(0, this.extent(at)[0]) + 20, box.top + this.top(at) + ROW);
+    this.draw();
+  }
+}
+
+/** As much of a text as fits, with an ellipsis; nothing where that says nothing. */
+function fitted(context, text, width) {
+  if (context.measureText(text).width <= width) return text;
+  const wanted = Math.floor((width / context.measureText(text).width) * text.length) - 1;
+  for (let length = wanted; length > 1; length--) {
+    const shortened = `${text.slice(0, length)}…`;
+    if (context.measureText(shortened).width <= width) return shortened;
+  }
+  return "";
+}

@@ -1,0 +1,116 @@
+//! What the pages ask for: which data there are, and what makes them.
+//!
+//! Not here: pages and their scripts.
+
+use serde_json::{Value, json};
+
+use super::{Loaded, Request, Response, Site, flame, query::Query, search};
+use crate::report::{
+    answer::{self, Asked, TextFormat},
+    pprof::{Command, Messages, OPTIONS, Settings, generate_with, greeting},
+};
+
+/// A question that has no answer: the status, and why.
+#[derive(Debug)]
+pub struct Unanswered {
+    pub status: u16,
+    pub why: String,
+}
+
+impl Unanswered {
+    pub fn asked_wrongly(why: &str) -> Unanswered {
+        Unanswered { status: 400, why: why.into() }
+    }
+
+    pub fn response(self) -> Response {
+        Response::failure(self.status, &self.why)
+    }
+}
+
+type Answered = Result<Response, Unanswered>;
+
+/// Answers a question for data.
+pub fn answer(site: &Site, request: Request) -> Answered {
+    let query = Query::parse(request.query);
+    let made = |value: Value| Ok(Response::json(value.to_string()));
+    match request.path {
+        "api/info" => made(info(site, site.profile(&query)?)),
+        "api/flame" => made(flame::answer(&*site.prepared(&query)?, &query)?),
+        "api/search" => made(search::answer(&*site.prepared(&query)?, &query)?),
+        "api/report" => report(site, &query),
+        "api/graph" => graph(site, &query),
+        "download" => download(site.profile(&query)?),
+        _ => Err(Unanswered { status: 404, why: "there is no such page".into() }),
+    }
+}
+
+/// What is known before anything is asked for.
+fn info(site: &Site, loaded: &Loaded) -> Value {
+    let columns = &loaded.columns;
+    let kinds = &columns.header.kinds;
+    let kinds: Vec<Value> = kinds
+        .iter()
+        .map(|kind| json!({ "name": columns.text(kind.name), "unit": columns.text(kind.unit) }))
+        .collect();
+    let in_full = Settings { compact_labels: false, ..site.settings.clone() };
+    let lines = greeting(columns.clone(), &in_full, &mut Messages::new()).map(|(lines, _)| lines);
+    let set = OPTIONS.iter().filter(|option| !option.url_name.is_empty());
+    let set = set.map(|option| (option.url_name.to_string(), option.get(&site.settings).into()));
+    json!({
+        "name": loaded.name,
+        "profiles": site.profiles.iter().map(|profile| &profile.name).collect::<Vec<_>>(),
+        "kinds": kinds,
+        "default_kind": columns.value_index(&site.settings.sample_index).unwrap_or(0),
+        "lines": lines.unwrap_or_default(),
+        "samples": columns.sample_count(),
+        "duration_ns": columns.header.duration_ns,
+        "doc_url": columns.text(columns.header.doc_url),
+        "settings": set.collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+/// Reports that are shown as tables, and how many entries each has unless asked for otherwise.
+const REPORTS: [(&str, usize); 6] =
+    [("top", 500), ("peek", 500), ("list", 50), ("disasm", 50), ("tags", 200), ("traces", 200)];
+
+fn report(site: &Site, query: &Query) -> Answered {
+    let name = query.get("report");
+    let known = REPORTS.iter().find(|(known, _)| *known == name);
+    let Some((_, count)) = known else {
+        return Err(Unanswered::asked_wrongly("report= is one of top, peek, list, disasm, tags, traces"));
+    };
+    let settings = query.settings(&site.settings)?;
+    let command = Command::find(name).ok_or_else(|| Unanswered::asked_wrongly("no such report"))?;
+    let count = usize::try_from(settings.nodecount).ok().filter(|count| *count > 0).unwrap_or(*count);
+    let argument = command.has_argument.then(|| match query.get("re") {
+        "" => ".",
+        text => text,
+    });
+    let asked = Asked { argument, count: Some(count), tool: Some(&*site.tool) };
+    let columns = site.profile(query)?.columns.clone();
+    let mut messages = Vec::new();
+    let made = answer::answer(columns, command, asked, &settings, &mut messages);
+    let mut made = made.map_err(|why| Unanswered::asked_wrongly(&why))?;
+    made.notes.extend(messages);
+    Ok(Response::json(made.print(TextFormat::Json, None, false)))
+}
+
+/// The call graph, drawn.
+fn graph(site: &Site, query: &Query) -> Answered {
+    let settings = query.settings(&site.settings)?;
+    let dot = Command::find("dot").ok_or_else(|| Unanswered::asked_wrongly("no such report"))?;
+    let columns = site.profile(query)?.columns.clone();
+    let made = generate_with(&*site.tool, columns, dot, None, &settings, &mut Messages::new());
+    let made = made.map_err(|why| Unanswered::asked_wrongly(&why))?;
+    let drawn = (site.draw)(&made).map_err(|why| Unanswered { status: 501, why })?;
+    Ok(Response::new("image/svg+xml", drawn))
+}
+
+/// The profile itself, whatever is looked at of it.
+fn download(loaded: &Loaded) -> Answered {
+    let mut bytes = Vec::new();
+    let written = loaded.columns.write_gzip(&mut bytes);
+    written.map_err(|error| Unanswered { status: 500, why: error.to_string() })?;
+    let response = Response::new("application/vnd.google.protobuf+gzip", bytes);
+    Ok(Response { save_as: Some("profile.pb.gz"), ..response })
+}

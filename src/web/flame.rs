@@ -1,0 +1,105 @@
+//! A flame graph as the page takes it: arrays of numbers, and the names they need, each once.
+//!
+//! Not here: summing ([`super::tree`]), drawing (`assets/flame.js`).
+
+use rustc_hash::FxHashMap;
+use serde_json::{Value, json};
+
+use super::{
+    data::Unanswered,
+    frames::title,
+    prepared::Prepared,
+    query::Query,
+    tree::{Direction, Source, Start, Tree, tree},
+};
+use crate::go_text::base_name;
+
+/// Boxes below this share of the width are not drawn, and not sent.
+const SHARE: f64 = 1.0 / 4000.0;
+
+/// Makes the answer. `root=1,2,3`: below these frames; `around=7`: below a frame wherever it is;
+/// `up=1`: callers in place of callees.
+pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, Unanswered> {
+    let direction = if query.get("up").is_empty() { Direction::Callees } else { Direction::Callers };
+    let source =
+        Source { columns: &prepared.columns, frames: &prepared.frames, value: prepared.value, direction };
+    let tree = tree(&source, &start(query)?, SHARE);
+    let mut answer = json!({
+        "total": prepared.total,
+        "kind": kind(prepared),
+        "is_difference": prepared.is_difference,
+        "messages": prepared.messages,
+        "share": SHARE,
+    });
+    let numbers = number_frames(&tree);
+    answer["frames"] = names(prepared, &numbers);
+    answer["nodes"] = nodes(&tree, &numbers, prepared.is_difference);
+    Ok(answer)
+}
+
+fn start(query: &Query) -> Result<Start, Unanswered> {
+    let number = |text: &str| {
+        text.parse::<u32>().map_err(|_| Unanswered::asked_wrongly("root= and around= take numbers of frames"))
+    };
+    match (query.get("around"), query.get("root")) {
+        ("", "") => Ok(Start::Path(Vec::new())),
+        ("", path) => Ok(Start::Path(path.split(',').map(number).collect::<Result<_, _>>()?)),
+        (frame, _) => Ok(Start::Frame(number(frame)?)),
+    }
+}
+
+fn kind(prepared: &Prepared) -> Value {
+    let kind = prepared.columns.header.kinds.get(prepared.value).copied().unwrap_or_default();
+    json!({ "name": prepared.columns.text(kind.name), "unit": prepared.columns.text(kind.unit) })
+}
+
+/// Frames in the order in which the tree meets them.
+struct Numbers {
+    order: Vec<u32>,
+    by_frame: FxHashMap<u32, usize>,
+}
+
+fn number_frames(tree: &Tree) -> Numbers {
+    let mut numbers = Numbers { order: Vec::new(), by_frame: FxHashMap::default() };
+    for node in tree.nodes.iter().skip(1) {
+        numbers.by_frame.entry(node.frame).or_insert_with(|| {
+            numbers.order.push(node.frame);
+            numbers.order.len() - 1
+        });
+    }
+    numbers
+}
+
+fn names(prepared: &Prepared, numbers: &Numbers) -> Value {
+    let columns = &prepared.columns;
+    let frames = || numbers.order.iter().map(|number| &prepared.frames.all[*number as usize]);
+    let mut modules: Vec<u32> = frames().map(|frame| frame.module).collect();
+    modules.sort_unstable();
+    modules.dedup();
+    let module = |id: &u32| modules.binary_search(id).unwrap_or(0);
+    json!({
+        "id": numbers.order,
+        "name": frames().map(|frame| title(columns, frame)).collect::<Vec<_>>(),
+        "file": frames().map(|frame| columns.text(frame.file)).collect::<Vec<_>>(),
+        "module": frames().map(|frame| module(&frame.module)).collect::<Vec<_>>(),
+        "modules": modules.iter().map(|id| base_name(columns.text(*id))).collect::<Vec<_>>(),
+    })
+}
+
+fn nodes(tree: &Tree, numbers: &Numbers, is_difference: bool) -> Value {
+    let frame = |node: &super::tree::Node| numbers.by_frame.get(&node.frame).copied().unwrap_or(0);
+    let nodes = &tree.nodes;
+    let mut answer = json!({
+        "parent": nodes.iter().map(|node| node.parent).collect::<Vec<_>>(),
+        "frame": nodes.iter().map(frame).collect::<Vec<_>>(),
+        "weight": nodes.iter().map(|node| node.weight).collect::<Vec<_>>(),
+        "own": nodes.iter().map(|node| node.own).collect::<Vec<_>>(),
+        "hidden": nodes.iter().map(|node| node.hidden).collect::<Vec<_>>(),
+        "inlined": nodes.iter().enumerate().filter(|(_, node)| node.inlined).map(|(at, _)| at).collect::<Vec<_>>(),
+    });
+    if is_difference {
+        answer["net"] = nodes.iter().map(|node| node.net).collect();
+        answer["own_net"] = nodes.iter().map(|node| node.own_net).collect();
+    }
+    answer
+}

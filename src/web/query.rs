@@ -1,0 +1,77 @@
+//! The parameters of an address, and the settings they stand for.
+//!
+//! Not here: what is made with them.
+
+use super::data::Unanswered;
+use crate::{
+    go_text::query_unescape,
+    report::pprof::{OPTIONS, Settings},
+};
+
+/// The parameters of an address; of several of one name the first counts.
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads `a=b&c=d`; what cannot be decoded is left out.
+    pub fn parse(text: &str) -> Query {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((query_unescape(key)?, query_unescape(value)?))
+        });
+        Query(pairs.collect())
+    }
+
+    /// A parameter; empty: it is not there.
+    pub fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
+    }
+
+    /// What is asked for, where nothing else is asked for than `settings`.
+    pub fn settings(&self, settings: &Settings) -> Result<Settings, Unanswered> {
+        let mut settings = settings.clone();
+        for option in OPTIONS.iter().filter(|option| !option.url_name.is_empty()) {
+            let Some((_, value)) = self.0.iter().find(|(key, _)| key == option.url_name) else { continue };
+            // An empty choice is none; an empty expression takes one of the command line away.
+            if value.is_empty() && !is_text(option.get(&settings).as_str(), option.choices, option.is_bool())
+            {
+                continue;
+            }
+            option
+                .set(&mut settings, value)
+                .map_err(|why| Unanswered::asked_wrongly(&format!("{}=: {why}", option.url_name)))?;
+        }
+        Ok(settings)
+    }
+}
+
+/// Whether a setting may be any text, the empty one too.
+fn is_text(value: &str, choices: &[&str], is_bool: bool) -> bool {
+    choices.is_empty() && !is_bool && value.parse::<f64>().is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(query: &str) -> Result<Settings, String> {
+        let given = Settings { focus: "before".into(), ..Settings::default() };
+        Query::parse(query).settings(&given).map_err(|why| why.why)
+    }
+
+    #[test]
+    fn parameters_are_those_of_the_reference() {
+        let asked =
+            settings("f=a%2Bb&i=c+d&g=lines&n=7&nf=0.5&trim=f&sort=&si=cpu&calltree=true&p=x").unwrap();
+        assert_eq!((&*asked.focus, &*asked.ignore, &*asked.granularity), ("a+b", "c d", "lines"));
+        assert_eq!((asked.nodecount, asked.nodefraction, asked.trim, asked.call_tree), (7, 0.5, false, true));
+        assert_eq!((&*asked.sort, &*asked.sample_index), ("flat", "cpu"));
+        assert_eq!(settings("").unwrap().focus, "before");
+        assert_eq!(settings("f=").unwrap().focus, "");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_its_name() {
+        assert_eq!(settings("g=atoms").unwrap_err(), "g=: invalid \"granularity\" value \"atoms\"");
+        assert!(settings("n=x").unwrap_err().starts_with("n=: "));
+    }
+}

@@ -1,0 +1,39 @@
+//! How much of a profile has a frame whose name matches, and which names do: exactly, also where the
+//! picture leaves out what is narrow.
+//!
+//! Not here: marking what is on the screen, which the page does itself.
+
+use serde_json::{Value, json};
+
+use super::{data::Unanswered, frames::title, prepared::Prepared, query::Query};
+use crate::profile::go_regexp::GoRegexp;
+
+/// Most names that are listed.
+const MOST_NAMES: usize = 200;
+
+/// Makes the answer: `q` is a regular expression. Case counts unless it begins with `(?i)`.
+pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, Unanswered> {
+    let expression =
+        GoRegexp::new(query.get("q")).map_err(|why| Unanswered::asked_wrongly(&why.to_string()))?;
+    let columns = &prepared.columns;
+    let titles: Vec<String> = prepared.frames.all.iter().map(|frame| title(columns, frame)).collect();
+    let matches: Vec<bool> = titles.iter().map(|title| expression.is_match(title)).collect();
+    let locations: Vec<bool> = (0..columns.locations.len() as u32)
+        .map(|location| prepared.frames.of(location).iter().any(|used| matches[used.frame() as usize]))
+        .collect();
+    let (mut weight, mut samples) = (0i64, 0);
+    for sample in 0..columns.sample_count() {
+        if columns.stack(sample).iter().any(|location| locations[*location as usize]) {
+            let value = columns.values(sample).get(prepared.value).copied().unwrap_or(0);
+            weight = weight.saturating_add(value.saturating_abs());
+            samples += 1;
+        }
+    }
+    let numbers = (0..titles.len()).filter(|at| matches[*at]);
+    let count = numbers.clone().count();
+    let names: Vec<Value> =
+        numbers.take(MOST_NAMES).map(|at| json!({ "id": at, "name": titles[at] })).collect();
+    Ok(
+        json!({ "frames": count, "samples": samples, "weight": weight, "total": prepared.total, "names": names }),
+    )
+}

@@ -1,0 +1,379 @@
+//! Sums stacks into a tree of calls, as much of it as can be seen: a call that is narrower than a
+//! share of the whole is not followed. So the work is that of what is drawn, however many samples there are.
+//!
+//! Samples are sorted, not nodes looked up: those that reach a node lie side by side, and are divided
+//! among its callees. Not here: JSON, colours.
+
+use std::{collections::BinaryHeap, ops::Range};
+
+use super::frames::{Frames, Use};
+use crate::profile::columns::Columns;
+
+/// Most nodes of an answer: the heaviest.
+const MOST_NODES: usize = 40_000;
+/// Most calls in a row.
+const MOST_DEPTH: u32 = 2_000;
+
+/// Which way stacks are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the root: who is called.
+    Callees,
+    /// From the leaf: who calls.
+    Callers,
+}
+
+/// Where the tree begins.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Start {
+    /// With these frames, one calling (or called by) the next; none: with all samples.
+    Path(Vec<u32>),
+    /// With a frame, wherever it stands; where it calls itself, with the outermost.
+    Frame(u32),
+}
+
+/// A call and everything below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Number of a frame; the first node has none.
+    pub frame: u32,
+    /// Number of a node before this one; the first is its own.
+    pub parent: u32,
+    pub depth: u32,
+    /// Sum of its samples' values, each without sign: its width.
+    pub weight: i64,
+    /// The same with signs.
+    pub net: i64,
+    /// The part of `weight` that ends here.
+    pub own: i64,
+    pub own_net: i64,
+    /// In all its samples inlined.
+    pub inlined: bool,
+    /// Callees that are not in the tree.
+    pub hidden: u32,
+}
+
+/// A tree, parents before children.
+pub struct Tree {
+    pub nodes: Vec<Node>,
+}
+
+/// What a tree is made of.
+pub struct Source<'p> {
+    pub columns: &'p Columns,
+    pub frames: &'p Frames,
+    /// Number of the value that is summed.
+    pub value: usize,
+    pub direction: Direction,
+}
+
+/// How far a stack has been read: locations that are done, and frames of the next.
+#[derive(Clone, Copy, Default)]
+struct Cursor {
+    locations: u32,
+    frames: u32,
+}
+
+/// Makes a tree; calls below `share` of its root are left out.
+pub fn tree(source: &Source, start: &Start, share: f64) -> Tree {
+    let mut grower = Grower::new(source, start);
+    let root = grower.tree.nodes[0];
+    let least = ((root.weight as f64 * share).ceil() as i64).max(1);
+    while let Some(Branch { node, samples, .. }) = grower.branches.pop() {
+        if grower.tree.nodes[node as usize].depth < MOST_DEPTH {
+            grower.grow(node, samples, least);
+        }
+    }
+    grower.tree
+}
+
+/// A node whose samples are not yet divided; the heaviest comes first.
+#[derive(PartialEq, Eq)]
+struct Branch {
+    weight: i64,
+    node: u32,
+    samples: Range<usize>,
+}
+
+impl Ord for Branch {
+    fn cmp(&self, other: &Branch) -> std::cmp::Ordering {
+        self.weight.cmp(&other.weight).then(other.node.cmp(&self.node))
+    }
+}
+
+impl PartialOrd for Branch {
+    fn partial_cmp(&self, other: &Branch) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// What is known of one callee while samples are counted.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    weight: i64,
+    net: i64,
+    samples: u32,
+    not_inlined: bool,
+    /// Where its next sample goes, plus one; 0: it is left out.
+    place: usize,
+}
+
+struct Grower<'s> {
+    source: &'s Source<'s>,
+    tree: Tree,
+    branches: BinaryHeap<Branch>,
+    /// Numbers of samples; those of a branch lie side by side.
+    samples: Vec<u32>,
+    cursors: Vec<Cursor>,
+    /// By frame; all empty between two nodes.
+    slots: Vec<Slot>,
+    touched: Vec<u32>,
+    sorted: Vec<(u32, Cursor)>,
+}
+
+impl<'s> Grower<'s> {
+    fn new(source: &'s Source<'s>, start: &Start) -> Grower<'s> {
+        let mut samples = Vec::new();
+        let mut cursors = Vec::new();
+        let mut root = Node {
+            frame: 0,
+            parent: 0,
+            depth: 0,
+            weight: 0,
+            net: 0,
+            own: 0,
+            own_net: 0,
+            inlined: false,
+            hidden: 0,
+        };
+        for sample in 0..source.columns.sample_count() {
+            let value = source.value_of(sample);
+            if value == 0 {
+                continue;
+            }
+            if let Some(cursor) = source.begin(sample, start) {
+                samples.push(sample as u32);
+                cursors.push(cursor);
+                root.weight = root.weight.saturating_add(value.saturating_abs());
+                root.net = root.net.saturating_add(value);
+            }
+        }
+        let all = Branch { weight: root.weight, node: 0, samples: 0..samples.len() };
+        Grower {
+            source,
+            tree: Tree { nodes: vec![root] },
+            branches: BinaryHeap::from([all]),
+            samples,
+            cursors,
+            slots: vec![Slot::default(); source.frames.all.len()],
+            touched: Vec::new(),
+            sorted: Vec::new(),
+        }
+    }
+
+    /// Gives a node its callees and divides its samples among them.
+    fn grow(&mut self, node: u32, samples: Range<usize>, least: i64) {
+        self.count(node, samples.clone());
+        let slots = &self.slots;
+        let mut kept: Vec<u32> =
+            self.touched.iter().copied().filter(|frame| slots[*frame as usize].weight >= least).collect();
+        kept.sort_unstable_by_key(|frame| (std::cmp::Reverse(slots[*frame as usize].weight), *frame));
+        kept.truncate(MOST_NODES.saturating_sub(self.tree.nodes.len()));
+        let mut place = samples.start;
+        for frame in &kept {
+            let slot = &mut self.slots[*frame as usize];
+            slot.place = place + 1;
+            let range = place..place + slot.samples as usize;
+            place = range.end;
+            let (weight, net, inlined) = (slot.weight, slot.net, !slot.not_inlined);
+            let depth = self.tree.nodes[node as usize].depth + 1;
+            let number = self.tree.nodes.len() as u32;
+            let child = Node {
+                frame: *frame,
+                parent: node,
+                depth,
+                weight,
+                net,
+                own: 0,
+                own_net: 0,
+                inlined,
+                hidden: 0,
+            };
+            self.tree.nodes.push(child);
+            self.branches.push(Branch { weight, node: number, samples: range });
+        }
+        self.tree.nodes[node as usize].hidden = (self.touched.len() - kept.len()) as u32;
+        self.divide(samples);
+        self.touched.drain(..).for_each(|frame| self.slots[frame as usize] = Slot::default());
+    }
+
+    /// Adds up what each callee has.
+    fn count(&mut self, node: u32, samples: Range<usize>) {
+        for at in samples {
+            let (sample, cursor) = (self.samples[at] as usize, self.cursors[at]);
+            let value = self.source.value_of(sample);
+            let Some((used, _)) = self.source.next(sample, cursor) else {
+                let node = &mut self.tree.nodes[node as usize];
+                node.own = node.own.saturating_add(value.saturating_abs());
+                node.own_net = node.own_net.saturating_add(value);
+                continue;
+            };
+            let slot = &mut self.slots[used.frame() as usize];
+            if slot.samples == 0 {
+                self.touched.push(used.frame());
+            }
+            slot.weight = slot.weight.saturating_add(value.saturating_abs());
+            slot.net = slot.net.saturating_add(value);
+            slot.samples += 1;
+            slot.not_inlined |= !used.is_inlined();
+        }
+    }
+
+    /// Puts the samples of each callee that is kept side by side.
+    fn divide(&mut self, samples: Range<usize>) {
+        self.sorted.clear();
+        self.sorted.extend(samples.clone().map(|at| (self.samples[at], self.cursors[at])));
+        for (sample, cursor) in self.sorted.drain(..) {
+            let Some((used, behind)) = self.source.next(sample as usize, cursor) else { continue };
+            let slot = &mut self.slots[used.frame() as usize];
+            if slot.place > 0 {
+                let place = slot.place - 1;
+                (self.samples[place], self.cursors[place]) = (sample, behind);
+                slot.place += 1;
+            }
+        }
+    }
+}
+
+impl Source<'_> {
+    pub fn value_of(&self, sample: usize) -> i64 {
+        self.columns.values(sample).get(self.value).copied().unwrap_or(0)
+    }
+
+    /// The next frame of a stack, and the place behind it.
+    fn next(&self, sample: usize, at: Cursor) -> Option<(Use, Cursor)> {
+        let stack = self.columns.stack(sample);
+        let done = at.locations as usize;
+        if done >= stack.len() {
+            return None;
+        }
+        let location = match self.direction {
+            Direction::Callees => stack[stack.len() - 1 - done],
+            Direction::Callers => stack[done],
+        };
+        let uses = self.frames.of(location);
+        let used = match self.direction {
+            Direction::Callees => uses[at.frames as usize],
+            Direction::Callers => uses[uses.len() - 1 - at.frames as usize],
+        };
+        let behind = if at.frames as usize + 1 < uses.len() {
+            Cursor { frames: at.frames + 1, ..at }
+        } else {
+            Cursor { locations: at.locations + 1, frames: 0 }
+        };
+        Some((used, behind))
+    }
+
+    /// Where a stack is to be read from; `None`: it is no part of the tree.
+    fn begin(&self, sample: usize, start: &Start) -> Option<Cursor> {
+        let mut cursor = Cursor::default();
+        match start {
+            Start::Path(path) => {
+                for frame in path {
+                    let (used, behind) = self.next(sample, cursor)?;
+                    if used.frame() != *frame {
+                        return None;
+                    }
+                    cursor = behind;
+                }
+                Some(cursor)
+            }
+            Start::Frame(frame) => {
+                let mut found = None;
+                while let Some((used, behind)) = self.next(sample, cursor) {
+                    cursor = behind;
+                    if used.frame() == *frame {
+                        found = Some(cursor);
+                        // From the root the first is the outermost, from the leaf the last.
+                        if self.direction == Direction::Callees {
+                            break;
+                        }
+                    }
+                }
+                found
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::{frames::title, tests::profile};
+
+    /// Each node as `path weight own`.
+    fn drawn(start: &[&str], direction: Direction, anywhere: bool, share: f64) -> Vec<String> {
+        let columns = profile();
+        let frames = Frames::new(&columns);
+        let named = |name: &str| {
+            frames.all.iter().position(|frame| title(&columns, frame) == name).expect("a frame") as u32
+        };
+        let start = match start {
+            [name] if anywhere => Start::Frame(named(name)),
+            path => Start::Path(path.iter().map(|name| named(name)).collect()),
+        };
+        let source = Source { columns: &columns, frames: &frames, value: 1, direction };
+        let tree = tree(&source, &start, share);
+        let mut paths: Vec<String> = Vec::new();
+        let mut lines = Vec::new();
+        for (at, node) in tree.nodes.iter().enumerate() {
+            let path = match at {
+                0 => "*".into(),
+                _ => format!(
+                    "{}/{}",
+                    paths[node.parent as usize],
+                    title(&columns, &frames.all[node.frame as usize])
+                ),
+            };
+            lines.push(format!("{path} {} {}", node.weight, node.own));
+            paths.push(path);
+        }
+        lines
+    }
+
+    #[test]
+    fn stacks_are_summed_from_the_root() {
+        let all = drawn(&[], Direction::Callees, false, 0.0);
+        assert_eq!(
+            all,
+            [
+                "* 100 0",
+                "*/main 100 0",
+                "*/main/work 90 0",
+                "*/main/idle 10 10",
+                "*/main/work/tight 60 60",
+                "*/main/work/main 30 0",
+                "*/main/work/main/work 30 30"
+            ]
+        );
+    }
+
+    #[test]
+    fn narrow_calls_are_left_out_and_counted() {
+        assert_eq!(
+            drawn(&[], Direction::Callees, false, 0.5),
+            ["* 100 0", "*/main 100 0", "*/main/work 90 0", "*/main/work/tight 60 60"]
+        );
+        assert_eq!(drawn(&["main", "idle"], Direction::Callees, false, 0.5), ["* 10 10"]);
+    }
+
+    #[test]
+    fn callers_are_summed_from_the_leaf_and_from_the_outermost_frame_of_a_name() {
+        let leaves = drawn(&[], Direction::Callers, false, 0.1);
+        assert_eq!(leaves[..4], ["* 100 0", "*/tight 60 0", "*/work 30 0", "*/idle 10 0"]);
+        assert!(leaves.contains(&"*/tight/work/main 60 60".to_string()), "{leaves:?}");
+        assert_eq!(drawn(&["work"], Direction::Callers, true, 0.0), ["* 90 0", "*/main 90 90"]);
+        let below = drawn(&["work"], Direction::Callees, true, 0.0);
+        assert_eq!(below, ["* 90 0", "*/tight 60 60", "*/main 30 0", "*/main/work 30 30"]);
+    }
+}
