@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Makes large profiles to measure reports with: the same bytes each time.
 
-    scripts/bench_profiles.py SAMPLES FILE.pb.gz [--labels] [--seed N]
+    scripts/bench_profiles.py SAMPLES FILE.pb.gz [--labels] [--tree] [--seed N]
 
 50,000 functions in 200 packages with three locations each, an inlined callee at every twelfth, five
 mappings; stacks of 20 to 60 frames (mean 40) at places drawn evenly, which is the worst there is for
-caches and for gzip. With --labels a third of the samples has a thread and a request. The seed changes
+caches and for gzip. With --tree each
+location calls three others, one of them half of the time, so that stacks have beginnings in common.
+With --labels a third of the samples has a thread and a request. The seed changes
 the samples, not the functions.
 """
 
@@ -46,14 +48,26 @@ class Strings:
         return self.indexes.setdefault(text, len(self.indexes))
 
 
-def samples(count, rng, strings, labels):
+def walk(depth, rng):
+    """A stack, leaf first: each location calls a few others, one of them half of the time."""
+    at, picks = 0, []
+    bits = rng.getrandbits(2 * depth)
+    for _ in range(depth):
+        picks.append(at)
+        at = (at * 31 + (bits & bits >> 1 & 1) * 7919 + (bits & 1) * 104729 + 1) % LOCATIONS
+        bits >>= 2
+    picks.reverse()
+    return picks
+
+
+def samples(count, rng, strings, labels, tree=False):
     """The samples as messages, some thousands at a time."""
     ids = [varint(id) for id in range(1, LOCATIONS + 1)]
     for start in range(0, count, 10_000):
         block = []
         for at in range(start, min(start + 10_000, count)):
             depth = rng.randrange(20, 61)
-            picks = array.array("I", rng.randbytes(4 * depth))
+            picks = walk(depth, rng) if tree else array.array("I", rng.randbytes(4 * depth))
             content = message(1, b"".join([ids[pick % LOCATIONS] for pick in picks]))
             times = rng.randrange(1, 5)
             content += number(2, times) + number(2, times * PERIOD_NS)
@@ -94,14 +108,14 @@ def tables(strings):
     return b"".join(out)
 
 
-def profile(count, labels, seed):
+def profile(count, labels, seed, tree=False):
     """The parts of a profile, unpacked."""
     strings = Strings()
     kinds = [("samples", "count"), ("cpu", "nanoseconds")]
     kinds = [number(1, strings.index(name)) + number(2, strings.index(unit)) for name, unit in kinds]
     for kind in kinds:
         yield message(1, kind)
-    yield from samples(count, random.Random(seed), strings, labels)
+    yield from samples(count, random.Random(seed), strings, labels, tree)
     yield tables(strings)
     for text in strings.indexes:
         yield message(6, text.encode())
@@ -109,10 +123,10 @@ def profile(count, labels, seed):
     yield message(11, kinds[1]) + number(12, PERIOD_NS)
 
 
-def write(path, count, labels=False, seed=1):
+def write(path, count, labels=False, seed=1, tree=False):
     # Without a name and a time in its header, so that equal profiles are equal files.
     with open(path, "wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
-        for part in profile(count, labels, seed):
+        for part in profile(count, labels, seed, tree):
             packed.write(part)
 
 
@@ -121,9 +135,10 @@ def main():
     parser.add_argument("samples", type=int)
     parser.add_argument("file")
     parser.add_argument("--labels", action="store_true")
+    parser.add_argument("--tree", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
-    write(chosen.file, chosen.samples, chosen.labels, chosen.seed)
+    write(chosen.file, chosen.samples, chosen.labels, chosen.seed, chosen.tree)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,13 @@
 
 use serde_json::{Value, json};
 
-use super::{Loaded, Request, Response, Site, flame, query::Query, search};
-use crate::report::{
-    answer::{self, Asked, TextFormat},
-    pprof::{Command, Messages, OPTIONS, Settings, generate_with, greeting},
+use super::{Request, Response, Site, configs, flame, query::Query, search, threads, timeline};
+use crate::{
+    profile::columns::Columns,
+    report::{
+        answer::{self, Asked, TextFormat},
+        pprof::{Command, Messages, OPTIONS, Settings, generate_with, greeting},
+    },
 };
 
 /// A question that has no answer: the status, and why.
@@ -34,19 +37,30 @@ pub fn answer(site: &Site, request: Request) -> Answered {
     let query = Query::parse(request.query);
     let made = |value: Value| Ok(Response::json(value.to_string()));
     match request.path {
-        "api/info" => made(info(site, site.profile(&query)?)),
+        "api/info" => made(info(site, &query)?),
         "api/flame" => made(flame::answer(&*site.prepared(&query)?, &query)?),
         "api/search" => made(search::answer(&*site.prepared(&query)?, &query)?),
+        "api/threads" => made(threads::answer(&*site.prepared(&query)?)),
+        "api/timeline" => made(timeline::answer(&*site.prepared(&query)?)),
+        "api/diff" => diff(site, &query),
+        "api/configs" => made(configs::list(site.configs.as_deref(), &query, &site.settings)?),
+        "saveconfig" | "deleteconfig" if !request.is_post => {
+            Err(Unanswered { status: 405, why: "this is asked for by POST".into() })
+        }
+        "saveconfig" => {
+            configs::save(site.configs.as_deref(), &query, &site.settings).and_then(|()| made(json!({})))
+        }
+        "deleteconfig" => configs::delete(site.configs.as_deref(), &query).and_then(|()| made(json!({}))),
         "api/report" => report(site, &query),
         "api/graph" => graph(site, &query),
-        "download" => download(site.profile(&query)?),
+        "download" => download(&site.profiles.columns(&query)?),
         _ => Err(Unanswered { status: 404, why: "there is no such page".into() }),
     }
 }
 
 /// What is known before anything is asked for.
-fn info(site: &Site, loaded: &Loaded) -> Value {
-    let columns = &loaded.columns;
+fn info(site: &Site, query: &Query) -> Result<Value, Unanswered> {
+    let columns = site.profiles.columns(query)?;
     let kinds = &columns.header.kinds;
     let kinds: Vec<Value> = kinds
         .iter()
@@ -56,9 +70,9 @@ fn info(site: &Site, loaded: &Loaded) -> Value {
     let lines = greeting(columns.clone(), &in_full, &mut Messages::new()).map(|(lines, _)| lines);
     let set = OPTIONS.iter().filter(|option| !option.url_name.is_empty());
     let set = set.map(|option| (option.url_name.to_string(), option.get(&site.settings).into()));
-    json!({
-        "name": loaded.name,
-        "profiles": site.profiles.iter().map(|profile| &profile.name).collect::<Vec<_>>(),
+    Ok(json!({
+        "name": site.profiles.name(query)?,
+        "profiles": site.profiles.all.iter().map(|profile| &profile.name).collect::<Vec<_>>(),
         "kinds": kinds,
         "default_kind": columns.value_index(&site.settings.sample_index).unwrap_or(0),
         "lines": lines.unwrap_or_default(),
@@ -66,7 +80,7 @@ fn info(site: &Site, loaded: &Loaded) -> Value {
         "duration_ns": columns.header.duration_ns,
         "doc_url": columns.text(columns.header.doc_url),
         "settings": set.collect::<serde_json::Map<_, _>>(),
-    })
+    }))
 }
 
 /// Reports that are shown as tables, and how many entries each has unless asked for otherwise.
@@ -82,14 +96,26 @@ fn report(site: &Site, query: &Query) -> Answered {
     let settings = query.settings(&site.settings)?;
     let command = Command::find(name).ok_or_else(|| Unanswered::asked_wrongly("no such report"))?;
     let count = usize::try_from(settings.nodecount).ok().filter(|count| *count > 0).unwrap_or(*count);
-    let argument = command.has_argument.then(|| match query.get("re") {
-        "" => ".",
-        text => text,
-    });
+    // The reference's links name functions by the filter.
+    let asked = [query.get("re"), query.get("f")].into_iter().find(|text| !text.is_empty());
+    let argument = command.has_argument.then(|| asked.unwrap_or("."));
     let asked = Asked { argument, count: Some(count), tool: Some(&*site.tool) };
-    let columns = site.profile(query)?.columns.clone();
+    let columns = site.profiles.columns(query)?;
     let mut messages = Vec::new();
     let made = answer::answer(columns, command, asked, &settings, &mut messages);
+    let mut made = made.map_err(|why| Unanswered::asked_wrongly(&why))?;
+    made.notes.extend(messages);
+    Ok(Response::json(made.print(TextFormat::Json, None, false)))
+}
+
+/// What changed between two profiles; `all`: also what chance explains.
+fn diff(site: &Site, query: &Query) -> Answered {
+    let settings = query.settings(&site.settings)?;
+    let (both, names) = site.profiles.both(query)?;
+    let count = usize::try_from(settings.nodecount).ok().filter(|count| *count > 0).unwrap_or(500);
+    let asked = Asked { count: Some(count), ..Asked::default() };
+    let mut messages = Vec::new();
+    let made = answer::diff(both, names, &settings, asked, !query.get("all").is_empty(), &mut messages);
     let mut made = made.map_err(|why| Unanswered::asked_wrongly(&why))?;
     made.notes.extend(messages);
     Ok(Response::json(made.print(TextFormat::Json, None, false)))
@@ -99,7 +125,7 @@ fn report(site: &Site, query: &Query) -> Answered {
 fn graph(site: &Site, query: &Query) -> Answered {
     let settings = query.settings(&site.settings)?;
     let dot = Command::find("dot").ok_or_else(|| Unanswered::asked_wrongly("no such report"))?;
-    let columns = site.profile(query)?.columns.clone();
+    let columns = site.profiles.columns(query)?;
     let made = generate_with(&*site.tool, columns, dot, None, &settings, &mut Messages::new());
     let made = made.map_err(|why| Unanswered::asked_wrongly(&why))?;
     let drawn = (site.draw)(&made).map_err(|why| Unanswered { status: 501, why })?;
@@ -107,9 +133,9 @@ fn graph(site: &Site, query: &Query) -> Answered {
 }
 
 /// The profile itself, whatever is looked at of it.
-fn download(loaded: &Loaded) -> Answered {
+fn download(columns: &Columns) -> Answered {
     let mut bytes = Vec::new();
-    let written = loaded.columns.write_gzip(&mut bytes);
+    let written = columns.write_gzip(&mut bytes);
     written.map_err(|error| Unanswered { status: 500, why: error.to_string() })?;
     let response = Response::new("application/vnd.google.protobuf+gzip", bytes);
     Ok(Response { save_as: Some("profile.pb.gz"), ..response })

@@ -23,7 +23,8 @@ pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, Unanswered> {
     let direction = if query.get("up").is_empty() { Direction::Callees } else { Direction::Callers };
     let source =
         Source { columns: &prepared.columns, frames: &prepared.frames, value: prepared.value, direction };
-    let tree = tree(&source, &start(query)?, SHARE);
+    let start = start(query)?;
+    let tree = tree(&source, &start, SHARE);
     let mut answer = json!({
         "total": prepared.total,
         "kind": kind(prepared),
@@ -31,6 +32,10 @@ pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, Unanswered> {
         "messages": prepared.messages,
         "share": SHARE,
     });
+    if let Start::Frame(number) = start {
+        let frame = prepared.frames.all.get(number as usize);
+        answer["around"] = frame.map_or_else(String::new, |frame| title(&prepared.columns, frame)).into();
+    }
     let numbers = number_frames(&tree);
     answer["frames"] = names(prepared, &numbers);
     answer["nodes"] = nodes(&tree, &numbers, prepared.is_difference);
@@ -82,8 +87,12 @@ fn names(prepared: &Prepared, numbers: &Numbers) -> Value {
         "name": frames().map(|frame| title(columns, frame)).collect::<Vec<_>>(),
         "file": frames().map(|frame| columns.text(frame.file)).collect::<Vec<_>>(),
         "module": frames().map(|frame| module(&frame.module)).collect::<Vec<_>>(),
-        "modules": modules.iter().map(|id| base_name(columns.text(*id))).collect::<Vec<_>>(),
+        "modules": modules.iter().map(|id| short(columns.text(*id))).collect::<Vec<_>>(),
     })
+}
+
+fn short(module: &str) -> &str {
+    if module.is_empty() { "" } else { base_name(module) }
 }
 
 fn nodes(tree: &Tree, numbers: &Numbers, is_difference: bool) -> Value {

@@ -9,46 +9,45 @@
 //! programs (`cli` hands in what reads them).
 
 mod assets;
+mod configs;
 mod data;
 mod flame;
 mod frames;
 mod prepared;
+mod profiles;
 mod query;
 mod search;
+mod threads;
+mod timeline;
 mod tree;
 
 use std::{
     io::Write,
+    path::PathBuf,
     sync::{Arc, Mutex},
 };
 
 use flate2::{Compression, write::GzEncoder};
 
-use crate::{
-    profile::columns::Columns,
-    report::pprof::{Settings, objects::ObjectTool},
-};
+use crate::report::pprof::{Settings, objects::ObjectTool};
 use prepared::Cache;
+use profiles::Profiles;
 use query::Query;
+
+pub use profiles::{Offered, Read};
 
 /// The pages' scripts and styles come from here, nothing from elsewhere, and nothing stands in the page itself.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' \
      data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// A profile that can be looked at.
-#[derive(Clone)]
-pub struct Loaded {
-    /// What a person calls it: its file's name.
-    pub name: String,
-    pub columns: Columns,
-}
 
 /// Draws a graph written in Graphviz's language as SVG.
 pub type Draw = dyn Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync;
 
 /// What the pages show, and with what.
 pub struct Site {
-    profiles: Vec<Loaded>,
+    profiles: Profiles,
+    /// Where saved settings are; `None`: nowhere.
+    configs: Option<PathBuf>,
     /// Where the address says nothing else.
     settings: Settings,
     tool: Box<dyn ObjectTool + Send + Sync>,
@@ -119,12 +118,13 @@ impl Response {
 impl Site {
     /// Pages of `profiles`, of which there is at least one; `settings` are those of the command line.
     pub fn new(
-        profiles: Vec<Loaded>,
+        profiles: Vec<Offered>,
         settings: Settings,
+        configs: Option<PathBuf>,
         tool: Box<dyn ObjectTool + Send + Sync>,
         draw: Box<Draw>,
     ) -> Site {
-        Site { profiles, settings, tool, draw, cache: Mutex::default() }
+        Site { profiles: Profiles::new(profiles), configs, settings, tool, draw, cache: Mutex::default() }
     }
 
     /// Answers a question. What is wrong with it is said in the answer.
@@ -141,26 +141,16 @@ impl Site {
         data::answer(self, request).unwrap_or_else(|why| why.response())
     }
 
-    /// The profile that a question is about: all that was given, or one of several.
-    fn profile(&self, query: &Query) -> Result<&Loaded, data::Unanswered> {
-        let number = match query.get("in") {
-            "" => 0,
-            text => text.parse().map_err(|_| data::Unanswered::asked_wrongly("in= takes a number"))?,
-        };
-        self.profiles.get(number).ok_or_else(|| data::Unanswered::asked_wrongly("there is no such profile"))
-    }
-
     /// The profile as filters leave it, made once for the same filters.
     fn prepared(&self, query: &Query) -> Result<Arc<prepared::Prepared>, data::Unanswered> {
         let settings = query.settings(&self.settings)?;
-        let loaded = self.profile(query)?;
-        let key = format!("{:?} {settings:?}", query.get("in"));
+        let key = format!("{:?} {settings:?}", self.profiles.asked(query)?);
         // Whoever failed while it held the cache left it as it was.
         let known = self.cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).find(&key);
         if let Some(known) = known {
             return Ok(known);
         }
-        let made = Arc::new(prepared::prepare(loaded, &settings)?);
+        let made = Arc::new(prepared::prepare(&self.profiles.columns(query)?, &settings)?);
         self.cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).keep(key, &made);
         Ok(made)
     }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Loaded, data::Unanswered, frames::Frames};
+use super::{data::Unanswered, frames::Frames};
 use crate::{
     profile::columns::{Columns, labels::BASE_KEY},
     report::pprof::{Settings, filtered},
@@ -28,15 +28,15 @@ pub struct Prepared {
 }
 
 /// Filters `loaded`.
-pub fn prepare(loaded: &Loaded, settings: &Settings) -> Result<Prepared, Unanswered> {
+pub fn prepare(loaded: &Columns, settings: &Settings) -> Result<Prepared, Unanswered> {
     let mut settings = settings.clone();
     if settings.granularity.is_empty() {
         settings.granularity = "filefunctions".into();
     }
     let mut messages = Vec::new();
-    let made = filtered(loaded.columns.clone(), &settings, &mut messages);
+    let made = filtered(loaded.clone(), &settings, &mut messages);
     let (columns, value) = made.map_err(|why| Unanswered::asked_wrongly(&why))?;
-    let of = if settings.relative_percentages { &columns } else { &loaded.columns };
+    let of = if settings.relative_percentages { &columns } else { loaded };
     let (total, is_difference) = total(of, value);
     Ok(Prepared { frames: Frames::new(&columns), columns, value, total, is_difference, messages })
 }

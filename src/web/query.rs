@@ -21,6 +21,11 @@ impl Query {
         Query(pairs.collect())
     }
 
+    /// These parameters.
+    pub fn of(pairs: Vec<(String, String)>) -> Query {
+        Query(pairs)
+    }
+
     /// A parameter; empty: it is not there.
     pub fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())

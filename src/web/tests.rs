@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     profile::{
         Builder, LineSpec,
-        columns::{aggregate::Detail, decode},
+        columns::{Columns, aggregate::Detail, decode},
         encode_gzip,
     },
     report::pprof::objects::NoObjects,
@@ -41,9 +41,9 @@ fn decoded(names: [&str; 4]) -> Columns {
 }
 
 fn site(columns: Columns) -> Site {
-    let loaded = Loaded { name: "cpu.pb.gz".into(), columns };
+    let offered = Offered::loaded("cpu.pb.gz", columns);
     let draw = Box::new(|graph: &[u8]| Ok([b"drawn: ", graph].concat()));
-    Site::new(vec![loaded], Settings::default(), Box::new(NoObjects), draw)
+    Site::new(vec![offered], Settings::default(), None, Box::new(NoObjects), draw)
 }
 
 fn asked(path: &str, query: &str) -> (u16, Value) {

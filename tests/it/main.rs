@@ -28,3 +28,4 @@ mod snapshot;
 mod symbols;
 mod target_unhurt;
 mod trace;
+mod web;

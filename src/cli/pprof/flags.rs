@@ -123,6 +123,12 @@ impl Flags {
         Flags { arguments: sources.to_vec(), timeout_s: -1, seconds: -1, ..Flags::default() }
     }
 
+    /// The same for one source alone.
+    pub(super) fn with_source(&self, source: &str) -> Flags {
+        let arguments = vec![source.to_string()];
+        Flags { arguments, base: String::new(), diff_base: String::new(), ..self.clone() }
+    }
+
     fn target(&mut self, name: &str) -> Option<Target<'_>> {
         let text = |text| Some(Target::Slot(Slot::Text(text)));
         match name {

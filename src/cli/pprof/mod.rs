@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod binaries;
+mod collection;
 mod drawing;
 mod flags;
 mod names;
@@ -69,6 +70,10 @@ fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str))
     let command = flags.interpret(&mut |path| object::opens(path), say)?;
     let asked = command.as_ref().map(|(command, _)| *command);
     check_format(&flags.format, asked)?;
+    if !flags.http.is_empty() {
+        web::run(&flags, say)?;
+        return Ok(0);
+    }
     let columns = sources::fetch(&flags, say)?;
     match command {
         Some((command, argument)) if is_other_format(&flags.format, command) => {
@@ -80,9 +85,6 @@ fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str))
         Some((command, argument)) => {
             let outlet = Outlet { writer: out, takes_bytes: !io::stdout().is_terminal() };
             report(columns, command, argument.as_deref(), &flags.settings, outlet, say)?;
-        }
-        None if !flags.http.is_empty() => {
-            web::run(columns, &flags, say)?;
         }
         None => {
             viewer::stay_at_prompt();

@@ -2,14 +2,16 @@
 //!
 //! Not here: the pages (`web`), who may look at them (`serve`).
 
-use std::{path::Path, process::Command as Process};
+use std::{
+    path::{Path, PathBuf},
+    process::Command as Process,
+};
 
-use super::{Flags, binaries, drawing, viewer};
+use super::{Flags, binaries, collection, drawing, viewer};
 use crate::{
     cli::attach,
-    profile::columns::Columns,
     serve::{self, Access, Address, Door},
-    web::{Loaded, Site},
+    web::{Offered, Site},
 };
 
 /// Where to listen: `[host]:[port]`. No host is this machine alone, no port is any.
@@ -20,8 +22,27 @@ pub(super) fn address(text: &str) -> Result<Address, String> {
     format!("{host}:{port}").parse().or_else(|error: String| refused(&error))
 }
 
-/// Shows `columns` until Ctrl-C.
-pub(super) fn run(columns: Columns, flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<(), String> {
+/// Shows the sources until Ctrl-C: together, and where there are several each by itself.
+pub(super) fn run(flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<(), String> {
+    let door = door(flags)?;
+    let folder = tempfile::tempdir().map_err(|error| format!("no folder for what is unpacked: {error}"))?;
+    let offered = offered(flags, folder.path(), say)?;
+    let draw = Box::new(|graph: &[u8]| drawing::draw_plain(graph.to_vec()));
+    let site =
+        Site::new(offered, flags.settings.clone(), configs_file(), Box::new(binaries::LocalFiles), draw);
+    let stop = attach::stop_on_signals().map_err(|error| error.to_string())?;
+    serve::pages_of(site, door, &stop, |address| {
+        let url = format!("http://{address}");
+        say(&format!("Serving web UI on {url}"));
+        if !flags.no_browser {
+            open_browser(&url, say);
+        }
+    })
+    .map_err(|error| in_full(&error))
+}
+
+/// Who may look, and from where.
+fn door(flags: &Flags) -> Result<Door, String> {
     let listen = address(&flags.http)?;
     let token = match &*flags.token_file {
         "" => None,
@@ -34,19 +55,43 @@ pub(super) fn run(columns: Columns, flags: &Flags, say: &mut dyn FnMut(&str)) ->
             flags.http
         ));
     }
-    let loaded = Loaded { name: name_of(&flags.arguments), columns };
-    let draw = Box::new(|graph: &[u8]| drawing::draw_plain(graph.to_vec()));
-    let site = Site::new(vec![loaded], flags.settings.clone(), Box::new(binaries::LocalFiles), draw);
-    let stop = attach::stop_on_signals().map_err(|error| error.to_string())?;
-    let door = Door::new(listen, Access { token, ..Access::default() });
-    serve::pages_of(site, door, &stop, |address| {
-        let url = format!("http://{address}");
-        say(&format!("Serving web UI on {url}"));
-        if !flags.no_browser {
-            open_browser(&url, say);
+    Ok(Door::new(listen, Access { token, ..Access::default() }))
+}
+
+/// What can be looked at, what is shown first at the beginning.
+fn offered(flags: &Flags, folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Vec<Offered>, String> {
+    let mut found = Vec::new();
+    for (at, source) in flags.arguments.iter().enumerate() {
+        if collection::is_collection(source) {
+            let own = folder.join(at.to_string());
+            std::fs::create_dir(&own).map_err(|error| error.to_string())?;
+            let profiles = collection::profiles_of(source, &own)?;
+            found.extend(profiles.into_iter().map(|(name, path)| (name, path.display().to_string())));
+        } else {
+            found.push((crate::go_text::base_name(source).into(), source.clone()));
         }
-    })
-    .map_err(|error| in_full(&error))
+    }
+    let is_collection = found.len() != flags.arguments.len()
+        || flags.arguments.iter().any(|own| collection::is_collection(own));
+    let mut offered = Vec::new();
+    if !is_collection {
+        offered.push(Offered::loaded(&name_of(&flags.arguments), super::sources::fetch(flags, say)?));
+        if found.len() == 1 {
+            return Ok(offered);
+        }
+    }
+    for (name, source) in found {
+        let own = flags.with_source(&source);
+        offered.push(Offered::unread(&name, Box::new(move || super::sources::fetch(&own, &mut |_| ()))));
+    }
+    Ok(offered)
+}
+
+/// The reference's file of saved settings.
+fn configs_file() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")))?;
+    Some(folder.join("pprof/settings.json"))
 }
 
 /// An error and what is behind it.

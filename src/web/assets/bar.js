@@ -33,7 +33,7 @@ export function buildBar(bar, info, view) {
     make("div", { class: "line" }, titleButton(info), profileChooser(info),
       make("div", { class: "menus" }, sampleMenu(info), refineMenu(), configMenu(info), downloadMenu(info), themeButton())),
     make("nav", { "aria-label": "Views" }, ...links),
-    filterChips(),
+    filterChips() ?? "",
   );
 }
 

@@ -36,7 +36,7 @@ export class FlameCanvas {
   resize() {
     if (!this.tree) return;
     const width = Math.max(50, this.canvas.parentElement.clientWidth);
-    const height = (this.deepest + 1) * ROW + 2;
+    const height = (this.deepest + 2) * ROW + 2;
     const ratio = Math.min(window.devicePixelRatio || 1, 32_000 / height);
     this.width = width;
     this.height = height;
@@ -66,6 +66,7 @@ export class FlameCanvas {
     return {
       dark,
       page: color("--page"),
+      faint: color("--quiet"),
       text: color("--text"),
       quiet: color("--line"),
       match: color("--match"),
@@ -103,12 +104,14 @@ export class FlameCanvas {
     context.font = "12px system-ui, sans-serif";
     context.textBaseline = "middle";
     for (const at of this.above) this.box(context, theme, at, 0, this.width);
+    this.rest(context, theme, this.zoomed, 0, this.width);
     const nodes = tree.children(this.zoomed);
     while (nodes.length) {
       const at = nodes.pop();
       const [x, width] = this.extent(at);
       if (width < LEAST_WIDTH) continue;
       this.box(context, theme, at, x, width);
+      this.rest(context, theme, at, x, width);
       for (let child = tree.first[at]; child >= 0; child = tree.next[child]) nodes.push(child);
     }
     this.outline(context, theme);
@@ -143,15 +146,35 @@ export class FlameCanvas {
   }
 
   label(context, theme, at, x, y, width, matched) {
-    const text = fitted(context, this.shown(at), width - 8);
+    const text = this.shown(context, at, width - 8);
     if (!text) return;
     context.fillStyle = matched ? "#111" : theme.text;
     context.fillText(text, Math.max(x, 0) + 4, y + ROW / 2);
   }
 
-  /** The name as it stands in a box. */
-  shown(at) {
-    return this.tree.name(at);
+  /** The name as it stands in a box: without its package's path, and then without its package, where room is scarce. */
+  shown(context, at, width) {
+    const name = this.tree.name(at);
+    const short = name.slice(name.lastIndexOf("/", name.indexOf("(") < 0 ? name.length : name.indexOf("(")) + 1);
+    const own = short.replace(/^[\w$-]+(\.|::)(?=.)/, "");
+    const fits = [name, short, own].find((text) => context.measureText(text).width <= width);
+    return fits ?? fitted(context, own, width);
+  }
+
+  /** What callees have that are too narrow to be sent: said, not hidden. */
+  rest(context, theme, at, x, width) {
+    const { tree } = this;
+    const below = tree.weight[at] - tree.own[at] - tree.childSum[at];
+    if (!tree.hidden[at] || below <= 0) return;
+    const room = (below / Math.max(1, tree.weight[at])) * width;
+    if (room < 4) return;
+    const left = x + (tree.childSum[at] / Math.max(1, tree.weight[at])) * width;
+    const y = this.upward ? this.top(at) - ROW : this.top(at) + ROW;
+    context.fillStyle = theme.root;
+    context.fillRect(left, y, room - 1, ROW - 1);
+    if (room < 60) return;
+    context.fillStyle = theme.faint;
+    context.fillText(fitted(context, `${tree.hidden[at].toLocaleString("en")} narrow callees`, room - 8), left + 4, y + ROW / 2);
   }
 
   outline(context, theme) {

@@ -28,6 +28,8 @@ export class FlameTree {
     this.next = new Int32Array(this.count).fill(-1);
     const last = new Int32Array(this.count).fill(-1);
     const used = new Float64Array(this.count);
+    /** What the callees that were sent have together. */
+    this.childSum = used;
     for (let at = 1; at < this.count; at++) {
       const parent = this.parent[at];
       this.depth[at] = this.depth[parent] + 1;

@@ -1,0 +1,55 @@
+// Two profiles compared: what grew, what shrank, and whether that is more than chance.
+
+import { ask, parameters, settings } from "./data.js";
+import { make, quoted } from "./dom.js";
+import { addressOf, change } from "./navigate.js";
+import { clearSelection } from "./selection.js";
+import { notes, searchField } from "./top.js";
+import { valueText } from "./units.js";
+
+export async function show(view, info, signal) {
+  clearSelection();
+  const chooser = choose(info);
+  const report = await ask("diff", settings(parameters().get("all") ? { all: 1 } : {})).catch((error) => ({ error }));
+  if (signal.aborted) return;
+  if (report.error) return view.replaceChildren(chooser ?? "", make("p", { class: "quiet", role: "status" }, report.error.message));
+  const { unit } = report.profile;
+  const body = make("tbody");
+  const filter = searchField((expression) => draw(expression));
+  const draw = (expression) => {
+    const shown = report.changes.filter((row) => !expression || expression.test(row.name));
+    filter.say(`${shown.length} changes`);
+    body.replaceChildren(...shown.map((row) => line(row, unit)));
+  };
+  const all = Boolean(parameters().get("all"));
+  const hidden = report.method.not_significant_left_out;
+  const toggle = all || hidden ? make("button", { "aria-pressed": String(all), onclick: () => change({ all: all ? null : 1 }) },
+    all ? "Only what chance does not explain" : `Show ${hidden.toLocaleString("en")} that chance may explain`) : "";
+  const heads = ["Change", "", "Base", "New", "q", "Name"].map((text) => make("th", { scope: "col" }, text || make("span", { class: "unseen" }, "Direction")));
+  view.replaceChildren(chooser ?? "", make("p", { class: "quiet" }, `Shares of each profile's own total: ${report.base.name} → ${report.new.name}. `,
+    make("a", { href: addressOf("flamegraph", { all: null }), "data-go": true }, "As a red and green flame graph")),
+    make("div", { class: "tools" }, filter.field, filter.found, toggle),
+    make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Changes" }, make("table", { class: "numbers" }, make("thead", {}, make("tr", {}, ...heads)), body)), notes(report) ?? "");
+  draw(null);
+}
+
+function choose(info) {
+  if (info.profiles.length < 2) return null;
+  const query = parameters();
+  const select = (name, label) => make("label", {}, `${label} `, make("select", { onchange: (event) => change({ [name]: event.target.value }) },
+    ...(name === "vs" ? [make("option", { value: "", selected: !query.get("vs") }, "–")] : []),
+    ...info.profiles.map((text, at) => make("option", { value: String(at), selected: String(at) === (query.get(name) ?? (name === "in" ? "0" : "")) }, text))));
+  return make("div", { class: "tools" }, select("vs", "Base"), select("in", "New"));
+}
+
+function line(row, unit) {
+  const change = row.change ?? 0;
+  const sign = change > 0 ? "+" : "";
+  const bar = make("span", { class: change > 0 ? "more" : "less", "aria-hidden": "true" });
+  bar.style.width = `${Math.min(60, Math.abs(change) * 3)}px`;
+  const value = (number, percent) => `${valueText(number ?? 0, unit)} (${(percent ?? 0).toFixed(2)}%)`;
+  return make("tr", {}, make("td", { class: "number" }, `${sign}${change.toFixed(2)} pp`), make("td", {}, bar),
+    make("td", { class: "number" }, value(row.base, row.base_percent)), make("td", { class: "number" }, value(row.new, row.new_percent)),
+    make("td", { class: "number" }, row.q === undefined ? "" : row.q < 0.0001 ? "<0.0001" : row.q.toFixed(4)),
+    make("td", { class: "name" }, make("a", { href: addressOf("peek", { re: `^${quoted(row.name)}$` }), "data-go": true }, row.name), row.verdict ? make("small", {}, ` ${row.verdict}`) : null));
+}

@@ -1,0 +1,158 @@
+//! Settings saved under a name, in the reference's file and format: `{"configs": [{"name": ..., "focus": ...}]}`.
+//!
+//! Not here: where that file is (`cli` says).
+
+use std::{fs, io, path::Path};
+
+use serde_json::{Map, Value, json};
+
+use super::{data::Unanswered, query::Query};
+use crate::{
+    profile::write_atomically,
+    report::pprof::{OPTIONS, Settings},
+};
+
+/// What belongs to where profiles come from or go to, not to how they are looked at.
+const NOT_SAVED: [&str; 3] = ["output", "source_path", "trim_path"];
+
+fn trouble(path: &Path, error: &dyn std::fmt::Display) -> Unanswered {
+    Unanswered { status: 500, why: format!("{}: {error}", path.display()) }
+}
+
+/// The file's content; without a file, nothing is saved yet.
+fn read(path: &Path) -> Result<Vec<Map<String, Value>>, Unanswered> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(trouble(path, &error)),
+    };
+    let file: Value = serde_json::from_str(&text).map_err(|error| trouble(path, &error))?;
+    let configs = file["configs"].as_array().cloned().unwrap_or_default();
+    Ok(configs.into_iter().filter_map(|config| config.as_object().cloned()).collect())
+}
+
+fn write(path: &Path, configs: Vec<Map<String, Value>>) -> Result<(), Unanswered> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|error| trouble(folder, &error))?;
+    }
+    let text = format!("{:#}\n", json!({ "configs": configs }));
+    write_atomically(path, |file| file.write_all(text.as_bytes())).map_err(|error| trouble(path, &error))
+}
+
+/// All that are saved, as parameters of addresses; the default first.
+pub fn list(path: Option<&Path>, query: &Query, given: &Settings) -> Result<Value, Unanswered> {
+    let now = query.settings(given)?;
+    let saved = path.map_or_else(|| Ok(Vec::new()), read)?;
+    let entry = |name: &str, config: &Map<String, Value>, is_own: bool| {
+        let settings = parameters(config);
+        let text =
+            |(name, value): (&String, &Value)| (name.clone(), value.as_str().unwrap_or_default().into());
+        let same = Query::of(settings.iter().map(text).collect()).settings(given).is_ok_and(|own| own == now);
+        json!({ "name": name, "settings": settings, "is_own": is_own, "current": same })
+    };
+    let mut configs = vec![entry("Default", &Map::new(), false)];
+    configs.extend(saved.iter().map(|config| entry(name_of(config), config, true)));
+    Ok(json!({ "configs": configs }))
+}
+
+fn name_of(config: &Map<String, Value>) -> &str {
+    config.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A saved config as parameters of an address.
+fn parameters(config: &Map<String, Value>) -> Map<String, Value> {
+    let options = OPTIONS.iter().filter(|option| !option.url_name.is_empty());
+    options
+        .filter_map(|option| {
+            let text = match config.get(option.name)? {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            Some((option.url_name.to_string(), text.into()))
+        })
+        .collect()
+}
+
+/// Saves what the address asks for under the name in `config`.
+pub fn save(path: Option<&Path>, query: &Query, given: &Settings) -> Result<(), Unanswered> {
+    let (path, name) = file_and_name(path, query)?;
+    let settings = query.settings(given)?;
+    let usual = Settings::default();
+    let mut config = Map::from_iter([("name".to_string(), Value::from(name))]);
+    for option in OPTIONS.iter().filter(|option| !NOT_SAVED.contains(&option.name)) {
+        let text = option.get(&settings);
+        if text == option.get(&usual) {
+            continue;
+        }
+        let as_is =
+            serde_json::from_str::<Value>(&text).ok().filter(|value| value.is_number() || value.is_boolean());
+        let is_text = option.get(&usual).is_empty() || !option.choices.is_empty() || option.name == "unit";
+        config.insert(option.name.into(), as_is.filter(|_| !is_text).unwrap_or(text.into()));
+    }
+    let mut configs = read(path)?;
+    match configs.iter_mut().find(|known| name_of(known) == name) {
+        Some(known) => *known = config,
+        None => configs.push(config),
+    }
+    write(path, configs)
+}
+
+/// Takes the one named in `config` away.
+pub fn delete(path: Option<&Path>, query: &Query) -> Result<(), Unanswered> {
+    let (path, name) = file_and_name(path, query)?;
+    let mut configs = read(path)?;
+    let before = configs.len();
+    configs.retain(|config| name_of(config) != name);
+    if configs.len() == before {
+        return Err(Unanswered::asked_wrongly(&format!("unknown config: {name}")));
+    }
+    write(path, configs)
+}
+
+fn file_and_name<'a>(path: Option<&'a Path>, query: &'a Query) -> Result<(&'a Path, &'a str), Unanswered> {
+    let path =
+        path.ok_or_else(|| Unanswered::asked_wrongly("there is no folder for settings (HOME is not set)"))?;
+    match query.get("config") {
+        "" | "Default" => Err(Unanswered::asked_wrongly("invalid config name")),
+        name => Ok((path, name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_comes_back_in_the_references_format() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pprof/settings.json");
+        let file = Some(path.as_path());
+        let given = Settings::default();
+        let query = Query::parse("config=mine&f=12&n=30&g=lines&trim=false&unit=ms");
+        save(file, &query, &given).unwrap();
+        let text: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let wanted = json!({"configs": [{"name": "mine", "focus": "12", "nodecount": 30, "granularity": "lines",
+            "trim": false, "unit": "ms"}]});
+        assert_eq!(text, wanted);
+        let listed = list(file, &query, &given).unwrap();
+        assert_eq!(listed["configs"][1]["settings"]["n"], "30");
+        assert_eq!(
+            (&listed["configs"][0]["current"], &listed["configs"][1]["current"]),
+            (&json!(false), &json!(true))
+        );
+        delete(file, &query).unwrap();
+        assert_eq!(list(file, &query, &given).unwrap()["configs"].as_array().map(Vec::len), Some(1));
+        assert_eq!(delete(file, &query).unwrap_err().why, "unknown config: mine");
+    }
+
+    #[test]
+    fn a_name_is_needed_and_a_file_that_is_no_json_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.json");
+        fs::write(&path, "not json").unwrap();
+        let given = Settings::default();
+        assert_eq!(save(Some(&path), &Query::parse("f=x"), &given).unwrap_err().why, "invalid config name");
+        assert_eq!(save(Some(&path), &Query::parse("config=a"), &given).unwrap_err().status, 500);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "not json");
+    }
+}

@@ -1,0 +1,236 @@
+// Drives a browser through the pages of a profile, and says what is wrong.
+//
+//   node views.mjs ADDRESS [FOLDER]     screenshots go to FOLDER
+//
+// tests/it/web.rs serves the profile: `main` calls `work` (with `tight` inlined) and `idle`, the second file has
+// more of `idle`, and one function's name tries to be a script.
+
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const [address, folder] = process.argv.slice(2);
+const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync"];
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+const troubles = [];
+
+/** A page that notes whatever goes wrong on it. */
+async function newPage(options = {}) {
+  // The checker of accessibility is put into the page from outside: only there the policy is set aside.
+  const context = await browser.newContext({ viewport: { width: 1200, height: 700 }, ...options });
+  const page = await context.newPage();
+  page.on("pageerror", (error) => troubles.push(`${page.url()}: ${error.message}`));
+  page.on("console", (message) => message.type() === "error" && !/40[0-9]|501/.test(message.text()) && troubles.push(`${page.url()}: ${message.text()}`));
+  page.on("request", (request) => {
+    const url = request.url();
+    if (!url.startsWith(address) && !/^(blob|data):/.test(url)) troubles.push(`asks elsewhere: ${url}`);
+  });
+  page.on("dialog", (dialog) => {
+    troubles.push(`a script of a name ran: ${dialog.message()}`);
+    dialog.dismiss();
+  });
+  return page;
+}
+
+async function open(page, view) {
+  await page.goto(`${address}/ui/${view}`);
+  await page.waitForSelector("#bar nav");
+  await page.waitForFunction(() => !/One moment|Reading/.test(document.getElementById("view").textContent));
+}
+
+const shot = async (page, name) => folder && page.screenshot({ path: `${folder}/${name}.png` });
+const text = (page) => page.locator("#view").innerText();
+const detail = (page) => page.locator(".detail").first().innerText();
+
+const checks = {
+  async "every view shows something"() {
+    const page = await newPage();
+    const expected = { flamegraph: /all/, top: /main/, graph: /main/, peek: /Called by/, source: /main/, disasm: /./, tags: /thread/,
+      threads: /T-1/, timeline: /do not say when/, diff: /choose a base|Base/ };
+    for (const [view, wanted] of Object.entries(expected)) {
+      await open(page, view);
+      if (view === "flamegraph") await page.waitForFunction(() => document.querySelector(".detail").textContent);
+      assert.match(await text(page), wanted, view);
+      assert.equal(await page.locator("nav a[aria-current=page]").count(), 1, view);
+      await shot(page, view);
+    }
+    await page.context().close();
+  },
+
+  async "a click zooms, Escape zooms out, and the address keeps it"() {
+    const page = await newPage();
+    await open(page, "flamegraph");
+    const box = await page.locator(".flame canvas").boundingBox();
+    await page.mouse.click(box.x + 40, box.y + 21 * 2 + 8);
+    await page.waitForFunction(() => location.search.includes("p="));
+    assert.match(await detail(page), /^work/);
+    await page.reload();
+    await page.waitForFunction(() => /^work/.test(document.querySelector(".detail")?.textContent ?? ""));
+    await page.locator(".flame canvas").focus();
+    await page.keyboard.press("Escape");
+    await page.waitForFunction(() => !location.search.includes("p="));
+    await page.goBack();
+    await page.waitForFunction(() => location.search.includes("p="));
+    await page.context().close();
+  },
+
+  async "arrows move, Enter zooms, slash searches, and a search keeps the zoom"() {
+    const page = await newPage();
+    await open(page, "flamegraph");
+    await page.locator(".flame canvas").focus();
+    for (const key of ["ArrowDown", "ArrowDown"]) await page.keyboard.press(key);
+    assert.match(await detail(page), /^work/);
+    await page.keyboard.press("ArrowRight");
+    assert.match(await detail(page), /^idle/);
+    await page.keyboard.press("ArrowLeft");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => location.search.includes("p="));
+    await page.keyboard.press("/");
+    await page.keyboard.type("^tight$");
+    await page.waitForFunction(() => /1 function, 60/.test(document.querySelector(".found").textContent));
+    assert.match(await page.locator(".found").innerText(), /66\.7% of what is shown/);
+    assert.ok((await page.evaluate(() => location.search)).includes("p="));
+    await shot(page, "search");
+    await page.keyboard.press("ControlOrMeta+a");
+    await page.keyboard.type("(");
+    await page.waitForFunction(() => document.querySelector("input[type=search]").getAttribute("aria-invalid") === "true");
+    await page.context().close();
+  },
+
+  async "the menu of a box refines, and a filter can be taken away"() {
+    const page = await newPage();
+    await open(page, "flamegraph");
+    const box = await page.locator(".flame canvas").boundingBox();
+    await page.mouse.click(box.x + 40, box.y + 21 * 2 + 8, { button: "right" });
+    await page.locator(".box-menu").waitFor();
+    await shot(page, "menu");
+    await page.getByRole("menuitem", { name: "Ignore" }).click();
+    await page.waitForSelector(".chips");
+    await page.waitForFunction(() => /10/.test(document.querySelector(".detail")?.textContent ?? ""));
+    assert.equal(new URL(page.url()).searchParams.get("i"), "^work$");
+    await page.getByRole("button", { name: "Remove ignore" }).click();
+    await page.waitForFunction(() => !document.querySelector(".chips"));
+    await page.context().close();
+  },
+
+  async "callers and callees of one function are shown together"() {
+    const page = await newPage();
+    await open(page, "flamegraph");
+    await page.locator(".flame canvas").focus();
+    for (const key of ["ArrowDown", "ArrowDown", "Shift+F10"]) await page.keyboard.press(key);
+    await page.getByRole("menuitem", { name: "Callers and callees" }).click();
+    await page.waitForFunction(() => document.querySelectorAll(".flame canvas").length === 2);
+    assert.match(await text(page), /work/);
+    await shot(page, "sandwich");
+    await page.context().close();
+  },
+
+  async "two profiles are compared"() {
+    const page = await newPage();
+    await open(page, "diff");
+    const names = await page.locator("select").last().locator("option").allInnerTexts();
+    await open(page, "diff?vs=1&in=2&all=1");
+    assert.match(await text(page), /idle/, names.join());
+    await shot(page, "diff");
+    await open(page, "flamegraph?vs=1&in=2");
+    await page.locator(".flame canvas").focus();
+    await page.keyboard.press("ArrowDown");
+    assert.match(await detail(page), /change/);
+    await shot(page, "diff_flame");
+    await page.context().close();
+  },
+
+  async "a table is sorted and searched"() {
+    const page = await newPage();
+    await open(page, "top");
+    const first = () => page.locator("tbody tr .name").first().innerText();
+    assert.match(await first(), /tight/);
+    await page.getByRole("button", { name: "Cum", exact: true }).click();
+    assert.match(await first(), /main/);
+    await page.locator("input[type=search]").fill("^idle");
+    await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 1);
+    await page.context().close();
+  },
+
+  async "options, saved settings and downloads work"() {
+    const page = await newPage();
+    await open(page, "top");
+    await page.getByRole("button", { name: "Refine" }).click();
+    await page.getByRole("menuitem", { name: "All options" }).click();
+    await page.locator("dialog select[name=g]").selectOption("lines");
+    await shot(page, "options");
+    await page.getByRole("button", { name: "Apply" }).click();
+    await page.waitForFunction(() => location.search.includes("g=lines"));
+    await page.getByRole("button", { name: "Config" }).click();
+    await page.getByRole("menuitem", { name: "Save as" }).click();
+    await page.locator("dialog input").fill("by lines");
+    await page.getByRole("button", { name: "Save", exact: true }).click();
+    await page.waitForFunction(() => /Done/.test(document.getElementById("notes").textContent));
+    await page.getByRole("button", { name: "Config" }).click();
+    await page.getByRole("menuitemradio", { name: "by lines" }).waitFor();
+    await page.keyboard.press("Escape");
+    await open(page, "flamegraph");
+    for (const [name, file] of [["Flame graph (SVG)", "flame.svg"], ["Folded stacks", "stacks.folded"], ["Profile (protobuf)", "profile.pb.gz"]]) {
+      await page.getByRole("button", { name: "Download" }).click();
+      const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("menuitem", { name }).click()]);
+      assert.equal(download.suggestedFilename(), file);
+    }
+    await page.context().close();
+  },
+
+  async "names that look like markup stay text"() {
+    const page = await newPage();
+    for (const view of ["flamegraph?q=script", "top", "graph?nf=0&ef=0", "peek", "source", "tags", "threads", "diff?vs=1&in=2&all=1"]) {
+      await open(page, view);
+      if (view === "top") assert.match(await text(page), /<script>alert\(1\)<\/script>"'/);
+      assert.equal(await page.evaluate(() => window.hostile), undefined, view);
+      assert.equal(await page.locator("#view script, #view img, #view iframe, #view [onload], #view [onclick]").count(), 0, view);
+    }
+    await page.context().close();
+  },
+
+  async "a phone's width is enough"() {
+    const page = await newPage({ viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true });
+    for (const view of ["flamegraph", "top", "graph", "peek", "source", "tags", "threads"]) {
+      await open(page, view);
+      const [wide, seen] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+      assert.ok(wide <= seen + 1, `${view} is ${wide} px wide`);
+      await shot(page, `phone_${view}`);
+    }
+    await page.context().close();
+  },
+
+  async "nobody is shut out: axe finds nothing serious, in light and dark"() {
+    for (const colorScheme of ["light", "dark"]) {
+      const page = await newPage({ colorScheme, bypassCSP: true });
+      for (const view of ["flamegraph", "top", "graph", "peek", "source", "tags", "threads", "timeline", "diff?vs=1&in=2&all=1"]) {
+        await open(page, view);
+        await page.addScriptTag({ path: axe });
+        const { violations } = await page.evaluate(() => window.axe.run());
+        const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+        assert.deepEqual(serious.map(({ id, nodes }) => `${id}: ${nodes[0].html}`), [], `${view}, ${colorScheme}`);
+        if (colorScheme === "dark") await shot(page, `dark_${view.split("?")[0]}`);
+      }
+      await page.context().close();
+    }
+  },
+};
+
+let failed = 0;
+for (const [name, check] of Object.entries(checks)) {
+  const began = performance.now();
+  troubles.length = 0;
+  try {
+    await check();
+    assert.deepEqual(troubles, []);
+    console.log(`ok    ${name} (${Math.round(performance.now() - began)} ms)`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAILED ${name}: ${error.message}\n${troubles.join("\n")}`);
+  }
+}
+await browser.close();
+process.exit(failed ? 1 : 0);
