@@ -67,11 +67,19 @@ pub struct Source<'p> {
     pub direction: Direction,
 }
 
-/// How far a stack has been read: locations that are done, and frames of the next.
-#[derive(Clone, Copy, Default)]
+/// A sample's value and how far its stack has been read. All that dividing needs stands in one place: there may
+/// be millions, and each look elsewhere waits for memory.
+#[derive(Clone, Copy)]
 struct Cursor {
-    locations: u32,
+    value: i64,
+    /// Where its locations begin or, read from the leaf, end in [`Columns::all_frames`].
+    edge: u32,
+    /// Locations that are not yet read.
+    left: u32,
+    /// Frames of the next location that are read.
     frames: u32,
+    /// The frame behind what was read, once it was looked for; `None`: there is none.
+    next: Option<Use>,
 }
 
 /// Makes a tree; calls below `share` of its root are left out.
@@ -122,18 +130,16 @@ struct Grower<'s> {
     source: &'s Source<'s>,
     tree: Tree,
     branches: BinaryHeap<Branch>,
-    /// Numbers of samples; those of a branch lie side by side.
-    samples: Vec<u32>,
+    /// Those of a branch lie side by side.
     cursors: Vec<Cursor>,
     /// By frame; all empty between two nodes.
     slots: Vec<Slot>,
     touched: Vec<u32>,
-    sorted: Vec<(u32, Cursor)>,
+    sorted: Vec<Cursor>,
 }
 
 impl<'s> Grower<'s> {
     fn new(source: &'s Source<'s>, start: &Start) -> Grower<'s> {
-        let mut samples = Vec::new();
         let mut cursors = Vec::new();
         let mut root = Node {
             frame: 0,
@@ -151,19 +157,17 @@ impl<'s> Grower<'s> {
             if value == 0 {
                 continue;
             }
-            if let Some(cursor) = source.begin(sample, start) {
-                samples.push(sample as u32);
+            if let Some(cursor) = source.begin(sample, value, start) {
                 cursors.push(cursor);
                 root.weight = root.weight.saturating_add(value.saturating_abs());
                 root.net = root.net.saturating_add(value);
             }
         }
-        let all = Branch { weight: root.weight, node: 0, samples: 0..samples.len() };
+        let all = Branch { weight: root.weight, node: 0, samples: 0..cursors.len() };
         Grower {
             source,
             tree: Tree { nodes: vec![root] },
             branches: BinaryHeap::from([all]),
-            samples,
             cursors,
             slots: vec![Slot::default(); source.frames.all.len()],
             touched: Vec::new(),
@@ -209,13 +213,13 @@ impl<'s> Grower<'s> {
 
     /// Adds up what each callee has.
     fn count(&mut self, node: u32, samples: Range<usize>) {
-        for at in samples {
-            let (sample, cursor) = (self.samples[at] as usize, self.cursors[at]);
-            let value = self.source.value_of(sample);
-            let Some((used, _)) = self.source.next(sample, cursor) else {
-                let node = &mut self.tree.nodes[node as usize];
-                node.own = node.own.saturating_add(value.saturating_abs());
-                node.own_net = node.own_net.saturating_add(value);
+        let (mut own, mut own_net) = (0i64, 0i64);
+        for cursor in &mut self.cursors[samples] {
+            let value = cursor.value;
+            cursor.next = self.source.next(cursor);
+            let Some(used) = cursor.next else {
+                own = own.saturating_add(value.saturating_abs());
+                own_net = own_net.saturating_add(value);
                 continue;
             };
             let slot = &mut self.slots[used.frame() as usize];
@@ -227,18 +231,19 @@ impl<'s> Grower<'s> {
             slot.samples += 1;
             slot.not_inlined |= !used.is_inlined();
         }
+        let node = &mut self.tree.nodes[node as usize];
+        (node.own, node.own_net) = (own, own_net);
     }
 
     /// Puts the samples of each callee that is kept side by side.
     fn divide(&mut self, samples: Range<usize>) {
         self.sorted.clear();
-        self.sorted.extend(samples.clone().map(|at| (self.samples[at], self.cursors[at])));
-        for (sample, cursor) in self.sorted.drain(..) {
-            let Some((used, behind)) = self.source.next(sample as usize, cursor) else { continue };
+        self.sorted.extend_from_slice(&self.cursors[samples]);
+        for cursor in self.sorted.drain(..) {
+            let Some(used) = cursor.next else { continue };
             let slot = &mut self.slots[used.frame() as usize];
             if slot.place > 0 {
-                let place = slot.place - 1;
-                (self.samples[place], self.cursors[place]) = (sample, behind);
+                self.cursors[slot.place - 1] = cursor;
                 slot.place += 1;
             }
         }
@@ -250,48 +255,46 @@ impl Source<'_> {
         self.columns.values(sample).get(self.value).copied().unwrap_or(0)
     }
 
-    /// The next frame of a stack, and the place behind it.
-    fn next(&self, sample: usize, at: Cursor) -> Option<(Use, Cursor)> {
-        let stack = self.columns.stack(sample);
-        let done = at.locations as usize;
-        if done >= stack.len() {
+    /// Reads one frame of a stack.
+    fn next(&self, cursor: &mut Cursor) -> Option<Use> {
+        if cursor.left == 0 {
             return None;
         }
-        let location = match self.direction {
-            Direction::Callees => stack[stack.len() - 1 - done],
-            Direction::Callers => stack[done],
+        let place = match self.direction {
+            Direction::Callees => cursor.edge + cursor.left - 1,
+            Direction::Callers => cursor.edge - cursor.left,
         };
-        let uses = self.frames.of(location);
+        let uses = self.frames.of(self.columns.all_frames()[place as usize]);
+        let read = cursor.frames as usize;
         let used = match self.direction {
-            Direction::Callees => uses[at.frames as usize],
-            Direction::Callers => uses[uses.len() - 1 - at.frames as usize],
+            Direction::Callees => uses[read],
+            Direction::Callers => uses[uses.len() - 1 - read],
         };
-        let behind = if at.frames as usize + 1 < uses.len() {
-            Cursor { frames: at.frames + 1, ..at }
-        } else {
-            Cursor { locations: at.locations + 1, frames: 0 }
-        };
-        Some((used, behind))
+        cursor.frames += 1;
+        if read + 1 == uses.len() {
+            (cursor.frames, cursor.left) = (0, cursor.left - 1);
+        }
+        Some(used)
     }
 
-    /// Where a stack is to be read from; `None`: it is no part of the tree.
-    fn begin(&self, sample: usize, start: &Start) -> Option<Cursor> {
-        let mut cursor = Cursor::default();
+    /// A sample at the place where it is to be read from; `None`: it is no part of the tree.
+    fn begin(&self, sample: usize, value: i64, start: &Start) -> Option<Cursor> {
+        let range = self.columns.stack_range(sample);
+        let edge = match self.direction {
+            Direction::Callees => range.start,
+            Direction::Callers => range.end,
+        };
+        let mut cursor = Cursor { value, edge, left: range.end - range.start, frames: 0, next: None };
         match start {
             Start::Path(path) => {
-                for frame in path {
-                    let (used, behind) = self.next(sample, cursor)?;
-                    if used.frame() != *frame {
-                        return None;
-                    }
-                    cursor = behind;
-                }
-                Some(cursor)
+                let is_on_it = path
+                    .iter()
+                    .all(|frame| self.next(&mut cursor).is_some_and(|used| used.frame() == *frame));
+                is_on_it.then_some(cursor)
             }
             Start::Frame(frame) => {
                 let mut found = None;
-                while let Some((used, behind)) = self.next(sample, cursor) {
-                    cursor = behind;
+                while let Some(used) = self.next(&mut cursor) {
                     if used.frame() == *frame {
                         found = Some(cursor);
                         // From the root the first is the outermost, from the leaf the last.

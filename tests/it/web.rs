@@ -61,7 +61,8 @@ impl Pages {
         command.env("HOME", home).env("XDG_CONFIG_HOME", home.join("config")).stderr(Stdio::piped());
         let mut child = command.spawn().expect("rprof starts");
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-        let said = lines.find(|line| line.starts_with("Serving web UI on")).expect("it says where it listens");
+        let said =
+            lines.find(|line| line.starts_with("Serving web UI on")).expect("it says where it listens");
         std::thread::spawn(move || lines.for_each(drop));
         let address = said.trim_start_matches("Serving web UI on http://").to_owned();
         Pages { child, address }
@@ -70,7 +71,8 @@ impl Pages {
     fn ask(&self, method: &str, path: &str, header: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time");
-        let host = if header.starts_with("Host:") { String::new() } else { format!("Host: {}\r\n", self.address) };
+        let host =
+            if header.starts_with("Host:") { String::new() } else { format!("Host: {}\r\n", self.address) };
         let request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n{host}{header}\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("asked");
         let mut answer = Vec::new();
@@ -113,7 +115,11 @@ fn only_this_machine_is_answered_and_pages_of_other_sites_are_not() {
     let (folder, one, _) = profiles();
     let pages = Pages::of(folder.path(), &[&one]);
     assert!(pages.ask("GET", "/ui/api/flame", "Host: evil.example").starts_with("HTTP/1.1 403"));
-    assert!(pages.ask("POST", "/ui/saveconfig?config=x", "Origin: http://evil.example").starts_with("HTTP/1.1 403"));
+    assert!(
+        pages
+            .ask("POST", "/ui/saveconfig?config=x", "Origin: http://evil.example")
+            .starts_with("HTTP/1.1 403")
+    );
     assert!(pages.ask("GET", "/ui/saveconfig?config=x", "Accept: */*").starts_with("HTTP/1.1 405"));
     let open = Command::new(env!("CARGO_BIN_EXE_rprof"))
         .args(["pprof", "-http=0.0.0.0:0", "-no_browser"])
@@ -142,7 +148,8 @@ fn browser_tests() -> Result<PathBuf, Skip> {
     for program in ["chromium", "node"] {
         installed(program).ok_or(Skip::NotInstalled(program))?;
     }
-    let is_there = ["playwright-core", "axe-core"].iter().all(|name| folder.join("node_modules").join(name).is_dir());
+    let is_there =
+        ["playwright-core", "axe-core"].iter().all(|name| folder.join("node_modules").join(name).is_dir());
     if is_there { Ok(folder) } else { Err(Skip::NotInstalled("playwright-core (npm)")) }
 }
 

@@ -200,6 +200,16 @@ impl Columns {
         &self.frames[self.stack_ends[sample] as usize..self.stack_ends[sample + 1] as usize]
     }
 
+    /// Where in [`Columns::all_frames`] the locations of a sample stand.
+    pub fn stack_range(&self, sample: usize) -> Range<u32> {
+        self.stack_ends[sample]..self.stack_ends[sample + 1]
+    }
+
+    /// The locations of all samples, each sample's leaf first.
+    pub fn all_frames(&self) -> &[u32] {
+        &self.frames
+    }
+
     /// The labels of a sample in the order of the file.
     pub fn labels(&self, sample: usize) -> &[Label] {
         &self.labels[self.label_ends[sample] as usize..self.label_ends[sample + 1] as usize]

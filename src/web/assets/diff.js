@@ -18,7 +18,7 @@ export async function show(view, info, signal) {
   const filter = searchField((expression) => draw(expression));
   const draw = (expression) => {
     const shown = report.changes.filter((row) => !expression || expression.test(row.name));
-    filter.say(`${shown.length} changes`);
+    filter.say(shown.length ? `${shown.length} changes` : "nothing changed by more than chance explains");
     body.replaceChildren(...shown.map((row) => line(row, unit)));
   };
   const all = Boolean(parameters().get("all"));

@@ -154,9 +154,9 @@ class FlameView {
     const { tree } = this;
     const { unit } = tree.sent.kind;
     const value = (number) => valueText(number, unit, this.unit);
+    if (tree.net) return comparison(tree, at, value);
     const parts = [`${value(tree.weight[at])} (${shareText(tree.weight[at], tree.total)})`];
     if (tree.own[at]) parts.push(`self ${value(tree.own[at])} (${shareText(tree.own[at], tree.total)})`);
-    if (tree.net) parts.push(`change ${tree.net[at] > 0 ? "+" : ""}${value(tree.net[at])}`);
     if (tree.inlined[at]) parts.push("inlined");
     return parts.join(" · ");
   }
@@ -208,6 +208,13 @@ class FlameView {
     if (canvas.zoomed || !exact) parts.push(`${shareText(drawn, tree.weight[canvas.zoomed])} of what is shown`);
     this.found.textContent = parts.join(" · ");
   }
+}
+
+/** What a box has in both profiles: its width is their sum. */
+function comparison(tree, at, value) {
+  const [base, now] = [(tree.weight[at] - tree.net[at]) / 2, (tree.weight[at] + tree.net[at]) / 2];
+  const share = base ? `, ${tree.net[at] < 0 ? "" : "+"}${((tree.net[at] / base) * 100).toFixed(1)}%` : "";
+  return `${value(base)} → ${value(now)} · change ${tree.net[at] > 0 ? "+" : ""}${value(tree.net[at])}${share}`;
 }
 
 /** The tree with what is below one node sent anew; of the rest, only what leads there. */
