@@ -51,14 +51,14 @@ impl<'a> GoLocations<'a> {
     /// The locations of return addresses as the runtime records them: those of functions that were inlined
     /// stand by themselves, before that of the function that they are in.
     pub fn returns(&mut self, addresses: &[u64], builder: &mut Builder) -> Vec<LocationId> {
-        let frames = self.physical(addresses);
+        let frames = self.sites.physical(addresses);
         self.stack(&frames, builder)
     }
 
     /// As [`GoLocations::returns`], of an allocation: Go leaves out the runtime's functions that it ends
     /// in, unless there are no others.
     pub fn allocation(&mut self, addresses: &[u64], builder: &mut Builder) -> Vec<LocationId> {
-        let frames = self.physical(addresses);
+        let frames = self.sites.physical(addresses);
         let inner = |name: &str| name.starts_with("runtime.") || name.starts_with("internal/runtime/");
         let of_runtime = |sites: &mut Sites<'_>, frame: &Frame| {
             let site = sites.at(*frame);
@@ -66,21 +66,6 @@ impl<'a> GoLocations<'a> {
         };
         let first = frames.iter().position(|frame| !of_runtime(&mut self.sites, frame)).unwrap_or(0);
         self.stack(&frames[first..], builder)
-    }
-
-    /// Each physical frame once: an address that only tells which function was inlined is left out.
-    fn physical(&mut self, addresses: &[u64]) -> Vec<Frame> {
-        let mut frames = Vec::with_capacity(addresses.len());
-        let mut rest = addresses;
-        while let Some((&pc, later)) = rest.split_first() {
-            let frame = Frame { pc, exact: false };
-            frames.push(frame);
-            let site = self.sites.at(frame);
-            let outer = || site.functions.iter().skip(1).map(|function| function.pc + 1);
-            let inlined = later.iter().take_while(|address| outer().any(|pc| pc == **address)).count();
-            rest = &later[inlined..];
-        }
-        frames
     }
 
     /// A location that stands for something that is no code.

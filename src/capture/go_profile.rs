@@ -12,7 +12,9 @@ use crate::{
         builder::{Builder, LabelValue},
         proto::Profile,
     },
-    runtime::go::{BucketError, Contention, GoError, GoProcess, Heap, Kind, scaled},
+    runtime::go::{
+        BucketError, Contention, GoError, GoProcess, Heap, Kind, scaled, write_contention, write_heap,
+    },
 };
 
 /// Which profile.
@@ -79,6 +81,25 @@ pub fn read(pid: u32, kind: GoKind) -> Result<GoProfile, BucketError> {
     let profile = builder.finish();
     let version = process.version_text.clone();
     Ok(GoProfile { profile, identity, kind, version, records: made.records, warnings: made.warnings })
+}
+
+/// A profile in the text of `debug=1`; `None` for threadcreate, whose text is that of any profile of
+/// threads. Errors: as [`read`].
+pub fn text(pid: u32, kind: GoKind) -> Result<Option<Vec<u8>>, BucketError> {
+    let process = GoProcess::attach(pid)?;
+    let mut text = Vec::new();
+    let contention = match kind {
+        GoKind::ThreadCreate => return Ok(None),
+        GoKind::Heap | GoKind::Allocs => {
+            write_heap(&process, &process.heap()?, &mut text).expect("memory takes all");
+            return Ok(Some(text));
+        }
+        GoKind::Block => Kind::Block,
+        GoKind::Mutex => Kind::Mutex,
+    };
+    let counted = process.contention(contention)?;
+    write_contention(&process, &counted, contention, &mut text).expect("memory takes all");
+    Ok(Some(text))
 }
 
 struct Made {

@@ -20,7 +20,6 @@ pub fn run(arguments: ServeArgs) -> Result<()> {
             most_seconds: arguments.max_seconds,
             captures: arguments.max_captures.into(),
             answer_bytes: arguments.max_bytes,
-            ..Limits::default()
         },
         redact_cmdline: arguments.redact_cmdline,
         explain: |failed| {

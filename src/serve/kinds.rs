@@ -236,12 +236,13 @@ fn kept(job: &Job<'_>, kind: GoKind) -> Made {
             job.ask.kind.name, job.pid
         )));
     }
-    if job.ask.debug != 0 {
-        let why =
-            "as text it is not served: ask without debug, and see it with `rprof top` or `go tool pprof`";
-        return Err(KindError::NotOffered(why.to_owned()));
+    if job.ask.debug != 0
+        && let Some(text) = go_profile::text(job.pid, kind)?
+    {
+        return Ok(text);
     }
-    Ok(encode_gzip(&now_or_change(job, || Ok(go_profile::read(job.pid, kind)?.profile))?))
+    let profile = now_or_change(job, || Ok(go_profile::read(job.pid, kind)?.profile))?;
+    Ok(in_form(&profile, job.ask.debug))
 }
 
 /// What there is now; if seconds were asked for, how that changes meanwhile.

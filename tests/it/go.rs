@@ -10,7 +10,10 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use rprof::profile::{decode, proto::Profile};
+use rprof::{
+    capture::go_profile::{self, GoKind},
+    profile::{decode, proto::Profile},
+};
 
 use crate::harness::{Fixture, Rprof, Skip, Stacks, alone, installed, open_folder, skip};
 
@@ -233,6 +236,31 @@ fn assert_counts_are_the_same(program: &mut Truthful, what: &str) {
     assert!((3..200).contains(&threads), "{what}: {threads} threads");
 }
 
+/// The records of a text with `debug=1`, each with its stack, in the order of their text; without those of
+/// `answer`, which writes the program's own.
+fn records(text: &str) -> Vec<&str> {
+    let end = text.find("\n# runtime.MemStats").unwrap_or(text.len());
+    let mut records: Vec<&str> =
+        text[..end].split("\n\n").filter(|record| record.contains("main.")).collect();
+    records.retain(|record| !record.contains("main.answer"));
+    records.sort_unstable();
+    records
+}
+
+#[track_caller]
+fn assert_texts_are_the_same(program: &mut Truthful, what: &str) {
+    for (name, kind) in [("heap", GoKind::Heap), ("block", GoKind::Block), ("mutex", GoKind::Mutex)] {
+        let truth = program.says_text(name, 1);
+        let mine = go_profile::text(program.child.id(), kind).expect("readable").expect("has a text");
+        let mine = String::from_utf8(mine).expect("text");
+        assert!(records(&truth).len() > 1, "{what}: {truth}");
+        assert_eq!(records(&mine), records(&truth), "{what}: {name}");
+        let head =
+            |text: &str| text.lines().next().unwrap_or_default().split([':', '@']).last().map(str::to_owned);
+        assert_eq!(head(&mine), head(&truth), "{what}: {name}");
+    }
+}
+
 /// The `go` of a release: the installed one can fetch others, as modules.
 fn toolchain(go: &str, release: &str) -> Option<String> {
     let folder = open_folder();
@@ -265,6 +293,7 @@ fn what_is_read_from_outside_is_what_each_go_release_says_of_itself() {
             let mut program = Truthful::start(&program);
             assert_goroutines_are_the_same(&mut program, &what);
             assert_counts_are_the_same(&mut program, &what);
+            assert_texts_are_the_same(&mut program, &what);
         }
     }
 }

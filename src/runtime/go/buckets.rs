@@ -67,6 +67,8 @@ pub struct Heap {
 pub struct ContentionRecord {
     pub stack: Vec<u64>,
     pub count: i64,
+    /// Of the CPU's counter.
+    pub cycles: i64,
     pub delay_ns: i64,
 }
 
@@ -182,8 +184,12 @@ impl GoProcess {
         let record = |(bucket, counts): (&Bucket, &[u8])| {
             let count = f64::from_bits(word(counts, 0)) * scale;
             let cycles = word(counts, 8).cast_signed() as f64 * scale;
-            let stack = bucket.stack.clone();
-            ContentionRecord { stack, count: count as i64, delay_ns: (cycles / ticks_hz * 1e9) as i64 }
+            ContentionRecord {
+                stack: bucket.stack.clone(),
+                count: count as i64,
+                cycles: cycles as i64,
+                delay_ns: (cycles / ticks_hz * 1e9) as i64,
+            }
         };
         let records = buckets.iter().zip(counts.chunks_exact(16)).map(record).collect();
         Ok(Contention { records, rate, is_settled, ticks_hz })

@@ -10,11 +10,12 @@
 //! **Where things are.** [`find`] leads from an ELF file to its tables, [`process`] from a process to its
 //! runtime, [`globals`] to the runtime's variables, and [`layouts`] says where fields lie, a row a release.
 //! [`goroutines`] reads them all while they run, [`walk`] follows their stacks, [`sites`] names the places,
-//! [`text`] writes them as Go does. [`buckets`] are the runtime's own profiles.
+//! [`text`] writes them as Go does. [`buckets`] are the runtime's own profiles, [`bucket_text`] their text.
 //!
 //! **Limits.** Releases 1.18 to 1.27; newer ones as far as the checks hold. Not gccgo, TinyGo, or tables
 //! that were altered. arm64 is written and untested. Not here: looking at threads, profiles, printing.
 
+mod bucket_text;
 mod buckets;
 mod columns;
 mod find;
@@ -34,6 +35,7 @@ mod threads;
 mod version;
 mod walk;
 
+pub use bucket_text::{write_contention, write_heap};
 pub use buckets::{BucketError, Contention, Heap, Kind, NotCollected, scaled};
 pub use find::{GoTables, is_marked};
 pub use goroutines::{Goroutine, Goroutines, Wanted};

@@ -74,6 +74,22 @@ impl<'a> Sites<'a> {
         )
     }
 
+    /// The frames of return addresses as the runtime records them, each physical frame once: an address that
+    /// only tells which function was inlined is left out.
+    pub fn physical(&mut self, addresses: &[u64]) -> Vec<Frame> {
+        let mut frames = Vec::with_capacity(addresses.len());
+        let mut rest = addresses;
+        while let Some((&pc, later)) = rest.split_first() {
+            let frame = Frame { pc, exact: false };
+            frames.push(frame);
+            let site = self.at(frame);
+            let outer = || site.functions.iter().skip(1).map(|function| function.pc + 1);
+            let inlined = later.iter().take_while(|address| outer().any(|pc| pc == **address)).count();
+            rest = &later[inlined..];
+        }
+        frames
+    }
+
     /// The functions of a stack that Go shows, innermost first.
     pub fn shown(&mut self, frames: &[Frame]) -> Vec<SiteFunction> {
         let mut shown = Vec::new();

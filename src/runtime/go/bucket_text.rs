@@ -1,0 +1,88 @@
+//! The runtime's own profiles as `net/http/pprof` writes them with `debug=1`: `heap` and `allocs`, `block`,
+//! `mutex` (source: `src/runtime/pprof/pprof.go` of each release).
+//!
+//! What Go writes below a heap, `runtime.MemStats`, cannot be read from outside as a whole, and is left out.
+//! Not here: the counts themselves (`buckets`), the form for programs.
+
+use std::{
+    cmp::Reverse,
+    io::{self, Write},
+};
+
+use super::{
+    buckets::{Contention, Heap, Kind},
+    process::GoProcess,
+    sites::Sites,
+    text::write_stack_record,
+};
+
+/// Writes the heap: sampled counts as they are, not scaled up.
+pub fn write_heap(process: &GoProcess, heap: &Heap, writer: &mut dyn Write) -> io::Result<()> {
+    let mut records: Vec<_> = heap.records.iter().filter(|record| record.allocs > 0).collect();
+    records.sort_by_key(|record| record.in_use_bytes());
+    let sum =
+        |of: fn(&super::buckets::HeapRecord) -> u64| records.iter().map(|record| of(record)).sum::<u64>();
+    let (in_use, all) = (sum(|record| record.in_use_bytes()), sum(|record| record.alloc_bytes));
+    writeln!(
+        writer,
+        "heap profile: {}: {in_use} [{}: {}] @ heap/{}",
+        sum(|record| record.in_use_objects()),
+        sum(|record| record.allocs),
+        // Equal sums would be read as those of a profile with two columns.
+        all + u64::from(in_use == all),
+        2 * heap.rate
+    )?;
+    let mut sites = Sites::new(process);
+    for record in records {
+        let (objects, bytes) = (record.in_use_objects(), record.in_use_bytes());
+        write!(writer, "{objects}: {bytes} [{}: {}] @", record.allocs, record.alloc_bytes)?;
+        write_addresses(&record.stack, writer)?;
+        write_functions(&mut sites, process, &record.stack, false, writer)?;
+    }
+    writeln!(writer, "\n# runtime.MemStats cannot be read from outside")
+}
+
+/// Writes where goroutines wait (`Kind::Block`), or hold others up.
+pub fn write_contention(
+    process: &GoProcess,
+    contention: &Contention,
+    kind: Kind,
+    writer: &mut dyn Write,
+) -> io::Result<()> {
+    let name = if kind == Kind::Mutex { "mutex" } else { "contention" };
+    writeln!(writer, "--- {name}:\ncycles/second={:.0}", contention.ticks_hz)?;
+    if kind == Kind::Mutex {
+        writeln!(writer, "sampling period={}", contention.rate)?;
+    }
+    let mut records: Vec<_> = contention.records.iter().collect();
+    records.sort_by_key(|record| Reverse(record.cycles));
+    let mut sites = Sites::new(process);
+    for record in records {
+        write!(writer, "{} {} @", record.cycles, record.count)?;
+        write_addresses(&record.stack, writer)?;
+        write_functions(&mut sites, process, &record.stack, true, writer)?;
+    }
+    Ok(())
+}
+
+fn write_addresses(stack: &[u64], writer: &mut dyn Write) -> io::Result<()> {
+    stack.iter().try_for_each(|pc| write!(writer, " {pc:#x}"))?;
+    writeln!(writer)
+}
+
+fn write_functions(
+    sites: &mut Sites<'_>,
+    process: &GoProcess,
+    stack: &[u64],
+    all: bool,
+    writer: &mut dyn Write,
+) -> io::Result<()> {
+    let frames = sites.physical(stack);
+    let functions = sites.shown(&frames);
+    let hides_internal = process.version.minor >= 24;
+    let of_runtime = |name: &str| {
+        name.starts_with("runtime.") || (hides_internal && name.starts_with("internal/runtime/"))
+    };
+    let first = functions.iter().position(|function| all || !of_runtime(&function.printed)).unwrap_or(0);
+    write_stack_record(&functions[first..], true, writer)
+}
