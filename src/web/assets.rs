@@ -58,3 +58,9 @@ pub fn find(name: &str) -> Option<Response> {
     let (_, kind, text) = ASSETS.iter().find(|(known, _, _)| *known == name)?;
     Some(Response::new(kind, *text))
 }
+
+/// All scripts, by name.
+#[cfg(test)]
+pub fn scripts() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ASSETS.iter().filter(|(_, kind, _)| *kind == SCRIPT).map(|(name, _, text)| (*name, *text))
+}

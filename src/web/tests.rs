@@ -1,3 +1,5 @@
+//! What the pages are answered, of a small profile.
+
 use serde_json::Value;
 
 use super::*;
@@ -60,4 +62,104 @@ fn a_flame_graph_is_sent_as_arrays() {
     assert_eq!(flame["frames"]["name"], serde_json::json!(["main", "work", "idle", "tight"]));
     assert_eq!(flame["nodes"]["weight"], serde_json::json!([100, 100, 90, 10, 60, 30, 30]));
     assert_eq!(flame["nodes"]["inlined"], serde_json::json!([4]));
+}
+
+#[test]
+fn every_page_and_every_file_it_names_is_there() {
+    let site = site(profile());
+    let get = |path: &str| site.answer(Request { path, query: "", is_post: false });
+    for view in assets::VIEWS {
+        assert_eq!((get(view).status, get(view).content_type), (200, "text/html; charset=utf-8"), "{view}");
+    }
+    let page = String::from_utf8(get("top").body).expect("text");
+    for named in page.split('"').filter(|text| text.starts_with("assets/")) {
+        assert_eq!(get(named).status, 200, "{named}");
+    }
+    assert!(!page.contains("style=") && !page.contains("<script>") && !page.contains("onclick"));
+    assert_eq!(get("").location, Some("flamegraph"));
+    assert_eq!(get("assets/nothing.js").status, 404);
+    assert_eq!(get("nothing").status, 404);
+}
+
+#[test]
+fn modules_import_only_what_is_carried_along() {
+    let site = site(profile());
+    for (name, text) in assets::scripts() {
+        let imports = text.split(['"']).filter(|part| part.starts_with("./"));
+        for import in imports {
+            let path = format!("assets/{}", import.trim_start_matches("./"));
+            let answer = site.answer(Request { path: &path, query: "", is_post: false });
+            assert_eq!(answer.status, 200, "{name} imports {import}");
+        }
+        for forbidden in ["innerHTML", "insertAdjacentHTML", "document.write", "eval(", "http://cdn"] {
+            assert!(!text.contains(forbidden), "{name} has {forbidden}");
+        }
+    }
+}
+
+#[test]
+fn a_search_counts_in_the_whole_profile() {
+    let (status, found) = asked("api/search", "q=%5E(tight%7Cidle)$");
+    assert_eq!(
+        (status, &found["frames"], &found["weight"], &found["total"]),
+        (200, &2.into(), &70.into(), &100.into())
+    );
+    assert_eq!(asked("api/search", "q=(").0, 400);
+}
+
+#[test]
+fn filters_and_zooms_go_together() {
+    let (_, flame) = asked("api/flame", "i=tight");
+    assert_eq!(flame["nodes"]["weight"][0], 40);
+    let (_, below) = asked("api/flame", "root=0,1");
+    assert_eq!(below["nodes"]["weight"], serde_json::json!([90, 60, 30, 30]));
+    let (_, around) = asked("api/flame", "around=1&up=1");
+    assert_eq!(
+        (&around["around"], &around["nodes"]["weight"]),
+        (&"work".into(), &serde_json::json!([90, 90]))
+    );
+    let (status, why) = asked("api/flame", "f=(");
+    assert_eq!(status, 400);
+    assert!(why["error"].as_str().is_some_and(|why| why.starts_with("parsing focus regexp")), "{why}");
+    assert_eq!(asked("api/flame", "root=x").0, 400);
+    assert_eq!(asked("api/flame", "in=7").0, 400);
+    assert_eq!(asked("api/flame", "around=4000000000").1["nodes"]["weight"], serde_json::json!([0]));
+}
+
+#[test]
+fn reports_graphs_and_downloads_are_those_of_the_command_line() {
+    let (_, top) = asked("api/report", "report=top&sort=cum");
+    assert_eq!(top["functions"][0]["name"], "main");
+    let (_, peek) = asked("api/report", "report=peek&re=tight");
+    assert_eq!(peek["functions"][0]["callers"][0]["name"], "work");
+    assert_eq!(asked("api/report", "report=web").0, 400);
+    let (status, graph) = asked("api/graph", "");
+    assert!(
+        status == 200 && graph.as_str().is_some_and(|text| text.starts_with("drawn: digraph")),
+        "{graph}"
+    );
+    let download = site(profile()).answer(Request { path: "download", query: "f=tight", is_post: false });
+    assert_eq!(decode::read(download.body).expect("a profile").sample_count(), 3);
+}
+
+#[test]
+fn where_threads_and_times_are_not_known_that_is_said() {
+    assert_eq!(asked("api/threads", "").1["groups"], serde_json::json!([]));
+    let (_, timeline) = asked("api/timeline", "");
+    assert!(timeline["why"].as_str().is_some_and(|why| why.contains("do not say when")), "{timeline}");
+    assert_eq!(asked("api/diff", "").0, 400);
+}
+
+#[test]
+fn two_profiles_are_compared_whichever_comes_first() {
+    let offered = || [Offered::loaded("a", profile()), Offered::loaded("b", profile())];
+    let draw = Box::new(|_: &[u8]| Err("no graph".into()));
+    let site = Site::new(offered().into(), Settings::default(), None, Box::new(NoObjects), draw);
+    let get = |path: &str, query: &str| site.answer(Request { path, query, is_post: false });
+    let flame: Value = serde_json::from_slice(&get("api/flame", "in=1&vs=0").body).expect("JSON");
+    assert_eq!(flame["is_difference"], true);
+    assert_eq!((&flame["nodes"]["weight"][0], &flame["nodes"]["net"][0]), (&200.into(), &0.into()));
+    assert_eq!(get("api/diff", "in=1&vs=0&all=1").status, 200);
+    assert_eq!(get("api/graph", "").status, 501);
+    assert_eq!(get("saveconfig", "config=x").status, 405);
 }

@@ -43,7 +43,7 @@ fn profiles() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("a.c"), "int a;\nmain <b>bold</b>\nwork\n").expect("written");
     let [one, two] = ["one.pb.gz", "two.pb.gz"].map(|name| folder.path().join(name));
-    write_profile(&one, 10);
+    write_profile(&one, 8);
     write_profile(&two, 400);
     (folder, one, two)
 }

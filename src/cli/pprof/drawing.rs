@@ -32,13 +32,14 @@ pub(super) fn draw(graph: Vec<u8>, format: &str, say: &mut dyn FnMut(&str)) -> R
 
 /// Draws a graph as SVG, without what makes it move by itself.
 pub(super) fn draw_plain(graph: Vec<u8>) -> Result<Vec<u8>, String> {
-    match by_dot(&graph, "svg") {
-        Ok(drawn) => Ok(drawn),
+    let drawn = match by_dot(&graph, "svg") {
+        Ok(drawn) => drawn,
         Err(NoDot::Missing(_)) => {
-            graphviz::draw(&graph, "svg").map_err(|error| format!("cannot draw the graph: {error}"))
+            graphviz::draw(&graph, "svg").map_err(|error| format!("cannot draw the graph: {error}"))?
         }
-        Err(NoDot::Failed(why)) => Err(failed(&why)),
-    }
+        Err(NoDot::Failed(why)) => return Err(failed(&why)),
+    };
+    Ok(page::repaired(&String::from_utf8_lossy(&drawn)).into_bytes())
 }
 
 enum NoDot {

@@ -7,8 +7,7 @@ const SCRIPT: &str = include_str!("pan_zoom.js");
 
 /// The drawing, movable. A text that is not such a drawing stays as it is.
 pub fn movable(svg: &str) -> String {
-    // Graphviz leaves an empty reference where a label ends in `&`.
-    let svg = svg.replace("&;", "&amp;;");
+    let svg = repaired(svg);
     let svg = match size_range(&svg) {
         Some((start, end)) => {
             format!("{}<svg width=\"100%\" height=\"100%\"{}", &svg[..start], &svg[end..])
@@ -29,6 +28,11 @@ pub fn movable(svg: &str) -> String {
         Some(at) => format!("{}</g>{}", &svg[..at], &svg[at..]),
         None => svg,
     }
+}
+
+/// The drawing as XML: Graphviz leaves an empty reference where a label ends in `&`.
+pub fn repaired(svg: &str) -> String {
+    svg.replace("&;", "&amp;;")
 }
 
 /// Where `<svg width="…" height="…" viewBox="…"` stands.

@@ -70,4 +70,11 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   goTo(link.getAttribute("href"));
 });
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || /^(input|select|textarea)$/i.test(event.target.tagName)) return;
+  const field = document.querySelector("#view input[type=search]");
+  if (!field) return;
+  event.preventDefault();
+  field.focus();
+});
 show();

@@ -32,7 +32,7 @@ export async function show(view, info, signal) {
   const text = await ask("graph", settings(), "text");
   if (signal.aborted) return;
   const drawn = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
-  const svg = harmless(drawn);
+  const svg = drawn.querySelector("parsererror") ? null : harmless(drawn);
   if (!svg) throw new Error("The graph that was drawn cannot be read.");
   for (const title of svg.querySelectorAll("title")) title.remove();
   nameNodes(svg);
