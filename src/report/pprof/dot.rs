@@ -206,6 +206,7 @@ impl Drawing<'_> {
 }
 
 fn tag_box(source: &str, target: &str, id: &str, name: &str, weight: &str, style: &str) -> String {
+    let name = tag_text(name);
     format!(
         "{target} [label = \"{name}\" id=\"{id}\" fontsize=8 shape=box3d tooltip=\"{weight}\"]\n\
          {source} -> {target} [label=\" {weight}\" weight=100 tooltip=\"{weight}\" \
@@ -263,6 +264,19 @@ fn join(group: &[Tag]) -> Tag {
     joined
 }
 
+/// The text of a label as it is; the reference escapes nothing here. One that would end before its end, so that
+/// the graph could not be read, is escaped: values of labels are anybody's to choose.
+fn tag_text(name: &str) -> String {
+    if !name.contains('"') && !name.ends_with('\\') {
+        return name.into();
+    }
+    // Values of one key are joined with `\n`, which stays.
+    name.split("\\n")
+        .map(|part| part.replace('\\', "\\\\").replace('"', "\\\""))
+        .collect::<Vec<_>>()
+        .join("\\n")
+}
+
 fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\l")
 }
@@ -289,4 +303,15 @@ fn color(score: f64, is_background: bool) -> String {
     let blue = value * (1.0 - saturation);
     let [red, green, blue] = [red, green, blue].map(|part| (part * 255.0) as u8);
     format!("#{red:02x}{green:02x}{blue:02x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_ends_where_it_ends_whatever_is_in_it() {
+        assert_eq!(tag_text("key:plain\\nkey:other"), "key:plain\\nkey:other");
+        assert_eq!(tag_text("key:a\"b\\nk:c\\"), "key:a\\\"b\\nk:c\\\\");
+    }
 }
