@@ -255,8 +255,9 @@ fn assert_texts_are_the_same(program: &mut Truthful, what: &str) {
         let mine = String::from_utf8(mine).expect("text");
         assert!(records(&truth).len() > 1, "{what}: {truth}");
         assert_eq!(records(&mine), records(&truth), "{what}: {name}");
-        let head =
-            |text: &str| text.lines().next().unwrap_or_default().split([':', '@']).last().map(str::to_owned);
+        let head = |text: &str| {
+            text.lines().next().unwrap_or_default().split([':', '@']).next_back().map(str::to_owned)
+        };
         assert_eq!(head(&mine), head(&truth), "{what}: {name}");
     }
 }
