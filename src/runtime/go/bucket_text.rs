@@ -18,7 +18,7 @@ use super::{
 
 /// Writes the heap: sampled counts as they are, not scaled up.
 pub fn write_heap(process: &GoProcess, heap: &Heap, writer: &mut dyn Write) -> io::Result<()> {
-    let mut records: Vec<_> = heap.records.iter().filter(|record| record.allocs > 0).collect();
+    let mut records: Vec<_> = heap.records.iter().collect();
     records.sort_by_key(|record| record.in_use_bytes());
     let sum =
         |of: fn(&super::buckets::HeapRecord) -> u64| records.iter().map(|record| of(record)).sum::<u64>();
@@ -59,7 +59,14 @@ pub fn write_contention(
     let mut sites = Sites::new(process);
     for record in records {
         write!(writer, "{} {} @", record.cycles, record.count)?;
-        write_addresses(&record.stack, writer)?;
+        if process.version.minor >= 23 {
+            // Each inlined function has an address.
+            let frames = sites.physical(&record.stack);
+            let pcs: Vec<u64> = sites.shown(&frames).iter().map(|function| function.pc + 1).collect();
+            write_addresses(&pcs, writer)?;
+        } else {
+            write_addresses(&record.stack, writer)?;
+        }
         write_functions(&mut sites, process, &record.stack, true, writer)?;
     }
     Ok(())
