@@ -110,7 +110,6 @@ mod tests {
 
         let archive = folder.path().join("incident.tar");
         let mut builder = tar::Builder::new(File::create(&archive).unwrap());
-        builder.append_dir_all("incident", &inner).unwrap_or(());
         builder.append_path_with_name(inner.join("one.prof"), "incident/one.prof").unwrap();
         builder.finish().unwrap();
         let source = archive.display().to_string();
