@@ -16,6 +16,7 @@ use crate::{
     profile::WriteError,
     runtime::go::{BucketError, GoError},
     sampler::{Denial, PerfError, SamplerError},
+    serve::ServeError,
 };
 
 /// `--name` fits nobody.
@@ -63,6 +64,10 @@ fn known(error: &Error) -> Option<Explanation> {
     if let Some((what, because, advice)) = super::advice_go::explain(error) {
         let because = because.into_iter().collect();
         return Some(Explanation { what, because, advice: advice.map(str::to_owned) });
+    }
+    if let Some(ServeError::Listen { source, .. }) = error.downcast_ref() {
+        let advice = listen_advice(source).map(str::to_owned);
+        return Some(Explanation { what: error.to_string(), because: vec![source.to_string()], advice });
     }
     if error.is::<SavedElsewhere>() {
         return Some(generic(error));
@@ -132,6 +137,20 @@ fn io_advice(error: &std::io::Error) -> Option<&'static str> {
         }
         ErrorKind::ReadOnlyFilesystem => "write to another place with -o, for example -o /tmp/out.pb.gz",
         ErrorKind::IsADirectory => "name a file, not a folder",
+        _ => return None,
+    })
+}
+
+/// bind(2) refused.
+fn listen_advice(error: &std::io::Error) -> Option<&'static str> {
+    use std::io::ErrorKind;
+    Some(match error.kind() {
+        ErrorKind::AddrInUse => {
+            "another port (0 takes one that is free), or end who listens there: `ss -ltnp` tells"
+        }
+        ErrorKind::AddrNotAvailable => "an address that this machine has: `ip addr` lists them",
+        ErrorKind::PermissionDenied => "a port of 1024 or more, or a socket in a folder you may write to",
+        ErrorKind::NotFound => "a folder that is there: none is made for a socket",
         _ => return None,
     })
 }
@@ -260,6 +279,14 @@ mod tests {
         assert_eq!(lines[0], "error: cannot write /x/y.pb.gz");
         assert!(lines[1].starts_with("  because  "));
         assert!(lines[2].starts_with("  try      make room"));
+    }
+
+    #[test]
+    fn who_finds_the_port_taken_is_told_how_to_go_on() {
+        let source = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+        let address = "127.0.0.1:6060".parse().expect("an address");
+        let text = explain(&Error::new(ServeError::Listen { address, source }));
+        assert!(text.contains("cannot listen on 127.0.0.1:6060") && text.contains("try      another port"), "{text}");
     }
 
     #[test]

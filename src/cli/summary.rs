@@ -177,7 +177,7 @@ fn opens_with(destination: &Destination) -> String {
     let path = destination.path().display();
     match destination.format {
         OutputFormat::Pprof => {
-            format!("open it with: rprof top {path}   or: go tool pprof -http=:8000 {path}")
+            format!("open it with: rprof top {path}   or: rprof pprof -http=: {path}")
         }
         OutputFormat::Svg | OutputFormat::Html => format!("open it in a browser: {path}"),
         OutputFormat::Speedscope => format!("open it at speedscope.app: {path}"),

@@ -45,7 +45,7 @@ export async function show(view, info, signal) {
   view.replaceChildren(make("div", { class: "tools" }, make("span", { class: "quiet" }, "Drag to move, wheel to zoom, click a box to select it."),
     found, make("span", { class: "grow" }), button("+", "Larger", () => mover.scale(0.8)), button("−", "Smaller", () => mover.scale(1.25)),
     button("⤢", "All of it", () => mover.all())), frame);
-  mover.all();
+  mover.begin();
   svg.addEventListener("click", (event) => choose(event, mover, found));
   exports.splice(0, exports.length, ["Graph (SVG)", () => save("graph.svg", "image/svg+xml", text)]);
   signal.addEventListener("abort", () => exports.splice(0));
@@ -95,10 +95,25 @@ class Mover {
   }
 
   all() {
+    this.fit(Infinity);
+  }
+
+  /** The top of it, as large as can be read; all of it where that is large enough. */
+  begin() {
+    this.fit(1.5);
+    const boxes = [...this.svg.querySelectorAll("g.node[data-name]")].map((node) => node.getBBox());
+    if (!boxes.length || this.width >= this.whole[2]) return;
+    const root = boxes.reduce((top, box) => (box.y < top.y ? box : top));
+    this.x = root.x + root.width / 2 - this.width / 2;
+    this.apply();
+  }
+
+  /** Shows all, but not smaller than `most` units to a pixel. */
+  fit(most) {
     const [x, y, width, height] = this.whole;
     const box = this.frame.getBoundingClientRect();
     // Never larger than life: a graph of two boxes should not fill the window.
-    const scale = Math.max(width / box.width, height / box.height, 0.75);
+    const scale = Math.min(Math.max(width / box.width, height / box.height, 0.75), most);
     this.width = box.width * scale;
     this.height = box.height * scale;
     this.x = x - (this.width - width) / 2;

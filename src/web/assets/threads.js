@@ -12,7 +12,7 @@ export async function show(view, info, signal) {
   if (signal.aborted) return;
   if (!report.groups.length) {
     return view.replaceChildren(make("p", { class: "quiet" },
-      "This profile does not say which threads its samples are of. rprof dump, rprof goroutines and rprof attach write profiles that do."));
+      "This profile does not say which threads its samples are of. rprof dump and rprof attach write profiles that do."));
   }
   const { unit } = report;
   const box = make("div");
@@ -36,7 +36,7 @@ function states(report, unit) {
 
 function card(group, unit, total) {
   const value = valueText(group.value, unit, parameters().get("unit") ?? "");
-  const head = group.states.length ? group.states.join(", ") : "running";
+  const head = group.states.join(", ");
   const names = group.names.slice(0, 12).join(", ") + (group.names.length > 12 ? ` and ${group.names.length - 12} more` : "");
   const waited = group.waited_ns > 0 ? ` · waits up to ${valueText(group.waited_ns, "nanoseconds")}` : "";
   return make("details", { class: "card", open: group.frames.length <= 12 },
