@@ -286,7 +286,10 @@ mod tests {
         let source = std::io::Error::from(std::io::ErrorKind::AddrInUse);
         let address = "127.0.0.1:6060".parse().expect("an address");
         let text = explain(&Error::new(ServeError::Listen { address, source }));
-        assert!(text.contains("cannot listen on 127.0.0.1:6060") && text.contains("try      another port"), "{text}");
+        assert!(
+            text.contains("cannot listen on 127.0.0.1:6060") && text.contains("try      another port"),
+            "{text}"
+        );
     }
 
     #[test]

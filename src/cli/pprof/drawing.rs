@@ -8,11 +8,15 @@ use std::{
     process::{Command as Process, Stdio},
 };
 
-use crate::report::graphviz::{self, page};
+use crate::report::{
+    graphviz::{self, page},
+    pprof::readable,
+};
 
 /// Draws a graph. An installed `dot` goes first: it is several times faster than the one inside, and
 /// what it draws is what the reference shows on this machine.
 pub(super) fn draw(graph: Vec<u8>, format: &str, say: &mut dyn FnMut(&str)) -> Result<Vec<u8>, String> {
+    let graph = readable(&String::from_utf8_lossy(&graph)).into_bytes();
     let drawn = match by_dot(&graph, format) {
         Err(NoDot::Missing(_)) if graphviz::FORMATS.contains(&format) => {
             graphviz::draw(&graph, format).map_err(|error| format!("cannot draw the graph: {error}"))?
@@ -32,6 +36,7 @@ pub(super) fn draw(graph: Vec<u8>, format: &str, say: &mut dyn FnMut(&str)) -> R
 
 /// Draws a graph as SVG, without what makes it move by itself.
 pub(super) fn draw_plain(graph: Vec<u8>) -> Result<Vec<u8>, String> {
+    let graph = readable(&String::from_utf8_lossy(&graph)).into_bytes();
     let drawn = match by_dot(&graph, "svg") {
         Ok(drawn) => drawn,
         Err(NoDot::Missing(_)) => {

@@ -206,7 +206,6 @@ impl Drawing<'_> {
 }
 
 fn tag_box(source: &str, target: &str, id: &str, name: &str, weight: &str, style: &str) -> String {
-    let name = tag_text(name);
     format!(
         "{target} [label = \"{name}\" id=\"{id}\" fontsize=8 shape=box3d tooltip=\"{weight}\"]\n\
          {source} -> {target} [label=\" {weight}\" weight=100 tooltip=\"{weight}\" \
@@ -264,8 +263,23 @@ fn join(group: &[Tag]) -> Tag {
     joined
 }
 
-/// The text of a label as it is; the reference escapes nothing here. One that would end before its end, so that
-/// the graph could not be read, is escaped: values of labels are anybody's to choose.
+/// A graph as it must be to be drawn. The reference writes values of labels as they are, whatever is in them:
+/// one with a quote ends early, and Graphviz refuses the graph. `-dot` shows what the reference shows.
+pub fn readable(graph: &str) -> String {
+    const BEFORE: &str = " [label = \"";
+    const BEHIND: &str = "\" id=\"N";
+    let mut out = String::with_capacity(graph.len());
+    let mut rest = graph;
+    while let Some((before, from_name)) = rest.split_once(BEFORE)
+        && let Some((name, behind)) = from_name.split_once(BEHIND)
+    {
+        out.extend([before, BEFORE, &tag_text(name), BEHIND]);
+        rest = behind;
+    }
+    out + rest
+}
+
+/// A label's text that ends where it ends.
 fn tag_text(name: &str) -> String {
     if !name.contains('"') && !name.ends_with('\\') {
         return name.into();
@@ -313,5 +327,10 @@ mod tests {
     fn a_label_ends_where_it_ends_whatever_is_in_it() {
         assert_eq!(tag_text("key:plain\\nkey:other"), "key:plain\\nkey:other");
         assert_eq!(tag_text("key:a\"b\\nk:c\\"), "key:a\\\"b\\nk:c\\\\");
+        let graph = tag_box("N1", "N1_0", "N1_0", "key:a\"b", "1s", "") + "N2 [label=\"f\"]\n";
+        let mended = readable(&graph);
+        assert!(
+            mended.contains("[label = \"key:a\\\"b\" id=\"N1_0\"") && mended.ends_with("N2 [label=\"f\"]\n")
+        );
     }
 }

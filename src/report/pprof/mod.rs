@@ -30,6 +30,7 @@ mod tree;
 mod weblist;
 
 pub use commands::{COMMANDS, Command};
+pub use dot::readable;
 pub use header::greeting;
 pub use options::{OPTIONS, Settings};
 pub use prepare::{Messages, filtered, generate, generate_to, generate_with};
