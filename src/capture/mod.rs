@@ -213,7 +213,7 @@ pub fn run(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Capture, CaptureError> {
     let began = Instant::now();
-    let identities = identify_all(request)?;
+    let identities = identify_all(&request.pids, request.children)?;
     let pids: Vec<u32> = identities.iter().map(|identity| identity.pid).collect();
     let several = pids.len() > 1 || request.children;
     let labels = LabelKeys { process: request.labels.process || several, ..request.labels };
@@ -287,13 +287,14 @@ pub fn run(
     Ok(capture)
 }
 
-fn identify_all(request: &Request) -> Result<Vec<Identity>, CaptureError> {
-    let mut pids: BTreeSet<u32> = request.pids.iter().copied().collect();
+/// Who these processes are, and with `children` those that they have started.
+fn identify_all(pids: &[u32], children: bool) -> Result<Vec<Identity>, CaptureError> {
+    let mut pids: BTreeSet<u32> = pids.iter().copied().collect();
     let named: Vec<Identity> = pids.iter().map(|pid| identify(*pid)).collect::<Result<_, _>>()?;
     if let Some(kernel) = named.iter().find(|identity| identity.is_kernel_thread) {
         return Err(CaptureError::KernelThread(kernel.pid));
     }
-    if !request.children {
+    if !children {
         return if named.is_empty() { Err(CaptureError::NoProcess) } else { Ok(named) };
     }
     for identity in &named {

@@ -52,14 +52,19 @@ pub fn table(profile: &Profile, count: usize) -> Option<String> {
 }
 
 /// `quality: 2970 samples (30.0 s of CPU), 99.9% whole stacks, 0 lost, 0.3% unnamed; bpf at 99 Hz …`
-fn quality(capture: &Capture) -> String {
-    let tally = &capture.tally;
-    let ended = match capture.ended {
+/// Why it ended, where that is not that time was up.
+pub(super) fn words(ended: Ended) -> &'static str {
+    match ended {
         Ended::Duration => "",
         Ended::Stopped => ", stopped early",
         Ended::TargetsGone => ", the target ended",
         Ended::Failed => ", sampling failed",
-    };
+    }
+}
+
+fn quality(capture: &Capture) -> String {
+    let tally = &capture.tally;
+    let ended = words(capture.ended);
     let sampled =
         |of: &str| format!("{} samples ({:.2} s of {of} in", tally.samples, tally.amount as f64 / 1e9);
     let what = match capture.kind {

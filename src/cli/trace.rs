@@ -127,9 +127,10 @@ fn summary(trace: &Trace, path: Option<&PathBuf>) -> String {
     }
     let _ = writeln!(
         text,
-        "quality: {} moments of {count} threads in {:.1} s, {} lost",
+        "quality: {} moments of {count} threads in {:.1} s{}, {} lost",
         trace.len(),
         whole / 1e9,
+        super::summary::words(trace.ended),
         trace.lost
     );
     if trace.is_empty() {

@@ -9,7 +9,7 @@ mod profile;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{CaptureError, LabelKeys, Request, identify_all, world::World};
+use super::{CaptureError, LabelKeys, identify_all, world::World};
 use crate::{
     issue::Issues,
     process::Identity,
@@ -98,8 +98,7 @@ impl DumpStats {
 
 /// Looks at every thread once. Errors: no such process, or none of its threads may be looked at.
 pub fn dump(request: &DumpRequest) -> Result<Dump, CaptureError> {
-    let of_capture = Request { pids: request.pids.clone(), children: request.children, ..Request::default() };
-    let identities = identify_all(&of_capture)?;
+    let identities = identify_all(&request.pids, request.children)?;
     let mut world = World::new(LabelKeys { pid: true, tid: true, process: true });
     let (began, began_at) = (Instant::now(), SystemTime::now());
     let mut looked = look::Looked::default();

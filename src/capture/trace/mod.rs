@@ -8,16 +8,15 @@ mod perfetto;
 mod spans;
 
 use std::{
-    collections::BTreeSet,
     io::{self, Write},
     time::{Duration, Instant},
 };
 
 use rustc_hash::FxHashMap;
 
-use super::{CaptureError, Ended, Stop};
+use super::{CaptureError, Ended, Stop, identify_all};
 use crate::{
-    process::{Identity, identify, identity, select, threads},
+    process::{Identity, identity, threads},
     sampler::{
         SamplerError,
         bpf::trace::{self as tracer, Moment, What},
@@ -66,7 +65,7 @@ pub fn run(
     stop: &Stop,
     progress: &mut dyn FnMut(Duration),
 ) -> Result<Trace, CaptureError> {
-    let identities = identify_all(request)?;
+    let identities = identify_all(&request.pids, request.children)?;
     let pids: Vec<u32> = identities.iter().map(|identity| identity.pid).collect();
     let refused =
         |source| CaptureError::Sampler { source, tried: Vec::new(), identities: identities.clone() };
@@ -93,8 +92,12 @@ pub fn run(
             break Ended::Stopped;
         }
         let polled = tracer.poll(left.min(POLL_EVERY), &mut |moment| trace.add(moment, request.most_moments));
-        polled.map_err(CaptureError::SamplerDied)?;
-        progress(began.elapsed());
+        match polled {
+            Err(error) if trace.is_empty() => return Err(CaptureError::SamplerDied(error)),
+            // What was collected until then is worth keeping.
+            Err(_) => break Ended::Failed,
+            Ok(()) => progress(began.elapsed()),
+        }
         if !identities.iter().any(Identity::is_alive) {
             break Ended::TargetsGone;
         }
@@ -111,25 +114,6 @@ pub fn run(
         trace.until_ns = trace.moments.last().map_or(trace.until_ns, |last| last.time_ns);
     }
     Ok(trace)
-}
-
-fn identify_all(request: &TraceRequest) -> Result<Vec<Identity>, CaptureError> {
-    let mut pids: BTreeSet<u32> = request.pids.iter().copied().collect();
-    if request.children {
-        request.pids.iter().for_each(|pid| pids.extend(select::descendants(*pid)));
-    }
-    let is_asked_for = |pid: &u32| request.pids.contains(pid);
-    let mut identities = Vec::new();
-    for pid in pids {
-        match identify(pid) {
-            Ok(identity) if identity.is_kernel_thread => return Err(CaptureError::KernelThread(pid)),
-            Ok(identity) => identities.push(identity),
-            // A child may end while we look.
-            Err(_) if !is_asked_for(&pid) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    if identities.is_empty() { Err(CaptureError::NoProcess) } else { Ok(identities) }
 }
 
 fn only_bpf(error: SamplerError) -> SamplerError {

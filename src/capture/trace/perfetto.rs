@@ -11,7 +11,7 @@ use prost::Message;
 use rustc_hash::FxHashMap;
 
 use super::{
-    Trace,
+    Ended, Trace,
     spans::{Doing, Span},
 };
 
@@ -278,6 +278,9 @@ impl Out<'_> {
         let mut notes = vec![("moments lost", trace.lost)];
         if trace.is_full {
             notes.push(("full: it ends before its time", trace.moments.len() as u64));
+        }
+        if trace.ended == Ended::Failed {
+            notes.push(("watching failed: it ends before its time", trace.moments.len() as u64));
         }
         for (text, count) in notes {
             let event = TrackEvent { r#type: INSTANT, track_uuid: NOTES_TRACK, ..TrackEvent::default() };
