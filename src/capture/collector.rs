@@ -126,6 +126,19 @@ impl Collector {
         self.stacks.len()
     }
 
+    /// By [`LocationId`]: whether a stack leads through it.
+    pub fn used(&self) -> Vec<bool> {
+        let mut used = vec![false; self.place_list.len()];
+        self.stacks.keys().flat_map(|key| &key[1..]).for_each(|id| used[*id as usize] = true);
+        used
+    }
+
+    /// Begins to count anew; places and labels keep their numbers.
+    pub fn forget_stacks(&mut self) {
+        self.stacks.clear();
+        (self.stored_words, self.overflow) = (0, Weight::default());
+    }
+
     /// What found no room as a stack of its own.
     pub fn overflow(&self) -> Weight {
         self.overflow

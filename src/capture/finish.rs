@@ -3,18 +3,18 @@
 //!
 //! Not here: names (`naming`), sampling, writing files.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::{
-    Capture, Ended, Kind, Progress, Request,
+    Capture, Ended, Kind, Request, Tally,
     images::Synthetic,
-    naming::{Names, add_locations, clamp, file_of, label_list, name_all, nanos},
+    naming::{Locations, Names, clamp, file_of, label_list, nanos},
     threadcreate::{self, Threads},
     world::World,
 };
 use crate::{
     issue::Issue,
-    profile::builder::{self, Builder, LineSpec},
+    profile::builder::{Builder, LineSpec},
 };
 
 /// How many reasons for cut stacks a comment names.
@@ -22,34 +22,34 @@ const REASONS_SHOWN: usize = 3;
 
 pub(super) fn finish(
     request: &Request,
-    mut world: World,
+    world: &mut World,
+    names: &Names,
     threads: Option<Threads>,
-    started_at: SystemTime,
     capture: &mut Capture,
-    progress: &mut dyn FnMut(Progress<'_>),
 ) {
-    count_issues(&mut world);
-    progress(Progress::Naming { addresses: world.collector.places().len() });
-    let names = name_all(&request.symbolize, &mut world);
-    capture.unnamed_share = unnamed_share(&world, &names);
+    count_issues(world, &capture.tally);
+    capture.unnamed_share = unnamed_share(world, names);
     let (values, period) = values_of(request);
     let mut builder = Builder::new(&values);
     let executable = capture.identities.first().and_then(|identity| identity.executable.as_deref());
-    let locations = add_locations(&world, &names, &mut builder, executable);
+    let locations = Locations::add(world, names, &mut builder, executable);
     match threads {
         Some(threads) => {
-            let before = threadcreate::add_samples(request, &world, threads, &locations, &mut builder);
+            let before = threadcreate::add_samples(request, world, threads, &locations, &mut builder);
             capture.threads_before = Some(before);
         }
-        None => add_samples(&world, &locations, &mut builder, each(request, &world)),
+        None => {
+            let each = each(request, &capture.tally);
+            add_samples(world, capture.tally.lost, each, &locations, &mut builder);
+        }
     }
     let (kind, unit) = values[values.len() - 1];
     builder.set_period(kind, unit, period);
     builder.set_default_sample_type(kind);
-    let since_epoch = started_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let since_epoch = capture.started_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     builder.set_time(nanos(since_epoch), nanos(capture.elapsed));
     capture.issues = std::mem::take(&mut world.issues);
-    for comment in comments(request, capture, &world) {
+    for comment in comments(request, capture, world) {
         builder.comment(&comment);
     }
     capture.profile = builder.finish();
@@ -69,12 +69,12 @@ fn values_of(request: &Request) -> (Vec<(&'static str, &'static str)>, i64) {
     }
 }
 
-pub(super) fn count_issues(world: &mut World) {
-    let cuts = world.tally.cuts(|id| file_of(world, id));
+fn count_issues(world: &mut World, tally: &Tally) {
+    let cuts = tally.cuts(|id| file_of(world, id));
     for (why, count) in cuts {
         world.issues.add(Issue::CutStack { why }, count);
     }
-    world.issues.add(Issue::LostSamples, world.tally.lost);
+    world.issues.add(Issue::LostSamples, tally.lost);
     world.issues.add(Issue::StackTableFull, world.collector.overflow().count);
 }
 
@@ -90,20 +90,20 @@ fn unnamed_share(world: &World, names: &Names) -> f64 {
 }
 
 /// What a sample that was lost would have stood for.
-fn each(request: &Request, world: &World) -> u64 {
+fn each(request: &Request, tally: &Tally) -> u64 {
     match request.kind {
-        Kind::Faults => world.tally.amount / world.tally.samples.max(1),
+        Kind::Faults => tally.amount / tally.samples.max(1),
         _ => 1_000_000_000 / u64::from(request.frequency_hz.max(1)),
     }
 }
 
-fn add_samples(world: &World, locations: &[builder::LocationId], builder: &mut Builder, each: u64) {
+fn add_samples(world: &World, lost: u64, each: u64, locations: &Locations, builder: &mut Builder) {
     for (labels, stack, weight) in world.collector.stacks() {
-        let ids: Vec<_> = stack.iter().map(|id| locations[*id as usize]).collect();
+        let ids = locations.of(stack);
         let labels = label_list(world.collector.labels_of(labels));
         builder.sample(&ids, &[clamp(weight.count), clamp(weight.amount)], &labels);
     }
-    let lost = (world.tally.lost, world.tally.lost.saturating_mul(each));
+    let lost = (lost, lost.saturating_mul(each));
     let overflow = world.collector.overflow();
     for (kind, (count, amount)) in
         [(Synthetic::Lost, lost), (Synthetic::Overflow, (overflow.count, overflow.amount))]

@@ -16,6 +16,7 @@ mod late;
 mod naming;
 mod naming_go;
 pub mod rename;
+mod session;
 mod space;
 mod tally;
 mod threadcreate;
@@ -28,8 +29,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
+
+use session::Session;
 
 pub use attach::SamplerChoice;
 pub use naming::names;
@@ -37,10 +40,10 @@ pub use tally::Tally;
 pub use threadcreate::keep_created_meanwhile;
 
 use crate::{
-    issue::{Issue, Issues},
-    process::{Identity, ProcessError, identify, identity, select},
+    issue::Issues,
+    process::{Identity, ProcessError, identify, select},
     profile::proto::Profile,
-    sampler::{Description, SamplerError, idle},
+    sampler::{Description, SamplerError},
     symbolize::SymbolizeOptions,
 };
 
@@ -48,6 +51,10 @@ use crate::{
 const POLL_EVERY: Duration = Duration::from_millis(50);
 /// The same while stacks are deeper than their copies: their rest must be read before it changes.
 const POLL_DEEP_EVERY: Duration = Duration::from_millis(1);
+
+/// Of a series of profiles, how much longer the next takes at least than it took to make the last: that is
+/// rprof's own time.
+const OWN_PAUSE: u32 = 8;
 
 /// What a profile is of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,6 +153,7 @@ pub struct Capture {
     pub ended: Ended,
     /// Share of all frames, weighted by samples, that have no name: 0 to 1.
     pub unnamed_share: f64,
+    pub started_at: SystemTime,
     /// How long was sampled.
     pub elapsed: Duration,
     /// CPU time that the kernel charged to the processes meanwhile; `None` where it is not known any
@@ -212,79 +220,51 @@ pub fn run(
     release: impl FnOnce() -> std::io::Result<()>,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Capture, CaptureError> {
-    let began = Instant::now();
-    let identities = identify_all(&request.pids, request.children)?;
-    let pids: Vec<u32> = identities.iter().map(|identity| identity.pid).collect();
-    let several = pids.len() > 1 || request.children;
-    let labels = LabelKeys { process: request.labels.process || several, ..request.labels };
-    let mut world = world::World::new(labels);
-    let mut sampler = attach::open(request, &pids, &identities, &mut world.issues)?;
-    let started_at = SystemTime::now();
-    let started = Instant::now();
-    // At once: from here on the two clocks run side by side.
-    let cpu_before: Vec<_> = pids.iter().map(|pid| identity::cpu_time_ns(*pid)).collect();
-    let now_ns = identity::monotonic_ns();
-    pids.iter().for_each(|pid| world.watch(*pid, now_ns));
-    world.programs = identities.iter().map(|identity| (identity.pid, identity.clone())).collect();
-    let attach_took = began.elapsed();
+    let mut session = Session::begin(request)?;
     let mut threads = match request.kind {
-        Kind::ThreadCreate => Some(threadcreate::Threads::there_before(request, &identities)?),
+        Kind::ThreadCreate => Some(threadcreate::Threads::there_before(request, session.identities())?),
         Kind::Cpu | Kind::Wall | Kind::Faults | Kind::OffCpu => None,
     };
-    progress(Progress::Attached {
-        sampler: sampler.description(),
-        identities: &identities,
-        took: attach_took,
-    });
+    session.tell(progress);
     release().map_err(CaptureError::NotStarted)?;
-    let died = sample(request, stop, &identities, &mut world, &mut *sampler, started, progress);
-    let cpu_after: Vec<_> = pids.iter().map(|pid| identity::cpu_time_ns(*pid)).collect();
-    let ended = match died {
-        Ok(ended) => ended,
-        Err(error) if world.tally.samples == 0 => return Err(CaptureError::SamplerDied(error)),
-        // What was collected until then is worth keeping.
-        Err(error) => {
-            world.issues.add(Issue::SamplerFailed { why: error.to_string() }, 1);
-            Ended::Failed
+    let ended = session.sample(request.duration, stop, progress);
+    let ended = session.end(ended)?;
+    if let Some(threads) = threads.as_mut().filter(|_| session.is_idle()) {
+        session.add_new_threads(threads);
+    }
+    Ok(session.finish(ended, threads, progress))
+}
+
+/// Watches processes without a pause and makes a profile of each `every`, which `each` gets as soon as it
+/// is there; the last may be shorter. `progress` is told as by [`run`].
+///
+/// Files are opened and addresses named once for all profiles; where making one takes long, the
+/// next is of a longer time. Of [`Kind::ThreadCreate`] a profile holds the threads made in its time alone.
+/// Errors: as of [`run`]; a sampler that fails later ends the last profile.
+pub fn windows(
+    request: &Request,
+    every: Duration,
+    stop: &Stop,
+    progress: &mut dyn FnMut(Progress<'_>),
+    each: &mut dyn FnMut(Capture),
+) -> Result<(), CaptureError> {
+    let mut session = Session::begin(request)?;
+    session.tell(progress);
+    let mut until = every;
+    loop {
+        let end = request.duration.map_or(until, |whole| whole.min(until));
+        let sampled = session.sample(Some(end), stop, progress);
+        if !matches!(sampled, Ok(Ended::Duration)) || request.duration == Some(end) {
+            let ended = session.end(sampled)?;
+            each(session.finish(ended, None, progress));
+            return Ok(());
         }
-    };
-    if let Some(threads) = threads.as_mut().filter(|_| sampler.description().name == idle::NAME) {
-        threads.add_new(request, &identities, &mut world.issues);
+        let window_ended = session.elapsed();
+        let capture = session.window(progress);
+        let took = session.elapsed() - window_ended;
+        until = (until + every).max(session.elapsed() + took * OWN_PAUSE);
+        each(capture);
     }
-    let elapsed = started.elapsed();
-    let finishing = Instant::now();
-    let description = sampler.description().clone();
-    let kernel_addresses = world.kernel_addresses();
-    if !kernel_addresses.is_empty() {
-        world.kernel_names = sampler.kernel_names(&kernel_addresses);
-    }
-    // Closing the events now spares the target while other names are looked up.
-    drop(sampler);
-    let identities = (identities.into_iter())
-        .map(|identity| world.programs.remove(&identity.pid).unwrap_or(identity))
-        .collect();
-    let kernel_cpu_ns = (cpu_before.iter().zip(&cpu_after))
-        .map(|(before, after)| Some(after.as_ref()?.saturating_sub((*before)?)))
-        .sum::<Option<u64>>()
-        .filter(|_| !request.children);
-    let mut capture = Capture {
-        profile: Profile::default(),
-        issues: Issues::default(),
-        tally: world.tally.clone(),
-        sampler: description,
-        kind: request.kind,
-        identities,
-        ended,
-        unnamed_share: 0.0,
-        elapsed,
-        kernel_cpu_ns,
-        threads_before: None,
-        attach_took,
-        finish_took: Duration::ZERO,
-    };
-    finish::finish(request, world, threads, started_at, &mut capture, progress);
-    capture.finish_took = finishing.elapsed();
-    Ok(capture)
 }
 
 /// Who these processes are, and with `children` those that they have started.
@@ -303,64 +283,4 @@ fn identify_all(pids: &[u32], children: bool) -> Result<Vec<Identity>, CaptureEr
     // A child may end while we look: that is not an error.
     let all: Vec<Identity> = pids.iter().filter_map(|pid| identify(*pid).ok()).collect();
     if all.is_empty() { Err(CaptureError::NoProcess) } else { Ok(all) }
-}
-
-/// The loop: empties the buffers until time is up, somebody says stop, or nobody is left to watch.
-fn sample(
-    request: &Request,
-    stop: &Stop,
-    identities: &[Identity],
-    world: &mut world::World,
-    sampler: &mut dyn crate::sampler::Sampler,
-    started: Instant,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Ended, SamplerError> {
-    // Often at first: whether stacks are deeper than their copies is not known yet.
-    let mut poll_every = POLL_DEEP_EVERY;
-    let ended = loop {
-        let elapsed = started.elapsed();
-        let left = request.duration.map_or(POLL_EVERY, |duration| duration.saturating_sub(elapsed));
-        if left.is_zero() {
-            break Ended::Duration;
-        }
-        if stop.is_set() {
-            break Ended::Stopped;
-        }
-        for (tid, start, end) in world.hints.drain(..) {
-            sampler.hint_stack(tid, start, end);
-        }
-        for (pid, layout) in world.task_hints.drain(..) {
-            sampler.hint_tasks(pid, layout.as_ref());
-        }
-        let late_before = world.late_reads;
-        let polled = sampler.poll(left.min(poll_every), &mut |event| world.handle(event));
-        // Polling often is forgotten slowly: at 99 Hz there is a sample in every fifth round only.
-        poll_every = if world.late_reads > late_before {
-            POLL_DEEP_EVERY
-        } else {
-            (poll_every + poll_every / 8).min(POLL_EVERY)
-        };
-        match polled {
-            // Not a failure: the profile ends here.
-            Err(SamplerError::NoTarget) => break Ended::TargetsGone,
-            other => other?,
-        }
-        progress(Progress::Sampling { elapsed: started.elapsed(), tally: &world.tally });
-        if nobody_left(request, identities, world) {
-            break Ended::TargetsGone;
-        }
-    };
-    sampler.stop()?;
-    match sampler.poll(Duration::ZERO, &mut |event| world.handle(event)) {
-        Ok(()) | Err(SamplerError::NoTarget) => Ok(ended),
-        Err(error) => Err(error),
-    }
-}
-
-fn nobody_left(request: &Request, identities: &[Identity], world: &world::World) -> bool {
-    if identities.iter().any(Identity::is_alive) {
-        return false;
-    }
-    // Children live on in `spaces` until their exit is seen; one we missed is checked by its number.
-    !request.children || !world.spaces.keys().any(|pid| identify(*pid).is_ok())
 }

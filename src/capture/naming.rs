@@ -30,11 +30,19 @@ use crate::{
     },
 };
 
-/// Names of all locations, by [`LocationId`]; innermost inlined function first.
+/// Names of locations, by [`LocationId`]; innermost inlined function first.
+#[derive(Default)]
 pub(super) struct Names {
     pub frames: Vec<Vec<SourceFrame>>,
     /// By location: the kernel module that owns it, where it is not the kernel itself.
     kernel_modules: Vec<Option<String>>,
+}
+
+impl Names {
+    /// How many locations have been asked for.
+    pub fn count(&self) -> usize {
+        self.frames.len()
+    }
 }
 
 /// The file of a mapping, for a person.
@@ -71,23 +79,32 @@ pub fn names(pid: u32, addresses: &[RuntimeAddr], options: &SymbolizeOptions) ->
     places.iter().map(|place| by_place.get(place).map(|frame| frame.function.clone())).collect()
 }
 
+/// Names of all locations.
 pub(super) fn name_all(options: &SymbolizeOptions, world: &mut World) -> Names {
-    let kernel_names = kernel_names(world);
+    let mut names = Names::default();
+    name_new(options, world, &mut names);
+    names
+}
+
+/// Adds names of the locations that came since `names` were found.
+pub(super) fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mut Names) {
+    let first = names.count();
+    let kernel_names = kernel_names(world, first);
     let places = world.collector.places();
-    let mut names =
-        Names { frames: vec![Vec::new(); places.len()], kernel_modules: vec![None; places.len()] };
+    names.frames.resize_with(places.len(), Vec::new);
+    names.kernel_modules.resize(places.len(), None);
     let mut by_image: std::collections::BTreeMap<ImageId, Vec<LocationId>> = Default::default();
-    for (location, place) in places.iter().enumerate() {
+    for (location, place) in places.iter().enumerate().skip(first) {
         by_image.entry(world.images.placement(place.mapping).image).or_default().push(location as LocationId);
     }
     for (image, locations) in by_image {
         let image = world.images.image(image);
         let at = |location: &LocationId| places[*location as usize];
         match image.kind {
-            ImageKind::Kernel => name_kernel(&locations, &kernel_names, &mut names),
-            ImageKind::Pseudo => name_synthetic(&locations, at, &mut names),
+            ImageKind::Kernel => name_kernel(&locations, &kernel_names, names),
+            ImageKind::Pseudo => name_synthetic(&locations, at, names),
             ImageKind::Anonymous { pid } => {
-                name_compiled_at_run_time(pid, image.owner, &locations, at, &mut names);
+                name_compiled_at_run_time(pid, image.owner, &locations, at, names);
             }
             ImageKind::File | ImageKind::Vdso => {
                 let addresses: Vec<ElfAddr> = locations
@@ -107,7 +124,6 @@ pub(super) fn name_all(options: &SymbolizeOptions, world: &mut World) -> Names {
             }
         }
     }
-    names
 }
 
 fn name_module(
@@ -140,9 +156,9 @@ fn name_module(
     answer.addresses
 }
 
-/// Names of the kernel's addresses, in the order of their locations: the sampler's, else those of the
-/// kernel's list of all its symbols. None where the kernel hides that.
-fn kernel_names(world: &mut World) -> Vec<Option<KernelName>> {
+/// Names of the kernel's addresses, in the order of their locations from `first` on: the sampler's, else
+/// those of the kernel's list of all its symbols. None where the kernel hides that.
+fn kernel_names(world: &mut World, first: usize) -> Vec<Option<KernelName>> {
     if let Some(names) = world.kernel_names.take() {
         return names;
     }
@@ -150,7 +166,7 @@ fn kernel_names(world: &mut World) -> Vec<Option<KernelName>> {
         let module = Some(name.module).filter(|module| module != "[kernel.kallsyms]");
         KernelName { function: name.function, module }
     };
-    let addresses = world.kernel_addresses();
+    let addresses = world.kernel_addresses(first);
     if addresses.is_empty() {
         return Vec::new();
     }
@@ -215,35 +231,44 @@ fn plain(name: &str) -> SourceFrame {
     }
 }
 
-/// Adds every location, with its mapping and functions; gives their numbers by [`LocationId`].
-pub(super) fn add_locations(
-    world: &World,
-    names: &Names,
-    builder: &mut Builder,
-    executable: Option<&Path>,
-) -> Vec<builder::LocationId> {
-    let mut main = None;
-    let places = world.collector.places().iter().enumerate();
-    let locations = places
-        .map(|(index, place)| {
-            let placement = world.images.placement(place.mapping);
-            let image = world.images.image(placement.image);
-            let mapping = (place.mapping != SYNTHETIC).then(|| {
-                let spec = mapping_spec(world, *place, names.kernel_modules[index].as_deref());
-                let build_id = hex(image.elf.as_ref().and_then(|elf| elf.build_id()).unwrap_or_default());
-                builder.mapping(&MappingSpec { build_id: &build_id, ..spec })
-            });
-            if image.kind == ImageKind::File && executable == Some(Path::new(&image.path)) {
-                main = main.or(mapping);
-            }
-            let lines = lines(&names.frames[index], builder);
-            builder.location(mapping, place.address, &lines)
-        })
-        .collect();
-    if let Some(main) = main {
-        builder.set_main_mapping(main);
+/// The numbers that the locations of stacks have in a profile.
+pub(super) struct Locations(Vec<Option<builder::LocationId>>);
+
+impl Locations {
+    /// Adds the locations that stacks lead through, with their mappings and functions.
+    pub fn add(world: &World, names: &Names, builder: &mut Builder, executable: Option<&Path>) -> Locations {
+        let mut main = None;
+        let used = world.collector.used();
+        let places = world.collector.places().iter().zip(used).enumerate();
+        let locations = places
+            .map(|(index, (place, is_used))| {
+                if !is_used {
+                    return None;
+                }
+                let placement = world.images.placement(place.mapping);
+                let image = world.images.image(placement.image);
+                let mapping = (place.mapping != SYNTHETIC).then(|| {
+                    let spec = mapping_spec(world, *place, names.kernel_modules[index].as_deref());
+                    let build_id = hex(image.elf.as_ref().and_then(|elf| elf.build_id()).unwrap_or_default());
+                    builder.mapping(&MappingSpec { build_id: &build_id, ..spec })
+                });
+                if image.kind == ImageKind::File && executable == Some(Path::new(&image.path)) {
+                    main = main.or(mapping);
+                }
+                let lines = lines(&names.frames[index], builder);
+                Some(builder.location(mapping, place.address, &lines))
+            })
+            .collect();
+        if let Some(main) = main {
+            builder.set_main_mapping(main);
+        }
+        Locations(locations)
     }
-    locations
+
+    /// Of a stack of the world they were added from.
+    pub fn of(&self, stack: &[LocationId]) -> Vec<builder::LocationId> {
+        stack.iter().filter_map(|id| self.0[*id as usize]).collect()
+    }
 }
 
 fn mapping_spec<'a>(world: &'a World, place: Place, kernel_module: Option<&'a str>) -> MappingSpec<'a> {

@@ -11,7 +11,7 @@ use super::{
     CaptureError, LabelKeys, Request,
     collector::LocationId,
     dump::{DumpRequest, look},
-    naming::{Names, add_locations, clamp, label_list, name_all},
+    naming::{Locations, Names, clamp, label_list, name_all},
     world::World,
 };
 use crate::{
@@ -125,7 +125,7 @@ impl Look {
         builder: &mut Builder,
     ) {
         let names = name_all(options, &mut self.world);
-        let locations = add_locations(&self.world, &names, builder, None);
+        let locations = Locations::add(&self.world, &names, builder, None);
         let stacks: BTreeMap<_, _> =
             self.world.collector.stacks().into_iter().map(|(labels, stack, _)| (labels, stack)).collect();
         let mut counts = BTreeMap::new();
@@ -138,7 +138,7 @@ impl Look {
             *counts.entry((start(stack, &names), labels)).or_insert(0) += 1;
         }
         for ((stack, labels), count) in counts {
-            let ids: Vec<_> = stack.iter().map(|id| locations[*id as usize]).collect();
+            let ids = locations.of(stack);
             let mut list = label_list(&labels);
             list.push((CREATED, LabelValue::Text(created)));
             builder.sample(&ids, &[count], &list);
@@ -176,11 +176,11 @@ pub fn add_samples(
     request: &Request,
     world: &World,
     mut threads: Threads,
-    locations: &[crate::profile::builder::LocationId],
+    locations: &Locations,
     builder: &mut Builder,
 ) -> u64 {
     for (labels, stack, weight) in world.collector.stacks() {
-        let ids: Vec<_> = stack.iter().map(|id| locations[*id as usize]).collect();
+        let ids = locations.of(stack);
         let mut labels = label_list(world.collector.labels_of(labels));
         labels.push((CREATED, LabelValue::Text(DURING)));
         builder.sample(&ids, &[clamp(weight.count)], &labels);

@@ -53,7 +53,7 @@ pub struct World {
     pub hints: Vec<(u32, RuntimeAddr, RuntimeAddr)>,
     /// Processes of which was learnt how their runtime keeps its tasks, or that they have none any more.
     pub task_hints: Vec<(u32, Option<TaskLayout>)>,
-    /// Names of [`World::kernel_addresses`], if the sampler had a way to learn them.
+    /// Names of [`World::kernel_addresses`] that have none yet, if the sampler had a way to learn them.
     pub kernel_names: Option<Vec<Option<KernelName>>>,
     /// Process and number of threads that were made meanwhile, the first [`MOST_NEW_THREADS`].
     pub new_threads: FxHashSet<(u32, u32)>,
@@ -97,10 +97,16 @@ impl World {
         }
     }
 
-    /// The kernel's addresses that were seen, in the order of their locations.
-    pub fn kernel_addresses(&self) -> Vec<RuntimeAddr> {
-        let kernel = self.collector.places().iter().filter(|place| place.mapping == KERNEL);
+    /// The kernel's addresses that were seen, in the order of their locations from `first` on.
+    pub fn kernel_addresses(&self, first: usize) -> Vec<RuntimeAddr> {
+        let kernel = self.collector.places()[first..].iter().filter(|place| place.mapping == KERNEL);
         kernel.map(|place| RuntimeAddr(place.address)).collect()
+    }
+
+    /// Begins to number places and labels anew; what is counted is gone.
+    pub fn forget_labels_and_places(&mut self) {
+        self.collector = Collector::default();
+        self.threads.clear();
     }
 
     pub fn handle(&mut self, event: Event<'_>) {

@@ -210,6 +210,11 @@ pub trait Sampler {
     fn description(&self) -> &Description;
     /// Waits up to `timeout` for events, then hands over all that are ready, oldest first.
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), SamplerError>;
+    /// A profile ends and the next begins: the next `poll` hands over also what goes on (waits), as long as
+    /// it has lasted until now.
+    fn split(&mut self) -> Result<(), SamplerError> {
+        Ok(())
+    }
     /// Stops taking samples; a last `poll` with a zero timeout hands over what is still buffered.
     fn stop(&mut self) -> Result<(), SamplerError>;
     /// Tells the sampler where a thread's stack memory lies (`start..end`), learnt from its maps.

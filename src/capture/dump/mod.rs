@@ -107,7 +107,7 @@ pub fn dump(request: &DumpRequest) -> Result<Dump, CaptureError> {
     }
     let mut stats = looked.stats(began.elapsed());
     let naming = Instant::now();
-    let kernel_addresses = world.kernel_addresses();
+    let kernel_addresses = world.kernel_addresses(0);
     if !kernel_addresses.is_empty() {
         world.kernel_names = bpf::kernel_names(&kernel_addresses);
     }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     capture::{
         collector::LabelsId,
-        naming::{add_locations, file_of, name_all, nanos},
+        naming::{Locations, file_of, name_all, nanos},
         tally::reason,
         world::World,
     },
@@ -36,14 +36,14 @@ pub fn make(
     let names = name_all(options, &mut world);
     let mut builder = Builder::new(&[("threads", "count")]);
     let executable = identities.first().and_then(|identity| identity.executable.as_deref());
-    let locations = add_locations(&world, &names, &mut builder, executable);
+    let locations = Locations::add(&world, &names, &mut builder, executable);
     let mut stacks: Vec<(LabelsId, &[u32])> =
         world.collector.stacks().into_iter().map(|(labels, stack, _)| (labels, stack)).collect();
     stacks.sort_unstable_by_key(|(labels, _)| *labels);
     let mut issues = std::mem::take(&mut world.issues);
     for seen in &looked.threads {
         let Ok(at) = stacks.binary_search_by_key(&seen.labels, |(labels, _)| *labels) else { continue };
-        let ids: Vec<_> = stacks[at].1.iter().map(|id| locations[*id as usize]).collect();
+        let ids = locations.of(stacks[at].1);
         let cut = cut(seen, &world);
         if let Some(why) = &cut {
             issues.add(Issue::CutStack { why: why.clone() }, 1);

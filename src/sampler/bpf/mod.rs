@@ -364,7 +364,7 @@ impl Sampler for BpfSampler {
         let ended = self.sideband.find_ended();
         let all_ended = ended.len() == self.sideband.target_count();
         let empty = self.drain(self.stopped || all_ended, sink);
-        if let Some(off_cpu) = self.off_cpu.as_mut().filter(|_| self.stopped) {
+        if let Some(off_cpu) = &mut self.off_cpu {
             off_cpu.hand_over_rest(self.max_stack_bytes, sink);
         }
         self.report_lost(all_ended, sink)?;
@@ -380,6 +380,11 @@ impl Sampler for BpfSampler {
             true => Err(SamplerError::NoTarget),
             false => Ok(()),
         }
+    }
+
+    fn split(&mut self) -> Result<(), SamplerError> {
+        let Some(off_cpu) = &mut self.off_cpu else { return Ok(()) };
+        off_cpu.split(&self.sideband.target_pids())
     }
 
     fn stop(&mut self) -> Result<(), SamplerError> {

@@ -6,7 +6,8 @@
 // chance of its length over the `interval`, and always if it is longer; what is recorded stands for the
 // interval at least, so that sums are right on average. `returned` is called when a system call ends: of
 // one whose wait is to be recorded it copies the stack, which is the same as when the wait began.
-// `sweep` is called for each thread before (those asleep begin to wait now) and after (those still asleep).
+// `sweep` is called for each thread before (those asleep begin to wait now), at the end of each profile (what
+// those asleep have waited so far), and after (the same, and no more is counted).
 //
 // Waits are those of threads that gave their CPU up themselves; to wait for a CPU after that belongs to
 // it. Not here: threads whose CPU was taken away. None writes anything into a process.
@@ -38,9 +39,14 @@ struct wait {
 // What user space asks for.
 struct chance {
 	__u64 interval_ns;
-	// `sweep` hands over who waits, and ends the wait; else it begins it.
-	__u64 taking;
+	// What `sweep` does with waits.
+	__u64 sweeping;
 };
+
+// Begins those of threads that sleep; hands over what has been waited, and ends that; the same, and goes on.
+#define BEGIN 0
+#define END 1
+#define SPLIT 2
 
 struct totals {
 	__u64 waits;
@@ -314,7 +320,7 @@ int sweep(struct bpf_iter__task *context)
 	struct chance *ask = bpf_map_lookup_elem(&chance, &zero);
 	struct wait *kernel = bpf_map_lookup_elem(&swept_blank, &zero);
 	struct wait *wait;
-	__u64 since;
+	__u64 since, now;
 	long bytes = 0;
 
 	if (!task || !set || !ask || !kernel)
@@ -323,7 +329,7 @@ int sweep(struct bpf_iter__task *context)
 	if (!swept.pid || !bpf_map_lookup_elem(&targets, &swept.pid))
 		return 0;
 	wait = bpf_map_lookup_elem(&waits, &key);
-	if (!ask->taking) {
+	if (ask->sweeping == BEGIN) {
 		if (!wait)
 			seed(task, swept.pid, set);
 		return 0;
@@ -331,10 +337,11 @@ int sweep(struct bpf_iter__task *context)
 	since = wait ? wait->since : 0;
 	if (!since || !wait)
 		return 0;
-	// What is left of the wait is not recorded a second time.
-	wait->since = 0;
+	now = bpf_ktime_get_ns();
+	// What has been handed over is not recorded a second time. One that has just gone on waits no more.
+	wait->since = ask->sweeping == SPLIT && BPF_CORE_READ(task, __state) ? now : 0;
 	swept.tid = wait->tid;
-	swept.waited_ns = bpf_ktime_get_ns() - since;
+	swept.waited_ns = now - since;
 	swept.turns = BPF_CORE_READ(task, sched_info.pcount);
 	bpf_probe_read_kernel(swept.registers, sizeof(swept.registers), (void *)bpf_task_pt_regs(task));
 	if (set->kernel_stacks)

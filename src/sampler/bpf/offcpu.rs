@@ -1,5 +1,5 @@
-//! The waits of threads (`offcpu.bpf.c`): a record for each wait that ended and was chosen, and at the end
-//! one for each thread that still waits.
+//! The waits of threads (`offcpu.bpf.c`): a record for each wait that ended and was chosen, and at the end of
+//! each profile one for each thread that still waits.
 //!
 //! Not here: the ring and the records' common part (`record`), loading.
 
@@ -24,6 +24,9 @@ use crate::{
 
 /// `ONE_WAIT` of offcpu.bpf.c: waits are counted in these parts.
 const ONE_WAIT: u64 = 1024;
+/// `END` and `SPLIT` of offcpu.bpf.c: what sweeping does with waits.
+const END: u64 = 1;
+const SPLIT: u64 = 2;
 /// `struct swept`: process, thread, turns, bytes of kernel frames, waited, registers.
 const TURNS: usize = 8;
 const KERNEL_BYTES: usize = 16;
@@ -38,13 +41,13 @@ pub struct OffCpu {
     /// Until the end.
     switched: Option<OwnedFd>,
     sweep: OwnedFd,
-    /// The interval, and whether sweeping takes waits.
+    /// The interval, and what sweeping does with waits.
     chance: Array<MapData, [u64; 2]>,
     /// For each CPU: waits, their nanoseconds, and those that found no room.
     totals: PerCpuArray<MapData, [u64; 3]>,
     /// Parts of a wait that have not made a whole one yet.
     parts: u64,
-    /// Those that still waited at the end, by process.
+    /// Those that still waited when that was asked last, by process.
     left: Vec<Waiting>,
 }
 
@@ -73,17 +76,26 @@ impl OffCpu {
 
     /// Ends all waits: [`OffCpu::hand_over_rest`] has those that go on.
     pub fn end(&mut self, pids: &[u32]) -> Result<(), SamplerError> {
-        if self.switched.is_none() {
-            return Ok(());
+        if self.switched.is_some() {
+            self.take(END, pids)?;
+            self.switched = None;
         }
+        Ok(())
+    }
+
+    /// Splits all waits: [`OffCpu::hand_over_rest`] has what they lasted until now, and they go on.
+    pub fn split(&mut self, pids: &[u32]) -> Result<(), SamplerError> {
+        self.take(SPLIT, pids)
+    }
+
+    fn take(&mut self, sweeping: u64, pids: &[u32]) -> Result<(), SamplerError> {
         let interval_ns = self.chance.get(&0, 0).map_err(|error| from_map(&error))?[0];
-        self.chance.set(0, [interval_ns, 1], 0).map_err(|error| from_map(&error))?;
+        self.chance.set(0, [interval_ns, sweeping], 0).map_err(|error| from_map(&error))?;
         for pid in pids {
             let bytes = self.sweep(*pid)?;
             let mut rest = &bytes[..];
             self.left.extend(std::iter::from_fn(|| parse(&mut rest)));
         }
-        self.switched = None;
         Ok(())
     }
 

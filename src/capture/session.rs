@@ -1,0 +1,270 @@
+//! Processes while they are watched: the sampler, what it has shown so far, and the profiles made of it.
+//!
+//! Not here: which kinds there are and how long is watched ([`super::run`], [`super::windows`]), what is in a
+//! profile (`finish`).
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{
+    Capture, CaptureError, Ended, LabelKeys, POLL_DEEP_EVERY, POLL_EVERY, Progress, Request, Stop, attach,
+    finish, identify_all,
+    naming::{Names, name_new},
+    threadcreate::Threads,
+    world::World,
+};
+use crate::{
+    issue::{Issue, Issues},
+    process::{Identity, identify, identity},
+    profile::proto::Profile,
+    sampler::{Sampler, SamplerError, idle},
+};
+
+/// Beyond so many different addresses, what is known of them is learnt anew: code that is made at run time
+/// has new ones without end.
+const MOST_PLACES: usize = 1 << 20;
+
+/// Watched processes.
+pub(super) struct Session<'r> {
+    request: &'r Request,
+    identities: Vec<Identity>,
+    world: World,
+    sampler: Box<dyn Sampler>,
+    names: Names,
+    began: Instant,
+    attach_took: Duration,
+    /// Where the profile that is being collected begins.
+    since: Mark,
+    poll_every: Duration,
+}
+
+/// A moment, and what was used until then.
+struct Mark {
+    at: Instant,
+    clock: SystemTime,
+    /// CPU time of each process; `None`: it has ended.
+    cpu_ns: Vec<Option<u64>>,
+}
+
+impl Mark {
+    fn now(pids: impl Iterator<Item = u32>) -> Mark {
+        let (clock, at) = (SystemTime::now(), Instant::now());
+        // At once: from here on the two clocks run side by side.
+        Mark { at, clock, cpu_ns: pids.map(identity::cpu_time_ns).collect() }
+    }
+}
+
+impl<'r> Session<'r> {
+    /// Begins to watch. Errors: who is to be watched is not there, or may not be watched.
+    pub fn begin(request: &'r Request) -> Result<Session<'r>, CaptureError> {
+        let opening = Instant::now();
+        let identities = identify_all(&request.pids, request.children)?;
+        let pids: Vec<u32> = identities.iter().map(|identity| identity.pid).collect();
+        let several = pids.len() > 1 || request.children;
+        let labels = LabelKeys { process: request.labels.process || several, ..request.labels };
+        let mut world = World::new(labels);
+        let sampler = attach::open(request, &pids, &identities, &mut world.issues)?;
+        let since = Mark::now(pids.iter().copied());
+        let now_ns = identity::monotonic_ns();
+        pids.iter().for_each(|pid| world.watch(*pid, now_ns));
+        world.programs = identities.iter().map(|identity| (identity.pid, identity.clone())).collect();
+        Ok(Session {
+            request,
+            identities,
+            world,
+            sampler,
+            names: Names::default(),
+            began: since.at,
+            attach_took: opening.elapsed(),
+            since,
+            // Often at first: whether stacks are deeper than their copies is not known yet.
+            poll_every: POLL_DEEP_EVERY,
+        })
+    }
+
+    pub fn identities(&self) -> &[Identity] {
+        &self.identities
+    }
+
+    /// Since sampling began.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Whether the sampler sees nothing itself.
+    pub fn is_idle(&self) -> bool {
+        self.sampler.description().name == idle::NAME
+    }
+
+    /// Tells who is watched, and how.
+    pub fn tell(&self, progress: &mut dyn FnMut(Progress<'_>)) {
+        progress(Progress::Attached {
+            sampler: self.sampler.description(),
+            identities: &self.identities,
+            took: self.attach_took,
+        });
+    }
+
+    /// Looks at threads that came since `threads` were.
+    pub fn add_new_threads(&mut self, threads: &mut Threads) {
+        threads.add_new(self.request, &self.identities, &mut self.world.issues);
+    }
+
+    /// The loop: empties the buffers until so much time is up since sampling began, somebody says stop, or
+    /// nobody is left to watch.
+    pub fn sample(
+        &mut self,
+        until: Option<Duration>,
+        stop: &Stop,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Ended, SamplerError> {
+        loop {
+            let left = until.map_or(POLL_EVERY, |until| until.saturating_sub(self.began.elapsed()));
+            if left.is_zero() {
+                return Ok(Ended::Duration);
+            }
+            if stop.is_set() {
+                return Ok(Ended::Stopped);
+            }
+            match self.poll(left.min(self.poll_every)) {
+                // Not a failure: the profile ends here.
+                Err(SamplerError::NoTarget) => return Ok(Ended::TargetsGone),
+                other => other?,
+            }
+            progress(Progress::Sampling { elapsed: self.began.elapsed(), tally: &self.world.tally });
+            if self.nobody_left() {
+                return Ok(Ended::TargetsGone);
+            }
+        }
+    }
+
+    fn poll(&mut self, timeout: Duration) -> Result<(), SamplerError> {
+        let (world, sampler) = (&mut self.world, &mut self.sampler);
+        for (tid, start, end) in world.hints.drain(..) {
+            sampler.hint_stack(tid, start, end);
+        }
+        for (pid, layout) in world.task_hints.drain(..) {
+            sampler.hint_tasks(pid, layout.as_ref());
+        }
+        let late_before = world.late_reads;
+        let polled = sampler.poll(timeout, &mut |event| world.handle(event));
+        // Polling often is forgotten slowly: at 99 Hz there is a sample in every fifth round only.
+        self.poll_every = if world.late_reads > late_before {
+            POLL_DEEP_EVERY
+        } else {
+            (self.poll_every + self.poll_every / 8).min(POLL_EVERY)
+        };
+        polled
+    }
+
+    fn nobody_left(&self) -> bool {
+        if self.identities.iter().any(Identity::is_alive) {
+            return false;
+        }
+        // Children live on in `spaces` until their exit is seen; one we missed is checked by its number.
+        !self.request.children || !self.world.spaces.keys().any(|pid| identify(*pid).is_ok())
+    }
+
+    /// Takes what is still in the buffers; `sampled` is how sampling ended. Errors: it failed before it gave
+    /// anything.
+    pub fn end(&mut self, sampled: Result<Ended, SamplerError>) -> Result<Ended, CaptureError> {
+        let ended = sampled.and_then(|ended| {
+            self.sampler.stop()?;
+            match self.poll(Duration::ZERO) {
+                Ok(()) | Err(SamplerError::NoTarget) => Ok(ended),
+                Err(error) => Err(error),
+            }
+        });
+        match ended {
+            Ok(ended) => Ok(ended),
+            Err(error) if self.world.tally.samples == 0 => Err(CaptureError::SamplerDied(error)),
+            // What was collected until then is worth keeping.
+            Err(error) => {
+                self.world.issues.add(Issue::SamplerFailed { why: error.to_string() }, 1);
+                Ok(Ended::Failed)
+            }
+        }
+    }
+
+    /// A profile of what was collected since the last; sampling goes on.
+    pub fn window(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Capture {
+        // If it fails, the next poll fails as well, and tells.
+        let _ = self.sampler.split().and_then(|()| self.poll(Duration::ZERO));
+        let capture = self.capture(Ended::Duration);
+        self.learn_kernel_names();
+        let (world, names) = (&mut self.world, &mut self.names);
+        let capture = with_profile(capture, self.request, world, names, None, progress);
+        self.world.collector.forget_stacks();
+        if self.world.collector.places().len() > MOST_PLACES {
+            self.world.forget_labels_and_places();
+            self.names = Names::default();
+        }
+        capture
+    }
+
+    /// The last profile.
+    pub fn finish(
+        mut self,
+        ended: Ended,
+        threads: Option<Threads>,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Capture {
+        let capture = self.capture(ended);
+        self.learn_kernel_names();
+        let Session { request, mut world, mut names, sampler, .. } = self;
+        // Closing the events now spares the target while other names are looked up.
+        drop(sampler);
+        with_profile(capture, request, &mut world, &mut names, threads, progress)
+    }
+
+    fn learn_kernel_names(&mut self) {
+        let addresses = self.world.kernel_addresses(self.names.count());
+        if !addresses.is_empty() {
+            self.world.kernel_names = self.sampler.kernel_names(&addresses);
+        }
+    }
+
+    /// All of a capture but its profile; the next begins here.
+    fn capture(&mut self, ended: Ended) -> Capture {
+        let pids = self.identities.iter().map(|identity| identity.pid);
+        let since = std::mem::replace(&mut self.since, Mark::now(pids));
+        let programs = &self.world.programs;
+        let now = |identity: &Identity| programs.get(&identity.pid).unwrap_or(identity).clone();
+        let kernel_cpu_ns = (since.cpu_ns.iter().zip(&self.since.cpu_ns))
+            .map(|(before, after)| Some(after.as_ref()?.saturating_sub((*before)?)))
+            .sum::<Option<u64>>()
+            .filter(|_| !self.request.children);
+        Capture {
+            profile: Profile::default(),
+            issues: Issues::default(),
+            tally: std::mem::take(&mut self.world.tally),
+            sampler: self.sampler.description().clone(),
+            kind: self.request.kind,
+            identities: self.identities.iter().map(now).collect(),
+            ended,
+            unnamed_share: 0.0,
+            started_at: since.clock,
+            elapsed: self.since.at - since.at,
+            kernel_cpu_ns,
+            threads_before: None,
+            attach_took: self.attach_took,
+            finish_took: Duration::ZERO,
+        }
+    }
+}
+
+/// The capture with its profile.
+fn with_profile(
+    mut capture: Capture,
+    request: &Request,
+    world: &mut World,
+    names: &mut Names,
+    threads: Option<Threads>,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Capture {
+    let finishing = Instant::now();
+    progress(Progress::Naming { addresses: world.collector.places().len() - names.count() });
+    name_new(&request.symbolize, world, names);
+    finish::finish(request, world, names, threads, &mut capture);
+    capture.finish_took = finishing.elapsed();
+    capture
+}
