@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use regex::Regex;
 
 use super::{
+    live_args::{TOP_EXAMPLES, TopArgs},
     report_args::{ReportArgs, SettingArgs},
     serve_args::{SERVE_EXAMPLES, ServeArgs},
     snapshot_args::{SNAPSHOT_EXAMPLES, SnapshotArgs},
@@ -67,8 +68,9 @@ pub enum Verb {
     Symbolize(SymbolizeArgs),
     /// Show the labels of a profile, and how much each of their values has.
     Tags(FileArgs),
-    /// Show the functions that have the most: CPU time, or what else the profile measures.
-    Top(FileArgs),
+    /// Show the functions that have the most: of a profile, or of a running process as it runs.
+    #[command(after_help = TOP_EXAMPLES)]
+    Top(Box<TopArgs>),
     /// Show whole stacks with what they have, those with most first.
     Traces(FileArgs),
     /// Show the functions that have the most, with their callers and callees.

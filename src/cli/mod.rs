@@ -12,6 +12,8 @@ mod dump;
 mod flame;
 mod goroutines;
 mod info;
+mod live;
+mod live_args;
 mod output;
 pub mod pprof;
 mod progress;
@@ -71,7 +73,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Snapshot(arguments) => snapshot::run(&arguments),
         Verb::Symbolize(arguments) => symbolize::run(&arguments),
         Verb::Tags(arguments) => report::of_files("tags", &arguments),
-        Verb::Top(arguments) => report::of_files("top", &arguments),
+        Verb::Top(arguments) => report::top(arguments),
         Verb::Traces(arguments) => report::of_files("traces", &arguments),
         Verb::Tree(arguments) => report::of_files("tree", &arguments),
     };

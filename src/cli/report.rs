@@ -11,6 +11,8 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
     args::{DiffArgs, FileArgs, MatchArgs},
+    live,
+    live_args::TopArgs,
     pprof,
     report_args::{ColorArg, ReportArgs},
 };
@@ -23,9 +25,24 @@ use crate::{
     },
 };
 
-/// `rprof top FILE...`, and the others of its kind.
+/// `rprof tree FILE...`, and the others of its kind.
 pub fn of_files(name: &'static str, arguments: &FileArgs) -> Result<()> {
     run(name, None, &arguments.files, &arguments.report)
+}
+
+/// `rprof top FILE...`, and `rprof top --pid PID`.
+pub fn top(mut arguments: Box<TopArgs>) -> Result<()> {
+    let live = &mut arguments.live;
+    if let [only] = &arguments.files[..]
+        && let Some(pid) = only.to_str().and_then(|text| text.parse().ok()).filter(|_| !only.exists())
+    {
+        live.pid.push(pid);
+    }
+    if live.pid.is_empty() && live.name.is_none() {
+        return run("top", None, &arguments.files, &arguments.report);
+    }
+    arguments.report.refuse_for_a_live_view()?;
+    live::run(&arguments.live)
 }
 
 /// `rprof list REGEX FILE...`, and the others of its kind.

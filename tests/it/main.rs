@@ -17,6 +17,7 @@ mod go;
 mod held;
 mod languages;
 mod lifecycle;
+mod live;
 mod off_cpu;
 mod output;
 mod pprof;

@@ -6,6 +6,7 @@ mod rprof;
 mod skip;
 mod stacks;
 mod target;
+mod terminal;
 
 pub use self::{
     fixtures::{Fixture, go_cache, run_tool},
@@ -13,6 +14,7 @@ pub use self::{
     skip::{Skip, skip},
     stacks::{Frame, Stack, Stacks},
     target::{Target, is_alive, wait_until},
+    terminal::Terminal,
 };
 
 use std::{

@@ -1,0 +1,320 @@
+//! Draws a live view.
+//!
+//! Not here: what it shows (`table`), what keys do (`state`).
+
+use ratatui::{
+    Frame,
+    layout::{Alignment, Constraint, Layout, Rect},
+    style::{Color, Modifier, Style},
+    text::{Line, Span},
+    widgets::{Block, Cell, Clear, Paragraph, Row as TableRow, Table as TableWidget, TableState},
+};
+
+use super::{
+    history::{History, Sum},
+    state::{Order, Shown, State},
+    table::{Row, Table, bars},
+};
+use crate::capture::Kind;
+
+/// What is drawn.
+pub struct Picture<'a> {
+    pub state: &'a State,
+    pub history: &'a History,
+    pub table: &'a Table,
+    /// Who is watched.
+    pub who: String,
+    /// How: `bpf 99 Hz`.
+    pub how: String,
+    /// How many threads there are; `None`: there is no such process any more.
+    pub threads: Option<usize>,
+    /// What is to be said.
+    pub message: &'a str,
+    /// Whether colours are wanted.
+    pub in_color: bool,
+}
+
+const HELP: &str = " Tab          functions / threads
+ s  t  n      order: self, total, name      r  reversed
+ ↑ ↓ PgUp PgDn Home End (j k g G)           move
+ Enter →      a thread's functions; a function's callers and callees
+ Esc ←        back
+ /            search in names; Esc forgets it
+ o            waiting (off-CPU) / running (CPU)
+ w            how far back: 10 s, 1 min, 5 min, 2 s
+ p Space      pause: what comes meanwhile is left out
+ S            save the time shown as a pprof file
+ q Ctrl-C     quit            Ctrl-Z  to the shell
+
+ SELF   the function itself      TOTAL  with all it calls
+ Both are shares of all that was sampled in the time shown.";
+
+/// Widths of the columns of numbers, with the spaces between.
+const NUMBERS: u16 = 8 + 8 + 10;
+
+pub fn draw(frame: &mut Frame<'_>, picture: &Picture<'_>) {
+    let rows = [
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Min(1),
+        Constraint::Length(1),
+        Constraint::Length(1),
+    ];
+    let [head, course, body, chosen, foot] = Layout::vertical(rows).areas(frame.area());
+    frame.render_widget(heading(picture), head);
+    frame.render_widget(course_line(picture, course.width), course);
+    draw_table(frame, picture, body);
+    frame.render_widget(chosen_line(picture), chosen);
+    frame.render_widget(footing(picture), foot);
+    if picture.state.is_helping {
+        draw_help(frame);
+    }
+}
+
+/// How many rows a page has.
+pub fn page(height: u16) -> usize {
+    usize::from(height.saturating_sub(5)).max(1)
+}
+
+fn style(picture: &Picture<'_>, color: Color) -> Style {
+    if picture.in_color { Style::new().fg(color) } else { Style::new() }
+}
+
+fn heading<'a>(picture: &Picture<'a>) -> Line<'a> {
+    let sum = picture.history.sum(picture.state.span(), None);
+    let mut parts = vec![
+        Span::styled(format!(" {}", picture.who), Style::new().add_modifier(Modifier::BOLD)),
+        Span::styled(format!("  {}", amount(picture.state.kind, sum)), style(picture, Color::Green)),
+    ];
+    let threads = match picture.threads {
+        Some(1) => "1 thread".into(),
+        Some(count) => format!("{count} threads"),
+        None => "it has ended".into(),
+    };
+    let whole = if sum.samples == 0 { 100.0 } else { 100.0 * sum.whole as f64 / sum.samples as f64 };
+    parts.push(format!("  {threads}  {}  {whole:.1}% whole stacks", picture.how).into());
+    if sum.lost > 0 {
+        parts.push(Span::styled(format!("  {} lost", sum.lost), style(picture, Color::Red)));
+    }
+    if picture.state.is_paused {
+        parts.push("  ".into());
+        parts.push(Span::styled(" PAUSED ", Style::new().add_modifier(Modifier::REVERSED)));
+    }
+    parts.into()
+}
+
+/// What was measured in a second.
+fn amount(kind: Kind, sum: Sum) -> String {
+    let each_second = sum.value as f64 / sum.seconds.max(0.001);
+    match kind {
+        Kind::Cpu => format!("CPU {:.0}% of one", each_second / 1e7),
+        Kind::Faults => format!("{each_second:.0} page faults/s"),
+        Kind::OffCpu => format!("waiting {:.2} s in each second", each_second / 1e9),
+        Kind::Wall | Kind::ThreadCreate => format!("{:.2} s in each second", each_second / 1e9),
+    }
+}
+
+fn course_line(picture: &Picture<'_>, width: u16) -> Line<'static> {
+    let course = picture.history.course(usize::from(width.saturating_sub(2)).min(300), picture.state.thread);
+    Line::styled(format!(" {}", bars(&course)), style(picture, Color::Cyan))
+}
+
+fn draw_table(frame: &mut Frame<'_>, picture: &Picture<'_>, area: Rect) {
+    let (state, table) = (picture.state, picture.table);
+    let of_threads = state.shown == Shown::Threads;
+    let rest = area.width.saturating_sub(NUMBERS + 1);
+    let more = (if of_threads { rest / 2 } else { rest / 4 }).min(if of_threads { 60 } else { 28 });
+    let name = rest.saturating_sub(more);
+    let at = state.at(&table.keys());
+    let rows = table.rows.iter().map(|row| table_row(row, of_threads, name.into(), more.into()));
+    let widths = [
+        Constraint::Length(7),
+        Constraint::Length(7),
+        Constraint::Length(9),
+        Constraint::Length(name),
+        Constraint::Length(more),
+    ];
+    let [title, body] = Layout::vertical([Constraint::Length(1), Constraint::Min(1)]).areas(area);
+    frame.render_widget(title_line(picture), title);
+    let widget = TableWidget::new(rows, widths)
+        .header(header(picture))
+        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let mut shown = TableState::default().with_selected(Some(at).filter(|_| !table.rows.is_empty()));
+    frame.render_stateful_widget(widget, body, &mut shown);
+}
+
+fn title_line<'a>(picture: &Picture<'a>) -> Line<'a> {
+    let mut parts = vec![
+        Span::styled(format!(" {}", picture.table.title), Style::new().add_modifier(Modifier::BOLD)),
+        format!("  last {}", humantime::format_duration(picture.state.span())).into(),
+    ];
+    if !picture.state.search.is_empty() {
+        let found = format!("  {} with \"{}\" in the name", picture.table.rows.len(), picture.state.search);
+        parts.push(Span::styled(found, style(picture, Color::Yellow)));
+    }
+    parts.into()
+}
+
+fn header(picture: &Picture<'_>) -> TableRow<'static> {
+    let state = picture.state;
+    let mark = |order: Order, name: &str| {
+        let arrow = if state.is_reversed { "▲" } else { "▼" };
+        let is_it = state.order == order && !matches!(state.shown, Shown::Around(_));
+        if is_it { format!("{name}{arrow}") } else { name.to_owned() }
+    };
+    let of_threads = state.shown == Shown::Threads;
+    let [name, more] = picture.table.columns;
+    let per_second = match (of_threads, state.is_rate_of_total()) {
+        (true, _) => "PER SEC",
+        (false, true) => "TOTAL/s",
+        (false, false) => "SELF/s",
+    };
+    let numbers = if of_threads {
+        let order = if state.order == Order::Name { Order::Name } else { Order::Own };
+        let name = if order == Order::Own { mark(state.order, "SHARE") } else { "SHARE".into() };
+        [name, String::new(), per_second.into()]
+    } else {
+        [mark(Order::Own, "SELF"), mark(Order::Total, "TOTAL"), per_second.into()]
+    };
+    let cells = numbers.into_iter().map(|text| Cell::from(Line::from(text).alignment(Alignment::Right)));
+    let names = [mark(Order::Name, name), more.to_owned()].into_iter().map(Cell::from);
+    TableRow::new(cells.chain(names)).style(style(picture, Color::Cyan).add_modifier(Modifier::BOLD))
+}
+
+fn table_row(row: &Row, of_threads: bool, name: usize, more: usize) -> TableRow<'static> {
+    let percent = |share: f64| format!("{:.1}%", share * 100.0);
+    let total = if of_threads { String::new() } else { percent(row.total) };
+    let cells = [percent(row.own), total, row.rate.clone()]
+        .map(|text| Cell::from(Line::from(text).alignment(Alignment::Right)));
+    let texts = [fit(&row.name, name), fit(&row.more, more)].map(Cell::from);
+    TableRow::new(cells.into_iter().chain(texts))
+}
+
+/// The text, with something left out of its middle where it is too long.
+fn fit(text: &str, width: usize) -> String {
+    let count = text.chars().count();
+    // The space to the next column is not ours.
+    let width = width.saturating_sub(1);
+    if count <= width {
+        return text.to_owned();
+    }
+    let end = width / 3;
+    let start = width.saturating_sub(end + 1);
+    let tail: String = text.chars().skip(count - end).collect();
+    format!("{}…{tail}", text.chars().take(start).collect::<String>())
+}
+
+/// The chosen row's names, whole.
+fn chosen_line(picture: &Picture<'_>) -> Line<'static> {
+    let at = picture.state.at(&picture.table.keys());
+    let text = match picture.table.rows.get(at) {
+        Some(row) if picture.state.shown != Shown::Threads => format!(" {}  {}", row.name, row.more),
+        Some(row) => format!(" {}", row.name.trim_start()),
+        None if !picture.state.search.is_empty() => " nothing has that in its name".into(),
+        None => nothing(picture.state),
+    };
+    Line::styled(text, style(picture, Color::DarkGray))
+}
+
+/// Why there is nothing to see.
+fn nothing(state: &State) -> String {
+    let span = humantime::format_duration(state.span());
+    match state.kind {
+        Kind::Cpu => format!(" it has not run in the last {span}: o shows what it waits for"),
+        _ => format!(" nothing was seen in the last {span}"),
+    }
+}
+
+fn footing<'a>(picture: &Picture<'a>) -> Line<'a> {
+    let state = picture.state;
+    if state.is_searching {
+        return Line::from(format!(" /{}▏", state.search));
+    }
+    if !picture.message.is_empty() {
+        return Line::styled(format!(" {}", picture.message), style(picture, Color::Yellow));
+    }
+    let other = if state.kind == Kind::OffCpu { "running" } else { "waiting" };
+    let keys = format!(
+        " q quit  Tab functions/threads  Enter more  / search  s t n order  o {other}  p pause  w time  S save  ? help"
+    );
+    Line::styled(keys, style(picture, Color::DarkGray))
+}
+
+fn draw_help(frame: &mut Frame<'_>) {
+    let lines = HELP.lines().count() as u16;
+    let width = HELP.lines().map(|line| line.chars().count()).max().unwrap_or_default() as u16;
+    let area = frame.area();
+    let (width, height) = ((width + 4).min(area.width), (lines + 2).min(area.height));
+    let place = Rect { x: (area.width - width) / 2, y: (area.height - height) / 2, width, height };
+    frame.render_widget(Clear, place);
+    frame
+        .render_widget(Paragraph::new(HELP).block(Block::bordered().title(" keys (any key closes) ")), place);
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::{Terminal, backend::TestBackend};
+
+    use super::{
+        super::{history::tests::history, table::table},
+        *,
+    };
+
+    fn drawn(state: &State, history: &History, width: u16, height: u16) -> String {
+        let table = table(state, history);
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        let picture = Picture {
+            state,
+            history,
+            table: &table,
+            who: "redis-server (4711)".into(),
+            how: "bpf 99 Hz".into(),
+            threads: Some(5),
+            message: "",
+            in_color: false,
+        };
+        terminal.draw(|frame| draw(frame, &picture)).unwrap();
+        terminal.backend().to_string()
+    }
+
+    #[test]
+    fn the_screen_says_who_how_much_and_where() {
+        let history = history(&[("a", &["hot", "main"], 600), ("b", &["cold", "main"], 150)]);
+        let screen = drawn(&State::new(Kind::Cpu), &history, 100, 12);
+        let lines: Vec<&str> = screen.lines().collect();
+        assert!(
+            lines[0].contains("redis-server (4711)  CPU 75% of one  5 threads  bpf 99 Hz  100.0% whole"),
+            "{screen}"
+        );
+        assert!(lines[2].contains("functions  last 10s"), "{screen}");
+        assert!(lines[3].contains("SELF▼") && lines[3].contains("TOTAL"), "{screen}");
+        let words: Vec<&str> = lines[4].trim_matches('"').split_whitespace().collect();
+        assert_eq!(words, ["80.0%", "80.0%", "600", "ms", "hot", "work.c"], "{screen}");
+        assert!(lines[6].contains("0.0%") && lines[6].contains("100.0%"), "{screen}");
+    }
+
+    #[test]
+    fn a_screen_too_small_for_anything_is_drawn_all_the_same() {
+        let history = history(&[("a", &["hot", "main"], 600)]);
+        let mut state = State::new(Kind::Cpu);
+        for (width, height) in [(1, 1), (10, 3), (30, 6), (300, 100)] {
+            for is_helping in [false, true] {
+                state.is_helping = is_helping;
+                drawn(&state, &history, width, height);
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_beginning_and_its_end() {
+        assert_eq!(fit("std::vector<int>::push_back", 14), "std::vec…back");
+        assert_eq!(fit("short", 14), "short");
+        assert_eq!(fit("long name", 1), "…");
+    }
+
+    #[test]
+    fn nothing_to_see_says_why() {
+        let screen = drawn(&State::new(Kind::Cpu), &History::default(), 90, 10);
+        assert!(screen.contains("it has not run in the last 10s: o shows what it waits for"), "{screen}");
+    }
+}

@@ -1,0 +1,71 @@
+//! The profiles of the last minutes, packed, so that what was just seen can be saved.
+//!
+//! Not here: where it is saved.
+
+use std::{collections::VecDeque, time::Duration};
+
+use anyhow::{Result, anyhow};
+
+use crate::profile::{
+    columns::{Columns, decode, merge},
+    encode_gzip,
+    proto::Profile,
+};
+
+/// The most that is kept, in bytes.
+const MOST_BYTES: usize = 64 << 20;
+
+/// See the module.
+#[derive(Default)]
+pub struct Kept {
+    /// How long each is, and its bytes; oldest first.
+    profiles: VecDeque<(Duration, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl Kept {
+    pub fn add(&mut self, length: Duration, profile: &Profile) {
+        let packed = encode_gzip(profile);
+        self.bytes += packed.len();
+        self.profiles.push_back((length, packed));
+        while self.bytes > MOST_BYTES && self.profiles.len() > 1 {
+            self.bytes -= self.profiles.pop_front().map_or(0, |(_, old)| old.len());
+        }
+    }
+
+    /// The last `span` as one profile. Errors: there is nothing yet.
+    pub fn last(&self, span: Duration) -> Result<Columns> {
+        let mut seen = Duration::ZERO;
+        let wanted = self.profiles.iter().rev().take_while(|(length, _)| {
+            let is_in = seen < span;
+            seen += *length;
+            is_in
+        });
+        let read: Vec<Columns> =
+            wanted.map(|(_, packed)| decode::read(packed.clone())).collect::<Result<_, _>>()?;
+        if read.is_empty() {
+            return Err(anyhow!("nothing has been seen yet"));
+        }
+        // The oldest first: its time is the profile's.
+        merge::merge(read.into_iter().rev().collect()).map_err(|why| anyhow!(why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::history::tests::capture, *};
+
+    #[test]
+    fn the_last_seconds_become_one_profile() {
+        let mut kept = Kept::default();
+        assert!(kept.last(Duration::from_secs(1)).is_err());
+        for milliseconds in [1, 2, 4] {
+            kept.add(Duration::from_secs(1), &capture(&[("a", &["hot"], milliseconds)]).profile);
+        }
+        let total = |seconds| -> i64 {
+            let columns = kept.last(Duration::from_secs(seconds)).unwrap();
+            (0..columns.sample_count()).map(|sample| columns.values(sample)[1]).sum()
+        };
+        assert_eq!([total(1), total(2), total(60)], [4_000_000, 6_000_000, 7_000_000]);
+    }
+}

@@ -1,0 +1,272 @@
+//! `rprof top --pid`: what running processes do, as they do it, on a terminal.
+//!
+//! ```text
+//! watcher (a profile each second) ► history, kept ► table (what is asked for) ► draw
+//!                                    keys ► state ──────┘
+//! ```
+//!
+//! Not here: profiles in files (`super::report`), how profiles are made (`capture`).
+
+mod draw;
+mod history;
+mod kept;
+mod state;
+mod table;
+mod watcher;
+
+use std::{
+    io::IsTerminal,
+    os::fd::AsFd,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, poll},
+    sys::signal::{Signal, raise},
+};
+use ratatui::{
+    DefaultTerminal,
+    crossterm::event::{self, Event, KeyEventKind},
+};
+
+use super::{
+    attach::{self, choose},
+    live_args::{LiveArgs, LiveKindArg},
+    output,
+};
+use crate::{
+    capture::{Kind, LabelKeys, Request, Stop},
+    process::{self, Identity},
+    profile::file,
+};
+use draw::Picture;
+use history::History;
+use kept::Kept;
+use state::{State, Wish};
+use watcher::{Attached, Told, Watcher};
+
+/// How long between two looks for keys and news, in milliseconds.
+const LOOK_EVERY_MS: u8 = 100;
+/// How often what the system says of the processes is read again.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// Watches, until told to quit.
+pub fn run(arguments: &LiveArgs) -> Result<()> {
+    let pids = choose(None, &arguments.pid, arguments.name.as_ref())?;
+    if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+        bail!(
+            "a live view needs a terminal; `rprof attach --pid {} -d 5s` prints the functions with most as text",
+            pids[0]
+        );
+    }
+    let sampling = attach::request(&arguments.sampling, &arguments.debug);
+    let request = Request {
+        kind: match arguments.kind {
+            LiveKindArg::Cpu => Kind::Cpu,
+            LiveKindArg::Wall => Kind::Wall,
+            LiveKindArg::OffCpu => Kind::OffCpu,
+            LiveKindArg::Faults => Kind::Faults,
+        },
+        labels: LabelKeys { tid: true, ..sampling.labels },
+        children: arguments.children,
+        duration: None,
+        pids,
+        ..sampling
+    };
+    let stop = attach::stop_on_signals()?;
+    // Before the terminal is taken: why it cannot be is said on plain lines.
+    let mut view = View::begin(request, arguments.interval)?;
+    let mut terminal = ratatui::try_init()?;
+    let done = view.run(&mut terminal, &stop);
+    ratatui::try_restore()?;
+    done
+}
+
+struct View {
+    request: Request,
+    interval: Duration,
+    watcher: Watcher,
+    attached: Attached,
+    state: State,
+    history: History,
+    kept: Kept,
+    message: String,
+    /// How many threads there are, and when that was asked.
+    threads: (Instant, Option<usize>),
+    in_color: bool,
+}
+
+impl View {
+    fn begin(request: Request, interval: Duration) -> Result<View> {
+        let (watcher, attached) = Watcher::begin(request.clone(), interval)?;
+        let threads = (Instant::now(), threads_of(&attached.identities));
+        Ok(View {
+            state: State::new(request.kind),
+            request,
+            interval,
+            watcher,
+            attached,
+            history: History::default(),
+            kept: Kept::default(),
+            message: String::new(),
+            threads,
+            in_color: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        })
+    }
+
+    fn run(&mut self, terminal: &mut DefaultTerminal, stop: &Stop) -> Result<()> {
+        let mut is_stale = true;
+        while !stop.is_set() {
+            is_stale |= self.hear();
+            let table = table::table(&self.state, &self.history);
+            if std::mem::take(&mut is_stale) {
+                terminal.draw(|frame| draw::draw(frame, &self.picture(&table)))?;
+            }
+            match next_key()? {
+                Input::Nothing => continue,
+                Input::HungUp => break,
+                Input::Something => is_stale = true,
+            }
+            let Event::Key(key) = event::read()? else { continue };
+            if key.kind == KeyEventKind::Release {
+                continue;
+            }
+            self.message.clear();
+            let page = draw::page(terminal.size()?.height);
+            match self.state.press(key, &table.keys(), page) {
+                Some(Wish::Quit) => break,
+                Some(Wish::Suspend) => suspend(terminal)?,
+                Some(Wish::Redraw) => terminal.clear()?,
+                Some(Wish::Watch(kind)) => self.watch(kind),
+                Some(Wish::Save) => self.save(),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the watcher has. Whether anything is new.
+    fn hear(&mut self) -> bool {
+        let mut is_new = false;
+        if self.threads.0.elapsed() > ASK_EVERY {
+            let threads = threads_of(&self.attached.identities);
+            is_new = threads != self.threads.1;
+            self.threads = (Instant::now(), threads);
+        }
+        while let Some(told) = self.watcher.told() {
+            match told {
+                Told::Attached(attached) => self.attached = attached,
+                // What is shown stays as it is.
+                Told::Window(_) if self.state.is_paused => continue,
+                Told::Window(capture) => {
+                    self.history.add(&capture);
+                    self.kept.add(capture.elapsed, &capture.profile);
+                }
+                Told::Ended(None) => {
+                    self.message = "it has ended: what was seen of it stays here; q quits".into()
+                }
+                Told::Ended(Some(error)) => self.message = format!("watching has ended: {error}"),
+            }
+            is_new = true;
+        }
+        is_new
+    }
+
+    fn picture<'a>(&'a self, table: &'a table::Table) -> Picture<'a> {
+        Picture {
+            state: &self.state,
+            history: &self.history,
+            table,
+            who: self.who(),
+            how: match self.state.kind {
+                Kind::OffCpu | Kind::Faults | Kind::ThreadCreate => self.attached.sampler.into(),
+                Kind::Cpu | Kind::Wall => {
+                    format!("{} {} Hz", self.attached.sampler, self.request.frequency_hz)
+                }
+            },
+            threads: self.threads.1,
+            message: &self.message,
+            in_color: self.in_color,
+        }
+    }
+
+    fn who(&self) -> String {
+        let known: Vec<String> = (self.attached.identities.iter().take(2))
+            .map(|identity| format!("{} ({})", identity.display_name(), identity.pid))
+            .collect();
+        match self.attached.identities.len() - known.len() {
+            0 => known.join(", "),
+            more => format!("{} and {more} more", known.join(", ")),
+        }
+    }
+
+    /// Watches something else of the same processes. If that cannot be, all stays as it is.
+    fn watch(&mut self, kind: Kind) {
+        let request = Request { kind, ..self.request.clone() };
+        match Watcher::begin(request.clone(), self.interval) {
+            Ok((watcher, attached)) => {
+                (self.watcher, self.attached, self.request) = (watcher, attached, request);
+                (self.history, self.kept) = (History::default(), Kept::default());
+                self.state.kind = kind;
+                self.state.forget_places();
+            }
+            Err(error) => self.message = format!("{error:#}"),
+        }
+    }
+
+    /// Writes the time shown to a file in the current folder.
+    fn save(&mut self) {
+        let name = output::name_and_time(self.attached.identities.first());
+        let path = PathBuf::from(format!("rprof-{name}.pb.gz"));
+        let written = self
+            .kept
+            .last(self.state.span())
+            .and_then(|columns| Ok(file::write_atomically(&path, |writer| columns.write_gzip(writer))?));
+        self.message = match written {
+            Ok(()) => format!("wrote {}", path.display()),
+            Err(error) => format!("not saved: {error:#}"),
+        };
+    }
+}
+
+/// What comes from the terminal.
+enum Input {
+    Nothing,
+    Something,
+    /// There is no terminal any more.
+    HungUp,
+}
+
+/// Waits a moment for a key, or for the terminal to change its size.
+fn next_key() -> Result<Input> {
+    let stdin = std::io::stdin();
+    let mut waited = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut waited, LOOK_EVERY_MS) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    // Asked before anything is read: at its end crossterm would read for ever.
+    if waited[0].revents().is_some_and(|found| found.intersects(gone)) {
+        return Ok(Input::HungUp);
+    }
+    Ok(if event::poll(Duration::ZERO)? { Input::Something } else { Input::Nothing })
+}
+
+/// Gives the terminal back to the shell until it says to go on.
+fn suspend(terminal: &mut DefaultTerminal) -> Result<()> {
+    ratatui::try_restore()?;
+    raise(Signal::SIGTSTP)?;
+    *terminal = ratatui::try_init()?;
+    Ok(())
+}
+
+/// `None`: none of the processes lives.
+fn threads_of(identities: &[Identity]) -> Option<usize> {
+    let living: Vec<&Identity> = identities.iter().filter(|identity| identity.is_alive()).collect();
+    let count = |identity: &&Identity| process::threads::list(identity.pid).len();
+    (!living.is_empty()).then(|| living.iter().map(count).sum())
+}

@@ -1,0 +1,319 @@
+//! What a live view shows now, and what keys do to it.
+//!
+//! Not here: drawing, watching.
+
+use std::time::Duration;
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::{
+    history::{FunctionId, ThreadId},
+    table::Key,
+};
+use crate::capture::Kind;
+
+/// The times that are looked back on.
+const SPANS: [Duration; 4] =
+    [Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(300), Duration::from_secs(2)];
+/// The longest text that is searched for, in characters.
+const MOST_SEARCHED: usize = 200;
+
+/// Which table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    Functions,
+    Threads,
+    /// Who calls a function, and whom it calls.
+    Around(FunctionId),
+}
+
+/// What comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Most by itself.
+    Own,
+    /// Most with all it calls.
+    Total,
+    Name,
+}
+
+/// A place to come back to: what was shown there, and which row was chosen.
+#[derive(Clone, Debug, PartialEq)]
+struct Place {
+    shown: Shown,
+    thread: Option<ThreadId>,
+    chosen: Option<Key>,
+    search: String,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct State {
+    pub kind: Kind,
+    pub shown: Shown,
+    /// Only of this thread.
+    pub thread: Option<ThreadId>,
+    pub order: Order,
+    /// Least first, or names from Z to A.
+    pub is_reversed: bool,
+    /// Only rows that have this in their names, whatever the case.
+    pub search: String,
+    /// Keys are the search's text.
+    pub is_searching: bool,
+    pub is_paused: bool,
+    pub is_helping: bool,
+    /// Which row; `None`: the first, whatever it is.
+    pub chosen: Option<Key>,
+    span: usize,
+    before: Vec<Place>,
+}
+
+/// What a key asks of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Quit,
+    /// Give the terminal back to the shell for a while.
+    Suspend,
+    /// Watch something else of the processes.
+    Watch(Kind),
+    /// Write what is kept to a file.
+    Save,
+    /// Draw all again.
+    Redraw,
+}
+
+impl State {
+    pub fn new(kind: Kind) -> State {
+        State {
+            kind,
+            shown: Shown::Functions,
+            thread: None,
+            order: Order::Own,
+            is_reversed: false,
+            search: String::new(),
+            is_searching: false,
+            is_paused: false,
+            is_helping: false,
+            chosen: None,
+            span: 0,
+            before: Vec::new(),
+        }
+    }
+
+    /// How far is looked back.
+    pub fn span(&self) -> Duration {
+        SPANS[self.span]
+    }
+
+    /// Whether the time in a second that stands in a row is that of all a function calls, too.
+    pub fn is_rate_of_total(&self) -> bool {
+        self.order == Order::Total || self.shown != Shown::Functions
+    }
+
+    /// All that was seen is gone: numbers of functions and threads mean nothing any more.
+    pub fn forget_places(&mut self) {
+        let functions_of_all = (self.shown, self.thread) == (Shown::Threads, None);
+        self.shown = if functions_of_all { Shown::Threads } else { Shown::Functions };
+        (self.thread, self.chosen) = (None, None);
+        self.before.clear();
+    }
+
+    /// What a key does; `rows` are those shown now.
+    pub fn press(&mut self, key: KeyEvent, rows: &[Key], page: usize) -> Option<Wish> {
+        if key.modifiers.contains(KeyModifiers::CONTROL) {
+            return match key.code {
+                KeyCode::Char('c') => Some(Wish::Quit),
+                KeyCode::Char('z') => Some(Wish::Suspend),
+                KeyCode::Char('l') => Some(Wish::Redraw),
+                KeyCode::Char('u') if self.is_searching => {
+                    self.search.clear();
+                    None
+                }
+                _ => None,
+            };
+        }
+        if self.is_helping {
+            self.is_helping = false;
+            return None;
+        }
+        if self.is_searching {
+            self.type_search(key.code, rows, page)
+        } else {
+            self.command(key.code, rows, page)
+        }
+    }
+
+    fn type_search(&mut self, key: KeyCode, rows: &[Key], page: usize) -> Option<Wish> {
+        match key {
+            KeyCode::Enter => self.is_searching = false,
+            KeyCode::Esc => {
+                self.is_searching = false;
+                self.search.clear();
+            }
+            KeyCode::Backspace => drop(self.search.pop()),
+            KeyCode::Char(typed) if self.search.chars().count() < MOST_SEARCHED => self.search.push(typed),
+            _ => self.walk(key, rows, page),
+        }
+        None
+    }
+
+    fn command(&mut self, key: KeyCode, rows: &[Key], page: usize) -> Option<Wish> {
+        match key {
+            KeyCode::Char('q') => return Some(Wish::Quit),
+            KeyCode::Char('S') => return Some(Wish::Save),
+            KeyCode::Char('o') => {
+                return Some(Wish::Watch(if self.kind == Kind::OffCpu { Kind::Cpu } else { Kind::OffCpu }));
+            }
+            KeyCode::Char('?' | 'h') | KeyCode::F(1) => self.is_helping = true,
+            KeyCode::Char('p' | ' ') => self.is_paused = !self.is_paused,
+            KeyCode::Char('/') => self.is_searching = true,
+            KeyCode::Char('w') => self.span = (self.span + 1) % SPANS.len(),
+            KeyCode::Char('r') => self.is_reversed = !self.is_reversed,
+            KeyCode::Char('s') => self.sort(Order::Own),
+            KeyCode::Char('t') => self.sort(Order::Total),
+            KeyCode::Char('n') => self.sort(Order::Name),
+            KeyCode::Tab | KeyCode::BackTab => self.show_other(),
+            KeyCode::Enter | KeyCode::Right => self.open(rows),
+            KeyCode::Esc | KeyCode::Backspace | KeyCode::Left => self.back(),
+            _ => self.walk(key, rows, page),
+        }
+        None
+    }
+
+    fn sort(&mut self, order: Order) {
+        (self.order, self.is_reversed) = (order, false);
+    }
+
+    /// Functions, or threads, of all.
+    fn show_other(&mut self) {
+        self.shown = if self.shown == Shown::Threads { Shown::Functions } else { Shown::Threads };
+        (self.thread, self.chosen) = (None, None);
+        self.before.clear();
+    }
+
+    /// Goes into the chosen row: of a thread, its functions; of a function, who calls it and whom it calls.
+    fn open(&mut self, rows: &[Key]) {
+        let Some(key) = self.chosen.or(rows.first().copied()) else { return };
+        let search = std::mem::take(&mut self.search);
+        self.before.push(Place { shown: self.shown, thread: self.thread, chosen: Some(key), search });
+        match key {
+            Key::Thread(thread) => (self.shown, self.thread) = (Shown::Functions, Some(thread)),
+            Key::Function(function) | Key::Caller(function) | Key::Callee(function) => {
+                self.shown = Shown::Around(function);
+            }
+        }
+        self.chosen = None;
+    }
+
+    /// Out of what was gone into; or what is searched for is forgotten.
+    fn back(&mut self) {
+        if !self.search.is_empty() {
+            self.search.clear();
+        } else if let Some(place) = self.before.pop() {
+            (self.shown, self.thread) = (place.shown, place.thread);
+            (self.chosen, self.search) = (place.chosen, place.search);
+        }
+    }
+
+    fn walk(&mut self, key: KeyCode, rows: &[Key], page: usize) {
+        let at = self.at(rows);
+        let last = rows.len().saturating_sub(1);
+        let to = match key {
+            KeyCode::Down | KeyCode::Char('j') => at + 1,
+            KeyCode::Up | KeyCode::Char('k') => at.saturating_sub(1),
+            KeyCode::PageDown => at + page,
+            KeyCode::PageUp => at.saturating_sub(page),
+            KeyCode::Home | KeyCode::Char('g') => 0,
+            KeyCode::End | KeyCode::Char('G') => last,
+            _ => return,
+        };
+        // The first row is whoever has most, not whoever had most when it was chosen.
+        self.chosen = if to == 0 { None } else { rows.get(to.min(last)).copied() };
+    }
+
+    /// Which row is chosen.
+    pub fn at(&self, rows: &[Key]) -> usize {
+        self.chosen.and_then(|key| rows.iter().position(|row| *row == key)).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROWS: [Key; 3] = [Key::Function(5), Key::Function(6), Key::Function(7)];
+
+    fn press(state: &mut State, keys: &[KeyCode]) -> Option<Wish> {
+        keys.iter().map(|key| state.press(KeyEvent::from(*key), &ROWS, 10)).last().flatten()
+    }
+
+    fn typed(state: &mut State, text: &str) {
+        let keys: Vec<KeyCode> = text.chars().map(KeyCode::Char).collect();
+        press(state, &keys);
+    }
+
+    #[test]
+    fn letters_are_commands_except_while_searching() {
+        let mut state = State::new(Kind::Cpu);
+        typed(&mut state, "/quit");
+        assert_eq!((&*state.search, state.is_searching), ("quit", true));
+        press(&mut state, &[KeyCode::Backspace, KeyCode::Enter]);
+        assert_eq!((&*state.search, state.is_searching), ("qui", false));
+        assert_eq!(press(&mut state, &[KeyCode::Char('q')]), Some(Wish::Quit));
+        press(&mut state, &[KeyCode::Esc]);
+        assert_eq!(state.search, "");
+    }
+
+    #[test]
+    fn control_c_ends_it_whatever_is_typed() {
+        let mut state = State::new(Kind::Cpu);
+        typed(&mut state, "/a");
+        let key = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+        assert_eq!(state.press(key, &ROWS, 10), Some(Wish::Quit));
+        state.is_helping = true;
+        assert_eq!(state.press(key, &ROWS, 10), Some(Wish::Quit));
+    }
+
+    #[test]
+    fn the_chosen_row_is_a_function_and_not_a_line() {
+        let mut state = State::new(Kind::Cpu);
+        press(&mut state, &[KeyCode::Down]);
+        assert_eq!(state.chosen, Some(Key::Function(6)));
+        assert_eq!(state.at(&[Key::Function(7), Key::Function(5), Key::Function(6)]), 2);
+        assert_eq!(state.at(&[Key::Function(7)]), 0);
+        press(&mut state, &[KeyCode::End, KeyCode::Down]);
+        assert_eq!(state.chosen, Some(Key::Function(7)));
+        press(&mut state, &[KeyCode::Home]);
+        assert_eq!(state.chosen, None);
+    }
+
+    #[test]
+    fn one_comes_back_to_where_one_was() {
+        let mut state = State::new(Kind::Cpu);
+        typed(&mut state, "/six");
+        press(&mut state, &[KeyCode::Enter, KeyCode::Down, KeyCode::Enter]);
+        assert_eq!((state.shown, &*state.search), (Shown::Around(6), ""));
+        press(&mut state, &[KeyCode::Esc]);
+        assert_eq!((state.shown, state.chosen), (Shown::Functions, Some(Key::Function(6))));
+        assert_eq!(state.search, "six");
+        press(&mut state, &[KeyCode::Esc, KeyCode::Esc, KeyCode::Esc]);
+        assert_eq!(state.shown, Shown::Functions);
+    }
+
+    #[test]
+    fn the_key_for_waits_goes_there_and_back() {
+        let mut state = State::new(Kind::Cpu);
+        assert_eq!(press(&mut state, &[KeyCode::Char('o')]), Some(Wish::Watch(Kind::OffCpu)));
+        state.kind = Kind::OffCpu;
+        assert_eq!(press(&mut state, &[KeyCode::Char('o')]), Some(Wish::Watch(Kind::Cpu)));
+    }
+
+    #[test]
+    fn what_was_seen_before_cannot_be_shown_of_something_else() {
+        let mut state = State::new(Kind::Cpu);
+        press(&mut state, &[KeyCode::Enter]);
+        state.forget_places();
+        press(&mut state, &[KeyCode::Esc]);
+        assert_eq!((state.shown, state.thread, state.chosen), (Shown::Functions, None, None));
+    }
+}

@@ -1,0 +1,253 @@
+//! The rows of a live view: which, in what order, and their texts.
+//!
+//! Not here: where they stand on the screen (`draw`).
+
+use std::cmp::Reverse;
+
+use super::{
+    history::{Function, FunctionId, History, Sum, ThreadId},
+    state::{Order, Shown, State},
+};
+use crate::capture::Kind;
+
+/// The most rows that are made: nobody walks through more.
+const MOST_ROWS: usize = 10_000;
+/// How many profiles of a thread's course are drawn.
+const COURSE: usize = 16;
+
+/// What a row is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    Function(FunctionId),
+    Thread(ThreadId),
+    Caller(FunctionId),
+    Callee(FunctionId),
+}
+
+/// A row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub key: Key,
+    /// By itself and in all, as shares of what is shown: 0 to 1.
+    pub own: f64,
+    pub total: f64,
+    /// In a second.
+    pub rate: String,
+    pub name: String,
+    /// What else is known.
+    pub more: String,
+}
+
+/// A table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    pub title: String,
+    /// Over the last two columns.
+    pub columns: [&'static str; 2],
+    pub rows: Vec<Row>,
+}
+
+impl Table {
+    pub fn keys(&self) -> Vec<Key> {
+        self.rows.iter().map(|row| row.key).collect()
+    }
+}
+
+/// The table that is asked for.
+pub fn table(state: &State, history: &History) -> Table {
+    let sum = history.sum(state.span(), state.thread);
+    let of_thread = state.thread.map(|id| {
+        let thread = history.thread(id);
+        format!(" of thread {} ({})", thread.name, thread.tid)
+    });
+    let mut table = match state.shown {
+        Shown::Functions => Table {
+            title: format!("functions{}", of_thread.unwrap_or_default()),
+            columns: ["FUNCTION", "FILE"],
+            rows: functions(state, history, sum),
+        },
+        Shown::Threads => Table {
+            title: "threads".into(),
+            columns: ["THREAD", "MOST IN"],
+            rows: threads(state, history, sum),
+        },
+        Shown::Around(id) => Table {
+            title: format!(
+                "callers ▲ and callees ▼ of {}{}",
+                history.function(id).name,
+                of_thread.unwrap_or_default()
+            ),
+            columns: ["FUNCTION", "FILE"],
+            rows: around(state, history, sum, id),
+        },
+    };
+    let wanted = state.search.to_lowercase();
+    table.rows.retain(|row| wanted.is_empty() || row.name.to_lowercase().contains(&wanted));
+    table.rows.truncate(MOST_ROWS);
+    table
+}
+
+fn functions(state: &State, history: &History, sum: Sum) -> Vec<Row> {
+    let mut shares = history.functions(state.span(), state.thread);
+    let name = |id: FunctionId| &history.function(id).name;
+    match state.order {
+        Order::Own => shares.sort_by_key(|(id, share)| (Reverse((share.own, share.total)), *id)),
+        Order::Total => shares.sort_by_key(|(id, share)| (Reverse((share.total, share.own)), *id)),
+        Order::Name => shares.sort_by(|a, b| name(a.0).cmp(name(b.0))),
+    }
+    if state.is_reversed {
+        shares.reverse();
+    }
+    let row = |(id, share): (FunctionId, super::history::Share)| {
+        function_row(state, history, sum, Key::Function(id), share.own, share.total)
+    };
+    shares.into_iter().map(row).collect()
+}
+
+fn function_row(state: &State, history: &History, sum: Sum, key: Key, own: i64, total: i64) -> Row {
+    let is_total = state.is_rate_of_total();
+    let (Key::Function(id) | Key::Thread(id) | Key::Caller(id) | Key::Callee(id)) = key;
+    let Function { name, place } = history.function(id);
+    let sign = match key {
+        Key::Caller(_) => "▲ ",
+        Key::Callee(_) => "▼ ",
+        Key::Function(_) | Key::Thread(_) => "",
+    };
+    Row {
+        key,
+        own: share(own, sum),
+        total: share(total, sum),
+        rate: rate(state.kind, if is_total { total } else { own }, sum),
+        name: format!("{sign}{name}"),
+        more: place.clone(),
+    }
+}
+
+fn threads(state: &State, history: &History, sum: Sum) -> Vec<Row> {
+    let mut shares = history.threads(state.span());
+    let thread = |id: ThreadId| history.thread(id);
+    match state.order {
+        Order::Own | Order::Total => shares.sort_by_key(|(id, share)| (Reverse(share.total), *id)),
+        Order::Name => shares.sort_by(|a, b| {
+            let by = |id: ThreadId| (&thread(id).name, thread(id).tid);
+            by(a.0).cmp(&by(b.0))
+        }),
+    }
+    if state.is_reversed {
+        shares.reverse();
+    }
+    let row = |(id, of): (ThreadId, super::history::ThreadShare)| {
+        let known = thread(id);
+        let process = if known.process.is_empty() { String::new() } else { format!(" {}", known.process) };
+        let hottest = of.hottest.map_or("", |id| &history.function(id).name);
+        Row {
+            key: Key::Thread(id),
+            own: share(of.total, sum),
+            total: share(of.total, sum),
+            rate: rate(state.kind, of.total, sum),
+            name: format!("{:>7} {}{process}", known.tid, known.name),
+            more: format!("{} {hottest}", bars(&history.course(COURSE, Some(id)))),
+        }
+    };
+    shares.into_iter().map(row).collect()
+}
+
+/// Callers with most last, so that it stands beside the function; then itself; then callees.
+fn around(state: &State, history: &History, sum: Sum, id: FunctionId) -> Vec<Row> {
+    let around = history.around(state.span(), state.thread, id);
+    let row = |key, own, total| function_row(state, history, sum, key, own, total);
+    let callers = around.callers.iter().rev().map(|(id, value)| row(Key::Caller(*id), 0, *value));
+    let itself = std::iter::once(row(Key::Function(id), around.of.own, around.of.total));
+    let callees = around.callees.iter().map(|(id, value)| row(Key::Callee(*id), 0, *value));
+    callers.chain(itself).chain(callees).collect()
+}
+
+fn share(value: i64, sum: Sum) -> f64 {
+    if sum.value == 0 { 0.0 } else { value as f64 / sum.value as f64 }
+}
+
+/// In a second: milliseconds of CPU time or of waiting, or page faults.
+fn rate(kind: Kind, value: i64, sum: Sum) -> String {
+    let each_second = value as f64 / sum.seconds.max(0.001);
+    match kind {
+        Kind::Faults => format!("{each_second:.0}"),
+        _ if each_second >= 1e10 => format!("{:.1} s", each_second / 1e9),
+        _ => format!("{:.0} ms", each_second / 1e6),
+    }
+}
+
+/// A course as a row of small bars, the highest of them full.
+pub fn bars(course: &[f64]) -> String {
+    const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = course.iter().copied().fold(0.0, f64::max);
+    let bar = |value: &f64| match value / most {
+        part if part > 0.0 => BARS[(part * 8.0).ceil().min(8.0) as usize],
+        _ => BARS[0],
+    };
+    course.iter().map(bar).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::history::tests::history, *};
+
+    fn names(state: &State, history: &History) -> Vec<String> {
+        table(state, history).rows.into_iter().map(|row| row.name).collect()
+    }
+
+    #[test]
+    fn functions_come_in_the_order_asked_for() {
+        let history = history(&[("a", &["hot", "main"], 60), ("a", &["cold", "main"], 40)]);
+        let mut state = State::new(Kind::Cpu);
+        assert_eq!(names(&state, &history), ["hot", "cold", "main"]);
+        state.order = Order::Total;
+        assert_eq!(names(&state, &history), ["main", "hot", "cold"]);
+        state.order = Order::Name;
+        assert_eq!(names(&state, &history), ["cold", "hot", "main"]);
+        state.is_reversed = true;
+        assert_eq!(names(&state, &history), ["main", "hot", "cold"]);
+        let hot = &table(&state, &history).rows[1];
+        assert_eq!((hot.own, hot.total, &*hot.rate, &*hot.more), (0.6, 0.6, "60 ms", "work.c"));
+    }
+
+    #[test]
+    fn a_search_leaves_shares_as_they_are() {
+        let history = history(&[("a", &["hot", "main"], 60), ("a", &["Cold", "main"], 40)]);
+        let mut state = State::new(Kind::Cpu);
+        state.search = "cOL".into();
+        let found = table(&state, &history);
+        assert_eq!((found.rows.len(), found.rows[0].own), (1, 0.4));
+        state.search = "(".into();
+        assert!(table(&state, &history).rows.is_empty());
+    }
+
+    #[test]
+    fn of_a_thread_only_its_functions_are_shown_and_are_all_of_it() {
+        let history = history(&[("a", &["hot"], 60), ("b", &["cold"], 40)]);
+        let mut state = State::new(Kind::Cpu);
+        state.shown = Shown::Threads;
+        let threads = table(&state, &history);
+        assert_eq!(threads.rows[1].name, "      7 b");
+        assert!(threads.rows[1].more.ends_with("█ cold"));
+        let Key::Thread(b) = threads.rows[1].key else { panic!("no thread") };
+        (state.shown, state.thread) = (Shown::Functions, Some(b));
+        let functions = table(&state, &history);
+        assert_eq!((functions.rows.len(), functions.rows[0].own), (1, 1.0));
+        assert_eq!(functions.title, "functions of thread b (7)");
+    }
+
+    #[test]
+    fn around_a_function_stand_its_callers_and_its_callees() {
+        let history = history(&[("a", &["leaf", "mid", "one"], 10), ("a", &["mid", "two"], 30)]);
+        let mut state = State::new(Kind::Cpu);
+        let id = (0..).find(|id| history.function(*id).name == "mid").unwrap();
+        state.shown = Shown::Around(id);
+        assert_eq!(names(&state, &history), ["▲ one", "▲ two", "mid", "▼ leaf"]);
+    }
+
+    #[test]
+    fn a_course_is_drawn_against_its_highest_point() {
+        assert_eq!(bars(&[0.0, 1.0, 4.0, 8.0]), " ▁▄█");
+        assert_eq!(bars(&[0.0, 0.0]), "  ");
+    }
+}

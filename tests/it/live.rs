@@ -1,0 +1,204 @@
+//! `rprof top --pid`: what running programs do, on a terminal; and the series of profiles behind it.
+
+use std::time::Duration;
+
+use rprof::capture::{self, Capture, Request, Stop};
+
+use crate::harness::{Fixture, Rprof, Skip, Target, Terminal, alone, installed, is_root, skip, wait_until};
+
+/// The percentages in the row of a function, as the screen shows them: by itself, and in all.
+fn shares(screen: &str, function: &str) -> Option<(f64, f64)> {
+    let row = screen.lines().find(|line| line.split_whitespace().any(|word| word == function))?;
+    let mut words = row.split_whitespace().filter_map(|word| word.strip_suffix('%')?.parse().ok());
+    Some((words.next()?, words.next()?))
+}
+
+/// Whether the tests may look at a terminal here.
+fn may_look() -> bool {
+    if installed("tmux").is_none() {
+        skip(Skip::NotInstalled("tmux"));
+    }
+    installed("tmux").is_some()
+}
+
+#[test]
+fn the_screen_shows_functions_and_threads_with_their_shares() {
+    let _alone = alone();
+    if !may_look() {
+        return;
+    }
+    let mut target = Target::start(&Fixture::c(&["ratio.c"]).build());
+    let pid = target.pid().to_string();
+    let terminal = Terminal::start("shares", &["top", "--pid", &pid, "-F", "499"]);
+    let is_right = |screen: &str, name, wanted: f64| {
+        shares(screen, name).is_some_and(|(own, total)| (total - wanted).abs() < 5.0 && own <= total)
+    };
+    terminal.wait_for("the shares", |screen| {
+        is_right(screen, "sixty", 60.0) && is_right(screen, "thirty", 30.0) && is_right(screen, "ten", 10.0)
+    });
+    // In all, main has everything; it comes before those it calls.
+    terminal.press(&["t"]);
+    let screen = terminal.wait_for("main first", |screen| {
+        let at =
+            |name: &str| screen.lines().position(|line| line.split_whitespace().any(|word| word == name));
+        screen.contains("TOTAL▼") && at("main") < at("sixty")
+    });
+    assert!(shares(&screen, "main").is_some_and(|(own, total)| own < 5.0 && total > 99.0), "{screen}");
+    terminal.press(&["/", "t", "h", "i"]);
+    let screen =
+        terminal.wait_for("one function alone", |screen| screen.contains("1 with \"thi\" in the name"));
+    assert!(shares(&screen, "thirty").is_some() && shares(&screen, "sixty").is_none(), "{screen}");
+    terminal.press(&["Enter"]);
+    terminal.press(&["Enter"]);
+    let screen = terminal.shows("callers ▲ and callees ▼ of thirty");
+    assert!(screen.contains("▲ middle"), "{screen}");
+    terminal.press(&["Tab"]);
+    let screen = terminal.wait_for("the thread", |screen| screen.contains("threads  last 10s"));
+    assert!(screen.lines().any(|line| line.contains("100.0%") && line.contains(&pid)), "{screen}");
+    terminal.press(&["q"]);
+    terminal.assert_ended(0);
+    target.assert_unhurt();
+}
+
+#[test]
+fn a_wait_that_does_not_end_is_seen_while_it_lasts() {
+    let _alone = alone();
+    if !is_root() {
+        return skip(Skip::NeedsRoot);
+    }
+    if !may_look() {
+        return;
+    }
+    let target = Target::start(&Fixture::c(&["sleeps.c"]).build());
+    let terminal = Terminal::start("waits", &["top", &target.pid().to_string()]);
+    terminal.shows("CPU ");
+    terminal.press(&["o"]);
+    // Each second of it, in the same second.
+    terminal.press(&["t"]);
+    let is_there = |line: &str| {
+        let mut words = line.split_whitespace();
+        let milliseconds = words.find_map(|word| word.parse::<u32>().ok());
+        line.contains("sleeps_long") && milliseconds.is_some_and(|found| (950..1050).contains(&found))
+    };
+    terminal.wait_for("a second in each second", |screen| {
+        screen.contains("waiting") && screen.lines().any(is_there)
+    });
+    terminal.press(&["o"]);
+    terminal.shows("CPU ");
+}
+
+#[test]
+fn the_terminal_is_as_it_was_however_it_ends() {
+    let _alone = alone();
+    if !may_look() {
+        return;
+    }
+    let mut target = Target::start(&Fixture::c(&["ratio.c"]).build());
+    let pid = target.pid().to_string();
+    for (name, key) in [("quit", "q"), ("control-c", "C-c"), ("term", "")] {
+        let terminal = Terminal::start(name, &["top", "--pid", &pid]);
+        terminal.shows("sixty");
+        match key {
+            "" => send(watching(&pid).expect("rprof runs"), "-TERM"),
+            key => terminal.press(&[key]),
+        }
+        terminal.assert_ended(0);
+    }
+    // Whose terminal is gone has nobody to show anything to.
+    let terminal = Terminal::start("gone", &["top", "--pid", &pid]);
+    terminal.shows("sixty");
+    drop(terminal);
+    assert!(wait_until(10, || watching(&pid).is_none()), "it goes on without a terminal");
+    target.assert_unhurt();
+}
+
+/// The number of the rprof that watches this process.
+fn watching(pid: &str) -> Option<u32> {
+    let wanted = format!("\0top\0--pid\0{pid}\0");
+    let folders = std::fs::read_dir("/proc").expect("/proc is mounted");
+    let numbers = folders.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    numbers.into_iter().find(|number| {
+        let arguments = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+        let arguments = String::from_utf8_lossy(&arguments).into_owned();
+        arguments.ends_with(&wanted)
+            && arguments.split('\0').next().is_some_and(|name| name.ends_with("/rprof"))
+    })
+}
+
+fn send(pid: u32, signal: &str) {
+    let status = std::process::Command::new("kill").args([signal, &pid.to_string()]).status();
+    assert!(status.expect("kill runs").success());
+}
+
+#[test]
+fn what_was_seen_of_a_process_stays_when_it_ends_and_can_be_saved() {
+    let _alone = alone();
+    if !may_look() {
+        return;
+    }
+    let target = Target::start(&Fixture::c(&["ratio.c"]).build());
+    let terminal = Terminal::start("ends", &["top", "--pid", &target.pid().to_string()]);
+    terminal.shows("sixty");
+    drop(target);
+    let screen = terminal.shows("it has ended: what was seen of it stays here");
+    assert!(screen.contains("sixty"), "{screen}");
+    for (columns, lines) in [(20, 5), (200, 50)] {
+        terminal.resize(columns, lines);
+    }
+    terminal.shows("sixty");
+    terminal.press(&["S"]);
+    let screen = terminal.shows("wrote rprof-");
+    let name =
+        screen.split_whitespace().find(|word| word.starts_with("rprof-ratio")).expect("the file's name");
+    let path = std::env::current_dir().expect("a folder").join(name);
+    let outcome = Rprof::verb("top").args(&[&path.to_string_lossy()]).run();
+    std::fs::remove_file(path).expect("it was written");
+    let report = String::from_utf8_lossy(&outcome.stdout);
+    assert!(report.contains("sixty"), "{report} {}", outcome.stderr);
+}
+
+#[test]
+fn without_a_terminal_it_says_what_to_do_instead() {
+    let me = std::process::id().to_string();
+    Rprof::verb("top")
+        .args(&["--pid", &me])
+        .run()
+        .assert_refused(1, &["needs a terminal", "rprof attach --pid"]);
+    let refused = Rprof::verb("top").args(&["--pid", &me, "--focus", "x"]).run();
+    refused.assert_refused(1, &["are for files", "/ searches"]);
+}
+
+#[test]
+fn each_profile_of_a_series_has_its_own_time_and_no_other() {
+    let _alone = alone();
+    let mut target = Target::start(&Fixture::c(&["ratio.c"]).build());
+    let request = Request {
+        pids: vec![target.pid()],
+        duration: Some(Duration::from_secs(4)),
+        frequency_hz: 499,
+        ..Request::default()
+    };
+    let mut series: Vec<Capture> = Vec::new();
+    let every = Duration::from_secs(1);
+    capture::windows(&request, every, &Stop::default(), &mut |_| {}, &mut |made| series.push(made))
+        .expect("it may be watched");
+    assert!((3..=4).contains(&series.len()), "{}", series.len());
+    let whole: f64 = series.iter().map(|made| made.elapsed.as_secs_f64()).sum();
+    assert!((3.9..4.6).contains(&whole), "{whole} s");
+    for made in &series {
+        let profile = &made.profile;
+        rprof::profile::check(profile).expect("a valid profile");
+        let cpu_ns: i64 = profile.sample.iter().map(|sample| sample.value[1]).sum();
+        let seconds = cpu_ns as f64 / 1e9;
+        // It always runs, except when others do.
+        assert!((0.4..1.1).contains(&(seconds / made.elapsed.as_secs_f64())), "{seconds} s");
+        assert_eq!(
+            made.tally.samples,
+            profile.sample.iter().map(|sample| sample.value[0] as u64).sum::<u64>()
+        );
+        let names: Vec<&str> =
+            profile.function.iter().map(|function| profile.string(function.name)).collect();
+        assert!(names.contains(&"sixty") && names.contains(&"main"), "{names:?}");
+    }
+    target.assert_unhurt();
+}
