@@ -9,6 +9,7 @@
 
 mod access;
 mod captures;
+mod discovery;
 mod door;
 mod guard;
 mod kinds;
