@@ -12,8 +12,11 @@ pub fn run(arguments: ServeArgs) -> Result<()> {
     let stop = attach::stop_on_signals()?;
     let targets = targets(&arguments)?;
     let quiet = arguments.quiet;
+    let mut door = Door::new(arguments.listen.clone(), access(&arguments)?);
+    // Each capture that lasts holds one.
+    door.connections += usize::from(arguments.max_captures);
     let options = Options {
-        door: Door::new(arguments.listen.clone(), access(&arguments)?),
+        door,
         targets,
         request: attach::request(&arguments.sampling, &arguments.debug),
         limits: Limits {

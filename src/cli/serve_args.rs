@@ -59,8 +59,8 @@ pub struct ServeArgs {
     /// The longest profile that may be asked for.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub max_seconds: u64,
-    /// How many captures may run at one time.
-    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// How many captures may run at one time; what is of a moment waits for its turn.
+    #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub max_captures: u16,
     /// The largest profile that is sent.
     #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]

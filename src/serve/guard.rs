@@ -46,7 +46,7 @@ pub fn check(head: &Parts, access: &Access, listen: &Address) -> Result<(), Refu
 
 /// The name that the asker calls us by, with its port: the URL's, or the header's, of which there must be
 /// just one.
-fn host_of(head: &Parts) -> Option<&str> {
+pub fn host_of(head: &Parts) -> Option<&str> {
     if let Some(authority) = head.uri.authority() {
         return Some(authority.as_str());
     }

@@ -183,8 +183,9 @@ fn thread_create(job: &Job<'_>) -> Made {
         return kept(job, GoKind::ThreadCreate);
     }
     let mut profile = captured(job, Kind::ThreadCreate)?;
-    if job.ask.seconds.is_some() {
-        capture::keep_created_meanwhile(&mut profile);
+    match job.ask.seconds {
+        Some(_) => capture::keep_created_meanwhile(&mut profile),
+        None => profile.duration_nanos = 0,
     }
     Ok(in_form(&profile, job.ask.debug))
 }
@@ -197,7 +198,11 @@ fn threads(job: &Job<'_>) -> Made {
             symbolize: job.request.symbolize.clone(),
             ..dump::DumpRequest::default()
         };
-        Ok(dump::dump(&request)?.profile)
+        let mut profile = dump::dump(&request)?.profile;
+        if job.ask.seconds.is_some() {
+            leave_out_what_passes(&mut profile);
+        }
+        Ok(profile)
     })?;
     Ok(in_form(&profile, job.ask.debug))
 }
@@ -246,11 +251,13 @@ fn kept(job: &Job<'_>, kind: GoKind) -> Made {
 }
 
 /// What there is now; if seconds were asked for, how that changes meanwhile.
+///
+/// What is of a moment has no duration, as in Go: Parca adds up over time whatever has one.
 fn now_or_change(job: &Job<'_>, now: impl Fn() -> Result<Profile, KindError>) -> Result<Profile, KindError> {
     let first = now()?;
-    let Some(seconds) = job.ask.seconds else { return Ok(first) };
+    let Some(seconds) = job.ask.seconds else { return Ok(Profile { duration_nanos: 0, ..first }) };
     wait(Duration::from_secs(seconds), job.stop);
-    difference(&first, &now()?)
+    difference(first, now()?)
 }
 
 /// Lets time pass, unless the asker goes.
@@ -261,40 +268,62 @@ fn wait(duration: Duration, stop: &Stop) {
     }
 }
 
-/// What `last` has more (or less) than `first`.
-fn difference(first: &Profile, last: &Profile) -> Result<Profile, KindError> {
+/// What `last` has more (or less) than `first`; of the time of `last`, as long as lies between them, as
+/// in net/http/pprof.
+fn difference(first: Profile, last: Profile) -> Result<Profile, KindError> {
+    let (began, ended) = (first.time_nanos, last.time_nanos);
     let broken = |why: String| KindError::Broken(why);
     let columns =
         |profile: &Profile| parse::of_profile(profile).map_err(|error| broken(format!("{error:?}")));
-    let mut before = columns(first)?;
+    let mut before = columns(&first)?;
     before.scale(-1.0);
-    let merged = merge::merge(vec![before, columns(last)?]).map_err(broken)?;
-    crate::profile::decode(&merged.encode()).map_err(|error| broken(error.to_string()))
+    let merged = merge::merge(vec![before, columns(&last)?]).map_err(broken)?;
+    let changed = crate::profile::decode(&merged.encode()).map_err(|error| broken(error.to_string()))?;
+    Ok(Profile { time_nanos: ended, duration_nanos: ended.saturating_sub(began), ..changed })
+}
+
+/// Labels of threads that differ each time one looks: with them nothing would ever be the same.
+fn leave_out_what_passes(profile: &mut Profile) {
+    let passes: Vec<bool> =
+        profile.string_table.iter().map(|text| ["cpu", "waited", "look"].contains(&text.as_str())).collect();
+    let is_kept = |key: i64| usize::try_from(key).ok().and_then(|key| passes.get(key)) != Some(&true);
+    profile.sample.iter_mut().for_each(|sample| sample.label.retain(|label| is_kept(label.key)));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::builder::{Builder, LineSpec};
+    use crate::profile::builder::{Builder, LabelValue, LineSpec};
 
-    fn profile(counts: &[(&str, i64)]) -> Profile {
+    fn profile(counts: &[(&str, i64)], time: i64) -> Profile {
         let mut builder = Builder::new(&[("threads", "count")]);
         for (name, count) in counts {
             let function = builder.function(name, name, "", 0);
             let location = builder.location(None, 0, &[LineSpec { function, line: 0, column: 0 }]);
-            builder.sample(&[location], &[*count], &[]);
+            // A thread that sleeps has used no less CPU time than a moment ago.
+            let labels =
+                [("tid", LabelValue::Number(7, "")), ("cpu", LabelValue::Number(time, "nanoseconds"))];
+            builder.sample(&[location], &[*count], &labels);
         }
+        builder.set_time(time, 3);
         builder.finish()
     }
 
     #[test]
     fn a_difference_has_what_came_and_what_went_and_nothing_else() {
-        let last = profile(&[("stays", 2), ("came", 3)]);
-        let found = difference(&profile(&[("went", 1), ("stays", 2)]), &last).expect("a profile");
+        let last = profile(&[("stays", 2), ("came", 3)], 5_000);
+        let first = profile(&[("went", 1), ("stays", 2)], 4_000);
+        let [first, last] = [first, last].map(|mut profile| {
+            leave_out_what_passes(&mut profile);
+            profile
+        });
+        let found = difference(first, last).expect("a profile");
         let mut values: Vec<i64> =
             found.sample.iter().map(|sample| sample.value[0]).filter(|n| *n != 0).collect();
         values.sort_unstable();
         assert_eq!(values, [-1, 3]);
+        assert!(found.sample.iter().all(|sample| sample.label.len() == 1), "tid stays");
+        assert_eq!((found.time_nanos, found.duration_nanos), (5_000, 1_000), "as Go's net/http/pprof");
     }
 
     #[test]

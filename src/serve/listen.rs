@@ -6,8 +6,10 @@ use hyper::{StatusCode, http::request::Parts};
 
 use super::{
     Server,
-    captures::Busy,
+    captures::{Busy, Length},
+    discovery,
     door::{Door, Host},
+    guard,
     kinds::{self, Failed, Job, KindError},
     pages::{self, Answer},
     route::{self, Ask, BadAsk, Parameters, ProfileAsk},
@@ -38,7 +40,7 @@ impl Host for Server {
             Ok(ask) => ask,
             Err(BadAsk { status, why }) => return pages::failure(status_of(status), &why),
         };
-        match answer(self, &ask, &parameters, query, &body).await {
+        match answer(self, &ask, &parameters, &head, &body).await {
             Ok(answer) => answer,
             Err(answer) => *answer,
         }
@@ -50,7 +52,7 @@ async fn answer(
     server: &Server,
     ask: &Ask,
     parameters: &Parameters,
-    query: &str,
+    head: &Parts,
     body: &str,
 ) -> Result<Answer, Box<Answer>> {
     let options = &server.options;
@@ -69,7 +71,11 @@ async fn answer(
             pages::index(&living, chosen, redact)
         }
         Ask::Cmdline => pages::cmdline(&chosen()?, redact),
-        Ask::Symbol => names(server, &chosen()?, if body.is_empty() { query } else { body }).await?,
+        Ask::Discovery => discovery::answer(server, guard::host_of(head)).await,
+        Ask::Symbol => {
+            let query = head.uri.query().unwrap_or_default();
+            names(server, &chosen()?, if body.is_empty() { query } else { body }).await?
+        }
         Ask::Profile(ask) => profile(server, &chosen()?, ask).await?,
     })
 }
@@ -84,7 +90,11 @@ async fn names(server: &Server, identity: &Identity, question: &str) -> Result<A
         let names = capture::names(pid, &addresses, &options);
         symbol::answer(&addresses, &names)
     };
-    let text = server.captures.run((pid, "symbol"), work).await.map_err(|why| Box::new(busy(why)))?;
+    let text = server
+        .captures
+        .run((pid, "symbol"), Length::Moment, work)
+        .await
+        .map_err(|why| Box::new(busy(why)))?;
     Ok(pages::text(StatusCode::OK, text))
 }
 
@@ -92,7 +102,9 @@ async fn profile(server: &Server, identity: &Identity, ask: &ProfileAsk) -> Resu
     let (pid, request) = (identity.pid, server.options.request.clone());
     let asked = ask.clone();
     let work = move |stop: &Stop| kinds::make(&Job { pid, ask: &asked, request: &request, stop });
-    let made = server.captures.run((pid, ask.kind.name), work).await.map_err(|why| Box::new(busy(why)))?;
+    let length = if ask.seconds.is_some() { Length::Lasting } else { Length::Moment };
+    let made =
+        server.captures.run((pid, ask.kind.name), length, work).await.map_err(|why| Box::new(busy(why)))?;
     let bytes = made.map_err(|error| Box::new(unmade(server, error)))?;
     if bytes.len() > server.options.limits.answer_bytes {
         let why = format!("the profile has {} bytes, more than is served (--max-bytes)", bytes.len());

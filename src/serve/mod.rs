@@ -9,6 +9,7 @@
 
 mod access;
 mod captures;
+mod discovery;
 mod door;
 mod guard;
 mod kinds;
@@ -48,7 +49,7 @@ pub struct Options {
 pub struct Limits {
     /// The longest profile.
     pub most_seconds: u64,
-    /// Captures at one time.
+    /// Captures at one time: so many that last, and so many of a moment.
     pub captures: usize,
     /// The largest answer, in bytes.
     pub answer_bytes: usize,
@@ -56,7 +57,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { most_seconds: 300, captures: 4, answer_bytes: 256 << 20 }
+        Limits { most_seconds: 300, captures: 16, answer_bytes: 256 << 20 }
     }
 }
 

@@ -160,7 +160,8 @@ pub fn cmdline(identity: &Identity, redact: bool) -> Answer {
     text(StatusCode::OK, shown.join("\0"))
 }
 
-fn command_line(identity: &Identity, redact: bool) -> String {
+/// The words it was started with; if they may be secret, the first alone.
+pub fn command_line(identity: &Identity, redact: bool) -> String {
     let arguments = select::arguments(identity.pid);
     if redact { arguments.into_iter().next().unwrap_or_default() } else { arguments.join(" ") }
 }

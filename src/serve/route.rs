@@ -12,6 +12,8 @@ use crate::go_text::query_unescape;
 pub const ROOT: &str = "/debug/pprof/";
 /// Where the processes are listed.
 pub const PIDS: &str = "/pids";
+/// Where scrapers find them.
+pub const DISCOVERY: &str = "/sd";
 
 /// A question.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +24,8 @@ pub enum Ask {
     Index,
     /// The processes served, as JSON.
     Pids,
+    /// The same, for Prometheus's HTTP service discovery.
+    Discovery,
     Style,
     Cmdline,
     /// Names of the addresses that stand in the query, or in the body.
@@ -79,6 +83,7 @@ pub fn parse(path: &str, parameters: &Parameters, most_seconds: u64) -> Result<A
         "/" | "/debug/pprof" => return Ok(Ask::Redirect(ROOT)),
         ROOT => return Ok(Ask::Index),
         PIDS => return Ok(Ask::Pids),
+        DISCOVERY => return Ok(Ask::Discovery),
         "/style.css" => return Ok(Ask::Style),
         _ => {}
     }

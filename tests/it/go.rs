@@ -73,15 +73,15 @@ fn matrix() -> Vec<(&'static str, Vec<Build>)> {
 }
 
 /// A program that can be asked for its own profiles.
-struct Truthful {
-    child: Child,
+pub struct Truthful {
+    pub child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     folder: tempfile::TempDir,
 }
 
 impl Truthful {
-    fn start(program: &Path) -> Truthful {
+    pub fn start(program: &Path) -> Truthful {
         let mut child = Command::new(program)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

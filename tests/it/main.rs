@@ -24,6 +24,7 @@ mod pprof;
 mod real_programs;
 mod rights;
 mod serve;
+mod serve_scrapers;
 mod shares;
 mod snapshot;
 mod symbols;

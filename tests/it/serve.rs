@@ -15,14 +15,14 @@ use rprof::profile::{self, Profile};
 use crate::harness::{Fixture, Skip, Stacks, Target, alone, installed, open_folder, skip, wait_until};
 
 /// A running `rprof serve`, ended with the test.
-struct Server {
+pub struct Server {
     child: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Server {
     /// On a free port of this machine, or where the arguments say.
-    fn start(arguments: &[&str]) -> Server {
+    pub fn start(arguments: &[&str]) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rprof"));
         command.arg("serve").args(arguments).stderr(Stdio::piped());
         if !arguments.contains(&"--listen") {
@@ -37,7 +37,7 @@ impl Server {
         Server { child, address: address.unwrap_or(first) }
     }
 
-    fn of(target: &Target) -> Server {
+    pub fn of(target: &Target) -> Server {
         Server::start(&["--pid", &target.pid().to_string()])
     }
 
@@ -51,7 +51,7 @@ impl Server {
         answer
     }
 
-    fn ask(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+    pub fn ask(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
         let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
         if !headers.iter().any(|header| header.to_lowercase().starts_with("host:")) {
             request += &format!("Host: {}\r\n", self.address);
@@ -63,7 +63,7 @@ impl Server {
         Answer::parse(&self.raw(request.as_bytes()))
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], "")
     }
 
@@ -80,26 +80,27 @@ impl Drop for Server {
 }
 
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub struct Answer {
+    pub status: u16,
+    /// In small letters.
+    pub head: String,
+    pub body: Vec<u8>,
 }
 
 impl Answer {
-    fn parse(bytes: &[u8]) -> Answer {
+    pub fn parse(bytes: &[u8]) -> Answer {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(bytes.len());
         let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
         let status = head.split(' ').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0);
         Answer { status, head, body: bytes.get(end + 4..).unwrap_or_default().to_vec() }
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     #[track_caller]
-    fn profile(&self) -> Profile {
+    pub fn profile(&self) -> Profile {
         assert_eq!(self.status, 200, "{}", self.text());
         assert!(self.head.contains("application/octet-stream"), "{}", self.head);
         let found = profile::decode(&self.body).expect("a profile");
@@ -108,7 +109,7 @@ impl Answer {
     }
 }
 
-fn sample_type(profile: &Profile) -> &str {
+pub fn sample_type(profile: &Profile) -> &str {
     profile.string(profile.sample_type[0].r#type)
 }
 
