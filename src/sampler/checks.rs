@@ -6,7 +6,7 @@
 use std::fs;
 
 use super::{
-    SamplerError, bpf,
+    SamplerError, SamplerOptions, Trigger, bpf,
     perf::{Way, probe},
 };
 use crate::{
@@ -29,6 +29,8 @@ pub enum Source {
     Tracepoints,
     Uprobes,
     Bpf,
+    /// When threads begin and end to wait, and who wakes them.
+    Switches,
     Ptrace,
     ProcessVmReadv,
     ProcMem,
@@ -77,6 +79,7 @@ pub fn all(pid: Option<u32>) -> Vec<Check> {
             Source::Bpf,
             bpf::threads::sleepers(target, false).map(|_| "programs load; whole stacks, task iterator"),
         ),
+        Check::new(Source::Switches, switches(target).map(|()| "BPF programs are called at them")),
         Check::new(Source::Ptrace, may_hold(target)),
     ];
     checks.extend(reading(target));
@@ -91,6 +94,19 @@ fn thread_event(pid: u32) -> Result<(), perf::PerfError> {
 fn whole_cpus(probed: &super::perf::Probe) -> Result<&'static str, &SamplerError> {
     let way = probed.ways.iter().find(|way| way.way == Way::Cpu);
     way.map_or(Ok(""), |way| way.outcome.as_ref().map(|()| "one event a CPU"))
+}
+
+fn switches(pid: u32) -> Result<(), SamplerError> {
+    let options = SamplerOptions {
+        trigger: Trigger::Waited,
+        frequency_hz: 99,
+        pids: vec![pid],
+        follow_forks: false,
+        kernel: false,
+        max_stack_bytes: 1024,
+        buffer_bytes: 0,
+    };
+    bpf::open(&options).map(drop)
 }
 
 fn may_hold(pid: u32) -> Result<&'static str, String> {

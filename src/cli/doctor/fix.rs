@@ -18,7 +18,7 @@ pub fn fixes(check: &Check, all: &[Check], host: &Host, rights: Option<&Rights>)
             Some(libc::ENOENT) => vec!["a kernel with CONFIG_UPROBE_EVENTS".into()],
             _ => capability(host, "SYS_ADMIN", "cap_sys_admin", "(Linux before 6.16: CAP_PERFMON is enough)"),
         },
-        Source::Bpf => bpf(why, host),
+        Source::Bpf | Source::Switches => bpf(why, host),
         Source::MapFiles => {
             let note = "(only for programs that were deleted or replaced while they ran)";
             capability(host, "CHECKPOINT_RESTORE", "cap_checkpoint_restore", note)

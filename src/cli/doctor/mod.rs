@@ -78,6 +78,7 @@ fn name(source: Source) -> &'static str {
         Source::Tracepoints => "perf: tracepoints",
         Source::Uprobes => "perf: uprobes",
         Source::Bpf => "BPF",
+        Source::Switches => "BPF: switches of threads",
         Source::Ptrace => "ptrace",
         Source::ProcessVmReadv => "memory: process_vm_readv",
         Source::ProcMem => "memory: /proc/PID/mem",
@@ -115,7 +116,8 @@ fn as_text(
         }
     }
     text.push('\n');
-    text + &format!("attach: {}\ndump:   {}\n", attach_by(checks), dump_by(checks))
+    let [attach, dump, waits] = [attach_by, dump_by, waits_by].map(|by| by(checks));
+    text + &format!("attach: {attach}\ndump:   {dump}\nwaits:  {waits}\n")
 }
 
 fn works(checks: &[Check], source: Source) -> bool {
@@ -136,6 +138,17 @@ fn attach_by(checks: &[Check]) -> &'static str {
         () if works(Source::Ptrace) => {
             "by ptrace (threads are held for microseconds, at most 1 % of the time)"
         }
+        () => "not possible with these rights",
+    }
+}
+
+/// `--kind offcpu` and `--kind trace`.
+fn waits_by(checks: &[Check]) -> &'static str {
+    let works = |source| works(checks, source);
+    match () {
+        () if !works(Source::Maps) => "not possible: the process's memory map may not be read",
+        () if works(Source::Switches) => "by bpf (--kind offcpu, --kind trace)",
+        () if works(Source::Ptrace) => "by ptrace, asleep or not (--kind wall); offcpu and trace need BPF",
         () => "not possible with these rights",
     }
 }

@@ -63,7 +63,8 @@ fn options(pid: u32) -> SamplerOptions {
         follow_forks: false,
         kernel: true,
         max_stack_bytes: 65_528,
-        buffer_bytes: 0,
+        // Room for what comes while we are kept waiting.
+        buffer_bytes: 32 << 20,
     }
 }
 
