@@ -20,12 +20,8 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'
 const SECONDS: u64 = 10;
 
 /// Kinds as one looks for them; others follow.
-const GROUPS: [(&str, &[&str]); 4] = [
-    ("Time", &["profile", "wall", "offcpu"]),
-    ("Threads", &["goroutine", "threadcreate"]),
-    ("Memory", &["faults", "heap", "allocs"]),
-    ("Locks", &["mutex", "block"]),
-];
+const ORDER: [&str; 10] =
+    ["profile", "wall", "offcpu", "goroutine", "threadcreate", "faults", "heap", "allocs", "mutex", "block"];
 
 const PERFETTO: &str = "<p>Open the file in <a href=\"https://ui.perfetto.dev\" rel=\"noopener noreferrer\" \
      target=\"_blank\">ui.perfetto.dev</a>.</p>";
@@ -108,47 +104,35 @@ impl Page<'_> {
             identity.pid,
             escaped(&command_line(identity, self.redact)),
         );
-        for (group, names) in GROUPS {
-            let rows = names.iter().filter_map(|name| KINDS.iter().find(|kind| kind.name == *name));
-            self.group(group, rows, identity, page);
-        }
-        let is_grouped = |kind: &&KindRow| GROUPS.iter().any(|(_, names)| names.contains(&kind.name));
-        self.group("Others", KINDS.iter().filter(|kind| !is_grouped(kind)), identity, page);
-        page.push_str("</section>\n");
-    }
-
-    fn group<'k>(
-        &self,
-        name: &str,
-        kinds: impl Iterator<Item = &'k KindRow>,
-        identity: &Identity,
-        page: &mut String,
-    ) {
-        let _ = writeln!(page, "<h2>{name}</h2>\n<div class=\"cards\">");
-        for kind in kinds {
+        let is_ordered = |kind: &&KindRow| ORDER.contains(&kind.name);
+        let first = ORDER.iter().filter_map(|name| KINDS.iter().find(|kind| kind.name == *name));
+        page.push_str("<div class=\"cards\">\n");
+        for kind in first.chain(KINDS.iter().filter(|kind| !is_ordered(kind))) {
             self.card(kind, identity.pid, page);
         }
-        page.push_str("</div>\n");
+        page.push_str("</div>\n</section>\n");
     }
 
     /// A form that, without a script, downloads what it asks for.
     fn card(&self, kind: &KindRow, pid: u32, page: &mut String) {
         let most = self.most_seconds;
-        let (value, hint, required) = match kind.default_seconds {
-            Some(_) if kind.is_profile => (SECONDS.min(most).to_string(), "seconds", " required"),
-            Some(default) => (default.min(most).to_string(), "seconds", " required"),
-            None => (String::new(), "seconds, for how it changes; else now", ""),
+        let (value, more) = match kind.default_seconds {
+            Some(_) if kind.is_profile => (SECONDS.min(most).to_string(), " required"),
+            Some(default) => (default.min(most).to_string(), " required"),
+            // What there is now, or, if seconds are given, how that changes meanwhile.
+            None => (String::new(), " placeholder=\"now\" title=\"With seconds: how it changes meanwhile\""),
         };
         let (marker, button, note) = match kind.is_profile {
             true => (format!(" data-kind=\"{}\"", kind.name), "Capture", ""),
             false => (String::new(), "Download", PERFETTO),
         };
+        let class = if kind.name == ORDER[0] { " class=\"main\"" } else { "" };
         let _ = writeln!(
             page,
             "<form class=\"card\" method=\"get\" action=\"/debug/pprof/{name}\"{marker}>\n<h3>{name}</h3>\n<p>{what}</p>{note}\n\
              <input type=\"hidden\" name=\"pid\" value=\"{pid}\">\n\
-             <div class=\"ask\"><button class=\"main\">{button}</button>\
-             <label><input type=\"number\" name=\"seconds\" min=\"1\" max=\"{most}\" value=\"{value}\"{required}> {hint}</label></div>\n\
+             <div class=\"ask\"><button{class}>{button}</button>\
+             <label><input type=\"number\" name=\"seconds\" min=\"1\" max=\"{most}\" value=\"{value}\"{more}> seconds</label></div>\n\
              </form>",
             name = kind.name,
             what = escaped(kind.what),
@@ -210,7 +194,7 @@ fn row(one: &Captured, chosen: Option<(usize, usize)>, page: &mut String) {
     let seconds = one.seconds.map_or(String::new(), |seconds| format!(" {seconds}s"));
     let _ = writeln!(
         page,
-        "<td><a href=\"flamegraph?in={0}\">{1}{seconds}</a></td><td>{2} <small>{3}</small></td><td>{4}</td>\
+        "<td><a href=\"flamegraph?in={0}\">{1}{seconds}</a></td><td>{2} <small>{3}</small></td><td class=\"clock\">{4}</td>\
          <td><a href=\"download?in={0}\" download>.pb.gz</a> <small>{5}</small></td></tr>",
         one.number,
         one.kind,

@@ -151,9 +151,10 @@ const checks = {
   async "a phone's width is enough, and nobody is shut out, in light and dark"() {
     for (const [colorScheme, width] of [["light", 390], ["dark", 390], ["dark", 1200]]) {
       const page = await newPage({ colorScheme, bypassCSP: true, viewport: { width, height: 800 } });
-      for (const name of ["processes", "list"]) {
-        if (name === "list") await open(page);
-        else await page.goto(`${address}/ui/`);
+      for (const name of ["processes", "list", "flame"]) {
+        if (name === "processes") await page.goto(`${address}/ui/`);
+        else if (name === "list") await open(page);
+        else await rows(page).first().locator("a").first().click().then(() => page.waitForSelector(".detail"));
         const [wide, seen] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
         assert.ok(wide <= seen + 1, `${wide} px wide`);
         await shot(page, `${name}_${colorScheme}_${width}`);

@@ -15,14 +15,14 @@ use rprof::profile::{self, Profile};
 use crate::harness::{Fixture, Skip, Stacks, Target, alone, installed, open_folder, skip, wait_until};
 
 /// A running `rprof serve`, ended with the test.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Server {
     /// On a free port of this machine, or where the arguments say.
-    fn start(arguments: &[&str]) -> Server {
+    pub(crate) fn start(arguments: &[&str]) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rprof"));
         command.arg("serve").args(arguments).stderr(Stdio::piped());
         if !arguments.contains(&"--listen") {
@@ -37,7 +37,7 @@ impl Server {
         Server { child, address: address.unwrap_or(first) }
     }
 
-    fn of(target: &Target) -> Server {
+    pub(crate) fn of(target: &Target) -> Server {
         Server::start(&["--pid", &target.pid().to_string()])
     }
 
@@ -51,7 +51,7 @@ impl Server {
         answer
     }
 
-    fn ask(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
         let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
         if !headers.iter().any(|header| header.to_lowercase().starts_with("host:")) {
             request += &format!("Host: {}\r\n", self.address);
@@ -63,7 +63,7 @@ impl Server {
         Answer::parse(&self.raw(request.as_bytes()))
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], "")
     }
 
@@ -80,10 +80,10 @@ impl Drop for Server {
 }
 
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
@@ -94,7 +94,7 @@ impl Answer {
         Answer { status, head, body: bytes.get(end + 4..).unwrap_or_default().to_vec() }
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 

@@ -143,7 +143,7 @@ fn a_folder_offers_its_profiles_and_two_are_compared() {
 }
 
 /// The folder with what `scripts/test` installed for the browser, if all of it is there.
-fn browser_tests() -> Result<PathBuf, Skip> {
+pub(crate) fn browser_tests() -> Result<PathBuf, Skip> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
     for program in ["chromium", "node"] {
         installed(program).ok_or(Skip::NotInstalled(program))?;
