@@ -53,8 +53,9 @@ impl Page<'_> {
              <script type=\"module\" src=\"assets/capture.js\"></script>\n</head>\n<body>\n\
              <a class=\"skip\" href=\"#view\">Skip to what can be captured</a>\n\
              <header><div class=\"line\"><a class=\"title\" href=\"./\"><strong>rprof</strong><span>capture</span></a>\
-             <div class=\"menus\" id=\"theme\"></div></div></header>\n\
-             <div id=\"notes\" role=\"status\" aria-live=\"polite\"></div>\n<main id=\"view\" tabindex=\"-1\">\n"
+             <a class=\"jump\" href=\"#captured\">Captured ({})</a><div class=\"menus\" id=\"theme\"></div></div></header>\n\
+             <div id=\"notes\" role=\"status\" aria-live=\"polite\"></div>\n<main id=\"view\" tabindex=\"-1\">\n",
+            self.captured.len()
         );
         if !self.trouble.is_empty() {
             let _ = writeln!(page, "<p class=\"trouble\">{}</p>", escaped(self.trouble));

@@ -69,11 +69,39 @@ impl Gallery {
         let number = self.site.add(Offered::encoded(&name, profile, &format!("./?pid={pid}")));
         let captured = Captured { number, pid, process, kind, seconds: ask.seconds, clock, bytes };
         all.push_back(captured.clone());
-        let mut kept: usize = all.iter().map(|one| one.bytes).sum();
-        while all.len() > MOST || (kept > MOST_BYTES && all.len() > 1) {
-            kept -= all.pop_front().map_or(0, |one| one.bytes);
+        let sizes: Vec<usize> = all.iter().map(|one| one.bytes).collect();
+        for _ in 0..too_many(&sizes) {
+            all.pop_front();
             self.site.remove_oldest();
         }
         captured
+    }
+}
+
+/// How many of these, the oldest first, have to go.
+fn too_many(sizes: &[usize]) -> usize {
+    let mut kept: usize = sizes.iter().sum();
+    let mut gone = 0;
+    while sizes.len() - gone > MOST || (kept > MOST_BYTES && sizes.len() - gone > 1) {
+        kept -= sizes[gone];
+        gone += 1;
+    }
+    gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_go_when_there_are_too_many_or_too_large_and_the_newest_stays() {
+        assert_eq!(too_many(&[]), 0);
+        assert_eq!(too_many(&[1; MOST]), 0);
+        assert_eq!(too_many(&[1; MOST + 1]), 1);
+        assert_eq!(too_many(&[MOST_BYTES / 2, 1, MOST_BYTES / 2]), 1);
+        assert_eq!(too_many(&[MOST_BYTES / 2, MOST_BYTES / 2]), 0);
+        assert_eq!(too_many(&[1, 1, MOST_BYTES]), 2);
+        assert_eq!(too_many(&[1, MOST_BYTES + 1]), 1);
+        assert_eq!(too_many(&[MOST_BYTES + 1]), 0);
     }
 }

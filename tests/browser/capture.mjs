@@ -127,6 +127,16 @@ const checks = {
     await page.context().close();
   },
 
+  async "of a profile without samples that is said"() {
+    const page = await newPage();
+    await open(page);
+    await card(page, "threadcreate").locator("input[type=number]").fill("1");
+    await card(page, "threadcreate").getByRole("button", { name: "Capture" }).click();
+    await page.waitForURL(/\/ui\/flamegraph\?in=\d+/);
+    await page.getByText("There are no samples in this profile").waitFor();
+    await page.context().close();
+  },
+
   async "a profile that is not kept is said not to be"() {
     const page = await newPage();
     const answer = await page.goto(`${address}/ui/flamegraph?in=999`);
@@ -154,7 +164,7 @@ const checks = {
       for (const name of ["processes", "list", "flame"]) {
         if (name === "processes") await page.goto(`${address}/ui/`);
         else if (name === "list") await open(page);
-        else await rows(page).first().locator("a").first().click().then(() => page.waitForSelector(".detail"));
+        else await rows(page).getByRole("link", { name: /^profile/ }).first().click().then(() => page.waitForSelector(".detail"));
         const [wide, seen] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
         assert.ok(wide <= seen + 1, `${wide} px wide`);
         await shot(page, `${name}_${colorScheme}_${width}`);

@@ -23,6 +23,7 @@ mod pprof;
 mod real_programs;
 mod rights;
 mod serve;
+mod serve_ui;
 mod shares;
 mod snapshot;
 mod symbols;

@@ -178,3 +178,36 @@ impl Object for Binary {
         frames.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn for_others_only_the_file_that_was_profiled_is_opened() {
+        let own = std::env::current_exe().expect("a program");
+        let own = own.to_str().expect("a path");
+        let id = build_id_of(own);
+        assert!(!id.is_empty(), "linkers of today write one");
+        let opened = |file: &str, build_id: &str| {
+            let mapping = ObjectMapping { file, build_id, start: 0, limit: 0, offset: 0 };
+            SameFiles.open(&mapping).map(drop)
+        };
+        assert_eq!(opened(own, &id), Ok(()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let (text, pipe) = (folder.path().join("text"), folder.path().join("pipe"));
+        std::fs::write(&text, "no program").expect("own folder");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("own folder");
+        let paths = [&text, &pipe].map(|path| path.display().to_string());
+        for (file, build_id, words) in [
+            (own, "", "no build-id"),
+            (own, "00112233", "not the file"),
+            (&*paths[0], &*id, "not the file"),
+            (&*paths[1], &*id, "not an ordinary file"),
+            ("/nowhere/at/all", &*id, "no such file"),
+        ] {
+            let why = opened(file, build_id).expect_err(file);
+            assert!(why.contains(words), "{file}: {why}");
+        }
+    }
+}

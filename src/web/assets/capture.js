@@ -67,7 +67,7 @@ function showProgress(form, seconds, stop) {
 async function refresh() {
   try {
     const page = new DOMParser().parseFromString(await answerOf(location.href, {}, "text"), "text/html");
-    document.getElementById("captured").replaceWith(document.adoptNode(page.getElementById("captured")));
+    for (const part of ["#captured", ".jump"]) document.querySelector(part).replaceWith(document.adoptNode(page.querySelector(part)));
   } catch (error) {
     say(error.message, true);
   }
