@@ -130,7 +130,7 @@ impl Page<'_> {
         let class = if kind.name == ORDER[0] { " class=\"main\"" } else { "" };
         let _ = writeln!(
             page,
-            "<form class=\"card\" method=\"get\" action=\"/debug/pprof/{name}\"{marker}>\n<h3>{name}</h3>\n<p>{what}</p>{note}\n\
+            "<form class=\"card\" method=\"get\" action=\"../debug/pprof/{name}\"{marker}>\n<h3>{name}</h3>\n<p>{what}</p>{note}\n\
              <input type=\"hidden\" name=\"pid\" value=\"{pid}\">\n\
              <div class=\"ask\"><button{class}>{button}</button>\
              <label><input type=\"number\" name=\"seconds\" min=\"1\" max=\"{most}\" value=\"{value}\"{more}> seconds</label></div>\n\

@@ -28,6 +28,9 @@ pub struct Offered {
     made_at: String,
 }
 
+/// A profile's number, and its file's bytes.
+pub type Encoded = (usize, Arc<[u8]>);
+
 enum Content {
     /// Read once, and kept.
     Read { read: Box<Read>, columns: OnceLock<Result<Arc<Columns>, String>> },
@@ -201,7 +204,7 @@ impl Profiles {
     }
 
     /// The bytes of the profile asked for, if that is what is kept of it.
-    pub fn encoded(&self, query: &Query) -> Result<Option<(usize, Arc<[u8]>)>, Unanswered> {
+    pub fn encoded(&self, query: &Query) -> Result<Option<Encoded>, Unanswered> {
         let (number, base) = self.asked(query)?;
         Ok(match &self.one(number)?.content {
             Content::Encoded(bytes) if base.is_none() => Some((number, Arc::clone(bytes))),

@@ -73,6 +73,23 @@ const checks = {
     await page.context().close();
   },
 
+  async "the menu of a box leads to the function's instructions"() {
+    const page = await newPage();
+    await open(page);
+    await rows(page).getByRole("link", { name: /^profile/ }).first().click();
+    await page.waitForFunction(() => /all/.test(document.querySelector(".detail")?.textContent ?? ""));
+    await page.locator(".flame canvas").focus();
+    for (let step = 0; step < 12 && !/^sixty/.test(await page.locator(".detail").innerText()); step++) await page.keyboard.press("ArrowDown");
+    await page.keyboard.press("Shift+F10");
+    await page.getByRole("menuitem", { name: "Disassembly" }).click();
+    await page.locator("table.listing tbody tr").first().waitFor();
+    assert.match(await page.locator("summary").innerText(), /^sixty/);
+    await page.goto(page.url().replace("disasm", "source"));
+    await page.getByText("--source-path").first().waitFor();
+    await shot(page, "source");
+    await page.context().close();
+  },
+
   async "what a process cannot give is said where it was asked for"() {
     const page = await newPage();
     await open(page);
