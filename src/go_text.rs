@@ -175,6 +175,27 @@ fn local(ns: i64, layout: &str) -> String {
     timestamp.to_zoned(zone).strftime(layout).to_string()
 }
 
+/// The time of day in the local zone as `15:04:05`.
+pub fn clock(ns: i64) -> String {
+    local(ns, "%H:%M:%S")
+}
+
+/// `html.EscapeString`: a text as it stands in a page, also within quotes.
+pub fn html_escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&#34;"),
+            '\'' => out.push_str("&#39;"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
 /// `filepath.Base`.
 pub fn base_name(path: &str) -> &str {
     if path.is_empty() {

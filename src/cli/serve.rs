@@ -1,8 +1,8 @@
 //! `rprof serve`: `/debug/pprof/*` of any process.
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, anyhow};
 
-use super::{advice, attach, serve_args::ServeArgs};
+use super::{advice, attach, pprof::web, serve_args::ServeArgs};
 use crate::{
     process::identify,
     serve::{self, Access, Address, Door, Failed, Limits, Options, Targets, TlsFiles},
@@ -32,6 +32,8 @@ pub fn run(arguments: ServeArgs) -> Result<()> {
             };
             advice::explain(&error)
         },
+        tools: web::tools_for_others(&arguments.source_path)
+            .map_err(|why| anyhow!("--source-path: {why}"))?,
     };
     let scheme = if arguments.tls_cert.is_some() { "https" } else { "http" };
     serve::run(options, &stop, |address| {
@@ -39,7 +41,8 @@ pub fn run(arguments: ServeArgs) -> Result<()> {
             super::say(&match address {
                 Address::Tcp(address) => format!(
                     "serving {scheme}://{address}/debug/pprof/\n\
-                     try: go tool pprof {scheme}://{address}/debug/pprof/profile?seconds=10   (Ctrl-C ends)"
+                     look: {scheme}://{address}/ui/   (captures and shows, in a browser)\n\
+                     try:  go tool pprof {scheme}://{address}/debug/pprof/profile?seconds=10   (Ctrl-C ends)"
                 ),
                 Address::Unix(path) => format!(
                     "serving unix:{0}\ntry: curl --unix-socket {0} http://localhost/debug/pprof/   (Ctrl-C ends)",

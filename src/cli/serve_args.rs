@@ -56,6 +56,10 @@ pub struct ServeArgs {
     /// Leave arguments out of command lines: they may hold secrets.
     #[arg(long)]
     pub redact_cmdline: bool,
+    /// Folder whose files the source view of /ui/ may show; may be given several times. Others are not shown: a process
+    /// says itself which files its source is.
+    #[arg(long, value_name = "FOLDER")]
+    pub source_path: Vec<PathBuf>,
     /// The longest profile that may be asked for.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub max_seconds: u64,

@@ -28,9 +28,20 @@ pub struct KindRow {
     pub name: &'static str,
     /// What it shows, for a person.
     pub what: &'static str,
+    /// What else can be asked for by parameters; may be empty.
+    pub how: &'static str,
+    /// Whether it is a profile, which pprof's tools and the pages show.
+    pub is_profile: bool,
     /// How long it takes unless told, in seconds. Others are of now, unless asked how they change.
     pub default_seconds: Option<u64>,
     make: fn(&Job<'_>) -> Made,
+}
+
+impl KindRow {
+    /// What it shows, and what can be asked for.
+    pub fn in_full(&self) -> String {
+        if self.how.is_empty() { self.what.into() } else { format!("{}; {}", self.what, self.how) }
+    }
 }
 
 /// The answer's bytes: gzipped protobuf, or text where `debug` asks for it.
@@ -84,66 +95,88 @@ pub static KINDS: [KindRow; 11] = [
     KindRow {
         name: "allocs",
         what: "Memory that was allocated since the program began, by where (programs whose runtime counts it)",
+        how: "",
+        is_profile: true,
         default_seconds: None,
         make: |job| kept(job, GoKind::Allocs),
     },
     KindRow {
         name: "block",
         what: "Where threads wait for each other (programs whose runtime counts it)",
+        how: "",
+        is_profile: true,
         default_seconds: None,
         make: |job| kept(job, GoKind::Block),
     },
     KindRow {
         name: "faults",
-        what: "Where memory grows, by the code that touches it for the first time; seconds=30 unless told",
+        what: "Where memory grows, by the code that touches it for the first time",
+        how: "seconds=30 unless told",
+        is_profile: true,
         default_seconds: Some(30),
         make: |job| Ok(encode_gzip(&captured(job, Kind::Faults)?)),
     },
     KindRow {
         name: "goroutine",
-        what: "What every thread (of a Go program: every goroutine) does now; debug=2 one by one",
+        what: "What every thread (of a Go program: every goroutine) does now",
+        how: "debug=2 one by one",
+        is_profile: true,
         default_seconds: None,
         make: |job| if is_go(job.pid) { goroutines(job) } else { threads(job) },
     },
     KindRow {
         name: "heap",
         what: "Memory in use, by where it was allocated (programs whose runtime counts it)",
+        how: "",
+        is_profile: true,
         default_seconds: None,
         make: |job| kept(job, GoKind::Heap),
     },
     KindRow {
         name: "mutex",
         what: "Who holds locks that others wait for (programs whose runtime counts it)",
+        how: "",
+        is_profile: true,
         default_seconds: None,
         make: |job| kept(job, GoKind::Mutex),
     },
     KindRow {
         name: "offcpu",
-        what: "Where threads wait, and for how long; seconds=30 unless told",
+        what: "Where threads wait, and for how long",
+        how: "seconds=30 unless told",
+        is_profile: true,
         default_seconds: Some(30),
         make: |job| Ok(encode_gzip(&captured(job, Kind::OffCpu)?)),
     },
     KindRow {
         name: "profile",
-        what: "Where CPU time goes; seconds=30 unless told",
+        what: "Where CPU time goes",
+        how: "seconds=30 unless told",
+        is_profile: true,
         default_seconds: Some(30),
         make: |job| Ok(encode_gzip(&captured(job, Kind::Cpu)?)),
     },
     KindRow {
         name: "threadcreate",
-        what: "Which code has made the threads; with seconds=: which makes threads meanwhile",
+        what: "Which code has made the threads",
+        how: "with seconds=: which makes threads meanwhile",
+        is_profile: true,
         default_seconds: None,
         make: thread_create,
     },
     KindRow {
         name: "trace",
-        what: "What each thread did when, for ui.perfetto.dev; seconds=1 unless told",
+        what: "What each thread did when, for ui.perfetto.dev",
+        how: "seconds=1 unless told",
+        is_profile: false,
         default_seconds: Some(1),
         make: traced,
     },
     KindRow {
         name: "wall",
-        what: "Where all time of all threads goes, also of those that sleep; seconds=30 unless told",
+        what: "Where all time of all threads goes, also of those that sleep",
+        how: "seconds=30 unless told",
+        is_profile: true,
         default_seconds: Some(30),
         make: |job| Ok(encode_gzip(&captured(job, Kind::Wall)?)),
     },

@@ -15,6 +15,7 @@ use super::{
     route::{self, Ask, BadAsk, Parameters, ProfileAsk},
     symbol,
     targets::{NoTarget, choose_among},
+    ui,
 };
 use crate::{
     capture::{
@@ -26,19 +27,22 @@ use crate::{
 
 impl Host for Server {
     fn door(&self) -> &Door {
-        &self.options.door
+        &self.door
     }
 
     async fn answer(&self, head: Parts, body: String) -> Answer {
+        if let Some(path) = ui::path(&head) {
+            return ui::answer(self, &head, path).await.unwrap_or_else(|answer| *answer);
+        }
         let query = head.uri.query().unwrap_or_default();
         let is_form =
             head.headers.get("content-type").is_some_and(|kind| kind == "application/x-www-form-urlencoded");
         // As Go's FormValue: what the body says comes before what the query says.
         let parameters =
             Parameters::parse(&if is_form { format!("{body}&{query}") } else { query.to_owned() });
-        let ask = match route::parse(head.uri.path(), &parameters, self.options.limits.most_seconds) {
+        let ask = match route::parse(head.uri.path(), &parameters, self.limits.most_seconds) {
             Ok(ask) => ask,
-            Err(BadAsk { status, why }) => return pages::failure(status_of(status), &why),
+            Err(bad) => return bad_ask(&bad),
         };
         match answer(self, &ask, &parameters, &head, &body).await {
             Ok(answer) => answer,
@@ -55,15 +59,14 @@ async fn answer(
     head: &Parts,
     body: &str,
 ) -> Result<Answer, Box<Answer>> {
-    let options = &server.options;
-    let redact = options.redact_cmdline;
-    let chosen = || options.targets.choose(parameters.get("pid")).map_err(|why| Box::new(no_target(&why)));
+    let redact = server.redact_cmdline;
+    let chosen = || server.targets.choose(parameters.get("pid")).map_err(|why| Box::new(no_target(&why)));
     Ok(match ask {
         Ask::Redirect(to) => pages::redirect(to),
         Ask::Style => pages::style(),
-        Ask::Pids => pages::pids(&options.targets.living(), redact),
+        Ask::Pids => pages::pids(&server.targets.living(), redact),
         Ask::Index => {
-            let living = options.targets.living();
+            let living = server.targets.living();
             let pid = parameters.get("pid");
             let is_asked_for = !pid.is_empty() || living.len() == 1;
             let chosen = is_asked_for.then(|| choose_among(&living, pid)).transpose();
@@ -85,7 +88,7 @@ async fn names(server: &Server, identity: &Identity, question: &str) -> Result<A
     if addresses.is_empty() {
         return Ok(pages::text(StatusCode::OK, symbol::answer(&[], &[])));
     }
-    let (pid, options) = (identity.pid, server.options.request.symbolize.clone());
+    let (pid, options) = (identity.pid, server.request.symbolize.clone());
     let work = move |_: &Stop| {
         let names = capture::names(pid, &addresses, &options);
         symbol::answer(&addresses, &names)
@@ -99,28 +102,42 @@ async fn names(server: &Server, identity: &Identity, question: &str) -> Result<A
 }
 
 async fn profile(server: &Server, identity: &Identity, ask: &ProfileAsk) -> Result<Answer, Box<Answer>> {
-    let (pid, request) = (identity.pid, server.options.request.clone());
-    let asked = ask.clone();
-    let work = move |stop: &Stop| kinds::make(&Job { pid, ask: &asked, request: &request, stop });
-    let length = if ask.seconds.is_some() { Length::Lasting } else { Length::Moment };
-    let made =
-        server.captures.run((pid, ask.kind.name), length, work).await.map_err(|why| Box::new(busy(why)))?;
-    let bytes = made.map_err(|error| Box::new(unmade(server, error)))?;
-    if bytes.len() > server.options.limits.answer_bytes {
-        let why = format!("the profile has {} bytes, more than is served (--max-bytes)", bytes.len());
-        return Err(Box::new(pages::failure(StatusCode::INTERNAL_SERVER_ERROR, &why)));
-    }
+    let bytes = captured(server, identity, ask).await?;
     Ok(match ask.debug {
         debug if debug != 0 && ask.kind.default_seconds.is_none() => pages::text(StatusCode::OK, bytes),
         _ => pages::download(ask.kind.name, bytes),
     })
 }
 
+/// What the asker wants of the process, made now; or the answer that says why not.
+pub(super) async fn captured(
+    server: &Server,
+    identity: &Identity,
+    ask: &ProfileAsk,
+) -> Result<Vec<u8>, Box<Answer>> {
+    let (pid, request) = (identity.pid, server.request.clone());
+    let asked = ask.clone();
+    let work = move |stop: &Stop| kinds::make(&Job { pid, ask: &asked, request: &request, stop });
+    let length = if ask.seconds.is_some() { Length::Lasting } else { Length::Moment };
+    let made =
+        server.captures.run((pid, ask.kind.name), length, work).await.map_err(|why| Box::new(busy(why)))?;
+    let bytes = made.map_err(|error| Box::new(unmade(server, error)))?;
+    if bytes.len() > server.limits.answer_bytes {
+        let why = format!("the profile has {} bytes, more than is served (--max-bytes)", bytes.len());
+        return Err(Box::new(pages::failure(StatusCode::INTERNAL_SERVER_ERROR, &why)));
+    }
+    Ok(bytes)
+}
+
+pub(super) fn bad_ask(bad: &BadAsk) -> Answer {
+    pages::failure(status_of(bad.status), &bad.why)
+}
+
 fn status_of(number: u16) -> StatusCode {
     StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-fn no_target(why: &NoTarget) -> Answer {
+pub(super) fn no_target(why: &NoTarget) -> Answer {
     match why {
         NoTarget::Nobody => pages::failure(StatusCode::NOT_FOUND, "none of the processes served lives now"),
         NoTarget::NotServed(pid) => {
@@ -157,9 +174,7 @@ fn unmade(server: &Server, error: KindError) -> Answer {
     match error {
         KindError::NotOffered(why) => pages::failure(StatusCode::NOT_IMPLEMENTED, &why),
         KindError::Broken(why) => pages::failure(StatusCode::INTERNAL_SERVER_ERROR, &why),
-        KindError::Failed(error) => {
-            pages::failure(status_of_failure(&error), &(server.options.explain)(error))
-        }
+        KindError::Failed(error) => pages::failure(status_of_failure(&error), &(server.explain)(error)),
     }
 }
 

@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! door ► guard (may it ask?) ► route (what does it ask?) ► targets (of whom?) ► captures (one at a time) ► kinds ► pages
+//!                            └► ui (pages on which profiles are made and looked at) ► captured, web
 //! ```
 //!
 //! This module only translates: profiles are made by `capture`, texts by `report`. Not here: flags and
 //! what is printed.
 
 mod access;
+mod capture_page;
+mod captured;
 mod captures;
 mod discovery;
 mod door;
@@ -18,6 +21,7 @@ mod pages;
 mod route;
 mod symbol;
 mod targets;
+mod ui;
 mod web;
 
 use std::{sync::Arc, time::Duration};
@@ -28,7 +32,11 @@ pub use kinds::Failed;
 pub use targets::Targets;
 pub use web::pages_of;
 
-use crate::capture::{Request, Stop};
+use crate::{
+    capture::{Request, Stop},
+    web::Tools,
+};
+use captured::Gallery;
 use captures::Captures;
 
 /// What is served, to whom, and how much of it.
@@ -42,6 +50,8 @@ pub struct Options {
     pub redact_cmdline: bool,
     /// Why a capture failed and what to do, for a person.
     pub explain: fn(Failed) -> String,
+    /// What the pages of captured profiles are made with.
+    pub tools: Tools,
 }
 
 /// What one asker, and all of them, may take.
@@ -96,15 +106,31 @@ pub enum ServeError {
 
 /// What all connections share.
 struct Server {
-    options: Options,
+    door: Door,
+    targets: Targets,
+    request: Request,
+    limits: Limits,
+    redact_cmdline: bool,
+    explain: fn(Failed) -> String,
     captures: Captures,
+    gallery: Gallery,
 }
 
 /// Serves until told to stop. `listening` is called with the address once connections are taken; port 0
 /// has become a real one.
 pub fn run(options: Options, stop: &Stop, listening: impl FnOnce(&Address)) -> Result<(), ServeError> {
     let captures = Captures::new(options.limits.captures);
-    let server = Arc::new(Server { options, captures });
+    let gallery = Gallery::new(options.tools);
+    let server = Arc::new(Server {
+        door: options.door,
+        targets: options.targets,
+        request: options.request,
+        limits: options.limits,
+        redact_cmdline: options.redact_cmdline,
+        explain: options.explain,
+        captures,
+        gallery,
+    });
     // Waiting is all that happens here: captures have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(door::serve(Arc::clone(&server), stop, listening));

@@ -12,7 +12,10 @@ use hyper::{
 use serde_json::json;
 
 use super::kinds::KINDS;
-use crate::process::{Identity, select};
+use crate::{
+    go_text::html_escape,
+    process::{Identity, select},
+};
 
 pub type Answer = Response<Full<Bytes>>;
 
@@ -108,14 +111,15 @@ fn of_process(identity: &Identity, one_of_several: bool, redact: bool, page: &mu
         page.push_str(&format!(
             "<tr><td><a href=\"{0}?{query}{form}\">{0}</a></td><td>{1}</td></tr>\n",
             kind.name,
-            escaped(kind.what)
+            escaped(&kind.in_full())
         ));
     }
     let rest = query.trim_end_matches('&');
+    let here = if rest.is_empty() { String::new() } else { format!("?{rest}") };
     page.push_str(&format!(
         "<tr><td><a href=\"cmdline?{rest}\">cmdline</a></td><td>The command line</td></tr>\n\
          <tr><td><a href=\"symbol?{rest}\">symbol</a></td><td>Names of addresses, given as 0x401000+0x402000</td></tr>\n\
-         </table>\n<p>Without <code>debug=1</code> all are pprof files: <code>go tool pprof URL</code>, \
+         </table>\n<p><a href=\"/ui/{here}\">Capture and look at it here</a>: flame graphs, tables, comparisons.</p>\n<p>Without <code>debug=1</code> all are pprof files: <code>go tool pprof URL</code>, \
          <code>rprof pprof URL</code>.</p>\n"
     ));
 }
@@ -134,6 +138,9 @@ fn of_processes(living: &[Identity], redact: bool, page: &mut String) {
     if living.is_empty() {
         page.push_str("<p>None of the processes served lives now.</p>\n");
     }
+    page.push_str(
+        "<p><a href=\"/ui/\">Capture and look at it here</a>: flame graphs, tables, comparisons.</p>\n",
+    );
 }
 
 /// The processes served, for programs.
@@ -160,26 +167,15 @@ pub fn cmdline(identity: &Identity, redact: bool) -> Answer {
     text(StatusCode::OK, shown.join("\0"))
 }
 
-/// The words it was started with; if they may be secret, the first alone.
+/// A process's command line; its program alone, where arguments are kept back.
 pub fn command_line(identity: &Identity, redact: bool) -> String {
     let arguments = select::arguments(identity.pid);
     if redact { arguments.into_iter().next().unwrap_or_default() } else { arguments.join(" ") }
 }
 
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            character if character.is_control() => out.push('\u{fffd}'),
-            character => out.push(character),
-        }
-    }
-    out
+/// Text as it stands in a page; control characters, which have no place there, are shown as such.
+pub fn escaped(text: &str) -> String {
+    html_escape(text).replace(char::is_control, "\u{fffd}")
 }
 
 #[cfg(test)]
@@ -190,7 +186,7 @@ mod tests {
     fn what_a_process_calls_itself_is_text_and_not_markup() {
         assert_eq!(
             escaped("<script>alert('x')</script>\0&\""),
-            "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;\u{fffd}&amp;&quot;"
+            "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;\u{fffd}&amp;&#34;"
         );
     }
 

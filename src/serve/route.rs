@@ -93,6 +93,11 @@ pub fn parse(path: &str, parameters: &Parameters, most_seconds: u64) -> Result<A
         "symbol" => return Ok(Ask::Symbol),
         _ => {}
     }
+    parse_profile(name, parameters, most_seconds).map(Ask::Profile)
+}
+
+/// Reads what is asked for of one kind.
+pub fn parse_profile(name: &str, parameters: &Parameters, most_seconds: u64) -> Result<ProfileAsk, BadAsk> {
     let Some(kind) = kinds::by_name(name) else { return Err(BadAsk::new(404, "Unknown profile")) };
     let seconds = match kind.default_seconds {
         Some(default) => Some(timed(parameters, default)),
@@ -105,7 +110,7 @@ pub fn parse(path: &str, parameters: &Parameters, most_seconds: u64) -> Result<A
     if kind.default_seconds.is_none() && seconds.is_some() && debug != 0 {
         return Err(BadAsk::new(400, "seconds and debug params are incompatible"));
     }
-    Ok(Ask::Profile(ProfileAsk { kind, seconds, debug }))
+    Ok(ProfileAsk { kind, seconds, debug })
 }
 
 /// Of `profile` and its like: the default unless it is a positive number.

@@ -56,23 +56,26 @@ impl Host for Pages {
                 _ => pages::failure(StatusCode::NOT_FOUND, "there is no such page; the first is /ui/"),
             };
         };
-        let (site, query) = (Arc::clone(&self.site), head.uri.query().unwrap_or_default().to_owned());
-        let is_post = head.method == Method::POST;
-        let wants_gzip = head
-            .headers
-            .get(header::ACCEPT_ENCODING)
-            .is_some_and(|value| value.as_bytes().windows(4).any(|w| w == b"gzip"));
-        // Reports take a while: others may ask meanwhile.
-        let made = tokio::task::spawn_blocking(move || {
-            let response = site.answer(Request { path: &path, query: &query, is_post });
-            if wants_gzip { response.packed() } else { response }
-        });
-        match made.await {
-            Ok(response) => sent(response),
-            Err(_) => {
-                pages::failure(StatusCode::INTERNAL_SERVER_ERROR, "the report failed: a mistake in rprof")
-            }
-        }
+        shown(&self.site, &head, path).await
+    }
+}
+
+/// What `site` answers to a request for `path` below the pages' place.
+pub(super) async fn shown(site: &Arc<Site>, head: &Parts, path: String) -> Answer {
+    let (site, query) = (Arc::clone(site), head.uri.query().unwrap_or_default().to_owned());
+    let is_post = head.method == Method::POST;
+    let wants_gzip = head
+        .headers
+        .get(header::ACCEPT_ENCODING)
+        .is_some_and(|value| value.as_bytes().windows(4).any(|w| w == b"gzip"));
+    // Reports take a while: others may ask meanwhile.
+    let made = tokio::task::spawn_blocking(move || {
+        let response = site.answer(Request { path: &path, query: &query, is_post });
+        if wants_gzip { response.packed() } else { response }
+    });
+    match made.await {
+        Ok(response) => sent(response),
+        Err(_) => pages::failure(StatusCode::INTERNAL_SERVER_ERROR, "the report failed: a mistake in rprof"),
     }
 }
 
@@ -95,7 +98,7 @@ fn sent(response: Response) -> Answer {
     answer
 }
 
-fn moved(to: &str, status: StatusCode) -> Answer {
+pub(super) fn moved(to: &str, status: StatusCode) -> Answer {
     let mut answer = pages::text(status, "");
     if let Ok(value) = HeaderValue::from_str(to) {
         answer.headers_mut().insert(header::LOCATION, value);

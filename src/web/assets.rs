@@ -23,9 +23,11 @@ macro_rules! asset {
 const ASSETS: &[(&str, &str, &str)] = &[
     asset!("style.css", STYLE),
     asset!("flame.css", STYLE),
+    asset!("capture.css", STYLE),
     asset!("about.js", SCRIPT),
     asset!("app.js", SCRIPT),
     asset!("bar.js", SCRIPT),
+    asset!("capture.js", SCRIPT),
     asset!("colors.js", SCRIPT),
     asset!("data.js", SCRIPT),
     asset!("diff.js", SCRIPT),

@@ -110,8 +110,9 @@ pub fn delete(path: Option<&Path>, query: &Query) -> Result<(), Unanswered> {
 }
 
 fn file_and_name<'a>(path: Option<&'a Path>, query: &'a Query) -> Result<(&'a Path, &'a str), Unanswered> {
-    let path =
-        path.ok_or_else(|| Unanswered::asked_wrongly("there is no folder for settings (HOME is not set)"))?;
+    let path = path.ok_or_else(|| {
+        Unanswered::asked_wrongly("settings cannot be saved here: there is no folder for them")
+    })?;
     match query.get("config") {
         "" | "Default" => Err(Unanswered::asked_wrongly("invalid config name")),
         name => Ok((path, name)),

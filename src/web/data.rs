@@ -5,12 +5,9 @@
 use serde_json::{Value, json};
 
 use super::{Request, Response, Site, configs, flame, query::Query, search, threads, timeline};
-use crate::{
-    profile::columns::Columns,
-    report::{
-        answer::{self, Asked, TextFormat},
-        pprof::{Command, Messages, OPTIONS, Settings, generate_with, greeting},
-    },
+use crate::report::{
+    answer::{self, Asked, TextFormat},
+    pprof::{Command, Messages, OPTIONS, Settings, generate_with, greeting},
 };
 
 /// A question that has no answer: the status, and why.
@@ -23,6 +20,10 @@ pub struct Unanswered {
 impl Unanswered {
     pub fn asked_wrongly(why: &str) -> Unanswered {
         Unanswered { status: 400, why: why.into() }
+    }
+
+    pub fn missing(why: &str) -> Unanswered {
+        Unanswered { status: 404, why: why.into() }
     }
 
     pub fn response(self) -> Response {
@@ -43,17 +44,18 @@ pub fn answer(site: &Site, request: Request) -> Answered {
         "api/threads" => made(threads::answer(&*site.prepared(&query)?)),
         "api/timeline" => made(timeline::answer(&*site.prepared(&query)?)),
         "api/diff" => diff(site, &query),
-        "api/configs" => made(configs::list(site.configs.as_deref(), &query, &site.settings)?),
+        "api/configs" => made(configs::list(site.tools.configs.as_deref(), &query, &site.tools.settings)?),
         "saveconfig" | "deleteconfig" if !request.is_post => {
             Err(Unanswered { status: 405, why: "this is asked for by POST".into() })
         }
-        "saveconfig" => {
-            configs::save(site.configs.as_deref(), &query, &site.settings).and_then(|()| made(json!({})))
+        "saveconfig" => configs::save(site.tools.configs.as_deref(), &query, &site.tools.settings)
+            .and_then(|()| made(json!({}))),
+        "deleteconfig" => {
+            configs::delete(site.tools.configs.as_deref(), &query).and_then(|()| made(json!({})))
         }
-        "deleteconfig" => configs::delete(site.configs.as_deref(), &query).and_then(|()| made(json!({}))),
         "api/report" => report(site, &query),
         "api/graph" => graph(site, &query),
-        "download" => download(&site.profiles.columns(&query)?),
+        "download" => download(site, &query),
         _ => Err(Unanswered { status: 404, why: "there is no such page".into() }),
     }
 }
@@ -66,15 +68,18 @@ fn info(site: &Site, query: &Query) -> Result<Value, Unanswered> {
         .iter()
         .map(|kind| json!({ "name": columns.text(kind.name), "unit": columns.text(kind.unit) }))
         .collect();
-    let in_full = Settings { compact_labels: false, ..site.settings.clone() };
+    let in_full = Settings { compact_labels: false, ..site.tools.settings.clone() };
     let lines = greeting(columns.clone(), &in_full, &mut Messages::new()).map(|(lines, _)| lines);
     let set = OPTIONS.iter().filter(|option| !option.url_name.is_empty());
-    let set = set.map(|option| (option.url_name.to_string(), option.get(&site.settings).into()));
+    let set = set.map(|option| (option.url_name.to_string(), option.get(&site.tools.settings).into()));
     Ok(json!({
         "name": site.profiles.name(query)?,
-        "profiles": site.profiles.all.iter().map(|profile| &profile.name).collect::<Vec<_>>(),
+        "profiles": site.profiles.list(),
+        "number": site.profiles.asked(query)?.0,
+        "made_at": site.profiles.made_at(query)?,
+        "can_save": site.tools.configs.is_some(),
         "kinds": kinds,
-        "default_kind": columns.value_index(&site.settings.sample_index).unwrap_or(0),
+        "default_kind": columns.value_index(&site.tools.settings.sample_index).unwrap_or(0),
         "lines": lines.unwrap_or_default(),
         "samples": columns.sample_count(),
         "duration_ns": columns.header.duration_ns,
@@ -93,13 +98,13 @@ fn report(site: &Site, query: &Query) -> Answered {
     let Some((_, count)) = known else {
         return Err(Unanswered::asked_wrongly("report= is one of top, peek, list, disasm, tags, traces"));
     };
-    let settings = query.settings(&site.settings)?;
+    let settings = query.settings(&site.tools.settings)?;
     let command = Command::find(name).ok_or_else(|| Unanswered::asked_wrongly("no such report"))?;
     let count = usize::try_from(settings.nodecount).ok().filter(|count| *count > 0).unwrap_or(*count);
     // The reference's links name functions by the filter.
     let asked = [query.get("re"), query.get("f")].into_iter().find(|text| !text.is_empty());
     let argument = command.has_argument.then(|| asked.unwrap_or("."));
-    let asked = Asked { argument, count: Some(count), tool: Some(&*site.tool) };
+    let asked = Asked { argument, count: Some(count), tool: Some(&*site.tools.objects) };
     let columns = site.profiles.columns(query)?;
     let mut messages = Vec::new();
     let made = answer::answer(columns, command, asked, &settings, &mut messages);
@@ -110,7 +115,7 @@ fn report(site: &Site, query: &Query) -> Answered {
 
 /// What changed between two profiles; `all`: also what chance explains.
 fn diff(site: &Site, query: &Query) -> Answered {
-    let settings = query.settings(&site.settings)?;
+    let settings = query.settings(&site.tools.settings)?;
     let (both, names) = site.profiles.both(query)?;
     let count = usize::try_from(settings.nodecount).ok().filter(|count| *count > 0).unwrap_or(500);
     let asked = Asked { count: Some(count), ..Asked::default() };
@@ -123,20 +128,26 @@ fn diff(site: &Site, query: &Query) -> Answered {
 
 /// The call graph, drawn.
 fn graph(site: &Site, query: &Query) -> Answered {
-    let settings = query.settings(&site.settings)?;
+    let settings = query.settings(&site.tools.settings)?;
     let dot = Command::find("dot").ok_or_else(|| Unanswered::asked_wrongly("no such report"))?;
     let columns = site.profiles.columns(query)?;
-    let made = generate_with(&*site.tool, columns, dot, None, &settings, &mut Messages::new());
+    let made = generate_with(&*site.tools.objects, columns, dot, None, &settings, &mut Messages::new());
     let made = made.map_err(|why| Unanswered::asked_wrongly(&why))?;
-    let drawn = (site.draw)(&made).map_err(|why| Unanswered { status: 501, why })?;
+    let drawn = (site.tools.draw)(&made).map_err(|why| Unanswered { status: 501, why })?;
     Ok(Response::new("image/svg+xml", drawn))
 }
 
 /// The profile itself, whatever is looked at of it.
-fn download(columns: &Columns) -> Answered {
-    let mut bytes = Vec::new();
-    let written = columns.write_gzip(&mut bytes);
-    written.map_err(|error| Unanswered { status: 500, why: error.to_string() })?;
+fn download(site: &Site, query: &Query) -> Answered {
+    let (name, bytes) = match site.profiles.encoded(query)? {
+        Some((number, bytes)) => (format!("profile{number}.pb.gz"), bytes.to_vec()),
+        None => {
+            let mut bytes = Vec::new();
+            let written = site.profiles.columns(query)?.write_gzip(&mut bytes);
+            written.map_err(|error| Unanswered { status: 500, why: error.to_string() })?;
+            ("profile.pb.gz".into(), bytes)
+        }
+    };
     let response = Response::new("application/vnd.google.protobuf+gzip", bytes);
-    Ok(Response { save_as: Some("profile.pb.gz"), ..response })
+    Ok(Response { save_as: Some(name), ..response })
 }

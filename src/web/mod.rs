@@ -43,15 +43,21 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'
 /// Draws a graph written in Graphviz's language as SVG.
 pub type Draw = dyn Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync;
 
+/// What the pages are made with; whoever serves them hands it in.
+pub struct Tools {
+    /// Where the address says nothing else.
+    pub settings: Settings,
+    /// The file of saved settings; `None`: none can be saved.
+    pub configs: Option<PathBuf>,
+    /// Opens programs, for assembly.
+    pub objects: Box<dyn ObjectTool + Send + Sync>,
+    pub draw: Box<Draw>,
+}
+
 /// What the pages show, and with what.
 pub struct Site {
     profiles: Profiles,
-    /// Where saved settings are; `None`: nowhere.
-    configs: Option<PathBuf>,
-    /// Where the address says nothing else.
-    settings: Settings,
-    tool: Box<dyn ObjectTool + Send + Sync>,
-    draw: Box<Draw>,
+    tools: Tools,
     cache: Mutex<Cache>,
 }
 
@@ -75,7 +81,7 @@ pub struct Response {
     /// Where to look instead, below the pages' place.
     pub location: Option<&'static str>,
     /// The name under which a browser is to save it.
-    pub save_as: Option<&'static str>,
+    pub save_as: Option<String>,
     /// Whether the body is packed by gzip.
     pub is_packed: bool,
 }
@@ -116,15 +122,24 @@ impl Response {
 }
 
 impl Site {
-    /// Pages of `profiles`, of which there is at least one; `settings` are those of the command line.
-    pub fn new(
-        profiles: Vec<Offered>,
-        settings: Settings,
-        configs: Option<PathBuf>,
-        tool: Box<dyn ObjectTool + Send + Sync>,
-        draw: Box<Draw>,
-    ) -> Site {
-        Site { profiles: Profiles::new(profiles), configs, settings, tool, draw, cache: Mutex::default() }
+    /// Pages of `profiles`, numbered from 0; there is at least one.
+    pub fn new(profiles: Vec<Offered>, tools: Tools) -> Site {
+        Site { profiles: Profiles::new(profiles), tools, cache: Mutex::default() }
+    }
+
+    /// Pages of profiles that are still to be made, on a page of somebody else's.
+    pub fn growing(tools: Tools) -> Site {
+        Site { profiles: Profiles::growing(), tools, cache: Mutex::default() }
+    }
+
+    /// Adds a profile, and gives the number that pages call it by: the first has 1.
+    pub fn add(&self, offered: Offered) -> usize {
+        self.profiles.add(offered)
+    }
+
+    /// Takes the profile with the lowest number away.
+    pub fn remove_oldest(&self) {
+        self.profiles.remove_oldest();
     }
 
     /// Answers a question. What is wrong with it is said in the answer.
@@ -136,14 +151,19 @@ impl Site {
             return Response { status: 302, location: Some("flamegraph"), ..Response::json("") };
         }
         if assets::VIEWS.contains(&request.path) {
-            return assets::page();
+            // The page says itself what is wrong with the rest.
+            let status = match self.profiles.asked(&Query::parse(request.query)) {
+                Err(why) if why.status == 404 => 404,
+                _ => 200,
+            };
+            return Response { status, ..assets::page() };
         }
         data::answer(self, request).unwrap_or_else(|why| why.response())
     }
 
     /// The profile as filters leave it, made once for the same filters.
     fn prepared(&self, query: &Query) -> Result<Arc<prepared::Prepared>, data::Unanswered> {
-        let settings = query.settings(&self.settings)?;
+        let settings = query.settings(&self.tools.settings)?;
         let key = format!("{:?} {settings:?}", self.profiles.asked(query)?);
         // Whoever failed while it held the cache left it as it was.
         let known = self.cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).find(&key);

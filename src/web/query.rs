@@ -75,6 +75,16 @@ mod tests {
     }
 
     #[test]
+    fn no_parameter_names_a_file() {
+        for name in ["output", "source_path", "trim_path"] {
+            let option = OPTIONS.iter().find(|option| option.name == name).expect(name);
+            assert_eq!(option.url_name, "", "{name}");
+        }
+        let asked = settings("source_path=/&trim_path=/a&output=/b&source_roots=/").unwrap();
+        assert_eq!(asked, settings("").unwrap());
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_by_its_name() {
         assert_eq!(settings("g=atoms").unwrap_err(), "g=: invalid \"granularity\" value \"atoms\"");
         assert!(settings("n=x").unwrap_err().starts_with("n=: "));

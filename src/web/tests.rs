@@ -44,8 +44,11 @@ fn decoded(names: [&str; 4]) -> Columns {
 
 fn site(columns: Columns) -> Site {
     let offered = Offered::loaded("cpu.pb.gz", columns);
-    let draw = Box::new(|graph: &[u8]| Ok([b"drawn: ", graph].concat()));
-    Site::new(vec![offered], Settings::default(), None, Box::new(NoObjects), draw)
+    Site::new(vec![offered], tools(Box::new(|graph| Ok([b"drawn: ", graph].concat()))))
+}
+
+fn tools(draw: Box<Draw>) -> Tools {
+    Tools { settings: Settings::default(), configs: None, objects: Box::new(NoObjects), draw }
 }
 
 fn asked(path: &str, query: &str) -> (u16, Value) {
@@ -122,7 +125,7 @@ fn filters_and_zooms_go_together() {
     assert_eq!(status, 400);
     assert!(why["error"].as_str().is_some_and(|why| why.starts_with("parsing focus regexp")), "{why}");
     assert_eq!(asked("api/flame", "root=x").0, 400);
-    assert_eq!(asked("api/flame", "in=7").0, 400);
+    assert_eq!((asked("api/flame", "in=7").0, asked("api/flame", "in=x").0), (404, 400));
     assert_eq!(asked("api/flame", "around=4000000000").1["nodes"]["weight"], serde_json::json!([0]));
 }
 
@@ -153,8 +156,7 @@ fn where_threads_and_times_are_not_known_that_is_said() {
 #[test]
 fn two_profiles_are_compared_whichever_comes_first() {
     let offered = || [Offered::loaded("a", profile()), Offered::loaded("b", profile())];
-    let draw = Box::new(|_: &[u8]| Err("no graph".into()));
-    let site = Site::new(offered().into(), Settings::default(), None, Box::new(NoObjects), draw);
+    let site = Site::new(offered().into(), tools(Box::new(|_| Err("no graph".into()))));
     let get = |path: &str, query: &str| site.answer(Request { path, query, is_post: false });
     let flame: Value = serde_json::from_slice(&get("api/flame", "in=1&vs=0").body).expect("JSON");
     assert_eq!(flame["is_difference"], true);
@@ -162,4 +164,41 @@ fn two_profiles_are_compared_whichever_comes_first() {
     assert_eq!(get("api/diff", "in=1&vs=0&all=1").status, 200);
     assert_eq!(get("api/graph", "").status, 501);
     assert_eq!(get("saveconfig", "config=x").status, 405);
+}
+
+#[test]
+fn profiles_that_come_and_go_keep_their_numbers() {
+    let site = Site::growing(tools(Box::new(|_| Err("no graph".into()))));
+    let get = |path: &str, query: &str| {
+        let response = site.answer(Request { path, query, is_post: false });
+        (response.status, String::from_utf8_lossy(&response.body).into_owned())
+    };
+    assert_eq!(get("api/info", "").0, 404);
+    let mut bytes = Vec::new();
+    profile().write_gzip(&mut bytes).expect("into memory");
+    let add = |name: &str| site.add(Offered::encoded(name, bytes.clone(), "./?pid=7"));
+    assert_eq!(["one", "two", "three"].map(add), [1, 2, 3]);
+    let info: Value = serde_json::from_str(&get("api/info", "").1).expect("JSON");
+    assert_eq!(
+        (&info["name"], &info["number"], &info["made_at"]),
+        (&"three".into(), &3.into(), &"./?pid=7".into())
+    );
+    assert_eq!(get("api/flame", "in=3&vs=1").0, 200);
+    assert_eq!(get("flamegraph", "in=1").0, 200);
+    site.remove_oldest();
+    for (path, query) in
+        [("api/flame", "in=1"), ("api/flame", "in=3&vs=1"), ("api/diff", "in=1&vs=2"), ("download", "in=1")]
+    {
+        let (status, why) = get(path, query);
+        assert!(
+            status == 404 && why.contains("profile 1 is not kept any more"),
+            "{path}?{query}: {status} {why}"
+        );
+    }
+    assert_eq!(get("flamegraph", "in=1").0, 404, "the page says it with its status");
+    assert!(get("api/info", "in=9").1.contains("there is no profile 9"));
+    assert_eq!((get("api/flame", "in=2&vs=3").0, add("four")), (200, 4));
+    let download = site.answer(Request { path: "download", query: "in=2", is_post: false });
+    assert_eq!((download.body == bytes, download.save_as.as_deref()), (true, Some("profile2.pb.gz")));
+    assert_eq!(site.answer(Request { path: "saveconfig", query: "config=x", is_post: true }).status, 400);
 }

@@ -25,6 +25,7 @@ mod real_programs;
 mod rights;
 mod serve;
 mod serve_scrapers;
+mod serve_ui;
 mod shares;
 mod snapshot;
 mod symbols;

@@ -135,7 +135,8 @@ fn a_folder_offers_its_profiles_and_two_are_compared() {
     let (folder, ..) = profiles();
     let pages = Pages::of(folder.path(), &[folder.path()]);
     let info = pages.get("/ui/api/info");
-    assert!(info.contains("[\"one.pb.gz\",\"two.pb.gz\"]"), "{info}");
+    assert!(info.contains("\"name\":\"one.pb.gz\",\"number\":0"), "{info}");
+    assert!(info.contains("\"name\":\"two.pb.gz\",\"number\":1"), "{info}");
     let diff = pages.get("/ui/api/diff?vs=0&in=1");
     assert!(diff.contains("\"name\": \"idle\"") && diff.contains("significant"), "{diff}");
     let flame = pages.get("/ui/api/flame?vs=0&in=1");
@@ -143,7 +144,7 @@ fn a_folder_offers_its_profiles_and_two_are_compared() {
 }
 
 /// The folder with what `scripts/test` installed for the browser, if all of it is there.
-fn browser_tests() -> Result<PathBuf, Skip> {
+pub(crate) fn browser_tests() -> Result<PathBuf, Skip> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
     for program in ["chromium", "node"] {
         installed(program).ok_or(Skip::NotInstalled(program))?;

@@ -32,6 +32,32 @@ impl ObjectTool for LocalFiles {
     }
 }
 
+/// Of this machine's files those that are the very ones of the profile, by their build-ids. A process chooses the
+/// paths in its profile: whoever shows it to others must not open what stands there by that alone.
+pub(super) struct SameFiles;
+
+impl ObjectTool for SameFiles {
+    fn open(&self, mapping: &ObjectMapping<'_>) -> Result<Box<dyn Object>, String> {
+        let path = mapping.file;
+        let failed = |why: &str| format!("open {path}: {why}");
+        if mapping.build_id.is_empty() {
+            return Err(failed("it has no build-id by which to know the file again"));
+        }
+        let is_file = std::fs::metadata(path).map_err(|error| failed(&system_words(&error)))?.is_file();
+        let file = if is_file {
+            File::open(path).map_err(|error| failed(&system_words(&error)))?
+        } else {
+            return Err(failed("not an ordinary file"));
+        };
+        let elf = ElfFile::open(&file).map_err(|_| failed("it is not the file that was profiled"))?;
+        let binary = Binary::of(elf, mapping);
+        if binary.elf.build_id().is_none() || !binary.has_build_id(mapping.build_id) {
+            return Err(failed("it is not the file that was profiled: its build-id is another"));
+        }
+        Ok(Box::new(binary))
+    }
+}
+
 /// The build-id of a file; empty where it has none.
 pub(super) fn build_id_of(path: &str) -> String {
     let elf = File::open(path).ok().and_then(|file| ElfFile::open(&file).ok());
@@ -57,14 +83,18 @@ impl Binary {
             return Err(format!("open {path}: unrecognized object file"));
         }
         let elf = ElfFile::open(&file).map_err(|error| format!("open {path}: {error}"))?;
-        Ok(Binary {
+        Ok(Binary::of(elf, mapping))
+    }
+
+    fn of(elf: ElfFile, mapping: &ObjectMapping<'_>) -> Binary {
+        Binary {
             elf: Arc::new(elf),
-            path: path.into(),
+            path: mapping.file.into(),
             start: mapping.start,
             limit: mapping.limit,
             offset: mapping.offset,
             code: OnceCell::new(),
-        })
+        }
     }
 
     /// What is known of addresses, as the file counts them.
@@ -146,5 +176,38 @@ impl Object for Binary {
             })
         });
         frames.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn for_others_only_the_file_that_was_profiled_is_opened() {
+        let own = std::env::current_exe().expect("a program");
+        let own = own.to_str().expect("a path");
+        let id = build_id_of(own);
+        assert!(!id.is_empty(), "linkers of today write one");
+        let opened = |file: &str, build_id: &str| {
+            let mapping = ObjectMapping { file, build_id, start: 0, limit: 0, offset: 0 };
+            SameFiles.open(&mapping).map(drop)
+        };
+        assert_eq!(opened(own, &id), Ok(()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let (text, pipe) = (folder.path().join("text"), folder.path().join("pipe"));
+        std::fs::write(&text, "no program").expect("own folder");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("own folder");
+        let paths = [&text, &pipe].map(|path| path.display().to_string());
+        for (file, build_id, words) in [
+            (own, "", "no build-id"),
+            (own, "00112233", "not the file"),
+            (&*paths[0], &*id, "not the file"),
+            (&*paths[1], &*id, "not an ordinary file"),
+            ("/nowhere/at/all", &*id, "no such file"),
+        ] {
+            let why = opened(file, build_id).expect_err(file);
+            assert!(why.contains(words), "{file}: {why}");
+        }
     }
 }

@@ -35,15 +35,21 @@ pub(super) fn draw(graph: Vec<u8>, format: &str, say: &mut dyn FnMut(&str)) -> R
 }
 
 /// Draws a graph as SVG, without what makes it move by itself.
-pub(super) fn draw_plain(graph: Vec<u8>) -> Result<Vec<u8>, String> {
-    let graph = readable(&String::from_utf8_lossy(&graph)).into_bytes();
-    let drawn = match by_dot(&graph, "svg") {
-        Ok(drawn) => drawn,
-        Err(NoDot::Missing(_)) => {
-            graphviz::draw(&graph, "svg").map_err(|error| format!("cannot draw the graph: {error}"))?
-        }
-        Err(NoDot::Failed(why)) => return Err(failed(&why)),
-    };
+pub(super) fn draw_plain(graph: &[u8]) -> Result<Vec<u8>, String> {
+    let readable = readable(&String::from_utf8_lossy(graph)).into_bytes();
+    match by_dot(&readable, "svg") {
+        Ok(drawn) => Ok(page::repaired(&String::from_utf8_lossy(&drawn)).into_bytes()),
+        Err(NoDot::Missing(_)) => draw_inside(graph),
+        Err(NoDot::Failed(why)) => Err(failed(&why)),
+    }
+}
+
+/// The same by the Graphviz inside alone, which can touch nothing: names in the graph are those that some process
+/// gives itself, and whoever draws may have more rights than it.
+pub(super) fn draw_inside(graph: &[u8]) -> Result<Vec<u8>, String> {
+    let readable = readable(&String::from_utf8_lossy(graph)).into_bytes();
+    let drawn =
+        graphviz::draw(&readable, "svg").map_err(|error| format!("cannot draw the graph: {error}"))?;
     Ok(page::repaired(&String::from_utf8_lossy(&drawn)).into_bytes())
 }
 

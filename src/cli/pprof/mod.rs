@@ -28,7 +28,7 @@ mod sources;
 mod symbolize;
 mod usage;
 mod viewer;
-mod web;
+pub(super) mod web;
 
 pub use flags::{Flags, Outcome};
 

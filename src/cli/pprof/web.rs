@@ -10,8 +10,9 @@ use std::{
 use super::{Flags, binaries, collection, drawing, viewer};
 use crate::{
     cli::attach,
+    report::pprof::Settings,
     serve::{self, Access, Address, Door},
-    web::{Offered, Site},
+    web::{Offered, Site, Tools},
 };
 
 /// Where to listen: `[host]:[port]`. No host is this machine alone, no port is any.
@@ -27,9 +28,7 @@ pub(super) fn run(flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<(), String
     let door = door(flags)?;
     let folder = tempfile::tempdir().map_err(|error| format!("no folder for what is unpacked: {error}"))?;
     let offered = offered(flags, folder.path(), say)?;
-    let draw = Box::new(|graph: &[u8]| drawing::draw_plain(graph.to_vec()));
-    let site =
-        Site::new(offered, flags.settings.clone(), configs_file(), Box::new(binaries::LocalFiles), draw);
+    let site = Site::new(offered, tools_for_oneself(flags.settings.clone()));
     let stop = attach::stop_on_signals().map_err(|error| error.to_string())?;
     serve::pages_of(site, door, &stop, |address| {
         let url = format!("http://{address}");
@@ -39,6 +38,33 @@ pub(super) fn run(flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<(), String
         }
     })
     .map_err(|error| in_full(&error))
+}
+
+/// What pages are made with that whoever started them looks at.
+fn tools_for_oneself(settings: Settings) -> Tools {
+    Tools {
+        settings,
+        configs: configs_file(),
+        objects: Box::new(binaries::LocalFiles),
+        draw: Box::new(drawing::draw_plain),
+    }
+}
+
+/// What pages are made with that show processes to others (`rprof serve`): a process chooses the names and paths in its
+/// profile, and whoever looks chooses the questions. Neither may have files read, written or programs started.
+pub(in crate::cli) fn tools_for_others(source_folders: &[PathBuf]) -> Result<Tools, String> {
+    let mut roots = Vec::new();
+    for folder in source_folders {
+        let resolved = folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))?;
+        roots.push(resolved);
+    }
+    let names: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
+    Ok(Tools {
+        settings: Settings { source_path: names.join(":"), source_roots: Some(roots), ..Settings::default() },
+        configs: None,
+        objects: Box::new(binaries::SameFiles),
+        draw: Box::new(drawing::draw_inside),
+    })
 }
 
 /// Who may look, and from where.

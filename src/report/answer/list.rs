@@ -10,7 +10,7 @@ use super::{
     super::pprof::{
         graph::{Info, Weights, nodes::Places, weigh::weigh},
         prepare::Report,
-        source_path,
+        source_path::Search,
     },
     Cell, Entry, List, Shape,
     rows::{id, percent},
@@ -66,16 +66,13 @@ pub(super) fn list(report: &mut Report, count: Option<usize>) -> Result<List, St
         let name = report.columns.text(function.name).to_string();
         (weight(function.weights.flat.value()), weight(function.weights.cum.value()), name)
     });
-    let search_path = match report.settings.source_path.as_str() {
-        "" => std::env::current_dir().map_or_else(|_| ".".into(), |folder| folder.display().to_string()),
-        path => path.into(),
-    };
+    let search = Search::of(&report.settings)?;
     let count = count.unwrap_or(COUNT);
     let mut list = List::new(&SOURCES, Vec::new());
     let mut known = HashMap::default();
     for (at, function) in functions.iter().enumerate() {
         // Files are read only for what is shown.
-        let lines = (at < count).then(|| source(report, function, &search_path, &mut known));
+        let lines = (at < count).then(|| source(report, function, &search, &mut known));
         list.entries.push(entry(report, function, lines));
     }
     list.truncate(count);
@@ -120,13 +117,13 @@ type Known = HashMap<u32, Result<Vec<String>, String>>;
 fn source(
     report: &Report,
     function: &Function,
-    search_path: &str,
+    search: &Search,
     known: &mut Known,
 ) -> Result<Vec<Entry>, String> {
     let text = known.entry(function.file).or_insert_with(|| match report.columns.text(function.file) {
         "" => Err("the profile does not say in which file it is".into()),
         file => {
-            let text = source_path::read(file, &report.settings.trim_path, search_path)?;
+            let text = search.read(file)?;
             Ok(text.lines().map(String::from).collect())
         }
     });

@@ -2,6 +2,8 @@
 //!
 //! Not here: which reports there are ([`super::commands`]), and where profiles come from.
 
+use std::path::PathBuf;
+
 use crate::go_text::quote;
 
 /// How a report is to be made. Names and meanings are those of the reference's options.
@@ -13,6 +15,9 @@ pub struct Settings {
     pub unit: String,
     pub compact_labels: bool,
     pub source_path: String,
+    /// Source files are read only below these folders; `None`: wherever the profile says they are. (Not an option of
+    /// the reference: whoever shows profiles to others sets it.)
+    pub source_roots: Option<Vec<PathBuf>>,
     pub trim_path: String,
     pub intel_syntax: bool,
     pub mean: bool,
@@ -53,6 +58,7 @@ impl Default for Settings {
             unit: "minimum".into(),
             compact_labels: false,
             source_path: none(),
+            source_roots: None,
             trim_path: none(),
             intel_syntax: false,
             mean: false,

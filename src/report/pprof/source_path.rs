@@ -5,12 +5,13 @@
 use std::{
     fs,
     io::{self, Read},
-    path::Path,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
 };
 
 use rustc_hash::FxHashMap;
 
-use super::prepare::Report;
+use super::{Settings, prepare::Report};
 use crate::go_text::base_name;
 
 /// Cuts off what `trim_path` names, or else what stands before the last folder of `search_path`.
@@ -38,49 +39,92 @@ fn split_list(list: &str) -> impl Iterator<Item = &str> {
     list.split(':').filter(move |_| !list.is_empty())
 }
 
-/// The text of a source file, looked for in each folder of `search_path` and in all above it.
-pub(in crate::report) fn read(path: &str, trim_path: &str, search_path: &str) -> Result<String, String> {
-    let path = trim(path, trim_path, search_path);
-    if path.starts_with('/') {
-        let bytes =
-            read_bytes(Path::new(path)).map_err(|error| format!("open {path}: {}", system_words(&error)))?;
-        return Ok(String::from_utf8_lossy(&bytes).into_owned());
-    }
-    for folder in split_list(search_path) {
-        for folder in Path::new(folder).ancestors() {
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            if let Ok(bytes) = read_bytes(&folder.join(path)) {
-                return Ok(String::from_utf8_lossy(&bytes).into_owned());
-            }
-        }
-    }
-    Err(format!("could not find file {path} on path {search_path}"))
-}
-
-/// Source files, each read once.
-pub(super) struct Sources {
-    search_path: String,
+/// Where source files are looked for.
+pub(in crate::report) struct Search {
     trim_path: String,
-    known: FxHashMap<String, Result<Vec<String>, String>>,
+    search_path: String,
+    /// See [`Settings::source_roots`]; without links.
+    roots: Option<Vec<PathBuf>>,
 }
 
-impl Sources {
-    pub(super) fn new(report: &Report) -> Result<Sources, String> {
-        let mut search_path = report.settings.source_path.clone();
+impl Search {
+    pub(in crate::report) fn of(settings: &Settings) -> Result<Search, String> {
+        let mut search_path = settings.source_path.clone();
         if search_path.is_empty() {
             let current = std::env::current_dir();
             let current = current.map_err(|error| format!("could not stat current dir: {error}"))?;
             search_path = current.display().to_string();
         }
-        let trim_path = report.settings.trim_path.clone();
-        Ok(Sources { search_path, trim_path, known: FxHashMap::default() })
+        let resolved =
+            |roots: &Vec<PathBuf>| roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
+        let roots = settings.source_roots.as_ref().map(resolved);
+        Ok(Search { trim_path: settings.trim_path.clone(), search_path, roots })
+    }
+
+    /// The text of a source file, looked for in each folder of the path and in all above it.
+    pub(in crate::report) fn read(&self, path: &str) -> Result<String, String> {
+        let path = trim(path, &self.trim_path, &self.search_path);
+        if path.starts_with('/') {
+            let bytes = self
+                .read_bytes(Path::new(path))
+                .map_err(|error| format!("open {path}: {}", system_words(&error)))?;
+            return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        for folder in split_list(&self.search_path) {
+            for folder in Path::new(folder).ancestors() {
+                let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+                if let Ok(bytes) = self.read_bytes(&folder.join(path)) {
+                    return Ok(String::from_utf8_lossy(&bytes).into_owned());
+                }
+            }
+        }
+        match &self.roots {
+            Some(_) => Err(format!("open {path}: {ELSEWHERE}")),
+            None => Err(format!("could not find file {path} on path {}", self.search_path)),
+        }
+    }
+
+    fn read_bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match &self.roots {
+            None => read_bytes(path),
+            Some(roots) => read_below(roots, path),
+        }
+    }
+}
+
+const ELSEWHERE: &str =
+    "source files are shown only from folders that `rprof serve --source-path FOLDER` names";
+
+/// Reads a file if it stands below one of the folders. Elsewhere it is not even said whether there is one.
+fn read_below(roots: &[PathBuf], path: &Path) -> io::Result<Vec<u8>> {
+    let elsewhere = || io::Error::other(ELSEWHERE);
+    let is_below = |path: &Path| roots.iter().any(|root| path.starts_with(root));
+    let real = path.canonicalize().ok().filter(|real| is_below(real)).ok_or_else(elsewhere)?;
+    if !fs::metadata(&real)?.is_file() {
+        return Err(elsewhere());
+    }
+    let file = fs::File::open(&real)?;
+    // A folder may have become a link in between.
+    let opened = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    if is_below(&opened) { read_some(file) } else { Err(elsewhere()) }
+}
+
+/// Source files, each read once.
+pub(super) struct Sources {
+    search: Search,
+    known: FxHashMap<String, Result<Vec<String>, String>>,
+}
+
+impl Sources {
+    pub(super) fn new(report: &Report) -> Result<Sources, String> {
+        Ok(Sources { search: Search::of(&report.settings)?, known: FxHashMap::default() })
     }
 
     /// The lines of a file, or why there are none.
     pub(super) fn lines(&mut self, file: &str) -> Result<&[String], &str> {
-        let (search_path, trim_path) = (&self.search_path, &self.trim_path);
+        let search = &self.search;
         let lines = self.known.entry(file.into()).or_insert_with(|| {
-            let text = read(file, trim_path, search_path)?;
+            let text = search.read(file)?;
             Ok(text.lines().map(String::from).collect())
         });
         lines.as_deref().map_err(|error| error.as_str())
@@ -107,8 +151,12 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     if !kind.is_file() && !kind.is_dir() {
         return Err(io::Error::other("not an ordinary file"));
     }
+    read_some(fs::File::open(path)?)
+}
+
+fn read_some(file: fs::File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -126,8 +174,38 @@ mod tests {
 
     #[test]
     fn what_never_ends_is_not_read() {
-        assert_eq!(read("/dev/zero", "", ""), Err("open /dev/zero: not an ordinary file".into()));
-        assert_eq!(read("/", "", ""), Err("open /: is a directory".into()));
+        let search = Search::of(&Settings::default()).unwrap();
+        assert_eq!(search.read("/dev/zero"), Err("open /dev/zero: not an ordinary file".into()));
+        assert_eq!(search.read("/"), Err("open /: is a directory".into()));
+    }
+
+    #[test]
+    fn where_folders_are_given_nothing_is_read_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, other) = (folder.path().join("own"), folder.path().join("other"));
+        fs::create_dir_all(own.join("src")).unwrap();
+        fs::create_dir(&other).unwrap();
+        fs::write(own.join("src/a.c"), "ours").unwrap();
+        fs::write(other.join("b.c"), "secret").unwrap();
+        std::os::unix::fs::symlink(other.join("b.c"), own.join("linked.c")).unwrap();
+        std::os::unix::fs::symlink(&own, folder.path().join("also_own")).unwrap();
+        let search = |roots: &[PathBuf]| {
+            let source_path = own.display().to_string();
+            let settings = Settings { source_path, source_roots: Some(roots.into()), ..Settings::default() };
+            Search::of(&settings).unwrap()
+        };
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        for root in ["own", "also_own", "own/src"] {
+            let search = search(&[folder.path().join(root)]);
+            assert_eq!(search.read(&path("own/src/a.c")).as_deref(), Ok("ours"), "{root}");
+            for name in ["other/b.c", "own/linked.c", "own/../other/b.c", "nothing.c", "own", "/etc/passwd"] {
+                let path = if name.starts_with('/') { name.into() } else { path(name) };
+                let why = search.read(&path).unwrap_err();
+                assert!(why.contains("--source-path"), "{root}: {why}");
+            }
+            assert!(search.read("../other/b.c").is_err() && search.read("../../etc/passwd").is_err());
+        }
+        assert!(search(&[]).read(&path("own/src/a.c")).unwrap_err().contains("--source-path"));
     }
 
     #[test]

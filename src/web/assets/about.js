@@ -1,6 +1,5 @@
 // What profile this is, and the choice among several.
 
-import { parameters } from "./data.js";
 import { make } from "./dom.js";
 import { change } from "./navigate.js";
 
@@ -19,7 +18,6 @@ export function titleButton(info) {
 
 export function profileChooser(info) {
   if (info.profiles.length < 2) return null;
-  const now = Number(parameters().get("in") ?? 0);
-  const options = info.profiles.map((name, at) => make("option", { value: String(at), selected: at === now }, name));
+  const options = info.profiles.map(({ number, name }) => make("option", { value: String(number), selected: number === info.number }, name));
   return make("select", { "aria-label": "Profile", onchange: (event) => change({ in: event.target.value, p: null }) }, ...options);
 }

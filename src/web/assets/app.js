@@ -56,7 +56,7 @@ async function show() {
     await module.show(view, known, signal, currentView());
   } catch (error) {
     if (signal.aborted) return;
-    view.replaceChildren(make("p", { class: "quiet" }, "There is nothing to show."));
+    view.replaceChildren(make("p", { class: "quiet" }, "There is nothing to show. ", make("a", { href: "." }, "To the first page")));
     say(error.message, true);
   }
 }

@@ -30,8 +30,8 @@ export function buildBar(bar, info, view) {
   const links = Object.entries(VIEW_NAMES).map(([name, text]) =>
     make("a", { href: addressOf(name, { p: null, re: null, around: null }), "data-go": true, "aria-current": name === view ? "page" : null }, text));
   bar.replaceChildren(
-    make("div", { class: "line" }, titleButton(info), profileChooser(info),
-      make("div", { class: "menus" }, sampleMenu(info), refineMenu(), configMenu(info), downloadMenu(info), themeButton())),
+    make("div", { class: "line" }, info.made_at ? make("a", { class: "back", href: info.made_at }, "‹ Capture") : null, titleButton(info), profileChooser(info),
+      make("div", { class: "menus" }, sampleMenu(info), refineMenu(), info.can_save ? configMenu() : null, downloadMenu(), themeButton())),
     make("nav", { "aria-label": "Views" }, ...links),
     filterChips() ?? "",
   );

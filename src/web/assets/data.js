@@ -23,11 +23,17 @@ export function settings(more = {}) {
 }
 
 /** Asks for `api/<name>`. What went wrong becomes an error with the server's words. */
-export async function ask(name, query, as = "json") {
+export function ask(name, query, as = "json") {
+  return answerOf(`api/${name}?${query ?? settings()}`, { headers: { Accept: "application/json" } }, as);
+}
+
+/** Asks for an address, and gives the answer as JSON or text. */
+export async function answerOf(address, options, as = "json") {
   let answer;
   try {
-    answer = await fetch(`api/${name}?${query ?? settings()}`, { headers: { Accept: "application/json" } });
-  } catch {
+    answer = await fetch(address, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
     throw new Error("rprof does not answer any more. Was it stopped?");
   }
   if (answer.ok) return as === "json" ? answer.json() : answer.text();

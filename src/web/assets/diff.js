@@ -38,7 +38,7 @@ function choose(info) {
   const query = parameters();
   const select = (name, label) => make("label", {}, `${label} `, make("select", { onchange: (event) => change({ [name]: event.target.value }) },
     ...(name === "vs" ? [make("option", { value: "", selected: !query.get("vs") }, "–")] : []),
-    ...info.profiles.map((text, at) => make("option", { value: String(at), selected: String(at) === (query.get(name) ?? (name === "in" ? "0" : "")) }, text))));
+    ...info.profiles.map((one) => make("option", { value: String(one.number), selected: String(one.number) === (name === "in" ? String(info.number) : query.get(name)) }, one.name))));
   return make("div", { class: "tools" }, select("vs", "Base"), select("in", "New"));
 }
 

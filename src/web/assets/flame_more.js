@@ -14,13 +14,15 @@ export function boxMenu(flame, at, x, y) {
   const { tree } = flame;
   const name = tree.name(at);
   const exact = `^${quoted(name)}$`;
+  // Assembly is looked for by what is printed of an instruction, in which the name stands between others.
+  const asWord = `(^| )${quoted(name)}( |$)`;
   const number = String(tree.frames.id[tree.frame[at]]);
   const items = [
     make("p", { class: "hint" }, name),
     item("Zoom", () => flame.zoom(at)),
     item("Callers and callees", () => goTo(addressOf("flamegraph", { around: number, p: null }))),
     item("Source", () => goTo(addressOf("source", { re: exact, p: null }))),
-    item("Disassembly", () => goTo(addressOf("disasm", { re: exact, p: null }))),
+    item("Disassembly", () => goTo(addressOf("disasm", { re: asWord, p: null }))),
     item("Peek", () => goTo(addressOf("peek", { re: exact, p: null }))),
     make("hr"),
     ...refineItems(exact),

@@ -15,6 +15,7 @@ export async function show(view, info, signal) {
   clearSelection();
   const around = parameters().get("around");
   if (around) return sandwich(view, info, signal, around);
+  if (!info.samples) return view.replaceChildren(make("p", { class: "quiet", role: "status" }, "There are no samples in this profile: nothing that it measures happened meanwhile."));
   const upside = parameters().get("up");
   const sent = await ask("flame", settings(upside ? { up: 1 } : {}));
   if (signal.aborted) return;

@@ -5,7 +5,7 @@
 
 use super::files::{Assembly, Call, Function, Line};
 use crate::{
-    go_text::base_name,
+    go_text::{base_name, html_escape},
     report::pprof::{header, prepare::Report},
 };
 
@@ -97,7 +97,7 @@ fn write_assembly(row: &Assembly, before: &[Call], indent: usize, page: &mut Str
     };
     let row = format!(" {:>8} {:>10} {:>10} {:>8x}: {text} ", "", row.flat, row.cum, row.address);
     // The reference escapes the place twice.
-    let place = escaped(&escaped_simply(&place));
+    let place = escaped(&html_escape(&place));
     *page += &format!("{}<span class=unimportant>{place}</span>\n", escaped(&row));
 }
 
@@ -136,23 +136,7 @@ fn padded(text: &str) -> String {
 
 /// As Go's `html/template` writes a text.
 fn escaped(text: &str) -> String {
-    escaped_simply(text).replace('+', "&#43;").replace('\0', "\u{fffd}")
-}
-
-/// As `HTMLEscapeString` writes it.
-fn escaped_simply(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&#34;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
+    html_escape(text).replace('+', "&#43;").replace('\0', "\u{fffd}")
 }
 
 #[cfg(test)]

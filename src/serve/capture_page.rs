@@ -1,0 +1,214 @@
+//! The first page of `/ui/`: the processes, what can be captured of one, and what has been captured.
+//!
+//! It lists and links without a script; `capture.js` of the pages' assets makes of its forms captures that are shown
+//! at once. All that comes from processes is hostile text: it is escaped. Not here: what is captured (`ui`).
+
+use std::fmt::Write;
+
+use super::{
+    captured::{Captured, MOST},
+    kinds::{KINDS, KindRow},
+    pages::{command_line, escaped},
+};
+use crate::process::Identity;
+
+/// As that of the other pages, but this one has forms, which go to this server alone.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
+     connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// How long what takes time takes, unless told, in seconds: one waits for it.
+const SECONDS: u64 = 10;
+
+/// Kinds as one looks for them; others follow.
+const ORDER: [&str; 10] =
+    ["profile", "wall", "offcpu", "goroutine", "threadcreate", "faults", "heap", "allocs", "mutex", "block"];
+
+const PERFETTO: &str = "<p>Open the file in <a href=\"https://ui.perfetto.dev\" rel=\"noopener noreferrer\" \
+     target=\"_blank\">ui.perfetto.dev</a>.</p>";
+
+/// What is on the page.
+pub struct Page<'a> {
+    pub living: &'a [Identity],
+    /// Whose profiles can be captured.
+    pub chosen: Option<&'a Identity>,
+    /// What is wrong with the question; may be empty.
+    pub trouble: &'a str,
+    /// The newest first.
+    pub captured: &'a [Captured],
+    pub most_seconds: u64,
+    pub redact: bool,
+}
+
+impl Page<'_> {
+    pub fn html(&self) -> String {
+        let title = match self.chosen {
+            Some(identity) => format!("{} · capture · rprof", escaped(&identity.display_name())),
+            None => "capture · rprof".into(),
+        };
+        let mut page = format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
+             <link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"assets/style.css\">\n\
+             <link rel=\"stylesheet\" href=\"assets/capture.css\">\n\
+             <script type=\"module\" src=\"assets/capture.js\"></script>\n</head>\n<body>\n\
+             <a class=\"skip\" href=\"#view\">Skip to what can be captured</a>\n\
+             <header><div class=\"line\"><a class=\"title\" href=\"./\"><strong>rprof</strong><span>capture</span></a>\
+             <a class=\"jump\" href=\"#captured\">Captured ({})</a><div class=\"menus\" id=\"theme\"></div></div></header>\n\
+             <div id=\"notes\" role=\"status\" aria-live=\"polite\"></div>\n<main id=\"view\" tabindex=\"-1\">\n",
+            self.captured.len()
+        );
+        if !self.trouble.is_empty() {
+            let _ = writeln!(page, "<p class=\"trouble\">{}</p>", escaped(self.trouble));
+        }
+        match self.chosen {
+            Some(identity) => self.of_process(identity, &mut page),
+            None => self.processes(&mut page),
+        }
+        self.captured(&mut page);
+        page.push_str("</main>\n</body>\n</html>\n");
+        page
+    }
+
+    fn processes(&self, page: &mut String) {
+        page.push_str("<section aria-labelledby=\"processes\">\n<h1 id=\"processes\">Processes</h1>\n");
+        if self.living.is_empty() {
+            page.push_str("<p class=\"quiet\">None of the processes served lives now.</p>\n</section>\n");
+            return;
+        }
+        page.push_str("<div class=\"tools\" id=\"filter\"></div>\n");
+        page.push_str(
+            "<table class=\"processes\"><thead><tr><th scope=\"col\">PID</th><th scope=\"col\">Name</th>",
+        );
+        page.push_str("<th scope=\"col\">Command line</th></tr></thead>\n<tbody>\n");
+        for identity in self.living {
+            let _ = writeln!(
+                page,
+                "<tr><td class=\"number\">{0}</td><td><a href=\"./?pid={0}\">{1}</a></td><td><code>{2}</code></td></tr>",
+                identity.pid,
+                escaped(&identity.display_name()),
+                escaped(&command_line(identity, self.redact)),
+            );
+        }
+        page.push_str("</tbody></table>\n</section>\n");
+    }
+
+    fn of_process(&self, identity: &Identity, page: &mut String) {
+        let others = match self.living.len() {
+            0 | 1 => "",
+            _ => " <a href=\"./?pid=\">another process</a>",
+        };
+        let _ = write!(
+            page,
+            "<section aria-labelledby=\"process\">\n<h1 id=\"process\">{} <small>process {}</small>{others}</h1>\n\
+             <p class=\"command\"><code>{}</code></p>\n",
+            escaped(&identity.display_name()),
+            identity.pid,
+            escaped(&command_line(identity, self.redact)),
+        );
+        let is_ordered = |kind: &&KindRow| ORDER.contains(&kind.name);
+        let first = ORDER.iter().filter_map(|name| KINDS.iter().find(|kind| kind.name == *name));
+        page.push_str("<div class=\"cards\">\n");
+        for kind in first.chain(KINDS.iter().filter(|kind| !is_ordered(kind))) {
+            self.card(kind, identity.pid, page);
+        }
+        page.push_str("</div>\n</section>\n");
+    }
+
+    /// A form that, without a script, downloads what it asks for.
+    fn card(&self, kind: &KindRow, pid: u32, page: &mut String) {
+        let most = self.most_seconds;
+        let (value, more) = match kind.default_seconds {
+            Some(_) if kind.is_profile => (SECONDS.min(most).to_string(), " required"),
+            Some(default) => (default.min(most).to_string(), " required"),
+            // What there is now, or, if seconds are given, how that changes meanwhile.
+            None => (String::new(), " placeholder=\"now\" title=\"With seconds: how it changes meanwhile\""),
+        };
+        let (marker, button, note) = match kind.is_profile {
+            true => (format!(" data-kind=\"{}\"", kind.name), "Capture", ""),
+            false => (String::new(), "Download", PERFETTO),
+        };
+        let class = if kind.name == ORDER[0] { " class=\"main\"" } else { "" };
+        let _ = writeln!(
+            page,
+            "<form class=\"card\" method=\"get\" action=\"../debug/pprof/{name}\"{marker}>\n<h3>{name}</h3>\n<p>{what}</p>{note}\n\
+             <input type=\"hidden\" name=\"pid\" value=\"{pid}\">\n\
+             <div class=\"ask\"><button{class}>{button}</button>\
+             <label><input type=\"number\" name=\"seconds\" min=\"1\" max=\"{most}\" value=\"{value}\"{more}> seconds</label></div>\n\
+             </form>",
+            name = kind.name,
+            what = escaped(kind.what),
+        );
+    }
+
+    fn captured(&self, page: &mut String) {
+        page.push_str("<section id=\"captured\" aria-labelledby=\"captured-title\">\n");
+        page.push_str("<h1 id=\"captured-title\">Captured</h1>\n");
+        if self.captured.is_empty() {
+            page.push_str(
+                "<p class=\"quiet\">Nothing yet. What you capture is shown at once, and listed here.</p>\n",
+            );
+            page.push_str("</section>\n");
+            return;
+        }
+        let compares = self.captured.len() > 1;
+        page.push_str("<form method=\"get\" action=\"flamegraph\">\n<div class=\"scroll\"><table class=\"captured\"><thead><tr>");
+        if compares {
+            page.push_str("<th scope=\"col\">Base</th><th scope=\"col\">New</th>");
+        }
+        page.push_str("<th scope=\"col\">Profile</th><th scope=\"col\">Of</th><th scope=\"col\">When</th>");
+        page.push_str("<th scope=\"col\">File</th></tr></thead>\n<tbody>\n");
+        let (base, new) = self.suggested();
+        for one in self.captured {
+            row(one, compares.then_some((base, new)), page);
+        }
+        page.push_str("</tbody></table></div>\n");
+        if compares {
+            page.push_str("<p class=\"tools\"><button>Compare base and new</button> ");
+            page.push_str("<button formaction=\"diff\">Compare as a table</button></p>\n");
+        }
+        let _ = writeln!(
+            page,
+            "</form>\n<p class=\"quiet\">The last {MOST} are kept, in memory, until rprof ends.</p>\n</section>"
+        );
+    }
+
+    /// Which two are compared unless others are chosen: the newest, and the one before it of the same kind.
+    fn suggested(&self) -> (usize, usize) {
+        let Some((new, others)) = self.captured.split_first() else { return (0, 0) };
+        let alike = others.iter().find(|other| other.kind == new.kind && other.pid == new.pid);
+        (alike.or(others.first()).map_or(0, |base| base.number), new.number)
+    }
+}
+
+fn row(one: &Captured, chosen: Option<(usize, usize)>, page: &mut String) {
+    page.push_str("<tr>");
+    if let Some((base, new)) = chosen {
+        for (name, label, chosen) in [("vs", "Base", base), ("in", "New", new)] {
+            let checked = if chosen == one.number { " checked" } else { "" };
+            let _ = write!(
+                page,
+                "<td><input type=\"radio\" name=\"{name}\" value=\"{0}\" aria-label=\"{label}: profile {0}\"{checked}></td>",
+                one.number
+            );
+        }
+    }
+    let seconds = one.seconds.map_or(String::new(), |seconds| format!(" {seconds}s"));
+    let _ = writeln!(
+        page,
+        "<td><a href=\"flamegraph?in={0}\">{1}{seconds}</a></td><td>{2} <small>{3}</small></td><td class=\"clock\">{4}</td>\
+         <td><a href=\"download?in={0}\" download>.pb.gz</a> <small>{5}</small></td></tr>",
+        one.number,
+        one.kind,
+        escaped(&one.process),
+        one.pid,
+        one.clock,
+        size(one.bytes),
+    );
+}
+
+fn size(bytes: usize) -> String {
+    match bytes {
+        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}

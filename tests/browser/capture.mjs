@@ -1,0 +1,212 @@
+// Drives a browser through the page on which profiles are captured, and says what is wrong.
+//
+//   node capture.mjs ADDRESS [FOLDER]     screenshots go to FOLDER
+//
+// tests/it/serve_ui.rs serves a program that spends most of its time in `sixty`, and another that does the same.
+
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const [address, folder] = process.argv.slice(2);
+const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync"];
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+const troubles = [];
+
+/** A page that notes whatever goes wrong on it. */
+async function newPage(options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1200, height: 800 }, ...options });
+  const page = await context.newPage();
+  page.on("pageerror", (error) => troubles.push(`${page.url()}: ${error.message}`));
+  page.on("console", (message) => message.type() === "error" && !/40[0-9]|50[0-9]/.test(message.text()) && troubles.push(`${page.url()}: ${message.text()}`));
+  page.on("request", (request) => {
+    if (!request.url().startsWith(address) && !/^(blob|data):/.test(request.url())) troubles.push(`asks elsewhere: ${request.url()}`);
+  });
+  return page;
+}
+
+const shot = async (page, name) => folder && page.screenshot({ path: `${folder}/capture_${name}.png`, fullPage: true });
+const card = (page, kind) => page.locator(`form[data-kind=${kind}]`);
+const rows = (page) => page.locator(".captured tbody tr");
+
+/** The first page, of the first process. */
+async function open(page) {
+  await page.goto(`${address}/ui/`);
+  await page.locator(".processes a").first().click();
+  await page.locator("form[data-kind=profile]").waitFor();
+}
+
+/** Captures one kind, and waits until it is shown. */
+async function capture(page, kind, seconds) {
+  if (seconds) await card(page, kind).locator("input[type=number]").fill(String(seconds));
+  await card(page, kind).getByRole("button", { name: "Capture" }).click();
+  await page.waitForURL(/\/ui\/flamegraph\?in=\d+/);
+  await page.waitForFunction(() => /all/.test(document.querySelector(".detail")?.textContent ?? ""));
+}
+
+const checks = {
+  async "a click captures and shows, and a link leads back to the list"() {
+    const page = await newPage();
+    await page.goto(`${address}/ui/`);
+    assert.equal(await page.locator(".processes tbody tr").count(), 2);
+    await shot(page, "processes");
+    await open(page);
+    await shot(page, "empty");
+    await card(page, "profile").locator("input[type=number]").fill("2");
+    await card(page, "profile").getByRole("button", { name: "Capture" }).click();
+    await card(page, "profile").locator("progress").waitFor();
+    await page.waitForFunction(() => /^1 of 2 s$/.test(document.querySelector(".run span")?.textContent ?? ""));
+    await shot(page, "progress");
+    await page.waitForURL(/\/ui\/flamegraph\?in=\d+/);
+    await page.waitForFunction(() => /all/.test(document.querySelector(".detail")?.textContent ?? ""));
+    assert.match(await page.title(), /pid \d+\) profile 2s \d\d:\d\d:\d\d/);
+    await shot(page, "flame");
+    await page.goto(page.url().replace("flamegraph", "top"));
+    assert.match(await page.locator("tbody").innerText(), /\bsixty\b/);
+    assert.equal(await page.getByRole("button", { name: "Config" }).count(), 0, "settings cannot be saved");
+    await page.getByRole("link", { name: "Capture" }).click();
+    await card(page, "profile").waitFor();
+    assert.match(await rows(page).first().innerText(), /profile 2s/);
+    await page.context().close();
+  },
+
+  async "the menu of a box leads to the function's instructions"() {
+    const page = await newPage();
+    await open(page);
+    await rows(page).getByRole("link", { name: /^profile/ }).first().click();
+    await page.waitForFunction(() => /all/.test(document.querySelector(".detail")?.textContent ?? ""));
+    await page.locator(".flame canvas").focus();
+    for (let step = 0; step < 12 && !/^sixty/.test(await page.locator(".detail").innerText()); step++) await page.keyboard.press("ArrowDown");
+    await page.keyboard.press("Shift+F10");
+    await page.getByRole("menuitem", { name: "Disassembly" }).click();
+    await page.locator("table.listing tbody tr").first().waitFor();
+    assert.match(await page.locator("summary").innerText(), /^sixty/);
+    await page.goto(page.url().replace("disasm", "source"));
+    await page.getByText("--source-path").first().waitFor();
+    await shot(page, "source");
+    await page.context().close();
+  },
+
+  async "what a process cannot give is said where it was asked for"() {
+    const page = await newPage();
+    await open(page);
+    await card(page, "heap").getByRole("button", { name: "Capture" }).click();
+    await card(page, "heap").getByRole("alert").waitFor();
+    assert.match(await card(page, "heap").getByRole("alert").innerText(), /keeps no such account/);
+    await shot(page, "refused");
+    await page.context().close();
+  },
+
+  async "a capture can be given up, and its place is free again"() {
+    const page = await newPage();
+    await open(page);
+    await card(page, "wall").locator("input[type=number]").fill("200");
+    await card(page, "wall").getByRole("button", { name: "Capture" }).click();
+    await card(page, "wall").getByRole("button", { name: "Cancel" }).click();
+    await card(page, "wall").getByRole("alert").waitFor();
+    assert.match(await card(page, "wall").getByRole("alert").innerText(), /Given up/);
+    for (const until = Date.now() + 10_000; ; ) {
+      await card(page, "wall").locator("input[type=number]").fill("1");
+      await card(page, "wall").getByRole("button", { name: "Capture" }).click();
+      await Promise.race([page.waitForURL(/flamegraph/), card(page, "wall").getByRole("alert").waitFor()]);
+      if (/flamegraph/.test(page.url()) || Date.now() > until) break;
+    }
+    assert.match(page.url(), /flamegraph\?in=/);
+    await page.context().close();
+  },
+
+  async "two that were captured are compared, and one that goes on does not end with another"() {
+    const page = await newPage();
+    await open(page);
+    const before = await rows(page).count();
+    await card(page, "wall").locator("input[type=number]").fill("3");
+    await card(page, "wall").getByRole("button", { name: "Capture" }).click();
+    await card(page, "profile").locator("input[type=number]").fill("1");
+    await card(page, "profile").getByRole("button", { name: "Capture" }).click();
+    await page.waitForFunction((count) => document.querySelectorAll(".captured tbody tr").length === count, before + 1);
+    await page.waitForURL(/\/ui\/flamegraph\?in=\d+/);
+    await open(page);
+    assert.equal(await rows(page).count(), before + 2);
+    await capture(page, "profile", 1);
+    await open(page);
+    await shot(page, "list");
+    await page.getByRole("button", { name: "Compare base and new" }).click();
+    await page.waitForURL(/\/ui\/flamegraph\?in=\d+&vs=\d+/);
+    await page.waitForFunction(() => /change/.test(document.querySelector(".detail")?.textContent ?? ""));
+    await shot(page, "compared");
+    await page.goBack();
+    await page.getByRole("button", { name: "Compare as a table" }).click();
+    await page.waitForURL(/\/ui\/diff\?in=\d+&vs=\d+/);
+    await page.locator("table.numbers").waitFor();
+    await page.context().close();
+  },
+
+  async "of a profile without samples that is said"() {
+    const page = await newPage();
+    await open(page);
+    await card(page, "threadcreate").locator("input[type=number]").fill("1");
+    await card(page, "threadcreate").getByRole("button", { name: "Capture" }).click();
+    await page.waitForURL(/\/ui\/flamegraph\?in=\d+/);
+    await page.getByText("There are no samples in this profile").waitFor();
+    await page.context().close();
+  },
+
+  async "a profile that is not kept is said not to be"() {
+    const page = await newPage();
+    const answer = await page.goto(`${address}/ui/flamegraph?in=999`);
+    assert.equal(answer.status(), 404);
+    await page.waitForFunction(() => /no profile 999/.test(document.getElementById("notes").textContent));
+    await page.getByRole("link", { name: "To the first page" }).click();
+    await page.locator(".processes").waitFor();
+    await page.context().close();
+  },
+
+  async "without scripts it lists and links, and its forms download"() {
+    const page = await newPage({ javaScriptEnabled: false });
+    await open(page);
+    assert.ok(await rows(page).count() >= 3);
+    const [download] = await Promise.all([page.waitForEvent("download"), card(page, "goroutine").getByRole("button", { name: "Capture" }).click()]);
+    assert.equal(download.suggestedFilename(), "goroutine");
+    const [kept] = await Promise.all([page.waitForEvent("download"), rows(page).first().getByRole("link", { name: ".pb.gz" }).click()]);
+    assert.match(kept.suggestedFilename(), /^profile\d+\.pb\.gz$/);
+    await page.context().close();
+  },
+
+  async "a phone's width is enough, and nobody is shut out, in light and dark"() {
+    for (const [colorScheme, width] of [["light", 390], ["dark", 390], ["dark", 1200]]) {
+      const page = await newPage({ colorScheme, bypassCSP: true, viewport: { width, height: 800 } });
+      for (const name of ["processes", "list", "flame"]) {
+        if (name === "processes") await page.goto(`${address}/ui/`);
+        else if (name === "list") await open(page);
+        else await rows(page).getByRole("link", { name: /^profile/ }).first().click().then(() => page.waitForSelector(".detail"));
+        const [wide, seen] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+        assert.ok(wide <= seen + 1, `${wide} px wide`);
+        await shot(page, `${name}_${colorScheme}_${width}`);
+        await page.addScriptTag({ path: axe });
+        const { violations } = await page.evaluate(() => window.axe.run());
+        const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+        assert.deepEqual(serious.map(({ id, nodes }) => `${id}: ${nodes[0].html}`), [], `${name}, ${colorScheme}`);
+      }
+      await page.context().close();
+    }
+  },
+};
+
+let failed = 0;
+for (const [name, check] of Object.entries(checks)) {
+  const began = performance.now();
+  troubles.length = 0;
+  try {
+    await check();
+    assert.deepEqual(troubles, []);
+    console.log(`ok    ${name} (${Math.round(performance.now() - began)} ms)`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAILED ${name}: ${error.message}\n${troubles.join("\n")}`);
+  }
+}
+await browser.close();
+process.exit(failed ? 1 : 0);
