@@ -32,11 +32,12 @@ const shot = async (page, name) => folder && page.screenshot({ path: `${folder}/
 const card = (page, kind) => page.locator(`form[data-kind=${kind}]`);
 const rows = (page) => page.locator(".captured tbody tr");
 
-/** The first page, of the first process. */
-async function open(page) {
+/** The first page, of the first process, once its script has taken its forms over. */
+async function open(page, hasScripts = true) {
   await page.goto(`${address}/ui/`);
   await page.locator(".processes a").first().click();
   await page.locator("form[data-kind=profile]").waitFor();
+  if (hasScripts) await page.locator("#theme button").waitFor();
 }
 
 /** Captures one kind, and waits until it is shown. */
@@ -166,7 +167,7 @@ const checks = {
 
   async "without scripts it lists and links, and its forms download"() {
     const page = await newPage({ javaScriptEnabled: false });
-    await open(page);
+    await open(page, false);
     assert.ok(await rows(page).count() >= 3);
     const [download] = await Promise.all([page.waitForEvent("download"), card(page, "goroutine").getByRole("button", { name: "Capture" }).click()]);
     assert.equal(download.suggestedFilename(), "goroutine");
