@@ -13,14 +13,15 @@ use anyhow::{Context, Result, bail};
 use flate2::{Compression, write::GzEncoder};
 
 use super::{
-    args::{AttachArgs, SamplerArg},
+    args::{AttachArgs, FormatArg, SamplerArg},
     attach::stop_on_signals,
     output::{name_and_time, write_or_rescue},
 };
 use crate::{
-    capture::trace::{self, Doing, MOST_MOMENTS, Trace, TraceRequest},
+    capture::trace::{self, Doing, MOST_MOMENTS, MOST_MOMENTS_OF_A_PROFILE, Trace, TraceRequest},
     process::Identity,
-    profile::file,
+    profile::{file, write_gzip},
+    report::OutputFormat,
 };
 
 /// How many threads the table has.
@@ -32,10 +33,12 @@ pub fn attach(pids: Vec<u32>, first: &Identity, arguments: &AttachArgs) -> Resul
             "--kind trace is made by --sampler bpf, or auto: the others do not see when threads wait and wake"
         );
     }
-    if arguments.output.format.is_some() {
-        bail!("--kind trace has a format of its own, Perfetto's: leave --format out");
-    }
     let path = arguments.output.output.clone().unwrap_or_else(|| default_name(first));
+    let is_profile = match arguments.output.format {
+        Some(FormatArg::Pprof) => true,
+        Some(_) => bail!("--kind trace is written in Perfetto's format, or as --format pprof"),
+        None => matches!(OutputFormat::from_path(&path), Ok(OutputFormat::Pprof)),
+    };
     let to_stdout = path == Path::new("-");
     if to_stdout && io::stdout().is_terminal() {
         bail!("a trace is binary, and standard output is a terminal: give -o FILE, or a pipe");
@@ -48,23 +51,27 @@ pub fn attach(pids: Vec<u32>, first: &Identity, arguments: &AttachArgs) -> Resul
         pids,
         children: arguments.children,
         duration: arguments.duration,
-        most_moments: MOST_MOMENTS,
+        most_moments: if is_profile { MOST_MOMENTS_OF_A_PROFILE } else { MOST_MOMENTS },
     };
     let trace = trace::run(&request, &stop, &mut |_| {})?;
+    let write = |writer: &mut dyn Write| match is_profile {
+        true => write_gzip(&trace.profile(), writer),
+        false => trace.write(writer),
+    };
     if to_stdout {
         let mut stdout = io::stdout().lock();
-        trace.write(&mut stdout).and_then(|()| stdout.flush()).context("cannot write to standard output")?;
+        write(&mut stdout).and_then(|()| stdout.flush()).context("cannot write to standard output")?;
     } else {
         let written = |path: &Path| {
             file::write_atomically(path, |writer| match path.extension().is_some_and(|end| end == "gz") {
-                true => packed(&trace, writer),
-                false => trace.write(writer),
+                true if !is_profile => packed(&trace, writer),
+                _ => write(writer),
             })
         };
         write_or_rescue(&path, written, &default_name(first), written)?;
     }
     if !arguments.output.quiet {
-        super::say(&summary(&trace, (!to_stdout).then_some(&path)));
+        super::say(&summary(&trace, (!to_stdout).then_some(&path), is_profile));
     }
     Ok(())
 }
@@ -88,7 +95,7 @@ struct Times {
     waits: BTreeMap<&'static str, u64>,
 }
 
-fn summary(trace: &Trace, path: Option<&PathBuf>) -> String {
+fn summary(trace: &Trace, path: Option<&PathBuf>, is_profile: bool) -> String {
     let mut threads: BTreeMap<u32, Times> = BTreeMap::new();
     for span in trace.spans() {
         let (times, took) = (threads.entry(span.tid).or_default(), span.until_ns - span.from_ns);
@@ -145,7 +152,12 @@ fn summary(trace: &Trace, path: Option<&PathBuf>) -> String {
     }
     if let Some(path) = path {
         let path = path.display();
-        let _ = write!(text, "wrote {path}\nopen it at https://ui.perfetto.dev (it stays in the browser)");
+        let _ = match is_profile {
+            true => write!(text, "wrote {path}\nopen it with: rprof pprof -http=: {path}   (Timeline)"),
+            false => {
+                write!(text, "wrote {path}\nopen it at https://ui.perfetto.dev (it stays in the browser)")
+            }
+        };
     }
     text
 }

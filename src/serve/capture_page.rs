@@ -23,7 +23,7 @@ const SECONDS: u64 = 10;
 const ORDER: [&str; 10] =
     ["profile", "wall", "offcpu", "goroutine", "threadcreate", "faults", "heap", "allocs", "mutex", "block"];
 
-const PERFETTO: &str = "<p>Open the file in <a href=\"https://ui.perfetto.dev\" rel=\"noopener noreferrer\" \
+const PERFETTO: &str = "<p>A download opens in <a href=\"https://ui.perfetto.dev\" rel=\"noopener noreferrer\" \
      target=\"_blank\">ui.perfetto.dev</a>.</p>";
 
 /// What is on the page.
@@ -123,19 +123,21 @@ impl Page<'_> {
             // What there is now, or, if seconds are given, how that changes meanwhile.
             None => (String::new(), " placeholder=\"now\" title=\"With seconds: how it changes meanwhile\""),
         };
-        let (marker, button, note) = match kind.is_profile {
-            true => (format!(" data-kind=\"{}\"", kind.name), "Capture", ""),
-            false => (String::new(), "Download", PERFETTO),
+        // What is shown is a profile; what can also be downloaded is the kind's own format.
+        let (download, note) = match kind.is_profile {
+            true => ("", ""),
+            false => (" <button data-download>Download</button>", PERFETTO),
         };
         let class = if kind.name == ORDER[0] { " class=\"main\"" } else { "" };
         let _ = writeln!(
             page,
-            "<form class=\"card\" method=\"get\" action=\"../debug/pprof/{name}\"{marker}>\n<h3>{name}</h3>\n<p>{what}</p>{note}\n\
+            "<form class=\"card\" method=\"get\" action=\"../debug/pprof/{name}\" data-kind=\"{name}\" data-view=\"{view}\">\n<h3>{name}</h3>\n<p>{what}</p>{note}\n\
              <input type=\"hidden\" name=\"pid\" value=\"{pid}\">\n\
-             <div class=\"ask\"><button{class}>{button}</button>\
+             <div class=\"ask\"><button{class}>Capture</button>{download}\
              <label><input type=\"number\" name=\"seconds\" min=\"1\" max=\"{most}\" value=\"{value}\"{more}> seconds</label></div>\n\
              </form>",
             name = kind.name,
+            view = kind.view(),
             what = escaped(kind.what),
         );
     }
@@ -195,14 +197,15 @@ fn row(one: &Captured, chosen: Option<(usize, usize)>, page: &mut String) {
     let seconds = one.seconds.map_or(String::new(), |seconds| format!(" {seconds}s"));
     let _ = writeln!(
         page,
-        "<td><a href=\"flamegraph?in={0}\">{1}{seconds}</a></td><td>{2} <small>{3}</small></td><td class=\"clock\">{4}</td>\
+        "<td><a href=\"{6}?in={0}\">{1}{seconds}</a></td><td>{2} <small>{3}</small></td><td class=\"clock\">{4}</td>\
          <td><a href=\"download?in={0}\" download>.pb.gz</a> <small>{5}</small></td></tr>",
         one.number,
-        one.kind,
+        one.kind.name,
         escaped(&one.process),
         one.pid,
         one.clock,
         size(one.bytes),
+        one.kind.view(),
     );
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::route::ProfileAsk;
+use super::{kinds::KindRow, route::ProfileAsk};
 use crate::{
     go_text::clock,
     process::Identity,
@@ -28,7 +28,7 @@ pub struct Captured {
     pub pid: u32,
     /// The process's name.
     pub process: String,
-    pub kind: &'static str,
+    pub kind: &'static KindRow,
     /// How long; `None`: of one moment.
     pub seconds: Option<u64>,
     /// When it was done, as a time of day.
@@ -58,11 +58,11 @@ impl Gallery {
 
     /// Keeps a profile that was just made, for whose room older ones may go.
     pub fn keep(&self, identity: &Identity, ask: &ProfileAsk, profile: Vec<u8>) -> Captured {
-        let (pid, process, kind) = (identity.pid, identity.display_name(), ask.kind.name);
+        let (pid, process, kind) = (identity.pid, identity.display_name(), ask.kind);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let clock = clock(i64::try_from(now.as_nanos()).unwrap_or_default());
         let took = ask.seconds.map_or(String::new(), |seconds| format!(" {seconds}s"));
-        let name = format!("{process} (pid {pid}) {kind}{took} {clock}");
+        let name = format!("{process} (pid {pid}) {}{took} {clock}", kind.name);
         let bytes = profile.len();
         // Numbers are given and taken away under the same lock, so that list and site never differ.
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,7 +11,7 @@ use crate::{
         self, Capture, CaptureError, Kind, Request, Stop, dump,
         go_profile::{self, GoKind},
         goroutines::{self, BucketError, GoDumpRequest, is_go},
-        trace::{self, MOST_MOMENTS, TraceRequest},
+        trace::{self, MOST_MOMENTS, MOST_MOMENTS_OF_A_PROFILE, TraceRequest},
     },
     profile::{
         columns::{merge, parse},
@@ -30,7 +30,7 @@ pub struct KindRow {
     pub what: &'static str,
     /// What else can be asked for by parameters; may be empty.
     pub how: &'static str,
-    /// Whether it is a profile, which pprof's tools and the pages show.
+    /// Whether what is answered is a profile, which pprof's tools show.
     pub is_profile: bool,
     /// How long it takes unless told, in seconds. Others are of now, unless asked how they change.
     pub default_seconds: Option<u64>,
@@ -41,6 +41,11 @@ impl KindRow {
     /// What it shows, and what can be asked for.
     pub fn in_full(&self) -> String {
         if self.how.is_empty() { self.what.into() } else { format!("{}; {}", self.what, self.how) }
+    }
+
+    /// The page on which it is shown first.
+    pub fn view(&self) -> &'static str {
+        if self.is_profile { "flamegraph" } else { "timeline" }
     }
 }
 
@@ -166,8 +171,8 @@ pub static KINDS: [KindRow; 11] = [
     },
     KindRow {
         name: "trace",
-        what: "What each thread did when, for ui.perfetto.dev",
-        how: "seconds=1 unless told",
+        what: "What each thread did when: it ran, was ready to, waited",
+        how: "for ui.perfetto.dev, with format=pprof as a profile; seconds=1 unless told",
         is_profile: false,
         default_seconds: Some(1),
         make: traced,
@@ -203,11 +208,15 @@ fn traced(job: &Job<'_>) -> Made {
         pids: vec![job.pid],
         children: false,
         duration: Duration::from_secs(job.ask.seconds.unwrap_or_default()),
-        most_moments: MOST_MOMENTS,
+        most_moments: if job.ask.as_profile { MOST_MOMENTS_OF_A_PROFILE } else { MOST_MOMENTS },
     };
+    let trace = trace::run(&request, job.stop, &mut |_| {})?;
+    if job.ask.as_profile {
+        return Ok(encode_gzip(&trace.profile()));
+    }
     let mut bytes = Vec::new();
     // Writing into memory does not fail.
-    let _ = trace::run(&request, job.stop, &mut |_| {})?.write(&mut bytes);
+    let _ = trace.write(&mut bytes);
     Ok(bytes)
 }
 

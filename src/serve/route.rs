@@ -41,6 +41,8 @@ pub struct ProfileAsk {
     pub seconds: Option<u64>,
     /// 0: protobuf; 1 and more: text.
     pub debug: i64,
+    /// As pprof protobuf, also where that is not the kind's own format (`format=pprof`).
+    pub as_profile: bool,
 }
 
 /// A question that cannot be answered: status and reason.
@@ -110,7 +112,7 @@ pub fn parse_profile(name: &str, parameters: &Parameters, most_seconds: u64) -> 
     if kind.default_seconds.is_none() && seconds.is_some() && debug != 0 {
         return Err(BadAsk::new(400, "seconds and debug params are incompatible"));
     }
-    Ok(ProfileAsk { kind, seconds, debug })
+    Ok(ProfileAsk { kind, seconds, debug, as_profile: parameters.get("format") == "pprof" })
 }
 
 /// Of `profile` and its like: the default unless it is a positive number.

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{
     Server, capture_page, listen,
     pages::{self, Answer},
-    route::{self, Parameters},
+    route::{self, Parameters, ProfileAsk},
     targets::choose_among,
     web,
 };
@@ -45,10 +45,11 @@ async fn capture(server: &Server, parameters: &Parameters) -> Result<Answer, Box
         server.targets.choose(parameters.get("pid")).map_err(|why| Box::new(listen::no_target(&why)))?;
     let ask = route::parse_profile(parameters.get("kind"), parameters, server.limits.most_seconds)
         .map_err(|bad| Box::new(listen::bad_ask(&bad)))?;
-    if !ask.kind.is_profile || ask.debug != 0 {
-        let why = format!("{} is nothing that these pages show: download it", ask.kind.name);
-        return Err(Box::new(pages::failure(StatusCode::BAD_REQUEST, &why)));
+    if ask.debug != 0 {
+        let why = "text is nothing that these pages show: download it";
+        return Err(Box::new(pages::failure(StatusCode::BAD_REQUEST, why)));
     }
+    let ask = ProfileAsk { as_profile: true, ..ask };
     let profile = listen::captured(server, &identity, &ask).await?;
     let kept = server.gallery.keep(&identity, &ask, profile);
     let made = json!({ "number": kept.number, "clock": kept.clock, "bytes": kept.bytes });

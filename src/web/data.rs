@@ -42,7 +42,7 @@ pub fn answer(site: &Site, request: Request) -> Answered {
         "api/flame" => made(flame::answer(&*site.prepared(&query)?, &query)?),
         "api/search" => made(search::answer(&*site.prepared(&query)?, &query)?),
         "api/threads" => made(threads::answer(&*site.prepared(&query)?)),
-        "api/timeline" => made(timeline::answer(&*site.prepared(&query)?)),
+        "api/timeline" => made(timeline::answer(&*site.prepared(&query)?, &query)?),
         "api/diff" => diff(site, &query),
         "api/configs" => made(configs::list(site.tools.configs.as_deref(), &query, &site.tools.settings)?),
         "saveconfig" | "deleteconfig" if !request.is_post => {

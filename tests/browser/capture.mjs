@@ -74,6 +74,29 @@ const checks = {
     await page.context().close();
   },
 
+  async "a trace is shown as a timeline, of which a part can be looked at"() {
+    const page = await newPage();
+    await open(page);
+    await card(page, "trace").getByRole("button", { name: "Capture" }).click();
+    await page.waitForURL(/\/ui\/timeline\?in=\d+/);
+    await page.locator(".timeline canvas").first().waitFor();
+    assert.match(await page.locator(".chips").innerText(), /runs/);
+    const lane = await page.locator(".timeline canvas").first().boundingBox();
+    await page.mouse.move(lane.x + lane.width / 2, lane.y + 10);
+    await page.waitForFunction(() => /runs .*most:/.test(document.querySelector(".detail").textContent));
+    await shot(page, "timeline");
+    await page.mouse.move(lane.x + lane.width * 0.25, lane.y + 10);
+    await page.mouse.down();
+    await page.mouse.move(lane.x + lane.width * 0.5, lane.y + 10, { steps: 4 });
+    await page.mouse.up();
+    await page.waitForURL(/from=\d+/);
+    await page.waitForFunction(() => /^2[45]\d ms of 1/.test(document.querySelector(".tools span")?.textContent ?? ""));
+    await shot(page, "timeline_part");
+    await page.getByRole("button", { name: "All" }).click();
+    await page.waitForFunction(() => !location.search.includes("from="));
+    await page.context().close();
+  },
+
   async "the menu of a box leads to the function's instructions"() {
     const page = await newPage();
     await open(page);

@@ -5,7 +5,7 @@ use std::{fs, io::Write, net::TcpStream, path::Path, process::Command};
 use serde_json::Value;
 
 use crate::{
-    harness::{Fixture, Stacks, Target, alone, skip, wait_until},
+    harness::{Fixture, Skip, Stacks, Target, alone, is_root, skip, wait_until},
     serve::{Answer, Server},
     web::browser_tests,
 };
@@ -102,6 +102,42 @@ fn what_is_captured_on_the_page_is_shown_listed_and_given_as_a_file() {
 }
 
 #[test]
+fn a_trace_is_shown_as_a_timeline_of_each_thread() {
+    let _alone = alone();
+    if !is_root() {
+        return skip(Skip::NeedsRoot);
+    }
+    let mut target = Target::start(&Fixture::c(&["sleeps.c"]).build());
+    let server = Server::of(&target);
+    let number = capture(&server, "kind=trace&seconds=2");
+    let timeline = |more: &str| json(&server.get(&format!("/ui/api/timeline?in={number}{more}")));
+    let whole = timeline("");
+    let states: Vec<&str> =
+        whole["states"].as_array().expect("states").iter().filter_map(Value::as_str).collect();
+    // Seconds of a thread in a state, in the time shown.
+    let seconds = |timeline: &Value, thread: &str, state: &str| {
+        let rows = timeline["rows"].as_array().expect("rows");
+        let row = rows.iter().find(|row| row["name"].as_str().is_some_and(|name| name.starts_with(thread)));
+        let at = states.iter().position(|known| *known == state).expect("a known state");
+        let values = row.and_then(|row| row["values"][at].as_array()).into_iter().flatten();
+        values.filter_map(Value::as_f64).sum::<f64>() / 1e9
+    };
+    // It works 20 ms and sleeps 80 ms, in turn.
+    let (waits, runs) = (seconds(&whole, "works", "waits"), seconds(&whole, "works", "runs"));
+    assert!((1.2..1.7).contains(&waits) && (0.2..0.6).contains(&runs), "{waits} {runs}");
+    let part = timeline("&from=500000000&until=1000000000");
+    let shorter = seconds(&part, "works", "waits");
+    assert!((0.2..0.5).contains(&shorter), "{shorter}");
+    assert!(
+        part["names"].as_array().expect("names").iter().any(|name| name == "clock_nanosleep"),
+        "{}",
+        part["names"]
+    );
+    assert!(server.get("/ui/").text().contains(&format!("<a href=\"timeline?in={number}\">trace 2s</a>")));
+    target.assert_unhurt();
+}
+
+#[test]
 fn a_capture_on_the_page_is_refused_as_those_of_debug_pprof_are() {
     let _alone = alone();
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
@@ -111,7 +147,6 @@ fn a_capture_on_the_page_is_refused_as_those_of_debug_pprof_are() {
         ("kind=profile&seconds=301", 400, "at most 300 seconds"),
         ("kind=goroutine&seconds=x", 400, "positive integer"),
         ("kind=goroutine&debug=2", 400, "nothing that these pages show"),
-        ("kind=trace&seconds=1", 400, "nothing that these pages show"),
         ("kind=nonsense", 404, "unknown profile"),
         ("kind=profile&seconds=1&pid=1", 404, "process 1 is not served"),
     ] {

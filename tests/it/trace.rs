@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use crate::{
-    harness::{Fixture, Rprof, Skip, Target, alone, is_root, skip},
+    harness::{Fixture, Rprof, Skip, Stack, Target, alone, is_root, skip},
     rights::{ordinary_user, readable_by_all},
 };
 
@@ -123,6 +123,28 @@ fn a_thread_that_works_20_ms_and_sleeps_80_ms_is_seen_to_do_so() {
     let awake: f64 = ["runs", "ready (preempted)"].iter().map(|name| of("works", name).1).sum();
     assert!((0.4..0.9).contains(&awake), "{awake} {found:?}");
     assert!(of("shorts", "clock_nanosleep").0 > 1000, "{found:?}");
+    target.assert_unhurt();
+}
+
+#[test]
+fn as_a_profile_a_trace_adds_up_to_all_of_each_threads_time() {
+    let _alone = alone();
+    if !is_root() {
+        return skip(Skip::NeedsRoot);
+    }
+    let mut target = Target::start(&Fixture::c(&["sleeps.c"]).build());
+    let rprof = Rprof::attach(&target).args(&["--kind", "trace"]).seconds(2);
+    let profile = rprof.profile();
+    let works = |state: &str| -> f64 {
+        let seen =
+            |stack: &&Stack| stack.label("thread") == Some("works") && stack.label("state") == Some(state);
+        profile.stacks.iter().filter(seen).map(|stack| stack.cpu_ns as f64 / 1e9).sum()
+    };
+    let all = works("runs") + works("ready") + works("waits");
+    // What it did before its first moment is not all known.
+    assert!((1.9..2.1).contains(&all), "{all} s; {}", profile.summary());
+    assert!((1.2..1.7).contains(&works("waits")), "{} s; {}", works("waits"), profile.summary());
+    assert!(profile.share_of("clock_nanosleep") > 1.0, "{}", profile.summary());
     target.assert_unhurt();
 }
 

@@ -2,14 +2,15 @@
 //! something else in a system call, was woken by another.
 //!
 //! [`run`] collects moments (`sampler::bpf::trace`), [`Trace::spans`] makes spans of them, [`Trace::write`]
-//! writes them as ui.perfetto.dev reads them (`perfetto`). Not here: stacks (`Kind::OffCpu` has them).
+//! writes them as ui.perfetto.dev reads them (`perfetto`), [`Trace::profile`] as pprof does (`profile`). Not here: stacks (`Kind::OffCpu` has them).
 
 mod perfetto;
+mod profile;
 mod spans;
 
 use std::{
     io::{self, Write},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustc_hash::FxHashMap;
@@ -17,6 +18,7 @@ use rustc_hash::FxHashMap;
 use super::{CaptureError, Ended, Stop, identify_all};
 use crate::{
     process::{Identity, identity, threads},
+    profile::proto::Profile,
     sampler::{
         SamplerError,
         bpf::trace::{self as tracer, Moment, What},
@@ -29,6 +31,8 @@ pub use spans::{Doing, Span};
 const POLL_EVERY: Duration = Duration::from_millis(20);
 /// The most moments that are kept: some 100 MB in memory, and as much in the file.
 pub const MOST_MOMENTS: usize = 2_000_000;
+/// The same of a trace that becomes a profile.
+pub const MOST_MOMENTS_OF_A_PROFILE: usize = 500_000;
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -48,6 +52,7 @@ pub struct Trace {
     moments: Vec<Moment>,
     /// Of processes and threads, by number; also of those that only wake others.
     names: FxHashMap<u32, String>,
+    pub started_at: SystemTime,
     /// From when to when, CLOCK_MONOTONIC in nanoseconds.
     pub from_ns: u64,
     pub until_ns: u64,
@@ -74,6 +79,7 @@ pub fn run(
         identities: identities.clone(),
         moments: Vec::new(),
         names: FxHashMap::default(),
+        started_at: SystemTime::now(),
         from_ns: identity::monotonic_ns(),
         until_ns: 0,
         lost: 0,
@@ -176,6 +182,11 @@ impl Trace {
     /// Writes the trace in Perfetto's format.
     pub fn write(&self, writer: &mut dyn Write) -> io::Result<()> {
         perfetto::write(self, writer)
+    }
+
+    /// The trace as a profile: a sample for each span, with its time.
+    pub fn profile(&self) -> Profile {
+        profile::profile(self)
     }
 }
 

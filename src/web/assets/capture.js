@@ -25,7 +25,7 @@ async function capture(form) {
     running.delete(stop);
     // Leaving this page would end the others.
     if (running.size) await refresh();
-    else location.assign(`flamegraph?in=${number}`);
+    else location.assign(`${form.dataset.view}?in=${number}`);
   } catch (error) {
     const why = stop.signal.aborted ? "Given up: nothing was kept." : error.message.trim();
     form.append(make("p", { class: stop.signal.aborted ? "trouble quiet" : "trouble", role: "alert" }, why));
@@ -89,6 +89,7 @@ document.getElementById("theme").append(themeButton());
 filterField();
 for (const form of document.querySelectorAll("form[data-kind]")) {
   form.addEventListener("submit", (event) => {
+    if (event.submitter?.hasAttribute("data-download")) return;
     event.preventDefault();
     capture(form);
   });

@@ -96,11 +96,12 @@ impl Stacks {
         let types: Vec<(&str, &str)> = (profile.sample_type.iter())
             .map(|kind| (profile.string(kind.r#type), profile.string(kind.unit)))
             .collect();
-        let known: [&[_]; 4] = [
+        let known: [&[_]; 5] = [
             &[("samples", "count"), ("cpu", "nanoseconds")],
             &[("samples", "count"), ("faults", "count")],
             &[("threadcreate", "count")],
             &[("waits", "count"), ("offcpu", "nanoseconds")],
+            &[("spans", "count"), ("time", "nanoseconds")],
         ];
         if !known.contains(&&types[..]) {
             return Err(format!("sample types: {types:?}"));

@@ -1,0 +1,153 @@
+//! A trace as a profile: a sample for each span, which says when it ended and how long it lasted. The Timeline of
+//! `rprof pprof -http` draws it, and all reports add it up.
+//!
+//! The label of time is Datadog's (`end_timestamp_ns`, nanoseconds since 1970). Not here: what a span is.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use rustc_hash::FxHashMap;
+
+use super::{Doing, Span, Trace};
+use crate::{
+    capture::naming::nanos,
+    profile::{
+        builder::{Builder, LabelValue, LineSpec, LocationId},
+        proto::Profile,
+    },
+};
+
+/// The values of the label `state`.
+const RUNS: &str = "runs";
+const READY: &str = "ready";
+const WAITS: &str = "waits";
+
+/// What a thread does that is no system call.
+const ON_CPU: &str = "[runs]";
+const FOR_A_CPU: &str = "[waits for a CPU]";
+const IN_NO_CALL: &str = "[waits]";
+
+pub(super) fn profile(trace: &Trace) -> Profile {
+    let mut builder = Builder::new(&[("spans", "count"), ("time", "nanoseconds")]);
+    let mut frames = Frames::default();
+    let since_epoch = trace.started_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let epoch_ns = nanos(since_epoch);
+    let several = trace.identities.len() > 1;
+    for span in trace.spans() {
+        let took = clamp(span.until_ns.saturating_sub(span.from_ns));
+        let until = epoch_ns.saturating_add(clamp(span.until_ns.saturating_sub(trace.from_ns)));
+        let by = woken_by(trace, &span);
+        let mut labels = vec![
+            ("thread", LabelValue::Text(trace.name(span.tid))),
+            ("tid", LabelValue::Number(i64::from(span.tid), "")),
+            ("state", LabelValue::Text(state(span.doing))),
+            ("end_timestamp_ns", LabelValue::Number(until, "nanoseconds")),
+        ];
+        labels.extend(several.then_some(("process", LabelValue::Text(trace.name(span.pid)))));
+        labels.extend(by.as_deref().map(|by| ("woken by", LabelValue::Text(by))));
+        let frame = frames.of(span.doing, &mut builder);
+        builder.sample(&[frame], &[1, took], &labels);
+    }
+    builder.set_period("time", "nanoseconds", 1);
+    builder.set_default_sample_type("time");
+    builder.set_time(epoch_ns, clamp(trace.until_ns.saturating_sub(trace.from_ns)));
+    for identity in &trace.identities {
+        builder.comment(&format!("target: {} (pid {})", identity.display_name(), identity.pid));
+    }
+    builder.comment(&format!("trace: {} moments, {} lost", trace.len(), trace.lost));
+    if trace.is_full {
+        builder.comment("trace: it was full before the time was up, and ends early");
+    }
+    builder.finish()
+}
+
+fn state(doing: Doing) -> &'static str {
+    match doing {
+        Doing::Runs { .. } => RUNS,
+        Doing::Ready { .. } => READY,
+        Doing::Waits { .. } => WAITS,
+    }
+}
+
+/// Who has ended its wait: `worker (4712)`.
+fn woken_by(trace: &Trace, span: &Span) -> Option<String> {
+    match span.doing {
+        Doing::Ready { by_tid: Some(0) } => Some("an interrupt".into()),
+        Doing::Ready { by_tid: Some(tid) } => Some(format!("{} ({tid})", trace.name(tid))),
+        _ => None,
+    }
+}
+
+/// The locations of what threads do, each made once.
+#[derive(Default)]
+struct Frames(FxHashMap<&'static str, LocationId>);
+
+impl Frames {
+    fn of(&mut self, doing: Doing, builder: &mut Builder) -> LocationId {
+        let name = match doing {
+            Doing::Runs { .. } => ON_CPU,
+            Doing::Ready { .. } => FOR_A_CPU,
+            Doing::Waits { system_call, .. } => system_call.unwrap_or(IN_NO_CALL),
+        };
+        let next = self.0.len() as u64 + 1;
+        *self.0.entry(name).or_insert_with(|| {
+            let function = builder.function(name, name, "", 0);
+            builder.location(None, next, &[LineSpec { function, line: 0, column: 0 }])
+        })
+    }
+}
+
+fn clamp(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::{
+        capture::Ended,
+        profile::check,
+        sampler::bpf::trace::{Moment, What},
+    };
+
+    #[test]
+    fn each_span_is_a_sample_with_its_time_and_its_state() {
+        let moment = |time_ns, what| Moment { time_ns, pid: 1, tid: 7, cpu: 0, what, comm: [0; 16] };
+        let waits = What::Waits { system_call: Some("futex"), uninterruptible: false };
+        let trace = Trace {
+            identities: Vec::new(),
+            moments: vec![
+                moment(110, waits),
+                moment(130, What::Woken { by_tid: 8 }),
+                moment(135, What::Runs),
+            ],
+            names: FxHashMap::from_iter([(7, "seven".into()), (8, "eight".into())]),
+            started_at: SystemTime::UNIX_EPOCH + Duration::from_nanos(1000),
+            from_ns: 100,
+            until_ns: 150,
+            lost: 0,
+            is_full: false,
+            ended: Ended::Duration,
+        };
+        let profile = profile(&trace);
+        check(&profile).expect("valid");
+        let text = |index| profile.string(index).to_owned();
+        let found: Vec<(String, i64, i64)> = profile
+            .sample
+            .iter()
+            .map(|sample| {
+                let label =
+                    |key: &str| sample.label.iter().find(|label| text(label.key) == key).expect("a label");
+                (text(label("state").str), label("end_timestamp_ns").num, sample.value[1])
+            })
+            .collect();
+        let row = |state: &str, end, took| (state.to_owned(), end, took);
+        assert_eq!(
+            found,
+            [row("runs", 1010, 10), row("waits", 1030, 20), row("ready", 1035, 5), row("runs", 1050, 15)]
+        );
+        assert!(profile.string_table.iter().any(|text| text == "eight (8)"));
+        assert!(profile.function.iter().any(|function| text(function.name) == "futex"));
+    }
+}
