@@ -161,7 +161,7 @@ mod tests {
         let checks = all(None);
         let sources: std::collections::HashSet<Source> = checks.iter().map(|check| check.source).collect();
         assert_eq!(sources.len(), checks.len());
-        assert_eq!(sources.len(), 12);
+        assert_eq!(sources.len(), 13);
         for source in [Source::ProcMem, Source::Maps, Source::ThreadState] {
             let check = checks.iter().find(|check| check.source == source).expect("tried");
             assert!(check.result.is_ok(), "{check:?}");
