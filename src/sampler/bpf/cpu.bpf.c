@@ -520,14 +520,9 @@ static __always_inline int identify(struct task_struct *task, const struct setti
 	return 1;
 }
 
-// Begins a record of the thread that runs, if it is a target's: head, registers. 0: it is not.
-static __always_inline struct scratch *begin(struct task_struct *task, const struct settings *set)
+// Empties a record of all but whose it is.
+static __always_inline void empty(struct scratch *scratch)
 {
-	__u32 zero = 0;
-	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
-
-	if (!scratch || !identify(task, set, &scratch->head))
-		return 0;
 	scratch->head.time_ns = bpf_ktime_get_ns();
 	scratch->head.period = 0;
 	scratch->head.stack_start = 0;
@@ -538,6 +533,17 @@ static __always_inline struct scratch *begin(struct task_struct *task, const str
 	scratch->head.task_stack_bytes = 0;
 	scratch->task_bytes = 0;
 	scratch->known_end = 0;
+}
+
+// Begins a record of the thread that runs, if it is a target's: head, registers. 0: it is not.
+static __always_inline struct scratch *begin(struct task_struct *task, const struct settings *set)
+{
+	__u32 zero = 0;
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
+
+	if (!scratch || !identify(task, set, &scratch->head))
+		return 0;
+	empty(scratch);
 	bpf_get_current_comm(scratch->head.comm, COMM_BYTES);
 	return scratch;
 }

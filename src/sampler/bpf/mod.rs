@@ -41,7 +41,7 @@ use offcpu::OffCpu;
 use sideband::Sideband;
 
 /// Inode number of the first PID namespace (`PROC_PID_INIT_INO`, linux/proc_ns.h).
-const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
+const FIRST_PID_NAMESPACE: u32 = 0xefff_fffc;
 /// The most stack that the program copies (`LARGEST_STACK_BYTES`).
 const LARGEST_STACK_BYTES: u32 = 512 << 10;
 /// The default ring, and the share of it for each CPU of a large machine.
@@ -153,15 +153,21 @@ fn ring_bytes(asked_bytes: usize, cpu_count: usize, max_stack_bytes: u32) -> usi
     asked.clamp(4 * max_stack_bytes.next_power_of_two() as usize, MOST_RING_BYTES).next_power_of_two()
 }
 
+/// The inode number of rprof's PID namespace: processes have the numbers that they have there.
+fn own_pid_namespace() -> Result<u32, SamplerError> {
+    let found = fs::metadata("/proc/self/ns/pid").map_err(system("reading /proc/self/ns/pid"))?;
+    // Inode numbers of namespaces are 32 bits wide in the kernel.
+    Ok(found.ino() as u32)
+}
+
 fn settings(
     options: &SamplerOptions,
     max_stack_bytes: u32,
     ring_bytes: usize,
 ) -> Result<Settings, SamplerError> {
-    let namespace = fs::metadata("/proc/self/ns/pid").map_err(system("reading /proc/self/ns/pid"))?.ino();
+    let namespace = own_pid_namespace()?;
     Ok(Settings {
-        // Inode numbers of namespaces are 32 bits wide in the kernel.
-        namespace_inode: namespace as u32,
+        namespace_inode: namespace,
         first_namespace: namespace == FIRST_PID_NAMESPACE,
         max_stack_bytes,
         kernel_stacks: options.kernel,

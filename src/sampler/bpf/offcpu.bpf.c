@@ -176,17 +176,10 @@ static __always_inline void leave(struct task_struct *task, int preempted, const
 // Puts into `scratch` all of a record but registers and stack.
 static __always_inline void begin_record(struct wait *wait, struct scratch *scratch)
 {
-	scratch->head.time_ns = bpf_ktime_get_ns();
+	empty(scratch);
 	scratch->head.period = wait->period;
 	scratch->head.pid = wait->pid;
 	scratch->head.tid = wait->tid;
-	scratch->head.flags = 0;
-	scratch->head.stack_start = 0;
-	scratch->head.stack_bytes = 0;
-	scratch->head.task_labels = 0;
-	scratch->head.task_stack_bytes = 0;
-	scratch->task_bytes = 0;
-	scratch->known_end = 0;
 	scratch->head.kernel_bytes = 8 + wait->kernel_bytes;
 	__builtin_memcpy(scratch->head.comm, wait->comm, COMM_BYTES);
 	scratch->kernel[0] = wait->count;

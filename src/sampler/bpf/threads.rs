@@ -4,14 +4,10 @@
 //! Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.15 and the kernel's BTF. Not here: their stacks,
 //! which are ordinary memory.
 
-use std::{
-    fs,
-    io::Read,
-    os::{fd::AsFd, unix::fs::MetadataExt},
-};
+use std::{io::Read, os::fd::AsFd};
 
 use super::{
-    load,
+    load, own_pid_namespace,
     record::{registers_at, u32_at, u64_at},
     system,
 };
@@ -45,10 +41,9 @@ pub struct Sleeper {
 /// Reads the threads of a process that do not run, with their kernel stacks if `kernel_stacks`. Errors:
 /// rights or the kernel do not allow it.
 pub fn sleepers(pid: u32, kernel_stacks: bool) -> Result<Vec<Sleeper>, SamplerError> {
-    let namespace = fs::metadata("/proc/self/ns/pid").map_err(system("reading /proc/self/ns/pid"))?.ino();
+    let namespace = own_pid_namespace()?;
     bpf::lift_locked_memory_limit();
-    // Inode numbers of namespaces are 32 bits wide in the kernel.
-    let program = load::load_threads(namespace as u32, pid, kernel_stacks)?;
+    let program = load::load_threads(namespace, pid, kernel_stacks)?;
     let reading = bpf::iterate_threads(program.as_fd(), pid).map_err(system("iterating over threads"))?;
     let mut bytes = Vec::new();
     reading.take(MAX_BYTES).read_to_end(&mut bytes).map_err(system("reading a BPF iterator"))?;

@@ -4,12 +4,12 @@
 //! Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.15 and the kernel's BTF. Not here: what follows from
 //! the moments.
 
-use std::{fs, os::fd::OwnedFd, os::unix::fs::MetadataExt, time::Duration};
+use std::{os::fd::OwnedFd, time::Duration};
 
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 
 use super::{
-    FIRST_PID_NAMESPACE, load,
+    FIRST_PID_NAMESPACE, load, own_pid_namespace,
     record::{u32_at, u64_at},
     system,
 };
@@ -79,11 +79,9 @@ pub struct Tracer {
 
 /// Begins to trace these processes. Errors: rights or the kernel do not allow it.
 pub fn open(pids: &[u32]) -> Result<Tracer, SamplerError> {
-    let namespace = fs::metadata("/proc/self/ns/pid").map_err(system("reading /proc/self/ns/pid"))?.ino();
+    let namespace = own_pid_namespace()?;
     bpf::lift_locked_memory_limit();
-    // Inode numbers of namespaces are 32 bits wide in the kernel.
-    let first = namespace == FIRST_PID_NAMESPACE;
-    let mut loaded = load::load_trace(namespace as u32, first, RING_BYTES)?;
+    let mut loaded = load::load_trace(namespace, namespace == FIRST_PID_NAMESPACE, RING_BYTES)?;
     let wake_ups = WakeUps::new().map_err(system("epoll_create1"))?;
     wake_ups.add(&loaded.ring).map_err(system("waiting for the BPF ring"))?;
     for pid in pids {
