@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use rprof::capture::{self, Capture, Request, Stop};
+use rprof::{
+    capture::{self, Capture, Kind, Request, Stop},
+    profile::proto::Sample,
+};
 
 use crate::harness::{Fixture, Rprof, Skip, Target, Terminal, alone, installed, is_root, skip, wait_until};
 
@@ -200,5 +203,41 @@ fn each_profile_of_a_series_has_its_own_time_and_no_other() {
             profile.function.iter().map(|function| profile.string(function.name)).collect();
         assert!(names.contains(&"sixty") && names.contains(&"main"), "{names:?}");
     }
+    target.assert_unhurt();
+}
+
+#[test]
+fn waits_are_split_where_profiles_of_a_series_meet() {
+    let _alone = alone();
+    if !is_root() {
+        return skip(Skip::NeedsRoot);
+    }
+    let mut target = Target::start(&Fixture::c(&["sleeps.c"]).build());
+    let request = Request {
+        pids: vec![target.pid()],
+        kind: Kind::OffCpu,
+        duration: Some(Duration::from_secs(4)),
+        ..Request::default()
+    };
+    let mut series: Vec<Capture> = Vec::new();
+    let every = Duration::from_millis(500);
+    capture::windows(&request, every, &Stop::default(), &mut |_| {}, &mut |made| series.push(made))
+        .expect("it may be watched");
+    assert!((6..=8).contains(&series.len()), "{}", series.len());
+    // Seconds that a thread waited, by its name.
+    let waited = |made: &Capture, thread: &str| -> f64 {
+        let profile = &made.profile;
+        let is_its = |sample: &&Sample| sample.label.iter().any(|label| profile.string(label.str) == thread);
+        profile.sample.iter().filter(is_its).map(|sample| sample.value[1] as f64 / 1e9).sum()
+    };
+    for made in &series {
+        let (own, length) = (waited(made, "long"), made.elapsed.as_secs_f64());
+        assert!((own - length).abs() < 0.1, "{own} s of {length} s");
+    }
+    // No part of a wait is lost between two, nor counted twice.
+    let whole: f64 = series.iter().map(|made| made.elapsed.as_secs_f64()).sum();
+    let all = |thread: &str| series.iter().map(|made| waited(made, thread)).sum::<f64>();
+    assert!((all("long") / whole - 1.0).abs() < 0.03, "{} s of {whole} s", all("long"));
+    assert!((0.6..0.88).contains(&(all("works") / whole)), "{} s of {whole} s", all("works"));
     target.assert_unhurt();
 }

@@ -7,7 +7,7 @@ use ratatui::{
     layout::{Alignment, Constraint, Layout, Rect},
     style::{Color, Modifier, Style},
     text::{Line, Span},
-    widgets::{Block, Cell, Clear, Paragraph, Row as TableRow, Table as TableWidget, TableState},
+    widgets::{Block, Cell, Clear, Paragraph, Row as TableRow, Table as TableWidget, TableState, Wrap},
 };
 
 use super::{
@@ -66,6 +66,12 @@ pub fn draw(frame: &mut Frame<'_>, picture: &Picture<'_>) {
     draw_table(frame, picture, body);
     frame.render_widget(chosen_line(picture), chosen);
     frame.render_widget(footing(picture), foot);
+    if !picture.message.is_empty() && !picture.state.is_searching {
+        let both = Rect { height: chosen.height + foot.height, ..chosen };
+        frame.render_widget(Clear, both);
+        let message = Paragraph::new(format!(" {}", picture.message)).wrap(Wrap { trim: true });
+        frame.render_widget(message.style(style(picture, Color::Yellow)), both);
+    }
     if picture.state.is_helping {
         draw_help(frame);
     }
@@ -230,12 +236,9 @@ fn footing<'a>(picture: &Picture<'a>) -> Line<'a> {
     if state.is_searching {
         return Line::from(format!(" /{}▏", state.search));
     }
-    if !picture.message.is_empty() {
-        return Line::styled(format!(" {}", picture.message), style(picture, Color::Yellow));
-    }
     let other = if state.kind == Kind::OffCpu { "running" } else { "waiting" };
     let keys = format!(
-        " q quit  Tab functions/threads  Enter more  / search  s t n order  o {other}  p pause  w time  S save  ? help"
+        " ? help  q quit  Tab functions/threads  Enter more  / search  s t n order  o {other}  p pause  w time  S save"
     );
     Line::styled(keys, style(picture, Color::DarkGray))
 }
@@ -260,20 +263,15 @@ mod tests {
         *,
     };
 
+    fn picture<'a>(state: &'a State, history: &'a History, table: &'a Table) -> Picture<'a> {
+        let (who, how) = ("redis-server (4711)".into(), "bpf 99 Hz".into());
+        Picture { state, history, table, who, how, threads: Some(5), message: "", in_color: false }
+    }
+
     fn drawn(state: &State, history: &History, width: u16, height: u16) -> String {
         let table = table(state, history);
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        let picture = Picture {
-            state,
-            history,
-            table: &table,
-            who: "redis-server (4711)".into(),
-            how: "bpf 99 Hz".into(),
-            threads: Some(5),
-            message: "",
-            in_color: false,
-        };
-        terminal.draw(|frame| draw(frame, &picture)).unwrap();
+        terminal.draw(|frame| draw(frame, &picture(state, history, &table))).unwrap();
         terminal.backend().to_string()
     }
 
@@ -310,6 +308,18 @@ mod tests {
         assert_eq!(fit("std::vector<int>::push_back", 14), "std::vec…back");
         assert_eq!(fit("short", 14), "short");
         assert_eq!(fit("long name", 1), "…");
+    }
+
+    #[test]
+    fn a_long_message_takes_two_lines() {
+        let (state, history) = (State::new(Kind::Cpu), History::default());
+        let table = table(&state, &history);
+        let mut terminal = Terminal::new(TestBackend::new(60, 10)).unwrap();
+        let message = "BPF is not permitted: no CAP_BPF and no CAP_PERFMON here; root has all it takes";
+        let picture = Picture { message, ..picture(&state, &history, &table) };
+        terminal.draw(|frame| draw(frame, &picture)).unwrap();
+        let screen = terminal.backend().to_string();
+        assert!(screen.contains("has all it takes") && !screen.contains("q quit"), "{screen}");
     }
 
     #[test]
