@@ -14,6 +14,9 @@ const MAX_STACK_WORDS: usize = 16 << 20;
 
 /// The most different labels: a program may rename its threads, or make new ones, without end.
 const MAX_LABELS: usize = 1 << 16;
+/// Of a series of profiles, beyond so many different addresses they are numbered anew: code that is made at
+/// run time has new ones without end.
+const MAX_PLACES_KEPT: usize = 1 << 20;
 /// The thread name of all that come later.
 const OTHER_THREADS: &str = "[other threads]";
 
@@ -131,6 +134,11 @@ impl Collector {
         let mut used = vec![false; self.place_list.len()];
         self.stacks.keys().flat_map(|key| &key[1..]).for_each(|id| used[*id as usize] = true);
         used
+    }
+
+    /// Whether so many different addresses or labels have been met that it is time to number them anew.
+    pub fn is_crowded(&self) -> bool {
+        self.place_list.len() > MAX_PLACES_KEPT || self.label_list.len() > MAX_LABELS / 2
     }
 
     /// Begins to count anew; places and labels keep their numbers.

@@ -239,7 +239,7 @@ pub fn run(
 /// is there; the last may be shorter. `progress` is told as by [`run`].
 ///
 /// Files are opened and addresses named once for all profiles; where making one takes long, the
-/// next is of a longer time. Of [`Kind::ThreadCreate`] a profile holds the threads made in its time alone.
+/// next is of a longer time. Not for [`Kind::ThreadCreate`], whose profiles are also of what was there before.
 /// Errors: as of [`run`]; a sampler that fails later ends the last profile.
 pub fn windows(
     request: &Request,
@@ -247,7 +247,7 @@ pub fn windows(
     stop: &Stop,
     progress: &mut dyn FnMut(Progress<'_>),
     each: &mut dyn FnMut(Capture),
-) -> Result<(), CaptureError> {
+) -> Result<Ended, CaptureError> {
     let mut session = Session::begin(request)?;
     session.tell(progress);
     let mut until = every;
@@ -257,7 +257,7 @@ pub fn windows(
         if !matches!(sampled, Ok(Ended::Duration)) || request.duration == Some(end) {
             let ended = session.end(sampled)?;
             each(session.finish(ended, None, progress));
-            return Ok(());
+            return Ok(ended);
         }
         let window_ended = session.elapsed();
         let capture = session.window(progress);

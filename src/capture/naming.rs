@@ -86,7 +86,8 @@ pub(super) fn name_all(options: &SymbolizeOptions, world: &mut World) -> Names {
     names
 }
 
-/// Adds names of the locations that came since `names` were found.
+/// Adds names of the locations that came since `names` were found. Code that was made at run time is asked for again:
+/// its name may come later than it, and other code may have taken its place.
 pub(super) fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mut Names) {
     let first = names.count();
     let kernel_names = kernel_names(world, first);
@@ -94,8 +95,12 @@ pub(super) fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mu
     names.frames.resize_with(places.len(), Vec::new);
     names.kernel_modules.resize(places.len(), None);
     let mut by_image: std::collections::BTreeMap<ImageId, Vec<LocationId>> = Default::default();
-    for (location, place) in places.iter().enumerate().skip(first) {
-        by_image.entry(world.images.placement(place.mapping).image).or_default().push(location as LocationId);
+    for (location, (place, is_used)) in places.iter().zip(world.collector.used()).enumerate() {
+        let image = world.images.placement(place.mapping).image;
+        let may_change = is_used && matches!(world.images.image(image).kind, ImageKind::Anonymous { .. });
+        if location >= first || may_change {
+            by_image.entry(image).or_default().push(location as LocationId);
+        }
     }
     for (image, locations) in by_image {
         let image = world.images.image(image);

@@ -19,10 +19,6 @@ use crate::{
     sampler::{Sampler, SamplerError, idle},
 };
 
-/// Beyond so many different addresses, what is known of them is learnt anew: code that is made at run time
-/// has new ones without end.
-const MOST_PLACES: usize = 1 << 20;
-
 /// Watched processes.
 pub(super) struct Session<'r> {
     request: &'r Request,
@@ -35,6 +31,8 @@ pub(super) struct Session<'r> {
     /// Where the profile that is being collected begins.
     since: Mark,
     poll_every: Duration,
+    /// Whether there was a profile already.
+    has_given: bool,
 }
 
 /// A moment, and what was used until then.
@@ -78,6 +76,7 @@ impl<'r> Session<'r> {
             since,
             // Often at first: whether stacks are deeper than their copies is not known yet.
             poll_every: POLL_DEEP_EVERY,
+            has_given: false,
         })
     }
 
@@ -176,7 +175,9 @@ impl<'r> Session<'r> {
         });
         match ended {
             Ok(ended) => Ok(ended),
-            Err(error) if self.world.tally.samples == 0 => Err(CaptureError::SamplerDied(error)),
+            Err(error) if self.world.tally.samples == 0 && !self.has_given => {
+                Err(CaptureError::SamplerDied(error))
+            }
             // What was collected until then is worth keeping.
             Err(error) => {
                 self.world.issues.add(Issue::SamplerFailed { why: error.to_string() }, 1);
@@ -187,14 +188,15 @@ impl<'r> Session<'r> {
 
     /// A profile of what was collected since the last; sampling goes on.
     pub fn window(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Capture {
-        // If it fails, the next poll fails as well, and tells.
+        // If that fails, what goes on is in the next profile.
         let _ = self.sampler.split().and_then(|()| self.poll(Duration::ZERO));
+        self.has_given = true;
         let capture = self.capture(Ended::Duration);
         self.learn_kernel_names();
         let (world, names) = (&mut self.world, &mut self.names);
         let capture = with_profile(capture, self.request, world, names, None, progress);
         self.world.collector.forget_stacks();
-        if self.world.collector.places().len() > MOST_PLACES {
+        if self.world.collector.is_crowded() {
             self.world.forget_labels_and_places();
             self.names = Names::default();
         }

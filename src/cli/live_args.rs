@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 use regex::Regex;
 
 use super::{
-    args::{DebugArgs, SamplingArgs, parse_duration},
+    args::{DebugArgs, SamplerArg, SamplingArgs, parse_duration},
     report_args::ReportArgs,
 };
 
@@ -50,6 +50,22 @@ pub struct LiveArgs {
     pub sampling: SamplingArgs,
     #[command(flatten)]
     pub debug: DebugArgs,
+}
+
+impl LiveArgs {
+    /// Whether nothing is said that only watching takes.
+    pub fn is_plain(&self) -> bool {
+        let (sampling, debug) = (&self.sampling, &self.debug);
+        !self.children
+            && self.kind == LiveKindArg::Cpu
+            && self.interval == Duration::from_secs(1)
+            && sampling.frequency == 99
+            && sampling.sampler == SamplerArg::Auto
+            && !sampling.no_kernel
+            && sampling.label.is_empty()
+            && debug.debug_dir.is_empty()
+            && debug.debuginfod.is_none()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -39,6 +39,9 @@ pub fn top(mut arguments: Box<TopArgs>) -> Result<()> {
         live.pid.push(pid);
     }
     if live.pid.is_empty() && live.name.is_none() {
+        if !live.is_plain() {
+            bail!("--kind, --interval, --children, -F and the like are for watching: rprof top --pid PID");
+        }
         return run("top", None, &arguments.files, &arguments.report);
     }
     arguments.report.refuse_for_a_live_view()?;

@@ -113,14 +113,14 @@ struct Server {
     redact_cmdline: bool,
     explain: fn(Failed) -> String,
     captures: Captures,
-    gallery: Gallery,
+    gallery: Arc<Gallery>,
 }
 
 /// Serves until told to stop. `listening` is called with the address once connections are taken; port 0
 /// has become a real one.
 pub fn run(options: Options, stop: &Stop, listening: impl FnOnce(&Address)) -> Result<(), ServeError> {
     let captures = Captures::new(options.limits.captures);
-    let gallery = Gallery::new(options.tools);
+    let gallery = Arc::new(Gallery::new(options.tools));
     let server = Arc::new(Server {
         door: options.door,
         targets: options.targets,

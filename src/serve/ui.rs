@@ -4,6 +4,8 @@
 //! make a browser do, and its form cannot without its `Origin` being seen (`guard`). Not here: capturing (`listen`,
 //! the same as for `/debug/pprof/`), what the first page looks like ([`super::capture_page`]), the others (`web`).
 
+use std::sync::Arc;
+
 use hyper::{
     Method, StatusCode,
     header::{self, HeaderValue},
@@ -51,7 +53,13 @@ async fn capture(server: &Server, parameters: &Parameters) -> Result<Answer, Box
     }
     let ask = ProfileAsk { as_profile: true, ..ask };
     let profile = listen::captured(server, &identity, &ask).await?;
-    let kept = server.gallery.keep(&identity, &ask, profile);
+    let gallery = Arc::clone(&server.gallery);
+    // It may have to wait for a comparison that is being made: others are answered meanwhile.
+    let kept =
+        tokio::task::spawn_blocking(move || gallery.keep(&identity, &ask, profile)).await.map_err(|_| {
+            let why = "the profile cannot be kept: a mistake in rprof";
+            Box::new(pages::failure(StatusCode::INTERNAL_SERVER_ERROR, why))
+        })?;
     let made = json!({ "number": kept.number, "clock": kept.clock, "bytes": kept.bytes });
     Ok(pages::answer(StatusCode::OK, "application/json", format!("{made}\n")))
 }

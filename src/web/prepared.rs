@@ -4,7 +4,11 @@
 
 use std::sync::Arc;
 
-use super::{data::Unanswered, frames::Frames};
+use super::{
+    data::Unanswered,
+    frames::Frames,
+    timeline::{self, Extent},
+};
 use crate::{
     profile::columns::{Columns, labels::BASE_KEY},
     report::pprof::{Settings, filtered},
@@ -23,6 +27,8 @@ pub struct Prepared {
     pub total: i64,
     /// Whether samples of a second profile are subtracted.
     pub is_difference: bool,
+    /// From when to when samples are, also those that filters leave out.
+    pub extent: Option<Extent>,
     /// What filters had to say.
     pub messages: Vec<String>,
 }
@@ -38,7 +44,8 @@ pub fn prepare(loaded: &Columns, settings: &Settings) -> Result<Prepared, Unansw
     let (columns, value) = made.map_err(|why| Unanswered::asked_wrongly(&why))?;
     let of = if settings.relative_percentages { &columns } else { loaded };
     let (total, is_difference) = total(of, value);
-    Ok(Prepared { frames: Frames::new(&columns), columns, value, total, is_difference, messages })
+    let extent = timeline::extent(loaded, value);
+    Ok(Prepared { frames: Frames::new(&columns), columns, value, total, is_difference, extent, messages })
 }
 
 /// The sum of all values without signs, of the base's alone where there is one; and whether any is negative.

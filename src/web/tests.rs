@@ -6,7 +6,8 @@ use super::*;
 use crate::{
     profile::{
         Builder, LineSpec,
-        columns::{Columns, aggregate::Detail, decode},
+        builder::LabelValue,
+        columns::{Columns, aggregate::Detail, decode, parse},
         encode_gzip,
     },
     report::pprof::objects::NoObjects,
@@ -151,6 +152,39 @@ fn where_threads_and_times_are_not_known_that_is_said() {
     let (_, timeline) = asked("api/timeline", "");
     assert!(timeline["why"].as_str().is_some_and(|why| why.contains("do not say when")), "{timeline}");
     assert_eq!(asked("api/diff", "").0, 400);
+}
+
+/// Two threads: one runs in the first second of ten, the other in the sixth.
+fn trace() -> Columns {
+    let mut builder = Builder::new(&[("spans", "count"), ("time", "nanoseconds")]);
+    for (tid, seconds, took) in [(1, 1, 1), (2, 6, 1), (1, 10, 4)] {
+        let labels = [
+            ("tid", LabelValue::Number(tid, "")),
+            ("state", LabelValue::Text(if took == 1 { "runs" } else { "waits" })),
+            ("end_timestamp_ns", LabelValue::Number(seconds * 1_000_000_000, "nanoseconds")),
+        ];
+        builder.sample(&[], &[1, took * 1_000_000_000], &labels);
+    }
+    parse::of_profile(&builder.finish()).expect("a profile")
+}
+
+#[test]
+fn a_timeline_keeps_its_times_whatever_filters_leave_out() {
+    let site = site(trace());
+    let get = |query: &str| -> Value {
+        let answer = site.answer(Request { path: "api/timeline", query, is_post: false });
+        serde_json::from_slice(&answer.body).expect("JSON")
+    };
+    let seconds = |timeline: &Value| timeline["rows"][0]["value"].as_f64().expect("a number") / 1e9;
+    let whole = get("");
+    assert_eq!((whole["row_count"].as_u64(), whole["length_ns"].as_i64()), (Some(2), Some(10_000_000_000)));
+    // Both run for a second; who waits as well comes first.
+    assert_eq!((&whole["rows"][0]["name"], &whole["states"][1]), (&" (1)".into(), &"waits".into()));
+    for query in ["from=5000000000&until=6000000000", "from=5000000000&until=6000000000&tf=tid=2"] {
+        let part = get(query);
+        assert_eq!((part["rows"].as_array().map(Vec::len), seconds(&part)), (Some(1), 1.0), "{query}");
+    }
+    assert_eq!(get("tf=tid=2&until=5000000000")["rows"], serde_json::json!([]));
 }
 
 #[test]

@@ -3,8 +3,7 @@
 //! A sample with the time of its end (and nanoseconds as its value) lasted as long as its value says; others are of
 //! one moment. Where samples tell a state (a trace: runs, waits …), each state is told apart. Not here: drawing.
 
-use std::collections::BTreeMap;
-
+use hashbrown::HashMap;
 use serde_json::{Value, json};
 
 use super::{data::Unanswered, frames::title, prepared::Prepared, query::Query};
@@ -18,18 +17,26 @@ const MOMENTS: [&str; 3] = ["timestamp_ns", "timestamp", "time_ns"];
 const STEPS: usize = 400;
 /// Most rows that are sent: those with most.
 const MOST_ROWS: usize = 64;
-/// Most states that are told apart; samples of others count for the last.
-const MOST_STATES: usize = 6;
+/// Most states that are told apart, and what all others are together.
+const MOST_STATES: usize = 5;
+const OTHERS: &str = "others";
 
 /// The state that makes no thread worth to be seen first.
 const IDLE: &str = "waits";
 
-/// A sample in time: nanoseconds since the first one, from and until; and its value.
+/// A sample in time: nanoseconds since the profile's first one, from and until; and its value.
 struct Timed {
     sample: usize,
     from: i64,
     until: i64,
     value: i64,
+}
+
+/// From when to when a profile's samples are, all of them, in nanoseconds of its own clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    first: i64,
+    last: i64,
 }
 
 /// What one thread has in each step.
@@ -50,38 +57,29 @@ struct Window {
 /// Makes the answer; without rows, and with a reason, where samples have no times.
 pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, Unanswered> {
     let columns = &prepared.columns;
-    let timed = timed(prepared);
-    let Some(length) = timed.iter().map(|timed| timed.until).max() else {
-        return Ok(json!({ "rows": [], "why": why(columns) }));
-    };
+    let Some(extent) = prepared.extent else { return Ok(json!({ "rows": [], "why": why(columns) })) };
+    let length = extent.last.saturating_sub(extent.first);
     let window = Window::asked(query, length)?;
+    let times = Times::of(columns, prepared.value);
+    let timed = (0..columns.sample_count()).filter_map(|sample| times.timed(columns, sample, extent.first));
+    let timed: Vec<Timed> = timed.filter(|one| one.from < window.until && one.until >= window.from).collect();
     let keys = ["thread", "tid", "state"].map(|name| columns.texts.find(name));
-    let [thread, tid, state] = keys;
-    let mut states: Vec<String> = Vec::new();
-    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
-    for one in timed.iter().filter(|one| one.from < window.until && one.until >= window.from) {
+    let (shown, thread_count) = shown(columns, &timed, &window, keys);
+    let mut states: Vec<&str> = Vec::new();
+    let mut rows: Vec<Row> = shown.iter().map(|_| Row::new()).collect();
+    for one in &timed {
         let labels = columns.labels(one.sample);
-        let state = text_of(columns, labels, state).unwrap_or_default();
-        let at = states.iter().position(|known| *known == state).unwrap_or_else(|| {
-            if states.len() < MOST_STATES {
-                states.push(state.to_owned());
-            }
-            states.len() - 1
-        });
-        let row = rows.entry(name_of(columns, labels, thread, tid)).or_insert_with(Row::new);
-        row.add(one, at, &window);
+        let Some(row) = shown.iter().position(|thread| *thread == thread_of(labels, keys)) else { continue };
+        let state = text_of(columns, labels, keys[2]).unwrap_or_default();
+        rows[row].add(one, state_number(&mut states, state), &window);
     }
-    let mut rows: Vec<(String, Row)> = rows.into_iter().collect();
-    let idle = states.iter().position(|state| state == IDLE);
-    rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.value.saturating_sub(row.of_state(idle))));
-    let row_count = rows.len();
-    rows.truncate(MOST_ROWS);
     let kind = columns.header.kinds.get(prepared.value).copied().unwrap_or_default();
     let mut names = Names::default();
-    let rows: Vec<Value> = rows.iter().map(|(name, row)| row.json(name, prepared, &mut names)).collect();
+    let named = shown.iter().map(|thread| name_of(columns, *thread)).zip(&rows);
+    let rows: Vec<Value> = named.map(|(name, row)| row.json(&name, prepared, &mut names)).collect();
     Ok(json!({
         "rows": rows,
-        "row_count": row_count,
+        "row_count": thread_count,
         "states": states,
         "names": names.list,
         "length_ns": length,
@@ -92,31 +90,102 @@ pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, Unanswered> {
     }))
 }
 
-/// The samples that have a time.
-fn timed(prepared: &Prepared) -> Vec<Timed> {
-    let columns = &prepared.columns;
-    let find = |names: &[&str]| -> Vec<TextId> {
-        names.iter().filter_map(|name| columns.texts.find(name)).collect()
-    };
-    let (ends, moments) = (find(&ENDS), find(&MOMENTS));
-    let kind = columns.header.kinds.get(prepared.value).copied().unwrap_or_default();
-    let is_time = columns.text(kind.unit) == "nanoseconds";
-    let mut all: Vec<Timed> = (0..columns.sample_count())
-        .filter_map(|sample| {
-            let labels = columns.labels(sample);
-            let value = columns.values(sample).get(prepared.value).copied().unwrap_or(0);
-            let end = time_of(labels, &ends);
-            let until = end.or_else(|| time_of(labels, &moments))?;
-            let took = if is_time && end.is_some() { value.max(0) } else { 0 };
-            Some(Timed { sample, from: until.saturating_sub(took), until, value })
-        })
-        .collect();
-    let first = all.iter().map(|one| one.from).min().unwrap_or_default();
-    for one in &mut all {
-        one.from = one.from.saturating_sub(first);
-        one.until = one.until.saturating_sub(first);
+/// A thread: its name's text, and its number.
+type Thread = (Option<TextId>, Option<i64>);
+
+fn thread_of(labels: &[Label], [thread, tid, _]: [Option<TextId>; 3]) -> Thread {
+    let find = |key: Option<TextId>| labels.iter().find(|label| Some(label.key) == key);
+    let number = find(tid).and_then(Label::as_number).map(|(number, _)| number);
+    (find(thread).and_then(Label::as_text), number)
+}
+
+/// The threads that have most besides waiting, [`MOST_ROWS`] of them; and how many there are.
+fn shown(
+    columns: &Columns,
+    timed: &[Timed],
+    window: &Window,
+    keys: [Option<TextId>; 3],
+) -> (Vec<Thread>, usize) {
+    let mut sums: HashMap<Thread, (i64, i64)> = HashMap::default();
+    for one in timed {
+        let labels = columns.labels(one.sample);
+        let part = one.part(window.from, window.until);
+        let sum = sums.entry(thread_of(labels, keys)).or_default();
+        sum.1 = sum.1.saturating_add(part);
+        if text_of(columns, labels, keys[2]) != Some(IDLE) {
+            sum.0 = sum.0.saturating_add(part);
+        }
     }
-    all
+    let count = sums.len();
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_unstable_by_key(|(thread, sums)| (std::cmp::Reverse(*sums), *thread));
+    (sums.into_iter().take(MOST_ROWS).map(|(thread, _)| thread).collect(), count)
+}
+
+/// The number of a state; of those that are too many, that of the rest.
+fn state_number<'a>(states: &mut Vec<&'a str>, state: &'a str) -> usize {
+    if let Some(at) = states.iter().position(|known| *known == state) {
+        return at;
+    }
+    match states.len() {
+        0..MOST_STATES => states.push(state),
+        MOST_STATES => states.push(OTHERS),
+        _ => {}
+    }
+    states.len() - 1
+}
+
+/// Where a profile's samples have their times.
+struct Times {
+    ends: Vec<TextId>,
+    moments: Vec<TextId>,
+    value: usize,
+    /// Whether values are nanoseconds.
+    is_time: bool,
+}
+
+impl Times {
+    fn of(columns: &Columns, value: usize) -> Times {
+        let find = |names: &[&str]| names.iter().filter_map(|name| columns.texts.find(name)).collect();
+        let kind = columns.header.kinds.get(value).copied().unwrap_or_default();
+        let is_time = columns.text(kind.unit) == "nanoseconds";
+        Times { ends: find(&ENDS), moments: find(&MOMENTS), value, is_time }
+    }
+
+    /// A sample that has a time, which is counted from `first`.
+    fn timed(&self, columns: &Columns, sample: usize, first: i64) -> Option<Timed> {
+        let labels = columns.labels(sample);
+        let value = columns.values(sample).get(self.value).copied().unwrap_or(0);
+        let end = time_of(labels, &self.ends);
+        let until = end.or_else(|| time_of(labels, &self.moments))?;
+        let took = if self.is_time && end.is_some() { value.max(0) } else { 0 };
+        let from = until.saturating_sub(took);
+        Some(Timed { sample, from: from.saturating_sub(first), until: until.saturating_sub(first), value })
+    }
+}
+
+/// Over which time a profile's samples are; `None`: they do not say.
+pub fn extent(columns: &Columns, value: usize) -> Option<Extent> {
+    let times = Times::of(columns, value);
+    if times.ends.is_empty() && times.moments.is_empty() {
+        return None;
+    }
+    let mut found: Option<Extent> = None;
+    for one in (0..columns.sample_count()).filter_map(|sample| times.timed(columns, sample, 0)) {
+        let known = found.unwrap_or(Extent { first: one.from, last: one.until });
+        found = Some(Extent { first: known.first.min(one.from), last: known.last.max(one.until) });
+    }
+    found
+}
+
+impl Timed {
+    /// What of its value belongs between two times: what lasted has its length as its value.
+    fn part(&self, from: i64, until: i64) -> i64 {
+        match self.until - self.from {
+            0 => self.value,
+            _ => self.until.min(until).saturating_sub(self.from.max(from)).max(0),
+        }
+    }
 }
 
 impl Window {
@@ -128,8 +197,9 @@ impl Window {
             }),
         };
         let whole = length.saturating_add(1);
-        let from = number("from", 0)?.clamp(0, length);
-        let until = number("until", whole)?.clamp(from.saturating_add(1), whole.max(from.saturating_add(1)));
+        // At least a nanosecond, also of the longest time there can be.
+        let from = number("from", 0)?.clamp(0, whole - 1);
+        let until = number("until", whole)?.clamp(from + 1, whole);
         Ok(Window { from, until })
     }
 
@@ -157,26 +227,14 @@ impl Row {
         }
         let (first, last) = (window.step_of(one.from.max(window.from)), window.step_of(one.until));
         for step in first..=last {
-            let part = match one.until - one.from {
-                0 => one.value,
-                // What lasted has its length as its value.
-                _ => {
-                    let until = if step == STEPS - 1 { window.until } else { window.begin_of(step + 1) };
-                    one.until.min(until).saturating_sub(one.from.max(window.begin_of(step))).max(0)
-                }
-            };
+            let until = if step == STEPS - 1 { window.until } else { window.begin_of(step + 1) };
+            let part = one.part(window.begin_of(step), until);
             self.value = self.value.saturating_add(part);
             self.values[state][step] = self.values[state][step].saturating_add(part);
             if part > self.most[step].0 {
                 self.most[step] = (part, one.sample);
             }
         }
-    }
-
-    /// What it has in one state.
-    fn of_state(&self, state: Option<usize>) -> i64 {
-        let values = state.and_then(|state| self.values.get(state));
-        values.map_or(0, |values| values.iter().fold(0, |sum: i64, value| sum.saturating_add(*value)))
     }
 
     fn json(&self, name: &str, prepared: &Prepared, names: &mut Names) -> Value {
@@ -194,7 +252,7 @@ impl Row {
 #[derive(Default)]
 struct Names {
     list: Vec<String>,
-    known: hashbrown::HashMap<String, i64>,
+    known: HashMap<String, i64>,
 }
 
 impl Names {
@@ -226,13 +284,12 @@ fn text_of<'a>(columns: &'a Columns, labels: &[Label], key: Option<TextId>) -> O
 }
 
 /// A thread's name and number, as far as they are known.
-fn name_of(columns: &Columns, labels: &[Label], thread: Option<TextId>, tid: Option<TextId>) -> String {
-    let name = text_of(columns, labels, thread);
-    let tid = labels.iter().find(|label| Some(label.key) == tid).and_then(Label::as_number);
+fn name_of(columns: &Columns, (name, tid): Thread) -> String {
+    let name = name.map(|name| columns.text(name));
     match (name, tid) {
         (None, None) => "all".into(),
         (Some(name), None) => name.into(),
-        (name, Some((tid, _))) => format!("{} ({tid})", name.unwrap_or_default()),
+        (name, Some(tid)) => format!("{} ({tid})", name.unwrap_or_default()),
     }
 }
 
@@ -283,8 +340,14 @@ mod tests {
         assert_eq!(asked("from=-5&until=9999999").unwrap(), (0, 1001));
         assert_eq!(asked("from=20&until=10").unwrap(), (20, 21));
         assert_eq!(asked("from=5000").unwrap(), (1000, 1001));
+        let mut states = Vec::new();
+        let numbers: Vec<usize> =
+            ["a", "b", "c", "d", "e", "f", "g", "b"].map(|state| state_number(&mut states, state)).into();
+        assert_eq!((numbers, states[5]), (vec![0, 1, 2, 3, 4, 5, 5, 1], OTHERS));
         assert!(asked("from=x").is_err());
-        let longest = Window::asked(&Query::parse(""), i64::MAX).unwrap();
-        assert_eq!(longest.step_of(i64::MAX), STEPS - 1);
+        for query in ["", "from=9223372036854775807", "until=1"] {
+            let longest = Window::asked(&Query::parse(query), i64::MAX).unwrap();
+            assert_eq!(longest.step_of(i64::MAX), STEPS - 1, "{query}");
+        }
     }
 }

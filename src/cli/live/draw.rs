@@ -2,6 +2,8 @@
 //!
 //! Not here: what it shows (`table`), what keys do (`state`).
 
+use std::time::Duration;
+
 use ratatui::{
     Frame,
     layout::{Alignment, Constraint, Layout, Rect},
@@ -152,13 +154,19 @@ fn draw_table(frame: &mut Frame<'_>, picture: &Picture<'_>, area: Rect) {
 fn title_line<'a>(picture: &Picture<'a>) -> Line<'a> {
     let mut parts = vec![
         Span::styled(format!(" {}", picture.table.title), Style::new().add_modifier(Modifier::BOLD)),
-        format!("  last {}", humantime::format_duration(picture.state.span())).into(),
+        format!("  last {}", seen(picture)).into(),
     ];
     if !picture.state.search.is_empty() {
         let found = format!("  {} with \"{}\" in the name", picture.table.rows.len(), picture.state.search);
         parts.push(Span::styled(found, style(picture, Color::Yellow)));
     }
     parts.into()
+}
+
+/// How long is looked back, in fact: there may not be so much yet.
+fn seen(picture: &Picture<'_>) -> String {
+    let seconds = picture.history.sum(picture.state.span(), None).seconds;
+    humantime::format_duration(Duration::from_secs(seconds.round() as u64)).to_string()
 }
 
 fn header(picture: &Picture<'_>) -> TableRow<'static> {
@@ -284,7 +292,7 @@ mod tests {
             lines[0].contains("redis-server (4711)  CPU 75% of one  5 threads  bpf 99 Hz  100.0% whole"),
             "{screen}"
         );
-        assert!(lines[2].contains("functions  last 10s"), "{screen}");
+        assert!(lines[2].contains("functions  last 1s"), "{screen}");
         assert!(lines[3].contains("SELF▼") && lines[3].contains("TOTAL"), "{screen}");
         let words: Vec<&str> = lines[4].trim_matches('"').split_whitespace().collect();
         assert_eq!(words, ["80.0%", "80.0%", "600", "ms", "hot", "work.c"], "{screen}");

@@ -11,8 +11,10 @@ use crate::{
     profile::proto::{Label, Profile, Sample},
 };
 
-/// The longest time that is looked back, in profiles.
-const MOST_WINDOWS: usize = 300;
+/// The longest time that is looked back.
+const LONGEST: Duration = Duration::from_secs(300);
+/// The most profiles that are kept.
+const MOST_WINDOWS: usize = 4096;
 /// The most frames that are kept, of all samples together: 32 MiB.
 const MOST_FRAMES: usize = 8 << 20;
 /// The most different functions, and threads: names made at run time could go on without end.
@@ -165,10 +167,22 @@ impl History {
             whole: tally.whole,
             lost: tally.lost,
         });
-        while self.windows.len() > MOST_WINDOWS || (self.frames > MOST_FRAMES && self.windows.len() > 1) {
+        while self.has_too_much() {
             let old = self.windows.pop_front();
             self.frames -= old.map_or(0, |old| frames_in(&old.stacks));
         }
+    }
+
+    fn has_too_much(&self) -> bool {
+        let later: Duration = self.windows.iter().skip(1).map(|window| window.length).sum();
+        let is_one_of_several = self.windows.len() > 1;
+        is_one_of_several
+            && (later >= LONGEST || self.windows.len() > MOST_WINDOWS || self.frames > MOST_FRAMES)
+    }
+
+    /// Whether new names find no numbers any more.
+    pub fn is_full(&self) -> bool {
+        self.functions.list.len() >= MOST_NAMES || self.threads.list.len() >= MOST_NAMES
     }
 
     /// The functions at each location, innermost first.
@@ -245,6 +259,19 @@ impl History {
             sum.lost += window.lost;
         }
         sum
+    }
+
+    /// The same as [`History::course`] of all threads that were met in that time.
+    pub fn courses(&self, count: usize) -> FxHashMap<ThreadId, Vec<f64>> {
+        let mut courses: FxHashMap<ThreadId, Vec<f64>> = FxHashMap::default();
+        for (back, window) in self.windows.iter().rev().take(count).enumerate() {
+            let seconds = window.length.as_secs_f64().max(0.001);
+            for stack in &window.stacks {
+                let course = courses.entry(stack.thread).or_insert_with(|| vec![0.0; count]);
+                course[count - 1 - back] += stack.value as f64 / seconds;
+            }
+        }
+        courses
     }
 
     /// What was measured in each second, of the last `count` profiles, oldest first; 0 where there are fewer.
@@ -466,8 +493,9 @@ pub mod tests {
             |history: &History, seconds| history.sum(Duration::from_secs(seconds), None).value / 1_000_000;
         assert_eq!([own(&history, 1), own(&history, 2), own(&history, 9)], [7, 14, 26]);
         assert_eq!(history.course(5, None), [0.0, 5e6, 7e6, 7e6, 7e6]);
-        (0..MOST_WINDOWS).for_each(|_| history.add(&capture(&[("a", &["new"], 1)])));
-        assert_eq!(own(&history, 10_000), MOST_WINDOWS as i64);
+        assert_eq!(history.courses(5)[&0], [0.0, 5e6, 7e6, 7e6, 7e6]);
+        (0..300).for_each(|_| history.add(&capture(&[("a", &["new"], 1)])));
+        assert_eq!(own(&history, 10_000), 300);
     }
 
     #[test]

@@ -46,7 +46,7 @@ use draw::Picture;
 use history::History;
 use kept::Kept;
 use state::{State, Wish};
-use watcher::{Attached, Told, Watcher};
+use watcher::{Attached, Failure, Told, Watcher};
 
 /// How long between two looks for keys and news, in milliseconds.
 const LOOK_EVERY_MS: u8 = 100;
@@ -119,10 +119,11 @@ impl View {
 
     fn run(&mut self, terminal: &mut DefaultTerminal, stop: &Stop) -> Result<()> {
         let mut is_stale = true;
+        let mut table = table::table(&self.state, &self.history);
         while !stop.is_set() {
             is_stale |= self.hear();
-            let table = table::table(&self.state, &self.history);
             if std::mem::take(&mut is_stale) {
+                table = table::table(&self.state, &self.history);
                 terminal.draw(|frame| draw::draw(frame, &self.picture(&table)))?;
             }
             match next_key()? {
@@ -162,13 +163,21 @@ impl View {
                 // What is shown stays as it is.
                 Told::Window(_) if self.state.is_paused => continue,
                 Told::Window(capture) => {
+                    if self.history.is_full() {
+                        self.history = History::default();
+                        self.state.forget_places();
+                        self.message = "so many names have been seen that what is shown begins anew".into();
+                    }
                     self.history.add(&capture);
                     self.kept.add(capture.elapsed, &capture.profile);
                 }
                 Told::Ended(None) => {
                     self.message = "it has ended: what was seen of it stays here; q quits".into()
                 }
-                Told::Ended(Some(error)) => self.message = format!("watching has ended: {error}"),
+                Told::Ended(Some(Failure::Later(why))) => {
+                    self.message = format!("watching has failed: {why}")
+                }
+                Told::Ended(Some(Failure::NotBegun(error))) => self.message = error.to_string(),
             }
             is_new = true;
         }
@@ -210,7 +219,7 @@ impl View {
             Ok((watcher, attached)) => {
                 (self.watcher, self.attached, self.request) = (watcher, attached, request);
                 (self.history, self.kept) = (History::default(), Kept::default());
-                self.state.kind = kind;
+                (self.state.kind, self.state.is_paused) = (kind, false);
                 self.state.forget_places();
             }
             Err(error) => self.message = format!("{error:#}"),

@@ -193,7 +193,7 @@ impl State {
 
     /// Goes into the chosen row: of a thread, its functions; of a function, who calls it and whom it calls.
     fn open(&mut self, rows: &[Key]) {
-        let Some(key) = self.chosen.or(rows.first().copied()) else { return };
+        let Some(key) = rows.get(self.at(rows)).copied() else { return };
         let search = std::mem::take(&mut self.search);
         self.before.push(Place { shown: self.shown, thread: self.thread, chosen: Some(key), search });
         match key {
@@ -298,6 +298,15 @@ mod tests {
         assert_eq!(state.search, "six");
         press(&mut state, &[KeyCode::Esc, KeyCode::Esc, KeyCode::Esc]);
         assert_eq!(state.shown, Shown::Functions);
+    }
+
+    #[test]
+    fn what_is_gone_into_is_the_row_that_is_marked() {
+        let mut state = State::new(Kind::Cpu);
+        press(&mut state, &[KeyCode::Down]);
+        // The chosen one is not shown any more: the first is marked.
+        state.press(KeyEvent::from(KeyCode::Enter), &[Key::Function(7)], 10);
+        assert_eq!(state.shown, Shown::Around(7));
     }
 
     #[test]

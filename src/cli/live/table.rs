@@ -136,6 +136,7 @@ fn threads(state: &State, history: &History, sum: Sum) -> Vec<Row> {
     if state.is_reversed {
         shares.reverse();
     }
+    let courses = history.courses(COURSE);
     let row = |(id, of): (ThreadId, super::history::ThreadShare)| {
         let known = thread(id);
         let process = if known.process.is_empty() { String::new() } else { format!(" {}", known.process) };
@@ -146,7 +147,7 @@ fn threads(state: &State, history: &History, sum: Sum) -> Vec<Row> {
             total: share(of.total, sum),
             rate: rate(state.kind, of.total, sum),
             name: format!("{:>7} {}{process}", known.tid, known.name),
-            more: format!("{} {hottest}", bars(&history.course(COURSE, Some(id)))),
+            more: format!("{} {hottest}", bars(courses.get(&id).map_or(&[0.0; COURSE], |course| course))),
         }
     };
     shares.into_iter().map(row).collect()

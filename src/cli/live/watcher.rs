@@ -5,7 +5,7 @@
 use std::{
     sync::{
         atomic::Ordering,
-        mpsc::{self, Receiver, SyncSender},
+        mpsc::{self, Receiver, SyncSender, TryRecvError},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -15,11 +15,15 @@ use anyhow::{Result, anyhow};
 
 use crate::{
     capture::{self, Capture, CaptureError, Progress, Request, Stop},
+    issue::Issue,
     process::Identity,
 };
 
 /// Profiles that wait to be shown; the watcher waits for the view when there are more.
 const WAITING: usize = 8;
+
+/// The thread is gone and has said nothing.
+const MISTAKE: &str = "watching broke off: a mistake in rprof";
 
 /// Who is watched, and how.
 #[derive(Clone, Debug)]
@@ -33,8 +37,17 @@ pub struct Attached {
 pub enum Told {
     Attached(Attached),
     Window(Box<Capture>),
-    /// There is no more; why, where that is an error.
-    Ended(Option<CaptureError>),
+    /// There is no more; why, where that is a failure.
+    Ended(Option<Failure>),
+}
+
+/// Why watching has ended.
+#[derive(Debug)]
+pub enum Failure {
+    /// It could not begin.
+    NotBegun(CaptureError),
+    /// It ended later; why, for a person.
+    Later(String),
 }
 
 /// See the module. It ends when this is dropped.
@@ -55,14 +68,26 @@ impl Watcher {
         let watcher = Watcher { stop, told: Some(told), thread: Some(thread) };
         match first {
             Ok(Told::Attached(attached)) => Ok((watcher, attached)),
-            Ok(Told::Ended(Some(error))) => Err(error.into()),
-            _ => Err(anyhow!("watching ended before it began: a mistake in rprof")),
+            Ok(Told::Ended(Some(Failure::NotBegun(error)))) => Err(error.into()),
+            _ => Err(anyhow!(MISTAKE)),
         }
     }
 
     /// What was told since; `None`: nothing yet.
-    pub fn told(&self) -> Option<Told> {
-        self.told.as_ref()?.try_recv().ok()
+    pub fn told(&mut self) -> Option<Told> {
+        match self.told.as_ref()?.try_recv() {
+            Ok(told) => {
+                if let Told::Ended(_) = told {
+                    self.told = None;
+                }
+                Some(told)
+            }
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => {
+                self.told = None;
+                Some(Told::Ended(Some(Failure::Later(MISTAKE.into()))))
+            }
+        }
     }
 }
 
@@ -80,12 +105,25 @@ impl Drop for Watcher {
 fn watch(request: &Request, every: Duration, stop: &Stop, teller: &SyncSender<Told>) {
     // Nobody listens any more: then it was also told to stop.
     let tell = |told| drop(teller.send(told));
+    let mut has_begun = false;
     let mut progress = |progress: Progress<'_>| {
         if let Progress::Attached { sampler, identities, .. } = progress {
+            has_begun = true;
             tell(Told::Attached(Attached { sampler: sampler.name, identities: identities.to_vec() }));
         }
     };
-    let mut each = |capture| tell(Told::Window(Box::new(capture)));
+    let mut why = None;
+    let mut each = |capture: Capture| {
+        why = capture.issues.iter().find_map(|(issue, _)| match issue {
+            Issue::SamplerFailed { why } => Some(why.clone()),
+            _ => None,
+        });
+        tell(Told::Window(Box::new(capture)));
+    };
     let ended = capture::windows(request, every, stop, &mut progress, &mut each);
-    tell(Told::Ended(ended.err()));
+    tell(Told::Ended(match ended {
+        Ok(_) => why.map(Failure::Later),
+        Err(error) if has_begun => Some(Failure::Later(error.to_string())),
+        Err(error) => Some(Failure::NotBegun(error)),
+    }));
 }

@@ -19,5 +19,5 @@ export function titleButton(info) {
 export function profileChooser(info) {
   if (info.profiles.length < 2) return null;
   const options = info.profiles.map(({ number, name }) => make("option", { value: String(number), selected: number === info.number }, name));
-  return make("select", { "aria-label": "Profile", onchange: (event) => change({ in: event.target.value, p: null }) }, ...options);
+  return make("select", { "aria-label": "Profile", onchange: (event) => change({ in: event.target.value, p: null, from: null, until: null }) }, ...options);
 }
