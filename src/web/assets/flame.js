@@ -29,6 +29,8 @@ export class FlameCanvas {
     this.zoomed = zoomed;
     this.focused = zoomed;
     this.hovered = -1;
+    // A key may come before the first picture.
+    this.above = new Set([0, ...tree.path(zoomed)]);
     this.deepest = tree.depth.reduce((most, depth) => Math.max(most, depth), 0);
     this.resize();
   }
@@ -228,6 +230,7 @@ export class FlameCanvas {
   }
 
   key(event) {
+    if (!this.tree) return;
     const down = this.upward ? "ArrowUp" : "ArrowDown";
     const up = this.upward ? "ArrowDown" : "ArrowUp";
     const moved = { [down]: () => this.tree.first[this.focused], [up]: () => this.tree.parent[this.focused],
