@@ -3,12 +3,10 @@
 //!
 //! Not here: names (`naming`), sampling, writing files.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use super::{
     Capture, Ended, Kind, Request, Tally,
     images::Synthetic,
-    naming::{Locations, Names, clamp, file_of, label_list, nanos},
+    naming::{Locations, Names, clamp, epoch_ns, file_of, label_list, nanos},
     threadcreate::{self, Threads},
     world::World,
 };
@@ -46,8 +44,7 @@ pub(super) fn finish(
     let (kind, unit) = values[values.len() - 1];
     builder.set_period(kind, unit, period);
     builder.set_default_sample_type(kind);
-    let since_epoch = capture.started_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    builder.set_time(nanos(since_epoch), nanos(capture.elapsed));
+    builder.set_time(epoch_ns(capture.started_at), nanos(capture.elapsed));
     capture.issues = std::mem::take(&mut world.issues);
     for comment in comments(request, capture, world) {
         builder.comment(&comment);

@@ -3,9 +3,9 @@
 //! What stands in them is the runtime's own counting, read once; nothing is sampled here. Not here: how
 //! it is read (`runtime::go`).
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use super::{go_builder::GoLocations, naming::nanos};
+use super::{go_builder::GoLocations, naming::epoch_ns};
 use crate::{
     process::{Identity, identify},
     profile::{
@@ -71,8 +71,7 @@ pub fn read(pid: u32, kind: GoKind) -> Result<GoProfile, BucketError> {
             process.version_text, process.layout.source
         ));
     }
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    builder.set_time(nanos(since_epoch), 0);
+    builder.set_time(epoch_ns(SystemTime::now()), 0);
     builder.comment(&format!("kind: {}", kind.name()));
     builder.comment(&format!("target: {} (pid {pid})", identity.display_name()));
     builder.comment(&format!("runtime: {}, its own counting", process.version_text));

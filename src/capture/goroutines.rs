@@ -6,12 +6,12 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
 pub use crate::runtime::go::{BucketError, GoError};
 
-use super::go_builder::GoLocations;
+use super::{go_builder::GoLocations, naming};
 use crate::{
     addr::RuntimeAddr,
     process::{Identity, ProcessError, identify, identity, threads},
@@ -200,8 +200,7 @@ impl GoDump {
             builder.sample(&[id], &[without], &[]);
         }
         builder.set_period("goroutine", "count", 1);
-        let since_epoch = self.began_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        builder.set_time(super::naming::nanos(since_epoch), super::naming::nanos(self.stats.looking));
+        builder.set_time(naming::epoch_ns(self.began_at), naming::nanos(self.stats.looking));
         self.comments().iter().for_each(|comment| builder.comment(comment));
         builder.finish()
     }

@@ -6,7 +6,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustc_hash::FxHashMap;
@@ -95,12 +95,14 @@ pub(super) fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mu
     names.frames.resize_with(places.len(), Vec::new);
     names.kernel_modules.resize(places.len(), None);
     let mut by_image: std::collections::BTreeMap<ImageId, Vec<LocationId>> = Default::default();
-    for (location, (place, is_used)) in places.iter().zip(world.collector.used()).enumerate() {
-        let image = world.images.placement(place.mapping).image;
-        let may_change = is_used && matches!(world.images.image(image).kind, ImageKind::Anonymous { .. });
-        if location >= first || may_change {
-            by_image.entry(image).or_default().push(location as LocationId);
-        }
+    let image_of = |location: usize| world.images.placement(places[location].mapping).image;
+    let used = if first > 0 { world.collector.used() } else { Vec::new() };
+    let again = (0..first).filter(|location| {
+        let image = world.images.image(image_of(*location));
+        used[*location] && matches!(image.kind, ImageKind::Anonymous { .. })
+    });
+    for location in again.chain(first..places.len()) {
+        by_image.entry(image_of(location)).or_default().push(location as LocationId);
     }
     for (image, locations) in by_image {
         let image = world.images.image(image);
@@ -312,6 +314,11 @@ pub(super) fn label_list(labels: &Labels) -> Vec<(&str, LabelValue<'_>)> {
     let own = labels.own.iter().flat_map(|own| own.iter());
     list.extend(own.map(|(key, value)| (key.as_str(), LabelValue::Text(value))));
     list
+}
+
+/// A time of day as profiles have it, in nanoseconds since 1970.
+pub(super) fn epoch_ns(time: SystemTime) -> i64 {
+    nanos(time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO))
 }
 
 pub(super) fn nanos(duration: Duration) -> i64 {

@@ -2,11 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{ArgGroup, Args, Command, ValueEnum};
 use regex::Regex;
 
 use super::{
-    args::{DebugArgs, SamplerArg, SamplingArgs, parse_duration},
+    args::{DebugArgs, SamplingArgs, parse_duration},
     report_args::ReportArgs,
 };
 
@@ -52,20 +52,12 @@ pub struct LiveArgs {
     pub debug: DebugArgs,
 }
 
-impl LiveArgs {
-    /// Whether nothing is said that only watching takes.
-    pub fn is_plain(&self) -> bool {
-        let (sampling, debug) = (&self.sampling, &self.debug);
-        !self.children
-            && self.kind == LiveKindArg::Cpu
-            && self.interval == Duration::from_secs(1)
-            && sampling.frequency == 99
-            && sampling.sampler == SamplerArg::Auto
-            && !sampling.no_kernel
-            && sampling.label.is_empty()
-            && debug.debug_dir.is_empty()
-            && debug.debuginfod.is_none()
-    }
+/// Whether none of these arguments was given. As their declaration has it: they are what they are when nothing
+/// is said.
+pub fn are_unsaid<A: Args + std::fmt::Debug>(given: &A) -> bool {
+    let command = A::augment_args(Command::new("").no_binary_name(true));
+    let unsaid = command.try_get_matches_from([""; 0]).and_then(|matches| A::from_arg_matches(&matches));
+    unsaid.is_ok_and(|unsaid| format!("{unsaid:?}") == format!("{given:?}"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

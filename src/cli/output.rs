@@ -83,7 +83,7 @@ fn output_format(format: FormatArg) -> OutputFormat {
 }
 
 /// `rprof-redis-server-1234-20261123T091500Z.pb.gz` in the current folder.
-fn default_name(format: Option<FormatArg>, first: Option<&Identity>) -> PathBuf {
+pub fn default_name(format: Option<FormatArg>, first: Option<&Identity>) -> PathBuf {
     let extension = match format.unwrap_or(FormatArg::Pprof) {
         FormatArg::Pprof => "pb.gz",
         FormatArg::Folded => "folded",

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::{
     args::{DiffArgs, FileArgs, MatchArgs},
     live,
-    live_args::TopArgs,
+    live_args::{TopArgs, are_unsaid},
     pprof,
     report_args::{ColorArg, ReportArgs},
 };
@@ -39,12 +39,18 @@ pub fn top(mut arguments: Box<TopArgs>) -> Result<()> {
         live.pid.push(pid);
     }
     if live.pid.is_empty() && live.name.is_none() {
-        if !live.is_plain() {
+        if !are_unsaid(live) {
             bail!("--kind, --interval, --children, -F and the like are for watching: rprof top --pid PID");
         }
         return run("top", None, &arguments.files, &arguments.report);
     }
-    arguments.report.refuse_for_a_live_view()?;
+    // A live view has keys for what these do: none is passed over in silence.
+    if !are_unsaid(&arguments.report) {
+        bail!(
+            "options on what is counted and how it is printed are for files; in the live view / searches, and s, t \
+             and n order (`rprof attach --pid PID -o FILE`, then `rprof top FILE` takes them)"
+        );
+    }
     live::run(&arguments.live)
 }
 

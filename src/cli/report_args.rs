@@ -60,26 +60,6 @@ impl ReportArgs {
     }
 }
 
-impl ReportArgs {
-    /// A live view has keys for what these options do: none of them is passed over in silence.
-    pub fn refuse_for_a_live_view(&self) -> anyhow::Result<()> {
-        let printing = &self.printing;
-        let is_plain = printing.count.is_none()
-            && printing.budget.is_none()
-            && printing.output.is_none()
-            && !printing.cum
-            && printing.format == TextFormat::default()
-            && self.counted.settings == Settings::default();
-        if is_plain {
-            return Ok(());
-        }
-        anyhow::bail!(
-            "options on what is counted and how it is printed are for files; in the live view / searches, and s, t \
-             and n order (`rprof attach --pid PID -o FILE`, then `rprof top FILE` takes them)"
-        )
-    }
-}
-
 /// What is counted: the options of the table.
 #[derive(Clone, Debug, Default)]
 pub struct SettingArgs {

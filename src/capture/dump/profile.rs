@@ -2,7 +2,7 @@
 //!
 //! Not here: text; that is made from the profile (`report::threads`).
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use super::{
     DumpStats,
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     capture::{
         collector::LabelsId,
-        naming::{Locations, file_of, name_all, nanos},
+        naming::{Locations, epoch_ns, file_of, name_all, nanos},
         tally::reason,
         world::World,
     },
@@ -51,8 +51,7 @@ pub fn make(
         add_thread(&mut builder, &world, seen, cut.as_deref(), &ids);
     }
     builder.set_period("threads", "count", 1);
-    let since_epoch = began_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    builder.set_time(nanos(since_epoch), nanos(stats.looking));
+    builder.set_time(epoch_ns(began_at), nanos(stats.looking));
     comments(identities, stats).iter().for_each(|comment| builder.comment(comment));
     (builder.finish(), issues)
 }

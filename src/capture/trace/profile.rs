@@ -3,13 +3,9 @@
 //!
 //! The label of time is Datadog's (`end_timestamp_ns`, nanoseconds since 1970). Not here: what a span is.
 
-use std::time::{Duration, UNIX_EPOCH};
-
-use rustc_hash::FxHashMap;
-
 use super::{Doing, Span, Trace};
 use crate::{
-    capture::naming::nanos,
+    capture::naming::{clamp, epoch_ns},
     profile::{
         builder::{Builder, LabelValue, LineSpec, LocationId},
         proto::Profile,
@@ -28,13 +24,11 @@ const IN_NO_CALL: &str = "[waits]";
 
 pub(super) fn profile(trace: &Trace) -> Profile {
     let mut builder = Builder::new(&[("spans", "count"), ("time", "nanoseconds")]);
-    let mut frames = Frames::default();
-    let since_epoch = trace.started_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let epoch_ns = nanos(since_epoch);
+    let began_ns = epoch_ns(trace.started_at);
     let several = trace.identities.len() > 1;
     for span in trace.spans() {
         let took = clamp(span.until_ns.saturating_sub(span.from_ns));
-        let until = epoch_ns.saturating_add(clamp(span.until_ns.saturating_sub(trace.from_ns)));
+        let until = began_ns.saturating_add(clamp(span.until_ns.saturating_sub(trace.from_ns)));
         let by = woken_by(trace, &span);
         let mut labels = vec![
             ("thread", LabelValue::Text(trace.name(span.tid))),
@@ -44,12 +38,12 @@ pub(super) fn profile(trace: &Trace) -> Profile {
         ];
         labels.extend(several.then_some(("process", LabelValue::Text(trace.name(span.pid)))));
         labels.extend(by.as_deref().map(|by| ("woken by", LabelValue::Text(by))));
-        let frame = frames.of(span.doing, &mut builder);
+        let frame = frame(span.doing, &mut builder);
         builder.sample(&[frame], &[1, took], &labels);
     }
     builder.set_period("time", "nanoseconds", 1);
     builder.set_default_sample_type("time");
-    builder.set_time(epoch_ns, clamp(trace.until_ns.saturating_sub(trace.from_ns)));
+    builder.set_time(began_ns, clamp(trace.until_ns.saturating_sub(trace.from_ns)));
     for identity in &trace.identities {
         builder.comment(&format!("target: {} (pid {})", identity.display_name(), identity.pid));
     }
@@ -77,32 +71,22 @@ fn woken_by(trace: &Trace, span: &Span) -> Option<String> {
     }
 }
 
-/// The locations of what threads do, each made once.
-#[derive(Default)]
-struct Frames(FxHashMap<&'static str, LocationId>);
-
-impl Frames {
-    fn of(&mut self, doing: Doing, builder: &mut Builder) -> LocationId {
-        let name = match doing {
-            Doing::Runs { .. } => ON_CPU,
-            Doing::Ready { .. } => FOR_A_CPU,
-            Doing::Waits { system_call, .. } => system_call.unwrap_or(IN_NO_CALL),
-        };
-        let next = self.0.len() as u64 + 1;
-        *self.0.entry(name).or_insert_with(|| {
-            let function = builder.function(name, name, "", 0);
-            builder.location(None, next, &[LineSpec { function, line: 0, column: 0 }])
-        })
-    }
-}
-
-fn clamp(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
+/// What a thread does, as the one frame of its stack.
+fn frame(doing: Doing, builder: &mut Builder) -> LocationId {
+    let name = match doing {
+        Doing::Runs { .. } => ON_CPU,
+        Doing::Ready { .. } => FOR_A_CPU,
+        Doing::Waits { system_call, .. } => system_call.unwrap_or(IN_NO_CALL),
+    };
+    let function = builder.function(name, name, "", 0);
+    builder.location(None, 0, &[LineSpec { function, line: 0, column: 0 }])
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
+
+    use rustc_hash::FxHashMap;
 
     use super::*;
     use crate::{

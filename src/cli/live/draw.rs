@@ -13,7 +13,7 @@ use ratatui::{
 };
 
 use super::{
-    history::{History, Sum},
+    history::Sum,
     state::{Order, Shown, State},
     table::{Row, Table, bars},
 };
@@ -22,8 +22,13 @@ use crate::capture::Kind;
 /// What is drawn.
 pub struct Picture<'a> {
     pub state: &'a State,
-    pub history: &'a History,
+    /// What was measured in each second, of the last [`COURSE`] profiles, of what is shown.
+    pub course: Vec<f64>,
+    /// What was measured in the time shown.
+    pub sum: Sum,
     pub table: &'a Table,
+    /// The row that is marked.
+    pub at: usize,
     /// Who is watched.
     pub who: String,
     /// How: `bpf 99 Hz`.
@@ -35,6 +40,11 @@ pub struct Picture<'a> {
     /// Whether colours are wanted.
     pub in_color: bool,
 }
+
+/// How many profiles the course over the table is of, at the most.
+pub const COURSE: usize = 300;
+/// The most lines that a message takes.
+const MOST_MESSAGE_LINES: u16 = 6;
 
 const HELP: &str = " Tab          functions / threads
  s  t  n      order: self, total, name      r  reversed
@@ -69,14 +79,22 @@ pub fn draw(frame: &mut Frame<'_>, picture: &Picture<'_>) {
     frame.render_widget(chosen_line(picture), chosen);
     frame.render_widget(footing(picture), foot);
     if !picture.message.is_empty() && !picture.state.is_searching {
-        let both = Rect { height: chosen.height + foot.height, ..chosen };
-        frame.render_widget(Clear, both);
-        let message = Paragraph::new(format!(" {}", picture.message)).wrap(Wrap { trim: true });
-        frame.render_widget(message.style(style(picture, Color::Yellow)), both);
+        draw_message(frame, picture);
     }
     if picture.state.is_helping {
         draw_help(frame);
     }
+}
+
+/// What is to be said, over the last lines: as many as it takes.
+fn draw_message(frame: &mut Frame<'_>, picture: &Picture<'_>) {
+    let area = frame.area();
+    let lines = picture.message.lines().map(|line| 1 + line.chars().count() as u16 / area.width.max(1));
+    let height = lines.sum::<u16>().clamp(2, MOST_MESSAGE_LINES).min(area.height);
+    let place = Rect { y: area.height - height, height, ..area };
+    frame.render_widget(Clear, place);
+    let message = Paragraph::new(picture.message).wrap(Wrap { trim: true });
+    frame.render_widget(message.style(style(picture, Color::Yellow)), place);
 }
 
 /// How many rows a page has.
@@ -89,7 +107,7 @@ fn style(picture: &Picture<'_>, color: Color) -> Style {
 }
 
 fn heading<'a>(picture: &Picture<'a>) -> Line<'a> {
-    let sum = picture.history.sum(picture.state.span(), None);
+    let sum = picture.sum;
     let mut parts = vec![
         Span::styled(format!(" {}", picture.who), Style::new().add_modifier(Modifier::BOLD)),
         Span::styled(format!("  {}", amount(picture.state.kind, sum)), style(picture, Color::Green)),
@@ -123,8 +141,9 @@ fn amount(kind: Kind, sum: Sum) -> String {
 }
 
 fn course_line(picture: &Picture<'_>, width: u16) -> Line<'static> {
-    let course = picture.history.course(usize::from(width.saturating_sub(2)).min(300), picture.state.thread);
-    Line::styled(format!(" {}", bars(&course)), style(picture, Color::Cyan))
+    let shown = usize::from(width.saturating_sub(2)).min(picture.course.len());
+    let course = &picture.course[picture.course.len() - shown..];
+    Line::styled(format!(" {}", bars(course)), style(picture, Color::Cyan))
 }
 
 fn draw_table(frame: &mut Frame<'_>, picture: &Picture<'_>, area: Rect) {
@@ -133,8 +152,6 @@ fn draw_table(frame: &mut Frame<'_>, picture: &Picture<'_>, area: Rect) {
     let rest = area.width.saturating_sub(NUMBERS + 1);
     let more = (if of_threads { rest / 2 } else { rest / 4 }).min(if of_threads { 60 } else { 28 });
     let name = rest.saturating_sub(more);
-    let at = state.at(&table.keys());
-    let rows = table.rows.iter().map(|row| table_row(row, of_threads, name.into(), more.into()));
     let widths = [
         Constraint::Length(7),
         Constraint::Length(7),
@@ -144,10 +161,16 @@ fn draw_table(frame: &mut Frame<'_>, picture: &Picture<'_>, area: Rect) {
     ];
     let [title, body] = Layout::vertical([Constraint::Length(1), Constraint::Min(1)]).areas(area);
     frame.render_widget(title_line(picture), title);
+    // Only what can be seen is made; the marked row is, at the lower edge if need be.
+    let height = usize::from(body.height.saturating_sub(1)).max(1);
+    let first = (picture.at + 1).saturating_sub(height);
+    let rows = table.rows.iter().skip(first).take(height);
+    let rows = rows.map(|row| table_row(row, of_threads, name.into(), more.into()));
     let widget = TableWidget::new(rows, widths)
         .header(header(picture))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
-    let mut shown = TableState::default().with_selected(Some(at).filter(|_| !table.rows.is_empty()));
+    let marked = (!table.rows.is_empty()).then_some(picture.at - first);
+    let mut shown = TableState::default().with_selected(marked);
     frame.render_stateful_widget(widget, body, &mut shown);
 }
 
@@ -165,8 +188,7 @@ fn title_line<'a>(picture: &Picture<'a>) -> Line<'a> {
 
 /// How long is looked back, in fact: there may not be so much yet.
 fn seen(picture: &Picture<'_>) -> String {
-    let seconds = picture.history.sum(picture.state.span(), None).seconds;
-    humantime::format_duration(Duration::from_secs(seconds.round() as u64)).to_string()
+    humantime::format_duration(Duration::from_secs(picture.sum.seconds.round() as u64)).to_string()
 }
 
 fn header(picture: &Picture<'_>) -> TableRow<'static> {
@@ -184,9 +206,9 @@ fn header(picture: &Picture<'_>) -> TableRow<'static> {
         (false, false) => "SELF/s",
     };
     let numbers = if of_threads {
-        let order = if state.order == Order::Name { Order::Name } else { Order::Own };
-        let name = if order == Order::Own { mark(state.order, "SHARE") } else { "SHARE".into() };
-        [name, String::new(), per_second.into()]
+        // By itself or in all, a thread has the same.
+        let share = if state.order == Order::Name { "SHARE".into() } else { mark(state.order, "SHARE") };
+        [share, String::new(), per_second.into()]
     } else {
         [mark(Order::Own, "SELF"), mark(Order::Total, "TOTAL"), per_second.into()]
     };
@@ -220,8 +242,7 @@ fn fit(text: &str, width: usize) -> String {
 
 /// The chosen row's names, whole.
 fn chosen_line(picture: &Picture<'_>) -> Line<'static> {
-    let at = picture.state.at(&picture.table.keys());
-    let text = match picture.table.rows.get(at) {
+    let text = match picture.table.rows.get(picture.at) {
         Some(row) if picture.state.shown != Shown::Threads => format!(" {}  {}", row.name, row.more),
         Some(row) => format!(" {}", row.name.trim_start()),
         None if !picture.state.search.is_empty() => " nothing has that in its name".into(),
@@ -267,13 +288,27 @@ mod tests {
     use ratatui::{Terminal, backend::TestBackend};
 
     use super::{
-        super::{history::tests::history, table::table},
+        super::{
+            history::{History, tests::history},
+            table::table,
+        },
         *,
     };
 
     fn picture<'a>(state: &'a State, history: &'a History, table: &'a Table) -> Picture<'a> {
         let (who, how) = ("redis-server (4711)".into(), "bpf 99 Hz".into());
-        Picture { state, history, table, who, how, threads: Some(5), message: "", in_color: false }
+        Picture {
+            state,
+            course: history.course(COURSE, None),
+            sum: history.sum(state.span(), None),
+            table,
+            at: state.at(&table.keys()),
+            who,
+            how,
+            threads: Some(5),
+            message: "",
+            in_color: false,
+        }
     }
 
     fn drawn(state: &State, history: &History, width: u16, height: u16) -> String {

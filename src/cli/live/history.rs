@@ -2,13 +2,15 @@
 //!
 //! Not here: which part of it is shown, and how (`table`, `draw`).
 
-use std::{collections::VecDeque, path::Path, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use rustc_hash::FxHashMap;
 
 use crate::{
     capture::Capture,
+    process::threads::printable,
     profile::proto::{Label, Profile, Sample},
+    report::stacks::base_name,
 };
 
 /// The longest time that is looked back.
@@ -198,13 +200,18 @@ impl History {
                 .map(|known| {
                     let source = base_name(profile.string(known.filename));
                     let place = if source.is_empty() { code } else { source };
-                    self.functions
-                        .of(Function { name: printable(profile.string(known.name)), place: printable(place) })
+                    self.functions.of(Function {
+                        name: printable(profile.string(known.name).as_bytes()),
+                        place: printable(place.as_bytes()),
+                    })
                 })
                 .collect();
             if functions.is_empty() {
-                let name =
-                    if code.is_empty() { "[unknown]".into() } else { format!("[{}]", printable(code)) };
+                let name = if code.is_empty() {
+                    "[unknown]".into()
+                } else {
+                    format!("[{}]", printable(code.as_bytes()))
+                };
                 functions.push(self.functions.of(Function { name, place: String::new() }));
             }
             frames.insert(location.id, functions);
@@ -215,7 +222,7 @@ impl History {
     fn thread_of(&mut self, profile: &Profile, sample: &Sample) -> ThreadId {
         let label = |key: &str| sample.label.iter().find(|label| profile.string(label.key) == key);
         let text = |label: Option<&Label>| {
-            label.map_or_else(String::new, |label| printable(profile.string(label.str)))
+            label.map_or_else(String::new, |label| printable(profile.string(label.str).as_bytes()))
         };
         self.threads.of(Thread {
             name: text(label("thread")),
@@ -234,12 +241,7 @@ impl History {
 
     /// The windows of the last `span`, newest first: at least one.
     fn last(&self, span: Duration) -> impl Iterator<Item = &Window> {
-        let mut seen = Duration::ZERO;
-        self.windows.iter().rev().take_while(move |window| {
-            let is_in = seen < span;
-            seen += window.length;
-            is_in
-        })
+        last(&self.windows, span, |window| window.length)
     }
 
     /// The last `span`, of one thread or all.
@@ -261,29 +263,33 @@ impl History {
         sum
     }
 
-    /// The same as [`History::course`] of all threads that were met in that time.
+    /// What was measured in each second, of the last `count` profiles, oldest first, of one thread or all; 0
+    /// where there are fewer.
+    pub fn course(&self, count: usize, thread: Option<ThreadId>) -> Vec<f64> {
+        let wanted = |id: ThreadId| thread.is_none_or(|thread| thread == id).then_some(());
+        self.courses_by(count, wanted).remove(&()).unwrap_or_else(|| vec![0.0; count])
+    }
+
+    /// The same of each thread that was met in that time.
     pub fn courses(&self, count: usize) -> FxHashMap<ThreadId, Vec<f64>> {
-        let mut courses: FxHashMap<ThreadId, Vec<f64>> = FxHashMap::default();
+        self.courses_by(count, Some)
+    }
+
+    fn courses_by<K: Eq + std::hash::Hash>(
+        &self,
+        count: usize,
+        of: impl Fn(ThreadId) -> Option<K>,
+    ) -> FxHashMap<K, Vec<f64>> {
+        let mut courses: FxHashMap<K, Vec<f64>> = FxHashMap::default();
         for (back, window) in self.windows.iter().rev().take(count).enumerate() {
             let seconds = window.length.as_secs_f64().max(0.001);
             for stack in &window.stacks {
-                let course = courses.entry(stack.thread).or_insert_with(|| vec![0.0; count]);
+                let Some(key) = of(stack.thread) else { continue };
+                let course = courses.entry(key).or_insert_with(|| vec![0.0; count]);
                 course[count - 1 - back] += stack.value as f64 / seconds;
             }
         }
         courses
-    }
-
-    /// What was measured in each second, of the last `count` profiles, oldest first; 0 where there are fewer.
-    pub fn course(&self, count: usize, thread: Option<ThreadId>) -> Vec<f64> {
-        let rate = |window: &Window| {
-            let mine =
-                window.stacks.iter().filter(|stack| thread.is_none_or(|thread| stack.thread == thread));
-            mine.map(|stack| stack.value).sum::<i64>() as f64 / window.length.as_secs_f64().max(0.001)
-        };
-        let rates = self.windows.iter().rev().take(count).map(rate).collect::<Vec<_>>();
-        let missing = std::iter::repeat_n(0.0, count - rates.len());
-        missing.chain(rates.into_iter().rev()).collect()
     }
 
     /// What each function has that was met.
@@ -360,6 +366,16 @@ impl History {
     }
 }
 
+/// What there was in the last `span`, newest first: at least one.
+pub fn last<T>(all: &VecDeque<T>, span: Duration, length: fn(&T) -> Duration) -> impl Iterator<Item = &T> {
+    let mut seen = Duration::ZERO;
+    all.iter().rev().take_while(move |one| {
+        let is_in = seen < span;
+        seen += length(one);
+        is_in
+    })
+}
+
 fn frames_in(stacks: &[Stack]) -> usize {
     stacks.iter().map(|stack| stack.functions.len()).sum()
 }
@@ -367,15 +383,6 @@ fn frames_in(stacks: &[Stack]) -> usize {
 /// What a person calls the file of some code.
 fn code_name(path: &str) -> &str {
     if path == "[kernel.kallsyms]" { "[kernel]" } else { base_name(path) }
-}
-
-fn base_name(path: &str) -> &str {
-    Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path)
-}
-
-/// Names are the target's own: what would command the terminal is replaced.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use anyhow::{Result, anyhow};
 
+use super::history::last;
 use crate::profile::{
     columns::{Columns, decode, merge},
     encode_gzip,
@@ -35,12 +36,7 @@ impl Kept {
 
     /// The last `span` as one profile. Errors: there is nothing yet.
     pub fn last(&self, span: Duration) -> Result<Columns> {
-        let mut seen = Duration::ZERO;
-        let wanted = self.profiles.iter().rev().take_while(|(length, _)| {
-            let is_in = seen < span;
-            seen += *length;
-            is_in
-        });
+        let wanted = last(&self.profiles, span, |(length, _)| *length);
         let read: Vec<Columns> =
             wanted.map(|(_, packed)| decode::read(packed.clone())).collect::<Result<_, _>>()?;
         if read.is_empty() {

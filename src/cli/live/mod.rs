@@ -17,7 +17,7 @@ mod watcher;
 use std::{
     io::IsTerminal,
     os::fd::AsFd,
-    path::PathBuf,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -33,6 +33,7 @@ use ratatui::{
 };
 
 use super::{
+    advice,
     attach::{self, choose},
     live_args::{LiveArgs, LiveKindArg},
     output,
@@ -46,7 +47,7 @@ use draw::Picture;
 use history::History;
 use kept::Kept;
 use state::{State, Wish};
-use watcher::{Attached, Failure, Told, Watcher};
+use watcher::{Attached, Told, Watcher};
 
 /// How long between two looks for keys and news, in milliseconds.
 const LOOK_EVERY_MS: u8 = 100;
@@ -159,7 +160,6 @@ impl View {
         }
         while let Some(told) = self.watcher.told() {
             match told {
-                Told::Attached(attached) => self.attached = attached,
                 // What is shown stays as it is.
                 Told::Window(_) if self.state.is_paused => continue,
                 Told::Window(capture) => {
@@ -174,10 +174,7 @@ impl View {
                 Told::Ended(None) => {
                     self.message = "it has ended: what was seen of it stays here; q quits".into()
                 }
-                Told::Ended(Some(Failure::Later(why))) => {
-                    self.message = format!("watching has failed: {why}")
-                }
-                Told::Ended(Some(Failure::NotBegun(error))) => self.message = error.to_string(),
+                Told::Ended(Some(why)) => self.message = format!("watching has failed: {why}"),
             }
             is_new = true;
         }
@@ -187,8 +184,10 @@ impl View {
     fn picture<'a>(&'a self, table: &'a table::Table) -> Picture<'a> {
         Picture {
             state: &self.state,
-            history: &self.history,
+            course: self.history.course(draw::COURSE, self.state.thread),
+            sum: self.history.sum(self.state.span(), None),
             table,
+            at: self.state.at(&table.keys()),
             who: self.who(),
             how: match self.state.kind {
                 Kind::OffCpu | Kind::Faults | Kind::ThreadCreate => self.attached.sampler.into(),
@@ -222,21 +221,20 @@ impl View {
                 (self.state.kind, self.state.is_paused) = (kind, false);
                 self.state.forget_places();
             }
-            Err(error) => self.message = format!("{error:#}"),
+            Err(error) => self.message = advice::explain(&error),
         }
     }
 
     /// Writes the time shown to a file in the current folder.
     fn save(&mut self) {
-        let name = output::name_and_time(self.attached.identities.first());
-        let path = PathBuf::from(format!("rprof-{name}.pb.gz"));
-        let written = self
-            .kept
-            .last(self.state.span())
-            .and_then(|columns| Ok(file::write_atomically(&path, |writer| columns.write_gzip(writer))?));
+        let path = output::default_name(None, self.attached.identities.first());
+        let written = self.kept.last(self.state.span()).and_then(|columns| {
+            let write = |path: &Path| file::write_atomically(path, |writer| columns.write_gzip(writer));
+            output::write_or_rescue(&path, write, &path, write)
+        });
         self.message = match written {
             Ok(()) => format!("wrote {}", path.display()),
-            Err(error) => format!("not saved: {error:#}"),
+            Err(error) => advice::explain(&error),
         };
     }
 }

@@ -5,7 +5,7 @@
 use std::{
     sync::{
         atomic::Ordering,
-        mpsc::{self, Receiver, SyncSender, TryRecvError},
+        mpsc::{self, Receiver, Sender, SyncSender, TryRecvError},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -35,19 +35,9 @@ pub struct Attached {
 /// What the watcher tells.
 #[derive(Debug)]
 pub enum Told {
-    Attached(Attached),
     Window(Box<Capture>),
     /// There is no more; why, where that is a failure.
-    Ended(Option<Failure>),
-}
-
-/// Why watching has ended.
-#[derive(Debug)]
-pub enum Failure {
-    /// It could not begin.
-    NotBegun(CaptureError),
-    /// It ended later; why, for a person.
-    Later(String),
+    Ended(Option<String>),
 }
 
 /// See the module. It ends when this is dropped.
@@ -60,34 +50,28 @@ pub struct Watcher {
 impl Watcher {
     /// Begins to watch, and says who and how once it does. Errors: it may not, or nobody is there.
     pub fn begin(request: Request, every: Duration) -> Result<(Watcher, Attached)> {
+        let (begun, attached) = mpsc::channel();
         let (teller, told) = mpsc::sync_channel(WAITING);
         let stop = Stop::default();
         let own = stop.clone();
-        let thread = thread::spawn(move || watch(&request, every, &own, &teller));
-        let first = told.recv();
+        let thread = thread::spawn(move || watch(&request, every, &own, begun, &teller));
         let watcher = Watcher { stop, told: Some(told), thread: Some(thread) };
-        match first {
-            Ok(Told::Attached(attached)) => Ok((watcher, attached)),
-            Ok(Told::Ended(Some(Failure::NotBegun(error)))) => Err(error.into()),
-            _ => Err(anyhow!(MISTAKE)),
+        match attached.recv() {
+            Ok(attached) => Ok((watcher, attached?)),
+            Err(_) => Err(anyhow!(MISTAKE)),
         }
     }
 
     /// What was told since; `None`: nothing yet.
     pub fn told(&mut self) -> Option<Told> {
-        match self.told.as_ref()?.try_recv() {
-            Ok(told) => {
-                if let Told::Ended(_) = told {
-                    self.told = None;
-                }
-                Some(told)
-            }
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => {
-                self.told = None;
-                Some(Told::Ended(Some(Failure::Later(MISTAKE.into()))))
-            }
+        let told = match self.told.as_ref()?.try_recv() {
+            Err(TryRecvError::Empty) => return None,
+            told => told.unwrap_or_else(|_| Told::Ended(Some(MISTAKE.into()))),
+        };
+        if let Told::Ended(_) = told {
+            self.told = None;
         }
+        Some(told)
     }
 }
 
@@ -102,14 +86,21 @@ impl Drop for Watcher {
     }
 }
 
-fn watch(request: &Request, every: Duration, stop: &Stop, teller: &SyncSender<Told>) {
+fn watch(
+    request: &Request,
+    every: Duration,
+    stop: &Stop,
+    begun: Sender<Result<Attached, CaptureError>>,
+    teller: &SyncSender<Told>,
+) {
     // Nobody listens any more: then it was also told to stop.
     let tell = |told| drop(teller.send(told));
-    let mut has_begun = false;
+    let mut begun = Some(begun);
     let mut progress = |progress: Progress<'_>| {
-        if let Progress::Attached { sampler, identities, .. } = progress {
-            has_begun = true;
-            tell(Told::Attached(Attached { sampler: sampler.name, identities: identities.to_vec() }));
+        if let Progress::Attached { sampler, identities, .. } = progress
+            && let Some(begun) = begun.take()
+        {
+            let _ = begun.send(Ok(Attached { sampler: sampler.name, identities: identities.to_vec() }));
         }
     };
     let mut why = None;
@@ -120,10 +111,9 @@ fn watch(request: &Request, every: Duration, stop: &Stop, teller: &SyncSender<To
         });
         tell(Told::Window(Box::new(capture)));
     };
-    let ended = capture::windows(request, every, stop, &mut progress, &mut each);
-    tell(Told::Ended(match ended {
-        Ok(_) => why.map(Failure::Later),
-        Err(error) if has_begun => Some(Failure::Later(error.to_string())),
-        Err(error) => Some(Failure::NotBegun(error)),
-    }));
+    match (capture::windows(request, every, stop, &mut progress, &mut each), begun) {
+        (Ok(_), _) => tell(Told::Ended(why)),
+        (Err(error), Some(begun)) => drop(begun.send(Err(error))),
+        (Err(error), None) => tell(Told::Ended(Some(error.to_string()))),
+    }
 }
