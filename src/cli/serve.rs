@@ -32,11 +32,11 @@ pub fn run(arguments: ServeArgs) -> Result<()> {
             };
             advice::explain(&error)
         },
-        tools: web::tools_for_others(&arguments.source_path)
-            .map_err(|why| anyhow!("--source-path: {why}"))?,
     };
     let scheme = if arguments.tls_cert.is_some() { "https" } else { "http" };
-    serve::run(options, &stop, |address| {
+    let tools =
+        web::tools_for_others(&arguments.source_path).map_err(|why| anyhow!("--source-path: {why}"))?;
+    serve::run(options, tools, &stop, |address| {
         if !quiet {
             super::say(&match address {
                 Address::Tcp(address) => format!(

@@ -28,13 +28,13 @@ pub async fn answer(server: &Server, host: Option<&str>) -> Answer {
     let Some(host) = host.filter(|host| !host.is_empty()) else {
         return pages::failure(StatusCode::BAD_REQUEST, "the request does not say by which name (Host)");
     };
-    let (targets, redact) = (server.targets.clone(), server.redact_cmdline);
+    let (targets, redact) = (server.options.targets.clone(), server.options.redact_cmdline);
     // Files of all processes are looked at.
     let found = tokio::task::spawn_blocking(move || look(targets.living(), redact)).await;
     let Ok(found) = found else {
         return pages::failure(StatusCode::INTERNAL_SERVER_ERROR, "the list failed: a mistake in rprof");
     };
-    let is_tls = server.door.access.tls.is_some();
+    let is_tls = server.options.door.access.tls.is_some();
     let groups: Vec<_> =
         found.iter().map(|found| json!({ "targets": [host], "labels": labels(found, is_tls) })).collect();
     pages::answer(StatusCode::OK, "application/json", format!("{:#}\n", json!(groups)))

@@ -27,7 +27,7 @@ use crate::{
 
 impl Host for Server {
     fn door(&self) -> &Door {
-        &self.door
+        &self.options.door
     }
 
     async fn answer(&self, head: Parts, body: String) -> Answer {
@@ -40,7 +40,7 @@ impl Host for Server {
         // As Go's FormValue: what the body says comes before what the query says.
         let parameters =
             Parameters::parse(&if is_form { format!("{body}&{query}") } else { query.to_owned() });
-        let ask = match route::parse(head.uri.path(), &parameters, self.limits.most_seconds) {
+        let ask = match route::parse(head.uri.path(), &parameters, self.options.limits.most_seconds) {
             Ok(ask) => ask,
             Err(bad) => return bad_ask(&bad),
         };
@@ -59,14 +59,15 @@ async fn answer(
     head: &Parts,
     body: &str,
 ) -> Result<Answer, Box<Answer>> {
-    let redact = server.redact_cmdline;
-    let chosen = || server.targets.choose(parameters.get("pid")).map_err(|why| Box::new(no_target(&why)));
+    let redact = server.options.redact_cmdline;
+    let chosen =
+        || server.options.targets.choose(parameters.get("pid")).map_err(|why| Box::new(no_target(&why)));
     Ok(match ask {
         Ask::Redirect(to) => pages::redirect(to),
         Ask::Style => pages::style(),
-        Ask::Pids => pages::pids(&server.targets.living(), redact),
+        Ask::Pids => pages::pids(&server.options.targets.living(), redact),
         Ask::Index => {
-            let living = server.targets.living();
+            let living = server.options.targets.living();
             let pid = parameters.get("pid");
             let is_asked_for = !pid.is_empty() || living.len() == 1;
             let chosen = is_asked_for.then(|| choose_among(&living, pid)).transpose();
@@ -88,7 +89,7 @@ async fn names(server: &Server, identity: &Identity, question: &str) -> Result<A
     if addresses.is_empty() {
         return Ok(pages::text(StatusCode::OK, symbol::answer(&[], &[])));
     }
-    let (pid, options) = (identity.pid, server.request.symbolize.clone());
+    let (pid, options) = (identity.pid, server.options.request.symbolize.clone());
     let work = move |_: &Stop| {
         let names = capture::names(pid, &addresses, &options);
         symbol::answer(&addresses, &names)
@@ -115,14 +116,14 @@ pub(super) async fn captured(
     identity: &Identity,
     ask: &ProfileAsk,
 ) -> Result<Vec<u8>, Box<Answer>> {
-    let (pid, request) = (identity.pid, server.request.clone());
+    let (pid, request) = (identity.pid, server.options.request.clone());
     let asked = ask.clone();
     let work = move |stop: &Stop| kinds::make(&Job { pid, ask: &asked, request: &request, stop });
     let length = if ask.seconds.is_some() { Length::Lasting } else { Length::Moment };
     let made =
         server.captures.run((pid, ask.kind.name), length, work).await.map_err(|why| Box::new(busy(why)))?;
     let bytes = made.map_err(|error| Box::new(unmade(server, error)))?;
-    if bytes.len() > server.limits.answer_bytes {
+    if bytes.len() > server.options.limits.answer_bytes {
         let why = format!("the profile has {} bytes, more than is served (--max-bytes)", bytes.len());
         return Err(Box::new(pages::failure(StatusCode::INTERNAL_SERVER_ERROR, &why)));
     }
@@ -174,7 +175,9 @@ fn unmade(server: &Server, error: KindError) -> Answer {
     match error {
         KindError::NotOffered(why) => pages::failure(StatusCode::NOT_IMPLEMENTED, &why),
         KindError::Broken(why) => pages::failure(StatusCode::INTERNAL_SERVER_ERROR, &why),
-        KindError::Failed(error) => pages::failure(status_of_failure(&error), &(server.explain)(error)),
+        KindError::Failed(error) => {
+            pages::failure(status_of_failure(&error), &(server.options.explain)(error))
+        }
     }
 }
 

@@ -50,8 +50,6 @@ pub struct Options {
     pub redact_cmdline: bool,
     /// Why a capture failed and what to do, for a person.
     pub explain: fn(Failed) -> String,
-    /// What the pages of captured profiles are made with.
-    pub tools: Tools,
 }
 
 /// What one asker, and all of them, may take.
@@ -106,31 +104,21 @@ pub enum ServeError {
 
 /// What all connections share.
 struct Server {
-    door: Door,
-    targets: Targets,
-    request: Request,
-    limits: Limits,
-    redact_cmdline: bool,
-    explain: fn(Failed) -> String,
+    options: Options,
     captures: Captures,
     gallery: Arc<Gallery>,
 }
 
-/// Serves until told to stop. `listening` is called with the address once connections are taken; port 0
-/// has become a real one.
-pub fn run(options: Options, stop: &Stop, listening: impl FnOnce(&Address)) -> Result<(), ServeError> {
+/// Serves until told to stop; `tools` make the pages of captured profiles. `listening` is called with the
+/// address once connections are taken; port 0 has become a real one.
+pub fn run(
+    options: Options,
+    tools: Tools,
+    stop: &Stop,
+    listening: impl FnOnce(&Address),
+) -> Result<(), ServeError> {
     let captures = Captures::new(options.limits.captures);
-    let gallery = Arc::new(Gallery::new(options.tools));
-    let server = Arc::new(Server {
-        door: options.door,
-        targets: options.targets,
-        request: options.request,
-        limits: options.limits,
-        redact_cmdline: options.redact_cmdline,
-        explain: options.explain,
-        captures,
-        gallery,
-    });
+    let server = Arc::new(Server { options, captures, gallery: Arc::new(Gallery::new(tools)) });
     // Waiting is all that happens here: captures have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(door::serve(Arc::clone(&server), stop, listening));

@@ -43,9 +43,12 @@ pub async fn answer(server: &Server, head: &Parts, path: &str) -> Result<Answer,
 
 /// Captures, keeps what was captured, and says where it is shown.
 async fn capture(server: &Server, parameters: &Parameters) -> Result<Answer, Box<Answer>> {
-    let identity =
-        server.targets.choose(parameters.get("pid")).map_err(|why| Box::new(listen::no_target(&why)))?;
-    let ask = route::parse_profile(parameters.get("kind"), parameters, server.limits.most_seconds)
+    let identity = server
+        .options
+        .targets
+        .choose(parameters.get("pid"))
+        .map_err(|why| Box::new(listen::no_target(&why)))?;
+    let ask = route::parse_profile(parameters.get("kind"), parameters, server.options.limits.most_seconds)
         .map_err(|bad| Box::new(listen::bad_ask(&bad)))?;
     if ask.debug != 0 {
         let why = "text is nothing that these pages show: download it";
@@ -66,7 +69,7 @@ async fn capture(server: &Server, parameters: &Parameters) -> Result<Answer, Box
 
 /// The page of what can be captured and what has been.
 fn first(server: &Server, parameters: &Parameters) -> Answer {
-    let living = server.targets.living();
+    let living = server.options.targets.living();
     let pid = parameters.get("pid");
     let chosen =
         if pid.is_empty() && living.len() != 1 { Ok(None) } else { choose_among(&living, pid).map(Some) };
@@ -82,8 +85,8 @@ fn first(server: &Server, parameters: &Parameters) -> Answer {
         chosen,
         trouble: &why,
         captured: &server.gallery.list(),
-        most_seconds: server.limits.most_seconds,
-        redact: server.redact_cmdline,
+        most_seconds: server.options.limits.most_seconds,
+        redact: server.options.redact_cmdline,
     };
     let mut answer = pages::answer(status, "text/html; charset=utf-8", page.html());
     let policy = HeaderValue::from_static(capture_page::CONTENT_SECURITY_POLICY);

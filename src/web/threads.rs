@@ -45,7 +45,7 @@ pub fn answer(prepared: &Prepared) -> Value {
     for sample in 0..columns.sample_count() {
         let value = columns.values(sample).get(prepared.value).copied().unwrap_or(0);
         let labels = columns.labels(sample);
-        let name = text_of(columns, labels, keys.thread).unwrap_or_default();
+        let name = text_of(columns, labels, keys.thread).unwrap_or_default().to_owned();
         if value == 0 || (!is_dump && name.is_empty()) {
             continue;
         }
@@ -67,7 +67,7 @@ impl Group {
     fn add(&mut self, columns: &Columns, labels: &[Label], keys: &Keys, name: String) {
         let state = text_of(columns, labels, keys.state);
         let wait = text_of(columns, labels, keys.wait);
-        let words: Vec<String> = state.into_iter().chain(wait).collect();
+        let words: Vec<&str> = state.into_iter().chain(wait).collect();
         if !words.is_empty() {
             self.states.insert(words.join(": "));
         }
@@ -111,7 +111,8 @@ fn frames_of(prepared: &Prepared, sample: usize) -> Vec<u32> {
     stack.flat_map(|location| prepared.frames.of(*location).iter().rev().map(|used| used.frame())).collect()
 }
 
-fn text_of(columns: &Columns, labels: &[Label], key: Option<TextId>) -> Option<String> {
+/// The text of a label of a sample.
+pub fn text_of<'a>(columns: &'a Columns, labels: &[Label], key: Option<TextId>) -> Option<&'a str> {
     let label = labels.iter().find(|label| Some(label.key) == key)?;
-    label.as_text().map(|text| columns.text(text).to_string())
+    label.as_text().map(|text| columns.text(text))
 }

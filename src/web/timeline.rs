@@ -6,7 +6,7 @@
 use hashbrown::HashMap;
 use serde_json::{Value, json};
 
-use super::{data::Unanswered, frames::title, prepared::Prepared, query::Query};
+use super::{data::Unanswered, frames::title, prepared::Prepared, query::Query, threads::text_of};
 use crate::profile::columns::{Columns, Label, TextId};
 
 /// Labels that hold the time of a sample's end, as profilers write them,
@@ -276,11 +276,6 @@ fn leaf(prepared: &Prepared, sample: usize) -> String {
 
 fn time_of(labels: &[Label], keys: &[TextId]) -> Option<i64> {
     labels.iter().find(|label| keys.contains(&label.key)).and_then(Label::as_number).map(|(time, _)| time)
-}
-
-fn text_of<'a>(columns: &'a Columns, labels: &[Label], key: Option<TextId>) -> Option<&'a str> {
-    let label = labels.iter().find(|label| Some(label.key) == key)?;
-    label.as_text().map(|text| columns.text(text))
 }
 
 /// A thread's name and number, as far as they are known.
