@@ -5,30 +5,10 @@
 // tests/it/serve_ui.rs serves a program that spends most of its time in `sixty`, and another that does the same.
 
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
-import { chromium } from "playwright-core";
+import { address, assertAccessible, assertFits, pages, run, shot as picture } from "./harness.mjs";
 
-const [address, folder] = process.argv.slice(2);
-const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-  "--disable-component-update", "--disable-sync"];
-
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
-const troubles = [];
-
-/** A page that notes whatever goes wrong on it. */
-async function newPage(options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1200, height: 800 }, ...options });
-  const page = await context.newPage();
-  page.on("pageerror", (error) => troubles.push(`${page.url()}: ${error.message}`));
-  page.on("console", (message) => message.type() === "error" && !/40[0-9]|50[0-9]/.test(message.text()) && troubles.push(`${page.url()}: ${message.text()}`));
-  page.on("request", (request) => {
-    if (!request.url().startsWith(address) && !/^(blob|data):/.test(request.url())) troubles.push(`asks elsewhere: ${request.url()}`);
-  });
-  return page;
-}
-
-const shot = async (page, name) => folder && page.screenshot({ path: `${folder}/capture_${name}.png`, fullPage: true });
+const newPage = pages({ width: 1200, height: 800 }, /40[0-9]|50[0-9]/);
+const shot = (page, name) => picture(page, `capture_${name}`, { fullPage: true });
 const card = (page, kind) => page.locator(`form[data-kind=${kind}]`);
 const rows = (page) => page.locator(".captured tbody tr");
 
@@ -207,31 +187,13 @@ const checks = {
         if (name === "processes") await page.goto(`${address}/ui/`);
         else if (name === "list") await open(page);
         else await rows(page).getByRole("link", { name: /^profile/ }).first().click().then(() => page.waitForSelector(".detail"));
-        const [wide, seen] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
-        assert.ok(wide <= seen + 1, `${wide} px wide`);
+        await assertFits(page, name);
         await shot(page, `${name}_${colorScheme}_${width}`);
-        await page.addScriptTag({ path: axe });
-        const { violations } = await page.evaluate(() => window.axe.run());
-        const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-        assert.deepEqual(serious.map(({ id, nodes }) => `${id}: ${nodes[0].html}`), [], `${name}, ${colorScheme}`);
+        await assertAccessible(page, `${name}, ${colorScheme}`);
       }
       await page.context().close();
     }
   },
 };
 
-let failed = 0;
-for (const [name, check] of Object.entries(checks)) {
-  const began = performance.now();
-  troubles.length = 0;
-  try {
-    await check();
-    assert.deepEqual(troubles, []);
-    console.log(`ok    ${name} (${Math.round(performance.now() - began)} ms)`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAILED ${name}: ${error.message}\n${troubles.join("\n")}`);
-  }
-}
-await browser.close();
-process.exit(failed ? 1 : 0);
+await run(checks);

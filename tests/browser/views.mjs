@@ -6,34 +6,9 @@
 // more of `idle`, and one function's name tries to be a script.
 
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
-import { chromium } from "playwright-core";
+import { address, assertAccessible, assertFits, pages, run, shot } from "./harness.mjs";
 
-const [address, folder] = process.argv.slice(2);
-const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-  "--disable-component-update", "--disable-sync"];
-
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
-const troubles = [];
-
-/** A page that notes whatever goes wrong on it. */
-async function newPage(options = {}) {
-  // The checker of accessibility is put into the page from outside: only there the policy is set aside.
-  const context = await browser.newContext({ viewport: { width: 1200, height: 700 }, ...options });
-  const page = await context.newPage();
-  page.on("pageerror", (error) => troubles.push(`${page.url()}: ${error.message}`));
-  page.on("console", (message) => message.type() === "error" && !/40[0-9]|501/.test(message.text()) && troubles.push(`${page.url()}: ${message.text()}`));
-  page.on("request", (request) => {
-    const url = request.url();
-    if (!url.startsWith(address) && !/^(blob|data):/.test(url)) troubles.push(`asks elsewhere: ${url}`);
-  });
-  page.on("dialog", (dialog) => {
-    troubles.push(`a script of a name ran: ${dialog.message()}`);
-    dialog.dismiss();
-  });
-  return page;
-}
+const newPage = pages({ width: 1200, height: 700 }, /40[0-9]|501/);
 
 async function open(page, view) {
   // The first profile is all files together, the second the first file.
@@ -43,7 +18,6 @@ async function open(page, view) {
   await page.waitForFunction(() => !/One moment|Reading/.test(document.getElementById("view").textContent));
 }
 
-const shot = async (page, name) => folder && page.screenshot({ path: `${folder}/${name}.png` });
 const text = (page) => page.locator("#view").innerText();
 const detail = (page) => page.locator(".detail").first().innerText();
 
@@ -198,8 +172,7 @@ const checks = {
     const page = await newPage({ viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true });
     for (const view of ["flamegraph", "top", "graph", "peek", "source", "tags", "threads"]) {
       await open(page, view);
-      const [wide, seen] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
-      assert.ok(wide <= seen + 1, `${view} is ${wide} px wide`);
+      await assertFits(page, view);
       await shot(page, `phone_${view}`);
     }
     await page.context().close();
@@ -211,10 +184,7 @@ const checks = {
       const most = ["flamegraph", "top", "source", "diff?vs=1&in=2&all=1"];
       for (const view of colorScheme === "dark" ? most : [...most, "graph", "peek", "tags", "threads", "timeline"]) {
         await open(page, view);
-        await page.addScriptTag({ path: axe });
-        const { violations } = await page.evaluate(() => window.axe.run());
-        const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-        assert.deepEqual(serious.map(({ id, nodes }) => `${id}: ${nodes[0].html}`), [], `${view}, ${colorScheme}`);
+        await assertAccessible(page, `${view}, ${colorScheme}`);
         if (colorScheme === "dark") await shot(page, `dark_${view.split("?")[0]}`);
       }
       await page.context().close();
@@ -222,18 +192,4 @@ const checks = {
   },
 };
 
-let failed = 0;
-for (const [name, check] of Object.entries(checks)) {
-  const began = performance.now();
-  troubles.length = 0;
-  try {
-    await check();
-    assert.deepEqual(troubles, []);
-    console.log(`ok    ${name} (${Math.round(performance.now() - began)} ms)`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAILED ${name}: ${error.message}\n${troubles.join("\n")}`);
-  }
-}
-await browser.close();
-process.exit(failed ? 1 : 0);
+await run(checks);
