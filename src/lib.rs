@@ -7,8 +7,8 @@
 //! to the person. `docs/ARCHITECTURE.md` draws the map and `tests/architecture.rs` enforces it.
 
 pub mod addr;
-pub mod go_text;
 pub mod issue;
+pub mod text;
 
 pub mod arch;
 pub mod sys;

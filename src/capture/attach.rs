@@ -1,12 +1,12 @@
 //! Opens the best sampler that the rights allow, or the one that was asked for.
 
-use super::{CaptureError, Kind, Request};
+use super::{CaptureError, ProfileKind, Request};
 use crate::{
     issue::{Issue, Issues},
     process::Identity,
     sampler::{
         Sampler, SamplerError, SamplerOptions, Trigger, bpf, idle,
-        perf::{self, Way},
+        perf::{self, PerfMethod},
         ptrace::{self, Clock},
     },
 };
@@ -39,10 +39,10 @@ pub(super) fn open(
 ) -> Result<Box<dyn Sampler>, CaptureError> {
     let options = SamplerOptions {
         trigger: match request.kind {
-            Kind::Cpu | Kind::Wall => Trigger::Time,
-            Kind::Faults => Trigger::PageFault,
-            Kind::ThreadCreate => Trigger::ThreadCreated,
-            Kind::OffCpu => Trigger::Waited,
+            ProfileKind::Cpu | ProfileKind::Wall => Trigger::Time,
+            ProfileKind::Faults => Trigger::PageFault,
+            ProfileKind::ThreadCreate => Trigger::ThreadCreated,
+            ProfileKind::OffCpu => Trigger::Waited,
         },
         frequency_hz: request.frequency_hz,
         pids: pids.to_vec(),
@@ -80,28 +80,28 @@ fn only_bpf(error: SamplerError) -> SamplerError {
     }
 }
 
-type OpenWay = fn(&SamplerOptions) -> Opened;
+type OpenSampler = fn(&SamplerOptions) -> Opened;
 
-fn ways(choice: SamplerChoice, kind: Kind) -> Vec<(&'static str, OpenWay)> {
-    let bpf: OpenWay = |options| Ok(Box::new(bpf::open(options)?));
-    let waits: OpenWay = |options| Ok(Box::new(bpf::open(options).map_err(only_bpf)?));
-    let perf_cpu: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Cpu)?));
-    let perf_cgroup: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Cgroup)?));
-    let perf_thread: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Thread)?));
-    let perf_any: OpenWay = |options| Ok(Box::new(perf::open(options, Way::Auto)?));
-    let held: OpenWay = |options| Ok(Box::new(ptrace::open(options, Clock::Cpu)?));
-    let held_wall: OpenWay = |options| Ok(Box::new(ptrace::open(options, Clock::Wall)?));
-    let looks: OpenWay = |_| {
+fn ways(choice: SamplerChoice, kind: ProfileKind) -> Vec<(&'static str, OpenSampler)> {
+    let bpf: OpenSampler = |options| Ok(Box::new(bpf::open(options)?));
+    let waits: OpenSampler = |options| Ok(Box::new(bpf::open(options).map_err(only_bpf)?));
+    let perf_cpu: OpenSampler = |options| Ok(Box::new(perf::open(options, PerfMethod::Cpu)?));
+    let perf_cgroup: OpenSampler = |options| Ok(Box::new(perf::open(options, PerfMethod::Cgroup)?));
+    let perf_thread: OpenSampler = |options| Ok(Box::new(perf::open(options, PerfMethod::Thread)?));
+    let perf_any: OpenSampler = |options| Ok(Box::new(perf::open(options, PerfMethod::Auto)?));
+    let held: OpenSampler = |options| Ok(Box::new(ptrace::open(options, Clock::Cpu)?));
+    let held_wall: OpenSampler = |options| Ok(Box::new(ptrace::open(options, Clock::Wall)?));
+    let looks: OpenSampler = |_| {
         Ok(Box::new(idle::Idle::new(
             "threads are looked at before and after: those made meanwhile go by their start functions, not by \
              the stacks that made them, and those that ended meanwhile are not seen",
         )))
     };
     match choice {
-        _ if kind == Kind::Wall => vec![("ptrace", held_wall)],
-        SamplerChoice::Auto if kind == Kind::Faults => vec![("bpf", bpf), ("perf", perf_any)],
-        _ if kind == Kind::OffCpu => vec![("bpf", waits)],
-        SamplerChoice::Auto if kind == Kind::ThreadCreate => vec![("bpf", bpf), (idle::NAME, looks)],
+        _ if kind == ProfileKind::Wall => vec![("ptrace", held_wall)],
+        SamplerChoice::Auto if kind == ProfileKind::Faults => vec![("bpf", bpf), ("perf", perf_any)],
+        _ if kind == ProfileKind::OffCpu => vec![("bpf", waits)],
+        SamplerChoice::Auto if kind == ProfileKind::ThreadCreate => vec![("bpf", bpf), (idle::NAME, looks)],
         SamplerChoice::Ptrace => vec![("ptrace", held)],
         SamplerChoice::Auto => vec![("bpf", bpf), ("perf", perf_any), ("ptrace", held)],
         SamplerChoice::Bpf => vec![("bpf", bpf)],

@@ -4,7 +4,7 @@
 //! Not here: names (`naming`), sampling, writing files.
 
 use super::{
-    Capture, Ended, Kind, Request, Tally,
+    Capture, Ended, ProfileKind, Request, Tally,
     images::Synthetic,
     naming::{Locations, Names, clamp, epoch_ns, file_of, label_list, nanos},
     threadcreate::{self, Threads},
@@ -58,11 +58,11 @@ fn values_of(request: &Request) -> (Vec<(&'static str, &'static str)>, i64) {
     let waits = || vec![("waits", "count"), ("offcpu", "nanoseconds")];
     let period_ns = 1_000_000_000 / i64::from(request.frequency_hz.max(1));
     match request.kind {
-        Kind::Cpu => (timed("cpu"), period_ns),
-        Kind::Wall => (timed("wall"), period_ns),
-        Kind::Faults => (vec![("samples", "count"), ("faults", "count")], 1),
-        Kind::ThreadCreate => (vec![("threadcreate", "count")], 1),
-        Kind::OffCpu => (waits(), period_ns),
+        ProfileKind::Cpu => (timed("cpu"), period_ns),
+        ProfileKind::Wall => (timed("wall"), period_ns),
+        ProfileKind::Faults => (vec![("samples", "count"), ("faults", "count")], 1),
+        ProfileKind::ThreadCreate => (vec![("threadcreate", "count")], 1),
+        ProfileKind::OffCpu => (waits(), period_ns),
     }
 }
 
@@ -89,7 +89,7 @@ fn unnamed_share(world: &World, names: &Names) -> f64 {
 /// What a sample that was lost would have stood for.
 fn each(request: &Request, tally: &Tally) -> u64 {
     match request.kind {
-        Kind::Faults => tally.amount / tally.samples.max(1),
+        ProfileKind::Faults => tally.amount / tally.samples.max(1),
         _ => 1_000_000_000 / u64::from(request.frequency_hz.max(1)),
     }
 }
@@ -159,9 +159,9 @@ fn measured(request: &Request, capture: &Capture) -> Vec<String> {
     let rate = format!("rate: asked {} Hz{}", request.frequency_hz, achieved(capture));
     let faults = format!("faults: about {} page faults", capture.tally.amount);
     match (request.kind, capture.kernel_cpu_ns) {
-        (Kind::ThreadCreate, _) => Vec::new(),
-        (Kind::Faults, _) => vec![faults],
-        (Kind::OffCpu, _) => {
+        (ProfileKind::ThreadCreate, _) => Vec::new(),
+        (ProfileKind::Faults, _) => vec![faults],
+        (ProfileKind::OffCpu, _) => {
             let microseconds = 1_000_000 / request.frequency_hz.max(1);
             vec![
                 format!(
@@ -172,9 +172,9 @@ fn measured(request: &Request, capture: &Capture) -> Vec<String> {
                 ),
             ]
         }
-        (Kind::Wall, _) => vec![rate, format!("wall: sampled {sampled:.2} s of all threads' time")],
-        (Kind::Cpu, None) => vec![rate, format!("cpu: sampled {sampled:.2} s")],
-        (Kind::Cpu, Some(kernel)) => {
+        (ProfileKind::Wall, _) => vec![rate, format!("wall: sampled {sampled:.2} s of all threads' time")],
+        (ProfileKind::Cpu, None) => vec![rate, format!("cpu: sampled {sampled:.2} s")],
+        (ProfileKind::Cpu, Some(kernel)) => {
             let accounted = seconds(kernel);
             vec![rate, format!("cpu: sampled {sampled:.2} s, the kernel accounts {accounted:.2} s")]
         }

@@ -13,7 +13,7 @@ use crate::{
         proto::Profile,
     },
     runtime::go::{
-        BucketError, Contention, GoError, GoProcess, Heap, Kind, scaled, write_contention, write_heap,
+        BucketError, BucketKind, Contention, GoError, GoProcess, Heap, scaled, write_contention, write_heap,
     },
 };
 
@@ -58,11 +58,11 @@ pub struct GoProfile {
 pub fn read(pid: u32, kind: GoKind) -> Result<GoProfile, BucketError> {
     let identity = identify(pid).map_err(GoError::from)?;
     let process = GoProcess::attach(pid)?;
-    let mut made = Made { warnings: Vec::new(), comments: Vec::new(), records: 0 };
+    let mut made = ReadOutcome { warnings: Vec::new(), comments: Vec::new(), records: 0 };
     let mut builder = match kind {
         GoKind::Heap | GoKind::Allocs => made.heap(&process, kind)?,
-        GoKind::Block => made.contention(&process, Kind::Block)?,
-        GoKind::Mutex => made.contention(&process, Kind::Mutex)?,
+        GoKind::Block => made.contention(&process, BucketKind::Block)?,
+        GoKind::Mutex => made.contention(&process, BucketKind::Mutex)?,
         GoKind::ThreadCreate => made.thread_create(&process)?,
     };
     if !process.is_known_release {
@@ -93,15 +93,15 @@ pub fn text(pid: u32, kind: GoKind) -> Result<Option<Vec<u8>>, BucketError> {
             write_heap(&process, &process.heap()?, &mut text).expect("memory takes all");
             return Ok(Some(text));
         }
-        GoKind::Block => Kind::Block,
-        GoKind::Mutex => Kind::Mutex,
+        GoKind::Block => BucketKind::Block,
+        GoKind::Mutex => BucketKind::Mutex,
     };
     let counted = process.contention(contention)?;
     write_contention(&process, &counted, contention, &mut text).expect("memory takes all");
     Ok(Some(text))
 }
 
-struct Made {
+struct ReadOutcome {
     warnings: Vec<String>,
     comments: Vec<String>,
     records: usize,
@@ -110,7 +110,7 @@ struct Made {
 const UNSETTLED: &str =
     "counts changed while they were read, time and again: some are of one moment, some of the next";
 
-impl Made {
+impl ReadOutcome {
     fn heap(&mut self, process: &GoProcess, kind: GoKind) -> Result<Builder, BucketError> {
         let Heap { records, rate, is_settled, .. } = process.heap()?;
         let mut builder = Builder::new(&[
@@ -137,7 +137,7 @@ impl Made {
         Ok(builder)
     }
 
-    fn contention(&mut self, process: &GoProcess, kind: Kind) -> Result<Builder, BucketError> {
+    fn contention(&mut self, process: &GoProcess, kind: BucketKind) -> Result<Builder, BucketError> {
         let Contention { records, rate, is_settled, ticks_hz } = process.contention(kind)?;
         let mut builder = Builder::new(&[("contentions", "count"), ("delay", "nanoseconds")]);
         let mut locations = GoLocations::new(process);
@@ -147,7 +147,7 @@ impl Made {
         }
         builder.set_period("contentions", "count", 1);
         self.records = records.len();
-        let unit = if kind == Kind::Block { "ticks of waiting" } else { "events" };
+        let unit = if kind == BucketKind::Block { "ticks of waiting" } else { "events" };
         self.comments.push(format!("rate: one in {rate} {unit}; {:.0} MHz", ticks_hz / 1e6));
         if rate == 0 {
             self.warnings.push("the program has switched this profile off again: it no longer grows".into());

@@ -19,8 +19,8 @@ use crate::{
         builder::{Builder, LabelValue},
         proto::Profile,
     },
-    runtime::go::{Copied, GoProcess, Goroutines, Text, Wanted},
-    sampler::look::{Moment, Target, hold, running},
+    runtime::go::{Copied, GoProcess, GoroutineOptions, Goroutines, Text},
+    sampler::look::{StackSnapshot, Target, hold, running},
 };
 
 /// How long one goroutine that runs is waited for, and all of them together.
@@ -83,7 +83,7 @@ pub fn dump(request: &GoDumpRequest) -> Result<GoDump, GoError> {
     let process = GoProcess::attach(request.pid)?;
     let attaching = began.elapsed();
     let looking = Instant::now();
-    let wanted = Wanted { arguments: request.arguments };
+    let wanted = GoroutineOptions { arguments: request.arguments };
     let mut stats = GoDumpStats { attaching, ..GoDumpStats::default() };
     let mut goroutines = if request.consistent {
         together(&process, wanted, &mut stats)?
@@ -100,7 +100,11 @@ pub fn dump(request: &GoDumpRequest) -> Result<GoDump, GoError> {
 }
 
 /// Reads while all threads that may be stopped stand still.
-fn together(process: &GoProcess, wanted: Wanted, stats: &mut GoDumpStats) -> Result<Goroutines, GoError> {
+fn together(
+    process: &GoProcess,
+    wanted: GoroutineOptions,
+    stats: &mut GoDumpStats,
+) -> Result<Goroutines, GoError> {
     let target = Target::new(process.pid, STACK_BYTES);
     let tids = threads::list(process.pid);
     let mut read = None;
@@ -166,7 +170,7 @@ fn outer_tids(pid: u32) -> Vec<(u32, u64)> {
 }
 
 /// Gives a goroutine the stack of a moment of its thread, if that is where it ran.
-fn take(process: &GoProcess, goroutines: &mut Goroutines, index: usize, moment: &Moment) -> bool {
+fn take(process: &GoProcess, goroutines: &mut Goroutines, index: usize, moment: &StackSnapshot) -> bool {
     let Some((pc, sp)) = moment.pc_and_sp() else { return false };
     let stack = Copied { start: moment.stack_start.0, bytes: &moment.stack };
     process.function_at(RuntimeAddr(pc)).is_some() && goroutines.set_stack(process, index, (pc, sp), stack)

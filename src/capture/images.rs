@@ -236,7 +236,7 @@ impl Images {
 }
 
 fn open_elf(region: &Region<'_>) -> Result<ElfFile, String> {
-    let file = files::open(&files::Wanted {
+    let file = files::open(&files::MappedFile {
         pid: region.pid,
         start: region.start,
         end: region.end,

@@ -58,7 +58,7 @@ const OWN_PAUSE: u32 = 8;
 
 /// What a profile is of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
+pub enum ProfileKind {
     /// Where CPU time goes.
     #[default]
     Cpu,
@@ -81,7 +81,7 @@ pub struct Request {
     /// `None`: until told to stop, or until the last process has ended.
     pub duration: Option<Duration>,
     pub frequency_hz: u32,
-    pub kind: Kind,
+    pub kind: ProfileKind,
     pub sampler: SamplerChoice,
     /// Kernel frames, where rights allow.
     pub kernel: bool,
@@ -100,7 +100,7 @@ impl Default for Request {
             children: false,
             duration: Some(Duration::from_secs(30)),
             frequency_hz: 99,
-            kind: Kind::Cpu,
+            kind: ProfileKind::Cpu,
             sampler: SamplerChoice::Auto,
             kernel: true,
             max_stack_bytes: 512 << 10,
@@ -148,7 +148,7 @@ pub struct Capture {
     pub issues: Issues,
     pub tally: Tally,
     pub sampler: Description,
-    pub kind: Kind,
+    pub kind: ProfileKind,
     pub identities: Vec<Identity>,
     pub ended: Ended,
     /// Share of all frames, weighted by samples, that have no name: 0 to 1.
@@ -159,7 +159,7 @@ pub struct Capture {
     /// CPU time that the kernel charged to the processes meanwhile; `None` where it is not known any
     /// more (a process has ended).
     pub kernel_cpu_ns: Option<u64>,
-    /// For [`Kind::ThreadCreate`]: how many threads were there when sampling began.
+    /// For [`ProfileKind::ThreadCreate`]: how many threads were there when sampling began.
     pub threads_before: Option<u64>,
     /// How long attaching took, and from the end of sampling to the finished profile.
     pub attach_took: Duration,
@@ -167,7 +167,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Of [`Kind::ThreadCreate`]: how many threads were made meanwhile, and how many were there before.
+    /// Of [`ProfileKind::ThreadCreate`]: how many threads were made meanwhile, and how many were there before.
     pub fn threads_made(&self) -> (i64, u64) {
         let all: i64 = self.profile.sample.iter().flat_map(|sample| sample.value.first()).sum();
         let before = self.threads_before.unwrap_or_default();
@@ -222,8 +222,10 @@ pub fn run(
 ) -> Result<Capture, CaptureError> {
     let mut session = Session::begin(request)?;
     let mut threads = match request.kind {
-        Kind::ThreadCreate => Some(threadcreate::Threads::there_before(request, session.identities())?),
-        Kind::Cpu | Kind::Wall | Kind::Faults | Kind::OffCpu => None,
+        ProfileKind::ThreadCreate => {
+            Some(threadcreate::Threads::there_before(request, session.identities())?)
+        }
+        ProfileKind::Cpu | ProfileKind::Wall | ProfileKind::Faults | ProfileKind::OffCpu => None,
     };
     session.tell(progress);
     release().map_err(CaptureError::NotStarted)?;
@@ -239,7 +241,7 @@ pub fn run(
 /// is there; the last may be shorter. `progress` is told as by [`run`].
 ///
 /// Files are opened and addresses named once for all profiles; where making one takes long, the
-/// next is of a longer time. Not for [`Kind::ThreadCreate`], whose profiles are also of what was there before.
+/// next is of a longer time. Not for [`ProfileKind::ThreadCreate`], whose profiles are also of what was there before.
 /// Errors: as of [`run`]; a sampler that fails later ends the last profile.
 pub fn windows(
     request: &Request,

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     sampler::RawSample,
-    unwind::{Frame, How, StackEnd},
+    unwind::{Frame, StackEnd, UnwindMethod},
 };
 
 /// What was counted while sampling.
@@ -37,7 +37,7 @@ impl Tally {
         self.samples += 1;
         self.amount += sample.period;
         self.frames += frames.len() as u64;
-        self.scanned_frames += frames.iter().filter(|frame| frame.how == How::Scan).count() as u64;
+        self.scanned_frames += frames.iter().filter(|frame| frame.how == UnwindMethod::Scan).count() as u64;
         self.in_kernel += u64::from(!sample.kernel_stack.0.is_empty());
         self.stack_bytes += sample.stack.bytes.len() as u64;
         match end {

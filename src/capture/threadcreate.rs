@@ -65,25 +65,25 @@ const STARTERS_OF: [&str; 10] = [
 
 /// Threads that were looked at, to know their start functions.
 pub struct Threads {
-    before: Look,
+    before: Sweep,
     /// Those that came meanwhile, where no sampler saw that.
-    new: Option<Look>,
+    new: Option<Sweep>,
 }
 
-struct Look {
+struct Sweep {
     world: World,
-    looked: look::Looked,
+    looked: look::ThreadSnapshots,
 }
 
 impl Threads {
     /// Looks at the threads there are. Errors: they may not be looked at.
     pub fn there_before(request: &Request, identities: &[Identity]) -> Result<Threads, CaptureError> {
-        Ok(Threads { before: Look::at(request, identities)?, new: None })
+        Ok(Threads { before: Sweep::at(request, identities)?, new: None })
     }
 
     /// Looks again, at those that have come since.
     pub fn add_new(&mut self, request: &Request, identities: &[Identity], issues: &mut Issues) {
-        match Look::at(request, identities) {
+        match Sweep::at(request, identities) {
             Ok(mut new) => {
                 let known: BTreeSet<(u32, u32)> = self.before.threads().collect();
                 new.looked.threads.retain(|seen| !known.contains(&(seen.pid, seen.state.tid)));
@@ -95,12 +95,12 @@ impl Threads {
     }
 }
 
-impl Look {
-    fn at(request: &Request, identities: &[Identity]) -> Result<Look, CaptureError> {
+impl Sweep {
+    fn at(request: &Request, identities: &[Identity]) -> Result<Sweep, CaptureError> {
         let how = DumpRequest { max_stack_bytes: request.max_stack_bytes, ..DumpRequest::default() };
-        let mut look = Look {
+        let mut look = Sweep {
             world: World::new(LabelKeys { pid: true, tid: true, process: true }),
-            looked: look::Looked::default(),
+            looked: look::ThreadSnapshots::default(),
         };
         for identity in identities {
             match look::at_process(&how, identity, &mut look.world, &mut look.looked) {

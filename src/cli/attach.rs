@@ -10,7 +10,7 @@ use super::{
     summary,
 };
 use crate::{
-    capture::{self, Kind, LabelKeys, Request, SamplerChoice, Stop, go_profile::GoKind},
+    capture::{self, LabelKeys, ProfileKind, Request, SamplerChoice, Stop, go_profile::GoKind},
     process::{identify, select},
     symbolize::{Debuginfod, SymbolizeOptions},
 };
@@ -19,7 +19,7 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
     let pids = choose(arguments.target, &arguments.pid, arguments.name.as_ref())?;
     let first = identify(pids[0])?;
     let kind = match arguments.kind {
-        KindArg::Cpu => Kind::Cpu,
+        KindArg::Cpu => ProfileKind::Cpu,
         KindArg::Wall => wall(arguments.sampling.sampler)?,
         KindArg::Faults => faults(arguments.sampling.sampler)?,
         KindArg::OffCpu => off_cpu(arguments.sampling.sampler)?,
@@ -49,27 +49,27 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
 }
 
 /// Sleeping threads are seen only where threads are looked at one by one.
-fn wall(sampler: SamplerArg) -> Result<Kind> {
+fn wall(sampler: SamplerArg) -> Result<ProfileKind> {
     match sampler {
-        SamplerArg::Auto | SamplerArg::Ptrace => Ok(Kind::Wall),
+        SamplerArg::Auto | SamplerArg::Ptrace => Ok(ProfileKind::Wall),
         _ => bail!("--kind wall is made by --sampler ptrace only: the others see threads that run"),
     }
 }
 
 /// Page faults are events of the kernel.
-fn faults(sampler: SamplerArg) -> Result<Kind> {
+fn faults(sampler: SamplerArg) -> Result<ProfileKind> {
     match sampler {
         SamplerArg::Ptrace => {
             bail!("--kind faults is made by the samplers bpf and perf: held threads tell none")
         }
-        _ => Ok(Kind::Faults),
+        _ => Ok(ProfileKind::Faults),
     }
 }
 
 /// Only the kernel knows when a thread begins and ends to wait.
-fn off_cpu(sampler: SamplerArg) -> Result<Kind> {
+fn off_cpu(sampler: SamplerArg) -> Result<ProfileKind> {
     match sampler {
-        SamplerArg::Auto | SamplerArg::Bpf => Ok(Kind::OffCpu),
+        SamplerArg::Auto | SamplerArg::Bpf => Ok(ProfileKind::OffCpu),
         _ => bail!(
             "--kind offcpu is made by --sampler bpf, or auto: the others do not see how long a thread waits \
              (--kind wall looks at threads again and again, asleep or not)"
@@ -83,9 +83,9 @@ fn go_keeps_it(arguments: &AttachArgs, pids: &[u32]) -> bool {
 }
 
 /// The making of a thread is caught by BPF, or not at all.
-fn thread_create(sampler: SamplerArg) -> Result<Kind> {
+fn thread_create(sampler: SamplerArg) -> Result<ProfileKind> {
     match sampler {
-        SamplerArg::Auto | SamplerArg::Bpf => Ok(Kind::ThreadCreate),
+        SamplerArg::Auto | SamplerArg::Bpf => Ok(ProfileKind::ThreadCreate),
         _ => bail!("--kind threadcreate is made by --sampler bpf, or auto: the others see threads that run"),
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     process::Identity,
     profile::file,
     report::{self, OutputFormat, RenderOptions, threads::Threads},
-    sampler::look::Way,
+    sampler::look::LookMethod,
 };
 
 /// How many different warnings are shown; the rest are counted.
@@ -31,7 +31,7 @@ pub fn run(arguments: &DumpArgs) -> Result<()> {
     if super::goroutines::are_wanted(arguments, &pids) {
         return super::goroutines::run(arguments, pids[0]);
     }
-    let answer = Answer::choose(arguments)?;
+    let answer = DumpOutput::choose(arguments)?;
     let dumped = dump(&request(arguments, pids))?;
     answer.write(|form, writer| write(&dumped, form, arguments.each, writer))?;
     if !arguments.quiet {
@@ -60,10 +60,10 @@ fn request(arguments: &DumpArgs, pids: Vec<u32>) -> DumpRequest {
         children: arguments.children,
         way: match arguments.look {
             LookArg::Auto => None,
-            LookArg::Bpf => Some(Way::Bpf),
-            LookArg::Proc => Some(Way::Asleep),
-            LookArg::Perf => Some(Way::Perf),
-            LookArg::Ptrace => Some(Way::Held),
+            LookArg::Bpf => Some(LookMethod::Bpf),
+            LookArg::Proc => Some(LookMethod::Asleep),
+            LookArg::Perf => Some(LookMethod::Perf),
+            LookArg::Ptrace => Some(LookMethod::Held),
         },
         never_stop: arguments.no_stop,
         consistent: arguments.consistent,
@@ -86,14 +86,14 @@ pub(super) enum Form {
 }
 
 /// Where the answer goes and in what form; known, and known to be possible, before anything is looked at.
-pub(super) struct Answer<'a> {
+pub(super) struct DumpOutput<'a> {
     /// `None`: standard output.
     pub path: Option<&'a Path>,
     pub form: Form,
 }
 
-impl<'a> Answer<'a> {
-    pub fn choose(arguments: &'a DumpArgs) -> Result<Answer<'a>> {
+impl<'a> DumpOutput<'a> {
+    pub fn choose(arguments: &'a DumpArgs) -> Result<DumpOutput<'a>> {
         let path = arguments.output.as_deref().filter(|path| *path != Path::new("-"));
         let form = Form::choose(arguments.format, path)?;
         let is_binary = matches!(form, Form::Profile(OutputFormat::Pprof));
@@ -101,7 +101,7 @@ impl<'a> Answer<'a> {
             bail!("a pprof file is binary, and standard output is a terminal: give -o FILE, or a pipe");
         }
         path.map(file::check_writable).transpose()?;
-        Ok(Answer { path, form })
+        Ok(DumpOutput { path, form })
     }
 
     /// Lets `write` write it. Who reads standard output may have seen enough (`| head`): that is no error.

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use super::{
     args::{AttachArgs, DumpArgs, LookArg},
-    dump::{Answer, Form},
+    dump::{DumpOutput, Form},
     output::Destination,
 };
 use crate::{
@@ -35,7 +35,7 @@ pub fn are_of(pids: &[u32]) -> bool {
 
 /// `rprof dump`.
 pub fn run(arguments: &DumpArgs, pid: u32) -> Result<()> {
-    let answer = Answer::choose(arguments)?;
+    let answer = DumpOutput::choose(arguments)?;
     let in_full = matches!(answer.form, Form::Text);
     let dumped = dump(&GoDumpRequest { pid, arguments: in_full, consistent: arguments.consistent })?;
     answer.write(|form, writer| write(&dumped, form, arguments.system, writer))?;

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     profile::{columns::Columns, file},
     report::{
-        answer::{Answer, Asked, TextFormat, answer, diff},
+        answer::{ReportOutput, ReportRequest, TextFormat, answer, diff},
         paint,
         pprof::Command,
     },
@@ -63,7 +63,7 @@ fn run(name: &'static str, argument: Option<&str>, files: &[PathBuf], arguments:
     let command = Command::find(name).ok_or_else(|| anyhow!("there is no report `{name}`"))?;
     let columns = read(files)?;
     let mut messages = Vec::new();
-    let asked = Asked { argument, count: arguments.printing.count(), ..Asked::default() };
+    let asked = ReportRequest { argument, count: arguments.printing.count(), ..ReportRequest::default() };
     let made = answer(columns, command, asked, &arguments.settings(), &mut messages);
     // In which unit a label's numbers are shown matters only where they are shown.
     let of_labels = ["tags", "traces"].contains(&name);
@@ -78,7 +78,7 @@ pub fn compare(arguments: &DiffArgs) -> Result<()> {
     let [base, new] = both.map(|file| read(std::slice::from_ref(file)));
     let names = both.map(|file| file.display().to_string());
     let report = &arguments.report;
-    let asked = Asked { count: report.printing.count(), ..Asked::default() };
+    let asked = ReportRequest { count: report.printing.count(), ..ReportRequest::default() };
     let mut messages = Vec::new();
     let (base, new) = (base?, new?);
     let kinds = [&base, &new].map(kinds);
@@ -125,7 +125,7 @@ fn warn(messages: &[String]) {
     messages.iter().for_each(|message| super::say(&format!("warning: {message}")));
 }
 
-fn print(answer: &Answer, arguments: &ReportArgs) -> Result<()> {
+fn print(answer: &ReportOutput, arguments: &ReportArgs) -> Result<()> {
     let arguments = &arguments.printing;
     let to_file = arguments.output.as_deref().filter(|path| *path != Path::new("-"));
     let is_text = arguments.format == TextFormat::Text;

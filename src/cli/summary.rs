@@ -5,12 +5,12 @@ use std::fmt::Write;
 
 use super::output::Destination;
 use crate::{
-    capture::{Capture, Ended, Kind},
+    capture::{Capture, Ended, ProfileKind},
     issue::Issue,
     profile::{columns::parse, proto::Profile},
     report::{
         OutputFormat,
-        answer::{Asked, TextFormat, answer},
+        answer::{ReportRequest, TextFormat, answer},
         pprof::{Command, Settings},
     },
 };
@@ -46,7 +46,7 @@ pub fn table(profile: &Profile, count: usize) -> Option<String> {
     let command = Command::find("top").filter(|_| !profile.sample.is_empty())?;
     let columns = parse::of_profile(profile).ok()?;
     let settings = Settings { compact_labels: true, ..Settings::default() };
-    let asked = Asked { count: Some(count), ..Asked::default() };
+    let asked = ReportRequest { count: Some(count), ..ReportRequest::default() };
     let made = answer(columns, command, asked, &settings, &mut Vec::new()).ok()?;
     Some(made.print(TextFormat::Text, None, false))
 }
@@ -68,13 +68,13 @@ fn quality(capture: &Capture) -> String {
     let sampled =
         |of: &str| format!("{} samples ({:.2} s of {of} in", tally.samples, tally.amount as f64 / 1e9);
     let what = match capture.kind {
-        Kind::Cpu => sampled("CPU time"),
-        Kind::Wall => sampled("its threads' time"),
-        Kind::Faults => {
+        ProfileKind::Cpu => sampled("CPU time"),
+        ProfileKind::Wall => sampled("its threads' time"),
+        ProfileKind::Faults => {
             format!("{} samples (about {} page faults in", tally.samples, tally.amount)
         }
-        Kind::ThreadCreate => threads_made(capture),
-        Kind::OffCpu => waited(capture),
+        ProfileKind::ThreadCreate => threads_made(capture),
+        ProfileKind::OffCpu => waited(capture),
     };
     format!(
         "quality: {what} {:.1} s{ended}), {:.1}% whole stacks, {} lost, {:.1}% unnamed; sampler {} ({}{})",
@@ -106,7 +106,7 @@ fn threads_made(capture: &Capture) -> String {
 
 fn warnings(capture: &Capture) -> Vec<String> {
     let mut warnings = Vec::new();
-    if capture.tally.samples == 0 && capture.kind != Kind::ThreadCreate {
+    if capture.tally.samples == 0 && capture.kind != ProfileKind::ThreadCreate {
         warnings.push(no_samples(capture));
     }
     let mut shown: Vec<(&Issue, u64)> =
@@ -132,7 +132,7 @@ fn warnings(capture: &Capture) -> Vec<String> {
 }
 
 fn no_samples(capture: &Capture) -> String {
-    if capture.kind == Kind::OffCpu {
+    if capture.kind == ProfileKind::OffCpu {
         return "no samples: no thread waited meanwhile. The file is valid and empty; `--kind cpu` shows what runs"
             .to_owned();
     }

@@ -18,7 +18,7 @@ use super::{
     output::{name_and_time, write_or_rescue},
 };
 use crate::{
-    capture::trace::{self, Doing, MOST_MOMENTS, MOST_MOMENTS_OF_A_PROFILE, Trace, TraceRequest},
+    capture::trace::{self, MOST_MOMENTS, MOST_MOMENTS_OF_A_PROFILE, ThreadActivity, Trace, TraceRequest},
     process::Identity,
     profile::{file, write_gzip},
     report::OutputFormat,
@@ -100,9 +100,9 @@ fn summary(trace: &Trace, path: Option<&PathBuf>, is_profile: bool) -> String {
     for span in trace.spans() {
         let (times, took) = (threads.entry(span.tid).or_default(), span.until_ns - span.from_ns);
         match span.doing {
-            Doing::Runs { .. } => times.runs += took,
-            Doing::Ready { .. } => times.ready += took,
-            Doing::Waits { system_call, .. } => {
+            ThreadActivity::Runs { .. } => times.runs += took,
+            ThreadActivity::Ready { .. } => times.ready += took,
+            ThreadActivity::Waits { system_call, .. } => {
                 *times.waits.entry(system_call.unwrap_or("other")).or_default() += took;
             }
         }

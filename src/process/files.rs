@@ -25,7 +25,7 @@ use crate::addr::RuntimeAddr;
 
 /// The file that is wanted, as maps or a perf record describe it.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct MappedFile<'a> {
     pub pid: u32,
     pub start: RuntimeAddr,
     pub end: RuntimeAddr,
@@ -36,10 +36,10 @@ pub struct Wanted<'a> {
     pub path: &'a str,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> MappedFile<'a> {
     /// The file behind a mapping of the process `pid`.
-    pub fn of(pid: u32, mapping: &'a Mapping) -> Wanted<'a> {
-        Wanted {
+    pub fn of(pid: u32, mapping: &'a Mapping) -> MappedFile<'a> {
+        MappedFile {
             pid,
             start: mapping.start,
             end: mapping.end,
@@ -62,7 +62,7 @@ pub enum OpenError {
 }
 
 /// Opens the file behind a mapping. Only regular files; never blocks on a FIFO or a terminal.
-pub fn open(wanted: &Wanted<'_>) -> Result<File, OpenError> {
+pub fn open(wanted: &MappedFile<'_>) -> Result<File, OpenError> {
     let pid = wanted.pid;
     let exact = format!("/proc/{pid}/map_files/{:x}-{:x}", wanted.start, wanted.end);
     let exact = match open_plain(Path::new(&exact)) {
@@ -138,7 +138,7 @@ fn regular(file: File) -> io::Result<File> {
 
 /// Same inode, and same device where the two numbers can be compared: overlayfs and btrfs show another
 /// device in maps than stat(2) does, with major number 0.
-fn is_same(file: &File, wanted: &Wanted<'_>) -> bool {
+fn is_same(file: &File, wanted: &MappedFile<'_>) -> bool {
     let Ok(metadata) = file.metadata() else { return false };
     let device = metadata.dev();
     let same_device = nix::sys::stat::major(device) == u64::from(wanted.device_major)
@@ -160,17 +160,17 @@ mod tests {
     #[test]
     fn the_file_behind_a_mapping_of_this_process_opens() {
         let map = own_program();
-        assert!(open(&Wanted::of(std::process::id(), &map)).is_ok());
+        assert!(open(&MappedFile::of(std::process::id(), &map)).is_ok());
     }
 
     #[test]
     fn a_file_with_another_inode_is_not_taken_for_the_mapped_one() {
         let map = own_program();
-        let wanted = Wanted {
+        let wanted = MappedFile {
             // No mapping begins here, so map_files cannot answer.
             start: RuntimeAddr(map.start.0 + 1),
             inode: map.inode + 1,
-            ..Wanted::of(std::process::id(), &map)
+            ..MappedFile::of(std::process::id(), &map)
         };
         assert!(matches!(open(&wanted), Err(OpenError::Replaced { .. })));
     }

@@ -30,7 +30,7 @@ pub struct ThreadState {
 }
 
 /// Reads what a thread does. Errors: it is gone.
-pub fn read(pid: u32, tid: u32, now: &Now) -> Result<ThreadState, ProcessError> {
+pub fn read(pid: u32, tid: u32, now: &SchedulerClock) -> Result<ThreadState, ProcessError> {
     let (name, state, ticks) = read_stat(pid, tid)?;
     let [run_ns, _, turns] = schedstat(pid, tid);
     let cpu_ns = run_ns.filter(|ns| *ns > 0).or(ticks);
@@ -103,14 +103,14 @@ fn read_stat(pid: u32, tid: u32) -> Result<(String, char, Option<u64>), ProcessE
 /// The scheduler's clock now, by which it notes when a thread last ran (`se.exec_start` of
 /// /proc/PID/task/TID/sched; kernels without CONFIG_SCHED_DEBUG have no such file).
 #[derive(Clone, Copy, Debug)]
-pub struct Now {
+pub struct SchedulerClock {
     scheduler_ns: Option<u64>,
 }
 
-impl Now {
-    pub fn read() -> Now {
+impl SchedulerClock {
+    pub fn read() -> SchedulerClock {
         // Our own last tick: at most some milliseconds ago.
-        Now { scheduler_ns: last_ran_ns("/proc/thread-self/sched") }
+        SchedulerClock { scheduler_ns: last_ran_ns("/proc/thread-self/sched") }
     }
 
     fn since_it_ran(&self, pid: u32, tid: u32) -> Option<u64> {
@@ -142,7 +142,7 @@ mod tests {
         let pid = std::process::id();
         let seen = (0..200).find_map(|_| {
             std::thread::sleep(std::time::Duration::from_millis(5));
-            read(pid, tid, &Now::read()).ok().filter(|seen| seen.state == 'S')
+            read(pid, tid, &SchedulerClock::read()).ok().filter(|seen| seen.state == 'S')
         });
         let seen = seen.expect("it sleeps");
         assert_eq!((seen.tid, seen.name.as_str()), (tid, "sleeper"));
@@ -153,7 +153,7 @@ mod tests {
         // `join` returns when the thread says it ends; its entry in /proc goes a moment later.
         let gone = (0..200).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(5));
-            read(pid, tid, &Now::read()).is_err()
+            read(pid, tid, &SchedulerClock::read()).is_err()
         });
         assert!(gone, "its entry stays");
     }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::columns::{Columns, Function, Kind, Line, Location, Mapping, merge};
+use super::columns::{Columns, Function, Line, Location, Mapping, SampleKind, merge};
 
 /// A stack and how often it was seen; `None` if the line is none.
 fn stack(line: &str) -> Option<(&str, Result<i64, String>)> {
@@ -39,8 +39,8 @@ pub fn read(bytes: &[u8]) -> Option<Result<Columns, String>> {
 fn read_stacks(text: &str) -> Result<Columns, String> {
     let mut columns = Columns::default();
     let (name, unit) = (columns.intern("samples"), columns.intern("count"));
-    columns.header.kinds = vec![Kind { name, unit }];
-    columns.header.period_kind = Kind { name, unit };
+    columns.header.kinds = vec![SampleKind { name, unit }];
+    columns.header.period_kind = SampleKind { name, unit };
     columns.header.period = 1;
     // Nothing is to be looked for in a binary.
     columns.mappings.push(Mapping { id: 1, limit: u64::MAX, has_functions: true, ..Mapping::default() });

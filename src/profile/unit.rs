@@ -3,7 +3,7 @@
 //! Not here: which unit a report chooses. Units and names are those of google/pprof's
 //! `internal/measurement`.
 
-use crate::go_text;
+use crate::text::go;
 
 struct Unit {
     name: &'static str,
@@ -125,7 +125,7 @@ pub fn percentage(value: i64, total: i64) -> String {
     } else if ratio >= 1.0 {
         format!("{ratio:5.2}%")
     } else {
-        format!("{:>5}%", go_text::two_digits(ratio))
+        format!("{:>5}%", go::two_digits(ratio))
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 
 use super::{
     SamplerError, SamplerOptions, Trigger, bpf,
-    perf::{Way, probe},
+    perf::{PerfMethod, probe},
 };
 use crate::{
     process::{self, Mapping, memory, thread_state, threads},
@@ -92,7 +92,7 @@ fn thread_event(pid: u32) -> Result<(), perf::PerfError> {
 }
 
 fn whole_cpus(probed: &super::perf::Probe) -> Result<&'static str, &SamplerError> {
-    let way = probed.ways.iter().find(|way| way.way == Way::Cpu);
+    let way = probed.ways.iter().find(|way| way.way == PerfMethod::Cpu);
     way.map_or(Ok(""), |way| way.outcome.as_ref().map(|()| "one event a CPU"))
 }
 

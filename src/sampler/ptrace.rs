@@ -18,7 +18,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Description, Event, Sampler, SamplerError, SamplerOptions,
-    look::{HoldError, Moment, Target, asleep, hold},
+    look::{HoldError, StackSnapshot, Target, asleep, hold},
 };
 use crate::{
     process::{Identity, TaskLayout, identify, identity, select, thread_state, threads, wait::Blocked},
@@ -80,7 +80,7 @@ struct Thread {
 
 /// The one look at a thread that sleeps.
 struct Asleep {
-    moment: Moment,
+    moment: StackSnapshot,
     at: Blocked,
     /// How often it had begun to run.
     turns: Option<u64>,
@@ -336,7 +336,7 @@ impl Process {
         }
     }
 
-    fn caught(&mut self, moment: &Moment, holds: &mut Holds, sink: &mut dyn FnMut(Event<'_>)) {
+    fn caught(&mut self, moment: &StackSnapshot, holds: &mut Holds, sink: &mut dyn FnMut(Event<'_>)) {
         let Some(thread) = self.threads.get_mut(&moment.tid) else { return };
         thread.rest_until = Some(Instant::now() + moment.stopped * REST);
         thread.held += moment.stopped;

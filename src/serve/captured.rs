@@ -8,10 +8,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{kinds::KindRow, route::ProfileAsk};
+use super::{kinds::KindRow, route::ProfileRequest};
 use crate::{
-    go_text::clock,
     process::Identity,
+    text::go::clock,
     web::{Offered, Site, Tools},
 };
 
@@ -37,14 +37,14 @@ pub struct Captured {
 }
 
 /// The site that shows them, and the list of them: what one has the other has too.
-pub struct Gallery {
+pub struct CaptureStore {
     site: Arc<Site>,
     all: Mutex<VecDeque<Captured>>,
 }
 
-impl Gallery {
-    pub fn new(tools: Tools) -> Gallery {
-        Gallery { site: Arc::new(Site::growing(tools)), all: Mutex::default() }
+impl CaptureStore {
+    pub fn new(tools: Tools) -> CaptureStore {
+        CaptureStore { site: Arc::new(Site::growing(tools)), all: Mutex::default() }
     }
 
     pub fn site(&self) -> &Arc<Site> {
@@ -57,7 +57,7 @@ impl Gallery {
     }
 
     /// Keeps a profile that was just made, for whose room older ones may go.
-    pub fn keep(&self, identity: &Identity, ask: &ProfileAsk, profile: Vec<u8>) -> Captured {
+    pub fn keep(&self, identity: &Identity, ask: &ProfileRequest, profile: Vec<u8>) -> Captured {
         let (pid, process, kind) = (identity.pid, identity.display_name(), ask.kind);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let clock = clock(i64::try_from(now.as_nanos()).unwrap_or_default());

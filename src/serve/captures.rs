@@ -55,9 +55,9 @@ pub enum Busy {
 }
 
 /// Ends the capture when the asker's connection, which holds this, is gone.
-struct EndsWithAsker(Stop);
+struct CancelOnDrop(Stop);
 
-impl Drop for EndsWithAsker {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.0.store(true, Ordering::Relaxed);
     }
@@ -93,7 +93,7 @@ impl Captures {
         work: impl FnOnce(&Stop) -> T + Send + 'static,
     ) -> Result<T, Busy> {
         let (place, stop) = self.turn(key, length).await?;
-        let _ends = EndsWithAsker(stop.clone());
+        let _ends = CancelOnDrop(stop.clone());
         let done = task::spawn_blocking(move || {
             let _place = place;
             work(&stop)

@@ -5,10 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::route::ProfileAsk;
+use super::route::ProfileRequest;
 use crate::{
     capture::{
-        self, Capture, CaptureError, Kind, Request, Stop, dump,
+        self, Capture, CaptureError, ProfileKind, Request, Stop, dump,
         go_profile::{self, GoKind},
         goroutines::{self, BucketError, GoDumpRequest, is_go},
         trace::{self, MOST_MOMENTS, MOST_MOMENTS_OF_A_PROFILE, TraceRequest},
@@ -34,7 +34,7 @@ pub struct KindRow {
     pub is_profile: bool,
     /// How long it takes unless told, in seconds. Others are of now, unless asked how they change.
     pub default_seconds: Option<u64>,
-    make: fn(&Job<'_>) -> Made,
+    make: fn(&Job<'_>) -> ProfileBytes,
 }
 
 impl KindRow {
@@ -50,7 +50,7 @@ impl KindRow {
 }
 
 /// The answer's bytes: gzipped protobuf, or text where `debug` asks for it.
-type Made = Result<Vec<u8>, KindError>;
+type ProfileBytes = Result<Vec<u8>, KindError>;
 
 impl PartialEq for KindRow {
     fn eq(&self, other: &KindRow) -> bool {
@@ -61,7 +61,7 @@ impl PartialEq for KindRow {
 /// What is to be made, of whom.
 pub struct Job<'a> {
     pub pid: u32,
-    pub ask: &'a ProfileAsk,
+    pub ask: &'a ProfileRequest,
     pub request: &'a Request,
     pub stop: &'a Stop,
 }
@@ -119,7 +119,7 @@ pub static KINDS: [KindRow; 11] = [
         how: "seconds=30 unless told",
         is_profile: true,
         default_seconds: Some(30),
-        make: |job| Ok(encode_gzip(&captured(job, Kind::Faults)?)),
+        make: |job| Ok(encode_gzip(&captured(job, ProfileKind::Faults)?)),
     },
     KindRow {
         name: "goroutine",
@@ -151,7 +151,7 @@ pub static KINDS: [KindRow; 11] = [
         how: "seconds=30 unless told",
         is_profile: true,
         default_seconds: Some(30),
-        make: |job| Ok(encode_gzip(&captured(job, Kind::OffCpu)?)),
+        make: |job| Ok(encode_gzip(&captured(job, ProfileKind::OffCpu)?)),
     },
     KindRow {
         name: "profile",
@@ -159,7 +159,7 @@ pub static KINDS: [KindRow; 11] = [
         how: "seconds=30 unless told",
         is_profile: true,
         default_seconds: Some(30),
-        make: |job| Ok(encode_gzip(&captured(job, Kind::Cpu)?)),
+        make: |job| Ok(encode_gzip(&captured(job, ProfileKind::Cpu)?)),
     },
     KindRow {
         name: "threadcreate",
@@ -183,7 +183,7 @@ pub static KINDS: [KindRow; 11] = [
         how: "seconds=30 unless told",
         is_profile: true,
         default_seconds: Some(30),
-        make: |job| Ok(encode_gzip(&captured(job, Kind::Wall)?)),
+        make: |job| Ok(encode_gzip(&captured(job, ProfileKind::Wall)?)),
     },
 ];
 
@@ -196,14 +196,14 @@ pub fn make(job: &Job<'_>) -> Result<Vec<u8>, KindError> {
     (job.ask.kind.make)(job)
 }
 
-fn captured(job: &Job<'_>, kind: Kind) -> Result<Profile, KindError> {
+fn captured(job: &Job<'_>, kind: ProfileKind) -> Result<Profile, KindError> {
     let duration = Duration::from_secs(job.ask.seconds.unwrap_or_default());
     let request = Request { pids: vec![job.pid], kind, duration: Some(duration), ..job.request.clone() };
     let Capture { profile, .. } = capture::run(&request, job.stop, || Ok(()), &mut |_| {})?;
     Ok(profile)
 }
 
-fn traced(job: &Job<'_>) -> Made {
+fn traced(job: &Job<'_>) -> ProfileBytes {
     let request = TraceRequest {
         pids: vec![job.pid],
         children: false,
@@ -220,11 +220,11 @@ fn traced(job: &Job<'_>) -> Made {
     Ok(bytes)
 }
 
-fn thread_create(job: &Job<'_>) -> Made {
+fn thread_create(job: &Job<'_>) -> ProfileBytes {
     if job.ask.seconds.is_none() && is_go(job.pid) {
         return kept(job, GoKind::ThreadCreate);
     }
-    let mut profile = captured(job, Kind::ThreadCreate)?;
+    let mut profile = captured(job, ProfileKind::ThreadCreate)?;
     match job.ask.seconds {
         Some(_) => capture::keep_created_meanwhile(&mut profile),
         None => profile.duration_nanos = 0,
@@ -232,7 +232,7 @@ fn thread_create(job: &Job<'_>) -> Made {
     Ok(in_form(&profile, job.ask.debug))
 }
 
-fn threads(job: &Job<'_>) -> Made {
+fn threads(job: &Job<'_>) -> ProfileBytes {
     let profile = now_or_change(job, || {
         let request = dump::DumpRequest {
             pids: vec![job.pid],
@@ -261,7 +261,7 @@ fn in_form(profile: &Profile, debug: i64) -> Vec<u8> {
     text
 }
 
-fn goroutines(job: &Job<'_>) -> Made {
+fn goroutines(job: &Job<'_>) -> ProfileBytes {
     let dumped = |arguments| {
         let request = GoDumpRequest { pid: job.pid, arguments, ..GoDumpRequest::default() };
         goroutines::dump(&request).map_err(BucketError::from)
@@ -275,7 +275,7 @@ fn goroutines(job: &Job<'_>) -> Made {
 }
 
 /// What the runtime itself keeps account of.
-fn kept(job: &Job<'_>, kind: GoKind) -> Made {
+fn kept(job: &Job<'_>, kind: GoKind) -> ProfileBytes {
     if !is_go(job.pid) {
         return Err(KindError::NotOffered(format!(
             "{} cannot be had of process {}: its runtime keeps no such account (Go's does), and nothing is put into \

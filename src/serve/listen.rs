@@ -12,7 +12,7 @@ use super::{
     guard,
     kinds::{self, Failed, Job, KindError},
     pages::{self, Answer},
-    route::{self, Ask, BadAsk, Parameters, ProfileAsk},
+    route::{self, Parameters, ProfileRequest, RequestError, Route},
     symbol,
     targets::{NoTarget, choose_among},
     ui,
@@ -54,7 +54,7 @@ impl Host for Server {
 /// Errors are answers too.
 async fn answer(
     server: &Server,
-    ask: &Ask,
+    ask: &Route,
     parameters: &Parameters,
     head: &Parts,
     body: &str,
@@ -63,10 +63,10 @@ async fn answer(
     let chosen =
         || server.options.targets.choose(parameters.get("pid")).map_err(|why| Box::new(no_target(&why)));
     Ok(match ask {
-        Ask::Redirect(to) => pages::redirect(to),
-        Ask::Style => pages::style(),
-        Ask::Pids => pages::pids(&server.options.targets.living(), redact),
-        Ask::Index => {
+        Route::Redirect(to) => pages::redirect(to),
+        Route::Style => pages::style(),
+        Route::Pids => pages::pids(&server.options.targets.living(), redact),
+        Route::Index => {
             let living = server.options.targets.living();
             let pid = parameters.get("pid");
             let is_asked_for = !pid.is_empty() || living.len() == 1;
@@ -74,13 +74,13 @@ async fn answer(
             let chosen = chosen.map_err(|why| Box::new(no_target(&why)))?;
             pages::index(&living, chosen, redact)
         }
-        Ask::Cmdline => pages::cmdline(&chosen()?, redact),
-        Ask::Discovery => discovery::answer(server, guard::host_of(head)).await,
-        Ask::Symbol => {
+        Route::Cmdline => pages::cmdline(&chosen()?, redact),
+        Route::Discovery => discovery::answer(server, guard::host_of(head)).await,
+        Route::Symbol => {
             let query = head.uri.query().unwrap_or_default();
             names(server, &chosen()?, if body.is_empty() { query } else { body }).await?
         }
-        Ask::Profile(ask) => profile(server, &chosen()?, ask).await?,
+        Route::Profile(ask) => profile(server, &chosen()?, ask).await?,
     })
 }
 
@@ -102,7 +102,7 @@ async fn names(server: &Server, identity: &Identity, question: &str) -> Result<A
     Ok(pages::text(StatusCode::OK, text))
 }
 
-async fn profile(server: &Server, identity: &Identity, ask: &ProfileAsk) -> Result<Answer, Box<Answer>> {
+async fn profile(server: &Server, identity: &Identity, ask: &ProfileRequest) -> Result<Answer, Box<Answer>> {
     let bytes = captured(server, identity, ask).await?;
     Ok(match ask.debug {
         debug if debug != 0 && ask.kind.default_seconds.is_none() => pages::text(StatusCode::OK, bytes),
@@ -114,7 +114,7 @@ async fn profile(server: &Server, identity: &Identity, ask: &ProfileAsk) -> Resu
 pub(super) async fn captured(
     server: &Server,
     identity: &Identity,
-    ask: &ProfileAsk,
+    ask: &ProfileRequest,
 ) -> Result<Vec<u8>, Box<Answer>> {
     let (pid, request) = (identity.pid, server.options.request.clone());
     let asked = ask.clone();
@@ -130,7 +130,7 @@ pub(super) async fn captured(
     Ok(bytes)
 }
 
-pub(super) fn bad_ask(bad: &BadAsk) -> Answer {
+pub(super) fn bad_ask(bad: &RequestError) -> Answer {
     pages::failure(status_of(bad.status), &bad.why)
 }
 

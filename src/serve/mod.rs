@@ -36,7 +36,7 @@ use crate::{
     capture::{Request, Stop},
     web::Tools,
 };
-use captured::Gallery;
+use captured::CaptureStore;
 use captures::Captures;
 
 /// What is served, to whom, and how much of it.
@@ -106,7 +106,7 @@ pub enum ServeError {
 struct Server {
     options: Options,
     captures: Captures,
-    gallery: Arc<Gallery>,
+    gallery: Arc<CaptureStore>,
 }
 
 /// Serves until told to stop; `tools` make the pages of captured profiles. `listening` is called with the
@@ -118,7 +118,7 @@ pub fn run(
     listening: impl FnOnce(&Address),
 ) -> Result<(), ServeError> {
     let captures = Captures::new(options.limits.captures);
-    let server = Arc::new(Server { options, captures, gallery: Arc::new(Gallery::new(tools)) });
+    let server = Arc::new(Server { options, captures, gallery: Arc::new(CaptureStore::new(tools)) });
     // Waiting is all that happens here: captures have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(door::serve(Arc::clone(&server), stop, listening));

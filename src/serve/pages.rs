@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::kinds::KINDS;
 use crate::{
-    go_text::html_escape,
     process::{Identity, select},
+    text::html::html_escape,
 };
 
 pub type Answer = Response<Full<Bytes>>;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::kinds::{self, KindRow};
-use crate::go_text::query_unescape;
+use crate::text::go::query_unescape;
 
 /// The path under which everything stands.
 pub const ROOT: &str = "/debug/pprof/";
@@ -17,7 +17,7 @@ pub const DISCOVERY: &str = "/sd";
 
 /// A question.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Ask {
+pub enum Route {
     /// Another place to look at.
     Redirect(&'static str),
     /// What there is.
@@ -30,12 +30,12 @@ pub enum Ask {
     Cmdline,
     /// Names of the addresses that stand in the query, or in the body.
     Symbol,
-    Profile(ProfileAsk),
+    Profile(ProfileRequest),
 }
 
 /// A question for a profile.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ProfileAsk {
+pub struct ProfileRequest {
     pub kind: &'static KindRow,
     /// How long; `None`: what there is now.
     pub seconds: Option<u64>,
@@ -47,14 +47,14 @@ pub struct ProfileAsk {
 
 /// A question that cannot be answered: status and reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadAsk {
+pub struct RequestError {
     pub status: u16,
     pub why: String,
 }
 
-impl BadAsk {
-    fn new(status: u16, why: impl Into<String>) -> BadAsk {
-        BadAsk { status, why: why.into() }
+impl RequestError {
+    fn new(status: u16, why: impl Into<String>) -> RequestError {
+        RequestError { status, why: why.into() }
     }
 }
 
@@ -80,39 +80,48 @@ impl Parameters {
 }
 
 /// Reads a path and its parameters.
-pub fn parse(path: &str, parameters: &Parameters, most_seconds: u64) -> Result<Ask, BadAsk> {
+pub fn parse(path: &str, parameters: &Parameters, most_seconds: u64) -> Result<Route, RequestError> {
     match path {
-        "/" | "/debug/pprof" => return Ok(Ask::Redirect(ROOT)),
-        ROOT => return Ok(Ask::Index),
-        PIDS => return Ok(Ask::Pids),
-        DISCOVERY => return Ok(Ask::Discovery),
-        "/style.css" => return Ok(Ask::Style),
+        "/" | "/debug/pprof" => return Ok(Route::Redirect(ROOT)),
+        ROOT => return Ok(Route::Index),
+        PIDS => return Ok(Route::Pids),
+        DISCOVERY => return Ok(Route::Discovery),
+        "/style.css" => return Ok(Route::Style),
         _ => {}
     }
-    let Some(name) = path.strip_prefix(ROOT) else { return Err(BadAsk::new(404, "404 page not found")) };
+    let Some(name) = path.strip_prefix(ROOT) else {
+        return Err(RequestError::new(404, "404 page not found"));
+    };
     match name {
-        "cmdline" => return Ok(Ask::Cmdline),
-        "symbol" => return Ok(Ask::Symbol),
+        "cmdline" => return Ok(Route::Cmdline),
+        "symbol" => return Ok(Route::Symbol),
         _ => {}
     }
-    parse_profile(name, parameters, most_seconds).map(Ask::Profile)
+    parse_profile(name, parameters, most_seconds).map(Route::Profile)
 }
 
 /// Reads what is asked for of one kind.
-pub fn parse_profile(name: &str, parameters: &Parameters, most_seconds: u64) -> Result<ProfileAsk, BadAsk> {
-    let Some(kind) = kinds::by_name(name) else { return Err(BadAsk::new(404, "Unknown profile")) };
+pub fn parse_profile(
+    name: &str,
+    parameters: &Parameters,
+    most_seconds: u64,
+) -> Result<ProfileRequest, RequestError> {
+    let Some(kind) = kinds::by_name(name) else { return Err(RequestError::new(404, "Unknown profile")) };
     let seconds = match kind.default_seconds {
         Some(default) => Some(timed(parameters, default)),
         None => delta(parameters)?,
     };
     if seconds.is_some_and(|seconds| seconds > most_seconds) {
-        return Err(BadAsk::new(400, format!("at most {most_seconds} seconds (--max-seconds) are served")));
+        return Err(RequestError::new(
+            400,
+            format!("at most {most_seconds} seconds (--max-seconds) are served"),
+        ));
     }
     let debug = parameters.get("debug").parse().unwrap_or(0);
     if kind.default_seconds.is_none() && seconds.is_some() && debug != 0 {
-        return Err(BadAsk::new(400, "seconds and debug params are incompatible"));
+        return Err(RequestError::new(400, "seconds and debug params are incompatible"));
     }
-    Ok(ProfileAsk { kind, seconds, debug, as_profile: parameters.get("format") == "pprof" })
+    Ok(ProfileRequest { kind, seconds, debug, as_profile: parameters.get("format") == "pprof" })
 }
 
 /// Of `profile` and its like: the default unless it is a positive number.
@@ -127,12 +136,12 @@ fn timed(parameters: &Parameters, default: u64) -> u64 {
 }
 
 /// Of the others: what changes meanwhile, if given.
-fn delta(parameters: &Parameters) -> Result<Option<u64>, BadAsk> {
+fn delta(parameters: &Parameters) -> Result<Option<u64>, RequestError> {
     match parameters.get("seconds") {
         "" => Ok(None),
         text => match text.parse::<i64>() {
             Ok(seconds) if seconds > 0 => Ok(Some(seconds as u64)),
-            _ => Err(BadAsk::new(400, "invalid value for \"seconds\" - must be a positive integer")),
+            _ => Err(RequestError::new(400, "invalid value for \"seconds\" - must be a positive integer")),
         },
     }
 }
@@ -143,13 +152,13 @@ mod tests {
 
     use super::*;
 
-    fn ask(path: &str, query: &str) -> Result<Ask, BadAsk> {
+    fn ask(path: &str, query: &str) -> Result<Route, RequestError> {
         parse(path, &Parameters::parse(query), 300)
     }
 
-    fn profile(path: &str, query: &str) -> ProfileAsk {
+    fn profile(path: &str, query: &str) -> ProfileRequest {
         match ask(path, query) {
-            Ok(Ask::Profile(ask)) => ask,
+            Ok(Route::Profile(ask)) => ask,
             other => panic!("{path}?{query}: {other:?}"),
         }
     }
@@ -180,10 +189,10 @@ mod tests {
         }
         assert_eq!(
             ask("/debug/pprof/nonsense", "").expect_err("unknown"),
-            BadAsk::new(404, "Unknown profile")
+            RequestError::new(404, "Unknown profile")
         );
         assert_eq!(ask("/etc/passwd", "").expect_err("elsewhere").status, 404);
-        assert_eq!(ask("/debug/pprof", ""), Ok(Ask::Redirect("/debug/pprof/")));
+        assert_eq!(ask("/debug/pprof", ""), Ok(Route::Redirect("/debug/pprof/")));
     }
 
     #[test]
@@ -196,7 +205,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_asked_there_is_an_answer(path in "/[ -~]{0,60}", query in "[ -~]{0,80}") {
-            if let Ok(Ask::Profile(ask)) = ask(&path, &query) {
+            if let Ok(Route::Profile(ask)) = ask(&path, &query) {
                 prop_assert!(ask.seconds.is_none_or(|seconds| (1..=300).contains(&seconds)));
             }
         }

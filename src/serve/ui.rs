@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{
     Server, capture_page, listen,
     pages::{self, Answer},
-    route::{self, Parameters, ProfileAsk},
+    route::{self, Parameters, ProfileRequest},
     targets::choose_among,
     web,
 };
@@ -54,7 +54,7 @@ async fn capture(server: &Server, parameters: &Parameters) -> Result<Answer, Box
         let why = "text is nothing that these pages show: download it";
         return Err(Box::new(pages::failure(StatusCode::BAD_REQUEST, why)));
     }
-    let ask = ProfileAsk { as_profile: true, ..ask };
+    let ask = ProfileRequest { as_profile: true, ..ask };
     let profile = listen::captured(server, &identity, &ask).await?;
     let gallery = Arc::clone(&server.gallery);
     // It may have to wait for a comparison that is being made: others are answered meanwhile.

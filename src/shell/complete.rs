@@ -245,12 +245,12 @@ fn as_expression(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::columns::{Function, Kind, Label};
+    use crate::profile::columns::{Function, Label, SampleKind};
 
     fn vocabulary() -> Vocabulary {
         let mut columns = Columns::default();
         let (name, unit) = (columns.intern("cpu"), columns.intern("nanoseconds"));
-        columns.header.kinds.push(Kind { name, unit });
+        columns.header.kinds.push(SampleKind { name, unit });
         for name in ["main.work", "main.(*T).run", "runtime.mallocgc", "runtime.mallocinit", "operator new"] {
             let name = columns.intern(name);
             columns.functions.push(Function { name, ..Function::default() });

@@ -21,7 +21,7 @@ use super::{
 
 /// The terminal's side of the prompt.
 pub(super) struct Terminal {
-    editor: Editor<Assistant, FileHistory>,
+    editor: Editor<LineHelper, FileHistory>,
     history: Option<PathBuf>,
     colored: bool,
 }
@@ -50,8 +50,8 @@ impl Terminal {
             .completion_show_all_if_ambiguous(true)
             .completion_prompt_limit(200)
             .build();
-        let mut editor: Editor<Assistant, FileHistory> = Editor::with_config(config)?;
-        editor.set_helper(Some(Assistant { vocabulary, files: FilenameCompleter::new() }));
+        let mut editor: Editor<LineHelper, FileHistory> = Editor::with_config(config)?;
+        editor.set_helper(Some(LineHelper { vocabulary, files: FilenameCompleter::new() }));
         let path = history::path(|name| std::env::var(name).ok());
         let mut terminal = Terminal { editor, history: None, colored };
         if let Some(path) = path {
@@ -93,12 +93,12 @@ impl Terminal {
     }
 }
 
-struct Assistant {
+struct LineHelper {
     vocabulary: Rc<Vocabulary>,
     files: FilenameCompleter,
 }
 
-impl Completer for Assistant {
+impl Completer for LineHelper {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, at: usize, _: &Context) -> rustyline::Result<(usize, Vec<Pair>)> {
@@ -118,9 +118,9 @@ impl Completer for Assistant {
     }
 }
 
-impl Helper for Assistant {}
-impl Highlighter for Assistant {}
-impl Hinter for Assistant {
+impl Helper for LineHelper {}
+impl Highlighter for LineHelper {}
+impl Hinter for LineHelper {
     type Hint = String;
 }
-impl Validator for Assistant {}
+impl Validator for LineHelper {}

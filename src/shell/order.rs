@@ -3,8 +3,8 @@
 //! Not here: assignments and shortcuts ([`super::pprof`]), and carrying it out.
 
 use crate::{
-    go_text::quote,
     report::pprof::{Command, Settings, options::SettingOption},
+    text::go::quote,
 };
 
 /// What a line asks for.

@@ -18,12 +18,12 @@ use super::{
     words,
 };
 use crate::{
-    go_text::quote,
     profile::columns::Columns,
     report::{
         paint,
         pprof::{Command, Settings, greeting, options::SettingOption},
     },
+    text::go::quote,
 };
 
 const PROMPT: &str = "(pprof) ";
@@ -55,7 +55,7 @@ pub fn run(
 ) -> Result<(), String> {
     settings.compact_labels = true;
     let is_terminal = io::stdin().is_terminal();
-    let person = (is_terminal && io::stdout().is_terminal()).then(|| Person::new(&columns));
+    let person = (is_terminal && io::stdout().is_terminal()).then(|| Interactive::new(&columns));
     let for_person = person.is_some();
     let say: &mut dyn FnMut(&str) =
         &mut |text: &str| if for_person { say(&paint::harmless(text)) } else { say(text) };
@@ -88,16 +88,20 @@ fn greet(columns: &Columns, settings: &Settings, say: &mut dyn FnMut(&str)) {
 }
 
 /// What there is for a person at a terminal, and not for a program that feeds the prompt.
-struct Person {
+struct Interactive {
     vocabulary: Rc<Vocabulary>,
     colored: bool,
     interrupts: Interrupts,
 }
 
-impl Person {
-    fn new(columns: &Columns) -> Person {
+impl Interactive {
+    fn new(columns: &Columns) -> Interactive {
         let colored = paint::is_wanted(|name| std::env::var(name).ok());
-        Person { vocabulary: Rc::new(Vocabulary::new(columns)), colored, interrupts: Interrupts::default() }
+        Interactive {
+            vocabulary: Rc::new(Vocabulary::new(columns)),
+            colored,
+            interrupts: Interrupts::default(),
+        }
     }
 
     fn show(&self, report: &[u8], out: &mut dyn Write) {
@@ -112,7 +116,7 @@ impl Person {
 struct Session {
     columns: Columns,
     settings: Settings,
-    person: Option<Person>,
+    person: Option<Interactive>,
 }
 
 impl Session {
@@ -304,7 +308,7 @@ mod tests {
     fn session() -> Session {
         let mut columns = Columns::default();
         let (name, unit) = (columns.intern("cpu"), columns.intern("nanoseconds"));
-        columns.header.kinds.push(crate::profile::columns::Kind { name, unit });
+        columns.header.kinds.push(crate::profile::columns::SampleKind { name, unit });
         Session { columns, settings: Settings::default(), person: None }
     }
 

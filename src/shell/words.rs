@@ -136,12 +136,12 @@ fn proposal(names: Vec<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::columns::{Columns, Function, Kind};
+    use crate::profile::columns::{Columns, Function, SampleKind};
 
     fn explained(error: &str, line: &str) -> String {
         let mut columns = Columns::default();
         let (name, unit) = (columns.intern("cpu"), columns.intern("nanoseconds"));
-        columns.header.kinds.push(Kind { name, unit });
+        columns.header.kinds.push(SampleKind { name, unit });
         for name in ["runtime.mallocgc", "main.work", "main.walk"] {
             let name = columns.intern(name);
             columns.functions.push(Function { name, ..Function::default() });

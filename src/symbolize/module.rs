@@ -12,7 +12,7 @@ use super::{
     Deadline, ModuleFiles, ModuleSymbols, NameSource, SourceFrame, SymbolIssue, SymbolizeOptions, Symbolized,
     debug_files::{DebugFile, Finder, hex},
     demangle,
-    dwarf::{self, DwarfAnswer, DwarfFrame, DwarfInput, SplitFiles, UNPACK_ALLOWANCE},
+    dwarf::{self, DwarfFrame, DwarfFrames, DwarfInput, SplitFiles, UNPACK_ALLOWANCE},
     mini_debug_info,
     symbol_table::SymbolSearch,
 };
@@ -130,7 +130,7 @@ impl Naming<'_> {
         let answer = catch_unwind(AssertUnwindSafe(|| {
             dwarf::symbolize(&input, &self.sorted, &mut allowance, &self.deadline)
         }));
-        let DwarfAnswer { frames, issues } = answer.unwrap_or_else(|panic| DwarfAnswer {
+        let DwarfFrames { frames, issues } = answer.unwrap_or_else(|panic| DwarfFrames {
             frames: vec![Vec::new(); self.sorted.len()],
             issues: vec![SymbolIssue::ParserFailed(panic_text(&*panic))],
         });

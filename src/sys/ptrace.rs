@@ -48,7 +48,7 @@ pub enum HoldError {
 
 /// What stopped the thread that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum StopCause {
     /// Our interruption.
     Interrupted,
     /// Its process is stopped (SIGSTOP, Ctrl-Z): it stays so when released.
@@ -77,9 +77,9 @@ pub struct Session {
 }
 
 /// A thread that stands still; released when dropped.
-pub struct Held<'a> {
+pub struct StoppedThread<'a> {
     tid: u32,
-    cause: Cause,
+    cause: StopCause,
     /// When it was last seen not to stand still, and when it was seen to.
     since: Instant,
     seen: Instant,
@@ -87,7 +87,7 @@ pub struct Held<'a> {
 }
 
 /// A thread that has been asked to stop and not been waited for yet.
-pub struct Asked<'a> {
+pub struct PendingStop<'a> {
     tid: u32,
     since: Instant,
     session: &'a Session,
@@ -95,7 +95,7 @@ pub struct Asked<'a> {
 
 impl Session {
     /// Holds a thread: asks it to stop and waits for that, up to `patience`.
-    pub fn hold(&self, tid: u32, patience: Duration) -> Result<Held<'_>, HoldError> {
+    pub fn hold(&self, tid: u32, patience: Duration) -> Result<StoppedThread<'_>, HoldError> {
         self.ask(tid)?.wait(patience)
     }
 
@@ -106,26 +106,26 @@ impl Session {
 
     /// Asks a thread to stop; it goes on until it notices. If the answer is dropped, the thread is
     /// released only when the session ends.
-    pub fn ask(&self, tid: u32) -> Result<Asked<'_>, HoldError> {
+    pub fn ask(&self, tid: u32) -> Result<PendingStop<'_>, HoldError> {
         request(libc::PTRACE_SEIZE, tid, 0).map_err(refused)?;
         let since = Instant::now();
         match request(libc::PTRACE_INTERRUPT, tid, 0) {
-            Ok(()) => Ok(Asked { tid, since, session: self }),
+            Ok(()) => Ok(PendingStop { tid, since, session: self }),
             Err(error) => Err(refused(error)),
         }
     }
 }
 
-impl<'a> Asked<'a> {
+impl<'a> PendingStop<'a> {
     /// Waits until the thread stands still.
-    pub fn wait(self, patience: Duration) -> Result<Held<'a>, HoldError> {
+    pub fn wait(self, patience: Duration) -> Result<StoppedThread<'a>, HoldError> {
         let tid = self.tid;
         // When it was last seen not to stand still.
         let mut since = self.since;
         while since.duration_since(self.since) < SPIN {
             let now = Instant::now();
             if let Some(cause) = stopped(tid, libc::WNOHANG)? {
-                return Ok(Held { tid, cause, since, seen: Instant::now(), session: PhantomData });
+                return Ok(StoppedThread { tid, cause, since, seen: Instant::now(), session: PhantomData });
             }
             since = now;
             std::hint::spin_loop();
@@ -141,7 +141,7 @@ impl<'a> Asked<'a> {
             }
         };
         self.session.alarm.set(0)?;
-        Ok(Held { tid, cause: cause?, since, seen: Instant::now(), session: PhantomData })
+        Ok(StoppedThread { tid, cause: cause?, since, seen: Instant::now(), session: PhantomData })
     }
 }
 
@@ -212,8 +212,8 @@ fn take_alarm_signal() -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-impl Held<'_> {
-    pub fn cause(&self) -> Cause {
+impl StoppedThread<'_> {
+    pub fn cause(&self) -> StopCause {
         self.cause
     }
 
@@ -251,9 +251,9 @@ impl Held<'_> {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for StoppedThread<'_> {
     fn drop(&mut self) {
-        let signal = if let Cause::Signal(signal) = self.cause { signal } else { 0 };
+        let signal = if let StopCause::Signal(signal) = self.cause { signal } else { 0 };
         // It fails only if the thread was killed meanwhile.
         let _ = request(libc::PTRACE_DETACH, self.tid, signal as usize);
     }
@@ -268,7 +268,7 @@ fn refused(error: io::Error) -> HoldError {
 
 /// Whether the thread stands still, and why; `None` also if a signal broke off the wait (without
 /// WNOHANG). Only looks (WNOWAIT): the end of a child of rprof's own is left for whoever waits for it.
-fn stopped(tid: u32, how: libc::c_int) -> Result<Option<Cause>, HoldError> {
+fn stopped(tid: u32, how: libc::c_int) -> Result<Option<StopCause>, HoldError> {
     // SAFETY: all-zero is a valid `siginfo_t`.
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
     let flags = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT | libc::__WALL | how;
@@ -290,14 +290,14 @@ fn stopped(tid: u32, how: libc::c_int) -> Result<Option<Cause>, HoldError> {
 }
 
 /// A stop's status: the signal, and above it the event, as in ptrace(2).
-fn cause_of(status: i32) -> Cause {
+fn cause_of(status: i32) -> StopCause {
     let (signal, event) = (status & 0xff, status >> 8);
     match (event, signal) {
-        (EVENT_STOP, libc::SIGTRAP) => Cause::Interrupted,
-        (EVENT_STOP, _) => Cause::GroupStop,
-        (0, signal) => Cause::Signal(signal),
+        (EVENT_STOP, libc::SIGTRAP) => StopCause::Interrupted,
+        (EVENT_STOP, _) => StopCause::GroupStop,
+        (0, signal) => StopCause::Signal(signal),
         // No other event was asked for.
-        _ => Cause::Interrupted,
+        _ => StopCause::Interrupted,
     }
 }
 

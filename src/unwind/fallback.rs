@@ -4,7 +4,7 @@
 //!
 //! Not here: rules from call-frame information.
 
-use super::{How, Module, Modules, ReadFailure, StackEnd, StackMemory, rule::Failure};
+use super::{Module, Modules, ReadFailure, StackEnd, StackMemory, UnwindMethod, rule::Failure};
 use crate::{
     addr::{FrameAddr, RuntimeAddr},
     arch::{Call, LeafShape, Registers, ReturnAt, native},
@@ -20,7 +20,7 @@ const MAX_TRIES: u32 = 16;
 const NEAR_BYTES: u64 = 1024;
 
 /// A frame that nothing describes.
-pub(super) struct Undescribed<'a, M: ?Sized> {
+pub(super) struct FrameWithoutCfi<'a, M: ?Sized> {
     pub modules: &'a Modules,
     /// The module that the frame runs in; `None` if in no mapping.
     pub module: Option<&'a Module>,
@@ -59,9 +59,9 @@ enum Candidate {
     InRoot,
 }
 
-impl<M: StackMemory + ?Sized> Undescribed<'_, M> {
+impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
     /// Turns the registers into the caller's, or says why the stack ends here.
-    pub fn step(&mut self) -> Result<How, StackEnd> {
+    pub fn step(&mut self) -> Result<UnwindMethod, StackEnd> {
         if self.is_outermost() {
             return Err(StackEnd::Root);
         }
@@ -72,27 +72,27 @@ impl<M: StackMemory + ?Sized> Undescribed<'_, M> {
         })
     }
 
-    fn try_all(&mut self) -> Result<How, Failure> {
+    fn try_all(&mut self) -> Result<UnwindMethod, Failure> {
         let exact = matches!(self.addr, FrameAddr::Pc(_));
         if exact && (self.leaf_shape()? || self.frameless_leaf()?) {
-            return Ok(How::Instructions);
+            return Ok(UnwindMethod::Instructions);
         }
         if let Some(shape) = self.shape
             && self.apply_shape(shape)?
         {
-            return Ok(How::Instructions);
+            return Ok(UnwindMethod::Instructions);
         }
         // A function that is known not to keep a frame pointer leaves one of its callers' in it.
         let keeps_frame_pointer = self.keeps_frame_pointer();
         if keeps_frame_pointer && self.frame_pointer()? {
-            return Ok(How::FramePointer);
+            return Ok(UnwindMethod::FramePointer);
         }
         match self.scan() {
-            Ok(true) => return Ok(How::Scan),
+            Ok(true) => return Ok(UnwindMethod::Scan),
             Err(failure) if keeps_frame_pointer => return Err(failure),
             _ => {}
         }
-        if self.frame_pointer()? { Ok(How::FramePointer) } else { Err(Failure::Unusable) }
+        if self.frame_pointer()? { Ok(UnwindMethod::FramePointer) } else { Err(Failure::Unusable) }
     }
 
     /// The frame's own function is one that nothing calls.

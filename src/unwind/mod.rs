@@ -44,12 +44,12 @@ pub struct Frame {
     /// outside all executable mappings.
     pub module: Option<u32>,
     /// How this frame was found from the one before it.
-    pub how: How,
+    pub how: UnwindMethod,
 }
 
 /// How a frame was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum How {
+pub enum UnwindMethod {
     /// It is the leaf: the registers themselves.
     Leaf,
     /// By call-frame information.

@@ -5,9 +5,9 @@
 use gimli::UnwindContext;
 
 use super::{
-    Frame, How, MAX_FRAMES, Module, Modules, StackEnd, StackMemory, UnwindTables,
+    Frame, MAX_FRAMES, Module, Modules, StackEnd, StackMemory, UnwindMethod, UnwindTables,
     cache::{Key, RuleCache},
-    fallback::{Undescribed, shape_at},
+    fallback::{FrameWithoutCfi, shape_at},
     rule::{Failure, Rule},
     runtime::{self, RuntimeFrame},
 };
@@ -86,10 +86,10 @@ impl Unwinder {
         if frames.len() >= MAX_FRAMES {
             return Err(StackEnd::TooDeep);
         }
-        if walk.next.how == How::Leaf
+        if walk.next.how == UnwindMethod::Leaf
             && module.is_some_and(|module| is_new_thread(module, addr, &walk.registers))
         {
-            frames.push(Frame { addr, module: module.map(|module| module.id), how: How::Leaf });
+            frames.push(Frame { addr, module: module.map(|module| module.id), how: UnwindMethod::Leaf });
             return Err(StackEnd::Root);
         }
         let rule = self.rule(module, addr);
@@ -169,13 +169,13 @@ fn find_rule(
 /// How the next frame was found.
 #[derive(Clone, Copy)]
 struct Next {
-    how: How,
+    how: UnwindMethod,
     /// It was interrupted (or is the leaf), not left by a call.
     exact: bool,
 }
 
-const LEAF: Next = Next { how: How::Leaf, exact: true };
-const CALLED: Next = Next { how: How::Cfi, exact: false };
+const LEAF: Next = Next { how: UnwindMethod::Leaf, exact: true };
+const CALLED: Next = Next { how: UnwindMethod::Cfi, exact: false };
 
 /// A walk under way: the registers are those of the frame that comes next.
 struct Walk<'a, M: ?Sized> {
@@ -200,7 +200,7 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
             Rule::Runtime(depth) => {
                 runtime::step(*depth, &mut self.registers, self.memory)
                     .map_err(|failure| failure.end(self.signal_frames > 0))?;
-                self.next = Next { how: How::Runtime, exact: false };
+                self.next = Next { how: UnwindMethod::Runtime, exact: false };
                 return Ok(());
             }
             Rule::Root => Err(Failure::Root),
@@ -211,8 +211,9 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
                 let (modules, registers) = (self.modules, &mut self.registers);
                 let memory = &mut *self.memory;
                 let may_scan = self.scans < MAX_SCANS;
-                let how = Undescribed { modules, module, addr, shape, may_scan, registers, memory }.step()?;
-                self.scans += u32::from(how == How::Scan);
+                let how =
+                    FrameWithoutCfi { modules, module, addr, shape, may_scan, registers, memory }.step()?;
+                self.scans += u32::from(how == UnwindMethod::Scan);
                 self.next = Next { how, exact: false };
                 return Ok(());
             }
@@ -221,7 +222,7 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
         self.next = CALLED;
         if rule.is_signal_frame() {
             self.signal_frames += 1;
-            self.next = Next { how: How::SignalContext, exact: true };
+            self.next = Next { how: UnwindMethod::SignalContext, exact: true };
         }
         if self.signal_frames > MAX_SIGNAL_FRAMES { Err(StackEnd::NotAdvancing) } else { Ok(()) }
     }
@@ -231,7 +232,7 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
         let Some(left) = self.memory.task_registers().filter(|_| !self.switched) else { return false };
         self.switched = true;
         self.registers = *left;
-        self.next = Next { how: How::Runtime, exact: true };
+        self.next = Next { how: UnwindMethod::Runtime, exact: true };
         self.skip_resting_place();
         true
     }

@@ -6,7 +6,7 @@ use std::{fs, io, path::Path};
 
 use serde_json::{Map, Value, json};
 
-use super::{data::Unanswered, query::Query};
+use super::{data::DataError, query::Query};
 use crate::{
     profile::write_atomically,
     report::pprof::{OPTIONS, Settings},
@@ -15,12 +15,12 @@ use crate::{
 /// What belongs to where profiles come from or go to, not to how they are looked at.
 const NOT_SAVED: [&str; 3] = ["output", "source_path", "trim_path"];
 
-fn trouble(path: &Path, error: &dyn std::fmt::Display) -> Unanswered {
-    Unanswered { status: 500, why: format!("{}: {error}", path.display()) }
+fn trouble(path: &Path, error: &dyn std::fmt::Display) -> DataError {
+    DataError { status: 500, why: format!("{}: {error}", path.display()) }
 }
 
 /// The file's content; without a file, nothing is saved yet.
-fn read(path: &Path) -> Result<Vec<Map<String, Value>>, Unanswered> {
+fn read(path: &Path) -> Result<Vec<Map<String, Value>>, DataError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -31,7 +31,7 @@ fn read(path: &Path) -> Result<Vec<Map<String, Value>>, Unanswered> {
     Ok(configs.into_iter().filter_map(|config| config.as_object().cloned()).collect())
 }
 
-fn write(path: &Path, configs: Vec<Map<String, Value>>) -> Result<(), Unanswered> {
+fn write(path: &Path, configs: Vec<Map<String, Value>>) -> Result<(), DataError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|error| trouble(folder, &error))?;
     }
@@ -40,7 +40,7 @@ fn write(path: &Path, configs: Vec<Map<String, Value>>) -> Result<(), Unanswered
 }
 
 /// All that are saved, as parameters of addresses; the default first.
-pub fn list(path: Option<&Path>, query: &Query, given: &Settings) -> Result<Value, Unanswered> {
+pub fn list(path: Option<&Path>, query: &Query, given: &Settings) -> Result<Value, DataError> {
     let now = query.settings(given)?;
     let saved = path.map_or_else(|| Ok(Vec::new()), read)?;
     let entry = |name: &str, config: &Map<String, Value>, is_own: bool| {
@@ -74,7 +74,7 @@ fn parameters(config: &Map<String, Value>) -> Map<String, Value> {
 }
 
 /// Saves what the address asks for under the name in `config`.
-pub fn save(path: Option<&Path>, query: &Query, given: &Settings) -> Result<(), Unanswered> {
+pub fn save(path: Option<&Path>, query: &Query, given: &Settings) -> Result<(), DataError> {
     let (path, name) = file_and_name(path, query)?;
     let settings = query.settings(given)?;
     let usual = Settings::default();
@@ -98,23 +98,23 @@ pub fn save(path: Option<&Path>, query: &Query, given: &Settings) -> Result<(), 
 }
 
 /// Takes the one named in `config` away.
-pub fn delete(path: Option<&Path>, query: &Query) -> Result<(), Unanswered> {
+pub fn delete(path: Option<&Path>, query: &Query) -> Result<(), DataError> {
     let (path, name) = file_and_name(path, query)?;
     let mut configs = read(path)?;
     let before = configs.len();
     configs.retain(|config| name_of(config) != name);
     if configs.len() == before {
-        return Err(Unanswered::asked_wrongly(&format!("unknown config: {name}")));
+        return Err(DataError::bad_request(&format!("unknown config: {name}")));
     }
     write(path, configs)
 }
 
-fn file_and_name<'a>(path: Option<&'a Path>, query: &'a Query) -> Result<(&'a Path, &'a str), Unanswered> {
+fn file_and_name<'a>(path: Option<&'a Path>, query: &'a Query) -> Result<(&'a Path, &'a str), DataError> {
     let path = path.ok_or_else(|| {
-        Unanswered::asked_wrongly("settings cannot be saved here: there is no folder for them")
+        DataError::bad_request("settings cannot be saved here: there is no folder for them")
     })?;
     match query.get("config") {
-        "" | "Default" => Err(Unanswered::asked_wrongly("invalid config name")),
+        "" | "Default" => Err(DataError::bad_request("invalid config name")),
         name => Ok((path, name)),
     }
 }

@@ -6,24 +6,24 @@ use serde_json::{Value, json};
 
 use super::{Request, Response, Site, configs, flame, query::Query, search, threads, timeline};
 use crate::report::{
-    answer::{self, Asked, TextFormat},
+    answer::{self, ReportRequest, TextFormat},
     pprof::{Command, Messages, OPTIONS, Settings, generate_with, greeting},
 };
 
 /// A question that has no answer: the status, and why.
 #[derive(Debug)]
-pub struct Unanswered {
+pub struct DataError {
     pub status: u16,
     pub why: String,
 }
 
-impl Unanswered {
-    pub fn asked_wrongly(why: &str) -> Unanswered {
-        Unanswered { status: 400, why: why.into() }
+impl DataError {
+    pub fn bad_request(why: &str) -> DataError {
+        DataError { status: 400, why: why.into() }
     }
 
-    pub fn missing(why: &str) -> Unanswered {
-        Unanswered { status: 404, why: why.into() }
+    pub fn missing(why: &str) -> DataError {
+        DataError { status: 404, why: why.into() }
     }
 
     pub fn response(self) -> Response {
@@ -31,10 +31,10 @@ impl Unanswered {
     }
 }
 
-type Answered = Result<Response, Unanswered>;
+type DataResult = Result<Response, DataError>;
 
 /// Answers a question for data.
-pub fn answer(site: &Site, request: Request) -> Answered {
+pub fn answer(site: &Site, request: Request) -> DataResult {
     let query = Query::parse(request.query);
     let made = |value: Value| Ok(Response::json(value.to_string()));
     match request.path {
@@ -46,7 +46,7 @@ pub fn answer(site: &Site, request: Request) -> Answered {
         "api/diff" => diff(site, &query),
         "api/configs" => made(configs::list(site.tools.configs.as_deref(), &query, &site.tools.settings)?),
         "saveconfig" | "deleteconfig" if !request.is_post => {
-            Err(Unanswered { status: 405, why: "this is asked for by POST".into() })
+            Err(DataError { status: 405, why: "this is asked for by POST".into() })
         }
         "saveconfig" => configs::save(site.tools.configs.as_deref(), &query, &site.tools.settings)
             .and_then(|()| made(json!({}))),
@@ -56,12 +56,12 @@ pub fn answer(site: &Site, request: Request) -> Answered {
         "api/report" => report(site, &query),
         "api/graph" => graph(site, &query),
         "download" => download(site, &query),
-        _ => Err(Unanswered { status: 404, why: "there is no such page".into() }),
+        _ => Err(DataError { status: 404, why: "there is no such page".into() }),
     }
 }
 
 /// What is known before anything is asked for.
-fn info(site: &Site, query: &Query) -> Result<Value, Unanswered> {
+fn info(site: &Site, query: &Query) -> Result<Value, DataError> {
     let columns = site.profiles.columns(query)?;
     let kinds = &columns.header.kinds;
     let kinds: Vec<Value> = kinds
@@ -92,59 +92,59 @@ fn info(site: &Site, query: &Query) -> Result<Value, Unanswered> {
 const REPORTS: [(&str, usize); 6] =
     [("top", 500), ("peek", 500), ("list", 50), ("disasm", 50), ("tags", 200), ("traces", 200)];
 
-fn report(site: &Site, query: &Query) -> Answered {
+fn report(site: &Site, query: &Query) -> DataResult {
     let name = query.get("report");
     let known = REPORTS.iter().find(|(known, _)| *known == name);
     let Some((_, count)) = known else {
-        return Err(Unanswered::asked_wrongly("report= is one of top, peek, list, disasm, tags, traces"));
+        return Err(DataError::bad_request("report= is one of top, peek, list, disasm, tags, traces"));
     };
     let settings = query.settings(&site.tools.settings)?;
-    let command = Command::find(name).ok_or_else(|| Unanswered::asked_wrongly("no such report"))?;
+    let command = Command::find(name).ok_or_else(|| DataError::bad_request("no such report"))?;
     let count = usize::try_from(settings.nodecount).ok().filter(|count| *count > 0).unwrap_or(*count);
     // The reference's links name functions by the filter.
     let asked = [query.get("re"), query.get("f")].into_iter().find(|text| !text.is_empty());
     let argument = command.has_argument.then(|| asked.unwrap_or("."));
-    let asked = Asked { argument, count: Some(count), tool: Some(&*site.tools.objects) };
+    let asked = ReportRequest { argument, count: Some(count), tool: Some(&*site.tools.objects) };
     let columns = site.profiles.columns(query)?;
     let mut messages = Vec::new();
     let made = answer::answer(columns, command, asked, &settings, &mut messages);
-    let mut made = made.map_err(|why| Unanswered::asked_wrongly(&why))?;
+    let mut made = made.map_err(|why| DataError::bad_request(&why))?;
     made.notes.extend(messages);
     Ok(Response::json(made.print(TextFormat::Json, None, false)))
 }
 
 /// What changed between two profiles; `all`: also what chance explains.
-fn diff(site: &Site, query: &Query) -> Answered {
+fn diff(site: &Site, query: &Query) -> DataResult {
     let settings = query.settings(&site.tools.settings)?;
     let (both, names) = site.profiles.both(query)?;
     let count = usize::try_from(settings.nodecount).ok().filter(|count| *count > 0).unwrap_or(500);
-    let asked = Asked { count: Some(count), ..Asked::default() };
+    let asked = ReportRequest { count: Some(count), ..ReportRequest::default() };
     let mut messages = Vec::new();
     let made = answer::diff(both, names, &settings, asked, !query.get("all").is_empty(), &mut messages);
-    let mut made = made.map_err(|why| Unanswered::asked_wrongly(&why))?;
+    let mut made = made.map_err(|why| DataError::bad_request(&why))?;
     made.notes.extend(messages);
     Ok(Response::json(made.print(TextFormat::Json, None, false)))
 }
 
 /// The call graph, drawn.
-fn graph(site: &Site, query: &Query) -> Answered {
+fn graph(site: &Site, query: &Query) -> DataResult {
     let settings = query.settings(&site.tools.settings)?;
-    let dot = Command::find("dot").ok_or_else(|| Unanswered::asked_wrongly("no such report"))?;
+    let dot = Command::find("dot").ok_or_else(|| DataError::bad_request("no such report"))?;
     let columns = site.profiles.columns(query)?;
     let made = generate_with(&*site.tools.objects, columns, dot, None, &settings, &mut Messages::new());
-    let made = made.map_err(|why| Unanswered::asked_wrongly(&why))?;
-    let drawn = (site.tools.draw)(&made).map_err(|why| Unanswered { status: 501, why })?;
+    let made = made.map_err(|why| DataError::bad_request(&why))?;
+    let drawn = (site.tools.draw)(&made).map_err(|why| DataError { status: 501, why })?;
     Ok(Response::new("image/svg+xml", drawn))
 }
 
 /// The profile itself, whatever is looked at of it.
-fn download(site: &Site, query: &Query) -> Answered {
+fn download(site: &Site, query: &Query) -> DataResult {
     let (name, bytes) = match site.profiles.encoded(query)? {
         Some((number, bytes)) => (format!("profile{number}.pb.gz"), bytes.to_vec()),
         None => {
             let mut bytes = Vec::new();
             let written = site.profiles.columns(query)?.write_gzip(&mut bytes);
-            written.map_err(|error| Unanswered { status: 500, why: error.to_string() })?;
+            written.map_err(|error| DataError { status: 500, why: error.to_string() })?;
             ("profile.pb.gz".into(), bytes)
         }
     };

@@ -6,20 +6,20 @@ use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
 use super::{
-    data::Unanswered,
+    data::DataError,
     frames::title,
     prepared::Prepared,
     query::Query,
     tree::{Direction, Source, Start, Tree, tree},
 };
-use crate::go_text::base_name;
+use crate::text::path::base_name;
 
 /// Boxes below this share of the width are not drawn, and not sent.
 const SHARE: f64 = 1.0 / 4000.0;
 
 /// Makes the answer. `root=1,2,3`: below these frames; `around=7`: below a frame wherever it is;
 /// `up=1`: callers in place of callees.
-pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, Unanswered> {
+pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, DataError> {
     let direction = if query.get("up").is_empty() { Direction::Callees } else { Direction::Callers };
     let source =
         Source { columns: &prepared.columns, frames: &prepared.frames, value: prepared.value, direction };
@@ -42,9 +42,9 @@ pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, Unanswered> {
     Ok(answer)
 }
 
-fn start(query: &Query) -> Result<Start, Unanswered> {
+fn start(query: &Query) -> Result<Start, DataError> {
     let number = |text: &str| {
-        text.parse::<u32>().map_err(|_| Unanswered::asked_wrongly("root= and around= take numbers of frames"))
+        text.parse::<u32>().map_err(|_| DataError::bad_request("root= and around= take numbers of frames"))
     };
     match (query.get("around"), query.get("root")) {
         ("", "") => Ok(Start::Path(Vec::new())),

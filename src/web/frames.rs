@@ -7,8 +7,8 @@ use std::ops::Range;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    go_text::base_name,
     profile::columns::{Columns, Line, Location, NONE, TextId},
+    text::path::base_name,
 };
 
 /// What makes one frame different from another. What a report does not tell apart is 0 in all of them.

@@ -162,7 +162,7 @@ impl Site {
     }
 
     /// The profile as filters leave it, made once for the same filters.
-    fn prepared(&self, query: &Query) -> Result<Arc<prepared::Prepared>, data::Unanswered> {
+    fn prepared(&self, query: &Query) -> Result<Arc<prepared::Prepared>, data::DataError> {
         let settings = query.settings(&self.tools.settings)?;
         let key = format!("{:?} {settings:?}", self.profiles.asked(query)?);
         // Whoever failed while it held the cache left it as it was.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{
-    data::Unanswered,
+    data::DataError,
     frames::Frames,
     timeline::{self, Extent},
 };
@@ -34,14 +34,14 @@ pub struct Prepared {
 }
 
 /// Filters `loaded`.
-pub fn prepare(loaded: &Columns, settings: &Settings) -> Result<Prepared, Unanswered> {
+pub fn prepare(loaded: &Columns, settings: &Settings) -> Result<Prepared, DataError> {
     let mut settings = settings.clone();
     if settings.granularity.is_empty() {
         settings.granularity = "filefunctions".into();
     }
     let mut messages = Vec::new();
     let made = filtered(loaded.clone(), &settings, &mut messages);
-    let (columns, value) = made.map_err(|why| Unanswered::asked_wrongly(&why))?;
+    let (columns, value) = made.map_err(|why| DataError::bad_request(&why))?;
     let of = if settings.relative_percentages { &columns } else { loaded };
     let (total, is_difference) = total(of, value);
     let extent = timeline::extent(loaded, value);

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{data::Unanswered, query::Query};
+use super::{data::DataError, query::Query};
 use crate::profile::columns::{Columns, decode, labels::BASE_KEY, merge};
 
 /// Reads a profile; the error is for a person.
@@ -61,8 +61,8 @@ impl Offered {
         Offered { name: name.into(), content, made_at: made_at.into() }
     }
 
-    fn unreadable(&self, why: &str) -> Unanswered {
-        Unanswered { status: 502, why: format!("{}: {why}", self.name) }
+    fn unreadable(&self, why: &str) -> DataError {
+        DataError { status: 502, why: format!("{}: {why}", self.name) }
     }
 }
 
@@ -143,30 +143,30 @@ impl Profiles {
     }
 
     /// The number of the profile asked for, and of that to compare it with.
-    pub fn asked(&self, query: &Query) -> Result<(usize, Option<usize>), Unanswered> {
+    pub fn asked(&self, query: &Query) -> Result<(usize, Option<usize>), DataError> {
         let row = self.row();
         let number = |name: &str| match query.get(name) {
             "" => Ok(None),
             text => match text.parse::<usize>() {
                 Ok(number) if row.get(number).is_some() => Ok(Some(number)),
                 Ok(number) => Err(missing(number, &row)),
-                Err(_) => Err(Unanswered::asked_wrongly(&format!("{name}={text}: there is no such profile"))),
+                Err(_) => Err(DataError::bad_request(&format!("{name}={text}: there is no such profile"))),
             },
         };
         let (new, base) = (number("in")?, number("vs")?);
         let usual = if self.shows_newest { row.all.len().saturating_sub(1) } else { 0 } + row.first;
         match new {
-            None if row.all.is_empty() => Err(Unanswered::missing("there is no profile yet")),
+            None if row.all.is_empty() => Err(DataError::missing("there is no profile yet")),
             new => Ok((new.unwrap_or(usual), base)),
         }
     }
 
-    fn one(&self, number: usize) -> Result<Arc<Offered>, Unanswered> {
+    fn one(&self, number: usize) -> Result<Arc<Offered>, DataError> {
         let row = self.row();
         row.get(number).cloned().ok_or_else(|| missing(number, &row))
     }
 
-    fn unpacked(&self, number: usize) -> Result<Arc<Columns>, Unanswered> {
+    fn unpacked(&self, number: usize) -> Result<Arc<Columns>, DataError> {
         let offered = self.one(number)?;
         let bytes = match &offered.content {
             Content::Read { read, columns } => {
@@ -192,19 +192,19 @@ impl Profiles {
     }
 
     /// What calls the two profiles of a question; one, where nothing is compared.
-    pub fn name(&self, query: &Query) -> Result<String, Unanswered> {
+    pub fn name(&self, query: &Query) -> Result<String, DataError> {
         let (new, base) = self.asked(query)?;
         let name = self.one(new)?.name.clone();
         base.map_or_else(|| Ok(name.clone()), |base| Ok(format!("{} → {name}", self.one(base)?.name)))
     }
 
     /// Where the profile asked for was made.
-    pub fn made_at(&self, query: &Query) -> Result<String, Unanswered> {
+    pub fn made_at(&self, query: &Query) -> Result<String, DataError> {
         Ok(self.one(self.asked(query)?.0)?.made_at.clone())
     }
 
     /// The bytes of the profile asked for, if that is what is kept of it.
-    pub fn encoded(&self, query: &Query) -> Result<Option<Encoded>, Unanswered> {
+    pub fn encoded(&self, query: &Query) -> Result<Option<Encoded>, DataError> {
         let (number, base) = self.asked(query)?;
         Ok(match &self.one(number)?.content {
             Content::Encoded(bytes) if base.is_none() => Some((number, Arc::clone(bytes))),
@@ -213,7 +213,7 @@ impl Profiles {
     }
 
     /// The profile asked for; of two, the difference, in which the base's samples are marked.
-    pub fn columns(&self, query: &Query) -> Result<Columns, Unanswered> {
+    pub fn columns(&self, query: &Query) -> Result<Columns, DataError> {
         let (new, base) = self.asked(query)?;
         let Some(base) = base else { return self.unpacked(new).map(|columns| Columns::clone(&columns)) };
         let key = format!("{new} {base} {}", query.get("norm"));
@@ -225,13 +225,13 @@ impl Profiles {
         }
         let [new, base] = [self.unpacked(new)?, self.unpacked(base)?].map(|columns| Columns::clone(&columns));
         let made = difference(new, base, query)
-            .map_err(|why| Unanswered::asked_wrongly(&format!("the two cannot be compared: {why}")))?;
+            .map_err(|why| DataError::bad_request(&format!("the two cannot be compared: {why}")))?;
         *compared = Some((key, Arc::new(made.clone())));
         Ok(made)
     }
 
     /// The two profiles to compare, base first, with their names.
-    pub fn both(&self, query: &Query) -> Result<([Columns; 2], [String; 2]), Unanswered> {
+    pub fn both(&self, query: &Query) -> Result<([Columns; 2], [String; 2]), DataError> {
         let (new, base) = self.asked(query)?;
         let name = self.one(new)?.name.clone();
         let columns = self.unpacked(new)?;
@@ -240,7 +240,7 @@ impl Profiles {
             return Ok((columns, [self.one(base)?.name.clone(), name]));
         }
         let both = split(&columns).ok_or_else(|| {
-            Unanswered::asked_wrongly(if self.shows_newest {
+            DataError::bad_request(if self.shows_newest {
                 "Nothing to compare with yet: choose a base; where there is no choice, capture another profile first."
             } else {
                 "Nothing to compare with yet: choose a base, or give one: rprof pprof -http=: -diff_base=BASE FILE"
@@ -251,8 +251,8 @@ impl Profiles {
 }
 
 /// Why there is no profile of this number.
-fn missing(number: usize, row: &Row) -> Unanswered {
-    Unanswered::missing(&if number < row.first && number > 0 {
+fn missing(number: usize, row: &Row) -> DataError {
+    DataError::missing(&if number < row.first && number > 0 {
         format!("profile {number} is not kept any more: newer ones took its place")
     } else {
         format!("there is no profile {number}")

@@ -2,10 +2,10 @@
 //!
 //! Not here: what is made with them.
 
-use super::data::Unanswered;
+use super::data::DataError;
 use crate::{
-    go_text::query_unescape,
     report::pprof::{OPTIONS, Settings},
+    text::go::query_unescape,
 };
 
 /// The parameters of an address; of several of one name the first counts.
@@ -32,7 +32,7 @@ impl Query {
     }
 
     /// What is asked for, where nothing else is asked for than `settings`.
-    pub fn settings(&self, settings: &Settings) -> Result<Settings, Unanswered> {
+    pub fn settings(&self, settings: &Settings) -> Result<Settings, DataError> {
         let mut settings = settings.clone();
         for option in OPTIONS.iter().filter(|option| !option.url_name.is_empty()) {
             let Some((_, value)) = self.0.iter().find(|(key, _)| key == option.url_name) else { continue };
@@ -43,7 +43,7 @@ impl Query {
             }
             option
                 .set(&mut settings, value)
-                .map_err(|why| Unanswered::asked_wrongly(&format!("{}=: {why}", option.url_name)))?;
+                .map_err(|why| DataError::bad_request(&format!("{}=: {why}", option.url_name)))?;
         }
         Ok(settings)
     }

@@ -5,16 +5,15 @@
 
 use serde_json::{Value, json};
 
-use super::{data::Unanswered, frames::title, prepared::Prepared, query::Query};
+use super::{data::DataError, frames::title, prepared::Prepared, query::Query};
 use crate::profile::go_regexp::GoRegexp;
 
 /// Most names that are listed.
 const MOST_NAMES: usize = 200;
 
 /// Makes the answer: `q` is a regular expression. Case counts unless it begins with `(?i)`.
-pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, Unanswered> {
-    let expression =
-        GoRegexp::new(query.get("q")).map_err(|why| Unanswered::asked_wrongly(&why.to_string()))?;
+pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, DataError> {
+    let expression = GoRegexp::new(query.get("q")).map_err(|why| DataError::bad_request(&why.to_string()))?;
     let columns = &prepared.columns;
     let titles: Vec<String> = prepared.frames.all.iter().map(|frame| title(columns, frame)).collect();
     let matches: Vec<bool> = titles.iter().map(|title| expression.is_match(title)).collect();

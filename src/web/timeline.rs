@@ -6,7 +6,7 @@
 use hashbrown::HashMap;
 use serde_json::{Value, json};
 
-use super::{data::Unanswered, frames::title, prepared::Prepared, query::Query, threads::text_of};
+use super::{data::DataError, frames::title, prepared::Prepared, query::Query, threads::text_of};
 use crate::profile::columns::{Columns, Label, TextId};
 
 /// Labels that hold the time of a sample's end, as profilers write them,
@@ -55,7 +55,7 @@ struct Window {
 }
 
 /// Makes the answer; without rows, and with a reason, where samples have no times.
-pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, Unanswered> {
+pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, DataError> {
     let columns = &prepared.columns;
     let Some(extent) = prepared.extent else { return Ok(json!({ "rows": [], "why": why(columns) })) };
     let length = extent.last.saturating_sub(extent.first);
@@ -189,12 +189,12 @@ impl Timed {
 }
 
 impl Window {
-    fn asked(query: &Query, length: i64) -> Result<Window, Unanswered> {
+    fn asked(query: &Query, length: i64) -> Result<Window, DataError> {
         let number = |name: &str, otherwise: i64| match query.get(name) {
             "" => Ok(otherwise),
-            text => text.parse::<i64>().map_err(|_| {
-                Unanswered::asked_wrongly(&format!("{name}={text}: not a number of nanoseconds"))
-            }),
+            text => text
+                .parse::<i64>()
+                .map_err(|_| DataError::bad_request(&format!("{name}={text}: not a number of nanoseconds"))),
         };
         let whole = length.saturating_add(1);
         // At least a nanosecond, also of the longest time there can be.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rprof::{
-    capture::{self, Capture, Kind, Request, Stop},
+    capture::{self, Capture, ProfileKind, Request, Stop},
     profile::proto::Sample,
 };
 
@@ -213,7 +213,7 @@ fn waits_are_split_where_profiles_of_a_series_meet() {
     let mut target = Target::start(&Fixture::c(&["sleeps.c"]).build());
     let request = Request {
         pids: vec![target.pid()],
-        kind: Kind::OffCpu,
+        kind: ProfileKind::OffCpu,
         duration: Some(Duration::from_secs(4)),
         ..Request::default()
     };

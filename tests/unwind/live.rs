@@ -1,6 +1,6 @@
 //! Known chains of calls, in programs built in every way that changes how they unwind.
 
-use rprof::unwind::{CopiedStack, How, StackEnd, Unwinder};
+use rprof::unwind::{CopiedStack, StackEnd, UnwindMethod, Unwinder};
 
 use crate::target::{Held, Image, Target, build};
 
@@ -8,7 +8,7 @@ const CHAIN: [&str; 7] =
     ["innermost", "never_returns", "through_pointer", "recurse", "with_alloca", "realigned", "main"];
 
 /// Unwinds the main thread of a waiting chain program and checks it from `innermost` to the root.
-fn check_chain(name: &str, compiler: &str, arguments: &[&str], depth: usize) -> Vec<How> {
+fn check_chain(name: &str, compiler: &str, arguments: &[&str], depth: usize) -> Vec<UnwindMethod> {
     let target = Target::start(&build(name, compiler, "unwind_chain.c", arguments), &[]);
     let image = Image::read(target.pid());
     let held = Held::new(target.pid(), target.pid());
@@ -25,7 +25,7 @@ fn check_chain(name: &str, compiler: &str, arguments: &[&str], depth: usize) -> 
 fn a_chain_without_frame_pointers_is_whole() {
     for level in ["-O0", "-O1", "-O2", "-O3"] {
         let how = check_chain(&format!("plain{level}"), "cc", &[level, "-fomit-frame-pointer"], 3);
-        assert!(how[1..].iter().all(|how| *how == How::Cfi), "{how:?}");
+        assert!(how[1..].iter().all(|how| *how == UnwindMethod::Cfi), "{how:?}");
     }
 }
 
@@ -68,7 +68,7 @@ fn a_program_with_debug_frame_alone_is_whole() {
 fn a_program_with_frame_pointers_alone_is_whole() {
     let bare = ["-O2", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-fno-omit-frame-pointer"];
     let how = check_chain("frame-pointer", "cc", &bare, 3);
-    assert!(how.contains(&How::FramePointer), "{how:?}");
+    assert!(how.contains(&UnwindMethod::FramePointer), "{how:?}");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn check_signal(name: &str, compiler: &str, arguments: &[&str], own_stack: bool)
     assert_eq!(image.known_names(&frames, &KNOWN), KNOWN, "{text}");
     assert_eq!(end, StackEnd::Root, "{text}");
     let interrupted = frames.iter().find(|frame| image.name(frame) == "interrupted").expect("it is there");
-    assert_eq!(interrupted.how, How::SignalContext);
+    assert_eq!(interrupted.how, UnwindMethod::SignalContext);
     assert_eq!(interrupted.addr.lookup(), interrupted.addr.raw(), "its pc is exact");
 }
 

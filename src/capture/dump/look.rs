@@ -23,18 +23,18 @@ use crate::{
     issue::Issue,
     process::{
         Identity, ProcessError, identity,
-        thread_state::{self, Now, ThreadState},
+        thread_state::{self, SchedulerClock, ThreadState},
         threads,
     },
     sampler::{
         PerfError,
         look::{
-            self, HoldError, Moment, Sleeper, Target, Way,
+            self, HoldError, LookMethod, Sleeper, StackSnapshot, Target,
             asleep::{self, NotAsleep},
             hold, running,
         },
     },
-    unwind::{How, StackEnd},
+    unwind::{StackEnd, UnwindMethod},
 };
 
 /// How long a thread that runs is waited for, until a perf event catches it.
@@ -47,20 +47,20 @@ const LAST_BUDGET: Duration = Duration::from_millis(600);
 
 /// All threads looked at.
 #[derive(Default)]
-pub struct Looked {
-    pub threads: Vec<Seen>,
+pub struct ThreadSnapshots {
+    pub threads: Vec<ThreadSnapshot>,
     pub stopped: Vec<Duration>,
     perf_spent: Duration,
     perf_refused: bool,
 }
 
 /// A thread that was looked at.
-pub struct Seen {
+pub struct ThreadSnapshot {
     pub pid: u32,
     pub state: ThreadState,
     /// In the collector: tells its stack.
     pub labels: LabelsId,
-    pub way: Option<Way>,
+    pub way: Option<LookMethod>,
     /// Why its stack ended; `None`: it has none.
     pub end: Option<StackEnd>,
     /// What could not be done to get more of it.
@@ -69,7 +69,7 @@ pub struct Seen {
 
 /// A stack that one way gave.
 struct Attempt {
-    way: Way,
+    way: LookMethod,
     end: StackEnd,
     places: Vec<Place>,
     scanned: bool,
@@ -91,7 +91,7 @@ impl Attempt {
 
 /// What one thread's ways have given so far.
 #[derive(Default)]
-struct Tries {
+struct Attempts {
     best: Option<Attempt>,
     note: Option<String>,
     refused: Option<ProcessError>,
@@ -102,7 +102,7 @@ pub fn at_process(
     request: &DumpRequest,
     identity: &Identity,
     world: &mut World,
-    looked: &mut Looked,
+    looked: &mut ThreadSnapshots,
 ) -> Result<(), CaptureError> {
     let mut at = Process::new(request, identity, world, looked);
     at.world.watch(identity.pid, identity::monotonic_ns());
@@ -126,9 +126,9 @@ struct Process<'a> {
     request: &'a DumpRequest,
     identity: &'a Identity,
     target: Target,
-    now: Now,
+    now: SchedulerClock,
     world: &'a mut World,
-    looked: &'a mut Looked,
+    looked: &'a mut ThreadSnapshots,
     /// What was taken of many threads at once, before each is asked for.
     taken: BTreeMap<u32, (Attempt, Option<u64>)>,
 }
@@ -138,15 +138,23 @@ impl<'a> Process<'a> {
         request: &'a DumpRequest,
         identity: &'a Identity,
         world: &'a mut World,
-        looked: &'a mut Looked,
+        looked: &'a mut ThreadSnapshots,
     ) -> Process<'a> {
         let target = Target::new(identity.pid, request.max_stack_bytes);
-        Process { request, identity, target, now: Now::read(), world, looked, taken: BTreeMap::new() }
+        Process {
+            request,
+            identity,
+            target,
+            now: SchedulerClock::read(),
+            world,
+            looked,
+            taken: BTreeMap::new(),
+        }
     }
 
     /// The ways that look at many threads at once.
     fn ahead(&mut self) -> Result<(), CaptureError> {
-        if !self.request.consistent && matches!(self.request.way, None | Some(Way::Bpf)) {
+        if !self.request.consistent && matches!(self.request.way, None | Some(LookMethod::Bpf)) {
             match look::sleepers(self.target.pid, self.request.kernel) {
                 Ok(sleepers) => self.sleepers(&sleepers),
                 // Only better than what follows.
@@ -181,7 +189,7 @@ impl<'a> Process<'a> {
         }
     }
 
-    fn take(&mut self, moment: &Moment, turns: Option<u64>) {
+    fn take(&mut self, moment: &StackSnapshot, turns: Option<u64>) {
         if let Some(attempt) = self.unwind(moment) {
             self.taken.insert(moment.tid, (attempt, turns));
         }
@@ -194,29 +202,29 @@ impl<'a> Process<'a> {
     }
 
     /// Looks at one thread.
-    fn thread(&mut self, tid: u32, state: &ThreadState) -> Tries {
-        let mut tries = Tries { best: self.taken(state), ..Tries::default() };
+    fn thread(&mut self, tid: u32, state: &ThreadState) -> Attempts {
+        let mut tries = Attempts { best: self.taken(state), ..Attempts::default() };
         if matches!(state.state, 'Z' | 'X') || tries.best.as_ref().is_some_and(Attempt::is_complete) {
             return tries;
         }
         match self.request.way {
             None => self.gently(tid, &mut tries),
-            Some(Way::Bpf) => {}
-            Some(Way::Asleep) => drop(self.asleep(tid, &mut tries)),
-            Some(Way::Perf) => self.running(tid, &mut tries, LAST_PATIENCE, LAST_BUDGET),
-            Some(Way::Held) => self.hold(tid, state, &mut tries),
+            Some(LookMethod::Bpf) => {}
+            Some(LookMethod::Asleep) => drop(self.asleep(tid, &mut tries)),
+            Some(LookMethod::Perf) => self.running(tid, &mut tries, LAST_PATIENCE, LAST_BUDGET),
+            Some(LookMethod::Held) => self.hold(tid, state, &mut tries),
         }
         tries
     }
 
     /// A thread may have gone to sleep or waked up between its state and its stack: the stack counts.
-    fn settle(&self, state: &mut ThreadState, tries: &Tries) {
+    fn settle(&self, state: &mut ThreadState, tries: &Attempts) {
         let Some(best) = &tries.best else { return };
         match best.way {
             // It goes back to being stopped while it is asked.
             _ if best.in_stop => (state.state, state.waiting, state.waited_ns) = ('T', None, None),
-            Way::Perf => (state.state, state.waiting, state.waited_ns) = ('R', None, None),
-            Way::Bpf | Way::Asleep if state.state == 'R' => {
+            LookMethod::Perf => (state.state, state.waiting, state.waited_ns) = ('R', None, None),
+            LookMethod::Bpf | LookMethod::Asleep if state.state == 'R' => {
                 let again = thread_state::read(self.target.pid, state.tid, &self.now);
                 *state = again.unwrap_or_else(|_| state.clone());
             }
@@ -225,7 +233,7 @@ impl<'a> Process<'a> {
     }
 
     /// The ways in turn, until one gives the whole stack.
-    fn gently(&mut self, tid: u32, tries: &mut Tries) {
+    fn gently(&mut self, tid: u32, tries: &mut Attempts) {
         if self.asleep(tid, tries) {
             self.running(tid, tries, PERF_PATIENCE, PERF_BUDGET);
             if tries.best.is_none() {
@@ -246,7 +254,7 @@ impl<'a> Process<'a> {
     }
 
     /// Whether it runs (instead of sleeping).
-    fn asleep(&mut self, tid: u32, tries: &mut Tries) -> bool {
+    fn asleep(&mut self, tid: u32, tries: &mut Attempts) -> bool {
         match asleep::look(&self.target, tid) {
             Ok(moment) => self.offer(&moment, tries),
             Err(NotAsleep::Runs) => return true,
@@ -257,7 +265,7 @@ impl<'a> Process<'a> {
         false
     }
 
-    fn running(&mut self, tid: u32, tries: &mut Tries, patience: Duration, budget: Duration) {
+    fn running(&mut self, tid: u32, tries: &mut Attempts, patience: Duration, budget: Duration) {
         if self.looked.perf_refused || self.looked.perf_spent > budget {
             return;
         }
@@ -274,7 +282,7 @@ impl<'a> Process<'a> {
         self.looked.perf_spent += began.elapsed();
     }
 
-    fn hold(&mut self, tid: u32, state: &ThreadState, tries: &mut Tries) {
+    fn hold(&mut self, tid: u32, state: &ThreadState, tries: &mut Attempts) {
         if !hold::may_hold(self.target.pid, tid) {
             tries.note = Some(match (&state.waiting, state.state) {
                 (Some(waiting), _) => format!("it sleeps in {}, which must not be interrupted", waiting.what),
@@ -301,14 +309,14 @@ impl<'a> Process<'a> {
     }
 
     /// Unwinds a moment and keeps it if it is better than what there was.
-    fn offer(&mut self, moment: &Moment, tries: &mut Tries) {
+    fn offer(&mut self, moment: &StackSnapshot, tries: &mut Attempts) {
         let Some(attempt) = self.unwind(moment) else { return };
         if tries.best.as_ref().is_none_or(|best| attempt.is_better_than(best)) {
             tries.best = Some(attempt);
         }
     }
 
-    fn unwind(&mut self, moment: &Moment) -> Option<Attempt> {
+    fn unwind(&mut self, moment: &StackSnapshot) -> Option<Attempt> {
         if !moment.stopped.is_zero() {
             self.looked.stopped.push(moment.stopped);
         }
@@ -319,13 +327,13 @@ impl<'a> Process<'a> {
         let frames = &self.world.frames;
         let user = frames.iter().map(|frame| place(frame, space, &self.world.images));
         let places = kernel_places(sample.kernel_stack).chain(user).collect();
-        let scanned = frames.iter().any(|frame| frame.how == How::Scan);
+        let scanned = frames.iter().any(|frame| frame.how == UnwindMethod::Scan);
         self.world.tally.stack_bytes += moment.stack.len() as u64;
         Some(Attempt { way: moment.way, end, places, scanned, in_stop: moment.in_stop })
     }
 
     /// Puts a thread among those looked at; gives the refusal, if that is why nothing is known of it.
-    fn keep(&mut self, state: ThreadState, tries: Tries) -> Option<ProcessError> {
+    fn keep(&mut self, state: ThreadState, tries: Attempts) -> Option<ProcessError> {
         let pid = self.target.pid;
         let process = self.world.spaces.get(&pid).map(|space| space.name.clone());
         let labels = self.world.collector.labels(Labels {
@@ -336,7 +344,7 @@ impl<'a> Process<'a> {
             own: None,
         });
         let synthetic = |kind: Synthetic| Place { mapping: SYNTHETIC, address: kind as u64 };
-        let mut seen = Seen { pid, state, labels, way: None, end: None, note: None };
+        let mut seen = ThreadSnapshot { pid, state, labels, way: None, end: None, note: None };
         let mut places = vec![synthetic(Synthetic::NoStack)];
         if let Some(attempt) = tries.best {
             (seen.way, seen.end, places) = (Some(attempt.way), Some(attempt.end), attempt.places);
@@ -353,12 +361,12 @@ impl<'a> Process<'a> {
     }
 }
 
-impl Looked {
+impl ThreadSnapshots {
     pub fn stats(&mut self, looking: Duration) -> DumpStats {
         self.stopped.sort_unstable();
-        let by_way =
-            Way::ALL.map(|way| (way, self.threads.iter().filter(|seen| seen.way == Some(way)).count()));
-        let whole = |seen: &&Seen| seen.end.is_some_and(StackEnd::is_whole);
+        let by_way = LookMethod::ALL
+            .map(|way| (way, self.threads.iter().filter(|seen| seen.way == Some(way)).count()));
+        let whole = |seen: &&ThreadSnapshot| seen.end.is_some_and(StackEnd::is_whole);
         DumpStats {
             threads: self.threads.len(),
             whole: self.threads.iter().filter(whole).count(),

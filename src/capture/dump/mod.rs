@@ -14,7 +14,7 @@ use crate::{
     issue::Issues,
     process::Identity,
     profile::proto::Profile,
-    sampler::{bpf, look::Way},
+    sampler::{bpf, look::LookMethod},
     symbolize::SymbolizeOptions,
 };
 
@@ -25,7 +25,7 @@ pub struct DumpRequest {
     /// Also the processes that these have started.
     pub children: bool,
     /// The only way to use, where one was asked for.
-    pub way: Option<Way>,
+    pub way: Option<LookMethod>,
     /// Never stop a thread, whatever is lost by that.
     pub never_stop: bool,
     /// Stop all threads of a process together, so that their stacks are of one moment.
@@ -72,7 +72,7 @@ pub struct DumpStats {
     /// Those that have no stack any more (they have ended and wait for their process to).
     pub without_stack: usize,
     /// How many were looked at by each way.
-    pub by_way: Vec<(Way, usize)>,
+    pub by_way: Vec<(LookMethod, usize)>,
     /// How long each thread that was stopped stood still, at most; ascending.
     pub stopped: Vec<Duration>,
     /// From the first look to the last.
@@ -101,7 +101,7 @@ pub fn dump(request: &DumpRequest) -> Result<Dump, CaptureError> {
     let identities = identify_all(&request.pids, request.children)?;
     let mut world = World::new(LabelKeys { pid: true, tid: true, process: true });
     let (began, began_at) = (Instant::now(), SystemTime::now());
-    let mut looked = look::Looked::default();
+    let mut looked = look::ThreadSnapshots::default();
     for identity in &identities {
         look::at_process(request, identity, &mut world, &mut looked)?;
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     DumpStats,
-    look::{Looked, Seen},
+    look::{ThreadSnapshot, ThreadSnapshots},
 };
 use crate::{
     capture::{
@@ -29,7 +29,7 @@ pub fn make(
     options: &SymbolizeOptions,
     mut world: World,
     identities: &[Identity],
-    looked: &Looked,
+    looked: &ThreadSnapshots,
     stats: &DumpStats,
     began_at: SystemTime,
 ) -> (Profile, Issues) {
@@ -59,7 +59,7 @@ pub fn make(
 fn add_thread(
     builder: &mut Builder,
     world: &World,
-    seen: &Seen,
+    seen: &ThreadSnapshot,
     cut: Option<&str>,
     ids: &[crate::profile::builder::LocationId],
 ) {
@@ -85,7 +85,7 @@ fn add_thread(
 }
 
 /// Why a thread's stack is not whole; `None` if it is, or there is none to expect.
-fn cut(seen: &Seen, world: &World) -> Option<String> {
+fn cut(seen: &ThreadSnapshot, world: &World) -> Option<String> {
     let why = match seen.end {
         Some(end) if end.is_whole() => return None,
         Some(end) => reason(end, &|module| file_of(world, module)),

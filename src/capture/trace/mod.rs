@@ -21,11 +21,11 @@ use crate::{
     profile::proto::Profile,
     sampler::{
         SamplerError,
-        bpf::trace::{self as tracer, Moment, What},
+        bpf::trace::{self as tracer, ThreadEvent, ThreadEventKind},
     },
 };
 
-pub use spans::{Doing, Span};
+pub use spans::{Span, ThreadActivity};
 
 /// How often the ring is emptied.
 const POLL_EVERY: Duration = Duration::from_millis(20);
@@ -49,7 +49,7 @@ pub struct TraceRequest {
 pub struct Trace {
     pub identities: Vec<Identity>,
     /// In the order of time.
-    moments: Vec<Moment>,
+    moments: Vec<ThreadEvent>,
     /// Of processes and threads, by number; also of those that only wake others.
     names: FxHashMap<u32, String>,
     pub started_at: SystemTime,
@@ -132,13 +132,13 @@ fn only_bpf(error: SamplerError) -> SamplerError {
 }
 
 impl Trace {
-    fn add(&mut self, moment: Moment, most: usize) {
+    fn add(&mut self, moment: ThreadEvent, most: usize) {
         if self.moments.len() >= most {
             self.is_full = true;
             return;
         }
         let named = match moment.what {
-            What::Woken { by_tid } | What::Made { by_tid } => by_tid,
+            ThreadEventKind::Woken { by_tid } | ThreadEventKind::Made { by_tid } => by_tid,
             _ => moment.tid,
         };
         if moment.comm[0] != 0 && named != 0 {

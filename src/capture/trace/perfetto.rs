@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Ended, Trace,
-    spans::{Doing, Span},
+    spans::{Span, ThreadActivity},
 };
 
 /// `TrackEvent.Type`.
@@ -236,13 +236,13 @@ impl Out<'_> {
         let track_uuid = thread_track(span.tid);
         let mut event = TrackEvent { r#type: SLICE_BEGIN, track_uuid, ..TrackEvent::default() };
         let text = match span.doing {
-            Doing::Runs { cpu } => {
+            ThreadActivity::Runs { cpu } => {
                 event.debug_annotations = vec![number(CPU, cpu)];
                 "runs"
             }
-            Doing::Ready { by_tid: None } => "ready (preempted)",
-            Doing::Ready { by_tid: Some(0) } => "ready",
-            Doing::Ready { by_tid: Some(by) } => {
+            ThreadActivity::Ready { by_tid: None } => "ready (preempted)",
+            ThreadActivity::Ready { by_tid: Some(0) } => "ready",
+            ThreadActivity::Ready { by_tid: Some(by) } => {
                 event.debug_annotations = vec![DebugAnnotation {
                     name_iid: BY,
                     uint_value: None,
@@ -254,7 +254,7 @@ impl Out<'_> {
                 }
                 "ready"
             }
-            Doing::Waits { system_call, .. } => system_call.unwrap_or("waits"),
+            ThreadActivity::Waits { system_call, .. } => system_call.unwrap_or("waits"),
         };
         self.event(span.from_ns, Some(text), event)?;
         let end = TrackEvent { r#type: SLICE_END, track_uuid, ..TrackEvent::default() };

@@ -3,7 +3,7 @@
 //!
 //! The label of time is Datadog's (`end_timestamp_ns`, nanoseconds since 1970). Not here: what a span is.
 
-use super::{Doing, Span, Trace};
+use super::{Span, ThreadActivity, Trace};
 use crate::{
     capture::naming::{clamp, epoch_ns},
     profile::{
@@ -54,29 +54,29 @@ pub(super) fn profile(trace: &Trace) -> Profile {
     builder.finish()
 }
 
-fn state(doing: Doing) -> &'static str {
+fn state(doing: ThreadActivity) -> &'static str {
     match doing {
-        Doing::Runs { .. } => RUNS,
-        Doing::Ready { .. } => READY,
-        Doing::Waits { .. } => WAITS,
+        ThreadActivity::Runs { .. } => RUNS,
+        ThreadActivity::Ready { .. } => READY,
+        ThreadActivity::Waits { .. } => WAITS,
     }
 }
 
 /// Who has ended its wait: `worker (4712)`.
 fn woken_by(trace: &Trace, span: &Span) -> Option<String> {
     match span.doing {
-        Doing::Ready { by_tid: Some(0) } => Some("an interrupt".into()),
-        Doing::Ready { by_tid: Some(tid) } => Some(format!("{} ({tid})", trace.name(tid))),
+        ThreadActivity::Ready { by_tid: Some(0) } => Some("an interrupt".into()),
+        ThreadActivity::Ready { by_tid: Some(tid) } => Some(format!("{} ({tid})", trace.name(tid))),
         _ => None,
     }
 }
 
 /// What a thread does, as the one frame of its stack.
-fn frame(doing: Doing, builder: &mut Builder) -> LocationId {
+fn frame(doing: ThreadActivity, builder: &mut Builder) -> LocationId {
     let name = match doing {
-        Doing::Runs { .. } => ON_CPU,
-        Doing::Ready { .. } => FOR_A_CPU,
-        Doing::Waits { system_call, .. } => system_call.unwrap_or(IN_NO_CALL),
+        ThreadActivity::Runs { .. } => ON_CPU,
+        ThreadActivity::Ready { .. } => FOR_A_CPU,
+        ThreadActivity::Waits { system_call, .. } => system_call.unwrap_or(IN_NO_CALL),
     };
     let function = builder.function(name, name, "", 0);
     builder.location(None, 0, &[LineSpec { function, line: 0, column: 0 }])
@@ -92,19 +92,19 @@ mod tests {
     use crate::{
         capture::Ended,
         profile::check,
-        sampler::bpf::trace::{Moment, What},
+        sampler::bpf::trace::{ThreadEvent, ThreadEventKind},
     };
 
     #[test]
     fn each_span_is_a_sample_with_its_time_and_its_state() {
-        let moment = |time_ns, what| Moment { time_ns, pid: 1, tid: 7, cpu: 0, what, comm: [0; 16] };
-        let waits = What::Waits { system_call: Some("futex"), uninterruptible: false };
+        let moment = |time_ns, what| ThreadEvent { time_ns, pid: 1, tid: 7, cpu: 0, what, comm: [0; 16] };
+        let waits = ThreadEventKind::Waits { system_call: Some("futex"), uninterruptible: false };
         let trace = Trace {
             identities: Vec::new(),
             moments: vec![
                 moment(110, waits),
-                moment(130, What::Woken { by_tid: 8 }),
-                moment(135, What::Runs),
+                moment(130, ThreadEventKind::Woken { by_tid: 8 }),
+                moment(135, ThreadEventKind::Runs),
             ],
             names: FxHashMap::from_iter([(7, "seven".into()), (8, "eight".into())]),
             started_at: SystemTime::UNIX_EPOCH + Duration::from_nanos(1000),

@@ -5,11 +5,11 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::sampler::bpf::trace::{Moment, What};
+use crate::sampler::bpf::trace::{ThreadEvent, ThreadEventKind};
 
 /// What a thread does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doing {
+pub enum ThreadActivity {
     Runs {
         cpu: u32,
     },
@@ -29,7 +29,7 @@ pub enum Doing {
 pub struct Span {
     pub pid: u32,
     pub tid: u32,
-    pub doing: Doing,
+    pub doing: ThreadActivity,
     /// CLOCK_MONOTONIC, nanoseconds.
     pub from_ns: u64,
     pub until_ns: u64,
@@ -37,7 +37,7 @@ pub struct Span {
 
 /// The spans, in the order in which they end. A thread whose first moment is that it leaves a CPU ran
 /// since `from_ns`, one whose first is that it is woken waited since then.
-pub fn spans(moments: &[Moment], from_ns: u64, until_ns: u64) -> Vec<Span> {
+pub fn spans(moments: &[ThreadEvent], from_ns: u64, until_ns: u64) -> Vec<Span> {
     let mut open: FxHashMap<u32, Span> = FxHashMap::default();
     let mut spans = Vec::with_capacity(moments.len());
     for moment in moments {
@@ -63,32 +63,42 @@ pub fn spans(moments: &[Moment], from_ns: u64, until_ns: u64) -> Vec<Span> {
     spans
 }
 
-fn of(moment: &Moment) -> Span {
-    let doing = Doing::Ready { by_tid: None };
+fn of(moment: &ThreadEvent) -> Span {
+    let doing = ThreadActivity::Ready { by_tid: None };
     Span { pid: moment.pid, tid: moment.tid, doing, from_ns: moment.time_ns, until_ns: moment.time_ns }
 }
 
 /// Whether the moment ends what the thread did, and what it does from then on.
-fn step(moment: &Moment, now: Option<Doing>) -> (bool, Option<Doing>) {
+fn step(moment: &ThreadEvent, now: Option<ThreadActivity>) -> (bool, Option<ThreadActivity>) {
     match moment.what {
-        What::Runs => (true, Some(Doing::Runs { cpu: moment.cpu })),
-        What::Preempted => (true, Some(Doing::Ready { by_tid: None })),
-        What::Waits { system_call, uninterruptible } => {
-            (true, Some(Doing::Waits { system_call, uninterruptible }))
+        ThreadEventKind::Runs => (true, Some(ThreadActivity::Runs { cpu: moment.cpu })),
+        ThreadEventKind::Preempted => (true, Some(ThreadActivity::Ready { by_tid: None })),
+        ThreadEventKind::Waits { system_call, uninterruptible } => {
+            (true, Some(ThreadActivity::Waits { system_call, uninterruptible }))
         }
-        What::Ends => (true, None),
+        ThreadEventKind::Ends => (true, None),
         // One that runs or is ready may be told to wake up all the same.
-        What::Woken { .. } if matches!(now, Some(Doing::Runs { .. } | Doing::Ready { .. })) => (false, None),
-        What::Woken { by_tid } | What::Made { by_tid } => (true, Some(Doing::Ready { by_tid: Some(by_tid) })),
+        ThreadEventKind::Woken { .. }
+            if matches!(now, Some(ThreadActivity::Runs { .. } | ThreadActivity::Ready { .. })) =>
+        {
+            (false, None)
+        }
+        ThreadEventKind::Woken { by_tid } | ThreadEventKind::Made { by_tid } => {
+            (true, Some(ThreadActivity::Ready { by_tid: Some(by_tid) }))
+        }
     }
 }
 
 /// What a thread did before the first moment that is known of it.
-fn before(moment: &Moment) -> Option<Doing> {
+fn before(moment: &ThreadEvent) -> Option<ThreadActivity> {
     match moment.what {
-        What::Preempted | What::Waits { .. } | What::Ends => Some(Doing::Runs { cpu: moment.cpu }),
-        What::Woken { .. } => Some(Doing::Waits { system_call: None, uninterruptible: false }),
-        What::Runs | What::Made { .. } => None,
+        ThreadEventKind::Preempted | ThreadEventKind::Waits { .. } | ThreadEventKind::Ends => {
+            Some(ThreadActivity::Runs { cpu: moment.cpu })
+        }
+        ThreadEventKind::Woken { .. } => {
+            Some(ThreadActivity::Waits { system_call: None, uninterruptible: false })
+        }
+        ThreadEventKind::Runs | ThreadEventKind::Made { .. } => None,
     }
 }
 
@@ -96,42 +106,45 @@ fn before(moment: &Moment) -> Option<Doing> {
 mod tests {
     use super::*;
 
-    fn moment(time_ns: u64, tid: u32, what: What) -> Moment {
-        Moment { time_ns, pid: 1, tid, cpu: 3, what, comm: [0; 16] }
+    fn moment(time_ns: u64, tid: u32, what: ThreadEventKind) -> ThreadEvent {
+        ThreadEvent { time_ns, pid: 1, tid, cpu: 3, what, comm: [0; 16] }
     }
 
     #[test]
     fn a_thread_waits_is_ready_and_runs_in_turn() {
-        let waits = What::Waits { system_call: Some("futex"), uninterruptible: false };
+        let waits = ThreadEventKind::Waits { system_call: Some("futex"), uninterruptible: false };
         let moments = [
             moment(10, 7, waits),
-            moment(30, 7, What::Woken { by_tid: 8 }),
-            moment(31, 7, What::Woken { by_tid: 9 }),
-            moment(35, 7, What::Runs),
-            moment(36, 7, What::Woken { by_tid: 9 }),
-            moment(50, 7, What::Preempted),
+            moment(30, 7, ThreadEventKind::Woken { by_tid: 8 }),
+            moment(31, 7, ThreadEventKind::Woken { by_tid: 9 }),
+            moment(35, 7, ThreadEventKind::Runs),
+            moment(36, 7, ThreadEventKind::Woken { by_tid: 9 }),
+            moment(50, 7, ThreadEventKind::Preempted),
         ];
         let found: Vec<_> = spans(&moments, 0, 90)
             .into_iter()
             .map(|span| (span.from_ns, span.until_ns, span.doing))
             .collect();
-        let waits = Doing::Waits { system_call: Some("futex"), uninterruptible: false };
+        let waits = ThreadActivity::Waits { system_call: Some("futex"), uninterruptible: false };
         assert_eq!(
             found,
             [
-                (0, 10, Doing::Runs { cpu: 3 }),
+                (0, 10, ThreadActivity::Runs { cpu: 3 }),
                 (10, 30, waits),
-                (30, 35, Doing::Ready { by_tid: Some(8) }),
-                (35, 50, Doing::Runs { cpu: 3 }),
-                (50, 90, Doing::Ready { by_tid: None }),
+                (30, 35, ThreadActivity::Ready { by_tid: Some(8) }),
+                (35, 50, ThreadActivity::Runs { cpu: 3 }),
+                (50, 90, ThreadActivity::Ready { by_tid: None }),
             ]
         );
     }
 
     #[test]
     fn what_has_ended_goes_on_no_more() {
-        let moments =
-            [moment(5, 7, What::Made { by_tid: 1 }), moment(6, 7, What::Runs), moment(9, 7, What::Ends)];
+        let moments = [
+            moment(5, 7, ThreadEventKind::Made { by_tid: 1 }),
+            moment(6, 7, ThreadEventKind::Runs),
+            moment(9, 7, ThreadEventKind::Ends),
+        ];
         let found = spans(&moments, 0, 90);
         assert_eq!(found.len(), 2);
         assert_eq!((found[1].from_ns, found[1].until_ns), (6, 9));

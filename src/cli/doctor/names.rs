@@ -67,7 +67,7 @@ fn advice(symbols: usize, nothing: &[String], unreadable: &[String]) -> Vec<Stri
 
 /// Whether there are lines, whether there are symbols, and the build-id.
 fn look(pid: u32, mapping: &Mapping) -> Result<(bool, bool, String), String> {
-    let file = files::open(&files::Wanted::of(pid, mapping));
+    let file = files::open(&files::MappedFile::of(pid, mapping));
     let elf = ElfFile::open(&file.map_err(|error| error.to_string())?);
     let elf = elf.map_err(|error| format!("{}: {error}", mapping.path))?;
     let build_id = hex(elf.build_id().unwrap_or_default());

@@ -17,7 +17,7 @@ use super::{
     state::{Order, Shown, State},
     table::{Row, Table, bars},
 };
-use crate::capture::Kind;
+use crate::capture::ProfileKind;
 
 /// What is drawn.
 pub struct Picture<'a> {
@@ -130,13 +130,13 @@ fn heading<'a>(picture: &Picture<'a>) -> Line<'a> {
 }
 
 /// What was measured in a second.
-fn amount(kind: Kind, sum: Sum) -> String {
+fn amount(kind: ProfileKind, sum: Sum) -> String {
     let each_second = sum.value as f64 / sum.seconds.max(0.001);
     match kind {
-        Kind::Cpu => format!("CPU {:.0}% of one", each_second / 1e7),
-        Kind::Faults => format!("{each_second:.0} page faults/s"),
-        Kind::OffCpu => format!("waiting {:.2} s in each second", each_second / 1e9),
-        Kind::Wall | Kind::ThreadCreate => format!("{:.2} s in each second", each_second / 1e9),
+        ProfileKind::Cpu => format!("CPU {:.0}% of one", each_second / 1e7),
+        ProfileKind::Faults => format!("{each_second:.0} page faults/s"),
+        ProfileKind::OffCpu => format!("waiting {:.2} s in each second", each_second / 1e9),
+        ProfileKind::Wall | ProfileKind::ThreadCreate => format!("{:.2} s in each second", each_second / 1e9),
     }
 }
 
@@ -195,7 +195,7 @@ fn header(picture: &Picture<'_>) -> TableRow<'static> {
     let state = picture.state;
     let mark = |order: Order, name: &str| {
         let arrow = if state.is_reversed { "▲" } else { "▼" };
-        let is_it = state.order == order && !matches!(state.shown, Shown::Around(_));
+        let is_it = state.order == order && !matches!(state.shown, Shown::CallersAndCallees(_));
         if is_it { format!("{name}{arrow}") } else { name.to_owned() }
     };
     let of_threads = state.shown == Shown::Threads;
@@ -255,7 +255,7 @@ fn chosen_line(picture: &Picture<'_>) -> Line<'static> {
 fn nothing(state: &State) -> String {
     let span = humantime::format_duration(state.span());
     match state.kind {
-        Kind::Cpu => format!(" it has not run in the last {span}: o shows what it waits for"),
+        ProfileKind::Cpu => format!(" it has not run in the last {span}: o shows what it waits for"),
         _ => format!(" nothing was seen in the last {span}"),
     }
 }
@@ -265,7 +265,7 @@ fn footing<'a>(picture: &Picture<'a>) -> Line<'a> {
     if state.is_searching {
         return Line::from(format!(" /{}▏", state.search));
     }
-    let other = if state.kind == Kind::OffCpu { "running" } else { "waiting" };
+    let other = if state.kind == ProfileKind::OffCpu { "running" } else { "waiting" };
     let keys = format!(
         " ? help  q quit  Tab functions/threads  Enter more  / search  s t n order  o {other}  p pause  w time  S save"
     );
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn the_screen_says_who_how_much_and_where() {
         let history = history(&[("a", &["hot", "main"], 600), ("b", &["cold", "main"], 150)]);
-        let screen = drawn(&State::new(Kind::Cpu), &history, 100, 12);
+        let screen = drawn(&State::new(ProfileKind::Cpu), &history, 100, 12);
         let lines: Vec<&str> = screen.lines().collect();
         assert!(
             lines[0].contains("redis-server (4711)  CPU 75% of one  5 threads  bpf 99 Hz  100.0% whole"),
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn a_screen_too_small_for_anything_is_drawn_all_the_same() {
         let history = history(&[("a", &["hot", "main"], 600)]);
-        let mut state = State::new(Kind::Cpu);
+        let mut state = State::new(ProfileKind::Cpu);
         for (width, height) in [(1, 1), (10, 3), (30, 6), (300, 100)] {
             for is_helping in [false, true] {
                 state.is_helping = is_helping;
@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_long_message_takes_two_lines() {
-        let (state, history) = (State::new(Kind::Cpu), History::default());
+        let (state, history) = (State::new(ProfileKind::Cpu), History::default());
         let table = table(&state, &history);
         let mut terminal = Terminal::new(TestBackend::new(60, 10)).unwrap();
         let message = "BPF is not permitted: no CAP_BPF and no CAP_PERFMON here; root has all it takes";
@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn nothing_to_see_says_why() {
-        let screen = drawn(&State::new(Kind::Cpu), &History::default(), 90, 10);
+        let screen = drawn(&State::new(ProfileKind::Cpu), &History::default(), 90, 10);
         assert!(screen.contains("it has not run in the last 10s: o shows what it waits for"), "{screen}");
     }
 }

@@ -117,7 +117,7 @@ pub struct ThreadShare {
 
 /// Who calls a function, and whom it calls.
 #[derive(Debug, Default)]
-pub struct Around {
+pub struct CallersAndCallees {
     pub of: Share,
     pub callers: Vec<(FunctionId, i64)>,
     pub callees: Vec<(FunctionId, i64)>,
@@ -335,8 +335,8 @@ impl History {
     }
 
     /// Who calls a function, and whom it calls; those with most first.
-    pub fn around(&self, span: Duration, thread: Option<ThreadId>, id: FunctionId) -> Around {
-        let mut around = Around::default();
+    pub fn around(&self, span: Duration, thread: Option<ThreadId>, id: FunctionId) -> CallersAndCallees {
+        let mut around = CallersAndCallees::default();
         let (mut callers, mut callees) = (FxHashMap::default(), FxHashMap::default());
         // Of one stack each counts once.
         let mut seen: Vec<(bool, FunctionId)> = Vec::new();
@@ -391,7 +391,7 @@ pub mod tests {
 
     use super::*;
     use crate::{
-        capture::{Ended, Kind, Tally},
+        capture::{Ended, ProfileKind, Tally},
         issue::Issues,
         profile::builder::{Builder, LabelValue, LineSpec},
         sampler::Description,
@@ -426,7 +426,7 @@ pub mod tests {
                 buffer_bytes: 0,
                 event_count: 0,
             },
-            kind: Kind::Cpu,
+            kind: ProfileKind::Cpu,
             identities: Vec::new(),
             ended: Ended::Duration,
             unnamed_share: 0.0,

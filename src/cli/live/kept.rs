@@ -18,13 +18,13 @@ const MOST_BYTES: usize = 64 << 20;
 
 /// See the module.
 #[derive(Default)]
-pub struct Kept {
+pub struct ProfileHistory {
     /// How long each is, and its bytes; oldest first.
     profiles: VecDeque<(Duration, Vec<u8>)>,
     bytes: usize,
 }
 
-impl Kept {
+impl ProfileHistory {
     pub fn add(&mut self, length: Duration, profile: &Profile) {
         let packed = encode_gzip(profile);
         self.bytes += packed.len();
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn the_last_seconds_become_one_profile() {
-        let mut kept = Kept::default();
+        let mut kept = ProfileHistory::default();
         assert!(kept.last(Duration::from_secs(1)).is_err());
         for milliseconds in [1, 2, 4] {
             kept.add(Duration::from_secs(1), &capture(&[("a", &["hot"], milliseconds)]).profile);

@@ -39,15 +39,15 @@ use super::{
     output,
 };
 use crate::{
-    capture::{Kind, LabelKeys, Request, Stop},
+    capture::{LabelKeys, ProfileKind, Request, Stop},
     process::{self, Identity},
     profile::file,
 };
 use draw::Picture;
 use history::History;
-use kept::Kept;
-use state::{State, Wish};
-use watcher::{Attached, Told, Watcher};
+use kept::ProfileHistory;
+use state::{Action, State};
+use watcher::{Attached, WatchEvent, Watcher};
 
 /// How long between two looks for keys and news, in milliseconds.
 const LOOK_EVERY_MS: u8 = 100;
@@ -66,10 +66,10 @@ pub fn run(arguments: &LiveArgs) -> Result<()> {
     let sampling = attach::request(&arguments.sampling, &arguments.debug);
     let request = Request {
         kind: match arguments.kind {
-            LiveKindArg::Cpu => Kind::Cpu,
-            LiveKindArg::Wall => Kind::Wall,
-            LiveKindArg::OffCpu => Kind::OffCpu,
-            LiveKindArg::Faults => Kind::Faults,
+            LiveKindArg::Cpu => ProfileKind::Cpu,
+            LiveKindArg::Wall => ProfileKind::Wall,
+            LiveKindArg::OffCpu => ProfileKind::OffCpu,
+            LiveKindArg::Faults => ProfileKind::Faults,
         },
         labels: LabelKeys { tid: true, ..sampling.labels },
         children: arguments.children,
@@ -93,7 +93,7 @@ struct View {
     attached: Attached,
     state: State,
     history: History,
-    kept: Kept,
+    kept: ProfileHistory,
     message: String,
     /// How many threads there are, and when that was asked.
     threads: (Instant, Option<usize>),
@@ -111,7 +111,7 @@ impl View {
             watcher,
             attached,
             history: History::default(),
-            kept: Kept::default(),
+            kept: ProfileHistory::default(),
             message: String::new(),
             threads,
             in_color: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
@@ -139,11 +139,11 @@ impl View {
             self.message.clear();
             let page = draw::page(terminal.size()?.height);
             match self.state.press(key, &table.keys(), page) {
-                Some(Wish::Quit) => break,
-                Some(Wish::Suspend) => suspend(terminal)?,
-                Some(Wish::Redraw) => terminal.clear()?,
-                Some(Wish::Watch(kind)) => self.watch(kind),
-                Some(Wish::Save) => self.save(),
+                Some(Action::Quit) => break,
+                Some(Action::Suspend) => suspend(terminal)?,
+                Some(Action::Redraw) => terminal.clear()?,
+                Some(Action::Watch(kind)) => self.watch(kind),
+                Some(Action::Save) => self.save(),
                 None => {}
             }
         }
@@ -161,8 +161,8 @@ impl View {
         while let Some(told) = self.watcher.told() {
             match told {
                 // What is shown stays as it is.
-                Told::Window(_) if self.state.is_paused => continue,
-                Told::Window(capture) => {
+                WatchEvent::Window(_) if self.state.is_paused => continue,
+                WatchEvent::Window(capture) => {
                     if self.history.is_full() {
                         self.history = History::default();
                         self.state.forget_places();
@@ -171,10 +171,10 @@ impl View {
                     self.history.add(&capture);
                     self.kept.add(capture.elapsed, &capture.profile);
                 }
-                Told::Ended(None) => {
+                WatchEvent::Ended(None) => {
                     self.message = "it has ended: what was seen of it stays here; q quits".into()
                 }
-                Told::Ended(Some(why)) => self.message = format!("watching has failed: {why}"),
+                WatchEvent::Ended(Some(why)) => self.message = format!("watching has failed: {why}"),
             }
             is_new = true;
         }
@@ -190,8 +190,10 @@ impl View {
             at: self.state.at(&table.keys()),
             who: self.who(),
             how: match self.state.kind {
-                Kind::OffCpu | Kind::Faults | Kind::ThreadCreate => self.attached.sampler.into(),
-                Kind::Cpu | Kind::Wall => {
+                ProfileKind::OffCpu | ProfileKind::Faults | ProfileKind::ThreadCreate => {
+                    self.attached.sampler.into()
+                }
+                ProfileKind::Cpu | ProfileKind::Wall => {
                     format!("{} {} Hz", self.attached.sampler, self.request.frequency_hz)
                 }
             },
@@ -212,12 +214,12 @@ impl View {
     }
 
     /// Watches something else of the same processes. If that cannot be, all stays as it is.
-    fn watch(&mut self, kind: Kind) {
+    fn watch(&mut self, kind: ProfileKind) {
         let request = Request { kind, ..self.request.clone() };
         match Watcher::begin(request.clone(), self.interval) {
             Ok((watcher, attached)) => {
                 (self.watcher, self.attached, self.request) = (watcher, attached, request);
-                (self.history, self.kept) = (History::default(), Kept::default());
+                (self.history, self.kept) = (History::default(), ProfileHistory::default());
                 (self.state.kind, self.state.is_paused) = (kind, false);
                 self.state.forget_places();
             }

@@ -10,7 +10,7 @@ use super::{
     history::{FunctionId, ThreadId},
     table::Key,
 };
-use crate::capture::Kind;
+use crate::capture::ProfileKind;
 
 /// The times that are looked back on.
 const SPANS: [Duration; 4] =
@@ -24,7 +24,7 @@ pub enum Shown {
     Functions,
     Threads,
     /// Who calls a function, and whom it calls.
-    Around(FunctionId),
+    CallersAndCallees(FunctionId),
 }
 
 /// What comes first.
@@ -49,7 +49,7 @@ struct Place {
 /// See the module.
 #[derive(Debug)]
 pub struct State {
-    pub kind: Kind,
+    pub kind: ProfileKind,
     pub shown: Shown,
     /// Only of this thread.
     pub thread: Option<ThreadId>,
@@ -70,12 +70,12 @@ pub struct State {
 
 /// What a key asks of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum Action {
     Quit,
     /// Give the terminal back to the shell for a while.
     Suspend,
     /// Watch something else of the processes.
-    Watch(Kind),
+    Watch(ProfileKind),
     /// Write what is kept to a file.
     Save,
     /// Draw all again.
@@ -83,7 +83,7 @@ pub enum Wish {
 }
 
 impl State {
-    pub fn new(kind: Kind) -> State {
+    pub fn new(kind: ProfileKind) -> State {
         State {
             kind,
             shown: Shown::Functions,
@@ -119,12 +119,12 @@ impl State {
     }
 
     /// What a key does; `rows` are those shown now.
-    pub fn press(&mut self, key: KeyEvent, rows: &[Key], page: usize) -> Option<Wish> {
+    pub fn press(&mut self, key: KeyEvent, rows: &[Key], page: usize) -> Option<Action> {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return match key.code {
-                KeyCode::Char('c') => Some(Wish::Quit),
-                KeyCode::Char('z') => Some(Wish::Suspend),
-                KeyCode::Char('l') => Some(Wish::Redraw),
+                KeyCode::Char('c') => Some(Action::Quit),
+                KeyCode::Char('z') => Some(Action::Suspend),
+                KeyCode::Char('l') => Some(Action::Redraw),
                 KeyCode::Char('u') if self.is_searching => {
                     self.search.clear();
                     None
@@ -143,7 +143,7 @@ impl State {
         }
     }
 
-    fn type_search(&mut self, key: KeyCode, rows: &[Key], page: usize) -> Option<Wish> {
+    fn type_search(&mut self, key: KeyCode, rows: &[Key], page: usize) -> Option<Action> {
         match key {
             KeyCode::Enter => self.is_searching = false,
             KeyCode::Esc => {
@@ -157,12 +157,16 @@ impl State {
         None
     }
 
-    fn command(&mut self, key: KeyCode, rows: &[Key], page: usize) -> Option<Wish> {
+    fn command(&mut self, key: KeyCode, rows: &[Key], page: usize) -> Option<Action> {
         match key {
-            KeyCode::Char('q') => return Some(Wish::Quit),
-            KeyCode::Char('S') => return Some(Wish::Save),
+            KeyCode::Char('q') => return Some(Action::Quit),
+            KeyCode::Char('S') => return Some(Action::Save),
             KeyCode::Char('o') => {
-                return Some(Wish::Watch(if self.kind == Kind::OffCpu { Kind::Cpu } else { Kind::OffCpu }));
+                return Some(Action::Watch(if self.kind == ProfileKind::OffCpu {
+                    ProfileKind::Cpu
+                } else {
+                    ProfileKind::OffCpu
+                }));
             }
             KeyCode::Char('?' | 'h') | KeyCode::F(1) => self.is_helping = true,
             KeyCode::Char('p' | ' ') => self.is_paused = !self.is_paused,
@@ -199,7 +203,7 @@ impl State {
         match key {
             Key::Thread(thread) => (self.shown, self.thread) = (Shown::Functions, Some(thread)),
             Key::Function(function) | Key::Caller(function) | Key::Callee(function) => {
-                self.shown = Shown::Around(function);
+                self.shown = Shown::CallersAndCallees(function);
             }
         }
         self.chosen = None;
@@ -243,7 +247,7 @@ mod tests {
 
     const ROWS: [Key; 3] = [Key::Function(5), Key::Function(6), Key::Function(7)];
 
-    fn press(state: &mut State, keys: &[KeyCode]) -> Option<Wish> {
+    fn press(state: &mut State, keys: &[KeyCode]) -> Option<Action> {
         keys.iter().map(|key| state.press(KeyEvent::from(*key), &ROWS, 10)).last().flatten()
     }
 
@@ -254,29 +258,29 @@ mod tests {
 
     #[test]
     fn letters_are_commands_except_while_searching() {
-        let mut state = State::new(Kind::Cpu);
+        let mut state = State::new(ProfileKind::Cpu);
         typed(&mut state, "/quit");
         assert_eq!((&*state.search, state.is_searching), ("quit", true));
         press(&mut state, &[KeyCode::Backspace, KeyCode::Enter]);
         assert_eq!((&*state.search, state.is_searching), ("qui", false));
-        assert_eq!(press(&mut state, &[KeyCode::Char('q')]), Some(Wish::Quit));
+        assert_eq!(press(&mut state, &[KeyCode::Char('q')]), Some(Action::Quit));
         press(&mut state, &[KeyCode::Esc]);
         assert_eq!(state.search, "");
     }
 
     #[test]
     fn control_c_ends_it_whatever_is_typed() {
-        let mut state = State::new(Kind::Cpu);
+        let mut state = State::new(ProfileKind::Cpu);
         typed(&mut state, "/a");
         let key = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-        assert_eq!(state.press(key, &ROWS, 10), Some(Wish::Quit));
+        assert_eq!(state.press(key, &ROWS, 10), Some(Action::Quit));
         state.is_helping = true;
-        assert_eq!(state.press(key, &ROWS, 10), Some(Wish::Quit));
+        assert_eq!(state.press(key, &ROWS, 10), Some(Action::Quit));
     }
 
     #[test]
     fn the_chosen_row_is_a_function_and_not_a_line() {
-        let mut state = State::new(Kind::Cpu);
+        let mut state = State::new(ProfileKind::Cpu);
         press(&mut state, &[KeyCode::Down]);
         assert_eq!(state.chosen, Some(Key::Function(6)));
         assert_eq!(state.at(&[Key::Function(7), Key::Function(5), Key::Function(6)]), 2);
@@ -289,10 +293,10 @@ mod tests {
 
     #[test]
     fn one_comes_back_to_where_one_was() {
-        let mut state = State::new(Kind::Cpu);
+        let mut state = State::new(ProfileKind::Cpu);
         typed(&mut state, "/six");
         press(&mut state, &[KeyCode::Enter, KeyCode::Down, KeyCode::Enter]);
-        assert_eq!((state.shown, &*state.search), (Shown::Around(6), ""));
+        assert_eq!((state.shown, &*state.search), (Shown::CallersAndCallees(6), ""));
         press(&mut state, &[KeyCode::Esc]);
         assert_eq!((state.shown, state.chosen), (Shown::Functions, Some(Key::Function(6))));
         assert_eq!(state.search, "six");
@@ -302,24 +306,24 @@ mod tests {
 
     #[test]
     fn what_is_gone_into_is_the_row_that_is_marked() {
-        let mut state = State::new(Kind::Cpu);
+        let mut state = State::new(ProfileKind::Cpu);
         press(&mut state, &[KeyCode::Down]);
         // The chosen one is not shown any more: the first is marked.
         state.press(KeyEvent::from(KeyCode::Enter), &[Key::Function(7)], 10);
-        assert_eq!(state.shown, Shown::Around(7));
+        assert_eq!(state.shown, Shown::CallersAndCallees(7));
     }
 
     #[test]
     fn the_key_for_waits_goes_there_and_back() {
-        let mut state = State::new(Kind::Cpu);
-        assert_eq!(press(&mut state, &[KeyCode::Char('o')]), Some(Wish::Watch(Kind::OffCpu)));
-        state.kind = Kind::OffCpu;
-        assert_eq!(press(&mut state, &[KeyCode::Char('o')]), Some(Wish::Watch(Kind::Cpu)));
+        let mut state = State::new(ProfileKind::Cpu);
+        assert_eq!(press(&mut state, &[KeyCode::Char('o')]), Some(Action::Watch(ProfileKind::OffCpu)));
+        state.kind = ProfileKind::OffCpu;
+        assert_eq!(press(&mut state, &[KeyCode::Char('o')]), Some(Action::Watch(ProfileKind::Cpu)));
     }
 
     #[test]
     fn what_was_seen_before_cannot_be_shown_of_something_else() {
-        let mut state = State::new(Kind::Cpu);
+        let mut state = State::new(ProfileKind::Cpu);
         press(&mut state, &[KeyCode::Enter]);
         state.forget_places();
         press(&mut state, &[KeyCode::Esc]);

@@ -8,7 +8,7 @@ use super::{
     history::{Function, FunctionId, History, Sum, ThreadId},
     state::{Order, Shown, State},
 };
-use crate::capture::Kind;
+use crate::capture::ProfileKind;
 
 /// The most rows that are made: nobody walks through more.
 const MOST_ROWS: usize = 10_000;
@@ -71,7 +71,7 @@ pub fn table(state: &State, history: &History) -> Table {
             columns: ["THREAD", "MOST IN"],
             rows: threads(state, history, sum),
         },
-        Shown::Around(id) => Table {
+        Shown::CallersAndCallees(id) => Table {
             title: format!(
                 "callers ▲ and callees ▼ of {}{}",
                 history.function(id).name,
@@ -168,10 +168,10 @@ fn share(value: i64, sum: Sum) -> f64 {
 }
 
 /// In a second: milliseconds of CPU time or of waiting, or page faults.
-fn rate(kind: Kind, value: i64, sum: Sum) -> String {
+fn rate(kind: ProfileKind, value: i64, sum: Sum) -> String {
     let each_second = value as f64 / sum.seconds.max(0.001);
     match kind {
-        Kind::Faults => format!("{each_second:.0}"),
+        ProfileKind::Faults => format!("{each_second:.0}"),
         _ if each_second >= 1e10 => format!("{:.1} s", each_second / 1e9),
         _ => format!("{:.0} ms", each_second / 1e6),
     }
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn functions_come_in_the_order_asked_for() {
         let history = history(&[("a", &["hot", "main"], 60), ("a", &["cold", "main"], 40)]);
-        let mut state = State::new(Kind::Cpu);
+        let mut state = State::new(ProfileKind::Cpu);
         assert_eq!(names(&state, &history), ["hot", "cold", "main"]);
         state.order = Order::Total;
         assert_eq!(names(&state, &history), ["main", "hot", "cold"]);
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_search_leaves_shares_as_they_are() {
         let history = history(&[("a", &["hot", "main"], 60), ("a", &["Cold", "main"], 40)]);
-        let mut state = State::new(Kind::Cpu);
+        let mut state = State::new(ProfileKind::Cpu);
         state.search = "cOL".into();
         let found = table(&state, &history);
         assert_eq!((found.rows.len(), found.rows[0].own), (1, 0.4));
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn of_a_thread_only_its_functions_are_shown_and_are_all_of_it() {
         let history = history(&[("a", &["hot"], 60), ("b", &["cold"], 40)]);
-        let mut state = State::new(Kind::Cpu);
+        let mut state = State::new(ProfileKind::Cpu);
         state.shown = Shown::Threads;
         let threads = table(&state, &history);
         assert_eq!(threads.rows[1].name, "      7 b");
@@ -240,9 +240,9 @@ mod tests {
     #[test]
     fn around_a_function_stand_its_callers_and_its_callees() {
         let history = history(&[("a", &["leaf", "mid", "one"], 10), ("a", &["mid", "two"], 30)]);
-        let mut state = State::new(Kind::Cpu);
+        let mut state = State::new(ProfileKind::Cpu);
         let id = (0..).find(|id| history.function(*id).name == "mid").unwrap();
-        state.shown = Shown::Around(id);
+        state.shown = Shown::CallersAndCallees(id);
         assert_eq!(names(&state, &history), ["▲ one", "▲ two", "mid", "▼ leaf"]);
     }
 

@@ -34,7 +34,7 @@ pub struct Attached {
 
 /// What the watcher tells.
 #[derive(Debug)]
-pub enum Told {
+pub enum WatchEvent {
     Window(Box<Capture>),
     /// There is no more; why, where that is a failure.
     Ended(Option<String>),
@@ -43,7 +43,7 @@ pub enum Told {
 /// See the module. It ends when this is dropped.
 pub struct Watcher {
     stop: Stop,
-    told: Option<Receiver<Told>>,
+    told: Option<Receiver<WatchEvent>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -63,12 +63,12 @@ impl Watcher {
     }
 
     /// What was told since; `None`: nothing yet.
-    pub fn told(&mut self) -> Option<Told> {
+    pub fn told(&mut self) -> Option<WatchEvent> {
         let told = match self.told.as_ref()?.try_recv() {
             Err(TryRecvError::Empty) => return None,
-            told => told.unwrap_or_else(|_| Told::Ended(Some(MISTAKE.into()))),
+            told => told.unwrap_or_else(|_| WatchEvent::Ended(Some(MISTAKE.into()))),
         };
-        if let Told::Ended(_) = told {
+        if let WatchEvent::Ended(_) = told {
             self.told = None;
         }
         Some(told)
@@ -91,7 +91,7 @@ fn watch(
     every: Duration,
     stop: &Stop,
     begun: Sender<Result<Attached, CaptureError>>,
-    teller: &SyncSender<Told>,
+    teller: &SyncSender<WatchEvent>,
 ) {
     // Nobody listens any more: then it was also told to stop.
     let tell = |told| drop(teller.send(told));
@@ -109,11 +109,11 @@ fn watch(
             Issue::SamplerFailed { why } => Some(why.clone()),
             _ => None,
         });
-        tell(Told::Window(Box::new(capture)));
+        tell(WatchEvent::Window(Box::new(capture)));
     };
     match (capture::windows(request, every, stop, &mut progress, &mut each), begun) {
-        (Ok(_), _) => tell(Told::Ended(why)),
+        (Ok(_), _) => tell(WatchEvent::Ended(why)),
         (Err(error), Some(begun)) => drop(begun.send(Err(error))),
-        (Err(error), None) => tell(Told::Ended(Some(error.to_string()))),
+        (Err(error), None) => tell(WatchEvent::Ended(Some(error.to_string()))),
     }
 }

@@ -4,11 +4,11 @@
 //! Not here: the help text ([`super::usage`]).
 
 use crate::{
-    go_text::{self, IntegerError, quote},
     report::pprof::{
         COMMANDS, Command, Settings,
         options::{SettingOption, Slot},
     },
+    text::go::{self, IntegerError, quote},
 };
 
 /// A command line that could be read.
@@ -268,7 +268,7 @@ impl Flags {
 }
 
 fn integer(text: &str) -> Result<i64, &'static str> {
-    go_text::integer(text).map_err(|error| match error {
+    go::integer(text).map_err(|error| match error {
         IntegerError::Syntax => "parse error",
         IntegerError::OutOfRange => "value out of range",
     })

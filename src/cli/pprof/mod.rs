@@ -12,7 +12,7 @@ use std::{
 use crate::{
     profile::columns::Columns,
     report::{
-        answer::{Asked, FORMATS, TextFormat, answer, is_answered, is_text_already},
+        answer::{FORMATS, ReportRequest, TextFormat, answer, is_answered, is_text_already},
         pprof::{Command, Settings, commands::Delivery, generate_to, generate_with},
     },
     shell::pprof::Outlet,
@@ -129,7 +129,7 @@ fn formatted(
         0 => usize::MAX,
         count => count,
     });
-    let asked = Asked { argument, count, tool: Some(&binaries::LocalFiles) };
+    let asked = ReportRequest { argument, count, tool: Some(&binaries::LocalFiles) };
     let made = answer(columns, command, asked, &flags.settings, &mut messages);
     messages.iter().for_each(|message| say(message));
     Ok(made?.print(TextFormat::find(&flags.format).unwrap_or_default(), None, false))

@@ -8,12 +8,12 @@ use super::{
     Flags, binaries, object,
     symbolize::{Origins, symbolize},
 };
-use crate::go_text::base_name;
 use crate::profile::columns::{
     Columns, Location, Mapping, decode,
-    merge::{self, Gathered},
+    merge::{self, Accumulator},
     parallel::in_order,
 };
+use crate::text::path::base_name;
 
 pub(super) mod http;
 
@@ -69,7 +69,7 @@ pub(super) fn fetch(flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<Columns,
 }
 
 #[derive(Default)]
-struct Grabbed {
+struct FetchedProfiles {
     columns: Option<Columns>,
     count: usize,
     is_remote: bool,
@@ -77,16 +77,16 @@ struct Grabbed {
 }
 
 /// Fetches all sources and puts them together; those that fail are only reported.
-fn grab(sources: &[String], flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<Grabbed, String> {
-    let mut grabbed = Grabbed::default();
+fn grab(sources: &[String], flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<FetchedProfiles, String> {
+    let mut grabbed = FetchedProfiles::default();
     for chunk in sources.chunks(CHUNK) {
         let is_file = |source: &String| fs::metadata(source).is_ok_and(|found| found.is_file());
         let mut fetched = None;
         // Where profiles are merged as they come, they may have to be read again.
         if chunk.len() > 2 && chunk.iter().all(is_file) {
-            fetched = fetch_all(chunk, flags, Gathered::merged());
+            fetched = fetch_all(chunk, flags, Accumulator::merged());
         }
-        let fetched = fetched.or_else(|| fetch_all(chunk, flags, Gathered::Kept(Vec::new())));
+        let fetched = fetched.or_else(|| fetch_all(chunk, flags, Accumulator::Kept(Vec::new())));
         let Some((batch, gathered, messages)) = fetched else { continue };
         messages.iter().for_each(|message| say(message));
         grabbed.is_remote |= batch.is_remote;
@@ -108,9 +108,9 @@ fn grab(sources: &[String], flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<
 fn fetch_all(
     sources: &[String],
     flags: &Flags,
-    mut gathered: Gathered,
-) -> Option<(Grabbed, Gathered, Vec<String>)> {
-    let mut batch = Grabbed::default();
+    mut gathered: Accumulator,
+) -> Option<(FetchedProfiles, Accumulator, Vec<String>)> {
+    let mut batch = FetchedProfiles::default();
     let mut messages = Vec::new();
     let mut names = sources.iter();
     let mut is_gathered = true;
@@ -226,7 +226,7 @@ fn locate_binaries(columns: &mut Columns, flags: &Flags, say: &mut dyn FnMut(&st
 /// Where a binary may be.
 fn candidates(search: &str, file: &str, build_id: &str) -> Vec<String> {
     let mut names = Vec::new();
-    let join = |parts: &[&str]| crate::go_text::clean_path(&parts.join("/"));
+    let join = |parts: &[&str]| crate::text::path::clean_path(&parts.join("/"));
     let base = if file.is_empty() { "" } else { base_name(file) };
     for folder in search.split(':') {
         if !build_id.is_empty() {

@@ -13,10 +13,10 @@ use super::{
     sources::http,
 };
 use crate::{
-    go_text::base_name,
     profile::columns::{Columns, Function, Line},
     report::pprof::objects::{Object, ObjectMapping},
     symbolize::{SourceFrame, Symbolized},
+    text::path::base_name,
 };
 
 /// Where mappings come from: by build-id, file or address of the server, each server and the address at

@@ -94,7 +94,7 @@ fn offered(flags: &Flags, folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Ve
             let profiles = collection::profiles_of(source, &own)?;
             found.extend(profiles.into_iter().map(|(name, path)| (name, path.display().to_string())));
         } else {
-            found.push((crate::go_text::base_name(source).into(), source.clone()));
+            found.push((crate::text::path::base_name(source).into(), source.clone()));
         }
     }
     let is_collection = found.len() != flags.arguments.len()
@@ -132,8 +132,8 @@ fn in_full(error: &serve::ServeError) -> String {
 fn name_of(sources: &[String]) -> String {
     match sources {
         [] => "profile".into(),
-        [one] => crate::go_text::base_name(one).into(),
-        [first, rest @ ..] => format!("{} and {} more", crate::go_text::base_name(first), rest.len()),
+        [one] => crate::text::path::base_name(one).into(),
+        [first, rest @ ..] => format!("{} and {} more", crate::text::path::base_name(first), rest.len()),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use humantime::{format_duration, format_rfc3339_seconds};
 
 use crate::{
-    capture::{Capture, Kind, dump::Dump},
+    capture::{Capture, ProfileKind, dump::Dump},
     cli::summary::table,
     issue::Issue,
     process::Identity,
@@ -67,28 +67,28 @@ impl Findings {
         let table = format!("```\n{}\n```", table.trim_end());
         let sampled = captured.tally.amount as f64 / 1e9;
         let (section, mut lines) = match captured.kind {
-            Kind::Cpu => {
+            ProfileKind::Cpu => {
                 let used = sampled / seconds;
                 let text =
                     format!("{used:.2} CPUs were used for {seconds:.1} s ({sampled:.2} s of CPU time).");
                 (&mut self.cpu, vec![text, table])
             }
-            Kind::Wall => {
+            ProfileKind::Wall => {
                 let text = format!("All time of all threads, {sampled:.1} s in {seconds:.1} s:");
                 (&mut self.wall, vec![text, table])
             }
-            Kind::Faults => {
+            ProfileKind::Faults => {
                 let text = format!(
                     "About {} page faults in {seconds:.1} s, by what touched the memory:",
                     captured.tally.amount
                 );
                 (&mut self.grown, vec![text, table])
             }
-            Kind::OffCpu => {
+            ProfileKind::OffCpu => {
                 let text = format!("Threads waited {sampled:.1} s in all in {seconds:.1} s:");
                 (&mut self.off_cpu, vec![text, table])
             }
-            Kind::ThreadCreate => {
+            ProfileKind::ThreadCreate => {
                 let (made, before) = captured.threads_made();
                 let text = format!("{made} threads were made in {seconds:.1} s; {before} were there before.");
                 (&mut self.created, vec![text])

@@ -19,7 +19,7 @@ use flate2::{Compression, write::GzEncoder};
 use super::{advice, attach, doctor, output, snapshot_args::SnapshotArgs};
 use crate::{
     capture::{
-        self, Capture, Kind, Request, Stop, dump,
+        self, Capture, ProfileKind, Request, Stop, dump,
         go_profile::{self, GoKind},
         goroutines::{self, GoDumpRequest, is_go},
     },
@@ -156,12 +156,12 @@ impl Snapshot {
 
     /// All profiles of the same seconds.
     fn profiles(&mut self, pid: u32, arguments: &SnapshotArgs, stop: &Stop) {
-        const KINDS: [(Kind, &str); 5] = [
-            (Kind::Cpu, "cpu"),
-            (Kind::Wall, "wall"),
-            (Kind::Faults, "faults"),
-            (Kind::OffCpu, "offcpu"),
-            (Kind::ThreadCreate, "threadcreate"),
+        const KINDS: [(ProfileKind, &str); 5] = [
+            (ProfileKind::Cpu, "cpu"),
+            (ProfileKind::Wall, "wall"),
+            (ProfileKind::Faults, "faults"),
+            (ProfileKind::OffCpu, "offcpu"),
+            (ProfileKind::ThreadCreate, "threadcreate"),
         ];
         let request = |kind| Request {
             pids: vec![pid],

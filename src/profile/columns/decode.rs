@@ -216,7 +216,7 @@ mod tests {
     fn many_labels_of_one_sample_take_time_in_proportion() {
         let mut columns = Columns::default();
         let kind = columns.intern("a");
-        columns.header.kinds.push(crate::profile::columns::Kind { name: kind, unit: kind });
+        columns.header.kinds.push(crate::profile::columns::SampleKind { name: kind, unit: kind });
         let keys: Vec<_> = (0..200_000).map(|key| columns.intern(&format!("key{key}"))).collect();
         let label = |key: &u32| crate::profile::columns::Label::number(*key, 1, *key);
         let labels: Vec<_> = keys.iter().map(label).collect();
@@ -227,19 +227,19 @@ mod tests {
 
     #[test]
     fn profiles_merged_one_by_one_are_what_they_are_merged_together() {
-        use crate::profile::columns::merge::Gathered;
+        use crate::profile::columns::merge::Accumulator;
         for fixture in FIXTURES {
             let whole = read(fixture.to_vec()).unwrap();
             let mut part = whole.clone();
             part.retain(None, |sample, stack| (sample % 3 != 0).then_some(0..stack.len()));
             let parts = [part.clone(), whole.clone(), part];
-            let mut gathered = Gathered::merged();
+            let mut gathered = Accumulator::merged();
             assert!(parts.iter().all(|part| gathered.add(part.clone())));
             let one_by_one = gathered.finish().unwrap().unwrap();
             assert_eq!(one_by_one.encode(), combine(parts.into()).unwrap().encode());
         }
         let labels = read(FIXTURES[0].to_vec()).unwrap();
-        let mut gathered = Gathered::merged();
+        let mut gathered = Accumulator::merged();
         assert!(gathered.add(labels) && !gathered.add(read(FIXTURES[1].to_vec()).unwrap()));
     }
 

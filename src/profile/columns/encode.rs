@@ -9,7 +9,7 @@ use std::{
 
 use flate2::{Compress, Compression, Crc, FlushCompress};
 
-use super::{Columns, Kind, Label, Location, NONE, TextId, parallel::in_order};
+use super::{Columns, Label, Location, NONE, SampleKind, TextId, parallel::in_order};
 
 /// Samples, or rows of a table, that are written together.
 const BLOCK: usize = 8192;
@@ -277,7 +277,7 @@ impl Strings {
         u64::from(self.indexes[text as usize])
     }
 
-    fn kind(&self, kind: Kind) -> Message {
+    fn kind(&self, kind: SampleKind) -> Message {
         let fields = [self.index(kind.name), self.index(kind.unit)];
         Message::of(fields.into_iter())
     }

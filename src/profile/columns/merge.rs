@@ -10,13 +10,14 @@ use std::{
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable, hash_table::Entry};
 
-use super::{Columns, Function, Kind, Label, Line, Location, Mapping, NONE, TextId, merge_rows::Rows};
+use super::{Columns, Function, Label, Line, Location, Mapping, NONE, SampleKind, TextId, merge_rows::Rows};
 
 /// Whether the two say the same of what they measure.
 pub(super) fn compatible(one: &Columns, other: &Columns) -> Result<(), String> {
-    let show =
-        |p: &Columns, kind: super::Kind| format!("&{{{} {} 0 0}}", p.text(kind.name), p.text(kind.unit));
-    let equal = |a: super::Kind, b: super::Kind| {
+    let show = |p: &Columns, kind: super::SampleKind| {
+        format!("&{{{} {} 0 0}}", p.text(kind.name), p.text(kind.unit))
+    };
+    let equal = |a: super::SampleKind, b: super::SampleKind| {
         one.text(a.name) == other.text(b.name) && one.text(a.unit) == other.text(b.unit)
     };
     let (a, b) = (&one.header, &other.header);
@@ -100,7 +101,7 @@ impl Merger {
         let mut text = |id| texts.intern_from(&profile.texts, id);
         let header = &mut self.out.header;
         if is_first {
-            let mut kind = |kind: &Kind| Kind { name: text(kind.name), unit: text(kind.unit) };
+            let mut kind = |kind: &SampleKind| SampleKind { name: text(kind.name), unit: text(kind.unit) };
             header.kinds = own.kinds.iter().map(&mut kind).collect();
             header.period_kind = kind(&own.period_kind);
             (header.drop_frames, header.keep_frames) = (text(own.drop_frames), text(own.keep_frames));
@@ -367,24 +368,24 @@ pub fn combine(mut profiles: Vec<Columns>) -> Result<Columns, String> {
 }
 
 /// Profiles that come one by one, to be combined.
-pub enum Gathered {
+pub enum Accumulator {
     /// All of them, to be combined when they are there.
     Kept(Vec<Columns>),
     /// The first, or what has been merged of those that came.
     Merged(Box<Merger>, Option<Box<Columns>>),
 }
 
-impl Gathered {
+impl Accumulator {
     /// Merges each profile as it comes, as long as all measure the same in the same units.
-    pub fn merged() -> Gathered {
-        Gathered::Merged(Box::default(), None)
+    pub fn merged() -> Accumulator {
+        Accumulator::Merged(Box::default(), None)
     }
 
     /// Takes a profile. False: this one differs, so that all must be gathered again and kept.
     pub fn add(&mut self, profile: Columns) -> bool {
         match self {
-            Gathered::Kept(profiles) => profiles.push(profile),
-            Gathered::Merged(merger, first) if merger.count == 0 => match first.take() {
+            Accumulator::Kept(profiles) => profiles.push(profile),
+            Accumulator::Merged(merger, first) if merger.count == 0 => match first.take() {
                 None => *first = Some(Box::new(profile)),
                 Some(before) => {
                     if !merger.takes(&before) {
@@ -394,7 +395,7 @@ impl Gathered {
                     return self.add(profile);
                 }
             },
-            Gathered::Merged(merger, _) => {
+            Accumulator::Merged(merger, _) => {
                 if !merger.takes(&profile) {
                     return false;
                 }
@@ -407,11 +408,11 @@ impl Gathered {
     /// One profile of all; `None` if there is none.
     pub fn finish(self) -> Result<Option<Columns>, String> {
         match self {
-            Gathered::Kept(profiles) if profiles.is_empty() => Ok(None),
-            Gathered::Kept(profiles) => combine(profiles).map(Some),
-            Gathered::Merged(_, Some(only)) => Ok(Some(*only)),
-            Gathered::Merged(merger, None) if merger.count == 0 => Ok(None),
-            Gathered::Merged(merger, None) => merger.finish().map(Some),
+            Accumulator::Kept(profiles) if profiles.is_empty() => Ok(None),
+            Accumulator::Kept(profiles) => combine(profiles).map(Some),
+            Accumulator::Merged(_, Some(only)) => Ok(Some(*only)),
+            Accumulator::Merged(merger, None) if merger.count == 0 => Ok(None),
+            Accumulator::Merged(merger, None) => merger.finish().map(Some),
         }
     }
 }

@@ -32,7 +32,7 @@ pub const NONE: u32 = u32::MAX;
 
 /// What a number means: `cpu` in `nanoseconds`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Kind {
+pub struct SampleKind {
     pub name: TextId,
     pub unit: TextId,
 }
@@ -130,8 +130,8 @@ impl Label {
 /// Everything that is said once per profile.
 #[derive(Clone, Debug, Default)]
 pub struct Header {
-    pub kinds: Vec<Kind>,
-    pub period_kind: Kind,
+    pub kinds: Vec<SampleKind>,
+    pub period_kind: SampleKind,
     pub period: i64,
     pub time_ns: i64,
     pub duration_ns: i64,
@@ -363,7 +363,7 @@ impl Columns {
 
     /// Keeps of each sample's values those at `order`, in that order.
     pub fn select_values(&mut self, order: &[usize]) {
-        let kinds: Vec<Kind> = order.iter().map(|at| self.header.kinds[*at]).collect();
+        let kinds: Vec<SampleKind> = order.iter().map(|at| self.header.kinds[*at]).collect();
         let samples = 0..self.sample_count();
         let values = samples.flat_map(|s| order.iter().map(move |at| (s, *at)));
         let values = values.map(|(sample, at)| self.values(sample)[at]).collect();
@@ -389,7 +389,7 @@ impl Columns {
         let found = kinds.iter().position(|kind| [name, bare].contains(&self.text(kind.name)));
         found.ok_or_else(|| {
             let names: Vec<_> = kinds.iter().map(|kind| self.text(kind.name)).collect();
-            format!("sample_index {} must be one of: [{}]", crate::go_text::quote(name), names.join(" "))
+            format!("sample_index {} must be one of: [{}]", crate::text::go::quote(name), names.join(" "))
         })
     }
 }
@@ -400,7 +400,7 @@ mod tests {
 
     fn three_samples() -> Columns {
         let mut columns = Columns::default();
-        columns.header.kinds = vec![Kind::default()];
+        columns.header.kinds = vec![SampleKind::default()];
         for (value, stack) in [(1, &[0, 1][..]), (2, &[1]), (3, &[2, 1, 0])] {
             columns.push_sample(&[value], stack, &[Label::number(0, value, 0)]);
         }
@@ -429,7 +429,8 @@ mod tests {
     fn a_value_is_found_by_number_name_or_default() {
         let mut columns = three_samples();
         let (space, objects) = (columns.intern("space"), columns.intern("objects"));
-        columns.header.kinds = vec![Kind { name: objects, unit: 0 }, Kind { name: space, unit: 0 }];
+        columns.header.kinds =
+            vec![SampleKind { name: objects, unit: 0 }, SampleKind { name: space, unit: 0 }];
         assert_eq!(columns.value_index(""), Ok(1));
         assert_eq!(columns.value_index("inuse_objects"), Ok(0));
         assert_eq!(columns.value_index("2"), Err("sample_index 2 is outside the range [0..1]".into()));

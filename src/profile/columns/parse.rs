@@ -5,7 +5,7 @@
 //! byte becomes four at most (a frame), an entry of two bytes 48 (its number is limited).
 
 use super::{
-    Columns, Function, Kind, Label, Line, Location, Mapping, NONE, TextId, Texts,
+    Columns, Function, Label, Line, Location, Mapping, NONE, SampleKind, TextId, Texts,
     parallel::{in_parallel, threads},
     rows::{References, Rows},
     wire::{self, Content, Malformed},
@@ -329,7 +329,7 @@ impl RawHeader {
             let found = usize::try_from(index).ok().and_then(|index| ids.get(index).copied());
             found.ok_or(Malformed)
         };
-        let kind = |(name, unit): (u64, u64)| Ok(Kind { name: text(name)?, unit: text(unit)? });
+        let kind = |(name, unit): (u64, u64)| Ok(SampleKind { name: text(name)?, unit: text(unit)? });
         let header = &mut columns.header;
         header.kinds = self.kinds.iter().map(|raw| kind(*raw)).collect::<Result<_, _>>()?;
         header.period_kind = kind(self.period_kind)?;

@@ -2,8 +2,8 @@
 //!
 //! Not here: putting them together ([`super::merge`]).
 
-use super::{Columns, Kind};
-use crate::{go_text, profile::unit};
+use super::{Columns, SampleKind};
+use crate::{profile::unit, text::go};
 
 impl Columns {
     /// Multiplies each kind's values by its ratio, rounding half away from zero; samples in which no
@@ -16,7 +16,7 @@ impl Columns {
             let mut keep = false;
             for (value, ratio) in values.iter_mut().zip(ratios) {
                 if *ratio != 1.0 {
-                    *value = go_text::truncate((*value as f64 * ratio).round());
+                    *value = go::truncate((*value as f64 * ratio).round());
                     keep |= *value != 0;
                 }
             }
@@ -45,7 +45,7 @@ impl Columns {
         (0..self.sample_count()).fold(0, |sum, sample| sum.wrapping_add(self.values(sample)[kind]))
     }
 
-    fn show(&self, kind: Kind) -> String {
+    fn show(&self, kind: SampleKind) -> String {
         format!("{{{} {} 0 0}}", self.text(kind.name), self.text(kind.unit))
     }
 }
@@ -65,7 +65,7 @@ pub fn keep_common_kinds(profiles: &mut [Columns]) -> Result<(), String> {
     for profile in profiles {
         let find = |name: &String| {
             let found = profile.header.kinds.iter().position(|kind| profile.text(kind.name) == name);
-            found.ok_or_else(|| format!("{} sample type is not found in profile", go_text::quote(name)))
+            found.ok_or_else(|| format!("{} sample type is not found in profile", go::quote(name)))
         };
         let order: Vec<usize> = names.iter().map(find).collect::<Result<_, _>>()?;
         if order.len() == profile.header.kinds.len() && order.iter().enumerate().all(|(i, at)| i == *at) {
@@ -96,7 +96,7 @@ pub fn to_finest_units(profiles: &mut [Columns]) -> Result<(), String> {
     for profile in profiles {
         let header = &profile.header;
         let (period, _) = unit::scale(header.period, profile.text(header.period_kind.unit), &period_unit);
-        profile.header.period = go_text::truncate(period);
+        profile.header.period = go::truncate(period);
         profile.header.period_kind.unit = profile.intern(&period_unit);
         let mut ratios = Vec::new();
         for (at, unit) in units.iter().enumerate() {
@@ -109,14 +109,14 @@ pub fn to_finest_units(profiles: &mut [Columns]) -> Result<(), String> {
 }
 
 /// The finest unit of kinds that must be about the same thing.
-fn finest(kinds: &[(&Columns, Kind)]) -> Result<String, String> {
+fn finest(kinds: &[(&Columns, SampleKind)]) -> Result<String, String> {
     let mut finest = kinds[0];
     for other in &kinds[1..] {
-        let name = |(profile, kind): &(&Columns, Kind)| {
+        let name = |(profile, kind): &(&Columns, SampleKind)| {
             let name = profile.text(kind.name);
             name.strip_suffix('s').unwrap_or(name).to_string()
         };
-        let unit = |(profile, kind): &(&Columns, Kind)| profile.text(kind.unit).to_string();
+        let unit = |(profile, kind): &(&Columns, SampleKind)| profile.text(kind.unit).to_string();
         if name(&finest) != name(other) || !unit::comparable(&unit(&finest), &unit(other)) {
             let (one, other) = (finest.0.show(finest.1), other.0.show(other.1));
             return Err(format!("incompatible types: {one} {other}"));

@@ -9,8 +9,11 @@ use rustc_hash::FxHashMap;
 
 use super::{Draft, Refusal, heap::unsample, hex_addresses};
 use crate::{
-    go_text::{IntegerError, base_name, integer},
     profile::columns::{Function, Line, NONE, aggregate::Detail},
+    text::{
+        go::{IntegerError, integer},
+        path::base_name,
+    },
 };
 
 fn regex(text: &str) -> Regex {

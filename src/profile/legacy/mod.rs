@@ -6,7 +6,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::profile::columns::{Columns, Kind, Label, Location, NONE, decode::ReadError};
+use crate::profile::columns::{Columns, Label, Location, NONE, SampleKind, decode::ReadError};
 
 mod cpu;
 mod frames;
@@ -74,8 +74,8 @@ impl Draft {
         draft
     }
 
-    fn kind(&mut self, (name, unit): (&str, &str)) -> Kind {
-        Kind { name: self.columns.intern(name), unit: self.columns.intern(unit) }
+    fn kind(&mut self, (name, unit): (&str, &str)) -> SampleKind {
+        SampleKind { name: self.columns.intern(name), unit: self.columns.intern(unit) }
     }
 
     fn set_kinds(&mut self, kinds: &[(&str, &str)]) {

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::{Draft, Lines, Refusal, hex_addresses, is_blank_or_comment, maps};
-use crate::go_text::{integer, truncate};
+use crate::text::go::{integer, truncate};
 
 fn regex(text: &str) -> Regex {
     Regex::new(text).expect("a valid expression")

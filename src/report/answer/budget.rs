@@ -3,7 +3,7 @@
 //!
 //! Not here: how an answer is printed.
 
-use super::{Answer, Entry, List};
+use super::{Entry, List, ReportOutput};
 
 /// A limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +34,9 @@ impl std::str::FromStr for Budget {
 }
 
 /// Prints as much of the answer as fits.
-pub(super) fn fit(answer: &Answer, budget: Budget, print: impl Fn(&Answer) -> String) -> String {
-    let with = |rows: usize| print(&Answer { list: cut(&answer.list, &mut rows.clone()), ..answer.clone() });
+pub(super) fn fit(answer: &ReportOutput, budget: Budget, print: impl Fn(&ReportOutput) -> String) -> String {
+    let with =
+        |rows: usize| print(&ReportOutput { list: cut(&answer.list, &mut rows.clone()), ..answer.clone() });
     let bytes = match budget {
         Budget::Rows(rows) => return with(rows),
         Budget::Bytes(bytes) => bytes,

@@ -8,9 +8,9 @@
 
 #[cfg(test)]
 use super::Entry;
-use super::{Answer, Cell, List, Shape, json};
+use super::{Cell, List, ReportOutput, Shape, json};
 
-pub(super) fn print(answer: &Answer) -> String {
+pub(super) fn print(answer: &ReportOutput) -> String {
     let shape = answer.list.shape;
     let is_nested = !shape.groups.is_empty();
     let mut columns: Vec<&str> = if is_nested { vec!["row", "of"] } else { Vec::new() };

@@ -15,7 +15,7 @@ use super::{
         Command, Messages, Settings,
         prepare::{Report, prepare},
     },
-    Answer, Asked, Cell, Entry, Facts, List, Shape,
+    Cell, Entry, Facts, List, ReportOutput, ReportRequest, Shape,
     rows::{Named, percent},
     statistics::{Share, Z_95, interval, probability, q_values},
 };
@@ -96,10 +96,10 @@ pub fn diff(
     [base, new]: [Columns; 2],
     names: [String; 2],
     settings: &Settings,
-    asked: Asked,
+    asked: ReportRequest,
     all: bool,
     messages: &mut Messages,
-) -> Result<Answer, String> {
+) -> Result<ReportOutput, String> {
     let mut both = [base, new];
     scale::keep_common_kinds(&mut both)?;
     scale::to_finest_units(&mut both)?;
@@ -148,7 +148,14 @@ pub fn diff(
     if hidden > 0 {
         notes.push(format!("{hidden} others changed by no more than chance explains (--all shows them)"));
     }
-    Ok(Answer { report: "diff", facts, list, notes, format: new.report.format, compared: Some(compared) })
+    Ok(ReportOutput {
+        report: "diff",
+        facts,
+        list,
+        notes,
+        format: new.report.format,
+        compared: Some(compared),
+    })
 }
 
 fn notes(base: &Side, new: &Side) -> Vec<String> {

@@ -3,7 +3,7 @@
 //! Not here: the report.
 
 use super::super::pprof::{header, prepare::Report};
-use crate::{go_text, profile::columns::Columns};
+use crate::{profile::columns::Columns, text::path};
 
 /// What is said once of a profile.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,7 +34,7 @@ impl Facts {
         let main = columns.mappings.first().copied().unwrap_or_default();
         let file = columns.text(main.file);
         Facts {
-            file: if file.is_empty() { String::new() } else { go_text::base_name(file).into() },
+            file: if file.is_empty() { String::new() } else { path::base_name(file).into() },
             build_id: columns.text(main.build_id).into(),
             measured: report.measured.clone(),
             unit: report.format.from.clone(),

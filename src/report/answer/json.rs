@@ -4,12 +4,12 @@
 
 use std::fmt::Write;
 
-use super::{Answer, Cell, Entry, List};
+use super::{Cell, Entry, List, ReportOutput};
 
 /// Name and version of the schema; the version changes when a field's meaning does.
 const SCHEMA: &str = "rprof.report/1";
 
-pub(super) fn print(answer: &Answer) -> String {
+pub(super) fn print(answer: &ReportOutput) -> String {
     let mut out = String::new();
     // Writing to memory does not fail, here and below.
     let _ = write!(out, "{{\n\"schema\": {},\n\"report\": {},\n", text(SCHEMA), text(answer.report));
@@ -25,7 +25,7 @@ pub(super) fn print(answer: &Answer) -> String {
     out + "\n}\n"
 }
 
-fn profile(answer: &Answer, out: &mut String) {
+fn profile(answer: &ReportOutput, out: &mut String) {
     let facts = &answer.facts;
     let _ = write!(
         out,

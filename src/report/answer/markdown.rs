@@ -5,9 +5,9 @@
 
 use std::fmt::Write;
 
-use super::{super::paint, Answer, Cell, Entry, List};
+use super::{super::paint, Cell, Entry, List, ReportOutput};
 
-pub(super) fn print(answer: &Answer) -> String {
+pub(super) fn print(answer: &ReportOutput) -> String {
     let facts = &answer.facts;
     let mut out = String::new();
     // Writing to memory does not fail, here and below.
@@ -45,7 +45,7 @@ fn of(file: &str) -> String {
     if file.is_empty() { String::new() } else { format!(" of {}", code(file)) }
 }
 
-fn section(answer: &Answer, list: &List, entry: &Entry, out: &mut String) {
+fn section(answer: &ReportOutput, list: &List, entry: &Entry, out: &mut String) {
     let title = ["name", "key"].iter().find_map(|column| match list.cell(entry, column) {
         // A heading is no table: a bar is a bar.
         Cell::Text(name) => Some(code(name).replace("\\|", "|")),
@@ -68,7 +68,7 @@ fn section(answer: &Answer, list: &List, entry: &Entry, out: &mut String) {
 }
 
 /// A table, without columns in which nothing is known.
-fn table(answer: &Answer, list: &List, out: &mut String) {
+fn table(answer: &ReportOutput, list: &List, out: &mut String) {
     let used = |column: &&&str| list.entries.iter().any(|entry| *list.cell(entry, column) != Cell::Nothing);
     let columns: Vec<&str> = list.shape.columns.iter().filter(used).copied().collect();
     if columns.is_empty() {
@@ -103,7 +103,7 @@ fn table(answer: &Answer, list: &List, out: &mut String) {
     }
 }
 
-fn more(answer: &Answer, list: &List) -> Vec<String> {
+fn more(answer: &ReportOutput, list: &List) -> Vec<String> {
     let sums = list.shape.sums.iter().zip(&list.more_sums).filter(|(_, sum)| **sum != Cell::Nothing);
     let sums = sums.map(|(column, sum)| format!("{} {}", heading(column), shown(answer, sum)));
     [format!("… {} more", list.more)].into_iter().chain(sums).collect()
@@ -113,7 +113,7 @@ fn heading(column: &str) -> String {
     column.replace("_percent", " %").replace('_', " ")
 }
 
-fn shown(answer: &Answer, cell: &Cell) -> String {
+fn shown(answer: &ReportOutput, cell: &Cell) -> String {
     match cell {
         Cell::Nothing => String::new(),
         Cell::Text(text) => code(text),

@@ -1,7 +1,7 @@
 //! Reports as data: what `rprof top`, `list`, `tree`, `peek`, `tags`, `traces` and `diff` say, to be
 //! printed as text, JSON, Markdown or CSV.
 //!
-//! An [`Answer`] is a list of entries; an entry has cells, one for each column its [`Shape`] declares,
+//! An [`ReportOutput`] is a list of entries; an entry has cells, one for each column its [`Shape`] declares,
 //! and may hold lists of its own (callers, lines, frames). What is printed is made from that alone, so
 //! all formats say the same.
 //!
@@ -26,7 +26,7 @@ mod whole;
 
 use super::pprof::{
     Command, Messages, Settings,
-    commands::{Delivery, Kind},
+    commands::{Delivery, ReportKind},
     format::Format,
     objects::{NoObjects, ObjectTool},
     prepare::{Report, prepare},
@@ -168,7 +168,7 @@ impl List {
 
 /// A report.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct ReportOutput {
     /// Its name: `top`.
     pub report: &'static str,
     /// Which profile it is of.
@@ -182,10 +182,10 @@ pub struct Answer {
     compared: Option<diff::Compared>,
 }
 
-impl Answer {
+impl ReportOutput {
     /// Prints it, in no more than `budget`. `colored`: text only, and to a terminal.
     pub fn print(&self, format: TextFormat, budget: Option<Budget>, colored: bool) -> String {
-        let print = |answer: &Answer| match format {
+        let print = |answer: &ReportOutput| match format {
             TextFormat::Text => text::print(answer, colored),
             TextFormat::Json => json::print(answer),
             TextFormat::Markdown => markdown::print(answer),
@@ -204,7 +204,7 @@ impl Answer {
 
 /// What a short form asks for, beside the settings.
 #[derive(Clone, Copy, Default)]
-pub struct Asked<'a> {
+pub struct ReportRequest<'a> {
     /// Names: which functions (`list`, `peek`, `disasm`).
     pub argument: Option<&'a str>,
     /// Opens programs, for `disasm`.
@@ -216,57 +216,59 @@ pub struct Asked<'a> {
 /// Whether there is an answer of this kind: the other commands make files of their own format.
 pub fn is_answered(command: &Command) -> bool {
     match command.kind {
-        Kind::Text
-        | Kind::Tree
-        | Kind::List
-        | Kind::Tags
-        | Kind::Traces
-        | Kind::Disassembly
-        | Kind::WebList => true,
-        Kind::Dot | Kind::Raw | Kind::Comments => matches!(command.delivery, Delivery::Print),
+        ReportKind::Text
+        | ReportKind::Tree
+        | ReportKind::List
+        | ReportKind::Tags
+        | ReportKind::Traces
+        | ReportKind::Disassembly
+        | ReportKind::WebList => true,
+        ReportKind::Dot | ReportKind::Raw | ReportKind::Comments => {
+            matches!(command.delivery, Delivery::Print)
+        }
         _ => false,
     }
 }
 
 /// Whether text for people is the reference's own report, not the answer in another layout.
 pub fn is_text_already(command: &Command) -> bool {
-    matches!(command.kind, Kind::Dot | Kind::Raw | Kind::Comments)
+    matches!(command.kind, ReportKind::Dot | ReportKind::Raw | ReportKind::Comments)
 }
 
 /// Answers `command`. What is to be said beside it goes to `messages`, also when there is an error.
 pub fn answer(
     columns: Columns,
     command: &'static Command,
-    asked: Asked,
+    asked: ReportRequest,
     settings: &Settings,
     messages: &mut Messages,
-) -> Result<Answer, String> {
+) -> Result<ReportOutput, String> {
     let marks = rows::Inlined::new(&columns);
     let settings = Settings { granularity: granularity(command, settings), ..settings.clone() };
     let mut report = prepare(columns, command, asked.argument, &settings, messages)?;
     let list = match command.kind {
-        Kind::Text => functions::top(&mut report, &marks, asked.count),
-        Kind::Tree | Kind::Dot => functions::tree(&mut report, &marks, asked.count)?,
-        Kind::List | Kind::WebList => list::list(&mut report, asked.count)?,
-        Kind::Disassembly => {
+        ReportKind::Text => functions::top(&mut report, &marks, asked.count),
+        ReportKind::Tree | ReportKind::Dot => functions::tree(&mut report, &marks, asked.count)?,
+        ReportKind::List | ReportKind::WebList => list::list(&mut report, asked.count)?,
+        ReportKind::Disassembly => {
             disasm::disasm(&mut report, asked.tool.unwrap_or(&NoObjects), asked.count, messages)?
         }
-        Kind::Tags => tags::tags(&report, asked.count),
-        Kind::Traces => traces::traces(&mut report, asked.count),
-        Kind::Raw => whole::samples(&report, asked.count),
-        Kind::Comments => whole::comments(&report),
+        ReportKind::Tags => tags::tags(&report, asked.count),
+        ReportKind::Traces => traces::traces(&mut report, asked.count),
+        ReportKind::Raw => whole::samples(&report, asked.count),
+        ReportKind::Comments => whole::comments(&report),
         _ => return Err(format!("{} has no other formats", command.name)),
     };
     let facts = Facts::new(&report);
     let Report { format, .. } = report;
-    Ok(Answer { report: command.name, facts, list, notes: Vec::new(), format, compared: None })
+    Ok(ReportOutput { report: command.name, facts, list, notes: Vec::new(), format, compared: None })
 }
 
 /// Functions of one name in different files are different here, unless asked for otherwise.
 fn granularity(command: &Command, settings: &Settings) -> String {
     match (command.kind, settings.granularity.as_str()) {
-        (Kind::List | Kind::WebList, _) => "lines".into(),
-        (Kind::Disassembly, _) => "addresses".into(),
+        (ReportKind::List | ReportKind::WebList, _) => "lines".into(),
+        (ReportKind::Disassembly, _) => "addresses".into(),
         (_, "") => "filefunctions".into(),
         (_, asked) => asked.into(),
     }

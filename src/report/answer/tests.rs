@@ -1,7 +1,7 @@
 //! Tests of answers: known profiles, and names that mean harm.
 
 use super::*;
-use crate::profile::columns::{Function, Kind, Label, Line, Location, NONE};
+use crate::profile::columns::{Function, Label, Line, Location, NONE, SampleKind};
 
 /// A profile of `cpu`/nanoseconds, put together by names.
 pub(super) struct Maker {
@@ -12,7 +12,7 @@ impl Maker {
     pub fn new() -> Maker {
         let mut columns = Columns::default();
         for (name, unit) in [("samples", "count"), ("cpu", "nanoseconds")] {
-            let kind = Kind { name: columns.intern(name), unit: columns.intern(unit) };
+            let kind = SampleKind { name: columns.intern(name), unit: columns.intern(unit) };
             columns.header.kinds.push(kind);
         }
         Maker { columns }
@@ -49,14 +49,14 @@ impl Maker {
     }
 }
 
-fn ask(columns: &Columns, command: &str, argument: Option<&str>, settings: &Settings) -> Answer {
-    let asked = Asked { argument, ..Asked::default() };
+fn ask(columns: &Columns, command: &str, argument: Option<&str>, settings: &Settings) -> ReportOutput {
+    let asked = ReportRequest { argument, ..ReportRequest::default() };
     let command = Command::find(command).unwrap();
     answer(columns.clone(), command, asked, settings, &mut Vec::new()).unwrap()
 }
 
 /// The fields of the outer entries.
-fn fields(answer: &Answer) -> Vec<Vec<String>> {
+fn fields(answer: &ReportOutput) -> Vec<Vec<String>> {
     answer.list.entries.iter().map(|entry| csv::fields(&answer.list, entry)).collect()
 }
 
@@ -241,7 +241,7 @@ fn a_budget_is_kept_and_what_is_missing_is_counted() {
         maker.sample(&[leaf, main], at + 1, None);
     }
     let settings = Settings::default();
-    let asked = Asked { count: Some(usize::MAX), ..Asked::default() };
+    let asked = ReportRequest { count: Some(usize::MAX), ..ReportRequest::default() };
     for command in ["top", "tree", "traces"] {
         let command = Command::find(command).unwrap();
         let answer = answer(maker.columns.clone(), command, asked, &settings, &mut Vec::new()).unwrap();
@@ -286,10 +286,10 @@ fn with_share(parse: i64, seconds: i64) -> Columns {
     maker.columns
 }
 
-fn compare(base: Columns, new: Columns, all: bool) -> Answer {
+fn compare(base: Columns, new: Columns, all: bool) -> ReportOutput {
     let names = ["before", "after"].map(String::from);
     let settings = Settings::default();
-    diff([base, new], names, &settings, Asked::default(), all, &mut Vec::new()).unwrap()
+    diff([base, new], names, &settings, ReportRequest::default(), all, &mut Vec::new()).unwrap()
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, fmt::Write};
 
-use super::{Answer, Cell, Entry, List, diff::Compared};
+use super::{Cell, Entry, List, ReportOutput, diff::Compared};
 use crate::{profile::unit::percentage, report::paint};
 
 const SEPARATOR: &str = "----------------------------------------------------------+-------------";
@@ -13,7 +13,7 @@ const TRACE_SEPARATOR: &str = "-----------+-------------------------------------
 /// Longest name of a file beside a function's, in characters.
 const MAX_FILE_CHARS: usize = 60;
 
-pub(super) fn print(answer: &Answer, colored: bool) -> String {
+pub(super) fn print(answer: &ReportOutput, colored: bool) -> String {
     let mut out = String::new();
     let printer = Printer { answer, ambiguous: ambiguous(&answer.list) };
     if let Some(compared) = &answer.compared {
@@ -65,7 +65,7 @@ fn ambiguous(list: &List) -> HashMap<String, usize> {
 }
 
 struct Printer<'a> {
-    answer: &'a Answer,
+    answer: &'a ReportOutput,
     ambiguous: HashMap<String, usize>,
 }
 

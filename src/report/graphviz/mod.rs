@@ -76,13 +76,13 @@ pub fn draw(graph: &[u8], format: &str) -> Result<Vec<u8>, DrawError> {
 }
 
 /// What the module's calls to the outside find there.
-struct Outside {
+struct HostState {
     limits: StoreLimits,
     /// What it wrote to its standard error.
     complaints: Vec<u8>,
 }
 
-impl Outside {
+impl HostState {
     fn keep(&mut self, complaint: &[u8]) {
         const MOST: usize = 4096;
         let room = MOST.saturating_sub(self.complaints.len());
@@ -92,7 +92,7 @@ impl Outside {
 
 /// The module, running.
 struct Graphviz {
-    store: Store<Outside>,
+    store: Store<HostState>,
     instance: Instance,
     memory: Memory,
 }
@@ -102,7 +102,7 @@ impl Graphviz {
         let module = module()?;
         let engine = module.engine();
         let limits = StoreLimitsBuilder::new().memory_size(MAX_MEMORY).build();
-        let mut store = Store::new(engine, Outside { limits, complaints: Vec::new() });
+        let mut store = Store::new(engine, HostState { limits, complaints: Vec::new() });
         store.limiter(|outside| &mut outside.limits);
         let mut linker = Linker::new(engine);
         for import in module.imports() {
@@ -165,7 +165,7 @@ fn module() -> Result<&'static Module, Error> {
 
 /// What the module calls by this name (see the `wasmImports` of the script it comes from). There are
 /// no files, no clock and no chance: all it can do is ask for memory, complain, and fail.
-fn outside_function(store: &mut Store<Outside>, name: &str, kind: &FuncType) -> Func {
+fn outside_function(store: &mut Store<HostState>, name: &str, kind: &FuncType) -> Func {
     const NO_SUCH_FILE: i32 = -2;
     let results: Vec<_> = kind.results().to_vec();
     let name = name.to_string();
@@ -192,12 +192,12 @@ fn outside_function(store: &mut Store<Outside>, name: &str, kind: &FuncType) -> 
     })
 }
 
-fn memory_of(caller: &Caller<'_, Outside>) -> Option<Memory> {
+fn memory_of(caller: &Caller<'_, HostState>) -> Option<Memory> {
     caller.get_export(exports::MEMORY).and_then(Extern::into_memory)
 }
 
 /// Makes the memory `size` bytes big: 1 if that could be done.
-fn grow(mut caller: Caller<'_, Outside>, size: u32) -> i32 {
+fn grow(mut caller: Caller<'_, HostState>, size: u32) -> i32 {
     const PAGE: u64 = 65_536;
     let Some(memory) = memory_of(&caller) else { return 0 };
     let missing = u64::from(size).saturating_sub(memory.data_size(&caller) as u64).div_ceil(PAGE);
@@ -205,7 +205,7 @@ fn grow(mut caller: Caller<'_, Outside>, size: u32) -> i32 {
 }
 
 /// Keeps a message of Graphviz's, a text that ends with a zero.
-fn complain(mut caller: Caller<'_, Outside>, text: u32) {
+fn complain(mut caller: Caller<'_, HostState>, text: u32) {
     let Some(memory) = memory_of(&caller) else { return };
     let (data, outside) = memory.data_and_store_mut(&mut caller);
     let bytes = data.get(text as usize..).unwrap_or_default();
@@ -213,7 +213,7 @@ fn complain(mut caller: Caller<'_, Outside>, text: u32) {
 }
 
 /// `fd_write`: keeps what is written to standard error.
-fn write(mut caller: Caller<'_, Outside>, file: u32, vectors: u32, count: u32, written_at: u32) -> i32 {
+fn write(mut caller: Caller<'_, HostState>, file: u32, vectors: u32, count: u32, written_at: u32) -> i32 {
     const BAD_ADDRESS: i32 = 21;
     let Some(memory) = memory_of(&caller) else { return BAD_ADDRESS };
     let (data, outside) = memory.data_and_store_mut(&mut caller);

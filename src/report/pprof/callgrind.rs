@@ -12,8 +12,8 @@ use super::{
     prepare::Report,
 };
 use crate::{
-    go_text::truncate,
     profile::{columns::TextId, unit},
+    text::go::truncate,
 };
 
 pub(super) fn print(report: &mut Report) -> Vec<u8> {

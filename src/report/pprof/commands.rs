@@ -5,7 +5,7 @@
 
 /// What is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ReportKind {
     Callgrind,
     Comments,
     Disassembly,
@@ -38,7 +38,7 @@ pub enum Delivery {
 #[derive(Debug)]
 pub struct Command {
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: ReportKind,
     pub delivery: Delivery,
     /// Whether it needs a regular expression.
     pub has_argument: bool,
@@ -46,20 +46,20 @@ pub struct Command {
     pub help: &'static str,
 }
 
-const fn text(name: &'static str, kind: Kind, help: &'static str) -> Command {
+const fn text(name: &'static str, kind: ReportKind, help: &'static str) -> Command {
     Command { name, kind, delivery: Delivery::Print, has_argument: false, help }
 }
 
-const fn about(name: &'static str, kind: Kind, help: &'static str) -> Command {
+const fn about(name: &'static str, kind: ReportKind, help: &'static str) -> Command {
     Command { name, kind, delivery: Delivery::Print, has_argument: true, help }
 }
 
-const fn file(name: &'static str, kind: Kind, suffix: &'static str, help: &'static str) -> Command {
+const fn file(name: &'static str, kind: ReportKind, suffix: &'static str, help: &'static str) -> Command {
     Command { name, kind, delivery: Delivery::File(suffix), has_argument: false, help }
 }
 
 const fn drawing(name: &'static str, help: &'static str) -> Command {
-    Command { name, kind: Kind::Dot, delivery: Delivery::Drawing(name), has_argument: false, help }
+    Command { name, kind: ReportKind::Dot, delivery: Delivery::Drawing(name), has_argument: false, help }
 }
 
 const fn viewer(
@@ -69,44 +69,44 @@ const fn viewer(
     help: &'static str,
 ) -> Command {
     let delivery = Delivery::Viewer { drawing, suffix: drawing, programs };
-    Command { name, kind: Kind::Dot, delivery, has_argument: false, help }
+    Command { name, kind: ReportKind::Dot, delivery, has_argument: false, help }
 }
 
 /// All commands, by name.
 pub const COMMANDS: &[Command] = &[
-    file("callgrind", Kind::Callgrind, "callgraph.out", "Call graph in callgrind's format"),
-    text("comments", Kind::Comments, "The comments in the profile"),
-    about("disasm", Kind::Disassembly, "Assembly with samples, of functions that match"),
-    text("dot", Kind::Dot, "Call graph in Graphviz's language"),
+    file("callgrind", ReportKind::Callgrind, "callgraph.out", "Call graph in callgrind's format"),
+    text("comments", ReportKind::Comments, "The comments in the profile"),
+    about("disasm", ReportKind::Disassembly, "Assembly with samples, of functions that match"),
+    text("dot", ReportKind::Dot, "Call graph in Graphviz's language"),
     viewer("eog", "svg", &["eog"], "Call graph shown by eog"),
     viewer("evince", "pdf", &["evince"], "Call graph shown by evince"),
     drawing("gif", "Call graph as a GIF image"),
     viewer("gv", "ps", &["gv --noantialias"], "Call graph shown by gv"),
     Command {
         name: "kcachegrind",
-        kind: Kind::Callgrind,
+        kind: ReportKind::Callgrind,
         delivery: Delivery::Viewer { drawing: "", suffix: "grind", programs: &["kcachegrind"] },
         has_argument: false,
         help: "Call graph shown by KCachegrind",
     },
-    about("list", Kind::List, "Source lines with samples, of functions that match"),
+    about("list", ReportKind::List, "Source lines with samples, of functions that match"),
     drawing("pdf", "Call graph as PDF"),
-    about("peek", Kind::Tree, "Callers and callees of functions that match"),
+    about("peek", ReportKind::Tree, "Callers and callees of functions that match"),
     drawing("png", "Call graph as a PNG image"),
-    file("proto", Kind::Proto, "pb.gz", "The profile itself, after filters, as gzipped protobuf"),
+    file("proto", ReportKind::Proto, "pb.gz", "The profile itself, after filters, as gzipped protobuf"),
     drawing("ps", "Call graph as PostScript"),
-    text("raw", Kind::Raw, "Everything in the profile as text"),
+    text("raw", ReportKind::Raw, "Everything in the profile as text"),
     drawing("svg", "Call graph as SVG"),
-    text("tags", Kind::Tags, "Labels and how much each of their values has"),
-    text("text", Kind::Text, "Functions with most, one a line"),
-    text("top", Kind::Text, "Functions with most, one a line"),
-    file("topproto", Kind::TopProto, "pb.gz", "Functions with most, as gzipped protobuf"),
-    text("traces", Kind::Traces, "All samples with their stacks"),
-    text("tree", Kind::Tree, "Functions with most, with callers and callees"),
+    text("tags", ReportKind::Tags, "Labels and how much each of their values has"),
+    text("text", ReportKind::Text, "Functions with most, one a line"),
+    text("top", ReportKind::Text, "Functions with most, one a line"),
+    file("topproto", ReportKind::TopProto, "pb.gz", "Functions with most, as gzipped protobuf"),
+    text("traces", ReportKind::Traces, "All samples with their stacks"),
+    text("tree", ReportKind::Tree, "Functions with most, with callers and callees"),
     viewer("web", "svg", &[], "Call graph shown by a browser"),
     Command {
         name: "weblist",
-        kind: Kind::WebList,
+        kind: ReportKind::WebList,
         delivery: Delivery::Viewer { drawing: "", suffix: "html", programs: &[] },
         has_argument: true,
         help: "Source lines and assembly with samples, shown by a browser",

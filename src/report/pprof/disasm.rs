@@ -12,8 +12,8 @@ use super::{
     prepare::{Messages, Report},
 };
 use crate::{
-    go_text::base_name,
     profile::{go_regexp::GoRegexp, unit::percentage},
+    text::path::base_name,
 };
 
 /// More text than this is not made: it is the program that says how many symbols lie at an address.

@@ -15,8 +15,8 @@ use super::{
     short_name::shorten,
 };
 use crate::{
-    go_text::{base_name, truncate},
     profile::unit,
+    text::{go::truncate, path::base_name},
 };
 
 pub(super) fn print(report: &mut Report) -> Vec<u8> {

@@ -2,7 +2,7 @@
 //!
 //! Not here: units themselves (`profile::unit`).
 
-use crate::{go_text::truncate, profile::unit};
+use crate::{profile::unit, text::go::truncate};
 
 /// From a sample's value to text.
 #[derive(Clone, Debug)]

@@ -4,13 +4,13 @@
 
 use super::{
     Settings,
-    commands::Kind,
+    commands::ReportKind,
     graph::trim::Trimmed,
     prepare::{Messages, Report, label_units},
 };
 use crate::{
-    go_text,
     profile::{columns::Columns, unit},
+    text::{go, path},
 };
 
 /// What the prompt says first of a profile; `None` if the settings do not fit it. The second part
@@ -21,7 +21,7 @@ pub fn greeting(
     messages: &mut Messages,
 ) -> Option<(Vec<String>, bool)> {
     let units = label_units(&columns, messages);
-    let report = Report::new(columns, Kind::Text, settings.clone(), units).ok()?;
+    let report = Report::new(columns, ReportKind::Text, settings.clone(), units).ok()?;
     Some((of_profile(&report), report.total == 0 && report.columns.header.kinds.len() > 1))
 }
 
@@ -32,7 +32,7 @@ pub(in crate::report) fn of_profile(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(main) = columns.mappings.first() {
         if main.file != 0 {
-            lines.push(format!("File: {}", go_text::base_name(columns.text(main.file))));
+            lines.push(format!("File: {}", path::base_name(columns.text(main.file))));
         }
         if main.build_id != 0 {
             lines.push(format!("Build ID: {}", columns.text(main.build_id)));
@@ -47,13 +47,13 @@ pub(in crate::report) fn of_profile(report: &Report) -> Vec<String> {
         lines.push(format!("Doc: {}", columns.text(header.doc_url)));
     }
     if header.time_ns != 0 {
-        lines.push(format!("Time: {}", go_text::time(header.time_ns)));
+        lines.push(format!("Time: {}", go::time(header.time_ns)));
     }
     if header.duration_ns != 0 {
         let duration = unit::label(header.duration_ns, "nanoseconds");
         let (total_ns, total_unit) = unit::scale(report.total, &report.format.from, "nanoseconds");
         let ratio = if total_unit == "ns" && total_ns != 0.0 {
-            format!("({})", unit::percentage(go_text::truncate(total_ns), header.duration_ns))
+            format!("({})", unit::percentage(go::truncate(total_ns), header.duration_ns))
         } else {
             String::new()
         };
@@ -86,7 +86,7 @@ pub(super) fn of_report(report: &Report, trimmed: &Trimmed, full: bool) -> Vec<S
     let (shown, total_text) = (format.value(shown), format.value(total));
     lines.push(format!("Showing nodes accounting for {shown}, {} of {total_text} total", share.trim()));
     if total != 0 {
-        let cutoff = |fraction: f64| format.value(go_text::truncate(total as f64 * fraction).wrapping_abs());
+        let cutoff = |fraction: f64| format.value(go::truncate(total as f64 * fraction).wrapping_abs());
         let dropped = |count: usize, what: &str, by: &str, cutoff: String| {
             let plural = if count > 1 { "s" } else { "" };
             format!("Dropped {count} {what}{plural} ({by} <= {cutoff})")

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::go_text::quote;
+use crate::text::go::quote;
 
 /// How a report is to be made. Names and meanings are those of the reference's options.
 #[derive(Clone, Debug, PartialEq)]

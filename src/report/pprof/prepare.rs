@@ -7,13 +7,13 @@ use std::io::{self, Write};
 
 use super::{
     Command, Settings, callgrind,
-    commands::Kind,
+    commands::ReportKind,
     disasm, dot,
     format::Format,
     graph::{
         Info, Measure, Weights,
         nodes::{Naming, Places},
-        order::By,
+        order::NodeOrder,
         trim::{Edges, Labelling, Limits, Trimmed, trimmed, trimmed_tree},
         weigh::weigh,
     },
@@ -23,7 +23,6 @@ use super::{
     tag_filter::TagFilter,
     tag_frames, tags, top, top_proto, traces, tree, weblist,
 };
-use crate::go_text::{base_name, truncate};
 use crate::profile::{
     columns::{
         Columns,
@@ -33,6 +32,7 @@ use crate::profile::{
     },
     go_regexp::GoRegexp,
 };
+use crate::text::{go::truncate, path::base_name};
 
 /// What is said to the person beside the report.
 pub type Messages = Vec<String>;
@@ -40,7 +40,7 @@ pub type Messages = Vec<String>;
 /// Everything a report is made of.
 pub(in crate::report) struct Report {
     pub columns: Columns,
-    pub kind: Kind,
+    pub kind: ReportKind,
     pub settings: Settings,
     pub measure: Measure,
     pub format: Format,
@@ -110,8 +110,8 @@ pub fn generate_to(
 /// Writes a report that has something to say of each sample; `None` if it is none of these.
 fn write_long(report: &mut Report, out: &mut dyn Write) -> Option<io::Result<()>> {
     match report.kind {
-        Kind::Raw => Some(raw::write(&report.columns, out)),
-        Kind::Traces => Some(traces::write(report, out)),
+        ReportKind::Raw => Some(raw::write(&report.columns, out)),
+        ReportKind::Traces => Some(traces::write(report, out)),
         _ => None,
     }
 }
@@ -158,18 +158,18 @@ pub(in crate::report) fn prepare(
 
 fn print(mut report: Report, tool: &dyn ObjectTool, messages: &mut Messages) -> Result<Vec<u8>, String> {
     match report.kind {
-        Kind::Callgrind => Ok(callgrind::print(&mut report)),
-        Kind::Comments => Ok(comments(&report)),
-        Kind::Dot => Ok(dot::print(&mut report)),
-        Kind::List => list::print(&mut report),
-        Kind::Proto => proto(&mut report),
-        Kind::Tags => Ok(tags::print(&report)),
-        Kind::Text => Ok(top::print(&mut report)),
-        Kind::TopProto => top_proto::print(&mut report),
-        Kind::Tree => tree::print(&mut report),
-        Kind::Raw | Kind::Traces => unreachable!("these are written while they are made"),
-        Kind::Disassembly => disasm::print(&mut report, tool, messages),
-        Kind::WebList => weblist::print(&report, tool),
+        ReportKind::Callgrind => Ok(callgrind::print(&mut report)),
+        ReportKind::Comments => Ok(comments(&report)),
+        ReportKind::Dot => Ok(dot::print(&mut report)),
+        ReportKind::List => list::print(&mut report),
+        ReportKind::Proto => proto(&mut report),
+        ReportKind::Tags => Ok(tags::print(&report)),
+        ReportKind::Text => Ok(top::print(&mut report)),
+        ReportKind::TopProto => top_proto::print(&mut report),
+        ReportKind::Tree => tree::print(&mut report),
+        ReportKind::Raw | ReportKind::Traces => unreachable!("these are written while they are made"),
+        ReportKind::Disassembly => disasm::print(&mut report, tool, messages),
+        ReportKind::WebList => weblist::print(&report, tool),
     }
 }
 
@@ -208,7 +208,7 @@ fn for_command(command: &Command, settings: &Settings) -> Settings {
         "text" | "top" | "topproto" => default_count(&mut settings.nodecount, 0),
         _ => default_count(&mut settings.nodecount, 80),
     }
-    if let Kind::Proto | Kind::Raw | Kind::Callgrind = command.kind {
+    if let ReportKind::Proto | ReportKind::Raw | ReportKind::Callgrind = command.kind {
         trim = false;
         settings.granularity = "addresses".into();
     }
@@ -318,7 +318,12 @@ fn aggregate(columns: &mut Columns, settings: &Settings) -> Result<(), String> {
 }
 
 impl Report {
-    pub fn new(columns: Columns, kind: Kind, settings: Settings, units: Units) -> Result<Report, String> {
+    pub fn new(
+        columns: Columns,
+        kind: ReportKind,
+        settings: Settings,
+        units: Units,
+    ) -> Result<Report, String> {
         if columns.header.kinds.is_empty() {
             return Err("profile has no samples".into());
         }
@@ -369,8 +374,14 @@ impl Report {
 
     /// The nodes of the profile, with source paths cut as asked for.
     pub fn places(&mut self) -> Places {
-        let objects =
-            matches!(self.kind, Kind::Raw | Kind::List | Kind::WebList | Kind::Disassembly | Kind::Callgrind);
+        let objects = matches!(
+            self.kind,
+            ReportKind::Raw
+                | ReportKind::List
+                | ReportKind::WebList
+                | ReportKind::Disassembly
+                | ReportKind::Callgrind
+        );
         let (trim_path, search_path) = (&self.settings.trim_path, &self.settings.source_path);
         let shorten = |file: &str| source_path::trim(file, trim_path, search_path).to_string();
         let naming = Naming::new(&mut self.columns, objects, shorten);
@@ -393,27 +404,27 @@ impl Report {
     /// The graph that the report shows; chooses the unit its values are written in.
     pub fn graph(&mut self) -> Trimmed {
         let places = self.places();
-        let visual = self.kind == Kind::Dot;
+        let visual = self.kind == ReportKind::Dot;
         let limits = Limits {
             node_fraction: self.settings.nodefraction,
             edge_fraction: self.settings.edgefraction,
             node_count: self.settings.nodecount,
             drop_negative: self.settings.drop_negative,
             by: match (visual, self.settings.sort.as_str()) {
-                (true, _) => By::Interest,
-                (false, "cum") => By::Cum,
-                (false, _) => By::Flat,
+                (true, _) => NodeOrder::Interest,
+                (false, "cum") => NodeOrder::Cum,
+                (false, _) => NodeOrder::Flat,
             },
         };
         let unit = self.format.to.clone();
         let labelling = visual.then_some(Labelling { units: &self.units, output_unit: &unit });
-        let as_tree = self.settings.call_tree && (visual || self.kind == Kind::Callgrind);
+        let as_tree = self.settings.call_tree && (visual || self.kind == ReportKind::Callgrind);
         let trimmed = if as_tree {
             trimmed_tree(&self.columns, &places, self.measure, limits, labelling)
         } else {
             let edges = match (self.kind, &self.argument) {
-                (Kind::Text | Kind::TopProto, _) => Edges::ForInlining,
-                (Kind::Tree, Some(argument)) => Edges::Around(argument),
+                (ReportKind::Text | ReportKind::TopProto, _) => Edges::ForInlining,
+                (ReportKind::Tree, Some(argument)) => Edges::Around(argument),
                 _ => Edges::All,
             };
             trimmed(&self.columns, &places, self.measure, limits, edges, labelling)
@@ -431,7 +442,7 @@ impl Report {
             if flat == 0 { node.weights.cum.value().wrapping_abs() } else { flat }
         });
         let smallest = values.filter(|value| *value > 0).min().unwrap_or(0);
-        self.format.choose_unit(smallest, self.total, self.kind == Kind::Callgrind);
+        self.format.choose_unit(smallest, self.total, self.kind == ReportKind::Callgrind);
     }
 }
 

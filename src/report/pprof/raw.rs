@@ -5,8 +5,8 @@
 use std::io::{self, Write};
 
 use crate::{
-    go_text,
     profile::columns::{Columns, Location, Mapping, parallel::write_in_blocks},
+    text::go,
 };
 
 pub(super) fn write(columns: &Columns, out: &mut dyn Write) -> io::Result<()> {
@@ -54,11 +54,11 @@ fn header(columns: &Columns, out: &mut Vec<u8>) {
     let _ = writeln!(out, "PeriodType: {} {}", text(period.name), text(period.unit));
     let _ = writeln!(out, "Period: {}", header.period);
     if header.time_ns != 0 {
-        let _ = writeln!(out, "Time: {}", go_text::time_in_full(header.time_ns));
+        let _ = writeln!(out, "Time: {}", go::time_in_full(header.time_ns));
     }
     if header.duration_ns != 0 {
         // The reference asks for four digits and gets four letters.
-        let duration: String = go_text::duration(header.duration_ns).chars().take(4).collect();
+        let duration: String = go::duration(header.duration_ns).chars().take(4).collect();
         let _ = writeln!(out, "Duration: {duration}");
     }
     out.extend_from_slice(b"Samples:\n");

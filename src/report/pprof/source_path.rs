@@ -12,7 +12,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{Settings, prepare::Report};
-use crate::go_text::base_name;
+use crate::text::path::base_name;
 
 /// Cuts off what `trim_path` names, or else what stands before the last folder of `search_path`.
 pub(super) fn trim<'a>(path: &'a str, trim_path: &str, search_path: &str) -> &'a str {

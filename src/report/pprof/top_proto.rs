@@ -6,11 +6,11 @@ use rustc_hash::FxHashMap;
 
 use super::prepare::Report;
 use crate::{
-    go_text::truncate,
     profile::{
-        columns::{Columns, Function, Kind, Line, Location, NONE},
+        columns::{Columns, Function, Line, Location, NONE, SampleKind},
         unit,
     },
+    text::go::truncate,
 };
 
 pub(super) fn print(report: &mut Report) -> Result<Vec<u8>, String> {
@@ -19,13 +19,14 @@ pub(super) fn print(report: &mut Report) -> Result<Vec<u8>, String> {
     let source = &report.columns;
     let mut out = Columns::default();
     let unit_text = out.intern(to);
-    out.header.kinds = ["cum", "flat"].map(|name| Kind { name: out.intern(name), unit: unit_text }).into();
+    out.header.kinds =
+        ["cum", "flat"].map(|name| SampleKind { name: out.intern(name), unit: unit_text }).into();
     out.header.time_ns = source.header.time_ns;
     out.header.duration_ns = source.header.duration_ns;
     out.header.period = source.header.period;
     let period = source.header.period_kind;
     out.header.period_kind =
-        Kind { name: out.intern(source.text(period.name)), unit: out.intern(source.text(period.unit)) };
+        SampleKind { name: out.intern(source.text(period.name)), unit: out.intern(source.text(period.unit)) };
     let mut functions = FxHashMap::default();
     for (at, (_, node)) in trimmed.graph.shown().enumerate() {
         let info = node.info;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    buckets::{Contention, Heap, Kind},
+    buckets::{BucketKind, Contention, Heap},
     process::GoProcess,
     sites::Sites,
     text::write_stack_record,
@@ -42,16 +42,16 @@ pub fn write_heap(process: &GoProcess, heap: &Heap, writer: &mut dyn Write) -> i
     writeln!(writer, "\n# runtime.MemStats cannot be read from outside")
 }
 
-/// Writes where goroutines wait (`Kind::Block`), or hold others up.
+/// Writes where goroutines wait (`BucketKind::Block`), or hold others up.
 pub fn write_contention(
     process: &GoProcess,
     contention: &Contention,
-    kind: Kind,
+    kind: BucketKind,
     writer: &mut dyn Write,
 ) -> io::Result<()> {
-    let name = if kind == Kind::Mutex { "mutex" } else { "contention" };
+    let name = if kind == BucketKind::Mutex { "mutex" } else { "contention" };
     writeln!(writer, "--- {name}:\ncycles/second={:.0}", contention.ticks_hz)?;
-    if kind == Kind::Mutex {
+    if kind == BucketKind::Mutex {
         writeln!(writer, "sampling period={}", contention.rate)?;
     }
     let mut records: Vec<_> = contention.records.iter().collect();

@@ -16,7 +16,7 @@ use crate::{
 
 /// What a list of buckets counts (`bucketType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum BucketKind {
     Memory = 1,
     Block = 2,
     Mutex = 3,
@@ -108,15 +108,15 @@ pub enum BucketError {
 }
 
 /// The kind of bucket at an address; `None` if there is none.
-pub fn kind_of(memory: &ProcessMemory, at: RuntimeAddr) -> Option<Kind> {
+pub fn kind_of(memory: &ProcessMemory, at: RuntimeAddr) -> Option<BucketKind> {
     let mut head = [0; HEAD_BYTES];
     if at.0 == 0 || !memory.read_exact(at, &mut head) || word(&head, NSTK) > MAX_BUCKET_STACK {
         return None;
     }
     match word(&head, TYPE) {
-        1 => Some(Kind::Memory),
-        2 => Some(Kind::Block),
-        3 => Some(Kind::Mutex),
+        1 => Some(BucketKind::Memory),
+        2 => Some(BucketKind::Block),
+        3 => Some(BucketKind::Mutex),
         _ => None,
     }
 }
@@ -136,7 +136,7 @@ impl GoProcess {
     /// Allocations and what of them is still in use, as `runtime.MemProfile` would publish it.
     pub fn heap(&self) -> Result<Heap, BucketError> {
         let rate = self.heap_rate()?;
-        let buckets = self.buckets(Kind::Memory)?;
+        let buckets = self.buckets(BucketKind::Memory)?;
         let (counts, cycle, is_settled) = self.settled(&buckets, self.cycle_bytes() * 4);
         let records = heap_records(&buckets, &counts, cycle, self.layout.counts_bytes);
         Ok(Heap { records, rate, is_settled, cycle })
@@ -164,10 +164,10 @@ impl GoProcess {
         if self.layout.counts_bytes { 32 } else { 16 }
     }
 
-    /// Waiting (`Kind::Block`), or holding others up (`Kind::Mutex`).
-    pub fn contention(&self, kind: Kind) -> Result<Contention, BucketError> {
+    /// Waiting (`BucketKind::Block`), or holding others up (`BucketKind::Mutex`).
+    pub fn contention(&self, kind: BucketKind) -> Result<Contention, BucketError> {
         let (at, name, why) = match kind {
-            Kind::Mutex => {
+            BucketKind::Mutex => {
                 (self.globals.mutex_profile_rate, "mutexprofilerate", NotCollected::MutexFractionZero)
             }
             _ => (self.globals.block_profile_rate, "blockprofilerate", NotCollected::BlockRateZero),
@@ -180,7 +180,8 @@ impl GoProcess {
         let (counts, _, is_settled) = self.settled(&buckets, 16);
         let ticks_hz = self.ticks_hz();
         // Before Go 1.20 events were counted as they were, and scaled when read.
-        let scale = if kind == Kind::Mutex && self.version.minor < 20 { rate.max(1) as f64 } else { 1.0 };
+        let scale =
+            if kind == BucketKind::Mutex && self.version.minor < 20 { rate.max(1) as f64 } else { 1.0 };
         let record = |(bucket, counts): (&Bucket, &[u8])| {
             let count = f64::from_bits(word(counts, 0)) * scale;
             let cycles = word(counts, 8).cast_signed() as f64 * scale;
@@ -196,7 +197,7 @@ impl GoProcess {
     }
 
     /// Walks the list of one kind.
-    fn buckets(&self, kind: Kind) -> Result<Vec<Bucket>, GoError> {
+    fn buckets(&self, kind: BucketKind) -> Result<Vec<Bucket>, GoError> {
         let head = self.globals.bucket_lists.iter().find_map(|at| {
             let first = RuntimeAddr(self.memory.read_word(*at)?);
             (kind_of(&self.memory, first) == Some(kind)).then_some(first)

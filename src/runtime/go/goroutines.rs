@@ -102,14 +102,14 @@ pub struct Goroutines {
 
 /// What is wanted of goroutines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct GoroutineOptions {
     /// The values of arguments, for Go's own form of a dump.
     pub arguments: bool,
 }
 
 impl GoProcess {
     /// Reads all goroutines.
-    pub fn goroutines(&self, wanted: Wanted) -> Result<Goroutines, GoError> {
+    pub fn goroutines(&self, wanted: GoroutineOptions) -> Result<Goroutines, GoError> {
         let table = self.goroutine_table()?;
         let mut reading = Reading {
             process: self,
@@ -277,7 +277,7 @@ struct Buffers {
 struct Reading<'a> {
     process: &'a GoProcess,
     layout: &'a Layout,
-    wanted: Wanted,
+    wanted: GoroutineOptions,
     walker: Walker<'a>,
     labels: LabelReader,
     found: Goroutines,

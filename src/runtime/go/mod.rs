@@ -36,9 +36,9 @@ mod version;
 mod walk;
 
 pub use bucket_text::{write_contention, write_heap};
-pub use buckets::{BucketError, Contention, Heap, Kind, NotCollected, scaled};
+pub use buckets::{BucketError, BucketKind, Contention, Heap, NotCollected, scaled};
 pub use find::{GoTables, is_marked};
-pub use goroutines::{Goroutine, Goroutines, Wanted};
+pub use goroutines::{Goroutine, GoroutineOptions, Goroutines};
 pub use info::GoInfo;
 pub use process::{GoError, GoProcess};
 pub use samples::GoSamples;

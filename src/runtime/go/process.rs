@@ -173,6 +173,6 @@ fn loaded_files(pid: u32, mappings: &[Mapping]) -> Result<Vec<Loaded>, GoError> 
 }
 
 fn open(pid: u32, mapping: &Mapping) -> Result<ElfFile, ElfError> {
-    let file = files::open(&files::Wanted::of(pid, mapping));
+    let file = files::open(&files::MappedFile::of(pid, mapping));
     ElfFile::open(&file.map_err(|error| ElfError::Io(std::io::Error::other(error)))?)
 }

@@ -20,7 +20,7 @@ use super::{
     sites::{Site, SiteFunction, Sites},
     walk::{ARGS_CLOSE, ARGS_END, ARGS_MORE, ARGS_OPEN, ARGS_TOO_FAR, Frame},
 };
-use crate::{addr::RuntimeAddr, go_text::quote, process::identity};
+use crate::{addr::RuntimeAddr, process::identity, text::go::quote};
 
 /// Frames shown from the inner and from the outer end of a long stack (Go 1.21 and newer).
 const SHOWN_INNER: usize = 50;

@@ -43,7 +43,7 @@ mod kind {
 }
 
 /// Names of structures, each with names of members.
-pub type Wanted = BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>;
+pub type MemberNames = BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>;
 
 /// A parsed BTF blob: where each type stands.
 pub struct Types<'a> {
@@ -114,8 +114,8 @@ impl<'a> Types<'a> {
     }
 
     /// All structures and the names of their members; those of unnamed structures under an empty name.
-    pub fn structures(&self) -> Wanted {
-        let mut wanted = Wanted::new();
+    pub fn structures(&self) -> MemberNames {
+        let mut wanted = MemberNames::new();
         for id in 1..=self.offsets.len() as u32 {
             let Some(found) = self.by_id(id).filter(|found| found.kind == kind::STRUCT) else { continue };
             let name = self.name(found.name_offset);
@@ -145,7 +145,7 @@ impl<'a> Types<'a> {
     }
 
     /// The ids of the structures that are wanted.
-    fn find(&self, wanted: &Wanted) -> Vec<u32> {
+    fn find(&self, wanted: &MemberNames) -> Vec<u32> {
         let longest = wanted.keys().map(Vec::len).max().unwrap_or(0);
         let firsts: BTreeSet<u8> = wanted.keys().filter_map(|name| name.first().copied()).collect();
         let mut found = Vec::new();
@@ -197,7 +197,7 @@ impl<'a> Types<'a> {
     }
 
     /// A BTF blob that holds of these types what is wanted, and nothing else.
-    pub fn excerpt(&self, wanted: &Wanted) -> Vec<u8> {
+    pub fn excerpt(&self, wanted: &MemberNames) -> Vec<u8> {
         let roots = self.find(wanted);
         let mut writer = Writer::new(self, wanted, &roots);
         for id in roots {
@@ -245,7 +245,7 @@ fn trailing_bytes(info: u32) -> Option<usize> {
 /// their members are of follows, each written once where it is needed.
 struct Writer<'a, 'b> {
     from: &'b Types<'a>,
-    wanted: &'b Wanted,
+    wanted: &'b MemberNames,
     /// New ids of the wanted structures, by old id.
     roots: BTreeMap<u32, u32>,
     structures: Vec<u8>,
@@ -255,7 +255,7 @@ struct Writer<'a, 'b> {
 }
 
 impl<'a, 'b> Writer<'a, 'b> {
-    fn new(from: &'b Types<'a>, wanted: &'b Wanted, roots: &[u32]) -> Writer<'a, 'b> {
+    fn new(from: &'b Types<'a>, wanted: &'b MemberNames, roots: &[u32]) -> Writer<'a, 'b> {
         let roots: BTreeMap<u32, u32> = roots.iter().copied().zip(1..).collect();
         let next_id = roots.len() as u32 + 1;
         let (structures, others) = (Vec::new(), Vec::new());
@@ -409,9 +409,9 @@ mod tests {
         bytes
     }
 
-    fn wanted(members: &[&str]) -> Wanted {
+    fn wanted(members: &[&str]) -> MemberNames {
         let members = members.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Wanted::from([(b"outer".to_vec(), members)])
+        MemberNames::from([(b"outer".to_vec(), members)])
     }
 
     #[test]
@@ -431,7 +431,8 @@ mod tests {
     fn the_running_kernel_describes_its_tasks() {
         let btf = crate::sys::bpf::KernelBtf::open().expect("kernel BTF");
         let types = Types::parse(btf.bytes()).expect("parses");
-        let names = Wanted::from([(b"task_struct".to_vec(), BTreeSet::from([b"group_leader".to_vec()]))]);
+        let names =
+            MemberNames::from([(b"task_struct".to_vec(), BTreeSet::from([b"group_leader".to_vec()]))]);
         let excerpt = types.excerpt(&names);
         assert!(excerpt.len() < 200, "{}", excerpt.len());
         assert_eq!(Types::parse(&excerpt).expect("parses").structures(), names);

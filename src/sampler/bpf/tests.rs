@@ -130,7 +130,7 @@ fn options(pid: u32) -> SamplerOptions {
 }
 
 /// What a test keeps of a sample.
-struct Seen {
+struct SampleSummary {
     pid: u32,
     tid: u32,
     period: u64,
@@ -143,9 +143,9 @@ struct Seen {
     kernel_frames: usize,
 }
 
-fn keep(sample: &crate::sampler::RawSample<'_>) -> Seen {
+fn keep(sample: &crate::sampler::RawSample<'_>) -> SampleSummary {
     let register = |number| sample.registers.as_ref().and_then(|registers| registers.get(number));
-    Seen {
+    SampleSummary {
         pid: sample.pid,
         tid: sample.tid,
         period: sample.period,
@@ -160,7 +160,7 @@ fn keep(sample: &crate::sampler::RawSample<'_>) -> Seen {
 }
 
 /// Polls for so long, keeping samples.
-fn watch(sampler: &mut BpfSampler, milliseconds: u64) -> Vec<Seen> {
+fn watch(sampler: &mut BpfSampler, milliseconds: u64) -> Vec<SampleSummary> {
     let end = Instant::now() + Duration::from_millis(milliseconds);
     let mut seen = Vec::new();
     while Instant::now() < end {
@@ -175,7 +175,7 @@ fn watch(sampler: &mut BpfSampler, milliseconds: u64) -> Vec<Seen> {
 }
 
 /// Samples a program for so long and compares the time sampled with what the kernel has charged to it.
-fn assert_time_agrees(program: &Program, milliseconds: u64, tolerance: f64) -> Vec<Seen> {
+fn assert_time_agrees(program: &Program, milliseconds: u64, tolerance: f64) -> Vec<SampleSummary> {
     // We may be kept waiting between any two of these: what the program does meanwhile may count, or not.
     let before_open = program.cpu_ns();
     let mut sampler = open(&options(program.pid())).expect("open");
@@ -230,7 +230,8 @@ fn a_deep_stack_is_copied_whole_in_any_thread() {
         let program = Program::start_busy(DEEP, arguments);
         let mut sampler = open(&options(program.pid())).expect("open");
         let seen = watch(&mut sampler, 300);
-        let deep: Vec<&Seen> = seen.iter().filter(|sample| sample.stack_bytes > 200 * 1000).collect();
+        let deep: Vec<&SampleSummary> =
+            seen.iter().filter(|sample| sample.stack_bytes > 200 * 1000).collect();
         assert!(!deep.is_empty() && deep.len() * 10 >= seen.len() * 9, "{} of {}", deep.len(), seen.len());
         assert!(deep.iter().all(|sample| !sample.capped && sample.stack_bytes < 256 << 10));
     }
@@ -294,7 +295,7 @@ fn children_are_sampled_only_if_forks_are_followed() {
     drop(alone);
     let mut following = open(&SamplerOptions { follow_forks: true, ..options(parent) }).expect("open");
     let seen = watch(&mut following, 500);
-    let children: Vec<&Seen> = seen.iter().filter(|sample| sample.pid != parent).collect();
+    let children: Vec<&SampleSummary> = seen.iter().filter(|sample| sample.pid != parent).collect();
     assert!(children.len() * 2 > seen.len(), "{} of {}", children.len(), seen.len());
 }
 

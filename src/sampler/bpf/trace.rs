@@ -1,4 +1,4 @@
-//! Who ran, waited and woke when (`trace.bpf.c`): a [`Moment`] for each thing that happens to a thread of a
+//! Who ran, waited and woke when (`trace.bpf.c`): a [`ThreadEvent`] for each thing that happens to a thread of a
 //! target.
 //!
 //! Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.15 and the kernel's BTF. Not here: what follows from
@@ -27,21 +27,21 @@ const DEAD: u32 = 0x80;
 
 /// Something happens to a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
+pub struct ThreadEvent {
     /// CLOCK_MONOTONIC, nanoseconds.
     pub time_ns: u64,
     pub pid: u32,
     pub tid: u32,
     /// Where it happens.
     pub cpu: u32,
-    pub what: What,
+    pub what: ThreadEventKind,
     /// The name (`comm`) of the thread itself if it leaves, of who wakes or makes it; else nothing.
     pub comm: [u8; 16],
 }
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum ThreadEventKind {
     /// It gets a CPU.
     Runs,
     /// Its CPU is taken from it.
@@ -92,7 +92,7 @@ pub fn open(pids: &[u32]) -> Result<Tracer, SamplerError> {
 
 impl Tracer {
     /// Waits up to `timeout`, then hands over what is there: about in the order of time.
-    pub fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Moment)) -> Result<(), SamplerError> {
+    pub fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(ThreadEvent)) -> Result<(), SamplerError> {
         if !timeout.is_zero() {
             self.wake_ups.wait(timeout).map_err(system("epoll_wait"))?;
         }
@@ -120,24 +120,24 @@ impl Tracer {
 }
 
 /// `struct moment`.
-fn parse(record: &[u8]) -> Option<Moment> {
+fn parse(record: &[u8]) -> Option<ThreadEvent> {
     let kinds = u32_at(record, 24)?;
     let (kind, preempted) = (kinds as u16, kinds >> 16 != 0);
     let (by_tid, state) = (u32_at(record, 20)?, u32_at(record, 28)?);
     let system_call = u64_at(record, 32)?;
     let what = match kind {
-        1 => What::Runs,
-        2 if state & DEAD != 0 => What::Ends,
-        2 if preempted || state == 0 => What::Preempted,
-        2 => What::Waits {
+        1 => ThreadEventKind::Runs,
+        2 if state & DEAD != 0 => ThreadEventKind::Ends,
+        2 if preempted || state == 0 => ThreadEventKind::Preempted,
+        2 => ThreadEventKind::Waits {
             system_call: arch::syscall_name(system_call),
             uninterruptible: state & UNINTERRUPTIBLE != 0,
         },
-        3 => What::Woken { by_tid },
-        4 => What::Made { by_tid },
+        3 => ThreadEventKind::Woken { by_tid },
+        4 => ThreadEventKind::Made { by_tid },
         _ => return None,
     };
-    Some(Moment {
+    Some(ThreadEvent {
         time_ns: u64_at(record, 0)?,
         pid: u32_at(record, 8)?,
         tid: u32_at(record, 12)?,
@@ -159,11 +159,11 @@ mod tests {
         record[32..40].copy_from_slice(&u64::MAX.to_ne_bytes());
         let moment = parse(&record).expect("whole");
         assert_eq!((moment.pid, moment.tid, moment.cpu), (7, 8, 1));
-        assert_eq!(moment.what, What::Waits { system_call: None, uninterruptible: true });
+        assert_eq!(moment.what, ThreadEventKind::Waits { system_call: None, uninterruptible: true });
         record[28] = 0;
-        assert_eq!(parse(&record).expect("whole").what, What::Preempted);
+        assert_eq!(parse(&record).expect("whole").what, ThreadEventKind::Preempted);
         record[28] = 0x80;
-        assert_eq!(parse(&record).expect("whole").what, What::Ends);
+        assert_eq!(parse(&record).expect("whole").what, ThreadEventKind::Ends);
         assert!(parse(&record[..55]).is_none());
         record[24] = 9;
         assert!(parse(&record).is_none());

@@ -6,7 +6,7 @@
 //! call-frame information counts from the stack pointer; what counts from the frame pointer needs
 //! another way. Not here: deciding whether it sufficed.
 
-use super::{Moment, Target, Way};
+use super::{LookMethod, StackSnapshot, Target};
 use crate::{
     arch::{Registers, native},
     process::{ProcessError, thread_state},
@@ -29,7 +29,7 @@ pub enum NotAsleep {
 }
 
 /// Reads a sleeping thread.
-pub fn look(target: &Target, tid: u32) -> Result<Moment, NotAsleep> {
+pub fn look(target: &Target, tid: u32) -> Result<StackSnapshot, NotAsleep> {
     for _ in 0..TRIES {
         let turns = thread_state::turns(target.pid, tid);
         let before = thread_state::blocked(target.pid, tid)?;
@@ -37,7 +37,7 @@ pub fn look(target: &Target, tid: u32) -> Result<Moment, NotAsleep> {
         let mut registers = Registers::default();
         registers.set(native::SP, sp.0);
         registers.set(native::PC, pc.0);
-        let moment = target.moment(tid, registers, Way::Asleep).ok_or(NotAsleep::NoMemory)?;
+        let moment = target.moment(tid, registers, LookMethod::Asleep).ok_or(NotAsleep::NoMemory)?;
         let unmoved = thread_state::blocked(target.pid, tid)? == before
             && thread_state::turns(target.pid, tid) == turns;
         match moment.stack.is_empty() {
@@ -50,10 +50,10 @@ pub fn look(target: &Target, tid: u32) -> Result<Moment, NotAsleep> {
 }
 
 /// Reads the stack of a thread whose registers are known; `None`: it has run since, or is gone.
-pub fn look_at(target: &Target, sleeper: &Sleeper) -> Option<Moment> {
-    let moment = target.moment(sleeper.tid, sleeper.registers, Way::Bpf)?;
+pub fn look_at(target: &Target, sleeper: &Sleeper) -> Option<StackSnapshot> {
+    let moment = target.moment(sleeper.tid, sleeper.registers, LookMethod::Bpf)?;
     let unmoved = thread_state::turns(target.pid, sleeper.tid) == Some(sleeper.turns);
-    (unmoved && !moment.stack.is_empty()).then(|| Moment { kernel: sleeper.kernel.clone(), ..moment })
+    (unmoved && !moment.stack.is_empty()).then(|| StackSnapshot { kernel: sleeper.kernel.clone(), ..moment })
 }
 
 #[cfg(test)]

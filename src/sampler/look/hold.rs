@@ -8,11 +8,11 @@
 
 use std::time::Duration;
 
-use super::{Moment, Target, Way, asleep};
+use super::{LookMethod, StackSnapshot, Target, asleep};
 use crate::{
     arch::{self, native},
     process::{thread_state, wait},
-    sys::ptrace::{self, Cause, Held, HoldError, Session},
+    sys::ptrace::{self, HoldError, Session, StopCause, StoppedThread},
 };
 
 /// How long a thread may take to stop. One that takes longer is in a part of the kernel that cannot be
@@ -31,28 +31,29 @@ pub fn may_hold(pid: u32, tid: u32) -> bool {
 }
 
 /// Stops one thread, reads it, lets it go.
-pub fn look_one(target: &Target, tid: u32) -> Result<Moment, HoldError> {
+pub fn look_one(target: &Target, tid: u32) -> Result<StackSnapshot, HoldError> {
     ptrace::session(|session| look(session, target, tid)).map_err(HoldError::Refused)?
 }
 
 /// Stops all threads that may be stopped, reads these and those that sleep, then lets all go: one moment
 /// of the whole process. Threads that could not be read are left out.
-pub fn look_together(target: &Target, tids: &[u32]) -> Vec<Moment> {
+pub fn look_together(target: &Target, tids: &[u32]) -> Vec<StackSnapshot> {
     look_together_and(target, tids, || {})
 }
 
 /// As [`look_together`], and does something else while they stand still: keep it short.
-pub fn look_together_and(target: &Target, tids: &[u32], and: impl FnOnce() + Send) -> Vec<Moment> {
+pub fn look_together_and(target: &Target, tids: &[u32], and: impl FnOnce() + Send) -> Vec<StackSnapshot> {
     let looked = ptrace::session(|session| {
         let asked: Vec<_> = tids
             .iter()
             .filter(|tid| may_hold(target.pid, **tid))
             .filter_map(|tid| Some((*tid, session.ask(*tid).ok()?)))
             .collect();
-        let held: Vec<(u32, Held<'_>)> =
+        let held: Vec<(u32, StoppedThread<'_>)> =
             asked.into_iter().filter_map(|(tid, asked)| Some((tid, asked.wait(PATIENCE).ok()?))).collect();
         let asleep = tids.iter().filter(|tid| held.binary_search_by_key(*tid, |(held, _)| *held).is_err());
-        let mut moments: Vec<Moment> = asleep.filter_map(|tid| asleep::look(target, *tid).ok()).collect();
+        let mut moments: Vec<StackSnapshot> =
+            asleep.filter_map(|tid| asleep::look(target, *tid).ok()).collect();
         and();
         // Stacks first: what is released runs on.
         let read: Vec<_> = held.iter().map(|(tid, held)| registers_and_stack(held, target, *tid)).collect();
@@ -66,7 +67,7 @@ pub fn look_together_and(target: &Target, tids: &[u32], and: impl FnOnce() + Sen
 }
 
 /// Stops a thread, reads it, lets it go.
-pub fn look(session: &Session, target: &Target, tid: u32) -> Result<Moment, HoldError> {
+pub fn look(session: &Session, target: &Target, tid: u32) -> Result<StackSnapshot, HoldError> {
     let queued_ns = thread_state::queued_ns(target.pid, tid);
     let held = session.hold(tid, PATIENCE)?;
     let unseen = stood_unseen(&held, target.pid, tid, queued_ns);
@@ -76,7 +77,7 @@ pub fn look(session: &Session, target: &Target, tid: u32) -> Result<Moment, Hold
 
 /// How long a thread stood still, at most, before that was noticed: the time since it was last seen not
 /// to, less what the kernel accounts as waiting for a CPU.
-fn stood_unseen(held: &Held<'_>, pid: u32, tid: u32, queued_before_ns: Option<u64>) -> Duration {
+fn stood_unseen(held: &StoppedThread<'_>, pid: u32, tid: u32, queued_before_ns: Option<u64>) -> Duration {
     /// Below this, asking the kernel would make it longer.
     const WORTH_ASKING: Duration = Duration::from_micros(100);
     let unseen = held.unseen();
@@ -85,29 +86,33 @@ fn stood_unseen(held: &Held<'_>, pid: u32, tid: u32, queued_before_ns: Option<u6
     unseen.saturating_sub(Duration::from_nanos(queued_ns))
 }
 
-fn registers_and_stack(held: &Held<'_>, target: &Target, tid: u32) -> Result<(Vec<u64>, Moment), HoldError> {
+fn registers_and_stack(
+    held: &StoppedThread<'_>,
+    target: &Target,
+    tid: u32,
+) -> Result<(Vec<u64>, StackSnapshot), HoldError> {
     let words = held.registers().map_err(HoldError::Refused)?;
     let registers = native::registers_from_pt_regs(&words);
-    let moment = target.moment(tid, registers, Way::Held).ok_or(HoldError::Gone)?;
+    let moment = target.moment(tid, registers, LookMethod::Held).ok_or(HoldError::Gone)?;
     let task = target.task(&registers, native::thread_pointer(&words));
-    Ok((words, Moment { task, ..moment }))
+    Ok((words, StackSnapshot { task, ..moment }))
 }
 
 /// Lets a thread go, as it was.
 fn release(
-    held: Held<'_>,
-    (mut words, moment): (Vec<u64>, Moment),
+    held: StoppedThread<'_>,
+    (mut words, moment): (Vec<u64>, StackSnapshot),
     unseen: Duration,
-) -> Result<Moment, HoldError> {
+) -> Result<StackSnapshot, HoldError> {
     let call = native::syscall_being_left(&words).and_then(arch::syscall_name);
-    if held.cause() == Cause::Interrupted
+    if held.cause() == StopCause::Interrupted
         && call.is_some_and(wait::may_begin_again)
         && native::undo_interruption(&mut words)
     {
         held.restore_registers(&words).map_err(HoldError::Refused)?;
     }
-    let in_stop = held.cause() == Cause::GroupStop;
-    Ok(Moment { in_stop, stopped: unseen + held.release(), ..moment })
+    let in_stop = held.cause() == StopCause::GroupStop;
+    Ok(StackSnapshot { in_stop, stopped: unseen + held.release(), ..moment })
 }
 
 #[cfg(test)]
@@ -130,7 +135,7 @@ mod tests {
         assert!(moment.stack.len() > 256);
         assert!(moment.stopped < Duration::from_millis(50), "{:?}", moment.stopped);
         assert!(moment.registers.get(native::FP).is_some());
-        let state = thread_state::read(pid, pid, &thread_state::Now::read()).expect("alive").state;
+        let state = thread_state::read(pid, pid, &thread_state::SchedulerClock::read()).expect("alive").state;
         assert!(matches!(state, 'S' | 'R'), "{state}");
         child.kill().expect("kill");
         child.wait().expect("wait");
@@ -151,7 +156,7 @@ mod tests {
         });
         assert!(result.is_ok() && reached.load(Ordering::SeqCst));
         std::thread::sleep(Duration::from_millis(50));
-        let state = thread_state::read(pid, pid, &thread_state::Now::read()).expect("alive").state;
+        let state = thread_state::read(pid, pid, &thread_state::SchedulerClock::read()).expect("alive").state;
         assert_eq!(state, 'S', "released by the kernel");
         child.kill().expect("kill");
         child.wait().expect("wait");

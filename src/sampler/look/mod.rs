@@ -14,7 +14,7 @@ mod task;
 use std::time::Duration;
 
 pub use crate::sys::ptrace::HoldError;
-pub use task::TaskMoment;
+pub use task::TaskSnapshot;
 
 use super::{KernelStack, RawSample, StackCopy};
 use crate::{
@@ -32,7 +32,7 @@ pub use super::bpf::threads::{Sleeper, sleepers};
 
 /// How a thread was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Way {
+pub enum LookMethod {
     /// By the BPF task iterator, while it slept.
     Bpf,
     /// By /proc and its memory, while it slept.
@@ -43,23 +43,24 @@ pub enum Way {
     Held,
 }
 
-impl Way {
-    pub const ALL: [Way; 4] = [Way::Bpf, Way::Asleep, Way::Perf, Way::Held];
+impl LookMethod {
+    pub const ALL: [LookMethod; 4] =
+        [LookMethod::Bpf, LookMethod::Asleep, LookMethod::Perf, LookMethod::Held];
 
     /// `bpf`, `proc`, `perf`, `ptrace`.
     pub fn name(self) -> &'static str {
         match self {
-            Way::Bpf => "bpf",
-            Way::Asleep => "proc",
-            Way::Perf => "perf",
-            Way::Held => "ptrace",
+            LookMethod::Bpf => "bpf",
+            LookMethod::Asleep => "proc",
+            LookMethod::Perf => "perf",
+            LookMethod::Held => "ptrace",
         }
     }
 }
 
 /// A moment of a thread, owned.
 #[derive(Clone, Debug)]
-pub struct Moment {
+pub struct StackSnapshot {
     pub tid: u32,
     /// Program counter and stack pointer at least.
     pub registers: Registers,
@@ -69,16 +70,16 @@ pub struct Moment {
     pub capped: bool,
     /// Kernel return addresses, leaf first, as [`KernelStack`] has them; empty where not asked for.
     pub kernel: Vec<u8>,
-    pub way: Way,
+    pub way: LookMethod,
     /// Its process was stopped already (SIGSTOP, Ctrl-Z).
     pub in_stop: bool,
     /// How long the thread stood still for this, at most.
     pub stopped: Duration,
     /// The task that it worked for, if it stood still.
-    pub task: Option<TaskMoment>,
+    pub task: Option<TaskSnapshot>,
 }
 
-impl Moment {
+impl StackSnapshot {
     /// Program counter and stack pointer.
     pub fn pc_and_sp(&self) -> Option<(u64, u64)> {
         Some((self.registers.get(native::PC)?, self.registers.get(native::SP)?))
@@ -101,7 +102,7 @@ impl Moment {
                 has_holes: false,
             },
             kernel_stack: KernelStack(&self.kernel),
-            task: self.task.as_ref().map(TaskMoment::as_task),
+            task: self.task.as_ref().map(TaskSnapshot::as_task),
         }
     }
 }
@@ -152,10 +153,10 @@ impl Target {
         (bytes, count < whole)
     }
 
-    fn moment(&self, tid: u32, registers: Registers, way: Way) -> Option<Moment> {
+    fn moment(&self, tid: u32, registers: Registers, way: LookMethod) -> Option<StackSnapshot> {
         let sp = RuntimeAddr(registers.get(native::SP)?);
         let (stack, capped) = self.copy_stack(sp);
-        Some(Moment {
+        Some(StackSnapshot {
             tid,
             registers,
             stack_start: sp,

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Moment, Target, Way};
+use super::{LookMethod, StackSnapshot, Target};
 use crate::{
     addr::RuntimeAddr,
     arch::native,
@@ -20,7 +20,7 @@ const RING_BYTES: usize = 256 << 10;
 const NAP: Duration = Duration::from_micros(100);
 
 /// Waits up to `patience` for a sample; `None`: the thread did not run.
-pub fn look(target: &Target, tid: u32, patience: Duration) -> Result<Option<Moment>, PerfError> {
+pub fn look(target: &Target, tid: u32, patience: Duration) -> Result<Option<StackSnapshot>, PerfError> {
     let stack_bytes = (target.max_stack_bytes as u32).min(EventSpec::MAX_USER_STACK_BYTES) & !7;
     let fields = SampleFields {
         user_registers: native::PERF_REGISTER_MASK,
@@ -54,7 +54,7 @@ pub fn look(target: &Target, tid: u32, patience: Duration) -> Result<Option<Mome
     }
 }
 
-fn moment(record: Record<'_>, tid: u32, fields: &SampleFields) -> Option<Moment> {
+fn moment(record: Record<'_>, tid: u32, fields: &SampleFields) -> Option<StackSnapshot> {
     let Record::Sample(sample) = record else { return None };
     let words: Vec<u64> = (sample.user_registers?.chunks_exact(8))
         .map(|word| u64::from_ne_bytes(word.try_into().expect("8 bytes")))
@@ -63,14 +63,14 @@ fn moment(record: Record<'_>, tid: u32, fields: &SampleFields) -> Option<Moment>
     let copied = sample.user_stack;
     // A record is below 64 KiB, so that the copy may be cut although there is room.
     let near_limit = copied.bytes.len() + 4096 > fields.user_stack_bytes as usize;
-    Some(Moment {
+    Some(StackSnapshot {
         kernel: Vec::new(),
         tid,
         registers,
         stack_start: RuntimeAddr(registers.get(native::SP)?),
         stack: copied.bytes.to_vec(),
         capped: near_limit || copied.room_bytes == u64::from(fields.user_stack_bytes),
-        way: Way::Perf,
+        way: LookMethod::Perf,
         in_stop: false,
         stopped: Duration::ZERO,
         task: None,

@@ -16,7 +16,7 @@ const TASK_STACK_BYTES: u64 = 32 << 10;
 
 /// A task, owned.
 #[derive(Clone, Debug)]
-pub struct TaskMoment {
+pub struct TaskSnapshot {
     labels: u64,
     /// With which it left its stack, if the thread runs on another for it.
     registers: Option<Registers>,
@@ -24,7 +24,7 @@ pub struct TaskMoment {
     stack: Vec<u8>,
 }
 
-impl TaskMoment {
+impl TaskSnapshot {
     pub(super) fn as_task(&self) -> Task<'_> {
         let (start, bytes) = (self.stack_start, &self.stack[..]);
         let stack = StackCopy { start, bytes, capped: false, has_holes: false };
@@ -35,7 +35,7 @@ impl TaskMoment {
 impl Target {
     /// The task of a thread that stands still with these registers and, where the CPU has one, this thread
     /// pointer. `None`: the process has no tasks, or the thread works for none.
-    pub(super) fn task(&self, registers: &Registers, thread_pointer: Option<u64>) -> Option<TaskMoment> {
+    pub(super) fn task(&self, registers: &Registers, thread_pointer: Option<u64>) -> Option<TaskSnapshot> {
         let layout = self.tasks.as_ref()?;
         let word = |at: u64, offset: u32| {
             self.memory.read_word(RuntimeAddr(at.checked_add(u64::from(offset))?)).filter(|word| *word != 0)
@@ -52,7 +52,7 @@ impl Target {
         let sp = registers.get(native::SP)?;
         let labels = word(record, layout.labels).unwrap_or(0);
         let mut moment =
-            TaskMoment { labels, registers: None, stack_start: RuntimeAddr(end), stack: Vec::new() };
+            TaskSnapshot { labels, registers: None, stack_start: RuntimeAddr(end), stack: Vec::new() };
         if start < sp && sp <= end {
             return Some(moment);
         }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PerfSampler, Way, open, probe};
+use super::{PerfMethod, PerfSampler, open, probe};
 use crate::{
     arch::native,
     process::identity::cpu_time_ns,
@@ -70,7 +70,7 @@ fn options(pid: u32) -> SamplerOptions {
 
 /// What came out of a sampler.
 #[derive(Default, Debug)]
-struct Seen {
+struct Observed {
     samples_of: BTreeMap<u32, u64>,
     cpu_time_ns: u64,
     out_of_order: u64,
@@ -87,7 +87,7 @@ struct Seen {
     last_time_ns: u64,
 }
 
-impl Seen {
+impl Observed {
     fn take(&mut self, event: Event<'_>) {
         match event {
             Event::Sample(sample) => {
@@ -119,8 +119,8 @@ impl Seen {
 }
 
 /// Polls until something is seen (or for very long, should it never be), and stops.
-fn watch_until(sampler: &mut PerfSampler, done: impl Fn(&Seen) -> bool) -> Seen {
-    let (mut seen, end) = (Seen::default(), Instant::now() + Duration::from_secs(30));
+fn watch_until(sampler: &mut PerfSampler, done: impl Fn(&Observed) -> bool) -> Observed {
+    let (mut seen, end) = (Observed::default(), Instant::now() + Duration::from_secs(30));
     while !done(&seen) && Instant::now() < end {
         sampler.poll(Duration::from_millis(50), &mut |event| seen.take(event)).expect("poll");
     }
@@ -133,14 +133,14 @@ fn has_used(pid: u32, since_ns: u64, at_least_ms: u64) -> bool {
     cpu_time_ns(pid).expect("CPU time") - since_ns >= at_least_ms * 1_000_000
 }
 
-fn drain(sampler: &mut PerfSampler, seen: &mut Seen) {
+fn drain(sampler: &mut PerfSampler, seen: &mut Observed) {
     sampler.stop().expect("stop");
     sampler.poll(Duration::ZERO, &mut |event| seen.take(event)).expect("poll");
     sampler.poll(Duration::ZERO, &mut |event| panic!("after the end: {event:?}")).expect("poll");
 }
 
 /// Opens a sampler, or `None` where this machine's rights or set-up do not offer the way.
-fn try_open(options: &SamplerOptions, way: Way) -> Option<PerfSampler> {
+fn try_open(options: &SamplerOptions, way: PerfMethod) -> Option<PerfSampler> {
     match open(options, way) {
         Ok(sampler) => Some(sampler),
         Err(SamplerError::Unavailable(_) | SamplerError::Perf(_)) => None,
@@ -168,7 +168,7 @@ impl Drop for OwnCgroup {
     }
 }
 
-fn sees_the_time_of_a_busy_process(way: Way, child: &Busy) {
+fn sees_the_time_of_a_busy_process(way: PerfMethod, child: &Busy) {
     let Some(mut sampler) = try_open(&options(child.pid()), way) else { return };
     assert_eq!(sampler.description().name, way.name());
     let before_ns = cpu_time_ns(child.pid()).expect("CPU time");
@@ -183,25 +183,25 @@ fn sees_the_time_of_a_busy_process(way: Way, child: &Busy) {
 
 #[test]
 fn a_busy_process_is_seen_for_the_time_it_runs_by_whole_cpus() {
-    sees_the_time_of_a_busy_process(Way::Cpu, &Busy::looping());
+    sees_the_time_of_a_busy_process(PerfMethod::Cpu, &Busy::looping());
 }
 
 #[test]
 fn a_busy_process_is_seen_for_the_time_it_runs_by_threads() {
-    sees_the_time_of_a_busy_process(Way::Thread, &Busy::looping());
+    sees_the_time_of_a_busy_process(PerfMethod::Thread, &Busy::looping());
 }
 
 #[test]
 fn a_busy_process_is_seen_for_the_time_it_runs_by_its_cgroup() {
     let child = Busy::looping();
     let Some(_cgroup) = OwnCgroup::of(child.pid()) else { return };
-    sees_the_time_of_a_busy_process(Way::Cgroup, &child);
+    sees_the_time_of_a_busy_process(PerfMethod::Cgroup, &child);
     drop(child);
 }
 
 #[test]
 fn forked_processes_are_seen_only_when_they_are_followed() {
-    for way in [Way::Cpu, Way::Thread] {
+    for way in [PerfMethod::Cpu, PerfMethod::Thread] {
         for follow_forks in [true, false] {
             let script = "sh -c 'i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; :'; exec sleep 9";
             let mut child = Busy::shell(script);
@@ -231,12 +231,12 @@ fn forked_processes_are_seen_only_when_they_are_followed() {
 fn what_finds_no_room_is_counted_as_lost() {
     let child = Busy::looping();
     let options = SamplerOptions { buffer_bytes: 1, ..options(child.pid()) };
-    let Some(mut sampler) = try_open(&options, Way::Thread) else { return };
+    let Some(mut sampler) = try_open(&options, PerfMethod::Thread) else { return };
     let before_ns = cpu_time_ns(child.pid()).expect("CPU time");
     while !has_used(child.pid(), before_ns, 500) {
         sleep(Duration::from_millis(20));
     }
-    let mut seen = Seen::default();
+    let mut seen = Observed::default();
     drain(&mut sampler, &mut seen);
     let used_ms = (cpu_time_ns(child.pid()).expect("CPU time") - before_ns) / 1_000_000;
     let ratio = (seen.samples() + seen.lost_samples) as f64 / used_ms as f64;
@@ -249,7 +249,7 @@ fn a_process_that_is_gone_is_no_target() {
     let mut child = Busy::looping();
     let pid = child.pid();
     child.0.kill().and_then(|()| child.0.wait()).expect("killed");
-    for way in [Way::Auto, Way::Cpu, Way::Thread] {
+    for way in [PerfMethod::Auto, PerfMethod::Cpu, PerfMethod::Thread] {
         assert!(matches!(open(&options(pid), way), Err(SamplerError::NoTarget)));
     }
 }
@@ -257,7 +257,7 @@ fn a_process_that_is_gone_is_no_target() {
 #[test]
 fn the_time_spent_in_the_kernel_comes_with_its_frames() {
     let mut child = Busy::shell("exec dd if=/dev/zero of=/dev/null bs=4M");
-    let Some(mut sampler) = try_open(&options(child.pid()), Way::Auto) else { return };
+    let Some(mut sampler) = try_open(&options(child.pid()), PerfMethod::Auto) else { return };
     child.go();
     let seen = watch_until(&mut sampler, |seen| seen.samples() > 100);
     assert_eq!(sampler.description().kernel, seen.kernel_frames > 0, "{seen:?}");
@@ -267,7 +267,7 @@ fn the_time_spent_in_the_kernel_comes_with_its_frames() {
 fn the_probe_agrees_with_what_can_be_opened() {
     let child = Busy::looping();
     for way in probe().ways {
-        if way.way != Way::Cgroup {
+        if way.way != PerfMethod::Cgroup {
             assert_eq!(way.outcome.is_ok(), open(&options(child.pid()), way.way).is_ok(), "{way:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! Sampling by perf events alone (tier B): the kernel interrupts, copies registers and the top of the
 //! user stack into a ring for each CPU, and here the rings are read in place and merged by time.
 //!
-//! Three [`Way`]s differ in what is opened (`attach`), not in what is read (`watch`, `rings`):
+//! Three [`PerfMethod`]s differ in what is opened (`attach`), not in what is read (`watch`, `rings`):
 //! - `perf-cpu`: one event for each CPU sees everything that runs there; samples of other processes are
 //!   dropped unread. Costs the target nothing at a context switch and sees the shortest threads, but
 //!   needs rights over the whole machine.
@@ -23,8 +23,8 @@ mod live_tests;
 
 use std::time::Duration;
 
-pub use plan::Way;
-pub use probe::{Probe, WayProbe, probe};
+pub use plan::PerfMethod;
+pub use probe::{MethodProbe, Probe, probe};
 
 use super::{Description, Event, Sampler, SamplerError, SamplerOptions};
 use crate::sys::{clock, perf};
@@ -57,10 +57,10 @@ enum Progress {
     Drained,
 }
 
-/// Starts to sample the processes of `options`, in the given way or (for [`Way::Auto`]) the best that
+/// Starts to sample the processes of `options`, in the given way or (for [`PerfMethod::Auto`]) the best that
 /// rights allow. Errors: [`SamplerError::Perf`] says which right or limit it was;
 /// [`SamplerError::NoTarget`] if no thread of the processes lives.
-pub fn open(options: &SamplerOptions, way: Way) -> Result<PerfSampler, SamplerError> {
+pub fn open(options: &SamplerOptions, way: PerfMethod) -> Result<PerfSampler, SamplerError> {
     let plan = plan::Plan::make(options, way)?;
     let attached = attach::attach(&plan, options)?;
     let description = plan.describe(options, &attached);

@@ -24,7 +24,7 @@ const MIN_PERIOD_NS: u64 = 10_000;
 
 /// How to look by perf events; see the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum PerfMethod {
     /// The best that rights allow: the target's cgroup, else whole CPUs, else thread by thread.
     Auto,
     Cpu,
@@ -32,14 +32,14 @@ pub enum Way {
     Thread,
 }
 
-impl Way {
+impl PerfMethod {
     /// The name by which the way can be asked for and is reported.
     pub fn name(self) -> &'static str {
         match self {
-            Way::Auto => "perf",
-            Way::Cpu => "perf-cpu",
-            Way::Cgroup => "perf-cgroup",
-            Way::Thread => "perf-thread",
+            PerfMethod::Auto => "perf",
+            PerfMethod::Cpu => "perf-cpu",
+            PerfMethod::Cgroup => "perf-cgroup",
+            PerfMethod::Thread => "perf-thread",
         }
     }
 }
@@ -62,7 +62,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn make(options: &SamplerOptions, way: Way) -> Result<Plan, SamplerError> {
+    pub(super) fn make(options: &SamplerOptions, way: PerfMethod) -> Result<Plan, SamplerError> {
         if options.pids.iter().all(|pid| read_stat(*pid).is_err()) {
             return Err(SamplerError::NoTarget);
         }
@@ -213,20 +213,18 @@ impl Plan {
 }
 
 impl Shape {
-    fn choose(options: &SamplerOptions, way: Way, cpus: &[u32]) -> Result<Shape, SamplerError> {
+    fn choose(options: &SamplerOptions, way: PerfMethod, cpus: &[u32]) -> Result<Shape, SamplerError> {
         match way {
-            Way::Cpu => Ok(Shape::Cpus),
-            Way::Thread => Ok(Shape::Threads),
-            Way::Cgroup => Shape::own_cgroup(&options.pids),
-            Way::Auto if whole_cpus_allowed(cpus).is_err() => Ok(Shape::Threads),
-            Way::Auto => {
-                Ok(Shape::own_cgroup(&options.pids).unwrap_or_else(|_| {
-                    match whole_cpus_are_cheap(options, cpus) {
-                        true => Shape::Cpus,
-                        false => Shape::Threads,
-                    }
-                }))
-            }
+            PerfMethod::Cpu => Ok(Shape::Cpus),
+            PerfMethod::Thread => Ok(Shape::Threads),
+            PerfMethod::Cgroup => Shape::own_cgroup(&options.pids),
+            PerfMethod::Auto if whole_cpus_allowed(cpus).is_err() => Ok(Shape::Threads),
+            PerfMethod::Auto => Ok(Shape::own_cgroup(&options.pids).unwrap_or_else(|_| {
+                match whole_cpus_are_cheap(options, cpus) {
+                    true => Shape::Cpus,
+                    false => Shape::Threads,
+                }
+            })),
         }
     }
 
@@ -243,11 +241,11 @@ impl Shape {
         Ok(Shape::Cgroup { folder, directory })
     }
 
-    fn way(&self) -> Way {
+    fn way(&self) -> PerfMethod {
         match self {
-            Shape::Cpus => Way::Cpu,
-            Shape::Cgroup { .. } => Way::Cgroup,
-            Shape::Threads => Way::Thread,
+            Shape::Cpus => PerfMethod::Cpu,
+            Shape::Cgroup { .. } => PerfMethod::Cgroup,
+            Shape::Threads => PerfMethod::Thread,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Not here: advice.
 
-use super::plan::{Way, whole_cpus_allowed};
+use super::plan::{PerfMethod, whole_cpus_allowed};
 use crate::{
     process::cgroup,
     sampler::SamplerError,
@@ -22,13 +22,13 @@ pub struct Probe {
     /// `kernel.perf_event_paranoid`; `None` where the kernel has no perf events.
     pub paranoid: Option<i32>,
     /// `perf-cpu`, `perf-cgroup` and `perf-thread`, in the order of preference.
-    pub ways: Vec<WayProbe>,
+    pub ways: Vec<MethodProbe>,
 }
 
 /// Whether one way works.
 #[derive(Debug)]
-pub struct WayProbe {
-    pub way: Way,
+pub struct MethodProbe {
+    pub way: PerfMethod,
     /// For `perf-cgroup`: as far as rights go; whether a target has a cgroup of its own is its affair.
     /// For `perf-thread`: for processes of one's own.
     pub outcome: Result<(), SamplerError>,
@@ -47,9 +47,9 @@ pub fn probe() -> Probe {
         kernel: own_thread(false),
         paranoid: limits::perf_event_paranoid(),
         ways: vec![
-            WayProbe { way: Way::Cgroup, outcome: cgroup_mounted.and_then(|()| whole_cpus()) },
-            WayProbe { way: Way::Cpu, outcome: whole_cpus() },
-            WayProbe { way: Way::Thread, outcome: own_thread(true).map_err(SamplerError::from) },
+            MethodProbe { way: PerfMethod::Cgroup, outcome: cgroup_mounted.and_then(|()| whole_cpus()) },
+            MethodProbe { way: PerfMethod::Cpu, outcome: whole_cpus() },
+            MethodProbe { way: PerfMethod::Thread, outcome: own_thread(true).map_err(SamplerError::from) },
         ],
     }
 }

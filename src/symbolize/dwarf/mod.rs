@@ -58,7 +58,7 @@ pub(super) trait SplitFiles {
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(super) struct DwarfAnswer {
+pub(super) struct DwarfFrames {
     /// For each address its frames, innermost first; empty where DWARF says nothing.
     pub frames: Vec<Vec<DwarfFrame>>,
     pub issues: Vec<SymbolIssue>,
@@ -75,7 +75,7 @@ pub(super) fn symbolize(
     addresses: &[u64],
     allowance: &mut u64,
     deadline: &Deadline,
-) -> DwarfAnswer {
+) -> DwarfFrames {
     let supplementary_sections =
         input.supplementary.map(|elf| Sections::load(elf, Flavour::Plain, allowance));
     let sections = Sections::load(input.elf, Flavour::Plain, allowance);
@@ -90,7 +90,7 @@ pub(super) fn symbolize(
         file: &file,
         sections: &sections,
         addresses,
-        answer: DwarfAnswer { frames: vec![Vec::new(); addresses.len()], issues: Vec::new() },
+        answer: DwarfFrames { frames: vec![Vec::new(); addresses.len()], issues: Vec::new() },
         split: split::Loader::new(input.split_files, allowance),
         deadline,
     };
@@ -105,7 +105,7 @@ struct Naming<'n, 'a> {
     file: &'n DwarfFile<'a>,
     sections: &'n Sections<'n>,
     addresses: &'n [u64],
-    answer: DwarfAnswer,
+    answer: DwarfFrames,
     split: split::Loader<'n>,
     deadline: &'n Deadline,
 }

@@ -35,7 +35,7 @@ fn name_damaged(bytes: Vec<u8>, asked: &[ElfAddr]) -> Option<ModuleSymbols> {
 }
 
 fn damage(flags: &str, rounds: usize) {
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.c(flags);
     let path = workshop.path("program");
     let asked: Vec<_> =
@@ -72,7 +72,7 @@ fn flipped_bytes_in_debug_information_do_no_harm() {
 
 #[test]
 fn a_unit_that_claims_everything_is_walked_once_and_within_the_time_limit() {
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.c("-g");
     let path = workshop.path("program");
     let elf = open(&path);

@@ -6,8 +6,8 @@ use super::*;
 use crate::symbolize::SymbolIssue;
 
 /// A stripped program, its debug file `program.debug` beside it, and the addresses of `outer`.
-fn split_off(flags: &str) -> (Workshop, Vec<ElfAddr>) {
-    let workshop = Workshop::new();
+fn split_off(flags: &str) -> (CompiledPrograms, Vec<ElfAddr>) {
+    let workshop = CompiledPrograms::new();
     workshop.c(&format!("-g {flags}"));
     let asked = addresses(&workshop.path("program"), "outer");
     workshop.run("objcopy --only-keep-debug program program.debug");
@@ -76,7 +76,7 @@ fn a_debug_file_is_found_by_build_id_in_the_target_s_root() {
 #[test]
 fn a_debug_file_of_another_build_is_refused_and_told() {
     let (workshop, asked) = split_off("-Wl,--build-id=0x0102030405060708");
-    let other = Workshop::new();
+    let other = CompiledPrograms::new();
     other.c("-g -Wl,--build-id=0x1112131415161718");
     fs::create_dir_all(workshop.path("debug/.build-id/01")).expect("directory");
     fs::copy(other.path("program"), workshop.path("debug/.build-id/01/02030405060708.debug")).expect("copy");
@@ -88,7 +88,7 @@ fn a_debug_file_of_another_build_is_refused_and_told() {
 
 #[test]
 fn names_that_dwz_moved_to_a_supplementary_file_are_found() {
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.c("-g -gdwarf-4");
     let asked = addresses(&workshop.path("program"), "outer");
     workshop.run("cp program other");
@@ -126,7 +126,7 @@ fn a_debug_file_is_fetched_from_a_server_only_if_asked_to() {
 
 #[test]
 fn a_large_compressed_section_is_unpacked_into_a_file_within_the_allowance() {
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.c("-g");
     let content: Vec<u8> = (0..9u32 << 18).flat_map(u32::to_le_bytes).collect();
     fs::write(workshop.path("content"), &content).expect("write");

@@ -24,7 +24,7 @@ fn assert_inlines(symbols: &ModuleSymbols) {
 }
 
 fn check_c(flags: &str) {
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.c(flags);
     assert_inlines(&workshop.symbolize("program", &addresses(&workshop.path("program"), "outer")));
 }
@@ -44,7 +44,7 @@ fn compressed_sections_are_unpacked() {
 
 #[test]
 fn without_aranges_the_units_ranges_are_used() {
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.c("-g");
     workshop.run("objcopy --remove-section .debug_aranges program");
     assert_inlines(&workshop.symbolize("program", &addresses(&workshop.path("program"), "outer")));
@@ -53,7 +53,7 @@ fn without_aranges_the_units_ranges_are_used() {
 #[test]
 fn split_dwarf_is_read_from_its_object_files_or_said_to_be_missing() {
     for version in ["-gdwarf-5", "-gdwarf-4"] {
-        let workshop = Workshop::new();
+        let workshop = CompiledPrograms::new();
         workshop.compile("inlines.c", INLINES_C, &format!("cc -O2 -g {version} -gsplit-dwarf -c inlines.c"));
         workshop.run("cc -o program inlines.o");
         let outer = addresses(&workshop.path("program"), "outer");
@@ -80,7 +80,7 @@ fn split_dwarf_is_read_from_a_package() {
         ("clang-14 -O2 -g -gdwarf-5 -gsplit-dwarf -c inlines.c", "llvm-dwp-14 -e program -o program.dwp"),
     ];
     for (compile, package) in builds {
-        let workshop = Workshop::new();
+        let workshop = CompiledPrograms::new();
         workshop.compile("inlines.c", INLINES_C, compile);
         workshop.run("cc -o program inlines.o");
         workshop.run(package);
@@ -96,7 +96,7 @@ fn split_dwarf_is_read_from_a_package() {
 
 #[test]
 fn every_address_agrees_with_addr2line() {
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.c("-g");
     let mut asked = addresses(&workshop.path("program"), "outer");
     asked.extend(addresses(&workshop.path("program"), "hidden"));
@@ -141,7 +141,7 @@ __attribute__((noinline)) int hidden(int x) { std::printf(\"%d\", x); return x; 
 }
 int main(int argc, char **) { space::Box<int> box{argc}; return box.twice(argc) + hidden(argc); }
 ";
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.compile("a.cc", source, "c++ -O2 -g -o program a.cc");
     let path = workshop.path("program");
     let twice = addresses(&path, "_ZN5space3BoxIiE5twiceEi");
@@ -171,7 +171,7 @@ fn main() {
     std::process::exit(outer(std::env::args().count() as u64) as i32);
 }
 ";
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.compile("main.rs", source, "rustc -g -Copt-level=2 -o program main.rs");
     let elf = open(&workshop.path("program"));
     let outer = elf.symbols().find(|s| s.name.windows(9).any(|w| w == b"4main5out")).expect("outer");
@@ -196,7 +196,7 @@ int outside(int n) {
 }
 int main(int argc, char **argv) { return outside(argc); }
 ";
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.compile("a.c", source, "cc -O1 -g -o program a.c");
     let elf = open(&workshop.path("program"));
     let nested = elf.symbols().find(|s| s.name.starts_with(b"nested")).expect("nested");
@@ -209,7 +209,7 @@ int main(int argc, char **argv) { return outside(argc); }
 fn an_assembly_function_with_lines_is_named_by_its_symbol() {
     let source = ".text\n.globl spin\n.type spin,@function\nspin:\n  nop\n  nop\n  ret\n.size spin,.-spin\n\
         .globl main\nmain:\n  call spin\n  xor %eax,%eax\n  ret\n.section .note.GNU-stack,\"\",@progbits\n";
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.compile("a.s", source, "cc -g -o program a.s");
     let found = workshop.symbolize("program", &addresses(&workshop.path("program"), "spin"));
     let frames: Vec<_> = found.addresses.iter().map(|a| (functions(a), a.frames[0].line)).collect();
@@ -222,7 +222,7 @@ fn functions_the_linker_discarded_name_nothing() {
     let a = "int shared(int x); __attribute__((used)) static int dead(int x) { return x; }\n\
         int main(int c, char **v) { return shared(c); }\n";
     let b = "__attribute__((noinline)) int shared(int x) { volatile int y = x; return y; }\n";
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     std::fs::write(workshop.path("b.c"), b).expect("write");
     workshop.compile(
         "a.c",

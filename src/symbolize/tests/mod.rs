@@ -43,13 +43,13 @@ int main(int argc, char **argv) {
 ";
 
 /// A directory with compiled programs.
-struct Workshop {
+struct CompiledPrograms {
     directory: tempfile::TempDir,
 }
 
-impl Workshop {
-    fn new() -> Workshop {
-        Workshop { directory: tempfile::tempdir().expect("temporary directory") }
+impl CompiledPrograms {
+    fn new() -> CompiledPrograms {
+        CompiledPrograms { directory: tempfile::tempdir().expect("temporary directory") }
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -5,7 +5,7 @@ use crate::symbolize::{NameSource, SymbolIssue};
 
 #[test]
 fn a_file_without_debug_information_is_named_by_its_symbols() {
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.c("");
     let found = workshop.symbolize("program", &addresses(&workshop.path("program"), "hidden"));
     assert!(found.addresses.iter().all(|a| functions(a) == ["hidden"] && a.frames[0].line == 0));
@@ -16,7 +16,7 @@ fn a_file_without_debug_information_is_named_by_its_symbols() {
 
 #[test]
 fn a_stripped_program_has_no_names_and_says_which_debug_file_would_help() {
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.c("-Wl,--build-id");
     let asked = addresses(&workshop.path("program"), "hidden");
     workshop.run("strip program");
@@ -27,7 +27,7 @@ fn a_stripped_program_has_no_names_and_says_which_debug_file_would_help() {
 
 #[test]
 fn a_stripped_library_is_named_by_what_it_exports() {
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.compile("inlines.c", INLINES_C, "cc -O2 -shared -fPIC -o lib.so inlines.c");
     let path = workshop.path("lib.so");
     let (outer, hidden) = (extent(&path, "outer").start, extent(&path, "hidden").start);
@@ -41,7 +41,7 @@ fn a_stripped_library_is_named_by_what_it_exports() {
 /// As Fedora's find-debuginfo makes it: the function symbols that are not exported, packed with xz.
 #[test]
 fn mini_debug_info_names_what_is_not_exported() {
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.c("-Wl,--build-id");
     let path = workshop.path("program");
     let asked = addresses(&path, "hidden");
@@ -62,7 +62,7 @@ fn labels_without_size_reach_to_the_next_symbol_and_functions_win_over_them() {
         sizeless:\n  nop\n  nop\n.globl alias_b\n.globl alias_a\n.globl __alias\n.type __alias,@function\n\
         .type alias_a,@function\n.type alias_b,@function\n__alias:\nalias_b:\nalias_a:\n  nop\n  ret\n\
         .size alias_a,.-alias_a\n.size alias_b,.-alias_b\n.size __alias,.-__alias\n.section .note.GNU-stack,\"\",@progbits\n";
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.compile("a.s", source, "cc -nostartfiles -Wl,-e,main -o program a.s");
     let main = extent(&workshop.path("program"), "main").start;
     let asked: Vec<_> = (0..8).map(|at| ElfAddr(main + at)).collect();
@@ -85,7 +85,7 @@ fn labels_without_size_reach_to_the_next_symbol_and_functions_win_over_them() {
 
 #[test]
 fn answers_come_in_the_order_asked_and_for_repeated_addresses_too() {
-    let workshop = Workshop::new();
+    let workshop = CompiledPrograms::new();
     workshop.c("-g");
     let path = workshop.path("program");
     let (outer, hidden) = (ElfAddr(extent(&path, "outer").start), ElfAddr(extent(&path, "hidden").start));

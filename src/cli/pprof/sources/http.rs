@@ -6,8 +6,11 @@ use std::{fs, io::Read, net::ToSocketAddrs, time::Duration};
 
 use crate::{
     cli::pprof::Flags,
-    go_text::{self, query_escape, query_unescape},
     profile::columns::decode::MAX_BYTES,
+    text::{
+        go::{self, query_escape, query_unescape},
+        path,
+    },
 };
 
 /// What is asked of a server.
@@ -85,11 +88,11 @@ impl Request {
     pub fn fetch(&self, messages: &mut Vec<String>) -> Result<Vec<u8>, String> {
         messages.push(format!("Fetching profile over HTTP from {}", self.url));
         if self.seconds > 0 {
-            let length = go_text::duration(self.seconds.saturating_mul(1_000_000_000));
+            let length = go::duration(self.seconds.saturating_mul(1_000_000_000));
             messages.push(format!("Please wait... ({length})"));
         }
         let (url, insecure) = without_insecure(&self.url);
-        let failed = |error: ureq::Error| format!("Get {}: {}", go_text::quote(&url), go_words(&url, &error));
+        let failed = |error: ureq::Error| format!("Get {}: {}", go::quote(&url), go_words(&url, &error));
         let wait = self.timeout + Duration::from_secs(5);
         let agent = agent(&self.tls, insecure, wait)?;
         let mut response = agent.get(&url).call().map_err(failed)?;
@@ -126,7 +129,7 @@ pub(in crate::cli::pprof) fn symbol_address(source: &str) -> Option<String> {
     let place = rest.split(['?', '#']).next().unwrap_or(rest);
     let (host, path) = place.split_at(place.find('/').unwrap_or(place.len()));
     let is_short = path.contains("/debug/pprof/") || GPERFTOOLS.iter().any(|end| path.ends_with(end));
-    let path = go_text::clean_path(&format!("{path}/../{}", if is_short { "symbol" } else { "symbolz" }));
+    let path = path::clean_path(&format!("{path}/../{}", if is_short { "symbol" } else { "symbolz" }));
     let slash = if path.starts_with('/') { "" } else { "/" };
     (!host.is_empty()).then(|| format!("{scheme}://{host}{slash}{path}"))
 }
@@ -140,7 +143,7 @@ pub(in crate::cli::pprof) fn post(address: &str, question: String, flags: &Flags
     let request = agent.post(&url).header("Content-Type", "application/octet-stream");
     let mut response = request
         .send(question)
-        .map_err(|error| failed(format!("Post {}: {}", go_text::quote(&url), go_words(&url, &error))))?;
+        .map_err(|error| failed(format!("Post {}: {}", go::quote(&url), go_words(&url, &error))))?;
     check_status(&mut response).map_err(failed)?;
     let reader = response.body_mut().with_config().limit(MAX_BYTES as u64).reader();
     let mut bytes = Vec::new();
@@ -203,7 +206,7 @@ fn go_words(url: &str, error: &ureq::Error) -> String {
         }
         ureq::Error::BadUri(_) => {
             let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-            format!("unsupported protocol scheme {}", go_text::quote(scheme))
+            format!("unsupported protocol scheme {}", go::quote(scheme))
         }
         ureq::Error::Timeout(_) => "net/http: timeout awaiting response headers".into(),
         other => other.to_string(),

@@ -11,7 +11,7 @@ use crate::profile::columns::{Columns, parallel::in_parallel};
 
 /// Which edges a report looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted<'a> {
+pub enum EdgeFilter<'a> {
     /// None.
     Nothing,
     /// Those to these nodes.
@@ -21,14 +21,14 @@ pub enum Wanted<'a> {
     All,
 }
 
-impl Wanted<'_> {
+impl EdgeFilter<'_> {
     #[inline]
     fn holds(self, source: u32, target: u32) -> bool {
         match self {
-            Wanted::Nothing => false,
-            Wanted::Into(nodes) => nodes[target as usize],
-            Wanted::Around(nodes) => nodes[source as usize] || nodes[target as usize],
-            Wanted::All => true,
+            EdgeFilter::Nothing => false,
+            EdgeFilter::Into(nodes) => nodes[target as usize],
+            EdgeFilter::Around(nodes) => nodes[source as usize] || nodes[target as usize],
+            EdgeFilter::All => true,
         }
     }
 }
@@ -50,9 +50,9 @@ pub fn build(
     measure: Measure,
     kept: Option<&[bool]>,
     shown: impl Fn(u32) -> bool,
-    wanted: Wanted,
+    wanted: EdgeFilter,
 ) -> Graph {
-    let mut edges: Vec<(u64, Sum)> = if wanted == Wanted::Nothing {
+    let mut edges: Vec<(u64, Sum)> = if wanted == EdgeFilter::Nothing {
         Vec::new()
     } else {
         let jobs = weigh::parts(columns).into_iter();
@@ -123,7 +123,7 @@ fn edges_of(
     places: &Places,
     measure: Measure,
     kept: Option<&[bool]>,
-    wanted: Wanted,
+    wanted: EdgeFilter,
     samples: Range<usize>,
 ) -> HashMap<u64, Sum> {
     let mut edges: HashMap<u64, Sum> = HashMap::new();

@@ -66,7 +66,7 @@ impl Info {
         } else if !name.is_empty() {
             // Said already.
         } else if !object.is_empty() {
-            parts.push(format!("[{}]", crate::go_text::base_name(object)));
+            parts.push(format!("[{}]", crate::text::path::base_name(object)));
         } else {
             parts.push("<unknown>".into());
         }

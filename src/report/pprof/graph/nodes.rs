@@ -6,8 +6,8 @@ use hashbrown::HashMap;
 
 use super::Info;
 use crate::{
-    go_text::clean_path,
     profile::columns::{Columns, Line, Location},
+    text::path::clean_path,
 };
 
 /// What the infos of nodes hold.

@@ -5,11 +5,11 @@
 use std::cmp::{Ordering, Reverse};
 
 use super::{Graph, Node};
-use crate::{go_text::truncate, profile::columns::Columns};
+use crate::{profile::columns::Columns, text::go::truncate};
 
 /// By what nodes are ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
+pub enum NodeOrder {
     Flat,
     Cum,
     /// How much a node says in a drawing.
@@ -17,15 +17,15 @@ pub enum By {
 }
 
 /// Orders the shown nodes.
-pub fn sort(graph: &mut Graph, columns: &Columns, by: By) {
+pub fn sort(graph: &mut Graph, columns: &Columns, by: NodeOrder) {
     let key = |graph: &Graph, node: &Node| match by {
-        By::Flat => node.weights.flat.sum,
-        By::Cum => node.weights.cum.sum,
-        By::Interest => interest(graph, node),
+        NodeOrder::Flat => node.weights.flat.sum,
+        NodeOrder::Cum => node.weights.cum.sum,
+        NodeOrder::Interest => interest(graph, node),
     };
     let second = |node: &Node| match by {
-        By::Flat => node.weights.cum.sum,
-        By::Cum | By::Interest => node.weights.flat.sum,
+        NodeOrder::Flat => node.weights.cum.sum,
+        NodeOrder::Cum | NodeOrder::Interest => node.weights.flat.sum,
     };
     let mut rows: Vec<(u64, String, u64, u32)> = graph
         .shown()

@@ -4,16 +4,16 @@
 
 use super::{
     Graph, Measure, Weights,
-    build::{Wanted, build},
+    build::{EdgeFilter, build},
     nodes::Places,
-    order::{self, By},
+    order::{self, NodeOrder},
     tags::{Walk, graph_path},
     tree::Tree,
     weigh::weigh,
 };
 use crate::{
-    go_text::truncate,
     profile::columns::{Columns, NONE, labels::Units},
+    text::go::truncate,
 };
 
 /// How much a report shows.
@@ -24,7 +24,7 @@ pub struct Limits {
     /// Most nodes; 0: all.
     pub node_count: i64,
     pub drop_negative: bool,
-    pub by: By,
+    pub by: NodeOrder,
 }
 
 /// Which edges a report needs.
@@ -119,11 +119,11 @@ pub fn trimmed(
         Edges::All => Vec::new(),
     };
     let wanted = match edges {
-        Edges::ForInlining => Wanted::Into(&matching),
-        Edges::Around(_) => Wanted::Around(&matching),
-        Edges::All => Wanted::All,
+        Edges::ForInlining => EdgeFilter::Into(&matching),
+        Edges::Around(_) => EdgeFilter::Around(&matching),
+        Edges::All => EdgeFilter::All,
     };
-    let make = |kept: Option<&[bool]>, wanted: Wanted| {
+    let make = |kept: Option<&[bool]>, wanted: EdgeFilter| {
         let shown = |node: u32| candidate[node as usize] && kept.is_none_or(|kept| kept[node as usize]);
         let mut graph = build(columns, places, &weights, measure, kept, shown, wanted);
         if let Some(labelling) = labelling {
@@ -131,10 +131,10 @@ pub fn trimmed(
         }
         graph
     };
-    let visual = limits.by == By::Interest;
+    let visual = limits.by == NodeOrder::Interest;
     // Without a drawing the choice of nodes does not look at edges: they are made once, at the end.
     let is_limited = limits.node_count > 0 && out.full_count as i64 > limits.node_count;
-    let first_wanted = if is_limited && !visual { Wanted::Nothing } else { wanted };
+    let first_wanted = if is_limited && !visual { EdgeFilter::Nothing } else { wanted };
     let graph = make(kept.as_deref(), first_wanted);
     let only = |graph: Graph, chosen: usize| {
         let numbers = numbers(places, kept.as_deref());
@@ -157,7 +157,7 @@ fn limited(
     cutoffs: &Cutoffs,
     only: impl FnOnce(Graph, usize) -> Graph,
 ) -> (Graph, usize) {
-    let visual = limits.by == By::Interest;
+    let visual = limits.by == NodeOrder::Interest;
     order::sort(&mut graph, columns, limits.by);
     if limits.node_count > 0 {
         drop_light_tags(&mut graph, cutoffs.node);

@@ -13,8 +13,8 @@ use super::{
     prepare::Report,
 };
 use crate::{
-    go_text::clean_path,
     profile::columns::{Columns, Location, TextId},
+    text::path::clean_path,
 };
 
 mod code;

@@ -5,8 +5,8 @@
 
 use super::files::{Assembly, Call, Function, Line};
 use crate::{
-    go_text::{base_name, html_escape},
     report::pprof::{header, prepare::Report},
+    text::{html::html_escape, path::base_name},
 };
 
 const HEAD: &str = include_str!("head.html");

@@ -1,6 +1,6 @@
-//! Numbers, texts and times written as Go writes them, where Rust would write them otherwise.
+//! Numbers, strings and times in the formats of the Go standard library, where Rust has another format.
 //!
-//! Not here: units of measurement (`profile::unit`).
+//! Units of measurement are in `profile::unit`.
 
 use std::fmt::Write as _;
 
@@ -180,51 +180,6 @@ pub fn clock(ns: i64) -> String {
     local(ns, "%H:%M:%S")
 }
 
-/// `html.EscapeString`: a text as it stands in a page, also within quotes.
-pub fn html_escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&#34;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
-}
-
-/// `filepath.Base`.
-pub fn base_name(path: &str) -> &str {
-    if path.is_empty() {
-        return ".";
-    }
-    let trimmed = path.trim_end_matches('/');
-    if trimmed.is_empty() { "/" } else { &trimmed[trimmed.rfind('/').map_or(0, |at| at + 1)..] }
-}
-
-/// `filepath.Clean`.
-pub fn clean_path(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
-            ".." if rooted => {}
-            _ => parts.push(part),
-        }
-    }
-    let joined = parts.join("/");
-    match (rooted, joined.is_empty()) {
-        (true, _) => format!("/{joined}"),
-        (false, true) => ".".into(),
-        (false, false) => joined,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,12 +232,5 @@ mod tests {
         let written: Vec<_> =
             [0, 7, 1500, 2_000_001, 3_003_000_000, 90_000_000_000, 3_600_000_000_000].map(duration).into();
         assert_eq!(written, ["0s", "7ns", "1.5µs", "2.000001ms", "3.003s", "1m30s", "1h0m0s"]);
-    }
-
-    #[test]
-    fn paths_are_cleaned_as_go_cleans_them() {
-        let cleaned: Vec<_> = ["a//b/../c/.", "/../a", "", "../a/..", "/"].map(clean_path).into();
-        assert_eq!(cleaned, ["a/c", "/a", ".", "..", "/"]);
-        assert_eq!(["/a/b/", "", "/", "c"].map(base_name), ["b", ".", "/", "c"]);
     }
 }
