@@ -1,6 +1,6 @@
-# rprof as an image: one static binary and the certificates for debuginfod and https, nothing else.
+# The rprof image: one static binary, and root certificates for debuginfod and https.
 #   docker build -t rprof .
-# docs/SIDECAR.md says how to run it beside a container.
+# docs/SIDECAR.md tells how to run it as a sidecar.
 ARG RUST_IMAGE=rust:1-bookworm
 FROM ${RUST_IMAGE} AS build
 WORKDIR /src

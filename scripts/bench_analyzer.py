@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""The part `analyzer` of scripts/bench: `rprof pprof` beside `go tool pprof`, each command as a whole
-process, on the profiles that scripts/bench_profiles.py makes.
+"""The part `analyzer` of scripts/bench: compares `rprof pprof` with `go tool pprof`, each command as a
+whole process, on the profiles that scripts/bench_profiles.py creates.
 
-    scripts/bench_analyzer.py --list                 the rows by name
-    scripts/bench_analyzer.py --only merge-proto     one of them (may be given several times)
+    scripts/bench_analyzer.py --list                 lists the rows
+    scripts/bench_analyzer.py --only merge-proto     measures one row (repeatable)
 
 The reference is the program that `go tool pprof` runs (`go tool -n pprof`), started without `go`, which
 would add 0.3 s. Each figure is the median of the rounds; memory is the largest resident set. Output goes
-to /dev/null. The two take turns, so that what else the machine does meets both. A row is printed once it
-is measured. A run of the reference of more than LONG seconds is not repeated, one of more than LIMIT
-seconds is ended, and what it had taken until then is given as "more than".
+to /dev/null. The two programs alternate, so other load on the machine affects both. A row is printed as
+soon as it is measured. A run of the reference of more than LONG seconds is not repeated. One of more than
+LIMIT seconds is ended, and its figures are printed as "more than".
 """
 
 import argparse
@@ -44,10 +44,10 @@ def reference():
     return found if found and Path(found).is_file() else None
 
 
-def made(folder, name, count, **options):
+def profile_file(folder, name, count, **options):
     path = folder / name
     if not path.exists():
-        print(f"making {name}", file=sys.stderr, flush=True)
+        print(f"creating {name}", file=sys.stderr, flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
         bench_profiles.write(unfinished, count, **options)
@@ -56,7 +56,7 @@ def made(folder, name, count, **options):
 
 
 class Run:
-    """A command run to its end, or ended after `LIMIT` seconds: seconds, seconds of the processor, MiB."""
+    """A command, finished or ended after `LIMIT` seconds: elapsed seconds, CPU seconds, MiB."""
 
     def __init__(self, command):
         began = time.monotonic()
@@ -81,19 +81,19 @@ class Run:
 
 
 def cases(folder):
-    """What is measured, by name: its title, its arguments, and whether it takes long."""
+    """The measurements by name: title, arguments, and whether it takes long."""
 
     def on(name, count, **options):
-        return lambda: [made(folder, name, count, **options)]
+        return lambda: [profile_file(folder, name, count, **options)]
 
     usual, labels = on("100k.pb.gz", USUAL), on("100k-labels.pb.gz", USUAL, labels=True)
     large = on("1m.pb.gz", LARGE)
 
     def many():
-        return [made(folder, f"part{seed}.pb.gz", 5000, seed=seed) for seed in range(1, MERGED + 1)]
+        return [profile_file(folder, f"part{seed}.pb.gz", 5000, seed=seed) for seed in range(1, MERGED + 1)]
 
     found = {"small": ("a small file", "-top", lambda: [SMALL])}
-    for name, words in {
+    for name, arguments in {
         "top": "-top",
         "lines": "-top -lines -trim=false",
         "tree": "-tree",
@@ -105,7 +105,7 @@ def cases(folder):
         "traces": "-traces",
         "call-tree": "-dot -call_tree",
     }.items():
-        found[name] = ("100,000 samples", words, usual)
+        found[name] = ("100,000 samples", arguments, usual)
     found["labels"] = ("100,000 with labels", "-top", labels)
     found["merge-proto"] = (f"{MERGED} files of 5,000", "-proto", many)
     found["merge-top"] = (f"{MERGED} files of 5,000", "-top", many)
@@ -120,13 +120,13 @@ def measure(rprof, folder, rounds, only=()):
     found = cases(folder)
     print(f"\n### Reports: median of {rounds}\n\n| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|", flush=True)
     for name in only or found:
-        title, words, sources = found[name]
-        words = [*words.split(), *sources()]
+        title, arguments, sources = found[name]
+        arguments = [*arguments.split(), *sources()]
         own, theirs = [], []
         for _ in range(rounds):
-            own.append(Run([rprof, "pprof", *words]))
+            own.append(Run([rprof, "pprof", *arguments]))
             if other and not (theirs and theirs[-1].seconds > LONG):
-                theirs.append(Run([other, *words]))
+                theirs.append(Run([other, *arguments]))
         print(f"| {title}, `{found[name][1]}` | {' | '.join(cells(own, theirs))} |", flush=True)
 
 

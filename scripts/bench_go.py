@@ -1,8 +1,8 @@
 """The part `go` of scripts/bench: goroutines and the heap of a Go program, read from outside.
 
-The program (tests/fixtures/programs/gotruth.go) is started with so many more goroutines, or places of
-allocation, and asked in turn: by rprof, by itself (`goroutine?debug=2` and `debug=1`, which stop it), and
-by delve where `dlv` is installed (which stops it too).
+Starts the program tests/fixtures/programs/gotruth.go with many goroutines or allocation sites. Then reads
+it with rprof, with its own profiles (`goroutine?debug=2` and `debug=1`, which stop it), and with delve if
+`dlv` is installed (which stops it too).
 """
 
 import os
@@ -59,7 +59,7 @@ def part_go(root, rprof, built, table, number, median, quick):
     if not shutil.which("go"):
         return table("Go from outside", ["not measured: go is not installed"], [])
     program = build(root, built, "gotruth", ["-ldflags=-s -w"])
-    # delve reads no program without its debug information.
+    # delve needs debug information.
     whole = build(root, built, "gotruth_whole", [])
     rows = []
     for count in [1_000, 100_000] if quick else [1_000, 100_000, 1_000_000]:
@@ -85,7 +85,7 @@ def part_go(root, rprof, built, table, number, median, quick):
                 seen = len(re.findall(r"Goroutine \d+", run.stdout))
                 shown = number(took, " s", 2) if seen >= count else f"{seen:,} seen: {run.stderr.strip()[-60:]}"
                 rows.append(["delve, goroutines -t (program with debug information)", f"{count:,}", shown, "–", "yes", "–"])
-    table("Goroutines of a running Go program", ["by", "goroutines", "time", "reading", "stops it", "torn"], rows)
+    table("Goroutines of a running Go program", ["command", "goroutines", "time", "reading", "stops it", "torn"], rows)
     buckets = 50_000
     with Program(program, GOTRUTH_BUCKETS=buckets) as target, tempfile.TemporaryDirectory() as folder:
         out = os.path.join(folder, "heap.pb.gz")
@@ -94,6 +94,6 @@ def part_go(root, rprof, built, table, number, median, quick):
         began = time.monotonic()
         target.says("heap", 0, out)
         own = time.monotonic() - began
-        heads = ["by", "records", "time"]
+        heads = ["command", "records", "time"]
         row = ["rprof attach --kind heap", records[1] if records else "?", number(median([run[0] for run in runs]), " s", 2)]
         table("The heap profile of a running Go program", heads, [row, ["the program itself", "", number(own, " s", 2)]])

@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
-"""Makes large profiles to measure reports with: the same bytes each time.
+"""Creates large profiles for benchmarks of reports. The bytes are the same each time.
 
     scripts/bench_profiles.py SAMPLES FILE.pb.gz [--labels] [--tree] [--seed N]
 
-50,000 functions in 200 packages with three locations each, an inlined callee at every twelfth, five
-mappings; stacks of 20 to 60 frames (mean 40) at places drawn evenly, which is the worst there is for
-caches and for gzip. With --tree each
-location calls three others, one of them half of the time, so that stacks have beginnings in common.
-With --labels a third of the samples has a thread and a request. The seed changes
-the samples, not the functions.
+50,000 functions in 200 packages with three locations each, an inlined callee at every twelfth location,
+and five mappings. Stacks have 20 to 60 frames (mean 40) at evenly distributed locations, which is the
+worst case for caches and for gzip. With --tree each location calls three others, one of them half of the
+time, so stacks share prefixes. With --labels a third of the samples has a thread and a request label. The
+seed changes the samples, not the functions.
 """
 
 import argparse
@@ -49,7 +48,7 @@ class Strings:
 
 
 def walk(depth, rng):
-    """A stack, leaf first: each location calls a few others, one of them half of the time."""
+    """A stack, leaf first. Each location calls a few others, one of them half of the time."""
     at, picks = 0, []
     bits = rng.getrandbits(2 * depth)
     for _ in range(depth):
@@ -61,7 +60,7 @@ def walk(depth, rng):
 
 
 def samples(count, rng, strings, labels, tree=False):
-    """The samples as messages, some thousands at a time."""
+    """The samples as messages, several thousand at a time."""
     ids = [varint(id) for id in range(1, LOCATIONS + 1)]
     for start in range(0, count, 10_000):
         block = []
@@ -109,7 +108,7 @@ def tables(strings):
 
 
 def profile(count, labels, seed, tree=False):
-    """The parts of a profile, unpacked."""
+    """The parts of a profile, uncompressed."""
     strings = Strings()
     kinds = [("samples", "count"), ("cpu", "nanoseconds")]
     kinds = [number(1, strings.index(name)) + number(2, strings.index(unit)) for name, unit in kinds]
@@ -124,7 +123,7 @@ def profile(count, labels, seed, tree=False):
 
 
 def write(path, count, labels=False, seed=1, tree=False):
-    # Without a name and a time in its header, so that equal profiles are equal files.
+    # No name and no time in the gzip header, so that equal profiles are equal files.
     with open(path, "wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
         for part in profile(count, labels, seed, tree):
             packed.write(part)

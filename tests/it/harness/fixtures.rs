@@ -1,5 +1,5 @@
-//! Builds `tests/fixtures/programs/*` with the system's compilers into `target/fixtures/`, once for each
-//! content of source, shared header and command.
+//! Builds `tests/fixtures/programs/*` with the system's compilers into `target/fixtures/`. A program is
+//! rebuilt only if its source, the shared header or the command changes.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-/// A program to build: sources (in `tests/fixtures/programs`) and how.
+/// A program to build: its sources (in `tests/fixtures/programs`), compiler and flags.
 #[derive(Clone, Debug, Hash)]
 pub struct Fixture {
     sources: Vec<String>,
@@ -40,7 +40,7 @@ impl Fixture {
         Fixture::new(&["c++"], &[source], &flags, &["-lpthread"])
     }
 
-    /// C against musl, static.
+    /// C, linked statically to musl.
     pub fn musl(source: &str) -> Fixture {
         Fixture::new(&["musl-gcc"], &[source], &["-O2", "-g", "-fomit-frame-pointer", "-static"], &[])
     }
@@ -53,12 +53,12 @@ impl Fixture {
         Fixture::new(&[&super::installed("go").unwrap_or("go".into()), "build"], &[source], &[], &[])
     }
 
-    /// Go's sources, of one package, by this `go`.
+    /// Go sources of one package, built by this `go`.
     pub fn go_with(sources: &[&str], go: &str) -> Fixture {
         Fixture::new(&[go, "build"], sources, &[], &[])
     }
 
-    /// Built by another compiler that takes the same flags.
+    /// Uses another compiler that takes the same flags.
     pub fn compiled_by(mut self, compiler: &str) -> Fixture {
         self.compiler[0] = compiler.to_owned();
         self
@@ -69,7 +69,7 @@ impl Fixture {
         self
     }
 
-    /// The built program. Panics with the compiler's words if it cannot be built.
+    /// Builds the program and returns its path. Panics with the compiler's output if the build fails.
     pub fn build(&self) -> PathBuf {
         let folder = self.folder();
         let name = Path::new(&self.sources[0]).file_stem().expect("a source has a name").to_owned();
@@ -78,7 +78,7 @@ impl Fixture {
             return program;
         }
         fs::create_dir_all(&folder).expect("target is writable");
-        // Tests may build the same fixture at once: each to its own name, the last rename wins.
+        // Tests may build the same fixture at once. Each writes its own file, and the last rename wins.
         let thread = format!("{:?}", std::thread::current().id());
         let unfinished = folder.join(format!("unfinished-{}-{:x}", std::process::id(), hash_of(&thread)));
         let mut command = Command::new(&self.compiler[0]);
@@ -92,7 +92,7 @@ impl Fixture {
         program
     }
 
-    /// Where this fixture's files lie: a folder of its own for each content.
+    /// The folder of this fixture's files, named by a hash of the fixture's content.
     pub fn folder(&self) -> PathBuf {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
@@ -102,8 +102,8 @@ impl Fixture {
         fixtures_folder().join(format!("{:016x}", hasher.finish()))
     }
 
-    /// A stripped copy whose debug information lies beside it, tied to it by `.gnu_debuglink`, in a
-    /// `.debug` folder as debuggers look for it.
+    /// A stripped copy. Its debug information is in a `.debug` folder beside it, where debuggers look, and
+    /// `.gnu_debuglink` names it.
     pub fn build_stripped_with_debug_link(&self) -> PathBuf {
         let whole = self.build();
         let folder = self.folder().join("stripped");
@@ -139,8 +139,8 @@ fn fixtures_folder() -> PathBuf {
     own.ancestors().nth(3).expect("below target").join("fixtures")
 }
 
-/// Where the go tool keeps what it compiled, by content: the user's own place, so that a new checkout need
-/// not compile Go's library for each release again.
+/// The go tool's cache. It is the user's own, so that a new checkout does not compile the standard library
+/// of each Go release again.
 pub fn go_cache() -> PathBuf {
     let of_user = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
     of_user("GOCACHE")
@@ -149,7 +149,7 @@ pub fn go_cache() -> PathBuf {
         .unwrap_or_else(|| fixtures_folder().join("go-cache"))
 }
 
-/// Runs a tool that must succeed; gives its standard output.
+/// Runs a tool that must succeed and returns its standard output.
 pub fn run_tool(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let errors = String::from_utf8_lossy(&output.stderr);

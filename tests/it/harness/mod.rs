@@ -1,5 +1,5 @@
-//! What the live tests share: fixtures built once, targets that end with the test, runs of rprof, and
-//! its profiles as stacks of names.
+//! Shared code of the live tests: fixtures, targets that end with the test, runs of rprof, and profiles as
+//! stacks of names.
 
 mod fixtures;
 mod rprof;
@@ -25,7 +25,7 @@ use std::{
 
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Held by a test while it measures: no other measuring test runs meanwhile.
+/// A lock that a test holds while it measures, so that no other measuring test runs.
 pub fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -49,7 +49,7 @@ pub fn installed(program: &str) -> Option<String> {
     folders.chain(more).map(|folder| format!("{folder}/{program}")).find(|path| Path::new(path).is_file())
 }
 
-/// A folder that every user may enter, gone with the test.
+/// A temporary folder that every user may enter.
 pub fn open_folder() -> tempfile::TempDir {
     let folder = tempfile::Builder::new().prefix("rprof-it-").tempdir_in("/tmp").expect("/tmp is writable");
     set_mode(folder.path(), 0o777);
@@ -61,14 +61,14 @@ pub fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("own file");
 }
 
-/// Who a program runs as.
+/// The user that a program runs as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum User {
-    /// As the tests do.
+    /// The user of the tests.
     Same,
     /// An ordinary user without any capability.
     Nobody,
-    /// An ordinary user with these capabilities, in setpriv's words (`+perfmon,+bpf`).
+    /// An ordinary user with these capabilities, in setpriv's syntax (`+perfmon,+bpf`).
     NobodyWith(&'static str),
 }
 

@@ -1,4 +1,4 @@
-//! Runs of the rprof binary, each with a time limit and an output folder of its own.
+//! Runs of the rprof binary, each with a time limit and its own output folder.
 
 use std::{
     fs::{self, File},
@@ -9,14 +9,14 @@ use std::{
 
 use super::{Fixture, Stacks, Target, User, open_folder, set_mode, wait_until};
 
-/// Every way of looking that works on one process here, as `--sampler` names them; all but the last need
-/// root or capabilities.
+/// The samplers that work on a single process, as `--sampler` names them. All but the last need root or
+/// capabilities.
 pub const TIERS: [&str; 3] = ["bpf", "perf-cpu", "perf-thread"];
 
-/// What no run of rprof in these tests may take beyond its duration.
+/// The time limit of a run.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A run being put together.
+/// Builds a run.
 pub struct Rprof {
     arguments: Vec<String>,
     command_line: Vec<String>,
@@ -26,7 +26,7 @@ pub struct Rprof {
     output: Option<PathBuf>,
 }
 
-/// A run that is under way.
+/// A run that has not ended.
 pub struct Running {
     child: Child,
     began: Instant,
@@ -34,20 +34,20 @@ pub struct Running {
     output: PathBuf,
 }
 
-/// A run that ended.
+/// A finished run.
 pub struct Outcome {
     pub code: Option<i32>,
     pub stdout: Vec<u8>,
     pub stderr: String,
     pub elapsed: Duration,
-    /// Where the profile was asked to be written.
+    /// The requested path of the profile.
     pub output: PathBuf,
-    /// Holds `output`.
+    /// The folder of `output`.
     pub folder: tempfile::TempDir,
 }
 
 impl Rprof {
-    /// `rprof VERB`, and nothing more.
+    /// `rprof VERB` without arguments.
     pub fn verb(verb: &str) -> Rprof {
         Rprof {
             arguments: vec![verb.to_owned()],
@@ -59,7 +59,7 @@ impl Rprof {
         }
     }
 
-    /// `rprof attach --pid PID -d 3s -F 999`, written to a file of its own.
+    /// `rprof attach --pid PID -d 3s -F 999`, with its own output file.
     pub fn attach(target: &Target) -> Rprof {
         Rprof::attach_to(target.pid())
     }
@@ -92,7 +92,7 @@ impl Rprof {
         self.option("--sampler", name)
     }
 
-    /// Gives an option, in place of an earlier value.
+    /// Sets an option and replaces an earlier value.
     pub fn option(mut self, name: &str, value: &str) -> Rprof {
         if let Some(at) = self.arguments.iter().position(|argument| argument == name) {
             self.arguments.drain(at..at + 2);
@@ -112,7 +112,7 @@ impl Rprof {
         self
     }
 
-    /// Writes to this path (a name without folder: in the run's own).
+    /// Writes to this path (a bare name: in the run's own folder).
     pub fn to(mut self, path: &str) -> Rprof {
         self.output = Some(self.folder.path().join(path));
         self
@@ -121,9 +121,9 @@ impl Rprof {
     pub fn start(self) -> Running {
         let mut program = PathBuf::from(env!("CARGO_BIN_EXE_rprof"));
         if self.user != User::Same {
-            // The build folder may lie where other users cannot go.
+            // Other users may have no access to the build folder.
             let copy = self.folder.path().join("rprof");
-            fs::copy(&program, &copy).expect("room in /tmp");
+            fs::copy(&program, &copy).expect("space in /tmp");
             set_mode(&copy, 0o755);
             program = copy;
         }
@@ -133,7 +133,7 @@ impl Rprof {
         let mut command = self.user.command(&program);
         if !self.forbidden.is_empty() {
             let forbid = self.folder.path().join("forbid");
-            fs::copy(Fixture::c(&["forbid.c"]).build(), &forbid).expect("room in /tmp");
+            fs::copy(Fixture::c(&["forbid.c"]).build(), &forbid).expect("space in /tmp");
             set_mode(&forbid, 0o755);
             command = self.user.command(&forbid);
             command.args(&self.forbidden).arg("--").arg(&program);
@@ -156,7 +156,7 @@ impl Rprof {
         self.start().wait()
     }
 
-    /// Runs, and reads what was written; panics with rprof's words if it did not succeed.
+    /// Runs rprof and reads the profile. Panics with rprof's output if it fails.
     #[track_caller]
     pub fn profile(self) -> Stacks {
         self.run().profile()
@@ -183,7 +183,7 @@ impl Running {
         let status = self.child.wait().expect("own child");
         let read = |name: &str| fs::read(self.folder.path().join(name)).expect("own folder");
         let stderr = String::from_utf8_lossy(&read("stderr")).into_owned();
-        assert!(ended, "rprof did not end in {PATIENCE:?}; it said:\n{stderr}");
+        assert!(ended, "rprof did not end in {PATIENCE:?}; it printed:\n{stderr}");
         let stdout = read("stdout");
         Outcome { code: status.code(), stdout, stderr, elapsed, output: self.output, folder: self.folder }
     }
@@ -192,27 +192,27 @@ impl Running {
 impl Outcome {
     #[track_caller]
     pub fn profile(self) -> Stacks {
-        assert_eq!(self.code, Some(0), "rprof failed; it said:\n{}", self.stderr);
+        assert_eq!(self.code, Some(0), "rprof failed; it printed:\n{}", self.stderr);
         self.profile_whatever_the_code()
     }
 
     #[track_caller]
     pub fn profile_whatever_the_code(self) -> Stacks {
         let stderr = self.stderr.clone();
-        Stacks::read(&self.output).unwrap_or_else(|error| panic!("{error}; rprof said:\n{stderr}"))
+        Stacks::read(&self.output).unwrap_or_else(|error| panic!("{error}; rprof printed:\n{stderr}"))
     }
 
     /// Fails unless rprof refused with this exit code and each of these words on standard error.
     #[track_caller]
     pub fn assert_refused(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, Some(code), "it said:\n{}", self.stderr);
+        assert_eq!(self.code, Some(code), "it printed:\n{}", self.stderr);
         for word in words {
             assert!(self.stderr.contains(word), "{word:?} is missing from:\n{}", self.stderr);
         }
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
     }
 
-    /// Files in the output folder that rprof left behind besides those asked for.
+    /// Files in the output folder that rprof left behind besides the requested ones.
     pub fn leftovers(&self) -> Vec<String> {
         let known = ["stdout", "stderr", "rprof", "forbid"].map(Path::new);
         let entries = fs::read_dir(self.folder.path()).expect("own folder");

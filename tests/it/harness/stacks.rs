@@ -1,4 +1,4 @@
-//! A profile as people think of it: stacks of names, root first, each with a count.
+//! A profile as a list of stacks of names, root first, each with a count.
 
 use std::{collections::HashMap, fmt::Write as _, path::Path};
 
@@ -10,7 +10,7 @@ pub struct Frame {
     pub name: String,
     pub file: String,
     pub line: i64,
-    /// Where the function begins.
+    /// The line where the function begins.
     pub start_line: i64,
     /// Path of the mapping.
     pub mapping: String,
@@ -43,7 +43,7 @@ impl Stack {
         self.names().any(|found| is_named(found, name))
     }
 
-    /// These names stand in this order, from the root towards the leaf, with others between.
+    /// Whether the stack has these names in this order, root to leaf, with others in between.
     pub fn has_in_order(&self, wanted: &[&str]) -> bool {
         let mut wanted = wanted.iter().peekable();
         for name in self.names() {
@@ -54,7 +54,7 @@ impl Stack {
         wanted.peek().is_none()
     }
 
-    /// These names stand in this order, each called by the one before.
+    /// Whether the stack has these names in this order, each called by the one before.
     pub fn has_chain(&self, wanted: &[&str]) -> bool {
         let names: Vec<&str> = self.names().collect();
         names
@@ -67,8 +67,8 @@ impl Stack {
     }
 }
 
-/// `sixty` is also how `sixty()`, `ns::sixty(int)` and `main.sixty` are called, by language; a name with
-/// `::`, `.` or `(` in it must match as it is, up to the arguments.
+/// `sixty` matches `sixty()`, `ns::sixty(int)` and `main.sixty`, as different languages name it. A name with
+/// `::`, `.` or `<` must match as it is, up to the arguments.
 fn is_named(found: &str, wanted: &str) -> bool {
     let plain = found.split('(').next().unwrap_or(found);
     if found == wanted || plain == wanted {
@@ -81,7 +81,7 @@ fn is_named(found: &str, wanted: &str) -> bool {
 }
 
 impl Stacks {
-    /// Reads a file that rprof wrote, and holds it to what every pprof file must be.
+    /// Reads a file that rprof wrote, and checks that it is a valid pprof file.
     pub fn read(path: &Path) -> Result<Stacks, String> {
         let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         if !bytes.starts_with(&[0x1f, 0x8b]) {
@@ -112,7 +112,7 @@ impl Stacks {
         Ok(Stacks { stacks, comments, profile })
     }
 
-    /// Samples, all stacks together.
+    /// The number of samples in all stacks.
     pub fn samples(&self) -> i64 {
         self.stacks.iter().map(|stack| stack.count).sum()
     }
@@ -125,7 +125,7 @@ impl Stacks {
         self.stacks.iter().filter(|stack| wanted(stack)).map(|stack| stack.count).sum()
     }
 
-    /// The share of samples, in per cent, whose stack is wanted.
+    /// The share of samples, in percent, whose stack satisfies the condition.
     pub fn share(&self, wanted: impl Fn(&Stack) -> bool) -> f64 {
         100.0 * self.count(wanted) as f64 / self.samples().max(1) as f64
     }
@@ -141,7 +141,7 @@ impl Stacks {
         found.unwrap_or_else(|| panic!("no comment {key:?} among {:#?}", self.comments))
     }
 
-    /// The share of whole stacks, in per cent, as the file itself states it.
+    /// The share of whole stacks, in percent, as the file's comments state it.
     #[track_caller]
     pub fn whole_as_stated(&self) -> f64 {
         let text = self.comment("stacks");
@@ -154,8 +154,8 @@ impl Stacks {
         assert!(self.samples() >= samples, "only {} samples\n{}", self.samples(), self.summary());
     }
 
-    /// The share of stacks with `name` is `percent`, within `points` at 1,500 samples or more. Where a busy
-    /// machine gave the target less time, chance has more room.
+    /// The share of stacks with `name` is `percent`, within `points` at 1,500 samples or more. With fewer
+    /// samples (a busy machine gave the target less time) the bound is wider.
     #[track_caller]
     pub fn assert_share(&self, name: &str, percent: f64, points: f64) {
         let points = points * (1500.0 / self.samples().max(1) as f64).sqrt().max(1.0);
@@ -167,7 +167,7 @@ impl Stacks {
         );
     }
 
-    /// At least `percent` of the stacks are wanted ones.
+    /// At least `percent` of the stacks satisfy the condition.
     #[track_caller]
     pub fn assert_nearly_all(&self, percent: f64, what: &str, wanted: impl Fn(&Stack) -> bool) {
         let share = self.share(&wanted);
@@ -179,7 +179,7 @@ impl Stacks {
         }
     }
 
-    /// At least 99.5 % of the stacks begin at one of `roots`, and the file says so too.
+    /// At least 99.5 % of the stacks begin at one of `roots`, and the file's comments confirm it.
     #[track_caller]
     pub fn assert_whole(&self, roots: &[&str]) {
         self.assert_nearly_all(99.5, "stacks that begin at the root", |stack| {
@@ -194,7 +194,7 @@ impl Stacks {
         assert!(stated >= 99.5, "the file states {stated} % whole stacks\n{}", self.summary());
     }
 
-    /// The comments, the most frequent stacks and the most frequent cut ones, for a failed test's message.
+    /// The comments, the most frequent stacks and the most frequent cut stacks, for the message of a failed test.
     pub fn summary(&self) -> String {
         let mut text = format!("{} samples\n{}\n", self.samples(), self.comments.join("\n"));
         let mut stacks: Vec<&Stack> = self.stacks.iter().collect();
@@ -220,7 +220,7 @@ fn line(stack: &Stack) -> String {
     text
 }
 
-/// Where in the profile each id stands.
+/// The locations, functions and mappings of a profile by id.
 struct Index<'a> {
     profile: &'a Profile,
     locations: HashMap<u64, &'a proto::Location>,
@@ -246,7 +246,7 @@ impl<'a> Index<'a> {
         Stack {
             frames: sample.location_id.iter().rev().flat_map(|id| self.frames(self.locations[id])).collect(),
             count: sample.value[0],
-            // Of a profile that counts no time: 0.
+            // 0 for a profile without time values.
             cpu_ns: sample.value.get(1).copied().unwrap_or_default(),
             labels: (sample.label.iter())
                 .map(|label| (self.profile.string(label.key).to_owned(), text(label)))
@@ -254,7 +254,7 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// A location's frames, the function that has code of its own first.
+    /// The frames of a location, outermost function first.
     fn frames(&self, location: &proto::Location) -> Vec<Frame> {
         let mapping = self.mappings.get(&location.mapping_id);
         let mapping = mapping.map_or("", |mapping| self.profile.string(mapping.filename)).to_owned();

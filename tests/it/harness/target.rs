@@ -1,4 +1,4 @@
-//! A program under test: started, waited for until it says that it is ready, checked to be unhurt, and
+//! A program under test. It is started, is profiled once it prints "ready", is checked to be unhurt, and is
 //! ended with the test.
 
 use std::{
@@ -11,12 +11,12 @@ use std::{
 
 use super::User;
 
-/// How long a fixture may take to say "ready".
+/// How long a server may take to start.
 const START_SECONDS: u64 = 20;
 
 pub struct Target {
     child: Child,
-    /// The process to profile; differs from the child's where a helper program (unshare) stands between.
+    /// The process to profile. It differs from the child if a helper program (unshare) is in between.
     pid: u32,
     output: BufReader<ChildStdout>,
 }
@@ -34,7 +34,7 @@ impl Target {
         Target::spawn(user.command(program).args(arguments))
     }
 
-    /// Starts `command`, which prints "ready" when it is.
+    /// Starts `command` and waits until it prints "ready".
     pub fn spawn(command: &mut Command) -> Target {
         let mut child = command
             .stdin(Stdio::null())
@@ -49,7 +49,7 @@ impl Target {
         target
     }
 
-    /// Starts a server, which is ready when `is_ready` says so.
+    /// Starts a server and waits until `is_ready` returns true.
     pub fn spawn_server(command: &mut Command, is_ready: impl FnMut() -> bool) -> Target {
         let mut child = command
             .stdin(Stdio::null())
@@ -58,11 +58,11 @@ impl Target {
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let output = BufReader::new(child.stdout.take().expect("piped"));
         let target = Target { pid: child.id(), child, output };
-        assert!(wait_until(START_SECONDS, is_ready), "{command:?} does not answer");
+        assert!(wait_until(START_SECONDS, is_ready), "{command:?} does not respond");
         target
     }
 
-    /// The same target, but what is profiled is the youngest process that descends from the child.
+    /// The same target, but the process to profile is the last descendant of the child.
     pub fn descendant(mut self) -> Target {
         while let Some(pid) = children_of(self.pid).first() {
             self.pid = *pid;
@@ -82,7 +82,7 @@ impl Target {
         let mut threads = 0;
         for entry in fs::read_dir(format!("/proc/{}/task", self.pid)).expect("a live target") {
             let Ok(entry) = entry else { continue };
-            // A thread that ended meanwhile has nothing to say.
+            // A thread that ended meanwhile has no status.
             let Ok(status) = fs::read_to_string(entry.path().join("status")) else { continue };
             let field = |name: &str| {
                 let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -96,13 +96,13 @@ impl Target {
         assert!(threads > 0, "the target has no threads");
     }
 
-    /// The target's exit code, once it ends by itself; `None` if it does not in `seconds`.
+    /// Waits until the target ends by itself and returns its exit code; `None` if it runs after `seconds`.
     pub fn exit_code(&mut self, seconds: u64) -> Option<i32> {
         wait_until(seconds, || self.child.try_wait().expect("own child").is_some());
         self.child.try_wait().expect("own child").and_then(|status| status.code())
     }
 
-    /// What the target printed since "ready"; ends it.
+    /// Ends the target and returns what it printed since "ready".
     pub fn end_and_read_output(mut self) -> String {
         self.end();
         let mut text = String::new();
@@ -135,7 +135,7 @@ pub fn is_alive(pid: u32) -> bool {
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
 }
 
-/// Asks `condition` again and again; whether it came true in `seconds`.
+/// Polls `condition`; returns whether it became true within `seconds`.
 pub fn wait_until(seconds: u64, mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + Duration::from_secs(seconds);
     loop {

@@ -1,21 +1,21 @@
-//! A terminal to run rprof in, and to look at: tmux, with a server of its own.
+//! A terminal in which a test runs rprof and reads the screen: tmux with its own server.
 
 use std::process::Command;
 
 use super::wait_until;
 
-/// How long is waited for the screen to show something, in seconds.
+/// How long a test waits for the screen to change, in seconds.
 const PATIENCE: u64 = 20;
 
-/// A terminal of 110 columns and 30 lines, gone with the test.
+/// A terminal of 110 columns and 30 lines. It ends with the test.
 pub struct Terminal {
-    /// Names the server.
+    /// The name of the tmux server.
     name: String,
 }
 
 impl Terminal {
-    /// Runs rprof with these arguments; when it has ended the screen shows `ended with` and its status, and
-    /// whether the terminal is as it was.
+    /// Runs rprof with these arguments. When it has ended, the screen shows `ended with` and its status, and
+    /// `as it was` if the terminal mode is restored.
     pub fn start(name: &str, arguments: &[&str]) -> Terminal {
         let terminal = Terminal { name: format!("rprof-it-{}-{name}", std::process::id()) };
         let command = format!(
@@ -23,7 +23,7 @@ impl Terminal {
             env!("CARGO_BIN_EXE_rprof"),
             arguments.join(" "),
         );
-        // The shell would be the user's own otherwise, and what it reads at its start.
+        // Otherwise tmux would start the user's own shell with its startup files.
         terminal.tmux(&[
             "-f",
             "/dev/null",
@@ -42,13 +42,13 @@ impl Terminal {
 
     fn tmux(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("tmux");
-        // Its environment must not say which terminal it is in itself, nor which characters are known.
+        // Removes the influence of an outer tmux and of the user's locale.
         command.env_remove("TMUX").env("LC_ALL", "C.UTF-8").args(["-u", "-L", &self.name]).args(arguments);
         let output = command.output().expect("tmux runs");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Presses keys, by the names that tmux has for them.
+    /// Presses keys, named as in tmux.
     pub fn press(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"][..], keys].concat());
     }
@@ -57,20 +57,20 @@ impl Terminal {
         self.tmux(&["resize-window", "-x", &columns.to_string(), "-y", &lines.to_string()]);
     }
 
-    /// What is on the screen.
+    /// The text on the screen.
     pub fn screen(&self) -> String {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    /// Waits until the screen is as wanted, and gives it.
+    /// Waits until the screen satisfies the condition, and returns it.
     #[track_caller]
     pub fn wait_for(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let mut screen = String::new();
-        let seen = wait_until(PATIENCE, || {
+        let found = wait_until(PATIENCE, || {
             screen = self.screen();
             wanted(&screen)
         });
-        assert!(seen, "never seen: {what}\n{screen}");
+        assert!(found, "never on the screen: {what}\n{screen}");
         screen
     }
 
@@ -80,7 +80,7 @@ impl Terminal {
         self.wait_for(text, |screen| screen.contains(text))
     }
 
-    /// Waits until rprof has ended with this status and has left the terminal as it was.
+    /// Waits until rprof has ended with this status and has restored the terminal.
     #[track_caller]
     pub fn assert_ended(&self, status: i32) {
         let screen = self.shows("ended with");
