@@ -1,8 +1,8 @@
-//! Holds the architecture: who may use whom, where `unsafe` and `cfg(target_arch)` may stand, who may
-//! print, how long a file may be. Reads the sources as text with nothing but the standard library.
+//! Checks the architecture: which module may use which, where `unsafe` and `cfg(target_arch)` are
+//! allowed, which modules may print, how long a file may be. `style` checks words and lines.
 //!
-//! Not here: anything that compiles or runs rprof. A change of design is a change of the tables below,
-//! in its own commit, with the reason.
+//! Reads the sources as text, with the standard library only. Nothing here compiles or runs rprof.
+//! A change of the design is a change of the tables below, in its own commit, with the reason.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Who may use whom: a module of `src/` and the modules it may name. Lower layers first.
+#[path = "architecture/style.rs"]
+mod style;
+
+/// A module of `src/` and the modules that it may use. Lower layers first.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("addr", &[]),
     ("issue", &[]),
@@ -29,7 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("report", &["profile", "text"]),
     ("ship", &["profile", "issue"]),
     ("shell", &["report", "profile", "text"]),
-    // The pages stand on reports alone: whoever listens hands them what opens programs and draws graphs.
+    // The pages depend on reports only. The server passes in how to open programs and draw graphs.
     ("web", &["report", "profile", "text"]),
     ("serve", &["web", "capture", "report", "ship", "profile", "process", "issue", "addr", "text"]),
     (
@@ -57,24 +60,24 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
 ];
 
-/// Files that only declare the modules, and therefore name them all.
+/// Files that declare the modules, and therefore name all of them.
 const MAPS: &[&str] = &["lib"];
 
-/// Where each of these may stand, and why only there.
+/// Code that is allowed in some modules only, and why.
 const CONFINED: &[Confined] = &[
     Confined {
         rule: "unsafe",
         text: "unsafe",
         homes: &["sys"],
         in_tests_too: true,
-        reason: "unsafe code and raw system calls live behind safe functions in src/sys/",
+        reason: "unsafe code and raw system calls belong behind safe functions in src/sys/",
     },
     Confined {
         rule: "cpu",
         text: "target_arch",
         homes: &["arch"],
         in_tests_too: true,
-        reason: "what differs by CPU lives in src/arch/, one file for each",
+        reason: "code that differs by CPU belongs in src/arch/, one file per CPU",
     },
     printing("println!"),
     printing("eprintln!"),
@@ -91,7 +94,7 @@ const fn printing(text: &'static str) -> Confined {
         text,
         homes: &["cli", "shell", "main"],
         in_tests_too: false,
-        reason: "below the command line, results are returned and troubles are errors or issues",
+        reason: "below the command line, results are returned, and problems are errors or issues",
     }
 }
 
@@ -101,36 +104,36 @@ const fn exiting(text: &'static str) -> Confined {
         text,
         homes: &["cli", "shell", "main"],
         in_tests_too: false,
-        reason: "only the command line decides when rprof ends",
+        reason: "only the command line decides when rprof exits",
     }
 }
 
 struct Confined {
     rule: &'static str,
-    /// Words of code, found only at identifier boundaries.
+    /// Code, matched at identifier boundaries.
     text: &'static str,
     homes: &'static [&'static str],
-    /// Whether test modules are held to it as well.
+    /// Whether the rule applies to test modules too.
     in_tests_too: bool,
     reason: &'static str,
 }
 
-/// Lines that are neither blank, nor comment, nor in a test module.
-const MOST_CODE_LINES: usize = 500;
+/// The most lines per file that are not blank, not a comment and not in a test module.
+const MAX_CODE_LINES: usize = 500;
 
-/// Tables of data, which may be longer: paths below `src/`.
+/// Tables of data, which may be longer. Paths are relative to `src/`.
 const DATA_FILES: &[&str] = &[];
 
-/// One breach of the rules.
+/// One violation of the rules.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Breach {
+struct Violation {
     file: String,
     line: usize,
     rule: &'static str,
     why: String,
 }
 
-impl fmt::Display for Breach {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "src/{}:{}: [{}] {}", self.file, self.line, self.rule, self.why)
     }
@@ -139,7 +142,7 @@ impl fmt::Display for Breach {
 // ---------------------------------------------------------------------------------------------
 // Reading Rust as text
 
-/// A source file in two readings of the same length, byte for byte and line for line.
+/// A source file in three versions of the same length, byte for byte and line for line.
 struct Source {
     /// Comments blanked.
     uncommented: String,
@@ -158,14 +161,14 @@ impl Source {
 
     fn code_lines(&self) -> usize {
         let counted = self.uncommented.lines().zip(self.product.lines().zip(self.code.lines()));
-        // A line whose code is gone from `product` is a test's; one without code may hold a string.
+        // A line whose code is blank in `product` belongs to a test. A line without code may be part of a string.
         counted
             .filter(|(text, (product, code))| !text.trim().is_empty() && product.trim() == code.trim())
             .count()
     }
 }
 
-/// Where a literal or comment that begins at `start` ends.
+/// The end of the line comment that begins at `start`.
 fn end_of_line(bytes: &[u8], start: usize) -> usize {
     bytes[start..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| start + at)
 }
@@ -281,7 +284,7 @@ fn line_of(text: &str, at: usize) -> usize {
     text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// Positions where `words` stand, not as parts of longer identifiers.
+/// Positions of `words`, not as parts of longer identifiers.
 fn occurrences<'a>(code: &'a str, words: &'a str) -> impl Iterator<Item = usize> + 'a {
     let bytes = code.as_bytes();
     code.match_indices(words).map(|(at, _)| at).filter(move |at| {
@@ -297,7 +300,7 @@ fn identifier(text: &str) -> &str {
     &text[..length]
 }
 
-/// The first names of a path's rest: `a::b` gives `a`; `{a::b, c}` gives `a` and `c`.
+/// The first names in the rest of a path: `a::b` gives `a`; `{a::b, c}` gives `a` and `c`.
 fn first_names(rest: &str) -> Vec<(usize, &str)> {
     let trimmed = rest.trim_start();
     let skipped = rest.len() - trimmed.len();
@@ -323,8 +326,9 @@ fn first_names(rest: &str) -> Vec<(usize, &str)> {
     names
 }
 
-/// The top-level modules that a file names, with the lines: through `crate::`, and through a chain of
-/// `super::` long enough to reach the root. `depth` is how many modules deep the file's own module is.
+/// The top-level modules that a file names, with the lines: through `crate::`, and through a chain
+/// of `super::` long enough to reach the root. `depth` is how many modules deep the file's own
+/// module is.
 fn uses(code: &str, depth: usize) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut add = |start: usize| {
@@ -370,23 +374,23 @@ fn is_test_file(file: &str) -> bool {
     path.file_stem().is_some_and(|stem| stem == "tests") || path.iter().any(|part| part == "tests")
 }
 
-fn check_file(file: &str, text: &str) -> Vec<Breach> {
+fn check_file(file: &str, text: &str) -> Vec<Violation> {
     let source = Source::read(text);
-    let mut breaches = Vec::new();
+    let mut violations = Vec::new();
     if !text.starts_with("//!") {
-        let why = "a file begins by saying what it is: `//! …` on its first line".to_owned();
-        breaches.push(Breach { file: file.to_owned(), line: 1, rule: "says-what-it-is", why });
+        let why = "the first line of a file must be `//! …` and say what the file is".to_owned();
+        violations.push(Violation { file: file.to_owned(), line: 1, rule: "module-doc", why });
     }
-    check_uses(file, &source, &mut breaches);
-    check_confined(file, &source, &mut breaches);
-    check_runtimes(file, &source, &mut breaches);
+    check_uses(file, &source, &mut violations);
+    check_confined(file, &source, &mut violations);
+    check_runtimes(file, &source, &mut violations);
     let lines = source.code_lines();
-    if lines > MOST_CODE_LINES && !DATA_FILES.contains(&file) && !is_test_file(file) {
-        let why = format!("{lines} lines of code, more than {MOST_CODE_LINES}: split it by what it is about");
-        breaches.push(Breach { file: file.to_owned(), line: 1, rule: "length", why });
+    if lines > MAX_CODE_LINES && !DATA_FILES.contains(&file) && !is_test_file(file) {
+        let why = format!("{lines} lines of code, more than {MAX_CODE_LINES}: split it by topic");
+        violations.push(Violation { file: file.to_owned(), line: 1, rule: "length", why });
     }
-    breaches.sort();
-    breaches
+    violations.sort();
+    violations
 }
 
 fn edges(file: &str, source: &Source) -> Vec<(usize, String)> {
@@ -408,25 +412,25 @@ fn edges(file: &str, source: &Source) -> Vec<(usize, String)> {
     found
 }
 
-fn check_uses(file: &str, source: &Source, breaches: &mut Vec<Breach>) {
+fn check_uses(file: &str, source: &Source, violations: &mut Vec<Violation>) {
     let module = module_of(file);
-    let mut breach =
-        |line, why| breaches.push(Breach { file: file.to_owned(), line, rule: "who-uses-whom", why });
+    let mut violation =
+        |line, why| violations.push(Violation { file: file.to_owned(), line, rule: "layers", why });
     let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == module) else {
         if !MAPS.contains(&module) {
-            breach(1, format!("module `{module}` has no row in the table of who may use whom"));
+            violation(1, format!("module `{module}` has no row in the table of layers"));
         }
         return;
     };
     for (line, used) in edges(file, source) {
         if !allowed.contains(&used.as_str()) {
             let allowed = if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") };
-            breach(line, format!("`{module}` may not use `{used}`: it may use {allowed}"));
+            violation(line, format!("`{module}` may not use `{used}`: it may use {allowed}"));
         }
     }
 }
 
-fn check_confined(file: &str, source: &Source, breaches: &mut Vec<Breach>) {
+fn check_confined(file: &str, source: &Source, violations: &mut Vec<Violation>) {
     for confined in CONFINED.iter().filter(|confined| !confined.homes.contains(&module_of(file))) {
         let code = if confined.in_tests_too { &source.code } else { &source.product };
         if !confined.in_tests_too && is_test_file(file) {
@@ -435,13 +439,13 @@ fn check_confined(file: &str, source: &Source, breaches: &mut Vec<Breach>) {
         for at in occurrences(code, confined.text) {
             let why = format!("`{}`: {}", confined.text, confined.reason);
             let line = line_of(code, at);
-            breaches.push(Breach { file: file.to_owned(), line, rule: confined.rule, why });
+            violations.push(Violation { file: file.to_owned(), line, rule: confined.rule, why });
         }
     }
 }
 
-/// A runtime must not know another: `runtime/go/…` does not name `runtime::python`.
-fn check_runtimes(file: &str, source: &Source, breaches: &mut Vec<Breach>) {
+/// A runtime must not use another: `runtime/go/…` does not name `runtime::python`.
+fn check_runtimes(file: &str, source: &Source, violations: &mut Vec<Violation>) {
     let mut parts = file.split('/');
     let (Some("runtime"), Some(own), Some(_)) = (parts.next(), parts.next(), parts.next()) else { return };
     for at in occurrences(&source.product, "runtime::") {
@@ -449,9 +453,9 @@ fn check_runtimes(file: &str, source: &Source, breaches: &mut Vec<Breach>) {
         for (_, name) in first_names(&source.product[start..]) {
             let is_sibling = !name.is_empty() && name != own && name.starts_with(char::is_lowercase);
             if is_sibling && Path::new(env!("CARGO_MANIFEST_DIR")).join("src/runtime").join(name).is_dir() {
-                let why = format!("runtime `{own}` names runtime `{name}`: each stands alone");
+                let why = format!("runtime `{own}` names runtime `{name}`: runtimes are independent");
                 let line = line_of(&source.product, at);
-                breaches.push(Breach { file: file.to_owned(), line, rule: "runtimes", why });
+                violations.push(Violation { file: file.to_owned(), line, rule: "runtimes", why });
             }
         }
     }
@@ -465,7 +469,7 @@ fn cycle(graph: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
         path: &mut Vec<String>,
         done: &mut BTreeSet<String>,
     ) -> Option<Vec<String>> {
-        if let Some(start) = path.iter().position(|seen| seen == node) {
+        if let Some(start) = path.iter().position(|visited| visited == node) {
             let mut closed = path[start..].to_vec();
             closed.push(node.to_owned());
             return Some(closed);
@@ -506,18 +510,18 @@ fn sources() -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_sources_keep_to_the_architecture() {
+fn the_sources_follow_the_architecture() {
     let sources = sources();
     assert!(sources.len() > 10, "only {} files found in src", sources.len());
-    let breaches: Vec<String> = (sources.iter())
+    let violations: Vec<String> = (sources.iter())
         .flat_map(|(file, text)| check_file(file, text))
-        .map(|breach| breach.to_string())
+        .map(|violation| violation.to_string())
         .collect();
-    assert!(breaches.is_empty(), "{} breaches:\n{}", breaches.len(), breaches.join("\n"));
+    assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));
 }
 
 #[test]
-fn the_modules_use_each_other_without_a_cycle() {
+fn the_modules_have_no_cycle() {
     let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (file, text) in sources() {
         let used = edges(&file, &Source::read(&text)).into_iter().map(|(_, used)| used);
@@ -527,7 +531,7 @@ fn the_modules_use_each_other_without_a_cycle() {
 }
 
 #[test]
-fn the_table_itself_has_no_cycle_and_names_only_its_own_rows() {
+fn the_table_has_no_cycle_and_names_only_its_own_rows() {
     let graph = (MAY_USE.iter())
         .map(|(module, uses)| ((*module).to_owned(), uses.iter().map(|used| (*used).to_owned()).collect()))
         .collect();
@@ -542,7 +546,7 @@ fn the_table_itself_has_no_cycle_and_names_only_its_own_rows() {
 }
 
 // ---------------------------------------------------------------------------------------------
-// The checker checked
+// Tests of the checker
 
 mod checker {
     use super::*;
@@ -550,7 +554,7 @@ mod checker {
     fn rules(file: &str, text: &str) -> Vec<(usize, &'static str)> {
         check_file(file, &format!("//! A file.\n{text}"))
             .into_iter()
-            .map(|breach| (breach.line, breach.rule))
+            .map(|violation| (violation.line, violation.rule))
             .collect()
     }
 
@@ -566,10 +570,10 @@ mod checker {
             "use super::super::{addr, sampler::Event};",
         ] {
             assert_eq!(rules("elf/notes.rs", text).len(), 1, "{text}");
-            assert_eq!(rules("elf/notes.rs", text)[0].1, "who-uses-whom", "{text}");
+            assert_eq!(rules("elf/notes.rs", text)[0].1, "layers", "{text}");
         }
-        assert_eq!(rules("elf/mod.rs", "\nuse super::sampler::Event;"), [(3, "who-uses-whom")]);
-        assert_eq!(rules("main.rs", "fn main() { rprof::capture::run() }"), [(2, "who-uses-whom")]);
+        assert_eq!(rules("elf/mod.rs", "\nuse super::sampler::Event;"), [(3, "layers")]);
+        assert_eq!(rules("main.rs", "fn main() { rprof::capture::run() }"), [(2, "layers")]);
     }
 
     #[test]
@@ -584,12 +588,12 @@ mod checker {
 
     #[test]
     fn a_module_without_a_row_is_caught() {
-        assert_eq!(rules("util.rs", ""), [(1, "who-uses-whom")]);
-        assert_eq!(rules("common/strings.rs", ""), [(1, "who-uses-whom")]);
+        assert_eq!(rules("util.rs", ""), [(1, "layers")]);
+        assert_eq!(rules("common/strings.rs", ""), [(1, "layers")]);
     }
 
     #[test]
-    fn comments_strings_and_tests_may_say_what_they_like() {
+    fn comments_strings_and_tests_are_not_checked() {
         for text in [
             "// use crate::sampler::Event; println!()",
             "/* unsafe /* nested */ use crate::sampler; */",
@@ -605,7 +609,7 @@ mod checker {
     }
 
     #[test]
-    fn code_after_a_literal_a_lifetime_or_a_test_module_is_still_seen() {
+    fn code_after_a_literal_a_lifetime_or_a_test_module_is_checked() {
         for text in [
             "const A: &str = \"x\"; unsafe fn f() {}",
             "fn f<'a>(x: &'a u8) { unsafe { g(x) } } fn h<'b>() {}",
@@ -654,23 +658,23 @@ mod checker {
     #[test]
     fn a_long_file_is_caught_and_comments_blanks_and_tests_do_not_count() {
         let code = |lines: usize| "fn f() {}\n".repeat(lines);
-        assert_eq!(rules("elf/mod.rs", &code(MOST_CODE_LINES)), []);
-        assert_eq!(rules("elf/mod.rs", &code(MOST_CODE_LINES + 1)), [(1, "length")]);
+        assert_eq!(rules("elf/mod.rs", &code(MAX_CODE_LINES)), []);
+        assert_eq!(rules("elf/mod.rs", &code(MAX_CODE_LINES + 1)), [(1, "length")]);
         let padded = format!(
             "{}\n// comment\n\n/* more\n lines */\n#[cfg(test)]\nmod tests {{\n{}}}\n",
-            code(MOST_CODE_LINES),
+            code(MAX_CODE_LINES),
             code(600)
         );
         assert_eq!(rules("elf/mod.rs", &padded), []);
-        let text_lines = format!("const A: &str = \"{}\";", "x\n".repeat(MOST_CODE_LINES + 1));
+        let text_lines = format!("const A: &str = \"{}\";", "x\n".repeat(MAX_CODE_LINES + 1));
         assert_eq!(rules("elf/mod.rs", &text_lines), [(1, "length")]);
     }
 
     #[test]
-    fn a_file_that_does_not_say_what_it_is_is_caught() {
-        let breaches = check_file("addr.rs", "use std::fmt;\n//! Too late.");
-        assert_eq!(breaches.len(), 1);
-        assert_eq!(breaches[0].to_string().split("] ").next(), Some("src/addr.rs:1: [says-what-it-is"));
+    fn a_file_without_a_module_comment_is_caught() {
+        let violations = check_file("addr.rs", "use std::fmt;\n//! Too late.");
+        assert_eq!(violations.len(), 1);
+        assert_eq!(violations[0].to_string().split("] ").next(), Some("src/addr.rs:1: [module-doc"));
     }
 
     #[test]

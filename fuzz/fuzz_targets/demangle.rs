@@ -1,4 +1,4 @@
-//! Any symbol name: Rust's and C++'s manglings are small languages of their own, and recursive.
+//! Any symbol name. The manglings of Rust and C++ are small recursive languages.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

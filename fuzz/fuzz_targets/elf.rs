@@ -1,4 +1,4 @@
-//! Any bytes as an ELF file: headers, notes, symbols, sections packed and not.
+//! Any bytes as an ELF file: headers, notes, symbols, sections compressed or not.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Go's tables in a file of any bytes: found or not, and each address of its first functions named.
+//! Any bytes as a file with Go's tables: finds the tables and names addresses of the first functions.
 #![no_main]
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Any bytes as records of a perf ring: the kernel writes them, but names, paths and stacks in them are
-//! the target's.
+//! Any bytes as records of a perf ring. The kernel writes them, but the target controls the names,
+//! paths and stacks in them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any bytes as /proc/PID/maps: paths in it are the target's choice.
+//! Any bytes as /proc/PID/maps. The target chooses the paths in it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

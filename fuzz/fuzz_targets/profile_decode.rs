@@ -1,5 +1,5 @@
-//! Any bytes as a profile; one that passes the check must come back from its own bytes as it was, and
-//! every report must bear it.
+//! Any bytes as a profile. One that passes the check must survive encoding and decoding unchanged,
+//! and every report must accept it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! Any bytes as what other profilers write: `perf.data`, or stacks a line. What is read must be valid, come
-//! back from its own bytes as it was, and be no larger than its file allows.
+//! Any bytes as the formats of other profilers: `perf.data` or folded stacks. The result must be
+//! valid, survive encoding and decoding unchanged, and be no larger than its file allows.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
             let _ = columns.lines_of(&columns.locations[*location as usize]);
         }
     }
-    // A sample takes 8 bytes of a perf.data at least, a frame 8; of stacks a line, two each.
+    // In perf.data a sample has at least 8 bytes and a frame 8. In folded stacks each has at least two.
     assert!(columns.sample_count() + columns.frame_count() <= bytes.len());
     let written = columns.encode();
     if columns.sample_count() > 0 {

@@ -1,4 +1,4 @@
-//! Names, lines and inline frames asked of a file of any bytes.
+//! Any bytes as a file from which names, lines and inlined frames are read.
 #![no_main]
 
 use std::{sync::Arc, time::Duration};

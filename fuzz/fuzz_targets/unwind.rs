@@ -1,5 +1,5 @@
-//! A walk through a file of any bytes, from registers and a stack that point into it: the file's tables,
-//! rules, expressions and machine code are the fuzzer's, and so are the registers and the stack.
+//! Unwinds through a file of any bytes. The fuzzer controls the file (tables, rules, expressions,
+//! machine code), the registers and the stack.
 #![no_main]
 
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use rprof::{
     unwind::{CopiedStack, Module, Modules, UnwindTables, Unwinder},
 };
 
-/// Where the file stands and where the stack does.
+/// The addresses of the file and of the stack.
 const BASE: u64 = 0x5555_0000_0000;
 const STACK: u64 = 0x7ffc_0000_0000;
-/// What the end of the input becomes: registers, then the stack.
+/// The end of the input: registers, then the stack.
 const TAIL_BYTES: usize = 512;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(elf) = ElfFile::from_bytes(file.to_vec()) else { return };
     let words: Vec<u64> =
         tail.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().expect("8 bytes"))).collect();
-    // Addresses in the file are worth more than any others: most words are made such.
+    // Most words become addresses in the file, because these reach more code.
     let size = file.len() as u64;
     let pointed = |word: u64| match word & 3 {
         0 => word,

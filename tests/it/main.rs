@@ -1,9 +1,9 @@
-//! Live tests: rprof profiles real programs, most of them with known shares of CPU time, and the tests read
-//! its output. They are one crate, so that they are linked once.
+//! Live tests: rprof profiles real programs, most of them with known shares of CPU time, and the
+//! tests read its output. They are one crate, so that they are linked once.
 //!
-//! A test that measures holds [`harness::alone`], so that parallel tests do not disturb it. A test that
-//! cannot run prints `SKIPPED: why`. If `CI` is `true`, only reasons that lie in the machine are accepted
-//! (see `harness::skip`).
+//! A test that measures holds [`harness::alone`], so that parallel tests do not disturb it. A test
+//! that cannot run prints `SKIPPED: why`. If `CI` is `true`, only reasons that lie in the machine
+//! are accepted (see `harness::skip`).
 
 mod harness;
 

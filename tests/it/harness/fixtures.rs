@@ -1,5 +1,5 @@
-//! Builds `tests/fixtures/programs/*` with the system's compilers into `target/fixtures/`. A program is
-//! rebuilt only if its source, the shared header or the command changes.
+//! Builds `tests/fixtures/programs/*` with the system's compilers into `target/fixtures/`. A
+//! program is rebuilt only if its source, the shared header or the command changes.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -69,7 +69,8 @@ impl Fixture {
         self
     }
 
-    /// Builds the program and returns its path. Panics with the compiler's output if the build fails.
+    /// Builds the program and returns its path. Panics with the compiler's output if the build
+    /// fails.
     pub fn build(&self) -> PathBuf {
         let folder = self.folder();
         let name = Path::new(&self.sources[0]).file_stem().expect("a source has a name").to_owned();
@@ -102,8 +103,8 @@ impl Fixture {
         fixtures_folder().join(format!("{:016x}", hasher.finish()))
     }
 
-    /// A stripped copy. Its debug information is in a `.debug` folder beside it, where debuggers look, and
-    /// `.gnu_debuglink` names it.
+    /// A stripped copy. Its debug information is in a `.debug` folder beside it, where debuggers
+    /// look, and `.gnu_debuglink` names it.
     pub fn build_stripped_with_debug_link(&self) -> PathBuf {
         let whole = self.build();
         let folder = self.folder().join("stripped");
@@ -139,8 +140,8 @@ fn fixtures_folder() -> PathBuf {
     own.ancestors().nth(3).expect("below target").join("fixtures")
 }
 
-/// The go tool's cache. It is the user's own, so that a new checkout does not compile the standard library
-/// of each Go release again.
+/// The go tool's cache. It is the user's own, so that a new checkout does not compile the standard
+/// library of each Go release again.
 pub fn go_cache() -> PathBuf {
     let of_user = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
     of_user("GOCACHE")

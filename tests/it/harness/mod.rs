@@ -1,5 +1,5 @@
-//! Shared code of the live tests: fixtures, targets that end with the test, runs of rprof, and profiles as
-//! stacks of names.
+//! Shared code of the live tests: fixtures, targets that end with the test, runs of rprof, and
+//! profiles as stacks of names.
 
 mod fixtures;
 mod rprof;

@@ -9,8 +9,8 @@ use std::{
 
 use super::{Fixture, Stacks, Target, User, open_folder, set_mode, wait_until};
 
-/// The samplers that work on a single process, as `--sampler` names them. All but the last need root or
-/// capabilities.
+/// The samplers that work on a single process, as `--sampler` names them. All but the last need
+/// root or capabilities.
 pub const TIERS: [&str; 3] = ["bpf", "perf-cpu", "perf-thread"];
 
 /// The time limit of a run.

@@ -1,13 +1,13 @@
 //! Skipped tests. A test is never skipped silently.
 
-/// Why a test cannot run. CI accepts reasons that lie in the machine, but not a missing program that
-/// `scripts/test` installs.
+/// Why a test cannot run. CI accepts reasons that lie in the machine, but not a missing program
+/// that `scripts/test` installs.
 #[derive(Clone, Copy, Debug)]
 pub enum Skip {
     /// The tests do not run as root.
     NeedsRoot,
-    /// The kernel allows ordinary users no perf events (`perf_event_paranoid` above 2), or a container
-    /// forbids the system call.
+    /// The kernel allows ordinary users no perf events (`perf_event_paranoid` above 2), or a
+    /// container forbids the system call.
     NoPerfForUsers,
     /// The kernel forbids the creation of namespaces.
     NoNamespaces,
@@ -34,7 +34,8 @@ impl Skip {
         }
     }
 
-    /// Whether CI accepts this reason. CI runs as root and has everything that `scripts/test` installs.
+    /// Whether CI accepts this reason. CI runs as root and has everything that `scripts/test`
+    /// installs.
     fn allowed_in_ci(self) -> bool {
         matches!(self, Skip::NoPerfForUsers | Skip::NoNamespaces | Skip::Forbidden(_) | Skip::OtherCpu)
             || matches!(self, Skip::NotInstalled("go" | "postgres"))

@@ -67,8 +67,8 @@ impl Stack {
     }
 }
 
-/// `sixty` matches `sixty()`, `ns::sixty(int)` and `main.sixty`, as different languages name it. A name with
-/// `::`, `.` or `<` must match as it is, up to the arguments.
+/// `sixty` matches `sixty()`, `ns::sixty(int)` and `main.sixty`, as different languages name it. A
+/// name with `::`, `.` or `<` must match as it is, up to the arguments.
 fn is_named(found: &str, wanted: &str) -> bool {
     let plain = found.split('(').next().unwrap_or(found);
     if found == wanted || plain == wanted {
@@ -154,8 +154,8 @@ impl Stacks {
         assert!(self.samples() >= samples, "only {} samples\n{}", self.samples(), self.summary());
     }
 
-    /// The share of stacks with `name` is `percent`, within `points` at 1,500 samples or more. With fewer
-    /// samples (a busy machine gave the target less time) the bound is wider.
+    /// The share of stacks with `name` is `percent`, within `points` at 1,500 samples or more. With
+    /// fewer samples (a busy machine gave the target less time) the bound is wider.
     #[track_caller]
     pub fn assert_share(&self, name: &str, percent: f64, points: f64) {
         let points = points * (1500.0 / self.samples().max(1) as f64).sqrt().max(1.0);
@@ -194,7 +194,8 @@ impl Stacks {
         assert!(stated >= 99.5, "the file states {stated} % whole stacks\n{}", self.summary());
     }
 
-    /// The comments, the most frequent stacks and the most frequent cut stacks, for the message of a failed test.
+    /// The comments, the most frequent stacks and the most frequent cut stacks, for the message of
+    /// a failed test.
     pub fn summary(&self) -> String {
         let mut text = format!("{} samples\n{}\n", self.samples(), self.comments.join("\n"));
         let mut stacks: Vec<&Stack> = self.stacks.iter().collect();

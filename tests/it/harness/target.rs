@@ -1,5 +1,5 @@
-//! A program under test. It is started, is profiled once it prints "ready", is checked to be unhurt, and is
-//! ended with the test.
+//! A program under test. It is started, is profiled once it prints "ready", is checked to be
+//! unhurt, and is ended with the test.
 
 use std::{
     fs,
@@ -16,7 +16,8 @@ const START_SECONDS: u64 = 20;
 
 pub struct Target {
     child: Child,
-    /// The process to profile. It differs from the child if a helper program (unshare) is in between.
+    /// The process to profile. It differs from the child if a helper program (unshare) is in
+    /// between.
     pid: u32,
     output: BufReader<ChildStdout>,
 }
@@ -96,7 +97,8 @@ impl Target {
         assert!(threads > 0, "the target has no threads");
     }
 
-    /// Waits until the target ends by itself and returns its exit code; `None` if it runs after `seconds`.
+    /// Waits until the target ends by itself and returns its exit code; `None` if it runs after
+    /// `seconds`.
     pub fn exit_code(&mut self, seconds: u64) -> Option<i32> {
         wait_until(seconds, || self.child.try_wait().expect("own child").is_some());
         self.child.try_wait().expect("own child").and_then(|status| status.code())

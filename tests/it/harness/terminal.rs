@@ -14,8 +14,8 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Runs rprof with these arguments. When it has ended, the screen shows `ended with` and its status, and
-    /// `as it was` if the terminal mode is restored.
+    /// Runs rprof with these arguments. When it has ended, the screen shows `ended with` and its
+    /// status, and `as it was` if the terminal mode is restored.
     pub fn start(name: &str, arguments: &[&str]) -> Terminal {
         let terminal = Terminal { name: format!("rprof-it-{}-{name}", std::process::id()) };
         let command = format!(
