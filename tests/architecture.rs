@@ -121,6 +121,9 @@ struct Confined {
 /// The most lines per file that are not blank, not a comment and not in a test module.
 const MAX_CODE_LINES: usize = 500;
 
+/// The most lines of a function, from `fn` to its closing brace.
+const MAX_FUNCTION_LINES: usize = 80;
+
 /// Tables of data, which may be longer. Paths are relative to `src/`.
 const DATA_FILES: &[&str] = &[];
 
@@ -389,8 +392,61 @@ fn check_file(file: &str, text: &str) -> Vec<Violation> {
         let why = format!("{lines} lines of code, more than {MAX_CODE_LINES}: split it by topic");
         violations.push(Violation { file: file.to_owned(), line: 1, rule: "length", why });
     }
+    check_functions(file, &source, &mut violations);
     violations.sort();
     violations
+}
+
+fn check_functions(file: &str, source: &Source, violations: &mut Vec<Violation>) {
+    if is_test_file(file) {
+        return;
+    }
+    for (at, lines) in functions(&source.product) {
+        if lines > MAX_FUNCTION_LINES {
+            let why = format!("a function of {lines} lines, more than {MAX_FUNCTION_LINES}: split it");
+            let line = line_of(&source.product, at);
+            violations.push(Violation { file: file.to_owned(), line, rule: "function-length", why });
+        }
+    }
+}
+
+/// The opening brace of the function at `start`; `None` for a declaration or a type such as `fn(u8)`.
+fn body(code: &str, start: usize) -> Option<usize> {
+    let bytes = code.as_bytes();
+    if bytes.get(start + "fn".len()) != Some(&b' ') {
+        return None;
+    }
+    let mut depth = 0usize;
+    for (at, byte) in bytes.iter().enumerate().skip(start) {
+        match byte {
+            b'(' | b'[' => depth += 1,
+            b')' | b']' => depth = depth.checked_sub(1)?,
+            b'{' if depth == 0 => return Some(at),
+            b';' if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The functions with a body: the position of `fn`, and the number of lines to the closing brace.
+fn functions(code: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    for at in occurrences(code, "fn") {
+        let Some(open) = body(code, at) else { continue };
+        let mut depth = 0usize;
+        let close = code.as_bytes()[open..].iter().position(|byte| {
+            match byte {
+                b'{' => depth += 1,
+                b'}' => depth -= 1,
+                _ => {}
+            }
+            depth == 0
+        });
+        let end = close.map_or(code.len(), |offset| open + offset);
+        found.push((at, code[at..end].matches('\n').count() + 1));
+    }
+    found
 }
 
 fn edges(file: &str, source: &Source) -> Vec<(usize, String)> {
@@ -668,6 +724,19 @@ mod checker {
         assert_eq!(rules("elf/mod.rs", &padded), []);
         let text_lines = format!("const A: &str = \"{}\";", "x\n".repeat(MAX_CODE_LINES + 1));
         assert_eq!(rules("elf/mod.rs", &text_lines), [(1, "length")]);
+    }
+
+    #[test]
+    fn a_long_function_is_caught_and_tests_and_signatures_are_not() {
+        let function = |lines: usize| format!("fn f() -> [u8; 2] {{\n{}}}\n", "    g();\n".repeat(lines - 2));
+        assert_eq!(rules("elf/mod.rs", &function(MAX_FUNCTION_LINES)), []);
+        assert_eq!(rules("elf/mod.rs", &function(MAX_FUNCTION_LINES + 1)), [(2, "function-length")]);
+        let nested = format!("impl A {{\n    {}}}", function(MAX_FUNCTION_LINES + 1));
+        assert_eq!(rules("elf/mod.rs", &nested), [(3, "function-length")]);
+        let test = format!("#[cfg(test)]\nmod tests {{\n{}}}", function(100));
+        assert_eq!(rules("elf/mod.rs", &test), []);
+        let many = format!("trait A {{ fn f(); }}\nstruct B(fn(u8) -> u8);\n{}", function(10).repeat(20));
+        assert_eq!(rules("elf/mod.rs", &many), []);
     }
 
     #[test]
