@@ -1,34 +1,34 @@
-//! What a result lacks, and why: counted beside the result, shown to the person, written into the
-//! file. Nothing that is missing is passed over in silence.
+//! What is missing or uncertain in a result, and why. Issues are counted, shown to the user and
+//! written into the file, so that nothing is missing silently.
 //!
-//! Not here: errors (what stops the work) and what is normal (a thread that ends).
+//! Not here: errors, which stop the work, and normal events, such as the end of a thread.
 
 use std::{collections::BTreeMap, fmt};
 
-/// One kind of lack. Equal ones are counted together.
+/// One kind of issue. Equal issues are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Issue {
-    /// Samples the kernel took and had no room to hand over.
+    /// Samples that the kernel dropped because the buffer was full.
     LostSamples,
-    /// Records of mappings, forks or exits may be missing; what they tell was read again.
+    /// Records of mappings, forks or exits may be missing; their content was read from /proc instead.
     LostSideband,
     /// A stack ends before its root.
     CutStack { why: String },
-    /// A mapped file could not be opened: its frames are unwound and named less well.
+    /// A mapped file could not be opened: its frames are unwound and symbolized less well.
     UnreadableFile { path: String, why: String },
     /// Frames of this file have no name.
     UnnamedFrames { file: String, build_id: String },
     /// Kernel frames have no names.
     KernelSymbolsHidden { why: String },
-    /// Debug information was there and could not be used.
+    /// Debug information exists and could not be used.
     DebugInfo { file: String, why: String },
-    /// A better way of looking was not available.
+    /// A better sampler was not available.
     WeakerSampler { wanted: &'static str, why: String },
-    /// The table of different stacks was full: further new ones were counted under one name.
+    /// The table of distinct stacks was full: further new stacks were counted under one name.
     StackTableFull,
-    /// The sampler stopped working before the time was up.
+    /// The sampler failed before the end of the profile.
     SamplerFailed { why: String },
-    /// A process or thread that was asked for could not be watched.
+    /// A requested process or thread could not be profiled.
     Unwatched { what: String, why: String },
 }
 
@@ -40,48 +40,54 @@ impl fmt::Display for Issue {
             Issue::CutStack { why } => write!(f, "stacks are cut short: {why}"),
             Issue::UnreadableFile { path, why } => write!(f, "{path} could not be read: {why}"),
             Issue::UnnamedFrames { file, build_id } if build_id.is_empty() => {
-                write!(f, "functions of {file} have no names: its symbols are not here")
+                write!(f, "functions of {file} have no names: no symbols found")
             }
             Issue::UnnamedFrames { file, build_id } => {
                 let short = build_id.get(..8).unwrap_or(build_id);
-                write!(f, "functions of {file} (build {short}…) have no names: its symbols are not here")
+                write!(f, "functions of {file} (build {short}…) have no names: no symbols found")
             }
             Issue::KernelSymbolsHidden { why } => write!(f, "kernel functions have no names: {why}"),
             Issue::DebugInfo { file, why } => write!(f, "debug information of {file}: {why}"),
             Issue::WeakerSampler { wanted, why } => write!(f, "sampler `{wanted}` is not available: {why}"),
-            Issue::StackTableFull => write!(f, "too many different stacks: new ones were put under one name"),
-            Issue::SamplerFailed { why } => write!(f, "sampling ended early, with a failure: {why}"),
+            Issue::StackTableFull => {
+                write!(f, "too many distinct stacks: new ones are counted under one name")
+            }
+            Issue::SamplerFailed { why } => write!(f, "sampling ended early: {why}"),
             Issue::Unwatched { what, why } => write!(f, "{what} is not in the profile: {why}"),
         }
     }
 }
 
-/// Issues with how often each occurred.
+/// Issues with their counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Issues {
     counts: BTreeMap<Issue, u64>,
 }
 
 impl Issues {
+    /// Adds `count` occurrences of an issue; none if `count` is 0.
     pub fn add(&mut self, issue: Issue, count: u64) {
         if count > 0 {
             *self.counts.entry(issue).or_default() += count;
         }
     }
 
+    /// How often an issue occurred.
     pub fn count(&self, issue: &Issue) -> u64 {
         self.counts.get(issue).copied().unwrap_or(0)
     }
 
-    /// Sum over the issues that `select` picks.
+    /// The sum of the counts of the issues that `select` accepts.
     pub fn sum(&self, select: impl Fn(&Issue) -> bool) -> u64 {
         self.counts.iter().filter(|(issue, _)| select(issue)).map(|(_, count)| count).sum()
     }
 
+    /// All issues with their counts, in a fixed order.
     pub fn iter(&self) -> impl Iterator<Item = (&Issue, u64)> {
         self.counts.iter().map(|(issue, count)| (issue, *count))
     }
 
+    /// Whether there are no issues.
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }
@@ -92,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_issues_are_counted_together_and_none_is_not_an_issue() {
+    fn equal_issues_are_counted_together_and_a_count_of_zero_adds_none() {
         let mut issues = Issues::default();
         issues.add(Issue::LostSamples, 0);
         assert!(issues.is_empty());

@@ -1,4 +1,4 @@
-//! Opens the best sampler that the rights allow, or the one that was asked for.
+//! Opens the best sampler that the permissions allow, or the requested one.
 
 use super::{CaptureError, ProfileKind, Request};
 use crate::{
@@ -11,21 +11,21 @@ use crate::{
     },
 };
 
-/// Which way of looking.
+/// Which sampler to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SamplerChoice {
-    /// The best that works.
+    /// The best one that works.
     #[default]
     Auto,
-    /// One event a CPU, filtered and copied by a BPF program.
+    /// One event per CPU; a BPF program filters the samples and copies the stacks.
     Bpf,
-    /// One event a CPU, other processes' samples dropped.
+    /// One event per CPU; samples of other processes are dropped.
     PerfCpu,
-    /// One event a CPU that counts only the target's control group.
+    /// One event per CPU that counts only the target's control group.
     PerfCgroup,
     /// One event for each thread and CPU.
     PerfThread,
-    /// Threads held one by one for microseconds.
+    /// Threads are stopped one by one, for microseconds each.
     Ptrace,
 }
 
@@ -52,8 +52,8 @@ pub(super) fn open(
         buffer_bytes: request.buffer_bytes,
     };
     let mut tried: Vec<(&'static str, SamplerError)> = Vec::new();
-    for (name, way) in ways(request.sampler, request.kind) {
-        match way(&options) {
+    for (name, open) in candidates(request.sampler, request.kind) {
+        match open(&options) {
             Ok(sampler) => {
                 for (wanted, error) in &tried {
                     issues.add(Issue::WeakerSampler { wanted, why: error.to_string() }, 1);
@@ -63,18 +63,18 @@ pub(super) fn open(
             Err(error) => tried.push((name, error)),
         }
     }
-    // What perf says tells more than that threads may not be held either.
-    let telling = tried.iter().rposition(|(name, _)| *name != "ptrace").unwrap_or(0);
-    let source = if tried.is_empty() { SamplerError::NoTarget } else { tried.remove(telling).1 };
+    // The error of perf or BPF is more useful than that of ptrace, which is tried last.
+    let main = tried.iter().rposition(|(name, _)| *name != "ptrace").unwrap_or(0);
+    let source = if tried.is_empty() { SamplerError::NoTarget } else { tried.remove(main).1 };
     Err(CaptureError::Sampler { source, tried, identities: identities.to_vec() })
 }
 
-/// Why there is no profile of waits.
+/// Adds to the error of an off-CPU sampler that only BPF can record waits.
 fn only_bpf(error: SamplerError) -> SamplerError {
     match error {
         SamplerError::Unavailable(why) => SamplerError::Unavailable(format!(
-            "{why}; only BPF sees when a thread begins and ends to wait (--kind wall needs none: it looks at \
-             threads again and again, asleep or not)"
+            "{why}; only BPF can record when a wait begins and ends (--kind wall works without BPF: it samples \
+            all threads periodically, running or not)"
         )),
         other => other,
     }
@@ -82,7 +82,7 @@ fn only_bpf(error: SamplerError) -> SamplerError {
 
 type OpenSampler = fn(&SamplerOptions) -> Opened;
 
-fn ways(choice: SamplerChoice, kind: ProfileKind) -> Vec<(&'static str, OpenSampler)> {
+fn candidates(choice: SamplerChoice, kind: ProfileKind) -> Vec<(&'static str, OpenSampler)> {
     let bpf: OpenSampler = |options| Ok(Box::new(bpf::open(options)?));
     let waits: OpenSampler = |options| Ok(Box::new(bpf::open(options).map_err(only_bpf)?));
     let perf_cpu: OpenSampler = |options| Ok(Box::new(perf::open(options, PerfMethod::Cpu)?));
@@ -91,17 +91,19 @@ fn ways(choice: SamplerChoice, kind: ProfileKind) -> Vec<(&'static str, OpenSamp
     let perf_any: OpenSampler = |options| Ok(Box::new(perf::open(options, PerfMethod::Auto)?));
     let held: OpenSampler = |options| Ok(Box::new(ptrace::open(options, Clock::Cpu)?));
     let held_wall: OpenSampler = |options| Ok(Box::new(ptrace::open(options, Clock::Wall)?));
-    let looks: OpenSampler = |_| {
+    let without_events: OpenSampler = |_| {
         Ok(Box::new(idle::Idle::new(
-            "threads are looked at before and after: those made meanwhile go by their start functions, not by \
-             the stacks that made them, and those that ended meanwhile are not seen",
+            "threads are listed before and after the profile: new threads are shown with their start functions, \
+            not with the stacks that created them, and threads that started and ended in between are missing",
         )))
     };
     match choice {
         _ if kind == ProfileKind::Wall => vec![("ptrace", held_wall)],
         SamplerChoice::Auto if kind == ProfileKind::Faults => vec![("bpf", bpf), ("perf", perf_any)],
         _ if kind == ProfileKind::OffCpu => vec![("bpf", waits)],
-        SamplerChoice::Auto if kind == ProfileKind::ThreadCreate => vec![("bpf", bpf), (idle::NAME, looks)],
+        SamplerChoice::Auto if kind == ProfileKind::ThreadCreate => {
+            vec![("bpf", bpf), (idle::NAME, without_events)]
+        }
         SamplerChoice::Ptrace => vec![("ptrace", held)],
         SamplerChoice::Auto => vec![("bpf", bpf), ("perf", perf_any), ("ptrace", held)],
         SamplerChoice::Bpf => vec![("bpf", bpf)],

@@ -1,23 +1,23 @@
-//! Counts equal stacks. A stack is a row of location numbers, a location an address in a placed
-//! mapping; both are numbered as they first appear, so that a sample costs a hash lookup a frame and
-//! one for the stack.
+//! Counts equal stacks. A stack is a list of location numbers; a location is an address in a placed
+//! mapping. Both are numbered in order of appearance, so that a sample costs one hash lookup per
+//! frame and one for the stack.
 //!
-//! Memory is bounded: beyond [`MAX_STACK_WORDS`] of stored stacks, new ones are counted under one
-//! overflow stack. Not here: names, the profile's own tables.
+//! Memory is bounded: beyond [`MAX_STACK_WORDS`] of stored stacks, new ones are counted as one
+//! overflow stack. Not here: names, the tables of the profile.
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-/// The most words that different stacks may take together: 16 Mi words are 64 MiB.
+/// Limit of the words that distinct stacks may take together: 16 Mi words are 64 MiB.
 const MAX_STACK_WORDS: usize = 16 << 20;
 
-/// The most different labels: a program may rename its threads, or make new ones, without end.
+/// Limit of distinct label sets: a program may rename or create threads without end.
 const MAX_LABELS: usize = 1 << 16;
-/// Of a series of profiles, beyond so many different addresses they are numbered anew: code that is made at
-/// run time has new ones without end.
+/// In a series of profiles, numbering restarts beyond this many distinct addresses, because JIT
+/// code has new addresses without end.
 const MAX_PLACES_KEPT: usize = 1 << 20;
-/// The thread name of all that come later.
+/// The thread name of label sets beyond [`MAX_LABELS`].
 const OTHER_THREADS: &str = "[other threads]";
 
 /// Number of a placed mapping (see `images`).
@@ -27,31 +27,37 @@ pub type LocationId = u32;
 /// Number of a set of labels.
 pub type LabelsId = u32;
 
-/// Where a frame is: an address to be named once, at the end.
+/// Where a frame is: an address that is symbolized once, at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
+    /// The mapping that holds the address.
     pub mapping: MappingId,
-    /// The address to look up (return addresses less one), as if the mapping lay where it was first
-    /// seen.
+    /// The address to look up (a return address minus one), as if the mapping were at the address
+    /// of its first placement.
     pub address: u64,
 }
 
-/// What a sample is labelled with.
+/// The labels of a sample.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Labels {
+    /// The thread's name.
     pub thread: String,
+    /// The process's number, where requested.
     pub pid: Option<u32>,
+    /// The thread's number, where requested.
     pub tid: Option<u32>,
     /// The process's name, where a profile holds several.
     pub process: Option<String>,
-    /// What the program itself has labelled its work with, by key (Go's pprof labels).
+    /// Labels that the program has set itself, as key and value (pprof labels in Go).
     pub own: Option<Arc<Vec<(String, String)>>>,
 }
 
-/// How often a stack was seen, and the CPU time that stands for.
+/// How often a stack was sampled, and what these samples are worth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weight {
+    /// Number of samples (or waits).
     pub count: u64,
+    /// Nanoseconds or page faults, by the kind of profile.
     pub amount: u64,
 }
 
@@ -70,7 +76,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// The number of a set of labels; beyond [`MAX_LABELS`] all new ones are one.
+    /// The number of a label set; beyond [`MAX_LABELS`], all new sets share one number.
     pub fn labels(&mut self, labels: Labels) -> LabelsId {
         let full = self.label_list.len() >= MAX_LABELS && !self.labels.contains_key(&labels);
         let labels = if full {
@@ -108,11 +114,12 @@ impl Collector {
         }
     }
 
-    /// All places, by [`LocationId`].
+    /// All places, indexed by [`LocationId`].
     pub fn places(&self) -> &[Place] {
         &self.place_list
     }
 
+    /// The label set with this number.
     pub fn labels_of(&self, id: LabelsId) -> &Labels {
         &self.label_list[id as usize]
     }
@@ -124,30 +131,30 @@ impl Collector {
         all
     }
 
-    /// How many different stacks there are.
+    /// The number of distinct stacks.
     pub fn stack_count(&self) -> usize {
         self.stacks.len()
     }
 
-    /// By [`LocationId`]: whether a stack leads through it.
+    /// Whether a stack contains the location, indexed by [`LocationId`].
     pub fn used(&self) -> Vec<bool> {
         let mut used = vec![false; self.place_list.len()];
         self.stacks.keys().flat_map(|key| &key[1..]).for_each(|id| used[*id as usize] = true);
         used
     }
 
-    /// Whether so many different addresses or labels have been met that it is time to number them anew.
+    /// Whether there are so many distinct addresses or labels that numbering should restart.
     pub fn is_crowded(&self) -> bool {
         self.place_list.len() > MAX_PLACES_KEPT || self.label_list.len() > MAX_LABELS / 2
     }
 
-    /// Begins to count anew; places and labels keep their numbers.
+    /// Clears all counts; places and labels keep their numbers.
     pub fn forget_stacks(&mut self) {
         self.stacks.clear();
         (self.stored_words, self.overflow) = (0, Weight::default());
     }
 
-    /// What found no room as a stack of its own.
+    /// The weight of the stacks beyond [`MAX_STACK_WORDS`].
     pub fn overflow(&self) -> Weight {
         self.overflow
     }
@@ -169,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_are_renamed_without_end_take_bounded_memory() {
+    fn threads_renamed_without_end_use_bounded_memory() {
         let mut collector = Collector::default();
         let ids: Vec<_> = (0..MAX_LABELS + 10).map(|n| collector.labels(labels(&n.to_string()))).collect();
         assert_eq!(ids.last(), ids.get(MAX_LABELS));
@@ -179,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_stacks_are_counted_together_and_labels_keep_them_apart() {
+    fn equal_stacks_with_equal_labels_are_counted_together() {
         let mut collector = Collector::default();
         let (a, b) = (collector.labels(labels("a")), collector.labels(labels("b")));
         let place = |address| Place { mapping: 1, address };

@@ -1,5 +1,5 @@
-//! From counted stacks to a profile; all that is known of the capture's quality is written into its
-//! comments.
+//! Builds a profile from counted stacks; the comments of the profile describe the quality of the
+//! capture.
 //!
 //! Not here: names (`naming`), sampling, writing files.
 
@@ -15,7 +15,7 @@ use crate::{
     profile::builder::{Builder, LineSpec},
 };
 
-/// How many reasons for cut stacks a comment names.
+/// How many reasons for truncated stacks a comment lists.
 const REASONS_SHOWN: usize = 3;
 
 pub(super) fn finish(
@@ -37,7 +37,7 @@ pub(super) fn finish(
             capture.threads_before = Some(before);
         }
         None => {
-            let each = each(request, &capture.tally);
+            let each = worth_of_lost_sample(request, &capture.tally);
             add_samples(world, capture.tally.lost, each, &locations, &mut builder);
         }
     }
@@ -52,7 +52,7 @@ pub(super) fn finish(
     capture.profile = builder.finish();
 }
 
-/// The sample types, the main one last, and its period.
+/// The sample types, the main one last, and the period of the main one.
 fn values_of(request: &Request) -> (Vec<(&'static str, &'static str)>, i64) {
     let timed = |time| vec![("samples", "count"), (time, "nanoseconds")];
     let waits = || vec![("waits", "count"), ("offcpu", "nanoseconds")];
@@ -75,7 +75,7 @@ fn count_issues(world: &mut World, tally: &Tally) {
     world.issues.add(Issue::StackTableFull, world.collector.overflow().count);
 }
 
-/// The share of all frames, weighted by how often they were seen, that have no name.
+/// The share of frames without a name, weighted by samples: 0 to 1.
 fn unnamed_share(world: &World, names: &Names) -> f64 {
     let (mut all, mut unnamed) = (0u64, 0u64);
     for (_, locations, weight) in world.collector.stacks() {
@@ -86,8 +86,8 @@ fn unnamed_share(world: &World, names: &Names) -> f64 {
     if all == 0 { 0.0 } else { unnamed as f64 / all as f64 }
 }
 
-/// What a sample that was lost would have stood for.
-fn each(request: &Request, tally: &Tally) -> u64 {
+/// The average worth of a lost sample: nanoseconds or page faults.
+fn worth_of_lost_sample(request: &Request, tally: &Tally) -> u64 {
     match request.kind {
         ProfileKind::Faults => tally.amount / tally.samples.max(1),
         _ => 1_000_000_000 / u64::from(request.frequency_hz.max(1)),
@@ -114,7 +114,7 @@ fn add_samples(world: &World, lost: u64, each: u64, locations: &Locations, build
     }
 }
 
-/// What a reader must know to judge the profile, as `key: value` lines.
+/// How the profile was made and how complete it is, as `key: value` lines.
 fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> {
     let tally = &capture.tally;
     let percent = |share: f64| share * 100.0;
@@ -152,7 +152,7 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
     comments
 }
 
-/// How much of what was sampled.
+/// The comments on the sampling rate and the sampled total.
 fn measured(request: &Request, capture: &Capture) -> Vec<String> {
     let seconds = |ns: u64| ns as f64 / 1e9;
     let sampled = seconds(capture.tally.amount);
@@ -165,14 +165,16 @@ fn measured(request: &Request, capture: &Capture) -> Vec<String> {
             let microseconds = 1_000_000 / request.frequency_hz.max(1);
             vec![
                 format!(
-                    "offcpu: {sampled:.2} s of all threads' waits, not counting waits for a CPU to be free"
+                    "offcpu: {sampled:.2} s of waiting, summed over all threads; waits for a free CPU are not counted"
                 ),
                 format!(
-                    "rate: waits of {microseconds} us and longer are all recorded, of shorter ones some by chance"
+                    "rate: all waits of {microseconds} us or longer are recorded, shorter ones are sampled"
                 ),
             ]
         }
-        (ProfileKind::Wall, _) => vec![rate, format!("wall: sampled {sampled:.2} s of all threads' time")],
+        (ProfileKind::Wall, _) => {
+            vec![rate, format!("wall: sampled {sampled:.2} s, summed over all threads")]
+        }
         (ProfileKind::Cpu, None) => vec![rate, format!("cpu: sampled {sampled:.2} s")],
         (ProfileKind::Cpu, Some(kernel)) => {
             let accounted = seconds(kernel);
@@ -181,8 +183,8 @@ fn measured(request: &Request, capture: &Capture) -> Vec<String> {
     }
 }
 
-/// Samples for each second of CPU time that the kernel accounts; only where its clock (10 ms) is fine
-/// enough to say.
+/// Samples per second of CPU time that the kernel accounts; empty where the time is too short for
+/// the kernel's clock (10 ms).
 fn achieved(capture: &Capture) -> String {
     match capture.kernel_cpu_ns {
         Some(kernel_ns) if kernel_ns >= 500_000_000 => {

@@ -1,6 +1,6 @@
-//! Go stacks as locations of a profile: one location a frame, its inlined functions as lines.
+//! Go stacks as locations of a profile: one location per frame, its inlined functions as lines.
 //!
-//! Not here: which stacks.
+//! Not here: where the stacks come from.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::{
     symbolize::hex,
 };
 
-/// Makes locations of one process's frames.
+/// Builds the locations of one process's frames.
 pub struct GoLocations<'a> {
     process: &'a GoProcess,
     sites: Sites<'a>,
@@ -18,12 +18,13 @@ pub struct GoLocations<'a> {
 }
 
 impl<'a> GoLocations<'a> {
+    /// A builder without locations.
     pub fn new(process: &'a GoProcess) -> GoLocations<'a> {
         GoLocations { process, sites: Sites::new(process), mappings: HashMap::new() }
     }
 
-    /// The locations of a stack, leaf first, as Go's own profiles have them: without `runtime.goexit`, and
-    /// without wrappers that the compiler made.
+    /// The locations of a stack, leaf first, as in Go's own profiles: without `runtime.goexit` and
+    /// without compiler-generated wrappers.
     pub fn stack(&mut self, frames: &[Frame], builder: &mut Builder) -> Vec<LocationId> {
         let mut ids = Vec::with_capacity(frames.len());
         let mut callee: Option<Box<str>> = None;
@@ -48,15 +49,15 @@ impl<'a> GoLocations<'a> {
         ids
     }
 
-    /// The locations of return addresses as the runtime records them: those of functions that were inlined
-    /// stand by themselves, before that of the function that they are in.
+    /// The locations of return addresses as the runtime records them: an inlined function has an
+    /// address of its own, before that of the function it is inlined into.
     pub fn returns(&mut self, addresses: &[u64], builder: &mut Builder) -> Vec<LocationId> {
         let frames = self.sites.physical(addresses);
         self.stack(&frames, builder)
     }
 
-    /// As [`GoLocations::returns`], of an allocation: Go leaves out the runtime's functions that it ends
-    /// in, unless there are no others.
+    /// As [`GoLocations::returns`], for an allocation: like Go, without the runtime's functions at the
+    /// leaf, unless there are no others.
     pub fn allocation(&mut self, addresses: &[u64], builder: &mut Builder) -> Vec<LocationId> {
         let frames = self.sites.physical(addresses);
         let inner = |name: &str| name.starts_with("runtime.") || name.starts_with("internal/runtime/");
@@ -68,7 +69,7 @@ impl<'a> GoLocations<'a> {
         self.stack(&frames[first..], builder)
     }
 
-    /// A location that stands for something that is no code.
+    /// A location for something that is not code.
     pub fn synthetic(&self, name: &str, builder: &mut Builder) -> LocationId {
         let function = builder.function(name, name, "", 0);
         builder.location(None, 1, &[LineSpec { function, line: 0, column: 0 }])

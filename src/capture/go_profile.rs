@@ -1,7 +1,7 @@
-//! The profiles that a Go runtime keeps of itself, as files: heap, allocs, block, mutex, threadcreate.
+//! Profiles that a Go runtime keeps itself: heap, allocs, block, mutex, threadcreate.
 //!
-//! What stands in them is the runtime's own counting, read once; nothing is sampled here. Not here: how
-//! it is read (`runtime::go`).
+//! The counts are the runtime's own, read once; nothing is sampled. Not here: how they are read
+//! (`runtime::go`).
 
 use std::time::SystemTime;
 
@@ -17,19 +17,23 @@ use crate::{
     },
 };
 
-/// Which profile.
+/// Which of the runtime's profiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GoKind {
-    /// What is in use; all four values are there, `inuse_space` is shown first.
+    /// Memory in use: four sample types, `inuse_space` by default.
     Heap,
-    /// The same, all that was ever allocated shown first.
+    /// The same with `alloc_space` by default: all memory ever allocated.
     Allocs,
+    /// Waits of goroutines on channels and locks.
     Block,
+    /// Contended mutexes, by the code that unlocks them.
     Mutex,
+    /// Threads, by the code that created them.
     ThreadCreate,
 }
 
 impl GoKind {
+    /// The name as in `/debug/pprof/NAME`.
     pub fn name(self) -> &'static str {
         match self {
             GoKind::Heap => "heap",
@@ -41,33 +45,38 @@ impl GoKind {
     }
 }
 
-/// A profile, and what must be known to judge it.
+/// A profile of a Go runtime, and its quality.
 #[derive(Debug)]
 pub struct GoProfile {
+    /// The profile.
     pub profile: Profile,
+    /// The process it is of.
     pub identity: Identity,
+    /// Which profile it is.
     pub kind: GoKind,
+    /// The Go release, such as `go1.22.3`.
     pub version: String,
-    /// How many stacks it has.
+    /// The number of stacks.
     pub records: usize,
-    /// What it lacks, in words.
+    /// What is missing or uncertain, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// Reads a profile that the process's runtime keeps. Error: it keeps none, and why.
+/// Reads a profile that the process's runtime keeps. Errors: the process keeps no such profile, or
+/// cannot be read.
 pub fn read(pid: u32, kind: GoKind) -> Result<GoProfile, BucketError> {
     let identity = identify(pid).map_err(GoError::from)?;
     let process = GoProcess::attach(pid)?;
-    let mut made = ReadOutcome { warnings: Vec::new(), comments: Vec::new(), records: 0 };
+    let mut outcome = ReadOutcome { warnings: Vec::new(), comments: Vec::new(), records: 0 };
     let mut builder = match kind {
-        GoKind::Heap | GoKind::Allocs => made.heap(&process, kind)?,
-        GoKind::Block => made.contention(&process, BucketKind::Block)?,
-        GoKind::Mutex => made.contention(&process, BucketKind::Mutex)?,
-        GoKind::ThreadCreate => made.thread_create(&process)?,
+        GoKind::Heap | GoKind::Allocs => outcome.heap(&process, kind)?,
+        GoKind::Block => outcome.contention(&process, BucketKind::Block)?,
+        GoKind::Mutex => outcome.contention(&process, BucketKind::Mutex)?,
+        GoKind::ThreadCreate => outcome.thread_create(&process)?,
     };
     if !process.is_known_release {
-        made.warnings.push(format!(
-            "{} is newer than all releases that rprof knows: read as {}, whose checks held",
+        outcome.warnings.push(format!(
+            "{} is newer than the releases rprof knows: read with the layout of {}, which passed its checks",
             process.version_text, process.layout.source
         ));
     }
@@ -75,29 +84,29 @@ pub fn read(pid: u32, kind: GoKind) -> Result<GoProfile, BucketError> {
     builder.comment(&format!("kind: {}", kind.name()));
     builder.comment(&format!("target: {} (pid {pid})", identity.display_name()));
     builder.comment(&format!("runtime: {}, its own counting", process.version_text));
-    made.comments.iter().chain(&made.warnings).for_each(|comment| builder.comment(comment));
+    outcome.comments.iter().chain(&outcome.warnings).for_each(|comment| builder.comment(comment));
     builder.comment(&format!("rprof: {}", env!("CARGO_PKG_VERSION")));
     let profile = builder.finish();
     let version = process.version_text.clone();
-    Ok(GoProfile { profile, identity, kind, version, records: made.records, warnings: made.warnings })
+    Ok(GoProfile { profile, identity, kind, version, records: outcome.records, warnings: outcome.warnings })
 }
 
-/// A profile in the text of `debug=1`; `None` for threadcreate, whose text is that of any profile of
-/// threads. Errors: as [`read`].
+/// A profile in Go's text form (`debug=1`); `None` for threadcreate, whose text is made from the
+/// profile. Errors: as [`read`].
 pub fn text(pid: u32, kind: GoKind) -> Result<Option<Vec<u8>>, BucketError> {
     let process = GoProcess::attach(pid)?;
     let mut text = Vec::new();
     let contention = match kind {
         GoKind::ThreadCreate => return Ok(None),
         GoKind::Heap | GoKind::Allocs => {
-            write_heap(&process, &process.heap()?, &mut text).expect("memory takes all");
+            write_heap(&process, &process.heap()?, &mut text).expect("writing to memory does not fail");
             return Ok(Some(text));
         }
         GoKind::Block => BucketKind::Block,
         GoKind::Mutex => BucketKind::Mutex,
     };
     let counted = process.contention(contention)?;
-    write_contention(&process, &counted, contention, &mut text).expect("memory takes all");
+    write_contention(&process, &counted, contention, &mut text).expect("writing to memory does not fail");
     Ok(Some(text))
 }
 
@@ -107,8 +116,7 @@ struct ReadOutcome {
     records: usize,
 }
 
-const UNSETTLED: &str =
-    "counts changed while they were read, time and again: some are of one moment, some of the next";
+const UNSETTLED: &str = "counts kept changing while they were read: some may be older than others";
 
 impl ReadOutcome {
     fn heap(&mut self, process: &GoProcess, kind: GoKind) -> Result<Builder, BucketError> {
@@ -132,7 +140,7 @@ impl ReadOutcome {
             builder.set_default_sample_type("alloc_space");
         }
         self.records = builder.sample_count();
-        self.comments.push(format!("rate: one allocation in {rate} bytes is counted, and scaled up"));
+        self.comments.push(format!("rate: one allocation per {rate} bytes is sampled, and scaled up"));
         self.settled(is_settled);
         Ok(builder)
     }
@@ -150,7 +158,7 @@ impl ReadOutcome {
         let unit = if kind == BucketKind::Block { "ticks of waiting" } else { "events" };
         self.comments.push(format!("rate: one in {rate} {unit}; {:.0} MHz", ticks_hz / 1e6));
         if rate == 0 {
-            self.warnings.push("the program has switched this profile off again: it no longer grows".into());
+            self.warnings.push("the program has switched this profile off: it no longer grows".into());
         }
         self.settled(is_settled);
         Ok(builder)

@@ -1,7 +1,7 @@
-//! All goroutines of a Go process, now, and the profile that is made of them.
+//! A snapshot of all goroutines of a Go process, and its profile.
 //!
-//! They are read while the process runs (`runtime::go`); the stacks of those that run at this moment are
-//! caught by the same perf events as those of running threads. Not here: text (`runtime::go::Text`),
+//! Goroutines are read while the process runs (`runtime::go`). The stacks of running goroutines are
+//! captured with perf events, as those of running threads are. Not here: text (`runtime::go::Text`),
 //! files, printing.
 
 use std::{
@@ -23,116 +23,128 @@ use crate::{
     sampler::look::{StackSnapshot, Target, hold, running},
 };
 
-/// How long one goroutine that runs is waited for, and all of them together.
+/// How long to wait for the stack of one running goroutine.
 const PATIENCE: Duration = Duration::from_millis(8);
+/// How long to wait for all running goroutines together.
 const BUDGET: Duration = Duration::from_millis(120);
-/// How often it is looked for.
+/// How many times a running goroutine's stack is requested.
 const TRIES: usize = 4;
-/// How much of a running goroutine's stack is copied.
+/// The most stack copied of a running goroutine, in bytes.
 const STACK_BYTES: u32 = 512 << 10;
 
-/// Goroutines that are counted together: number of their stack, and labels.
+/// Goroutines that are counted together: the index of their stack, and their labels.
 type Group<'a> = (u32, &'a [(String, String)]);
 
-/// What is wanted.
+/// Options of a goroutine dump.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GoDumpRequest {
+    /// The process.
     pub pid: u32,
-    /// The values of arguments too, as Go's own text shows them.
+    /// Also read the values of arguments, as Go's own text shows them.
     pub arguments: bool,
-    /// One moment of all: its threads are stopped while goroutines are read.
+    /// Stop all threads while goroutines are read, so that all stacks are of the same instant.
     pub consistent: bool,
 }
 
-/// All goroutines of a process.
+/// A snapshot of all goroutines of a process.
 #[derive(Debug)]
 pub struct GoDump {
+    /// Who the process is.
     pub identity: Identity,
+    /// The attached Go runtime.
     pub process: GoProcess,
+    /// The goroutines and their stacks.
     pub goroutines: Goroutines,
+    /// Counts and costs.
     pub stats: GoDumpStats,
     began_at: SystemTime,
 }
 
-/// What looking has cost, and come to.
+/// Counts and costs of a goroutine dump.
 #[derive(Clone, Debug, Default)]
 pub struct GoDumpStats {
-    /// Of the program, and of its runtime.
+    /// Goroutines of the program.
     pub shown: usize,
+    /// Goroutines of the Go runtime.
     pub system: usize,
-    /// Those that ran; those of them whose stack was caught.
+    /// Goroutines that were running.
     pub running: usize,
-    pub running_seen: usize,
-    /// Finding the runtime; reading.
+    /// Running goroutines whose stack was captured.
+    pub running_captured: usize,
+    /// The time to find the runtime.
     pub attaching: Duration,
-    pub looking: Duration,
-    /// How long threads stood still, and how many.
+    /// The time to read the goroutines.
+    pub reading: Duration,
+    /// How long threads were stopped: the longest stop.
     pub stopped: Duration,
+    /// How many threads were stopped.
     pub stopped_threads: usize,
 }
 
-/// Whether a process seems to be of Go, by its files alone.
+/// Whether a process seems to be a Go program, judged by its mapped files alone.
 pub fn is_go(pid: u32) -> bool {
     GoProcess::is_likely(pid)
 }
 
-/// Reads all goroutines of a process. Error: it is no Go program, or may not be read.
+/// Reads all goroutines of a process. Errors: it is not a Go program, or cannot be read.
 pub fn dump(request: &GoDumpRequest) -> Result<GoDump, GoError> {
     let identity = identify(request.pid)?;
     let (began, began_at) = (Instant::now(), SystemTime::now());
     let process = GoProcess::attach(request.pid)?;
     let attaching = began.elapsed();
-    let looking = Instant::now();
-    let wanted = GoroutineOptions { arguments: request.arguments };
+    let reading = Instant::now();
+    let options = GoroutineOptions { arguments: request.arguments };
     let mut stats = GoDumpStats { attaching, ..GoDumpStats::default() };
     let mut goroutines = if request.consistent {
-        together(&process, wanted, &mut stats)?
+        read_stopped(&process, options, &mut stats)?
     } else {
-        process.goroutines(wanted)?
+        process.goroutines(options)?
     };
     if !request.consistent {
-        catch_running(&process, &mut goroutines, &mut stats);
+        capture_running(&process, &mut goroutines, &mut stats);
     }
-    stats.looking = looking.elapsed();
+    stats.reading = reading.elapsed();
     stats.system = goroutines.all.iter().filter(|goroutine| goroutine.is_system).count();
     stats.shown = goroutines.all.len() - stats.system;
     Ok(GoDump { identity, process, goroutines, stats, began_at })
 }
 
-/// Reads while all threads that may be stopped stand still.
-fn together(
+/// Reads while all threads that may be stopped are stopped.
+fn read_stopped(
     process: &GoProcess,
-    wanted: GoroutineOptions,
+    options: GoroutineOptions,
     stats: &mut GoDumpStats,
 ) -> Result<Goroutines, GoError> {
     let target = Target::new(process.pid, STACK_BYTES);
     let tids = threads::list(process.pid);
     let mut read = None;
-    let mut stood = Duration::ZERO;
-    let moments = hold::look_together_and(&target, &tids, || {
+    let mut stopped_for = Duration::ZERO;
+    let snapshots = hold::look_together_and(&target, &tids, || {
         let began = Instant::now();
-        read = Some(process.goroutines(wanted));
-        stood = began.elapsed();
+        read = Some(process.goroutines(options));
+        stopped_for = began.elapsed();
     });
     let Some(read) = read else {
-        let source = std::io::Error::other("no thread of it could be stopped");
+        let source = std::io::Error::other("none of its threads could be stopped");
         return Err(ProcessError::NotPermitted { pid: process.pid, what: "registers", source }.into());
     };
     let mut goroutines = read?;
-    let stopped: Vec<_> = moments.iter().filter(|moment| !moment.stopped.is_zero()).collect();
+    let stopped: Vec<_> = snapshots.iter().filter(|snapshot| !snapshot.stopped.is_zero()).collect();
     stats.stopped_threads = stopped.len();
-    stats.stopped = stopped.iter().map(|moment| moment.stopped).max().unwrap_or(stood).max(stood);
+    stats.stopped =
+        stopped.iter().map(|snapshot| snapshot.stopped).max().unwrap_or(stopped_for).max(stopped_for);
     let running: Vec<usize> = goroutines.running().map(|(index, _)| index).collect();
     stats.running = running.len();
     for index in running {
-        stats.running_seen +=
-            usize::from(moments.iter().any(|moment| take(process, &mut goroutines, index, moment)));
+        stats.running_captured += usize::from(
+            snapshots.iter().any(|snapshot| set_stack(process, &mut goroutines, index, snapshot)),
+        );
     }
     Ok(goroutines)
 }
 
-/// Catches the stacks of goroutines that run, by a perf event on the thread of each.
-fn catch_running(process: &GoProcess, goroutines: &mut Goroutines, stats: &mut GoDumpStats) {
+/// Captures the stacks of running goroutines with a perf event on each one's thread.
+fn capture_running(process: &GoProcess, goroutines: &mut Goroutines, stats: &mut GoDumpStats) {
     let running: Vec<(usize, u64)> =
         goroutines.running().map(|(index, goroutine)| (index, goroutine.thread)).collect();
     stats.running = running.len();
@@ -150,35 +162,40 @@ fn catch_running(process: &GoProcess, goroutines: &mut Goroutines, stats: &mut G
                 return;
             }
             match running::look(&target, *tid, PATIENCE) {
-                Ok(Some(moment)) if take(process, goroutines, index, &moment) => {
-                    stats.running_seen += 1;
+                Ok(Some(snapshot)) if set_stack(process, goroutines, index, &snapshot) => {
+                    stats.running_captured += 1;
                     break;
                 }
-                // It waited for a CPU, or was just in the runtime's own hands.
+                // The thread waited for a CPU, or ran the scheduler.
                 Ok(_) => {}
-                // Not allowed to: it will not be for the next one either.
+                // Not permitted: the next one would fail too.
                 Err(_) => return,
             }
         }
     }
 }
 
-/// Each thread's number here, and in the process's own PID namespace.
+/// Each thread's number in our PID namespace and in the process's.
 fn outer_tids(pid: u32) -> Vec<(u32, u64)> {
     let inner = |tid: u32| identity::namespace_pid_and_uid(tid).map_or(tid, |(inner, _)| inner);
     threads::list(pid).into_iter().map(|tid| (tid, u64::from(inner(tid)))).collect()
 }
 
-/// Gives a goroutine the stack of a moment of its thread, if that is where it ran.
-fn take(process: &GoProcess, goroutines: &mut Goroutines, index: usize, moment: &StackSnapshot) -> bool {
-    let Some((pc, sp)) = moment.pc_and_sp() else { return false };
-    let stack = Copied { start: moment.stack_start.0, bytes: &moment.stack };
+/// Sets a goroutine's stack from a snapshot of its thread. `false`: the thread ran something else.
+fn set_stack(
+    process: &GoProcess,
+    goroutines: &mut Goroutines,
+    index: usize,
+    snapshot: &StackSnapshot,
+) -> bool {
+    let Some((pc, sp)) = snapshot.pc_and_sp() else { return false };
+    let stack = Copied { start: snapshot.stack_start.0, bytes: &snapshot.stack };
     process.function_at(RuntimeAddr(pc)).is_some() && goroutines.set_stack(process, index, (pc, sp), stack)
 }
 
 impl GoDump {
-    /// As Go's own `goroutine?debug=0`: sample type `goroutine/count`, equal stacks with equal labels
-    /// counted, the program's labels on them. `system`: the runtime's own goroutines too.
+    /// The profile that Go serves as `goroutine?debug=0`: sample type `goroutine/count`, one sample
+    /// per distinct stack and label set. `system`: include the runtime's own goroutines.
     pub fn profile(&self, system: bool) -> Profile {
         let mut builder = Builder::new(&[("goroutine", "count")]);
         let mut locations = GoLocations::new(&self.process);
@@ -204,12 +221,12 @@ impl GoDump {
             builder.sample(&[id], &[without], &[]);
         }
         builder.set_period("goroutine", "count", 1);
-        builder.set_time(naming::epoch_ns(self.began_at), naming::nanos(self.stats.looking));
+        builder.set_time(naming::epoch_ns(self.began_at), naming::nanos(self.stats.reading));
         self.comments().iter().for_each(|comment| builder.comment(comment));
         builder.finish()
     }
 
-    /// What a reader must know to judge the dump, as `key: value` lines.
+    /// How the dump was made and how complete it is, as `key: value` lines.
     pub fn comments(&self) -> Vec<String> {
         let stats = &self.stats;
         let mut comments = vec![
@@ -217,9 +234,9 @@ impl GoDump {
             format!("target: {} (pid {})", self.identity.display_name(), self.identity.pid),
             format!("runtime: {}", self.process.version_text),
             format!("goroutines: {} ({} of the runtime)", stats.shown + stats.system, stats.system),
-            format!("running: {}, stacks caught {}", stats.running, stats.running_seen),
+            format!("running: {}, stacks captured {}", stats.running, stats.running_captured),
             format!(
-                "changed while read: {} read again, {} never in one piece",
+                "changed while read: {} read again, {} never read consistently",
                 self.goroutines.read_again, self.goroutines.unstable
             ),
             match stats.stopped_threads {
@@ -229,7 +246,7 @@ impl GoDump {
         ];
         if !self.process.is_known_release {
             comments.push(format!(
-                "layout: {} is newer than all known releases; read as {}",
+                "layout: {} is newer than the known releases; read with the layout of {}",
                 self.process.version_text, self.process.layout.source
             ));
         }
@@ -237,13 +254,14 @@ impl GoDump {
         comments
     }
 
-    /// Go's own text: each goroutine by itself, or equal ones counted.
+    /// Writes Go's own text: every goroutine (`each`, Go's `debug=2`), or equal stacks counted
+    /// (`debug=1`). Errors: those of `writer`.
     pub fn write_text(&self, each: bool, writer: &mut dyn std::io::Write) -> std::io::Result<()> {
         let mut text = self.text(false);
         if each { text.write_each(writer) } else { text.write_counted(writer) }
     }
 
-    /// Go's own text forms.
+    /// Go's own text forms. `system`: include the runtime's own goroutines.
     pub fn text(&self, system: bool) -> Text<'_> {
         let mut text = Text::new(&self.process, &self.goroutines);
         text.system = system;

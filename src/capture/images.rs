@@ -1,9 +1,10 @@
-//! The files that run in the processes being watched, each opened and parsed once, and where their
-//! parts were first placed in memory.
+//! The files mapped by the profiled processes, each opened and parsed once, and where their parts
+//! were first placed in memory.
 //!
-//! A file mapped by many processes at as many addresses is one image; a part of it is one placement,
-//! whose first address stands for all. So equal code has equal addresses in the profile, whoever runs
-//! it. Not here: which process has mapped what (see `space`), names.
+//! A file that many processes map at different addresses is one image. Each mapped part of it is one
+//! placement, and the profile uses the address of its first placement. So equal code has equal
+//! addresses in the profile, in whichever process it runs. Not here: what each process has mapped
+//! (see `space`), names.
 
 use std::sync::Arc;
 
@@ -19,33 +20,36 @@ use crate::{
     unwind::{Module, RuntimeTables, UnwindTables},
 };
 
+/// Number of an [`Image`].
 pub type ImageId = u32;
 
-/// Placement of everything in the kernel.
+/// The placement of the kernel.
 pub const KERNEL: MappingId = 0;
-/// Addresses that lay in no executable mapping.
+/// The placement of addresses outside all executable mappings.
 pub const UNMAPPED: MappingId = 1;
-/// Frames that stand for something that is not code; the address is a [`Synthetic`].
+/// The placement of frames that are not code; the address is a [`Synthetic`].
 pub const SYNTHETIC: MappingId = 2;
 
-/// Frames that rprof adds.
+/// Frames that rprof adds to stacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Synthetic {
-    /// Root of a stack that could not be followed to its end.
+    /// The root of a truncated stack.
     Truncated = 1,
-    /// Samples for which there was no room in a buffer.
+    /// Samples that did not fit into a buffer.
     Lost = 2,
-    /// Stacks for which there was no room in the table.
+    /// Stacks that did not fit into the table.
     Overflow = 3,
-    /// A thread whose stack could not be read at all, or that has none any more.
+    /// A thread without a stack, or whose stack could not be read at all.
     NoStack = 4,
 }
 
 impl Synthetic {
+    /// All variants.
     pub const ALL: [Synthetic; 4] =
         [Synthetic::Truncated, Synthetic::Lost, Synthetic::Overflow, Synthetic::NoStack];
 
+    /// The function name in the profile.
     pub fn name(self) -> &'static str {
         match self {
             Synthetic::Truncated => "[truncated stack]",
@@ -56,57 +60,76 @@ impl Synthetic {
     }
 }
 
-/// What kind of thing code lies in.
+/// What an image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageKind {
+    /// The kernel and its modules.
     Kernel,
+    /// A file.
     File,
+    /// The vDSO that the kernel maps into each process.
     Vdso,
-    /// Memory without a file (code made at run time), of this process.
+    /// Memory without a file, such as JIT code.
     Anonymous {
+        /// The process that has it.
         pid: u32,
     },
+    /// No code: unmapped addresses and synthetic frames.
     Pseudo,
 }
 
-/// A file, or what stands for one.
+/// A file, or code that is in no file.
 #[derive(Debug)]
 pub struct Image {
+    /// What it is.
     pub kind: ImageKind,
-    /// The path as the target has it, or `[vdso]`, `//anon`, `[kernel.kallsyms]`.
+    /// The path in the target's mount namespace, or `[vdso]`, `//anon`, `[kernel.kallsyms]`.
     pub path: String,
+    /// The parsed file; `None` where it is not an ELF file or could not be opened.
     pub elf: Option<Arc<ElfFile>>,
-    /// Go's own tables, where the file has Go code.
+    /// Go's function tables, where the file has Go code.
     pub go: Option<Arc<go::GoTables>>,
     tables: Option<Arc<UnwindTables>>,
-    /// A process that had it mapped: its root is where debug files are looked for.
+    /// A process that had it mapped: debug files are searched below that process's root.
     pub seen_in_pid: u32,
-    /// Of anonymous memory: the process's number in its own PID namespace and its user, learnt while it
-    /// lived.
+    /// For anonymous memory: the process's number in its own PID namespace and its user ID, read while
+    /// the process was alive.
     pub owner: Option<(u32, u32)>,
 }
 
-/// A part of an image, as it was first placed.
+/// A mapped part of an image, where it was first mapped.
 #[derive(Clone, Copy, Debug)]
 pub struct Placement {
+    /// The image it is part of.
     pub image: ImageId,
+    /// First address.
     pub start: RuntimeAddr,
+    /// End address, exclusive.
     pub end: RuntimeAddr,
+    /// Offset of `start` in the file, in bytes.
     pub file_offset: u64,
     /// Run-time address (of the first placement) = ELF address + bias, wrapping.
     pub bias: u64,
 }
 
-/// An executable mapping of a process, from maps or from a perf record.
+/// An executable mapping of a process, from `/proc/PID/maps` or a perf record.
 #[derive(Clone, Copy, Debug)]
 pub struct Region<'a> {
+    /// The process.
     pub pid: u32,
+    /// First address.
     pub start: RuntimeAddr,
+    /// End address, exclusive.
     pub end: RuntimeAddr,
+    /// Offset of `start` in the file, in bytes.
     pub file_offset: u64,
+    /// Major number of the file's device.
     pub device_major: u32,
+    /// Minor number of the file's device.
     pub device_minor: u32,
+    /// Inode number of the file; 0 for anonymous memory.
     pub inode: u64,
+    /// The path, or a name such as `[vdso]`; empty for anonymous memory.
     pub path: &'a str,
 }
 
@@ -121,6 +144,7 @@ pub struct Images {
 }
 
 impl Images {
+    /// The images and placements that every capture has: kernel, unmapped, synthetic.
     pub fn new() -> Images {
         let mut images = Images {
             images: Vec::new(),
@@ -144,22 +168,24 @@ impl Images {
         images
     }
 
+    /// The image with this number.
     pub fn image(&self, id: ImageId) -> &Image {
         &self.images[id as usize]
     }
 
+    /// The placement with this number.
     pub fn placement(&self, id: MappingId) -> &Placement {
         &self.placements[id as usize]
     }
 
-    /// The module that unwinding needs for a region; opens and parses its file when it is first met.
+    /// The module that the unwinder needs for a region. Opens and parses the file if it is new.
     pub fn module(&mut self, region: &Region<'_>, issues: &mut Issues) -> Module {
         let image = self.image_of(region, issues);
         let elf = self.images[image as usize].elf.as_deref();
-        // The region's first byte is this byte of the file, which the file wants at this address.
+        // The address that the file's program headers give the first byte of the region.
         let elf_start = elf.and_then(|elf| elf.address_of(FileOffset(region.file_offset)));
         let bias = region.start.0.wrapping_sub(elf_start.unwrap_or(ElfAddr(region.file_offset)).0);
-        // Memory without a file has no offset to know it by: its address is its identity.
+        // Memory without a file has no meaningful offset: its address is its identity.
         let identity = match self.images[image as usize].kind {
             ImageKind::Anonymous { .. } => region.start.0,
             _ => region.file_offset,

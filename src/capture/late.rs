@@ -1,14 +1,14 @@
-//! Stacks deeper than the copy that came with the sample: the rest is read from the process while it
-//! runs on, and believed only if what the copy already holds of it has not changed meanwhile.
+//! Stacks deeper than the copy in the sample: the rest is read from the process while it runs, and
+//! used only if the copied part has not changed.
 //!
-//! A stack grows at its top; the frames near its root change rarely. So the last page of the copy is
-//! read again together with what lies above it: equal means that the frames above were not touched
-//! (in trials 99 % right when accepted, the rest refused).
+//! A stack changes at its leaf; the frames near the root change rarely. So the last page of the copy
+//! is read again together with the memory above it. If the page is unchanged, the frames above it
+//! are unchanged too (correct in 99 % of accepted reads in trials; the others are rejected).
 //!
-//! A stack may also go on elsewhere: above pages that were never touched, where a copy in the kernel
-//! ends (a function with a large array), or on another stack, which a signal handler interrupted. Then
-//! what lies there is believed if the last frame that was found in the copy, its return address and saved
-//! registers, is unchanged: as long as it stands, so do its callers. Not here: stacks copied whole.
+//! A stack may also continue elsewhere: above pages that were never touched, where the kernel's copy
+//! ends (a function with a large array), or on another stack that a signal handler interrupted. That
+//! memory is used if the last frame found in the copy (its return address and saved registers) is
+//! unchanged: while that frame exists, its callers exist too. Not here: stacks that were copied whole.
 
 use crate::{
     addr::RuntimeAddr,
@@ -17,44 +17,45 @@ use crate::{
     unwind::{CopiedStack, ReadFailure, Registers, StackMemory},
 };
 
-/// How much of the copy is compared with a second reading.
+/// How much of the copy is compared with a second read, in bytes.
 const OVERLAP_BYTES: usize = 4096;
-/// How much is read at once, and at most in all.
+/// How much is read at once, in bytes.
 const CHUNK_BYTES: usize = 128 << 10;
+/// How much is read per stack at most, in bytes.
 const MAX_BYTES: usize = 8 << 20;
 
-/// A copied stack, with the rest of it read on demand.
+/// A copied stack whose rest is read on demand.
 pub struct LateStack<'a> {
     copy: CopiedStack<'a>,
     task: Option<Task<'a>>,
     memory: &'a ProcessMemory,
-    /// What follows the copy, as far as it has been read.
+    /// The memory after the copy, as far as it has been read.
     rest: &'a mut Vec<u8>,
     state: State,
-    /// Memory that does not follow the copy: where each piece starts, and its bytes; none if it could
-    /// not be read or believed.
+    /// Memory that is not adjacent to the copy: the start of each piece and its bytes; no bytes if it
+    /// could not be read or was rejected.
     others: Vec<(RuntimeAddr, Vec<u8>)>,
-    /// The words that were read from the copy last, as address and value: a row that is written around.
+    /// The words last read from the copy, as address and value (a ring).
     last_reads: [(u64, u64); LAST_READS],
     reads: usize,
 }
 
-/// At most so many pieces of other memory are read for one stack.
+/// How many pieces of other memory are read per stack at most.
 const MAX_OTHERS: usize = 64;
 /// A frame has its return address and at most six saved registers.
 const LAST_READS: usize = 8;
-/// How far below its return address a frame's saved registers lie.
+/// How far below its return address a frame saves registers, in bytes.
 const SAVED_BYTES: u64 = 48;
 
 #[derive(PartialEq, Eq)]
 enum State {
     Open,
-    /// The second reading differed, or there is nothing more to read.
+    /// The second read differed, or there is nothing more to read.
     Closed,
 }
 
 impl<'a> LateStack<'a> {
-    /// `buffer` is reused from stack to stack.
+    /// A stack with its copy. `buffer` is reused for each stack.
     pub fn new(copy: CopiedStack<'a>, memory: &'a ProcessMemory, buffer: &'a mut Vec<u8>) -> LateStack<'a> {
         buffer.clear();
         LateStack {
@@ -69,7 +70,7 @@ impl<'a> LateStack<'a> {
         }
     }
 
-    /// Also reads from what was copied of the stack of the task that the thread works for.
+    /// Also reads from the copied stack of the task that the thread runs.
     pub fn with_task(self, task: Option<Task<'a>>) -> LateStack<'a> {
         LateStack { task, ..self }
     }
@@ -80,7 +81,7 @@ impl<'a> LateStack<'a> {
         stack.bytes.get(offset..)?.first_chunk::<8>().map(|word| u64::from_le_bytes(*word))
     }
 
-    /// Whether the copy did not suffice.
+    /// Whether memory outside the copy was needed.
     pub fn was_needed(&self) -> bool {
         !self.rest.is_empty() || self.state == State::Closed || !self.others.is_empty()
     }
@@ -91,7 +92,7 @@ impl<'a> LateStack<'a> {
         Some(u64::from_le_bytes(*word))
     }
 
-    /// A word that lies neither in the copy nor next to it.
+    /// A word that is neither in the copy nor adjacent to it.
     fn elsewhere(&mut self, address: RuntimeAddr) -> Option<u64> {
         let word_of = |(start, bytes): &(RuntimeAddr, Vec<u8>)| {
             let offset = usize::try_from(address.0.checked_sub(start.0)?).ok()?;
@@ -111,12 +112,11 @@ impl<'a> LateStack<'a> {
         let mut bytes = vec![0; CHUNK_BYTES];
         let count = self.memory.read(address, &mut bytes);
         bytes.truncate(count);
-        self.last_frame_stands().then_some(bytes)
+        self.last_frame_is_unchanged().then_some(bytes)
     }
 
-    /// Whether the return address that was read last, the highest, and the registers saved below it are
-    /// still what they were.
-    fn last_frame_stands(&self) -> bool {
+    /// Whether the highest return address read so far and the registers saved below it are unchanged.
+    fn last_frame_is_unchanged(&self) -> bool {
         let reads = &self.last_reads[..self.reads.min(LAST_READS)];
         let Some(highest) = reads.iter().map(|(address, _)| *address).max() else { return false };
         reads.iter().filter(|(address, _)| *address >= highest.saturating_sub(SAVED_BYTES)).all(
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unchanged_stack_is_read_on_beyond_the_copy() {
+    fn an_unchanged_stack_is_read_beyond_the_copy() {
         let (truth, copy) = stack_and_copy();
         for index in [0, 8191, 8192, 30_000, 65_000] {
             assert_eq!(read(&truth, &copy, index), Ok(index as u64));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stack_that_a_handler_interrupted_is_read_while_the_handlers_stands() {
+    fn an_interrupted_stack_is_read_while_the_signal_handlers_frame_is_unchanged() {
         let (mut truth, copy) = stack_and_copy();
         let interrupted: Vec<u64> = (0..64).map(|word| word + 7).collect();
         let other = RuntimeAddr(interrupted.as_ptr() as u64);
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(stack.read_u64(start.offset(8000 * 8)), Ok(8000));
         assert_eq!(stack.read_u64(other), Ok(7));
         assert_eq!(stack.read_u64(other.offset(80)), Ok(17));
-        // Below the frame found last the handler may have run on; from there on it may not.
+        // Words below the last frame may change while the handler runs; words above may not.
         truth[7999] = 1;
         let mut stack = LateStack::new(copied, &memory, &mut buffer);
         assert_eq!(stack.read_u64(start.offset(8000 * 8)), Ok(8000));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_copied_of_the_tasks_stack_is_read_as_it_was_then() {
+    fn the_copied_stack_of_a_task_is_read_from_the_copy() {
         let (_, copy) = stack_and_copy();
         let memory = ProcessMemory::new(std::process::id());
         let mut buffer = Vec::new();
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_that_changed_under_the_copy_is_refused() {
+    fn a_stack_that_changed_since_the_copy_is_rejected() {
         let (mut truth, copy) = stack_and_copy();
         truth[8190] = 1;
         assert_eq!(read(&truth, &copy, 100), Ok(100));

@@ -1,8 +1,8 @@
-//! The one way to a profile: [`run`] takes a [`Request`] and gives a [`Capture`].
+//! Captures profiles: [`run`] takes a [`Request`] and returns a [`Capture`].
 //!
-//! A sampler is opened (`attach`), its events keep a picture of the processes and a count of their
-//! stacks (`world`, `space`, `images`, `collector`), and at the end addresses get names and become a
-//! profile (`finish`). Not here: flags, files, printing.
+//! A sampler is opened (`attach`). Its events update the state of the processes and the counts of
+//! their stacks (`world`, `space`, `images`, `collector`). At the end, addresses are symbolized and
+//! the profile is built (`naming`, `finish`). Not here: flags, files, printing.
 
 mod attach;
 mod collector;
@@ -37,7 +37,7 @@ use session::Session;
 pub use attach::SamplerChoice;
 pub use naming::names;
 pub use tally::Tally;
-pub use threadcreate::keep_created_meanwhile;
+pub use threadcreate::keep_created_during;
 
 use crate::{
     issue::Issues,
@@ -49,47 +49,53 @@ use crate::{
 
 /// How often the buffers are emptied. The kernel wakes us earlier when one fills up.
 const POLL_EVERY: Duration = Duration::from_millis(50);
-/// The same while stacks are deeper than their copies: their rest must be read before it changes.
+/// The same while stacks are deeper than their copies: the rest must be read before it changes.
 const POLL_DEEP_EVERY: Duration = Duration::from_millis(1);
 
-/// Of a series of profiles, how much longer the next takes at least than it took to make the last: that is
-/// rprof's own time.
+/// In a series of profiles, the next window lasts at least this many times as long as building the
+/// previous profile took. This bounds rprof's own CPU time.
 const OWN_PAUSE: u32 = 8;
 
-/// What a profile is of.
+/// What a profile measures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProfileKind {
-    /// Where CPU time goes.
+    /// CPU time.
     #[default]
     Cpu,
-    /// Where all of the threads' time goes.
+    /// Wall-clock time of all threads, running or not.
     Wall,
-    /// Where memory grows: which code touches pages that are not there.
+    /// Page faults: which code touches new memory.
     Faults,
-    /// Which code has made the threads.
+    /// Threads, by the code that created them.
     ThreadCreate,
-    /// Where threads wait, and for how long.
+    /// Off-CPU time: where threads wait, and for how long.
     OffCpu,
 }
 
-/// What is wanted.
+/// Options of a capture.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// The processes to profile.
     pub pids: Vec<u32>,
-    /// Also the processes that these have started, and will start.
+    /// Also profile their descendants, existing and future ones.
     pub children: bool,
-    /// `None`: until told to stop, or until the last process has ended.
+    /// `None`: until stopped, or until the last process ends.
     pub duration: Option<Duration>,
+    /// Samples per second of CPU time (or of wall-clock time, see [`ProfileKind::Wall`]).
     pub frequency_hz: u32,
+    /// What to measure.
     pub kind: ProfileKind,
+    /// The sampler to use.
     pub sampler: SamplerChoice,
-    /// Kernel frames, where rights allow.
+    /// Include kernel frames, where permitted.
     pub kernel: bool,
-    /// The most stack copied with a sample, in bytes.
+    /// The most stack copied per sample, in bytes.
     pub max_stack_bytes: u32,
-    /// Ring memory in bytes; 0: as much as is sensible.
+    /// Size of the ring buffers in bytes; 0: chosen by rprof.
     pub buffer_bytes: usize,
+    /// Optional labels.
     pub labels: LabelKeys,
+    /// Where symbols are looked up.
     pub symbolize: SymbolizeOptions,
 }
 
@@ -111,64 +117,77 @@ impl Default for Request {
     }
 }
 
-/// Which labels samples carry beside the thread's name.
+/// Which labels samples have besides the thread's name.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LabelKeys {
+    /// The process's number.
     pub pid: bool,
+    /// The thread's number.
     pub tid: bool,
-    /// The process's name; set where several are watched.
+    /// The process's name; always set when several processes are profiled.
     pub process: bool,
 }
 
-/// Ends a capture early, keeping what was collected: set from a signal handler or another thread.
+/// Ends a capture early and keeps its samples. It may be set by a signal handler or another thread.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(pub Arc<AtomicBool>);
 
 impl Stop {
+    /// Whether the capture should end.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What is told while a capture runs.
+/// Progress of a capture, reported while it runs.
 #[derive(Debug)]
 pub enum Progress<'a> {
-    /// The sampler counts from now on.
+    /// Sampling has begun; `took` is the time to attach.
     Attached { sampler: &'a Description, identities: &'a [Identity], took: Duration },
     /// About once in [`POLL_EVERY`].
     Sampling { elapsed: Duration, tally: &'a Tally },
-    /// Sampling is over; addresses get their names.
+    /// Sampling is over; this many addresses are being symbolized.
     Naming { addresses: usize },
 }
 
-/// A profile and what must be known to judge it.
+/// A profile and its quality.
 #[derive(Debug)]
 pub struct Capture {
+    /// The profile.
     pub profile: Profile,
+    /// What is missing or uncertain.
     pub issues: Issues,
+    /// Counts of samples and frames.
     pub tally: Tally,
+    /// The sampler that was used.
     pub sampler: Description,
+    /// What was measured.
     pub kind: ProfileKind,
+    /// The profiled processes; the program is the current one if a process has called exec.
     pub identities: Vec<Identity>,
+    /// Why sampling ended.
     pub ended: Ended,
-    /// Share of all frames, weighted by samples, that have no name: 0 to 1.
+    /// The share of frames without a name, weighted by samples: 0 to 1.
     pub unnamed_share: f64,
+    /// When sampling began.
     pub started_at: SystemTime,
-    /// How long was sampled.
+    /// How long sampling lasted.
     pub elapsed: Duration,
-    /// CPU time that the kernel charged to the processes meanwhile; `None` where it is not known any
-    /// more (a process has ended).
+    /// CPU time in nanoseconds that the kernel accounted to the processes during sampling; `None` where
+    /// it is unknown (a process has ended, or children are profiled too).
     pub kernel_cpu_ns: Option<u64>,
-    /// For [`ProfileKind::ThreadCreate`]: how many threads were there when sampling began.
+    /// For [`ProfileKind::ThreadCreate`]: how many threads existed when sampling began.
     pub threads_before: Option<u64>,
-    /// How long attaching took, and from the end of sampling to the finished profile.
+    /// How long attaching took.
     pub attach_took: Duration,
+    /// The time from the end of sampling to the finished profile.
     pub finish_took: Duration,
 }
 
 impl Capture {
-    /// Of [`ProfileKind::ThreadCreate`]: how many threads were made meanwhile, and how many were there before.
-    pub fn threads_made(&self) -> (i64, u64) {
+    /// For [`ProfileKind::ThreadCreate`]: how many threads were created during the profile, and how many
+    /// existed before.
+    pub fn created_threads(&self) -> (i64, u64) {
         let all: i64 = self.profile.sample.iter().flat_map(|sample| sample.value.first()).sum();
         let before = self.threads_before.unwrap_or_default();
         (all.saturating_sub_unsigned(before), before)
@@ -178,42 +197,51 @@ impl Capture {
 /// Why sampling ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
+    /// The requested time was over.
     Duration,
+    /// [`Stop`] was set.
     Stopped,
-    /// The last process watched has ended.
+    /// The last profiled process has ended.
     TargetsGone,
-    /// The sampler failed; what it gave before is in the profile.
+    /// The sampler failed; the profile has the samples taken before that.
     Failed,
 }
 
 /// Why there is no profile.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
+    /// A process does not exist or cannot be read.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    #[error("process {0} is a thread of the kernel: it has no user-space stack")]
+    /// The process with this number is a kernel thread.
+    #[error("process {0} is a kernel thread: it has no user-space stack")]
     KernelThread(u32),
-    #[error("no process was named")]
+    /// The request has no process, or all have ended.
+    #[error("there is no process to profile")]
     NoProcess,
-    #[error("cannot watch: {source}")]
+    /// No sampler could be opened.
+    #[error("cannot profile: {source}")]
     Sampler {
+        /// The error of the most suitable sampler.
         #[source]
         source: SamplerError,
-        /// What was tried before, and why it did not work.
+        /// The other samplers that were tried, and their errors.
         tried: Vec<(&'static str, SamplerError)>,
+        /// The processes to be profiled.
         identities: Vec<Identity>,
     },
-    /// The command that was to be profiled could not be started.
+    /// The command to be profiled could not be started.
     #[error("cannot run the command")]
     NotStarted(#[source] std::io::Error),
+    /// The sampler failed before it delivered a sample.
     #[error("the sampler failed: {0}")]
     SamplerDied(SamplerError),
 }
 
-/// Watches processes and makes a profile of them.
+/// Captures one profile.
 ///
-/// `release` is called once sampling has begun (a command started for this waits for it); if it fails,
-/// there is no profile.
+/// `release` is called when sampling has begun (a command that is being recorded starts then); if it
+/// fails, there is no profile.
 pub fn run(
     request: &Request,
     stop: &Stop,
@@ -223,11 +251,11 @@ pub fn run(
     let mut session = Session::begin(request)?;
     let mut threads = match request.kind {
         ProfileKind::ThreadCreate => {
-            Some(threadcreate::Threads::there_before(request, session.identities())?)
+            Some(threadcreate::Threads::read_existing(request, session.identities())?)
         }
         ProfileKind::Cpu | ProfileKind::Wall | ProfileKind::Faults | ProfileKind::OffCpu => None,
     };
-    session.tell(progress);
+    session.report_attached(progress);
     release().map_err(CaptureError::NotStarted)?;
     let ended = session.sample(request.duration, stop, progress);
     let ended = session.end(ended)?;
@@ -237,12 +265,13 @@ pub fn run(
     Ok(session.finish(ended, threads, progress))
 }
 
-/// Watches processes without a pause and makes a profile of each `every`, which `each` gets as soon as it
-/// is there; the last may be shorter. `progress` is told as by [`run`].
+/// Captures profiles of consecutive windows of length `every` without gaps. `each` gets each profile
+/// as soon as it is built; the last may be shorter. `progress` is called as by [`run`].
 ///
-/// Files are opened and addresses named once for all profiles; where making one takes long, the
-/// next is of a longer time. Not for [`ProfileKind::ThreadCreate`], whose profiles are also of what was there before.
-/// Errors: as of [`run`]; a sampler that fails later ends the last profile.
+/// Files are opened and addresses symbolized once for all profiles. If building a profile takes long,
+/// the next window is longer. Not for [`ProfileKind::ThreadCreate`], whose profiles include threads
+/// that existed before. Errors: as [`run`]; if the sampler fails later, the current profile is the
+/// last one.
 pub fn windows(
     request: &Request,
     every: Duration,
@@ -251,7 +280,7 @@ pub fn windows(
     each: &mut dyn FnMut(Capture),
 ) -> Result<Ended, CaptureError> {
     let mut session = Session::begin(request)?;
-    session.tell(progress);
+    session.report_attached(progress);
     let mut until = every;
     loop {
         let end = request.duration.map_or(until, |whole| whole.min(until));
@@ -269,7 +298,7 @@ pub fn windows(
     }
 }
 
-/// Who these processes are, and with `children` those that they have started.
+/// Identifies the processes, and with `children` also their descendants.
 fn identify_all(pids: &[u32], children: bool) -> Result<Vec<Identity>, CaptureError> {
     let mut pids: BTreeSet<u32> = pids.iter().copied().collect();
     let named: Vec<Identity> = pids.iter().map(|pid| identify(*pid)).collect::<Result<_, _>>()?;
@@ -282,7 +311,7 @@ fn identify_all(pids: &[u32], children: bool) -> Result<Vec<Identity>, CaptureEr
     for identity in &named {
         pids.extend(select::descendants(identity.pid));
     }
-    // A child may end while we look: that is not an error.
+    // A child may end meanwhile: that is not an error.
     let all: Vec<Identity> = pids.iter().filter_map(|pid| identify(*pid).ok()).collect();
     if all.is_empty() { Err(CaptureError::NoProcess) } else { Ok(all) }
 }

@@ -1,7 +1,8 @@
-//! Names for the addresses that a capture has seen, each different one asked for once, file by file; and
-//! the profile's locations made of them.
+//! Symbolizes the addresses of a capture, each distinct one once, file by file; and builds the
+//! profile's locations.
 //!
-//! Not here: samples and comments (`finish`, `threadcreate`, `dump`), how names are found (`symbolize`).
+//! Not here: samples and comments (`finish`, `threadcreate`, `dump`), how symbols are found
+//! (`symbolize`).
 
 use std::{
     path::{Path, PathBuf},
@@ -30,33 +31,35 @@ use crate::{
     },
 };
 
-/// Names of locations, by [`LocationId`]; innermost inlined function first.
+/// The symbolized locations of a capture.
 #[derive(Default)]
 pub(super) struct Names {
+    /// The functions of each location, indexed by [`LocationId`], the innermost inlined one first;
+    /// empty where it has no name.
     pub frames: Vec<Vec<SourceFrame>>,
-    /// By location: the kernel module that owns it, where it is not the kernel itself.
+    /// The kernel module that owns a location, by [`LocationId`]; `None` for the kernel itself.
     kernel_modules: Vec<Option<String>>,
 }
 
 impl Names {
-    /// How many locations have been asked for.
+    /// How many locations have been looked up.
     pub fn count(&self) -> usize {
         self.frames.len()
     }
 }
 
-/// The file of a mapping, for a person.
+/// The file name of a mapping, for messages.
 pub(super) fn file_of(world: &World, id: MappingId) -> String {
     let image = world.images.image(world.images.placement(id).image);
     if matches!(image.kind, ImageKind::Anonymous { .. }) {
-        return "code made at run time".into();
+        return "code without a file (JIT)".into();
     }
     let path = &image.path;
     Path::new(path).file_name().map_or_else(|| path.clone(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The names of addresses of a process, in the order asked: of the function that is there, the innermost
-/// where some are inlined into each other. None for all where the process may not be read.
+/// The function names of addresses of a process, in the given order; the innermost function where
+/// functions are inlined. All `None` where the process cannot be read.
 pub fn names(pid: u32, addresses: &[RuntimeAddr], options: &SymbolizeOptions) -> Vec<Option<String>> {
     let mut world = World::new(LabelKeys::default());
     world.watch(pid, identity::monotonic_ns());
@@ -79,15 +82,15 @@ pub fn names(pid: u32, addresses: &[RuntimeAddr], options: &SymbolizeOptions) ->
     places.iter().map(|place| by_place.get(place).map(|frame| frame.function.clone())).collect()
 }
 
-/// Names of all locations.
+/// Symbolizes all locations.
 pub(super) fn name_all(options: &SymbolizeOptions, world: &mut World) -> Names {
     let mut names = Names::default();
     name_new(options, world, &mut names);
     names
 }
 
-/// Adds names of the locations that came since `names` were found. Code that was made at run time is asked for again:
-/// its name may come later than it, and other code may have taken its place.
+/// Symbolizes the locations added since `names` was filled. JIT code is looked up again: its name may
+/// be written after the code, and other code may have replaced it.
 pub(super) fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mut Names) {
     let first = names.count();
     let kernel_names = kernel_names(world, first);
@@ -111,7 +114,7 @@ pub(super) fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mu
             ImageKind::Kernel => name_kernel(&locations, &kernel_names, names),
             ImageKind::Pseudo => name_synthetic(&locations, at, names),
             ImageKind::Anonymous { pid } => {
-                name_compiled_at_run_time(pid, image.owner, &locations, at, names);
+                name_jit_code(pid, image.owner, &locations, at, names);
             }
             ImageKind::File | ImageKind::Vdso => {
                 let addresses: Vec<ElfAddr> = locations
@@ -146,25 +149,25 @@ fn name_module(
         path: is_file.then(|| PathBuf::from(&image.path)),
         root: is_file.then(|| PathBuf::from(format!("/proc/{}/root", image.seen_in_pid))),
     };
-    let answer = symbolize_module(&files, addresses, options);
+    let output = symbolize_module(&files, addresses, options);
     elf.release_pages();
-    for issue in answer.issues {
+    for issue in output.issues {
         let file = image.path.clone();
         match issue {
             SymbolIssue::Unnamed(count) => {
                 let build_id = hex(elf.build_id().unwrap_or_default());
                 issues.add(Issue::UnnamedFrames { file, build_id }, count as u64);
             }
-            // Most installed files have no debug file: the symbol table serves.
+            // Most installed files have no debug file: the symbol table suffices.
             SymbolIssue::DebugFileMissing(_) => {}
             other => issues.add(Issue::DebugInfo { file, why: other.to_string() }, 1),
         }
     }
-    answer.addresses
+    output.addresses
 }
 
-/// Names of the kernel's addresses, in the order of their locations from `first` on: the sampler's, else
-/// those of the kernel's list of all its symbols. None where the kernel hides that.
+/// Names of the kernel's addresses, in the order of their locations from `first` on: from the
+/// sampler, else from `/proc/kallsyms`. Empty where the kernel hides its addresses.
 fn kernel_names(world: &mut World, first: usize) -> Vec<Option<KernelName>> {
     if let Some(names) = world.kernel_names.take() {
         return names;
@@ -204,8 +207,8 @@ fn name_synthetic(locations: &[LocationId], at: impl Fn(&LocationId) -> Place, n
     }
 }
 
-/// Code that a runtime compiled while running: named by the file that many runtimes keep for perf.
-fn name_compiled_at_run_time(
+/// Names JIT code from the perf map (`/tmp/perf-PID.map`) that many runtimes write.
+fn name_jit_code(
     pid: u32,
     owner: Option<(u32, u32)>,
     locations: &[LocationId],
@@ -214,7 +217,7 @@ fn name_compiled_at_run_time(
 ) {
     let Some((inner_pid, uid)) = owner else { return };
     let mut root = PathBuf::from(format!("/proc/{pid}/root"));
-    // It has ended; where it saw the same numbers as we do, it saw the same files as a rule.
+    // It has ended. If it was in our PID namespace, it was most likely in our mount namespace too.
     if inner_pid == pid && !root.exists() {
         root = PathBuf::from("/");
     }
@@ -238,11 +241,12 @@ fn plain(name: &str) -> SourceFrame {
     }
 }
 
-/// The numbers that the locations of stacks have in a profile.
+/// The IDs of a capture's locations in the profile.
 pub(super) struct Locations(Vec<Option<builder::LocationId>>);
 
 impl Locations {
-    /// Adds the locations that stacks lead through, with their mappings and functions.
+    /// Adds the locations that stacks contain, with their mappings and functions. `executable`: the
+    /// program whose mapping becomes the profile's main mapping.
     pub fn add(world: &World, names: &Names, builder: &mut Builder, executable: Option<&Path>) -> Locations {
         let mut main = None;
         let used = world.collector.used();
@@ -272,7 +276,7 @@ impl Locations {
         Locations(locations)
     }
 
-    /// Of a stack of the world they were added from.
+    /// The IDs of a stack's locations.
     pub fn of(&self, stack: &[LocationId]) -> Vec<builder::LocationId> {
         stack.iter().filter_map(|id| self.0[*id as usize]).collect()
     }
@@ -316,7 +320,7 @@ pub(super) fn label_list(labels: &Labels) -> Vec<(&str, LabelValue<'_>)> {
     list
 }
 
-/// A time of day as profiles have it, in nanoseconds since 1970.
+/// A time as in profiles: nanoseconds since 1970.
 pub(super) fn epoch_ns(time: SystemTime) -> i64 {
     nanos(time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO))
 }

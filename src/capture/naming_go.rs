@@ -1,7 +1,7 @@
-//! Names of a Go program's addresses: Go's own tables name its code, stripped or not; what C code is
-//! linked in has debug information like any other.
+//! Symbolizes a Go program's addresses. Go's own tables name its code, stripped or not; linked C code
+//! has debug information as in other programs.
 //!
-//! Not here: all other files (`naming`).
+//! Not here: other files (`naming`).
 
 use super::images::Image;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     symbolize::{NameSource, Symbolized},
 };
 
-/// Names `addresses`, those that are not Go's by `others`.
+/// Symbolizes `addresses`; `others` symbolizes those that are not Go code.
 pub(super) fn name(
     image: &Image,
     addresses: &[ElfAddr],

@@ -1,6 +1,6 @@
-//! Names what a finished profile left unnamed, with files that were not at hand when it was made.
+//! Adds missing names to a finished profile, from files that were not available during the capture.
 //!
-//! Not here: naming while capturing (see `finish`).
+//! Not here: symbolizing while capturing (see `naming`).
 
 use std::path::Path;
 
@@ -13,18 +13,21 @@ use crate::{
     symbolize::{StoredMapping, SymbolizeOptions, elf_address, find_stored, symbolize_module},
 };
 
-/// How it went.
+/// The profile with added names.
 #[derive(Debug)]
-pub struct Renamed {
+pub struct RenameOutput {
+    /// The profile.
     pub profile: Profile,
-    /// Locations that had no name, and how many of them have one now.
+    /// How many locations had no name.
     pub unnamed_before: usize,
+    /// How many of them have a name now.
     pub named: usize,
+    /// Files whose functions still have no names.
     pub issues: Issues,
 }
 
-/// Names the unnamed locations of `profile`; those that have names keep them.
-pub fn rename(profile: Profile, options: &SymbolizeOptions) -> Renamed {
+/// Symbolizes the unnamed locations of `profile`; names that exist are kept.
+pub fn rename(profile: Profile, options: &SymbolizeOptions) -> RenameOutput {
     let mut issues = Issues::default();
     let unnamed_before = profile.location.iter().filter(|location| location.line.is_empty()).count();
     let mappings = profile.mapping.clone();
@@ -33,7 +36,7 @@ pub fn rename(profile: Profile, options: &SymbolizeOptions) -> Renamed {
         mappings.iter().map(|mapping| name_mapping(&mut amender, mapping, options, &mut issues)).sum();
     let share = share_unnamed(amender.profile());
     amender.replace_comment("unnamed:", &format!("unnamed: {:.2}% of frames", share * 100.0));
-    Renamed { profile: amender.finish(), unnamed_before, named, issues }
+    RenameOutput { profile: amender.finish(), unnamed_before, named, issues }
 }
 
 fn name_mapping(
@@ -71,9 +74,9 @@ fn name_mapping(
         .into_iter()
         .filter_map(|(index, address)| Some((index, elf_address(&files.file, &stored, address)?)))
         .unzip();
-    let answer = symbolize_module(&files, &addresses, options);
+    let output = symbolize_module(&files, &addresses, options);
     let mut named = 0;
-    for (index, symbolized) in indexes.into_iter().zip(&answer.addresses) {
+    for (index, symbolized) in indexes.into_iter().zip(&output.addresses) {
         let lines: Vec<NamedLine<'_>> = symbolized
             .frames
             .iter()
@@ -91,11 +94,11 @@ fn name_mapping(
             named += 1;
         }
     }
-    issues.add(Issue::UnnamedFrames { file: path, build_id }, (answer.addresses.len() - named) as u64);
+    issues.add(Issue::UnnamedFrames { file: path, build_id }, (output.addresses.len() - named) as u64);
     named
 }
 
-/// The share of all frames, weighted by how often they were seen, that have no name.
+/// The share of frames without a name, weighted by samples: 0 to 1.
 fn share_unnamed(profile: &Profile) -> f64 {
     let unnamed: std::collections::HashSet<u64> = (profile.location.iter())
         .filter(|location| location.line.is_empty())
@@ -110,10 +113,10 @@ fn share_unnamed(profile: &Profile) -> f64 {
     if all > 0.0 { without / all } else { 0.0 }
 }
 
-/// The bytes of a build-id; empty if it is not hexadecimal.
+/// The bytes of a build ID; empty if it is not hexadecimal.
 fn from_hex(text: &str) -> Vec<u8> {
     let digits = text.as_bytes();
-    // from_str_radix would take a sign.
+    // from_str_radix would accept a sign.
     if !digits.iter().all(u8::is_ascii_hexdigit) {
         return Vec::new();
     }
@@ -128,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_build_id_is_read_from_hexadecimal_or_not_at_all() {
+    fn a_build_id_that_is_not_hexadecimal_is_ignored() {
         assert_eq!(from_hex("00ff1a"), [0, 0xff, 0x1a]);
         assert!(from_hex("0").is_empty());
         assert!(from_hex("+1").is_empty());

@@ -1,6 +1,6 @@
-//! Processes while they are watched: the sampler, what it has shown so far, and the profiles made of it.
+//! A running capture: the sampler, the state it has built up, and the profiles made from it.
 //!
-//! Not here: which kinds there are and how long is watched ([`super::run`], [`super::windows`]), what is in a
+//! Not here: kinds of profiles and durations ([`super::run`], [`super::windows`]), the content of a
 //! profile (`finish`).
 
 use std::time::{Duration, Instant, SystemTime};
@@ -19,7 +19,7 @@ use crate::{
     sampler::{Sampler, SamplerError, idle},
 };
 
-/// Watched processes.
+/// A running capture.
 pub(super) struct Session<'r> {
     request: &'r Request,
     identities: Vec<Identity>,
@@ -28,31 +28,31 @@ pub(super) struct Session<'r> {
     names: Names,
     began: Instant,
     attach_took: Duration,
-    /// Where the profile that is being collected begins.
+    /// Where the current profile begins.
     since: Mark,
     poll_every: Duration,
-    /// Whether there was a profile already.
-    has_given: bool,
+    /// Whether a profile has been returned already.
+    has_returned_profile: bool,
 }
 
-/// A moment, and what was used until then.
+/// A point in time, and the CPU time used until then.
 struct Mark {
     at: Instant,
     clock: SystemTime,
-    /// CPU time of each process; `None`: it has ended.
+    /// CPU time of each process in nanoseconds; `None`: it has ended.
     cpu_ns: Vec<Option<u64>>,
 }
 
 impl Mark {
     fn now(pids: impl Iterator<Item = u32>) -> Mark {
         let (clock, at) = (SystemTime::now(), Instant::now());
-        // At once: from here on the two clocks run side by side.
+        // Both clocks are read at the same point, before the slower CPU times.
         Mark { at, clock, cpu_ns: pids.map(identity::cpu_time_ns).collect() }
     }
 }
 
 impl<'r> Session<'r> {
-    /// Begins to watch. Errors: who is to be watched is not there, or may not be watched.
+    /// Begins to sample. Errors: a process does not exist or cannot be profiled.
     pub fn begin(request: &'r Request) -> Result<Session<'r>, CaptureError> {
         let opening = Instant::now();
         let identities = identify_all(&request.pids, request.children)?;
@@ -74,28 +74,29 @@ impl<'r> Session<'r> {
             began: since.at,
             attach_took: opening.elapsed(),
             since,
-            // Often at first: whether stacks are deeper than their copies is not known yet.
+            // Short at first: it is not known yet whether stacks are deeper than their copies.
             poll_every: POLL_DEEP_EVERY,
-            has_given: false,
+            has_returned_profile: false,
         })
     }
 
+    /// The profiled processes.
     pub fn identities(&self) -> &[Identity] {
         &self.identities
     }
 
-    /// Since sampling began.
+    /// The time since sampling began.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// Whether the sampler sees nothing itself.
+    /// Whether the sampler delivers no events (see `sampler::idle`).
     pub fn is_idle(&self) -> bool {
         self.sampler.description().name == idle::NAME
     }
 
-    /// Tells who is watched, and how.
-    pub fn tell(&self, progress: &mut dyn FnMut(Progress<'_>)) {
+    /// Reports the profiled processes and the sampler.
+    pub fn report_attached(&self, progress: &mut dyn FnMut(Progress<'_>)) {
         progress(Progress::Attached {
             sampler: self.sampler.description(),
             identities: &self.identities,
@@ -103,13 +104,13 @@ impl<'r> Session<'r> {
         });
     }
 
-    /// Looks at threads that came since `threads` were.
+    /// Adds the threads created since `threads` was read.
     pub fn add_new_threads(&mut self, threads: &mut Threads) {
         threads.add_new(self.request, &self.identities, &mut self.world.issues);
     }
 
-    /// The loop: empties the buffers until so much time is up since sampling began, somebody says stop, or
-    /// nobody is left to watch.
+    /// The main loop: drains the buffers until `until` has passed since sampling began, `stop` is set,
+    /// or all processes have ended.
     pub fn sample(
         &mut self,
         until: Option<Duration>,
@@ -130,7 +131,7 @@ impl<'r> Session<'r> {
                 other => other?,
             }
             progress(Progress::Sampling { elapsed: self.began.elapsed(), tally: &self.world.tally });
-            if self.nobody_left() {
+            if self.all_targets_ended() {
                 return Ok(Ended::TargetsGone);
             }
         }
@@ -146,7 +147,7 @@ impl<'r> Session<'r> {
         }
         let late_before = world.late_reads;
         let polled = sampler.poll(timeout, &mut |event| world.handle(event));
-        // Polling often is forgotten slowly: at 99 Hz there is a sample in every fifth round only.
+        // The interval grows slowly: at 99 Hz only every fifth poll returns a sample.
         self.poll_every = if world.late_reads > late_before {
             POLL_DEEP_EVERY
         } else {
@@ -155,16 +156,16 @@ impl<'r> Session<'r> {
         polled
     }
 
-    fn nobody_left(&self) -> bool {
+    fn all_targets_ended(&self) -> bool {
         if self.identities.iter().any(Identity::is_alive) {
             return false;
         }
-        // Children live on in `spaces` until their exit is seen; one we missed is checked by its number.
+        // Children stay in `spaces` until their exit event; a lost event is detected by the number.
         !self.request.children || !self.world.spaces.keys().any(|pid| identify(*pid).is_ok())
     }
 
-    /// Takes what is still in the buffers; `sampled` is how sampling ended. Errors: it failed before it gave
-    /// anything.
+    /// Drains the buffers a last time; `sampled` is how sampling ended. Errors: the sampler failed before
+    /// it delivered a sample.
     pub fn end(&mut self, sampled: Result<Ended, SamplerError>) -> Result<Ended, CaptureError> {
         let ended = sampled.and_then(|ended| {
             self.sampler.stop()?;
@@ -175,10 +176,10 @@ impl<'r> Session<'r> {
         });
         match ended {
             Ok(ended) => Ok(ended),
-            Err(error) if self.world.tally.samples == 0 && !self.has_given => {
+            Err(error) if self.world.tally.samples == 0 && !self.has_returned_profile => {
                 Err(CaptureError::SamplerDied(error))
             }
-            // What was collected until then is worth keeping.
+            // The samples taken until then are kept.
             Err(error) => {
                 self.world.issues.add(Issue::SamplerFailed { why: error.to_string() }, 1);
                 Ok(Ended::Failed)
@@ -186,11 +187,11 @@ impl<'r> Session<'r> {
         }
     }
 
-    /// A profile of what was collected since the last; sampling goes on.
+    /// The profile of the window since the last one; sampling continues.
     pub fn window(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Capture {
-        // If that fails, what goes on is in the next profile.
+        // If this fails, waits that are in progress are counted in the next profile.
         let _ = self.sampler.split().and_then(|()| self.poll(Duration::ZERO));
-        self.has_given = true;
+        self.has_returned_profile = true;
         let capture = self.capture(Ended::Duration);
         self.learn_kernel_names();
         let (world, names) = (&mut self.world, &mut self.names);
@@ -213,7 +214,7 @@ impl<'r> Session<'r> {
         let capture = self.capture(ended);
         self.learn_kernel_names();
         let Session { request, mut world, mut names, sampler, .. } = self;
-        // Closing the events now spares the target while other names are looked up.
+        // Closing the events now ends the target's overhead while names are looked up.
         drop(sampler);
         with_profile(capture, request, &mut world, &mut names, threads, progress)
     }
@@ -225,7 +226,7 @@ impl<'r> Session<'r> {
         }
     }
 
-    /// All of a capture but its profile; the next begins here.
+    /// A capture without its profile; the next window begins here.
     fn capture(&mut self, ended: Ended) -> Capture {
         let pids = self.identities.iter().map(|identity| identity.pid);
         let since = std::mem::replace(&mut self.since, Mark::now(pids));
@@ -254,7 +255,7 @@ impl<'r> Session<'r> {
     }
 }
 
-/// The capture with its profile.
+/// Adds the profile to a capture.
 fn with_profile(
     mut capture: Capture,
     request: &Request,

@@ -1,6 +1,6 @@
-//! One process as the capture knows it: what is mapped where, and its threads' labels.
+//! The state of one process in a capture: its mappings and threads.
 //!
-//! Not here: reading samples, opening files (see `images`).
+//! Not here: samples (`world`), opening files (`images`).
 
 use rustc_hash::FxHashSet;
 
@@ -14,27 +14,31 @@ use crate::{
     unwind::{Module, Modules},
 };
 
-/// A process being watched.
+/// A profiled process.
 #[derive(Debug)]
 pub struct Space {
+    /// Its number.
     pub pid: u32,
+    /// Its name (`comm`).
     pub name: String,
+    /// Its executable mappings.
     pub modules: Modules,
+    /// Its memory.
     pub memory: ProcessMemory,
-    /// CLOCK_MONOTONIC of the last reading of /proc/PID/maps.
+    /// CLOCK_MONOTONIC of the last read of /proc/PID/maps.
     pub read_at_ns: u64,
-    /// How long that reading took: it is not repeated so often that it becomes the main work.
+    /// How long that read took: it limits how often the file is read again.
     pub read_took_ns: u64,
     /// Threads that have labels.
     pub tids: FxHashSet<u32>,
-    /// If it is a Go program: how its goroutines are read with samples.
+    /// For a Go program: reads the goroutine of a sample.
     pub go: Option<GoSamples>,
-    /// CLOCK_MONOTONIC of its first thread's end.
+    /// CLOCK_MONOTONIC of the end of its first thread.
     pub ended_at_ns: Option<u64>,
 }
 
 impl Space {
-    /// Reads what the process has mapped now.
+    /// Reads the current mappings of a process. Errors: it has ended or cannot be read.
     pub fn read(
         pid: u32,
         now_ns: u64,
@@ -52,7 +56,7 @@ impl Space {
         Ok(space)
     }
 
-    /// A process that is not known from maps: it was forked, or is gone.
+    /// A process without known mappings: it was forked, or has ended.
     pub fn empty(pid: u32, name: String) -> Space {
         Space {
             pid,
@@ -76,13 +80,13 @@ impl Space {
         self.modules.insert(module);
     }
 
-    /// The child of a fork: the same mappings under another number.
+    /// The child of a fork, with the same mappings.
     pub fn forked(&self, pid: u32) -> Space {
         let go = self.go.clone();
         Space { modules: self.modules.clone(), go, ..Space::empty(pid, self.name.clone()) }
     }
 
-    /// Takes a new executable mapping into account.
+    /// Adds a new executable mapping.
     pub fn map(&mut self, mapping: &NewMapping<'_>, images: &mut Images, issues: &mut Issues) {
         let end = RuntimeAddr(mapping.start.0.saturating_add(mapping.length));
         if end <= mapping.start {
@@ -102,8 +106,8 @@ impl Space {
         self.insert(images.module(&region, issues), images);
     }
 
-    /// Reads the mappings again and adds what was missed. Mappings that are gone stay: samples taken
-    /// before they went are still to come.
+    /// Reads the mappings again and adds those that were missed. Removed mappings stay, because earlier
+    /// samples may still arrive.
     pub fn refresh(&mut self, now_ns: u64, images: &mut Images, issues: &mut Issues) {
         self.read_at_ns = now_ns;
         let began_ns = process::identity::monotonic_ns();
@@ -117,7 +121,7 @@ impl Space {
         self.read_took_ns = process::identity::monotonic_ns().saturating_sub(began_ns);
     }
 
-    /// The memory around `address`, as maps has it now: where a stack lies.
+    /// The bounds of the mapping that holds `address` now, such as a stack.
     pub fn memory_around(&self, address: RuntimeAddr) -> Option<(RuntimeAddr, RuntimeAddr)> {
         let mappings = process::read_mappings(self.pid).ok()?;
         let found = mappings.iter().find(|map| map.start <= address && address < map.end)?;

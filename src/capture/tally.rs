@@ -1,4 +1,4 @@
-//! Counts for judging a capture: how many samples, how whole their stacks.
+//! Counts that describe the quality of a capture: samples, frames, truncated stacks.
 
 use std::collections::BTreeMap;
 
@@ -9,24 +9,26 @@ use crate::{
     unwind::{Frame, StackEnd, UnwindMethod},
 };
 
-/// What was counted while sampling.
+/// The counts of a capture.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
+    /// Samples (or waits).
     pub samples: u64,
-    /// What the samples stand for, in all: nanoseconds, or page faults.
+    /// What the samples are worth in total: nanoseconds, or page faults.
     pub amount: u64,
-    /// Samples whose stack reaches its root; those that have none but the kernel's count as whole.
+    /// Samples whose stack reaches its root; samples with only a kernel stack count as whole.
     pub whole: u64,
-    /// Samples of processes in the midst of exec or exit: there is no user memory (any more).
+    /// Samples of processes during exec or exit, which have no user memory.
     pub without_user_stack: u64,
-    /// Samples the kernel took and had no room for.
+    /// Samples that the kernel dropped because the buffer was full.
     pub lost: u64,
+    /// User frames.
     pub frames: u64,
-    /// Frames that were found by scanning the stack: probably right.
+    /// Frames found by scanning the stack: probably correct.
     pub scanned_frames: u64,
-    /// Samples that caught the thread inside the kernel.
+    /// Samples with kernel frames.
     pub in_kernel: u64,
-    /// Why the others end early.
+    /// Why the stacks that are not whole end early.
     ends: FxHashMap<StackEnd, u64>,
     /// Bytes of stack copied.
     pub stack_bytes: u64,
@@ -46,12 +48,12 @@ impl Tally {
         }
     }
 
-    /// Share of samples with a whole stack, 0 to 1; 1 where there are none.
+    /// The share of samples with a whole stack, 0 to 1; 1 without samples.
     pub fn whole_share(&self) -> f64 {
         if self.samples == 0 { 1.0 } else { self.whole as f64 / self.samples as f64 }
     }
 
-    /// Why stacks were cut, in words, with how many. `file_of` names the file of a module.
+    /// The reasons for truncated stacks, as text, with counts. `file_of` names the file of a module.
     pub fn cuts(&self, file_of: impl Fn(u32) -> String) -> BTreeMap<String, u64> {
         let mut cuts = BTreeMap::new();
         for (end, count) in &self.ends {
@@ -61,19 +63,19 @@ impl Tally {
     }
 }
 
-/// Why a stack ends, in words.
+/// The reason why a stack ends, as text.
 pub(super) fn reason(end: StackEnd, file_of: &impl Fn(u32) -> String) -> String {
     match end {
         StackEnd::Root => "whole".into(),
-        StackEnd::StackCut => "the stack is deeper than what was copied of it".into(),
+        StackEnd::StackCut => "the stack is deeper than the copied part".into(),
         StackEnd::NoUnwindInfo(Some(module)) => {
             format!("{} has no unwind information", file_of(module))
         }
         StackEnd::NoUnwindInfo(None) => "code outside any file has no frame pointers".into(),
-        StackEnd::UnreadableMemory => "stack memory was not readable".into(),
-        StackEnd::UnusableRule => "unwind information needs a register that is not known".into(),
-        StackEnd::NotAdvancing => "the stack leads back to itself".into(),
-        StackEnd::TooDeep => "more frames than rprof follows".into(),
-        StackEnd::PcUnmapped => "a return address lies outside all code".into(),
+        StackEnd::UnreadableMemory => "the stack memory could not be read".into(),
+        StackEnd::UnusableRule => "the unwind information needs a register whose value is unknown".into(),
+        StackEnd::NotAdvancing => "the stack does not advance".into(),
+        StackEnd::TooDeep => "the stack has more frames than rprof unwinds".into(),
+        StackEnd::PcUnmapped => "a return address is outside all mapped code".into(),
     }
 }

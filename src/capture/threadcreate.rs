@@ -1,16 +1,16 @@
-//! Which code has made the threads of a process: those made during a capture by the stacks that made
-//! them, which the sampler catches; those that were there before by their start functions, which the
-//! outer ends of their stacks tell.
+//! Which code created the threads of a process. Threads created during a capture have the stack that
+//! created them, from the sampler. Threads that existed before have their start function, from the
+//! root of their own stack.
 //!
-//! Where no sampler can catch the making of threads, those made meanwhile also go by their start
-//! functions, if they are still there at the end. Not here: looking at threads (`dump`).
+//! Where no sampler can record thread creation, threads created during the capture also have their
+//! start function, if they still exist at the end. Not here: reading the stacks of threads (`dump`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     CaptureError, LabelKeys, Request,
     collector::LocationId,
-    dump::{DumpRequest, look},
+    dump::{DumpRequest, collect},
     naming::{Locations, Names, clamp, label_list, name_all},
     world::World,
 };
@@ -24,12 +24,12 @@ use crate::{
     symbolize::SymbolizeOptions,
 };
 
-/// Key of the label that tells when a thread was made.
+/// Key of the label that says when a thread was created.
 const CREATED: &str = "created";
 const BEFORE: &str = "before the profile";
 const DURING: &str = "during the profile";
 
-/// What libraries call between the kernel and the function that a thread was made for.
+/// Functions of libraries between the kernel and a thread's start function.
 const STARTERS: [&str; 17] = [
     "_start",
     "__libc_start_main",
@@ -49,7 +49,7 @@ const STARTERS: [&str; 17] = [
     "thread_native_entry",
     "pythread_wrapper",
 ];
-/// The same, by how the names begin: of the standard libraries of Rust and C++, of the JVM.
+/// The same as name prefixes, for the standard libraries of Rust and C++ and for the JVM.
 const STARTERS_OF: [&str; 10] = [
     "std::",
     "<std::",
@@ -63,34 +63,35 @@ const STARTERS_OF: [&str; 10] = [
     "JavaThread::",
 ];
 
-/// Threads that were looked at, to know their start functions.
+/// Threads whose stacks were read, to learn their start functions.
 pub struct Threads {
     before: Sweep,
-    /// Those that came meanwhile, where no sampler saw that.
+    /// Threads created during the capture, where no sampler recorded that.
     new: Option<Sweep>,
 }
 
 struct Sweep {
     world: World,
-    looked: look::ThreadSnapshots,
+    snapshots: collect::ThreadSnapshots,
 }
 
 impl Threads {
-    /// Looks at the threads there are. Errors: they may not be looked at.
-    pub fn there_before(request: &Request, identities: &[Identity]) -> Result<Threads, CaptureError> {
+    /// Reads the existing threads. Errors: they cannot be read.
+    pub fn read_existing(request: &Request, identities: &[Identity]) -> Result<Threads, CaptureError> {
         Ok(Threads { before: Sweep::at(request, identities)?, new: None })
     }
 
-    /// Looks again, at those that have come since.
+    /// Reads the threads created since then.
     pub fn add_new(&mut self, request: &Request, identities: &[Identity], issues: &mut Issues) {
         match Sweep::at(request, identities) {
             Ok(mut new) => {
                 let known: BTreeSet<(u32, u32)> = self.before.threads().collect();
-                new.looked.threads.retain(|seen| !known.contains(&(seen.pid, seen.state.tid)));
+                new.snapshots.threads.retain(|thread| !known.contains(&(thread.pid, thread.state.tid)));
                 self.new = Some(new);
             }
-            Err(error) => issues
-                .add(Issue::Unwatched { what: "who came meanwhile".to_owned(), why: error.to_string() }, 1),
+            Err(error) => {
+                issues.add(Issue::Unwatched { what: "new threads".to_owned(), why: error.to_string() }, 1)
+            }
         }
     }
 }
@@ -98,25 +99,25 @@ impl Threads {
 impl Sweep {
     fn at(request: &Request, identities: &[Identity]) -> Result<Sweep, CaptureError> {
         let how = DumpRequest { max_stack_bytes: request.max_stack_bytes, ..DumpRequest::default() };
-        let mut look = Sweep {
+        let mut sweep = Sweep {
             world: World::new(LabelKeys { pid: true, tid: true, process: true }),
-            looked: look::ThreadSnapshots::default(),
+            snapshots: collect::ThreadSnapshots::default(),
         };
         for identity in identities {
-            match look::at_process(&how, identity, &mut look.world, &mut look.looked) {
+            match collect::collect_process(&how, identity, &mut sweep.world, &mut sweep.snapshots) {
                 // It may end at any time.
                 Err(_) if !identity.is_alive() => {}
-                looked => looked?,
+                snapshots => snapshots?,
             }
         }
-        Ok(look)
+        Ok(sweep)
     }
 
     fn threads(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.looked.threads.iter().map(|seen| (seen.pid, seen.state.tid))
+        self.snapshots.threads.iter().map(|thread| (thread.pid, thread.state.tid))
     }
 
-    /// Adds a sample for each start function, with how many threads it was called for.
+    /// Adds a sample for each start function, with the number of its threads.
     fn add_samples(
         &mut self,
         keys: LabelKeys,
@@ -129,9 +130,9 @@ impl Sweep {
         let stacks: BTreeMap<_, _> =
             self.world.collector.stacks().into_iter().map(|(labels, stack, _)| (labels, stack)).collect();
         let mut counts = BTreeMap::new();
-        for seen in &self.looked.threads {
-            let Some(stack) = stacks.get(&seen.labels) else { continue };
-            let mut labels = self.world.collector.labels_of(seen.labels).clone();
+        for thread in &self.snapshots.threads {
+            let Some(stack) = stacks.get(&thread.labels) else { continue };
+            let mut labels = self.world.collector.labels_of(thread.labels).clone();
             labels.pid = labels.pid.filter(|_| keys.pid);
             labels.tid = labels.tid.filter(|_| keys.tid);
             labels.process = labels.process.filter(|_| keys.process);
@@ -146,8 +147,8 @@ impl Sweep {
     }
 }
 
-/// Leaves of a profile of this kind the threads that were made during it.
-pub fn keep_created_meanwhile(profile: &mut Profile) {
+/// Removes from a profile of this kind the threads that existed before it began.
+pub fn keep_created_during(profile: &mut Profile) {
     let is_new: Vec<bool> = (profile.sample.iter())
         .map(|sample| {
             let mut labels = sample.label.iter();
@@ -158,7 +159,7 @@ pub fn keep_created_meanwhile(profile: &mut Profile) {
     profile.sample.retain(|_| is_new.next().unwrap_or(false));
 }
 
-/// The outer end of a stack, from the function that the thread was made for; innermost first.
+/// The root of a stack, from the thread's start function on; leaf first.
 fn start<'s>(stack: &'s [LocationId], names: &Names) -> &'s [LocationId] {
     let is_starter = |location: &&LocationId| {
         let frames = &names.frames[**location as usize];
@@ -171,7 +172,8 @@ fn start<'s>(stack: &'s [LocationId], names: &Names) -> &'s [LocationId] {
     &stack[stack.len().saturating_sub(starters + 1)..]
 }
 
-/// Adds what the sampler caught, then the threads that were looked at. How many were there before.
+/// Adds the samples of the sampler, then the threads whose stacks were read. Returns how many threads
+/// existed before.
 pub fn add_samples(
     request: &Request,
     world: &World,
@@ -185,11 +187,15 @@ pub fn add_samples(
         labels.push((CREATED, LabelValue::Text(DURING)));
         builder.sample(&ids, &[clamp(weight.count)], &labels);
     }
-    // Made between the sampler's start and our look: counted already.
-    threads.before.looked.threads.retain(|seen| !world.new_threads.contains(&(seen.pid, seen.state.tid)));
+    // Created between the sampler's start and our read: counted already.
+    threads
+        .before
+        .snapshots
+        .threads
+        .retain(|thread| !world.new_threads.contains(&(thread.pid, thread.state.tid)));
     threads.before.add_samples(world.label_keys, BEFORE, &request.symbolize, builder);
     if let Some(new) = &mut threads.new {
         new.add_samples(world.label_keys, DURING, &request.symbolize, builder);
     }
-    threads.before.looked.threads.len() as u64
+    threads.before.snapshots.threads.len() as u64
 }

@@ -1,7 +1,7 @@
-//! What the capture knows of the processes it watches, kept up to date by the sampler's events: one
-//! small function for each kind of event.
+//! The state of the profiled processes, updated by the sampler's events: one small function per kind
+//! of event.
 //!
-//! Not here: when to stop, how to look, names.
+//! Not here: when to stop, how samples are taken, names.
 
 use std::collections::VecDeque;
 
@@ -22,47 +22,54 @@ use crate::{
     unwind::{CopiedStack, Frame, Module, StackEnd, Unwinder},
 };
 
-/// Maps of a process are not read again sooner than this, however many addresses are unknown.
+/// The shortest interval between two reads of a process's maps, in nanoseconds.
 const REFRESH_EVERY_NS: u64 = 100_000_000;
 
-/// Nor more often than that it takes one part in so many of the time.
+/// Reading maps again may take at most one part in this many of the time.
 const REFRESH_SHARE: u64 = 50;
 
-/// How long what is known of a thread outlives it: a CPU's last samples of it come after the record of
-/// its exit, while the kernel puts it away.
+/// How long the state of a thread is kept after its exit: its last samples on a CPU come after its
+/// exit record, while the kernel cleans up.
 const KEEP_AFTER_EXIT_NS: u64 = 1_000_000_000;
 
-/// The longest stack memory that is told to the sampler, in bytes.
+/// The largest stack that is reported to the sampler, in bytes.
 const MAX_STACK_HINT: u64 = 1 << 30;
 
-/// Those among whom threads are looked for that were made while we began to watch.
-const MOST_NEW_THREADS: usize = 4096;
+/// How many new threads are remembered, to recognize those created while sampling began.
+const MAX_NEW_THREADS: usize = 4096;
 
-/// Everything that sampling changes.
+/// All state that sampling changes.
 pub struct World {
+    /// The known processes, by number.
     pub spaces: FxHashMap<u32, Space>,
+    /// Their files.
     pub images: Images,
+    /// The counted stacks.
     pub collector: Collector,
+    /// What is missing or uncertain.
     pub issues: Issues,
+    /// Counts of samples and frames.
     pub tally: Tally,
-    /// The processes that were asked for: who they are, or have become by exec.
+    /// The requested processes, with the program each runs now.
     pub programs: FxHashMap<u32, Identity>,
-    /// Stacks whose rest was read (or refused) after the sample: the sooner, the better the chance.
+    /// How many stacks needed memory read after the sample: reading sooner succeeds more often.
     pub late_reads: u64,
-    /// Stack extents learnt, for the sampler: thread, start, end.
+    /// Stack bounds for the sampler: thread, start, end.
     pub hints: Vec<(u32, RuntimeAddr, RuntimeAddr)>,
-    /// Processes of which was learnt how their runtime keeps its tasks, or that they have none any more.
+    /// Task layouts of processes' runtimes for the sampler; `None`: the process has no such runtime any
+    /// more.
     pub task_hints: Vec<(u32, Option<TaskLayout>)>,
-    /// Names of [`World::kernel_addresses`] that have none yet, if the sampler had a way to learn them.
+    /// Names of the new [`World::kernel_addresses`], if the sampler can provide them.
     pub kernel_names: Option<Vec<Option<KernelName>>>,
-    /// Process and number of threads that were made meanwhile, the first [`MOST_NEW_THREADS`].
+    /// The first [`MAX_NEW_THREADS`] threads created during sampling: process and thread number.
     pub new_threads: FxHashSet<(u32, u32)>,
     threads: FxHashMap<(u32, u32), Thread>,
-    /// When, process, thread: those that have ended, in that order, and are to be forgotten.
+    /// Ended threads to be forgotten, in order of time: time, process, thread.
     ended: VecDeque<(u64, u32, u32)>,
     unwinder: Unwinder,
+    /// Which labels samples get.
     pub label_keys: LabelKeys,
-    /// Of the stack that was unwound last. Reused from sample to sample.
+    /// The frames of the last unwound stack. Reused for each sample.
     pub frames: Vec<Frame>,
     late_buffer: Vec<u8>,
 }
@@ -75,6 +82,7 @@ struct Thread {
 }
 
 impl World {
+    /// The state before the first event.
     pub fn new(label_keys: LabelKeys) -> World {
         World {
             spaces: FxHashMap::default(),
@@ -97,18 +105,19 @@ impl World {
         }
     }
 
-    /// The kernel's addresses that were seen, in the order of their locations from `first` on.
+    /// The sampled kernel addresses, in the order of their locations from `first` on.
     pub fn kernel_addresses(&self, first: usize) -> Vec<RuntimeAddr> {
         let kernel = self.collector.places()[first..].iter().filter(|place| place.mapping == KERNEL);
         kernel.map(|place| RuntimeAddr(place.address)).collect()
     }
 
-    /// Begins to number places and labels anew; what is counted is gone.
+    /// Restarts the numbering of places and labels; all counts are lost.
     pub fn forget_labels_and_places(&mut self) {
         self.collector = Collector::default();
         self.threads.clear();
     }
 
+    /// Applies an event of the sampler.
     pub fn handle(&mut self, event: Event<'_>) {
         match event {
             Event::Sample(sample) => self.sample(&sample),
@@ -122,7 +131,7 @@ impl World {
         }
     }
 
-    /// Reads a process's maps, unless it is known already.
+    /// Reads a process's maps, unless they are known.
     pub fn watch(&mut self, pid: u32, now_ns: u64) {
         if self.spaces.contains_key(&pid) {
             return;
@@ -145,8 +154,8 @@ impl World {
     fn sample(&mut self, sample: &RawSample<'_>) {
         self.watch(sample.pid, sample.time_ns);
         let labels = self.labels_of(sample);
-        // At once: they may change.
-        let labels = self.with_own_labels(labels, sample);
+        // Read now: they may change.
+        let labels = self.with_program_labels(labels, sample);
         self.frames.clear();
         let mut end = self.unwind(sample);
         if end.is_some_and(|end| !end.is_whole()) && self.is_between_programs(sample) {
@@ -168,8 +177,8 @@ impl World {
         self.collector.add(labels, kernel.chain(user).chain(root), weight);
     }
 
-    /// Whether the kernel was in the midst of exec or exit, where the old program's memory is gone: it
-    /// could copy nothing of the stack, and there is nothing now where that should be.
+    /// Whether the process was in exec or exit, where the old program's memory is gone: nothing of the
+    /// stack could be copied, and there is no memory at its address now.
     fn is_between_programs(&self, sample: &RawSample<'_>) -> bool {
         let in_kernel = !sample.kernel_stack.0.is_empty();
         in_kernel
@@ -178,7 +187,7 @@ impl World {
                 .is_none_or(|space| space.memory.read(sample.stack.start, &mut [0; 8]) == 0)
     }
 
-    /// Fills [`World::frames`]. `None`: there is no user stack to unwind (a thread of the kernel).
+    /// Unwinds into [`World::frames`]. `None`: there is no user stack (a kernel thread).
     pub fn unwind(&mut self, sample: &RawSample<'_>) -> Option<StackEnd> {
         let end = self.walk(sample)?;
         let unknown = self.frames.first().is_some_and(|leaf| leaf.module.is_none())
@@ -188,7 +197,7 @@ impl World {
         if !unknown || sample.time_ns < space.read_at_ns.saturating_add(pause_ns) {
             return Some(end);
         }
-        // Code that appeared without a record of it, or whose record was lost.
+        // New code without a record, or whose record was lost.
         space.refresh(sample.time_ns, &mut self.images, &mut self.issues);
         self.frames.clear();
         self.walk(sample)
@@ -224,8 +233,8 @@ impl World {
         self.name_thread(sample.pid, sample.tid, &comm)
     }
 
-    /// Adds what the program has labelled its work with.
-    fn with_own_labels(&mut self, labels: LabelsId, sample: &RawSample<'_>) -> LabelsId {
+    /// Adds the labels that the program has set.
+    fn with_program_labels(&mut self, labels: LabelsId, sample: &RawSample<'_>) -> LabelsId {
         let own = self.spaces.get(&sample.pid).and_then(|space| {
             let (go, registers) = (space.go.as_ref()?, sample.registers.as_ref()?);
             match sample.task {
@@ -234,14 +243,14 @@ impl World {
             }
         });
         let Some(own) = own else { return labels };
-        // Read the sooner, the better the chance that they are the sample's.
+        // Poll often: the sooner labels are read, the more likely they are the sample's.
         self.late_reads += 1;
         let labels = Labels { own: Some(own), ..self.collector.labels_of(labels).clone() };
         self.collector.labels(labels)
     }
 
-    /// A thread that ended before it could be asked had the name of who made it, or a record of its own
-    /// name would have come: as a rule that of the process.
+    /// The current name of a thread. A thread that has ended without a rename event had the name of its
+    /// creator, which is usually that of the process.
     fn comm_now(&self, pid: u32, tid: u32) -> String {
         let of_process = || self.spaces.get(&pid).map(|space| space.name.clone());
         threads::name(pid, tid).or_else(of_process).unwrap_or_default()
@@ -279,9 +288,9 @@ impl World {
     }
 
     fn forked(&mut self, time_ns: u64, pid: u32, tid: u32, parent_pid: u32) {
-        // The number may have been another thread's.
+        // The number may be reused.
         self.threads.remove(&(pid, tid));
-        if self.new_threads.len() < MOST_NEW_THREADS {
+        if self.new_threads.len() < MAX_NEW_THREADS {
             self.new_threads.insert((pid, tid));
         }
         if pid == parent_pid {
@@ -305,7 +314,7 @@ impl World {
             self.task_hints.push((pid, None));
         }
         self.forget_process(pid);
-        // The new program's mappings follow as events of their own.
+        // The new program's mappings arrive as separate events.
         self.spaces.insert(pid, Space::empty(pid, threads::printable(comm)));
     }
 
@@ -329,7 +338,7 @@ impl World {
         self.forget_ended(time_ns);
     }
 
-    /// Forgets the threads and processes that ended so long ago that nothing more can come of them.
+    /// Forgets the threads and processes that ended longer than [`KEEP_AFTER_EXIT_NS`] ago.
     fn forget_ended(&mut self, now_ns: u64) {
         while let Some(&(time_ns, pid, tid)) = self.ended.front()
             && now_ns > time_ns.saturating_add(KEEP_AFTER_EXIT_NS)
@@ -343,9 +352,9 @@ impl World {
                 space.tids.remove(&tid);
                 self.threads.remove(&(pid, tid));
             } else if space.ended_at_ns != Some(time_ns) {
-                // The number is a later process's by now.
+                // The number is used by a later process.
             } else if identity::read_stat(pid).is_ok_and(|stat| !stat.is_over()) {
-                // Its first thread ended, others run on.
+                // Its first thread has ended, others still run.
                 space.ended_at_ns = Some(now_ns);
                 self.ended.push_back((now_ns, pid, tid));
             } else {
@@ -362,23 +371,23 @@ impl World {
 
     fn lost_sideband(&mut self, count: u64) {
         self.issues.add(Issue::LostSideband, count);
-        // Whatever was missed is read when the next unknown address turns up.
+        // Missed mappings are read when the next unknown address appears.
         self.spaces.values_mut().for_each(|space| space.read_at_ns = 0);
     }
 }
 
-/// Short-lived processes are one kind of lack, not one each.
+/// The issue for a process whose maps cannot be read; all short-lived processes share one.
 fn unwatched(pid: u32, error: &ProcessError) -> Issue {
     match error {
         ProcessError::NoSuchProcess(_) => Issue::Unwatched {
-            what: "the code of processes that ended at once".into(),
-            why: "they were gone before their memory maps could be read".into(),
+            what: "the code of short-lived processes".into(),
+            why: "they ended before their memory maps could be read".into(),
         },
         _ => Issue::Unwatched { what: format!("the code of process {pid}"), why: error.to_string() },
     }
 }
 
-/// Where kernel frames lie, leaf first.
+/// The places of kernel frames, leaf first.
 pub fn kernel_places(stack: KernelStack<'_>) -> impl Iterator<Item = Place> {
     stack.addresses().enumerate().map(|(depth, address)| {
         // The leaf is where the kernel was interrupted, the others are return addresses.
@@ -387,13 +396,13 @@ pub fn kernel_places(stack: KernelStack<'_>) -> impl Iterator<Item = Place> {
     })
 }
 
-/// Where a frame of this process lies.
+/// The place of a frame of this process.
 pub fn place(frame: &Frame, space: &Space, images: &Images) -> Place {
     let address = frame.addr.lookup();
     place_at(frame.module.and_then(|_| space.modules.find(address)), address, images)
 }
 
-/// Where an address lies that this module holds.
+/// The place of an address in `module`, the module that holds it.
 pub fn place_at(module: Option<&Module>, address: RuntimeAddr, images: &Images) -> Place {
     match module {
         Some(module) => {
@@ -404,7 +413,7 @@ pub fn place_at(module: Option<&Module>, address: RuntimeAddr, images: &Images) 
     }
 }
 
-/// A copy was cut although the sampler copies whole stacks: tell it where this thread's stack ends.
+/// Tells the sampler the bounds of a thread's stack whose copy was truncated.
 fn hint_stack(
     threads: &mut FxHashMap<(u32, u32), Thread>,
     hints: &mut Vec<(u32, RuntimeAddr, RuntimeAddr)>,
@@ -435,12 +444,12 @@ mod tests {
         world.handle(Event::Forked { time_ns, pid, tid: pid, parent_pid });
     }
 
-    /// Numbers that no process has.
+    /// The first of the numbers that no process has.
     const PARENT: u32 = 0x7fff_0000;
     const SECOND: u64 = 1_000_000_000;
 
     #[test]
-    fn processes_and_threads_that_ended_are_forgotten_a_while_later() {
+    fn ended_processes_and_threads_are_forgotten_after_a_delay() {
         let mut world = World::new(LabelKeys::default());
         world.spaces.insert(PARENT, Space::empty(PARENT, "parent".into()));
         for number in 1..=100 {
@@ -451,14 +460,14 @@ mod tests {
             // The kernel ends the first thread before the others.
             exited(&mut world, time_ns + 1, pid, pid);
             exited(&mut world, time_ns + 2, pid, pid + 1000);
-            assert!(world.spaces.contains_key(&pid), "its last samples are still to come");
+            assert!(world.spaces.contains_key(&pid), "its last samples may still arrive");
         }
         assert!(world.spaces.len() <= 4 && world.threads.len() <= 6 && world.ended.len() <= 6);
         assert!(world.spaces.contains_key(&PARENT));
     }
 
     #[test]
-    fn a_process_whose_first_thread_has_ended_stays_while_others_run() {
+    fn a_process_whose_first_thread_has_ended_is_kept_while_other_threads_run() {
         let me = std::process::id();
         let mut world = World::new(LabelKeys::default());
         world.watch(me, 0);
@@ -469,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_is_gone_goes_by_the_name_of_its_process() {
+    fn a_thread_that_has_ended_gets_the_name_of_its_process() {
         let mut world = World::new(LabelKeys::default());
         world.spaces.insert(PARENT, Space::empty(PARENT, "server".into()));
         assert_eq!(world.comm_now(PARENT, PARENT + 1), "server");

@@ -58,7 +58,7 @@ fn request(arguments: &DumpArgs, pids: Vec<u32>) -> DumpRequest {
     DumpRequest {
         pids,
         children: arguments.children,
-        way: match arguments.look {
+        method: match arguments.look {
             LookArg::Auto => None,
             LookArg::Bpf => Some(LookMethod::Bpf),
             LookArg::Proc => Some(LookMethod::Asleep),
@@ -158,7 +158,7 @@ fn summary(dumped: &Dump, path: Option<&Path>, stats: bool) -> String {
     let mut text = String::new();
     let numbers = &dumped.stats;
     let ways: Vec<String> =
-        numbers.by_way.iter().map(|(way, count)| format!("{count} by {}", way.name())).collect();
+        numbers.by_method.iter().map(|(way, count)| format!("{count} by {}", way.name())).collect();
     let _ = writeln!(
         text,
         "quality: {} thread{}, {:.1}% whole stacks; {}; {}",
@@ -186,7 +186,7 @@ fn summary(dumped: &Dump, path: Option<&Path>, stats: bool) -> String {
         let _ = writeln!(
             text,
             "stats: looking {:.1} ms, naming {:.1} ms; {} threads stopped, at most {} us each (median {} us), {} us in all",
-            numbers.looking.as_secs_f64() * 1e3,
+            numbers.reading.as_secs_f64() * 1e3,
             numbers.naming.as_secs_f64() * 1e3,
             numbers.stopped.len(),
             longest.as_micros(),

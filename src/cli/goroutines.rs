@@ -115,8 +115,8 @@ fn summary(dumped: &GoDump, path: Option<&Path>, stats: bool) -> String {
             ),
         }
     );
-    if numbers.running > numbers.running_seen {
-        let unseen = numbers.running - numbers.running_seen;
+    if numbers.running > numbers.running_captured {
+        let unseen = numbers.running - numbers.running_captured;
         let _ = writeln!(text, "warning: {unseen} goroutines ran, and their stacks could not be caught");
     }
     if goroutines.unstable > 0 {
@@ -138,7 +138,7 @@ fn summary(dumped: &GoDump, path: Option<&Path>, stats: bool) -> String {
             text,
             "stats: finding the runtime {:.1} ms, reading {:.1} ms ({:.1} MiB, {} different stacks)",
             numbers.attaching.as_secs_f64() * 1e3,
-            numbers.looking.as_secs_f64() * 1e3,
+            numbers.reading.as_secs_f64() * 1e3,
             goroutines.bytes as f64 / f64::from(1 << 20),
             goroutines.stacks.len()
         );

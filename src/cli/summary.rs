@@ -100,7 +100,7 @@ fn waited(capture: &Capture) -> String {
 }
 
 fn threads_made(capture: &Capture) -> String {
-    let (made, before) = capture.threads_made();
+    let (made, before) = capture.created_threads();
     format!("{made} threads made ({before} more were there before;")
 }
 

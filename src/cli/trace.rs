@@ -18,7 +18,7 @@ use super::{
     output::{name_and_time, write_or_rescue},
 };
 use crate::{
-    capture::trace::{self, MOST_MOMENTS, MOST_MOMENTS_OF_A_PROFILE, ThreadActivity, Trace, TraceRequest},
+    capture::trace::{self, MAX_EVENTS, MAX_PROFILE_EVENTS, ThreadActivity, Trace, TraceRequest},
     process::Identity,
     profile::{file, write_gzip},
     report::OutputFormat,
@@ -51,7 +51,7 @@ pub fn attach(pids: Vec<u32>, first: &Identity, arguments: &AttachArgs) -> Resul
         pids,
         children: arguments.children,
         duration: arguments.duration,
-        most_moments: if is_profile { MOST_MOMENTS_OF_A_PROFILE } else { MOST_MOMENTS },
+        max_events: if is_profile { MAX_PROFILE_EVENTS } else { MAX_EVENTS },
     };
     let trace = trace::run(&request, &stop, &mut |_| {})?;
     let write = |writer: &mut dyn Write| match is_profile {

@@ -11,7 +11,7 @@ use crate::{
         self, Capture, CaptureError, ProfileKind, Request, Stop, dump,
         go_profile::{self, GoKind},
         goroutines::{self, BucketError, GoDumpRequest, is_go},
-        trace::{self, MOST_MOMENTS, MOST_MOMENTS_OF_A_PROFILE, TraceRequest},
+        trace::{self, MAX_EVENTS, MAX_PROFILE_EVENTS, TraceRequest},
     },
     profile::{
         columns::{merge, parse},
@@ -208,7 +208,7 @@ fn traced(job: &Job<'_>) -> ProfileBytes {
         pids: vec![job.pid],
         children: false,
         duration: Duration::from_secs(job.ask.seconds.unwrap_or_default()),
-        most_moments: if job.ask.as_profile { MOST_MOMENTS_OF_A_PROFILE } else { MOST_MOMENTS },
+        max_events: if job.ask.as_profile { MAX_PROFILE_EVENTS } else { MAX_EVENTS },
     };
     let trace = trace::run(&request, job.stop, &mut |_| {})?;
     if job.ask.as_profile {
@@ -226,7 +226,7 @@ fn thread_create(job: &Job<'_>) -> ProfileBytes {
     }
     let mut profile = captured(job, ProfileKind::ThreadCreate)?;
     match job.ask.seconds {
-        Some(_) => capture::keep_created_meanwhile(&mut profile),
+        Some(_) => capture::keep_created_during(&mut profile),
         None => profile.duration_nanos = 0,
     }
     Ok(in_form(&profile, job.ask.debug))

@@ -148,7 +148,7 @@ fn where_in_the_kernel_threads_sleep_is_shown_when_asked_for() {
     let (kernel, user) = (at("pipe_read"), at("in_read_of_pipe"));
     assert!(kernel.is_some() && kernel < user && pipe.is_whole(), "{functions:?}\n{words}");
     let (seen, words) = threads(dump(target.pid()).args(&["--kernel"]).without(&["bpf"]));
-    assert!(words.contains("what threads do inside the kernel is not in the profile"), "{words}");
+    assert!(words.contains("the kernel part of stacks is not in the profile"), "{words}");
     assert!(!by_name(seen)["in-read-pipe"].has("pipe_read"));
     target.assert_unhurt();
 }

@@ -73,7 +73,7 @@ fn what_an_ordinary_user_may_not_have_is_listed_with_the_reason() {
     crate::harness::set_mode(folder.path(), 0o777);
     take(&target, folder.path(), ordinary_user());
     let readme = read(folder.path(), "README.md");
-    assert!(readme.contains("what threads do inside the kernel") || readme.contains("bpf"), "{readme}");
+    assert!(readme.contains("the kernel part of stacks") || readme.contains("bpf"), "{readme}");
     assert!(readme.contains("busy_thread") && folder.path().join("incident/cpu.pb.gz").exists(), "{readme}");
     target.assert_unhurt();
 }

@@ -156,8 +156,5 @@ fn without_the_rights_a_trace_is_refused_with_what_to_do() {
     let program = readable_by_all(&Fixture::c(&["sleeps.c"]).build());
     let target = Target::start_as(ordinary_user(), &program.path, &[]);
     let rprof = Rprof::attach(&target).run_by(ordinary_user()).args(&["--kind", "trace"]);
-    rprof
-        .seconds(1)
-        .run()
-        .assert_refused(1, &["BPF is not permitted", "a trace is made by BPF alone", "doctor"]);
+    rprof.seconds(1).run().assert_refused(1, &["BPF is not permitted", "a trace needs BPF", "doctor"]);
 }

@@ -1,10 +1,10 @@
-//! Every thread's stack, now: [`dump`] takes a [`DumpRequest`] and gives a [`Dump`], a profile with one
-//! sample a thread and what is known of each thread in its labels.
+//! A snapshot of every thread's stack: [`dump`] takes a [`DumpRequest`] and returns a [`Dump`], a
+//! profile with one sample per thread, whose labels describe the thread.
 //!
-//! Each thread is looked at by the gentlest way that gives its whole stack (`look`); then all addresses
-//! get their names at once, and the profile is made (`profile`). Not here: text, files, printing.
+//! Each thread is read with the least intrusive method that returns its whole stack (`collect`). Then
+//! all addresses are symbolized and the profile is built (`profile`). Not here: text, files, printing.
 
-pub(super) mod look;
+pub(super) mod collect;
 mod profile;
 
 use std::time::{Duration, Instant, SystemTime};
@@ -18,22 +18,24 @@ use crate::{
     symbolize::SymbolizeOptions,
 };
 
-/// What is wanted.
+/// Options of a dump.
 #[derive(Clone, Debug)]
 pub struct DumpRequest {
+    /// The processes to dump.
     pub pids: Vec<u32>,
-    /// Also the processes that these have started.
+    /// Also dump their descendants.
     pub children: bool,
-    /// The only way to use, where one was asked for.
-    pub way: Option<LookMethod>,
-    /// Never stop a thread, whatever is lost by that.
+    /// Use only this method.
+    pub method: Option<LookMethod>,
+    /// Never stop a thread, even if its stack is incomplete then.
     pub never_stop: bool,
-    /// Stop all threads of a process together, so that their stacks are of one moment.
+    /// Stop all threads of a process together, so that all stacks are of the same instant.
     pub consistent: bool,
-    /// Kernel frames too, of threads that sleep, where BPF allows.
+    /// Include the kernel frames of sleeping threads, where BPF is permitted.
     pub kernel: bool,
-    /// The most stack copied of a thread, in bytes.
+    /// The most stack copied per thread, in bytes.
     pub max_stack_bytes: u32,
+    /// Where symbols are looked up.
     pub symbolize: SymbolizeOptions,
 }
 
@@ -42,7 +44,7 @@ impl Default for DumpRequest {
         DumpRequest {
             pids: Vec::new(),
             children: false,
-            way: None,
+            method: None,
             never_stop: false,
             consistent: false,
             kernel: false,
@@ -52,43 +54,46 @@ impl Default for DumpRequest {
     }
 }
 
-/// All threads' stacks, and what must be known to judge them.
+/// The stacks of all threads, and the quality of the dump.
 #[derive(Debug)]
 pub struct Dump {
     /// Sample type `threads/count`; labels `thread tid pid state wait syscall cpu waited look cut`.
     pub profile: Profile,
+    /// What is missing or uncertain.
     pub issues: Issues,
+    /// The processes.
     pub identities: Vec<Identity>,
+    /// Counts and costs.
     pub stats: DumpStats,
 }
 
-/// What looking has cost, whom.
+/// Counts and costs of a dump.
 #[derive(Clone, Debug, Default)]
 pub struct DumpStats {
     /// Threads found.
     pub threads: usize,
-    /// Those of them whose stack is whole.
+    /// Threads whose stack is whole.
     pub whole: usize,
-    /// Those that have no stack any more (they have ended and wait for their process to).
+    /// Threads without a stack (zombies).
     pub without_stack: usize,
-    /// How many were looked at by each way.
-    pub by_way: Vec<(LookMethod, usize)>,
-    /// How long each thread that was stopped stood still, at most; ascending.
+    /// The number of threads by the method that returned their stack.
+    pub by_method: Vec<(LookMethod, usize)>,
+    /// Upper bound of how long each stopped thread was stopped; ascending.
     pub stopped: Vec<Duration>,
-    /// From the first look to the last.
-    pub looking: Duration,
-    /// Finding names, and making the profile.
+    /// The time to read all threads.
+    pub reading: Duration,
+    /// The time to symbolize and to build the profile.
     pub naming: Duration,
 }
 
 impl DumpStats {
-    /// The share of threads whose stack is whole, 0 to 1; 1 where none has a stack.
+    /// The share of threads whose stack is whole, 0 to 1; 1 if none has a stack.
     pub fn whole_share(&self) -> f64 {
         let with_stack = self.threads - self.without_stack;
         if with_stack == 0 { 1.0 } else { self.whole as f64 / with_stack as f64 }
     }
 
-    /// How long threads stood still: all together, the median, the longest.
+    /// How long threads were stopped: the sum, the median, the maximum.
     pub fn stopped_summary(&self) -> (Duration, Duration, Duration) {
         let all = self.stopped.iter().sum();
         let median = self.stopped.get(self.stopped.len() / 2).copied().unwrap_or_default();
@@ -96,22 +101,23 @@ impl DumpStats {
     }
 }
 
-/// Looks at every thread once. Errors: no such process, or none of its threads may be looked at.
+/// Reads every thread once. Errors: no such process, or none of its threads can be read.
 pub fn dump(request: &DumpRequest) -> Result<Dump, CaptureError> {
     let identities = identify_all(&request.pids, request.children)?;
     let mut world = World::new(LabelKeys { pid: true, tid: true, process: true });
     let (began, began_at) = (Instant::now(), SystemTime::now());
-    let mut looked = look::ThreadSnapshots::default();
+    let mut snapshots = collect::ThreadSnapshots::default();
     for identity in &identities {
-        look::at_process(request, identity, &mut world, &mut looked)?;
+        collect::collect_process(request, identity, &mut world, &mut snapshots)?;
     }
-    let mut stats = looked.stats(began.elapsed());
+    let mut stats = snapshots.stats(began.elapsed());
     let naming = Instant::now();
     let kernel_addresses = world.kernel_addresses(0);
     if !kernel_addresses.is_empty() {
         world.kernel_names = bpf::kernel_names(&kernel_addresses);
     }
-    let (profile, issues) = profile::make(&request.symbolize, world, &identities, &looked, &stats, began_at);
+    let (profile, issues) =
+        profile::make(&request.symbolize, world, &identities, &snapshots, &stats, began_at);
     stats.naming = naming.elapsed();
     Ok(Dump { profile, issues, identities, stats })
 }

@@ -1,12 +1,12 @@
-//! From threads looked at to a profile: one sample a thread, what is known of it in the labels.
+//! Builds the profile of a dump: one sample per thread, described by labels.
 //!
-//! Not here: text; that is made from the profile (`report::threads`).
+//! Not here: text, which is made from the profile (`report::threads`).
 
 use std::time::{Duration, SystemTime};
 
 use super::{
     DumpStats,
-    look::{ThreadSnapshot, ThreadSnapshots},
+    collect::{ThreadSnapshot, ThreadSnapshots},
 };
 use crate::{
     capture::{
@@ -24,12 +24,12 @@ use crate::{
     symbolize::SymbolizeOptions,
 };
 
-/// The profile, and what it lacks.
+/// The profile, and what is missing in it.
 pub fn make(
     options: &SymbolizeOptions,
     mut world: World,
     identities: &[Identity],
-    looked: &ThreadSnapshots,
+    snapshots: &ThreadSnapshots,
     stats: &DumpStats,
     began_at: SystemTime,
 ) -> (Profile, Issues) {
@@ -41,17 +41,17 @@ pub fn make(
         world.collector.stacks().into_iter().map(|(labels, stack, _)| (labels, stack)).collect();
     stacks.sort_unstable_by_key(|(labels, _)| *labels);
     let mut issues = std::mem::take(&mut world.issues);
-    for seen in &looked.threads {
-        let Ok(at) = stacks.binary_search_by_key(&seen.labels, |(labels, _)| *labels) else { continue };
+    for thread in &snapshots.threads {
+        let Ok(at) = stacks.binary_search_by_key(&thread.labels, |(labels, _)| *labels) else { continue };
         let ids = locations.of(stacks[at].1);
-        let cut = cut(seen, &world);
+        let cut = cut(thread, &world);
         if let Some(why) = &cut {
             issues.add(Issue::CutStack { why: why.clone() }, 1);
         }
-        add_thread(&mut builder, &world, seen, cut.as_deref(), &ids);
+        add_thread(&mut builder, &world, thread, cut.as_deref(), &ids);
     }
     builder.set_period("threads", "count", 1);
-    builder.set_time(epoch_ns(began_at), nanos(stats.looking));
+    builder.set_time(epoch_ns(began_at), nanos(stats.reading));
     comments(identities, stats).iter().for_each(|comment| builder.comment(comment));
     (builder.finish(), issues)
 }
@@ -59,17 +59,17 @@ pub fn make(
 fn add_thread(
     builder: &mut Builder,
     world: &World,
-    seen: &ThreadSnapshot,
+    thread: &ThreadSnapshot,
     cut: Option<&str>,
     ids: &[crate::profile::builder::LocationId],
 ) {
-    let state = &seen.state;
-    let process = world.collector.labels_of(seen.labels).process.as_deref();
+    let state = &thread.state;
+    let process = world.collector.labels_of(thread.labels).process.as_deref();
     let nanoseconds = |ns: u64| LabelValue::Number(i64::try_from(ns).unwrap_or(i64::MAX), "nanoseconds");
     let mut labels = vec![
         ("thread", LabelValue::Text(&state.name)),
         ("tid", LabelValue::Number(i64::from(state.tid), "")),
-        ("pid", LabelValue::Number(i64::from(seen.pid), "")),
+        ("pid", LabelValue::Number(i64::from(thread.pid), "")),
         ("state", LabelValue::Text(state_in_words(state.state))),
     ];
     labels.extend(process.map(|name| ("process", LabelValue::Text(name))));
@@ -79,26 +79,26 @@ fn add_thread(
     }
     labels.extend(state.cpu_ns.map(|ns| ("cpu", nanoseconds(ns))));
     labels.extend(state.waited_ns.map(|ns| ("waited", nanoseconds(ns))));
-    labels.extend(seen.way.map(|way| ("look", LabelValue::Text(way.name()))));
+    labels.extend(thread.method.map(|method| ("look", LabelValue::Text(method.name()))));
     labels.extend(cut.map(|why| ("cut", LabelValue::Text(why))));
     builder.sample(ids, &[1], &labels);
 }
 
-/// Why a thread's stack is not whole; `None` if it is, or there is none to expect.
-fn cut(seen: &ThreadSnapshot, world: &World) -> Option<String> {
-    let why = match seen.end {
+/// Why a thread's stack is not whole; `None` if it is whole, or the thread is a zombie.
+fn cut(thread: &ThreadSnapshot, world: &World) -> Option<String> {
+    let why = match thread.end {
         Some(end) if end.is_whole() => return None,
         Some(end) => reason(end, &|module| file_of(world, module)),
-        None if matches!(seen.state.state, 'Z' | 'X') => return None,
-        None => "nothing of it could be read".to_owned(),
+        None if matches!(thread.state.state, 'Z' | 'X') => return None,
+        None => "nothing of the stack could be read".to_owned(),
     };
-    Some(match &seen.note {
+    Some(match &thread.note {
         Some(note) => format!("{why} ({note})"),
         None => why,
     })
 }
 
-/// The letter of proc(5) as a word.
+/// The state letter of proc(5) as a word.
 fn state_in_words(state: char) -> &'static str {
     match state {
         'R' => "running",
@@ -121,10 +121,10 @@ fn comments(identities: &[Identity], stats: &DumpStats) -> Vec<String> {
             .iter()
             .map(|identity| format!("target: {} (pid {})", identity.display_name(), identity.pid)),
     );
-    let ways: Vec<String> =
-        stats.by_way.iter().map(|(way, count)| format!("{} {count}", way.name())).collect();
+    let methods: Vec<String> =
+        stats.by_method.iter().map(|(method, count)| format!("{} {count}", method.name())).collect();
     comments.push(format!("threads: {}", stats.threads));
-    comments.push(format!("looked at by: {}", ways.join(", ")));
+    comments.push(format!("methods: {}", methods.join(", ")));
     comments.push(format!("stacks: whole {:.2}%", stats.whole_share() * 100.0));
     let (all, median, longest) = stats.stopped_summary();
     comments.push(match stats.stopped.len() {

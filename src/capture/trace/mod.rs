@@ -1,8 +1,9 @@
-//! A trace: what each thread did when. It ran, was ready to run and had to wait for a CPU, waited for
-//! something else in a system call, was woken by another.
+//! A trace: what each thread did at which time. It ran, was runnable without a CPU, waited in a system
+//! call, or was woken by another thread.
 //!
-//! [`run`] collects moments (`sampler::bpf::trace`), [`Trace::spans`] makes spans of them, [`Trace::write`]
-//! writes them as ui.perfetto.dev reads them (`perfetto`), [`Trace::profile`] as pprof does (`profile`). Not here: stacks (`Kind::OffCpu` has them).
+//! [`run`] collects events (`sampler::bpf::trace`), [`Trace::spans`] turns them into spans,
+//! [`Trace::write`] writes them for ui.perfetto.dev (`perfetto`), [`Trace::profile`] for pprof
+//! (`profile`). Not here: stacks (`ProfileKind::OffCpu` has them).
 
 mod perfetto;
 mod profile;
@@ -27,44 +28,52 @@ use crate::{
 
 pub use spans::{Span, ThreadActivity};
 
-/// How often the ring is emptied.
+/// How often the ring buffer is drained.
 const POLL_EVERY: Duration = Duration::from_millis(20);
-/// The most moments that are kept: some 100 MB in memory, and as much in the file.
-pub const MOST_MOMENTS: usize = 2_000_000;
-/// The same of a trace that becomes a profile.
-pub const MOST_MOMENTS_OF_A_PROFILE: usize = 500_000;
+/// Limit of the events of a trace: about 100 MB in memory, and as much in the file.
+pub const MAX_EVENTS: usize = 2_000_000;
+/// Limit of the events of a trace that becomes a profile.
+pub const MAX_PROFILE_EVENTS: usize = 500_000;
 
-/// What is wanted.
+/// Options of a trace.
 #[derive(Clone, Debug)]
 pub struct TraceRequest {
+    /// The processes to trace.
     pub pids: Vec<u32>,
-    /// Also the processes that these have started already.
+    /// Also trace their existing descendants.
     pub children: bool,
+    /// How long to trace.
     pub duration: Duration,
-    pub most_moments: usize,
+    /// The trace ends when it has this many events.
+    pub max_events: usize,
 }
 
-/// What was seen.
+/// A trace.
 #[derive(Debug)]
 pub struct Trace {
+    /// The traced processes.
     pub identities: Vec<Identity>,
-    /// In the order of time.
-    moments: Vec<ThreadEvent>,
-    /// Of processes and threads, by number; also of those that only wake others.
+    /// Ordered by time.
+    events: Vec<ThreadEvent>,
+    /// Names of processes and threads by number, including threads that only wake others.
     names: FxHashMap<u32, String>,
+    /// When the trace began.
     pub started_at: SystemTime,
-    /// From when to when, CLOCK_MONOTONIC in nanoseconds.
+    /// When the trace began, CLOCK_MONOTONIC in nanoseconds.
     pub from_ns: u64,
+    /// When the trace ended, CLOCK_MONOTONIC in nanoseconds.
     pub until_ns: u64,
-    /// Moments for which the kernel's buffer had no room.
+    /// Events that did not fit into the kernel's buffer.
     pub lost: u64,
-    /// The trace was full before the time was up.
+    /// Whether the trace ended early because it had [`TraceRequest::max_events`] events.
     pub is_full: bool,
+    /// Why the trace ended.
     pub ended: Ended,
 }
 
-/// Watches processes; what happens until time is up, somebody says stop, the last one has ended, or
-/// [`TraceRequest::most_moments`] have been seen. `progress` is told how long it has run.
+/// Traces processes until the time is over, `stop` is set, the last one has ended, or there are
+/// [`TraceRequest::max_events`] events. `progress` gets the time since the start. Errors: a process
+/// cannot be traced, BPF is not permitted, or the tracer failed.
 pub fn run(
     request: &TraceRequest,
     stop: &Stop,
@@ -77,7 +86,7 @@ pub fn run(
     let mut tracer = tracer::open(&pids).map_err(|error| refused(only_bpf(error)))?;
     let mut trace = Trace {
         identities: identities.clone(),
-        moments: Vec::new(),
+        events: Vec::new(),
         names: FxHashMap::default(),
         started_at: SystemTime::now(),
         from_ns: identity::monotonic_ns(),
@@ -86,7 +95,7 @@ pub fn run(
         is_full: false,
         ended: Ended::Duration,
     };
-    // Those that end meanwhile cannot be asked later.
+    // Threads that end meanwhile have no name later.
     pids.iter().for_each(|pid| trace.read_names(*pid));
     let began = Instant::now();
     trace.ended = loop {
@@ -97,10 +106,10 @@ pub fn run(
         if stop.is_set() {
             break Ended::Stopped;
         }
-        let polled = tracer.poll(left.min(POLL_EVERY), &mut |moment| trace.add(moment, request.most_moments));
+        let polled = tracer.poll(left.min(POLL_EVERY), &mut |event| trace.add(event, request.max_events));
         match polled {
             Err(error) if trace.is_empty() => return Err(CaptureError::SamplerDied(error)),
-            // What was collected until then is worth keeping.
+            // The events recorded until then are kept.
             Err(_) => break Ended::Failed,
             Ok(()) => progress(began.elapsed()),
         }
@@ -110,14 +119,14 @@ pub fn run(
     };
     trace.until_ns = identity::monotonic_ns();
     tracer.stop();
-    let rest = tracer.poll(Duration::ZERO, &mut |moment| trace.add(moment, request.most_moments));
+    let rest = tracer.poll(Duration::ZERO, &mut |event| trace.add(event, request.max_events));
     rest.map_err(CaptureError::SamplerDied)?;
     trace.lost = tracer.lost().map_err(CaptureError::SamplerDied)?;
     pids.iter().for_each(|pid| trace.read_names(*pid));
-    // Each CPU writes in order, but not all together.
-    trace.moments.sort_by_key(|moment| moment.time_ns);
+    // Events of one CPU are in order, those of different CPUs are not.
+    trace.events.sort_by_key(|event| event.time_ns);
     if trace.is_full {
-        trace.until_ns = trace.moments.last().map_or(trace.until_ns, |last| last.time_ns);
+        trace.until_ns = trace.events.last().map_or(trace.until_ns, |last| last.time_ns);
     }
     Ok(trace)
 }
@@ -125,30 +134,30 @@ pub fn run(
 fn only_bpf(error: SamplerError) -> SamplerError {
     match error {
         SamplerError::Unavailable(why) => SamplerError::Unavailable(format!(
-            "{why}; a trace is made by BPF alone (--kind wall shows, without it, where all time goes)"
+            "{why}; a trace needs BPF (--kind wall works without BPF and shows where all time goes)"
         )),
         other => other,
     }
 }
 
 impl Trace {
-    fn add(&mut self, moment: ThreadEvent, most: usize) {
-        if self.moments.len() >= most {
+    fn add(&mut self, event: ThreadEvent, max: usize) {
+        if self.events.len() >= max {
             self.is_full = true;
             return;
         }
-        let named = match moment.what {
+        let named = match event.what {
             ThreadEventKind::Woken { by_tid } | ThreadEventKind::Made { by_tid } => by_tid,
-            _ => moment.tid,
+            _ => event.tid,
         };
-        if moment.comm[0] != 0 && named != 0 {
-            // A later name counts: it is the one the thread has chosen.
+        if event.comm[0] != 0 && named != 0 {
+            // The latest name wins: the thread has set it itself.
             let name = self.names.entry(named).or_default();
-            if name.as_bytes() != until_nul(&moment.comm) {
-                *name = threads::printable(until_nul(&moment.comm));
+            if name.as_bytes() != until_nul(&event.comm) {
+                *name = threads::printable(until_nul(&event.comm));
             }
         }
-        self.moments.push(moment);
+        self.events.push(event);
     }
 
     fn read_names(&mut self, pid: u32) {
@@ -159,32 +168,32 @@ impl Trace {
         }
     }
 
-    /// How many moments there are.
+    /// The number of events.
     pub fn len(&self) -> usize {
-        self.moments.len()
+        self.events.len()
     }
 
-    /// Whether nothing happened.
+    /// Whether there are no events.
     pub fn is_empty(&self) -> bool {
-        self.moments.is_empty()
+        self.events.is_empty()
     }
 
-    /// A thread's name.
+    /// A thread's name; `?` if it is unknown.
     pub fn name(&self, tid: u32) -> &str {
         self.names.get(&tid).map_or("?", String::as_str)
     }
 
-    /// What threads did, in the order in which it ended; what still goes on ends with the trace.
+    /// What threads did, ordered by end time; a span that is still open ends with the trace.
     pub fn spans(&self) -> Vec<Span> {
-        spans::spans(&self.moments, self.from_ns, self.until_ns)
+        spans::spans(&self.events, self.from_ns, self.until_ns)
     }
 
-    /// Writes the trace in Perfetto's format.
+    /// Writes the trace in Perfetto's format. Errors: those of `writer`.
     pub fn write(&self, writer: &mut dyn Write) -> io::Result<()> {
         perfetto::write(self, writer)
     }
 
-    /// The trace as a profile: a sample for each span, with its time.
+    /// The trace as a profile: one sample per span, with its duration and end time.
     pub fn profile(&self) -> Profile {
         profile::profile(self)
     }

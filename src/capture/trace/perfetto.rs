@@ -1,9 +1,9 @@
-//! A trace as ui.perfetto.dev reads it: packets that declare a track for each thread, and slices on them.
+//! A trace in Perfetto's format, for ui.perfetto.dev: a track for each thread, and slices on the
+//! tracks.
 //!
 //! The messages are those of Perfetto's `trace_packet.proto`, `track_event.proto`, `track_descriptor.proto`,
 //! `interned_data.proto` and `debug_annotation.proto` (package `perfetto.protos`, repository
-//! google/perfetto), only the fields used here, with the numbers these files give them. Not here: what a
-//! span is.
+//! google/perfetto): only the fields used here, with their field numbers. Not here: what a span is.
 
 use std::io::{self, Write};
 
@@ -22,7 +22,7 @@ const INSTANT: i32 = 3;
 /// `TracePacket.SequenceFlags`.
 const STATE_CLEARED: u32 = 1;
 const NEEDS_STATE: u32 = 2;
-/// The only sequence of packets.
+/// The only packet sequence.
 const SEQUENCE: u32 = 1;
 /// Interned names of annotations.
 const CPU: u64 = 1;
@@ -119,16 +119,17 @@ struct ThreadDescriptor {
     thread_name: String,
 }
 
-/// Packets on their way out.
-struct Out<'w> {
+/// Encodes and writes packets.
+struct PacketWriter<'w> {
     writer: &'w mut dyn Write,
     buffer: Vec<u8>,
     names: FxHashMap<&'static str, u64>,
     next_flow: u64,
 }
 
+/// Writes a trace. Errors: those of `writer`.
 pub fn write(trace: &Trace, writer: &mut dyn Write) -> io::Result<()> {
-    let mut out = Out { writer, buffer: Vec::new(), names: FxHashMap::default(), next_flow: 1 };
+    let mut out = PacketWriter { writer, buffer: Vec::new(), names: FxHashMap::default(), next_flow: 1 };
     let mut spans = trace.spans();
     out.packet(Packet {
         sequence_flags: STATE_CLEARED,
@@ -162,10 +163,10 @@ fn thread_track(tid: u32) -> u64 {
     2 << 32 | u64::from(tid)
 }
 
-/// The track of what is to be known of the trace itself.
+/// The track of the notes on the trace itself.
 const NOTES_TRACK: u64 = 3 << 32;
 
-fn descriptors(trace: &Trace, spans: &[Span], out: &mut Out<'_>) -> io::Result<()> {
+fn descriptors(trace: &Trace, spans: &[Span], out: &mut PacketWriter<'_>) -> io::Result<()> {
     for identity in &trace.identities {
         let process = ProcessDescriptor { pid: identity.pid as i32, process_name: identity.display_name() };
         out.track(TrackDescriptor {
@@ -193,13 +194,13 @@ fn descriptors(trace: &Trace, spans: &[Span], out: &mut Out<'_>) -> io::Result<(
     })
 }
 
-impl Out<'_> {
+impl PacketWriter<'_> {
     fn packet(&mut self, packet: Packet) -> io::Result<()> {
         const FLUSH_BYTES: usize = 1 << 16;
         let packet = Packet { trusted_packet_sequence_id: SEQUENCE, ..packet };
         // `Trace.packet`: field 1, length-delimited.
         self.buffer.push(1 << 3 | 2);
-        // Writing into memory does not fail.
+        // Writing to memory does not fail.
         let _ = packet.encode_length_delimited(&mut self.buffer);
         if self.buffer.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
     }
@@ -214,7 +215,7 @@ impl Out<'_> {
         self.packet(Packet { track_descriptor: Some(descriptor), ..Packet::default() })
     }
 
-    /// An event whose name is sent the first time only.
+    /// Writes an event; its name is interned when it is first used.
     fn event(&mut self, time_ns: u64, text: Option<&'static str>, event: TrackEvent) -> io::Result<()> {
         let next = self.names.len() as u64 + 1;
         let iid = text.map(|text| (text, *self.names.entry(text).or_insert(next)));
@@ -261,7 +262,7 @@ impl Out<'_> {
         self.event(span.until_ns, None, end)
     }
 
-    /// From where the arrow to the woken thread begins.
+    /// Writes the start of the arrow to the woken thread.
     fn wakes(&mut self, time_ns: u64, by_tid: u32) -> io::Result<()> {
         let flow_ids = vec![self.next_flow];
         self.next_flow += 1;
@@ -273,14 +274,14 @@ impl Out<'_> {
         )
     }
 
-    /// What the trace lacks.
+    /// Writes what is missing in the trace.
     fn notes(&mut self, trace: &Trace) -> io::Result<()> {
-        let mut notes = vec![("moments lost", trace.lost)];
+        let mut notes = vec![("lost events", trace.lost)];
         if trace.is_full {
-            notes.push(("full: it ends before its time", trace.moments.len() as u64));
+            notes.push(("the trace is full and ends early", trace.events.len() as u64));
         }
         if trace.ended == Ended::Failed {
-            notes.push(("watching failed: it ends before its time", trace.moments.len() as u64));
+            notes.push(("tracing failed: the trace ends early", trace.events.len() as u64));
         }
         for (text, count) in notes {
             let event = TrackEvent { r#type: INSTANT, track_uuid: NOTES_TRACK, ..TrackEvent::default() };

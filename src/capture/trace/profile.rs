@@ -1,7 +1,8 @@
-//! A trace as a profile: a sample for each span, which says when it ended and how long it lasted. The Timeline of
-//! `rprof pprof -http` draws it, and all reports add it up.
+//! A trace as a profile: one sample per span, with its end time and duration. The Timeline of
+//! `rprof pprof -http` shows it, and all reports can sum it.
 //!
-//! The label of time is Datadog's (`end_timestamp_ns`, nanoseconds since 1970). Not here: what a span is.
+//! The label with the end time is Datadog's `end_timestamp_ns`, in nanoseconds since 1970. Not here:
+//! what a span is.
 
 use super::{Span, ThreadActivity, Trace};
 use crate::{
@@ -17,7 +18,7 @@ const RUNS: &str = "runs";
 const READY: &str = "ready";
 const WAITS: &str = "waits";
 
-/// What a thread does that is no system call.
+/// The frames of activities that are not system calls.
 const ON_CPU: &str = "[runs]";
 const FOR_A_CPU: &str = "[waits for a CPU]";
 const IN_NO_CALL: &str = "[waits]";
@@ -47,9 +48,9 @@ pub(super) fn profile(trace: &Trace) -> Profile {
     for identity in &trace.identities {
         builder.comment(&format!("target: {} (pid {})", identity.display_name(), identity.pid));
     }
-    builder.comment(&format!("trace: {} moments, {} lost", trace.len(), trace.lost));
+    builder.comment(&format!("trace: {} events, {} lost", trace.len(), trace.lost));
     if trace.is_full {
-        builder.comment("trace: it was full before the time was up, and ends early");
+        builder.comment("trace: full, it ends early");
     }
     builder.finish()
 }
@@ -62,7 +63,7 @@ fn state(doing: ThreadActivity) -> &'static str {
     }
 }
 
-/// Who has ended its wait: `worker (4712)`.
+/// The thread that ended the wait, such as `worker (4712)`.
 fn woken_by(trace: &Trace, span: &Span) -> Option<String> {
     match span.doing {
         ThreadActivity::Ready { by_tid: Some(0) } => Some("an interrupt".into()),
@@ -71,7 +72,7 @@ fn woken_by(trace: &Trace, span: &Span) -> Option<String> {
     }
 }
 
-/// What a thread does, as the one frame of its stack.
+/// The activity as the only frame of the stack.
 fn frame(doing: ThreadActivity, builder: &mut Builder) -> LocationId {
     let name = match doing {
         ThreadActivity::Runs { .. } => ON_CPU,
@@ -96,15 +97,15 @@ mod tests {
     };
 
     #[test]
-    fn each_span_is_a_sample_with_its_time_and_its_state() {
-        let moment = |time_ns, what| ThreadEvent { time_ns, pid: 1, tid: 7, cpu: 0, what, comm: [0; 16] };
+    fn each_span_is_a_sample_with_its_time_and_state() {
+        let event = |time_ns, what| ThreadEvent { time_ns, pid: 1, tid: 7, cpu: 0, what, comm: [0; 16] };
         let waits = ThreadEventKind::Waits { system_call: Some("futex"), uninterruptible: false };
         let trace = Trace {
             identities: Vec::new(),
-            moments: vec![
-                moment(110, waits),
-                moment(130, ThreadEventKind::Woken { by_tid: 8 }),
-                moment(135, ThreadEventKind::Runs),
+            events: vec![
+                event(110, waits),
+                event(130, ThreadEventKind::Woken { by_tid: 8 }),
+                event(135, ThreadEventKind::Runs),
             ],
             names: FxHashMap::from_iter([(7, "seven".into()), (8, "eight".into())]),
             started_at: SystemTime::UNIX_EPOCH + Duration::from_nanos(1000),

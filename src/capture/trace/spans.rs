@@ -1,7 +1,7 @@
-//! From moments to spans: what a thread did from one moment to the next.
+//! Turns events into spans: what a thread did between two events.
 //!
-//! Where moments were lost, or before the first one of a thread, nothing is known and nothing is said.
-//! Not here: reading moments, writing spans.
+//! There is no span where events were lost, or where the time before a thread's first event is
+//! unknown. Not here: reading events, writing spans.
 
 use rustc_hash::FxHashMap;
 
@@ -10,51 +10,60 @@ use crate::sampler::bpf::trace::{ThreadEvent, ThreadEventKind};
 /// What a thread does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThreadActivity {
+    /// It runs.
     Runs {
+        /// On this CPU.
         cpu: u32,
     },
-    /// It could run and has no CPU: since it was woken or made by this thread, or was preempted (`None`).
+    /// It is runnable and has no CPU.
     Ready {
+        /// The thread that woke or created it (0: an interrupt); `None`: it was preempted.
         by_tid: Option<u32>,
     },
-    /// It waits in this system call (`None`: in none).
+    /// It waits.
     Waits {
+        /// The system call it is in; `None`: unknown or none.
         system_call: Option<&'static str>,
+        /// Whether signals cannot interrupt the wait.
         uninterruptible: bool,
     },
 }
 
-/// Something that a thread did for a time.
+/// An activity of a thread, with its start and end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
+    /// The process.
     pub pid: u32,
+    /// The thread.
     pub tid: u32,
+    /// What it did.
     pub doing: ThreadActivity,
-    /// CLOCK_MONOTONIC, nanoseconds.
+    /// Start, CLOCK_MONOTONIC in nanoseconds.
     pub from_ns: u64,
+    /// End, CLOCK_MONOTONIC in nanoseconds.
     pub until_ns: u64,
 }
 
-/// The spans, in the order in which they end. A thread whose first moment is that it leaves a CPU ran
-/// since `from_ns`, one whose first is that it is woken waited since then.
-pub fn spans(moments: &[ThreadEvent], from_ns: u64, until_ns: u64) -> Vec<Span> {
+/// The spans of `events` (ordered by time), ordered by end. A thread whose first event is that it
+/// leaves a CPU ran since `from_ns`; one whose first event is a wake-up waited since then.
+pub fn spans(events: &[ThreadEvent], from_ns: u64, until_ns: u64) -> Vec<Span> {
     let mut open: FxHashMap<u32, Span> = FxHashMap::default();
-    let mut spans = Vec::with_capacity(moments.len());
-    for moment in moments {
-        let begun = open.remove(&moment.tid);
-        let end = |doing, from_ns| Span { doing, from_ns, until_ns: moment.time_ns, ..of(moment) };
-        let (is_over, next) = step(moment, begun.map(|span| span.doing));
+    let mut spans = Vec::with_capacity(events.len());
+    for event in events {
+        let begun = open.remove(&event.tid);
+        let end = |doing, from_ns| Span { doing, from_ns, until_ns: event.time_ns, ..of(event) };
+        let (is_over, next) = step(event, begun.map(|span| span.doing));
         match begun {
             Some(span) if is_over => spans.push(end(span.doing, span.from_ns)),
-            // Still the same.
+            // The activity continues.
             Some(span) => {
-                open.insert(moment.tid, span);
+                open.insert(event.tid, span);
                 continue;
             }
-            None => spans.extend(before(moment).map(|doing| end(doing, from_ns.min(moment.time_ns)))),
+            None => spans.extend(before(event).map(|doing| end(doing, from_ns.min(event.time_ns)))),
         }
         if let Some(doing) = next {
-            open.insert(moment.tid, Span { doing, from_ns: moment.time_ns, ..of(moment) });
+            open.insert(event.tid, Span { doing, from_ns: event.time_ns, ..of(event) });
         }
     }
     let mut rest: Vec<Span> = open.into_values().collect();
@@ -63,21 +72,21 @@ pub fn spans(moments: &[ThreadEvent], from_ns: u64, until_ns: u64) -> Vec<Span> 
     spans
 }
 
-fn of(moment: &ThreadEvent) -> Span {
+fn of(event: &ThreadEvent) -> Span {
     let doing = ThreadActivity::Ready { by_tid: None };
-    Span { pid: moment.pid, tid: moment.tid, doing, from_ns: moment.time_ns, until_ns: moment.time_ns }
+    Span { pid: event.pid, tid: event.tid, doing, from_ns: event.time_ns, until_ns: event.time_ns }
 }
 
-/// Whether the moment ends what the thread did, and what it does from then on.
-fn step(moment: &ThreadEvent, now: Option<ThreadActivity>) -> (bool, Option<ThreadActivity>) {
-    match moment.what {
-        ThreadEventKind::Runs => (true, Some(ThreadActivity::Runs { cpu: moment.cpu })),
+/// Whether the event ends the thread's activity, and what the thread does next.
+fn step(event: &ThreadEvent, now: Option<ThreadActivity>) -> (bool, Option<ThreadActivity>) {
+    match event.what {
+        ThreadEventKind::Runs => (true, Some(ThreadActivity::Runs { cpu: event.cpu })),
         ThreadEventKind::Preempted => (true, Some(ThreadActivity::Ready { by_tid: None })),
         ThreadEventKind::Waits { system_call, uninterruptible } => {
             (true, Some(ThreadActivity::Waits { system_call, uninterruptible }))
         }
         ThreadEventKind::Ends => (true, None),
-        // One that runs or is ready may be told to wake up all the same.
+        // A wake-up of a thread that runs or is runnable changes nothing.
         ThreadEventKind::Woken { .. }
             if matches!(now, Some(ThreadActivity::Runs { .. } | ThreadActivity::Ready { .. })) =>
         {
@@ -89,11 +98,11 @@ fn step(moment: &ThreadEvent, now: Option<ThreadActivity>) -> (bool, Option<Thre
     }
 }
 
-/// What a thread did before the first moment that is known of it.
-fn before(moment: &ThreadEvent) -> Option<ThreadActivity> {
-    match moment.what {
+/// What a thread did before its first event.
+fn before(event: &ThreadEvent) -> Option<ThreadActivity> {
+    match event.what {
         ThreadEventKind::Preempted | ThreadEventKind::Waits { .. } | ThreadEventKind::Ends => {
-            Some(ThreadActivity::Runs { cpu: moment.cpu })
+            Some(ThreadActivity::Runs { cpu: event.cpu })
         }
         ThreadEventKind::Woken { .. } => {
             Some(ThreadActivity::Waits { system_call: None, uninterruptible: false })
@@ -106,25 +115,23 @@ fn before(moment: &ThreadEvent) -> Option<ThreadActivity> {
 mod tests {
     use super::*;
 
-    fn moment(time_ns: u64, tid: u32, what: ThreadEventKind) -> ThreadEvent {
+    fn event(time_ns: u64, tid: u32, what: ThreadEventKind) -> ThreadEvent {
         ThreadEvent { time_ns, pid: 1, tid, cpu: 3, what, comm: [0; 16] }
     }
 
     #[test]
-    fn a_thread_waits_is_ready_and_runs_in_turn() {
+    fn a_thread_waits_becomes_runnable_and_runs() {
         let waits = ThreadEventKind::Waits { system_call: Some("futex"), uninterruptible: false };
-        let moments = [
-            moment(10, 7, waits),
-            moment(30, 7, ThreadEventKind::Woken { by_tid: 8 }),
-            moment(31, 7, ThreadEventKind::Woken { by_tid: 9 }),
-            moment(35, 7, ThreadEventKind::Runs),
-            moment(36, 7, ThreadEventKind::Woken { by_tid: 9 }),
-            moment(50, 7, ThreadEventKind::Preempted),
+        let events = [
+            event(10, 7, waits),
+            event(30, 7, ThreadEventKind::Woken { by_tid: 8 }),
+            event(31, 7, ThreadEventKind::Woken { by_tid: 9 }),
+            event(35, 7, ThreadEventKind::Runs),
+            event(36, 7, ThreadEventKind::Woken { by_tid: 9 }),
+            event(50, 7, ThreadEventKind::Preempted),
         ];
-        let found: Vec<_> = spans(&moments, 0, 90)
-            .into_iter()
-            .map(|span| (span.from_ns, span.until_ns, span.doing))
-            .collect();
+        let found: Vec<_> =
+            spans(&events, 0, 90).into_iter().map(|span| (span.from_ns, span.until_ns, span.doing)).collect();
         let waits = ThreadActivity::Waits { system_call: Some("futex"), uninterruptible: false };
         assert_eq!(
             found,
@@ -139,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_goes_on_no_more() {
-        let moments = [
-            moment(5, 7, ThreadEventKind::Made { by_tid: 1 }),
-            moment(6, 7, ThreadEventKind::Runs),
-            moment(9, 7, ThreadEventKind::Ends),
+    fn a_thread_that_has_ended_has_no_open_span() {
+        let events = [
+            event(5, 7, ThreadEventKind::Made { by_tid: 1 }),
+            event(6, 7, ThreadEventKind::Runs),
+            event(9, 7, ThreadEventKind::Ends),
         ];
-        let found = spans(&moments, 0, 90);
+        let found = spans(&events, 0, 90);
         assert_eq!(found.len(), 2);
         assert_eq!((found[1].from_ns, found[1].until_ns), (6, 9));
     }

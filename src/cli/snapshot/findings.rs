@@ -89,7 +89,7 @@ impl Findings {
                 (&mut self.off_cpu, vec![text, table])
             }
             ProfileKind::ThreadCreate => {
-                let (made, before) = captured.threads_made();
+                let (made, before) = captured.created_threads();
                 let text = format!("{made} threads were made in {seconds:.1} s; {before} were there before.");
                 (&mut self.created, vec![text])
             }

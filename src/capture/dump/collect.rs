@@ -1,0 +1,397 @@
+//! Reads the stacks of all threads of a process, each with the least intrusive method that returns
+//! the whole stack.
+//!
+//! ```text
+//! sleeping  BPF iterator, else /proc and memory; if the stack is truncated for lack of registers: ptrace, if safe
+//! running   a perf event; if that is not permitted, or the thread gets no CPU: ptrace
+//! ```
+//!
+//! Not here: how each method works (`sampler::look`), the profile.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::{DumpRequest, DumpStats};
+use crate::{
+    capture::{
+        CaptureError,
+        collector::{Labels, LabelsId, Place, Weight},
+        images::{SYNTHETIC, Synthetic},
+        world::{World, kernel_places, place},
+    },
+    issue::Issue,
+    process::{
+        Identity, ProcessError, identity,
+        thread_state::{self, SchedulerClock, ThreadState},
+        threads,
+    },
+    sampler::{
+        PerfError,
+        look::{
+            self, HoldError, LookMethod, Sleeper, StackSnapshot, Target,
+            asleep::{self, NotAsleep},
+            hold, running,
+        },
+    },
+    unwind::{StackEnd, UnwindMethod},
+};
+
+/// How long to wait until a perf event samples a running thread.
+const PERF_PATIENCE: Duration = Duration::from_millis(8);
+/// The same for all threads together: where many threads wait for few CPUs, most do not run now.
+const PERF_BUDGET: Duration = Duration::from_millis(120);
+/// The same for a thread that cannot, or must not, be stopped: it may wait long for a CPU.
+const LAST_PATIENCE: Duration = Duration::from_millis(150);
+/// The same for all such threads together.
+const LAST_BUDGET: Duration = Duration::from_millis(600);
+
+/// The threads read so far.
+#[derive(Default)]
+pub struct ThreadSnapshots {
+    /// One snapshot per thread.
+    pub threads: Vec<ThreadSnapshot>,
+    /// How long each stopped thread was stopped.
+    pub stopped: Vec<Duration>,
+    perf_spent: Duration,
+    perf_refused: bool,
+}
+
+/// A thread at the time of the dump.
+pub struct ThreadSnapshot {
+    /// Its process.
+    pub pid: u32,
+    /// Its scheduler state and times.
+    pub state: ThreadState,
+    /// Its labels in the collector, which identify its stack.
+    pub labels: LabelsId,
+    /// The method that returned its stack.
+    pub method: Option<LookMethod>,
+    /// Why its stack ends; `None`: it has no stack.
+    pub end: Option<StackEnd>,
+    /// Why no other method could return more of the stack.
+    pub note: Option<String>,
+}
+
+/// A stack that one method returned.
+struct Attempt {
+    method: LookMethod,
+    end: StackEnd,
+    places: Vec<Place>,
+    scanned: bool,
+    /// The process was stopped.
+    in_stop: bool,
+}
+
+impl Attempt {
+    /// Whether another method cannot do better. (A scan for return addresses is a guess.)
+    fn is_complete(&self) -> bool {
+        self.end.is_whole() && !self.scanned
+    }
+
+    fn is_better_than(&self, other: &Attempt) -> bool {
+        let rank = |attempt: &Attempt| (attempt.is_complete(), attempt.end.is_whole(), attempt.places.len());
+        rank(self) > rank(other)
+    }
+}
+
+/// What the methods have returned for one thread so far.
+#[derive(Default)]
+struct Attempts {
+    best: Option<Attempt>,
+    note: Option<String>,
+    refused: Option<ProcessError>,
+}
+
+/// Reads all threads of a process. Errors: none of them can be read.
+pub fn collect_process(
+    request: &DumpRequest,
+    identity: &Identity,
+    world: &mut World,
+    snapshots: &mut ThreadSnapshots,
+) -> Result<(), CaptureError> {
+    let mut reader = ProcessReader::new(request, identity, world, snapshots);
+    reader.world.watch(identity.pid, identity::monotonic_ns());
+    reader.read_all_at_once()?;
+    let mut refused = None;
+    let mut any = false;
+    for tid in threads::list(identity.pid) {
+        let Ok(mut state) = thread_state::read(identity.pid, tid, &reader.now) else { continue };
+        let attempts = reader.thread(tid, &state);
+        reader.correct_state(&mut state, &attempts);
+        any |= attempts.best.is_some();
+        refused = refused.or(reader.keep(state, attempts));
+    }
+    match refused {
+        Some(error) if !any => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+struct ProcessReader<'a> {
+    request: &'a DumpRequest,
+    identity: &'a Identity,
+    target: Target,
+    now: SchedulerClock,
+    world: &'a mut World,
+    snapshots: &'a mut ThreadSnapshots,
+    /// Stacks that were read for many threads at once; with the number of context switches at that time.
+    stored: BTreeMap<u32, (Attempt, Option<u64>)>,
+}
+
+impl<'a> ProcessReader<'a> {
+    fn new(
+        request: &'a DumpRequest,
+        identity: &'a Identity,
+        world: &'a mut World,
+        snapshots: &'a mut ThreadSnapshots,
+    ) -> ProcessReader<'a> {
+        let target = Target::new(identity.pid, request.max_stack_bytes);
+        ProcessReader {
+            request,
+            identity,
+            target,
+            now: SchedulerClock::read(),
+            world,
+            snapshots,
+            stored: BTreeMap::new(),
+        }
+    }
+
+    /// Runs the methods that read many threads at once.
+    fn read_all_at_once(&mut self) -> Result<(), CaptureError> {
+        if !self.request.consistent && matches!(self.request.method, None | Some(LookMethod::Bpf)) {
+            match look::sleepers(self.target.pid, self.request.kernel) {
+                Ok(sleepers) => self.sleepers(&sleepers),
+                // The other methods also work, without kernel frames.
+                Err(error) if self.request.method.is_none() => {
+                    self.add_no_kernel_frames_issue(error.to_string())
+                }
+                Err(source) => {
+                    let (tried, identities) = (Vec::new(), vec![self.identity.clone()]);
+                    return Err(CaptureError::Sampler { source, tried, identities });
+                }
+            }
+        }
+        if self.request.consistent {
+            let tids = threads::list(self.target.pid);
+            for snapshot in hold::look_together(&self.target, &tids) {
+                self.store(&snapshot, None);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_no_kernel_frames_issue(&mut self, why: String) {
+        if self.request.kernel {
+            let what = "the kernel part of stacks".to_owned();
+            self.world.issues.add(Issue::Unwatched { what, why }, 1);
+        }
+    }
+
+    fn sleepers(&mut self, sleepers: &[Sleeper]) {
+        for sleeper in sleepers {
+            if let Some(snapshot) = asleep::look_at(&self.target, sleeper) {
+                self.store(&snapshot, Some(sleeper.turns));
+            }
+        }
+    }
+
+    fn store(&mut self, snapshot: &StackSnapshot, switches: Option<u64>) {
+        if let Some(attempt) = self.unwind(snapshot) {
+            self.stored.insert(snapshot.tid, (attempt, switches));
+        }
+    }
+
+    /// The stack that was stored for a thread, unless the thread has run since.
+    fn take_stored(&mut self, state: &ThreadState) -> Option<Attempt> {
+        let (attempt, switches) = self.stored.remove(&state.tid)?;
+        (switches.is_none() || switches == state.turns).then_some(attempt)
+    }
+
+    /// Reads one thread.
+    fn thread(&mut self, tid: u32, state: &ThreadState) -> Attempts {
+        let mut attempts = Attempts { best: self.take_stored(state), ..Attempts::default() };
+        if matches!(state.state, 'Z' | 'X') || attempts.best.as_ref().is_some_and(Attempt::is_complete) {
+            return attempts;
+        }
+        match self.request.method {
+            None => self.try_methods(tid, &mut attempts),
+            Some(LookMethod::Bpf) => {}
+            Some(LookMethod::Asleep) => drop(self.asleep(tid, &mut attempts)),
+            Some(LookMethod::Perf) => self.running(tid, &mut attempts, LAST_PATIENCE, LAST_BUDGET),
+            Some(LookMethod::Held) => self.hold(tid, state, &mut attempts),
+        }
+        attempts
+    }
+
+    /// Makes the state match the stack: the thread may have slept or woken between the two reads.
+    fn correct_state(&self, state: &mut ThreadState, attempts: &Attempts) {
+        let Some(best) = &attempts.best else { return };
+        match best.method {
+            // A stopped process is stopped again after it was read.
+            _ if best.in_stop => (state.state, state.waiting, state.waited_ns) = ('T', None, None),
+            LookMethod::Perf => (state.state, state.waiting, state.waited_ns) = ('R', None, None),
+            LookMethod::Bpf | LookMethod::Asleep if state.state == 'R' => {
+                let again = thread_state::read(self.target.pid, state.tid, &self.now);
+                *state = again.unwrap_or_else(|_| state.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// Tries the methods in turn, until one returns the whole stack.
+    fn try_methods(&mut self, tid: u32, attempts: &mut Attempts) {
+        if self.asleep(tid, attempts) {
+            self.running(tid, attempts, PERF_PATIENCE, PERF_BUDGET);
+            if attempts.best.is_none() {
+                // Usually it has gone to sleep meanwhile.
+                self.asleep(tid, attempts);
+            }
+        }
+        let complete = attempts.best.as_ref().is_some_and(Attempt::is_complete);
+        if !complete && !self.request.never_stop {
+            let state = thread_state::read(self.target.pid, tid, &self.now);
+            if let Ok(state) = state {
+                self.hold(tid, &state, attempts);
+            }
+        }
+        if attempts.best.is_none() && self.asleep(tid, attempts) {
+            self.running(tid, attempts, LAST_PATIENCE, LAST_BUDGET);
+        }
+    }
+
+    /// Reads a sleeping thread. `true`: the thread runs.
+    fn asleep(&mut self, tid: u32, attempts: &mut Attempts) -> bool {
+        match asleep::look(&self.target, tid) {
+            Ok(snapshot) => self.offer(&snapshot, attempts),
+            Err(NotAsleep::Runs) => return true,
+            Err(NotAsleep::Process(error @ ProcessError::NotPermitted { .. })) => {
+                attempts.refused = Some(error)
+            }
+            Err(NotAsleep::Process(_)) => {}
+            Err(error @ NotAsleep::NoMemory) => attempts.note = Some(error.to_string()),
+        }
+        false
+    }
+
+    fn running(&mut self, tid: u32, attempts: &mut Attempts, patience: Duration, budget: Duration) {
+        if self.snapshots.perf_refused || self.snapshots.perf_spent > budget {
+            return;
+        }
+        let began = Instant::now();
+        match running::look(&self.target, tid, patience) {
+            Ok(Some(snapshot)) => self.offer(&snapshot, attempts),
+            Ok(None) => {}
+            Err(error) => {
+                // If the thread has just ended, the next one may succeed.
+                self.snapshots.perf_refused = !matches!(error, PerfError::ThreadGone { .. });
+                attempts.note = Some(error.to_string());
+            }
+        }
+        self.snapshots.perf_spent += began.elapsed();
+    }
+
+    fn hold(&mut self, tid: u32, state: &ThreadState, attempts: &mut Attempts) {
+        if !hold::may_hold(self.target.pid, tid) {
+            attempts.note = Some(match (&state.waiting, state.state) {
+                (Some(waiting), _) => {
+                    format!("it sleeps in {}, which must not be interrupted by ptrace", waiting.what)
+                }
+                (None, 't') => "another debugger traces it".to_owned(),
+                (None, _) => "it must not be interrupted by ptrace in its current state".to_owned(),
+            });
+            return;
+        }
+        match hold::look_one(&self.target, tid) {
+            Ok(snapshot) => {
+                self.offer(&snapshot, attempts);
+                attempts.refused = None;
+            }
+            Err(HoldError::Gone) => {}
+            Err(HoldError::Refused(source)) => {
+                let traced = identity::tracer(tid).map(|tracer| format!("process {tracer} traces it"));
+                attempts.note = Some(traced.unwrap_or_else(|| format!("ptrace: {source}")));
+                let (pid, what) = (self.target.pid, "registers and stacks");
+                attempts.refused =
+                    attempts.refused.take().or(Some(ProcessError::NotPermitted { pid, what, source }));
+            }
+            Err(error @ HoldError::NotStopping) => attempts.note = Some(error.to_string()),
+        }
+    }
+
+    /// Unwinds a snapshot and keeps it if it is better than the best so far.
+    fn offer(&mut self, snapshot: &StackSnapshot, attempts: &mut Attempts) {
+        let Some(attempt) = self.unwind(snapshot) else { return };
+        if attempts.best.as_ref().is_none_or(|best| attempt.is_better_than(best)) {
+            attempts.best = Some(attempt);
+        }
+    }
+
+    fn unwind(&mut self, snapshot: &StackSnapshot) -> Option<Attempt> {
+        if !snapshot.stopped.is_zero() {
+            self.snapshots.stopped.push(snapshot.stopped);
+        }
+        let pid = self.target.pid;
+        let sample = snapshot.as_sample(pid, identity::monotonic_ns());
+        let end = self.world.unwind(&sample)?;
+        let space = self.world.spaces.get(&pid)?;
+        let frames = &self.world.frames;
+        let user = frames.iter().map(|frame| place(frame, space, &self.world.images));
+        let places = kernel_places(sample.kernel_stack).chain(user).collect();
+        let scanned = frames.iter().any(|frame| frame.how == UnwindMethod::Scan);
+        self.world.tally.stack_bytes += snapshot.stack.len() as u64;
+        Some(Attempt { method: snapshot.way, end, places, scanned, in_stop: snapshot.in_stop })
+    }
+
+    /// Adds a thread to the snapshots. Returns the error, if its stack could not be read because of one.
+    fn keep(&mut self, state: ThreadState, attempts: Attempts) -> Option<ProcessError> {
+        let pid = self.target.pid;
+        let process = self.world.spaces.get(&pid).map(|space| space.name.clone());
+        let labels = self.world.collector.labels(Labels {
+            thread: state.name.clone(),
+            pid: Some(pid),
+            tid: Some(state.tid),
+            process,
+            own: None,
+        });
+        let synthetic = |kind: Synthetic| Place { mapping: SYNTHETIC, address: kind as u64 };
+        let mut thread = ThreadSnapshot { pid, state, labels, method: None, end: None, note: None };
+        let mut places = vec![synthetic(Synthetic::NoStack)];
+        if let Some(attempt) = attempts.best {
+            (thread.method, thread.end, places) = (Some(attempt.method), Some(attempt.end), attempt.places);
+            if !attempt.end.is_whole() {
+                places.push(synthetic(Synthetic::Truncated));
+                thread.note = attempts.note;
+            }
+        } else if !matches!(thread.state.state, 'Z' | 'X') {
+            thread.note = attempts.note.or(attempts.refused.as_ref().map(ToString::to_string));
+        }
+        self.world.collector.add(labels, places.into_iter(), Weight { count: 1, amount: 0 });
+        self.snapshots.threads.push(thread);
+        attempts.refused
+    }
+}
+
+impl ThreadSnapshots {
+    /// The counts and costs of the dump; `reading` is the time that reading took.
+    pub fn stats(&mut self, reading: Duration) -> DumpStats {
+        self.stopped.sort_unstable();
+        let by_method = LookMethod::ALL.map(|method| {
+            (method, self.threads.iter().filter(|thread| thread.method == Some(method)).count())
+        });
+        let whole = |thread: &&ThreadSnapshot| thread.end.is_some_and(StackEnd::is_whole);
+        DumpStats {
+            threads: self.threads.len(),
+            whole: self.threads.iter().filter(whole).count(),
+            without_stack: (self.threads.iter())
+                .filter(|thread| matches!(thread.state.state, 'Z' | 'X'))
+                .count(),
+            by_method: by_method.into_iter().filter(|(_, count)| *count > 0).collect(),
+            stopped: self.stopped.clone(),
+            reading,
+            naming: Duration::ZERO,
+        }
+    }
+}
