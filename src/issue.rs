@@ -10,7 +10,8 @@ use std::{collections::BTreeMap, fmt};
 pub enum Issue {
     /// Samples that the kernel dropped because the buffer was full.
     LostSamples,
-    /// Records of mappings, forks or exits may be missing; their content was read from /proc instead.
+    /// Records of mappings, forks or exits may be missing; their content was read from /proc
+    /// instead.
     LostSideband,
     /// A stack ends before its root.
     CutStack { why: String },

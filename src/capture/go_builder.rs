@@ -56,8 +56,8 @@ impl<'a> GoLocations<'a> {
         self.stack(&frames, builder)
     }
 
-    /// As [`GoLocations::returns`], for an allocation: like Go, without the runtime's functions at the
-    /// leaf, unless there are no others.
+    /// As [`GoLocations::returns`], for an allocation: like Go, without the runtime's functions at
+    /// the leaf, unless there are no others.
     pub fn allocation(&mut self, addresses: &[u64], builder: &mut Builder) -> Vec<LocationId> {
         let frames = self.sites.physical(addresses);
         let inner = |name: &str| name.starts_with("runtime.") || name.starts_with("internal/runtime/");

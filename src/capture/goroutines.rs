@@ -1,8 +1,8 @@
 //! A snapshot of all goroutines of a Go process, and its profile.
 //!
 //! Goroutines are read while the process runs (`runtime::go`). The stacks of running goroutines are
-//! captured with perf events, as those of running threads are. Not here: text (`runtime::go::Text`),
-//! files, printing.
+//! captured with perf events, as those of running threads are. Not here: text
+//! (`runtime::go::Text`), files, printing.
 
 use std::{
     collections::BTreeMap,

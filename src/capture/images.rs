@@ -1,8 +1,8 @@
 //! The files mapped by the profiled processes, each opened and parsed once, and where their parts
 //! were first placed in memory.
 //!
-//! A file that many processes map at different addresses is one image. Each mapped part of it is one
-//! placement, and the profile uses the address of its first placement. So equal code has equal
+//! A file that many processes map at different addresses is one image. Each mapped part of it is
+//! one placement, and the profile uses the address of its first placement. So equal code has equal
 //! addresses in the profile, in whichever process it runs. Not here: what each process has mapped
 //! (see `space`), names.
 
@@ -92,8 +92,8 @@ pub struct Image {
     tables: Option<Arc<UnwindTables>>,
     /// A process that had it mapped: debug files are searched below that process's root.
     pub seen_in_pid: u32,
-    /// For anonymous memory: the process's number in its own PID namespace and its user ID, read while
-    /// the process was alive.
+    /// For anonymous memory: the process's number in its own PID namespace and its user ID, read
+    /// while the process was alive.
     pub owner: Option<(u32, u32)>,
 }
 

@@ -1,14 +1,15 @@
 //! Stacks deeper than the copy in the sample: the rest is read from the process while it runs, and
 //! used only if the copied part has not changed.
 //!
-//! A stack changes at its leaf; the frames near the root change rarely. So the last page of the copy
-//! is read again together with the memory above it. If the page is unchanged, the frames above it
-//! are unchanged too (correct in 99 % of accepted reads in trials; the others are rejected).
+//! A stack changes at its leaf; the frames near the root change rarely. So the last page of the
+//! copy is read again together with the memory above it. If the page is unchanged, the frames above
+//! it are unchanged too (correct in 99 % of accepted reads in trials; the others are rejected).
 //!
-//! A stack may also continue elsewhere: above pages that were never touched, where the kernel's copy
-//! ends (a function with a large array), or on another stack that a signal handler interrupted. That
-//! memory is used if the last frame found in the copy (its return address and saved registers) is
-//! unchanged: while that frame exists, its callers exist too. Not here: stacks that were copied whole.
+//! A stack may also continue elsewhere: above pages that were never touched, where the kernel's
+//! copy ends (a function with a large array), or on another stack that a signal handler
+//! interrupted. That memory is used if the last frame found in the copy (its return address and
+//! saved registers) is unchanged: while that frame exists, its callers exist too. Not here: stacks
+//! that were copied whole.
 
 use crate::{
     addr::RuntimeAddr,
@@ -32,8 +33,8 @@ pub struct LateStack<'a> {
     /// The memory after the copy, as far as it has been read.
     rest: &'a mut Vec<u8>,
     state: State,
-    /// Memory that is not adjacent to the copy: the start of each piece and its bytes; no bytes if it
-    /// could not be read or was rejected.
+    /// Memory that is not adjacent to the copy: the start of each piece and its bytes; no bytes if
+    /// it could not be read or was rejected.
     others: Vec<(RuntimeAddr, Vec<u8>)>,
     /// The words last read from the copy, as address and value (a ring).
     last_reads: [(u64, u64); LAST_READS],
@@ -115,7 +116,8 @@ impl<'a> LateStack<'a> {
         self.last_frame_is_unchanged().then_some(bytes)
     }
 
-    /// Whether the highest return address read so far and the registers saved below it are unchanged.
+    /// Whether the highest return address read so far and the registers saved below it are
+    /// unchanged.
     fn last_frame_is_unchanged(&self) -> bool {
         let reads = &self.last_reads[..self.reads.min(LAST_READS)];
         let Some(highest) = reads.iter().map(|(address, _)| *address).max() else { return false };
@@ -195,7 +197,8 @@ mod tests {
     use super::*;
     use crate::sampler::StackCopy;
 
-    /// 512 KiB of this process's memory with a known content, of which the first 64 KiB are "copied".
+    /// 512 KiB of this process's memory with a known content, of which the first 64 KiB are
+    /// "copied".
     fn stack_and_copy() -> (Vec<u64>, Vec<u8>) {
         let truth: Vec<u64> = (0..65_536).collect();
         let copy = truth[..8192].iter().flat_map(|word| word.to_le_bytes()).collect();

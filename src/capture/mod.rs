@@ -173,8 +173,8 @@ pub struct Capture {
     pub started_at: SystemTime,
     /// How long sampling lasted.
     pub elapsed: Duration,
-    /// CPU time in nanoseconds that the kernel accounted to the processes during sampling; `None` where
-    /// it is unknown (a process has ended, or children are profiled too).
+    /// CPU time in nanoseconds that the kernel accounted to the processes during sampling; `None`
+    /// where it is unknown (a process has ended, or children are profiled too).
     pub kernel_cpu_ns: Option<u64>,
     /// For [`ProfileKind::ThreadCreate`]: how many threads existed when sampling began.
     pub threads_before: Option<u64>,
@@ -185,8 +185,8 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// For [`ProfileKind::ThreadCreate`]: how many threads were created during the profile, and how many
-    /// existed before.
+    /// For [`ProfileKind::ThreadCreate`]: how many threads were created during the profile, and how
+    /// many existed before.
     pub fn created_threads(&self) -> (i64, u64) {
         let all: i64 = self.profile.sample.iter().flat_map(|sample| sample.value.first()).sum();
         let before = self.threads_before.unwrap_or_default();
@@ -240,8 +240,8 @@ pub enum CaptureError {
 
 /// Captures one profile.
 ///
-/// `release` is called when sampling has begun (a command that is being recorded starts then); if it
-/// fails, there is no profile.
+/// `release` is called when sampling has begun (a command that is being recorded starts then); if
+/// it fails, there is no profile.
 pub fn run(
     request: &Request,
     stop: &Stop,
@@ -265,13 +265,13 @@ pub fn run(
     Ok(session.finish(ended, threads, progress))
 }
 
-/// Captures profiles of consecutive windows of length `every` without gaps. `each` gets each profile
-/// as soon as it is built; the last may be shorter. `progress` is called as by [`run`].
+/// Captures profiles of consecutive windows of length `every` without gaps. `each` gets each
+/// profile as soon as it is built; the last may be shorter. `progress` is called as by [`run`].
 ///
-/// Files are opened and addresses symbolized once for all profiles. If building a profile takes long,
-/// the next window is longer. Not for [`ProfileKind::ThreadCreate`], whose profiles include threads
-/// that existed before. Errors: as [`run`]; if the sampler fails later, the current profile is the
-/// last one.
+/// Files are opened and addresses symbolized once for all profiles. If building a profile takes
+/// long, the next window is longer. Not for [`ProfileKind::ThreadCreate`], whose profiles include
+/// threads that existed before. Errors: as [`run`]; if the sampler fails later, the current profile
+/// is the last one.
 pub fn windows(
     request: &Request,
     every: Duration,

@@ -89,8 +89,8 @@ pub(super) fn name_all(options: &SymbolizeOptions, world: &mut World) -> Names {
     names
 }
 
-/// Symbolizes the locations added since `names` was filled. JIT code is looked up again: its name may
-/// be written after the code, and other code may have replaced it.
+/// Symbolizes the locations added since `names` was filled. JIT code is looked up again: its name
+/// may be written after the code, and other code may have replaced it.
 pub(super) fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mut Names) {
     let first = names.count();
     let kernel_names = kernel_names(world, first);

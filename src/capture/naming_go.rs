@@ -1,5 +1,5 @@
-//! Symbolizes a Go program's addresses. Go's own tables name its code, stripped or not; linked C code
-//! has debug information as in other programs.
+//! Symbolizes a Go program's addresses. Go's own tables name its code, stripped or not; linked C
+//! code has debug information as in other programs.
 //!
 //! Not here: other files (`naming`).
 

@@ -109,8 +109,8 @@ impl<'r> Session<'r> {
         threads.add_new(self.request, &self.identities, &mut self.world.issues);
     }
 
-    /// The main loop: drains the buffers until `until` has passed since sampling began, `stop` is set,
-    /// or all processes have ended.
+    /// The main loop: drains the buffers until `until` has passed since sampling began, `stop` is
+    /// set, or all processes have ended.
     pub fn sample(
         &mut self,
         until: Option<Duration>,
@@ -164,8 +164,8 @@ impl<'r> Session<'r> {
         !self.request.children || !self.world.spaces.keys().any(|pid| identify(*pid).is_ok())
     }
 
-    /// Drains the buffers a last time; `sampled` is how sampling ended. Errors: the sampler failed before
-    /// it delivered a sample.
+    /// Drains the buffers a last time; `sampled` is how sampling ended. Errors: the sampler failed
+    /// before it delivered a sample.
     pub fn end(&mut self, sampled: Result<Ended, SamplerError>) -> Result<Ended, CaptureError> {
         let ended = sampled.and_then(|ended| {
             self.sampler.stop()?;

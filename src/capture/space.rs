@@ -106,8 +106,8 @@ impl Space {
         self.insert(images.module(&region, issues), images);
     }
 
-    /// Reads the mappings again and adds those that were missed. Removed mappings stay, because earlier
-    /// samples may still arrive.
+    /// Reads the mappings again and adds those that were missed. Removed mappings stay, because
+    /// earlier samples may still arrive.
     pub fn refresh(&mut self, now_ns: u64, images: &mut Images, issues: &mut Issues) {
         self.read_at_ns = now_ns;
         let began_ns = process::identity::monotonic_ns();

@@ -53,7 +53,8 @@ impl Tally {
         if self.samples == 0 { 1.0 } else { self.whole as f64 / self.samples as f64 }
     }
 
-    /// The reasons for truncated stacks, as text, with counts. `file_of` names the file of a module.
+    /// The reasons for truncated stacks, as text, with counts. `file_of` names the file of a
+    /// module.
     pub fn cuts(&self, file_of: impl Fn(u32) -> String) -> BTreeMap<String, u64> {
         let mut cuts = BTreeMap::new();
         for (end, count) in &self.ends {

@@ -1,9 +1,10 @@
-//! Which code created the threads of a process. Threads created during a capture have the stack that
-//! created them, from the sampler. Threads that existed before have their start function, from the
-//! root of their own stack.
+//! Which code created the threads of a process. Threads created during a capture have the stack
+//! that created them, from the sampler. Threads that existed before have their start function, from
+//! the root of their own stack.
 //!
 //! Where no sampler can record thread creation, threads created during the capture also have their
-//! start function, if they still exist at the end. Not here: reading the stacks of threads (`dump`).
+//! start function, if they still exist at the end. Not here: reading the stacks of threads
+//! (`dump`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -172,8 +173,8 @@ fn start<'s>(stack: &'s [LocationId], names: &Names) -> &'s [LocationId] {
     &stack[stack.len().saturating_sub(starters + 1)..]
 }
 
-/// Adds the samples of the sampler, then the threads whose stacks were read. Returns how many threads
-/// existed before.
+/// Adds the samples of the sampler, then the threads whose stacks were read. Returns how many
+/// threads existed before.
 pub fn add_samples(
     request: &Request,
     world: &World,

@@ -1,5 +1,5 @@
-//! The state of the profiled processes, updated by the sampler's events: one small function per kind
-//! of event.
+//! The state of the profiled processes, updated by the sampler's events: one small function per
+//! kind of event.
 //!
 //! Not here: when to stop, how samples are taken, names.
 
@@ -56,8 +56,8 @@ pub struct World {
     pub late_reads: u64,
     /// Stack bounds for the sampler: thread, start, end.
     pub hints: Vec<(u32, RuntimeAddr, RuntimeAddr)>,
-    /// Task layouts of processes' runtimes for the sampler; `None`: the process has no such runtime any
-    /// more.
+    /// Task layouts of processes' runtimes for the sampler; `None`: the process has no such runtime
+    /// any more.
     pub task_hints: Vec<(u32, Option<TaskLayout>)>,
     /// Names of the new [`World::kernel_addresses`], if the sampler can provide them.
     pub kernel_names: Option<Vec<Option<KernelName>>>,
@@ -177,8 +177,8 @@ impl World {
         self.collector.add(labels, kernel.chain(user).chain(root), weight);
     }
 
-    /// Whether the process was in exec or exit, where the old program's memory is gone: nothing of the
-    /// stack could be copied, and there is no memory at its address now.
+    /// Whether the process was in exec or exit, where the old program's memory is gone: nothing of
+    /// the stack could be copied, and there is no memory at its address now.
     fn is_between_programs(&self, sample: &RawSample<'_>) -> bool {
         let in_kernel = !sample.kernel_stack.0.is_empty();
         in_kernel
@@ -249,8 +249,8 @@ impl World {
         self.collector.labels(labels)
     }
 
-    /// The current name of a thread. A thread that has ended without a rename event had the name of its
-    /// creator, which is usually that of the process.
+    /// The current name of a thread. A thread that has ended without a rename event had the name of
+    /// its creator, which is usually that of the process.
     fn comm_now(&self, pid: u32, tid: u32) -> String {
         let of_process = || self.spaces.get(&pid).map(|space| space.name.clone());
         threads::name(pid, tid).or_else(of_process).unwrap_or_default()

@@ -2,7 +2,7 @@
 //! the whole stack.
 //!
 //! ```text
-//! sleeping  BPF iterator, else /proc and memory; if the stack is truncated for lack of registers: ptrace, if safe
+//! sleeping  BPF iterator, else /proc and memory; ptrace if the stack is truncated and it is safe
 //! running   a perf event; if that is not permitted, or the thread gets no CPU: ptrace
 //! ```
 //!
@@ -136,7 +136,8 @@ struct ProcessReader<'a> {
     now: SchedulerClock,
     world: &'a mut World,
     snapshots: &'a mut ThreadSnapshots,
-    /// Stacks that were read for many threads at once; with the number of context switches at that time.
+    /// Stacks that were read for many threads at once; with the number of context switches at that
+    /// time.
     stored: BTreeMap<u32, (Attempt, Option<u64>)>,
 }
 
@@ -345,7 +346,8 @@ impl<'a> ProcessReader<'a> {
         Some(Attempt { method: snapshot.way, end, places, scanned, in_stop: snapshot.in_stop })
     }
 
-    /// Adds a thread to the snapshots. Returns the error, if its stack could not be read because of one.
+    /// Adds a thread to the snapshots. Returns the error, if its stack could not be read because of
+    /// one.
     fn keep(&mut self, state: ThreadState, attempts: Attempts) -> Option<ProcessError> {
         let pid = self.target.pid;
         let process = self.world.spaces.get(&pid).map(|space| space.name.clone());

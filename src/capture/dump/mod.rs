@@ -1,8 +1,9 @@
 //! A snapshot of every thread's stack: [`dump`] takes a [`DumpRequest`] and returns a [`Dump`], a
 //! profile with one sample per thread, whose labels describe the thread.
 //!
-//! Each thread is read with the least intrusive method that returns its whole stack (`collect`). Then
-//! all addresses are symbolized and the profile is built (`profile`). Not here: text, files, printing.
+//! Each thread is read with the least intrusive method that returns its whole stack (`collect`).
+//! Then all addresses are symbolized and the profile is built (`profile`). Not here: text, files,
+//! printing.
 
 pub(super) mod collect;
 mod profile;

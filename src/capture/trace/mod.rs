@@ -1,5 +1,5 @@
-//! A trace: what each thread did at which time. It ran, was runnable without a CPU, waited in a system
-//! call, or was woken by another thread.
+//! A trace: what each thread did at which time. It ran, was runnable without a CPU, waited in a
+//! system call, or was woken by another thread.
 //!
 //! [`run`] collects events (`sampler::bpf::trace`), [`Trace::spans`] turns them into spans,
 //! [`Trace::write`] writes them for ui.perfetto.dev (`perfetto`), [`Trace::profile`] for pprof

@@ -1,9 +1,10 @@
 //! A trace in Perfetto's format, for ui.perfetto.dev: a track for each thread, and slices on the
 //! tracks.
 //!
-//! The messages are those of Perfetto's `trace_packet.proto`, `track_event.proto`, `track_descriptor.proto`,
-//! `interned_data.proto` and `debug_annotation.proto` (package `perfetto.protos`, repository
-//! google/perfetto): only the fields used here, with their field numbers. Not here: what a span is.
+//! The messages are those of Perfetto's `trace_packet.proto`, `track_event.proto`,
+//! `track_descriptor.proto`, `interned_data.proto` and `debug_annotation.proto` (package
+//! `perfetto.protos`, repository google/perfetto): only the fields used here, with their field
+//! numbers. Not here: what a span is.
 
 use std::io::{self, Write};
 

@@ -1,8 +1,8 @@
 //! A trace as a profile: one sample per span, with its end time and duration. The Timeline of
 //! `rprof pprof -http` shows it, and all reports can sum it.
 //!
-//! The label with the end time is Datadog's `end_timestamp_ns`, in nanoseconds since 1970. Not here:
-//! what a span is.
+//! The label with the end time is Datadog's `end_timestamp_ns`, in nanoseconds since 1970. Not
+//! here: what a span is.
 
 use super::{Span, ThreadActivity, Trace};
 use crate::{
