@@ -10,6 +10,7 @@ mod harness;
 mod command_line;
 mod containers;
 mod created;
+mod documents;
 mod dump;
 mod faults;
 mod frames;
