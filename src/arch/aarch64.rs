@@ -13,10 +13,9 @@ pub const SP: u16 = 31;
 pub const FP: u16 = 29;
 /// DWARF number of the link register (x30): the return-address column.
 pub const LR: u16 = 30;
-/// DWARF number of the column that CFI describes the return address by.
+/// DWARF number of the return-address column of CFI.
 pub const RETURN_ADDRESS: u16 = LR;
-/// The registers, one bit each by DWARF number, that a called function gives back unchanged: x19 to
-/// x29 and sp.
+/// The callee-saved registers, one bit each by DWARF number: x19 to x29 and sp.
 pub const PRESERVED: u64 = 0x7ff << 19 | 1 << SP;
 /// How many registers unwinding tracks: x0 to x30, sp, pc.
 pub const REGISTER_COUNT: usize = 33;
@@ -33,7 +32,8 @@ pub fn registers_from_perf(block: &[u64]) -> Registers {
     registers
 }
 
-/// Words of the kernel's `struct user_pt_regs` (`asm/ptrace.h`), with which `struct pt_regs` begins.
+/// Words of the kernel's `struct user_pt_regs` (`asm/ptrace.h`), with which `struct pt_regs`
+/// begins.
 pub const PT_REGS_WORDS: usize = 34;
 
 /// Registers from a raw copy of the kernel's `struct user_pt_regs`: x0 to x30, sp, pc, pstate.
@@ -41,28 +41,30 @@ pub fn registers_from_pt_regs(words: &[u64]) -> Registers {
     registers_from_perf(words)
 }
 
-/// The number of the system call that a stopped thread is leaving: the general registers of this CPU do
-/// not tell.
+/// The number of the system call that a stopped thread is leaving. The general registers of this
+/// CPU do not hold it: always `None`.
 pub fn syscall_being_left(_words: &[u64]) -> Option<u64> {
     None
 }
 
-/// On this CPU the kernel settles how a broken off system call goes on before it stops the thread, by
-/// a register that is not shown (`orig_x0`): there is nothing to undo it with.
+/// Undoing an interruption is not possible on this CPU: the kernel decides how an interrupted
+/// system call continues before it stops the thread, by a register that is not visible (`orig_x0`).
+/// Always `false`.
 pub fn undo_interruption(_words: &mut [u64]) -> bool {
     false
 }
 
-/// A code address without its pointer authentication code: user-space addresses have 48 bits (52 with
-/// large virtual addresses, which programs must ask for), the code stands above them.
+/// A code address without its pointer authentication code: user-space addresses have 48 bits (52
+/// with large virtual addresses, which programs must request); the code is in the bits above them.
 #[inline]
 pub fn strip_pointer_authentication(addr: u64) -> u64 {
     addr & ((1 << 48) - 1)
 }
 
 /// Where the kernel's signal frame keeps the interrupted registers, in bytes from the stack pointer
-/// at the trampoline: siginfo (128), then `struct ucontext` (flags, link, stack: 40; mask: 128; up to
-/// a multiple of 16), then `struct sigcontext` (`asm/sigcontext.h`): fault address, x0 to x30, sp, pc.
+/// at the trampoline: siginfo (128), then `struct ucontext` (flags, link, stack: 40; mask: 128; up
+/// to a multiple of 16), then `struct sigcontext` (`asm/sigcontext.h`): fault address, x0 to x30,
+/// sp, pc.
 pub const SIGNAL_CONTEXT: [(u16, i64); REGISTER_COUNT] = {
     let mut places = [(0, 0); REGISTER_COUNT];
     let mut number = 0;
@@ -73,7 +75,7 @@ pub const SIGNAL_CONTEXT: [(u16, i64); REGISTER_COUNT] = {
     places
 };
 
-/// How much code before an address the functions here look at, in bytes.
+/// How many bytes of code before an address the functions here need.
 pub const CODE_BEFORE: u64 = 8;
 const LOAD_SIGRETURN: u32 = 0xd280_1168; // mov x8, #139
 const SVC: u32 = 0xd400_0001; // svc #0
@@ -96,7 +98,7 @@ pub fn is_sigreturn(before: &[u8], code: &[u8]) -> bool {
         || (last_instruction(before) == Some(LOAD_SIGRETURN) && first == Some(SVC))
 }
 
-/// Whether a thread at `code` has just come into being. Not told apart on this CPU.
+/// Whether a thread at `code` has just been created. Not recognised on this CPU: always `false`.
 pub fn is_new_thread(_before: &[u8], _code: &[u8], _registers: &Registers) -> bool {
     false
 }
@@ -108,7 +110,7 @@ pub fn is_thread_exit(code: &[u8]) -> bool {
     (0..3).any(|at| instruction(code, at) == Some(LOAD_EXIT) && instruction(code, at + 1) == Some(SVC))
 }
 
-/// On this CPU the thread pointer is not among the general registers (it is a register set of its own).
+/// The thread pointer. On this CPU it is not among the general registers: always `None`.
 pub fn thread_pointer(_words: &[u64]) -> Option<u64> {
     None
 }
@@ -116,29 +118,30 @@ pub fn thread_pointer(_words: &[u64]) -> Option<u64> {
 /// DWARF number of the register that holds Go's running goroutine.
 pub const GO_G: u16 = 28;
 
-/// On this CPU Go keeps the running goroutine in [`GO_G`] alone; C code that it calls may use that.
+/// Where Go stores the running goroutine in thread-local memory: on this CPU only in [`GO_G`],
+/// which C code may overwrite. Always `None`.
 pub fn go_g_offset(_code: &[u8]) -> Option<i64> {
     None
 }
 
-/// How far above a Go function's caller's stack pointer its arguments lie.
+/// The offset of a Go function's arguments from its caller's stack pointer, in bytes.
 pub const GO_ARGUMENTS_ABOVE: u64 = 8;
 
-/// The frame of a Go function whose stack pointer lies `depth` bytes below where it was entered: the
-/// return address at its bottom, the frame pointer under that.
+/// The frame of a Go function whose stack pointer is `depth` bytes below its value at entry: the
+/// return address is at its bottom, the frame pointer below that.
 pub fn go_frame(depth: i64) -> GoFrame {
     let has_frame = depth > 0;
     GoFrame { return_at: has_frame.then_some(0), caller_sp: depth, saved_fp: has_frame.then_some(-8) }
 }
 
-/// Whether `code` is that of Go's `runtime.goexit`, which every goroutine "returns" to: nop, call,
-/// nop.
+/// Whether `code` is Go's `runtime.goexit`, the outermost return address of every goroutine: nop,
+/// call, nop.
 pub fn is_goexit(code: &[u8]) -> bool {
     let is_call = instruction(code, 1).is_some_and(|word| word >> 26 == 0b10_0101);
     instruction(code, 0) == Some(NOP) && is_call && instruction(code, 2) == Some(NOP)
 }
 
-/// The call whose return address is at the end of `before`.
+/// The call instruction at the end of `before`; `None`: there is none.
 pub fn call_before(before: &[u8]) -> Option<Call> {
     let word = last_instruction(before)?;
     if word >> 26 == 0b10_0101 {
@@ -151,14 +154,15 @@ pub fn call_before(before: &[u8]) -> Option<Call> {
     indirect.then_some(Call::Indirect)
 }
 
-/// Follows the stack pointer through a function that nothing describes. Not done on this CPU: its
-/// procedure call standard has every function that calls keep a frame record, which says the same.
+/// Follows the stack pointer through a function without call-frame information. Not needed on this
+/// CPU: by its procedure call standard every function that calls another keeps a frame record.
+/// Always `None`.
 pub fn frame_at(_code: &[u8], _to: usize) -> Option<LeafShape> {
     None
 }
 
-/// Whether the function that starts with `code` may end in a jump to what lies `distance` bytes from
-/// its start: a direct jump there is among its first instructions.
+/// Whether the function that starts with `code` may end in a jump to `distance` bytes from its
+/// start: a direct jump there is among its first instructions.
 pub fn jumps_to(code: &[u8], distance: i64) -> bool {
     (0..8).any(|index| {
         instruction(code, index).is_some_and(|word| {
@@ -167,8 +171,8 @@ pub fn jumps_to(code: &[u8], distance: i64) -> bool {
     })
 }
 
-/// Whether a function that starts like `code` keeps a frame pointer: `stp x29, x30, [sp, …]` somewhere
-/// in its first instructions.
+/// Whether a function that starts like `code` keeps a frame pointer: `stp x29, x30, [sp, …]`
+/// somewhere in its first instructions.
 pub fn sets_up_frame_pointer(code: &[u8]) -> bool {
     code.chunks_exact(4).any(|word| {
         let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
@@ -176,8 +180,8 @@ pub fn sets_up_frame_pointer(code: &[u8]) -> bool {
     })
 }
 
-/// What the instructions at `code` say about the frame of the function they are in; `None` if they
-/// say nothing, or that the frame pointer is in use.
+/// The frame of the function that the instructions at `code` belong to; `None` if it cannot be
+/// derived, or if the frame pointer is in use.
 pub fn leaf_shape(before: &[u8], code: &[u8]) -> Option<LeafShape> {
     const BTI_C: u32 = 0xd503_245f;
     const PACIASP: u32 = 0xd503_233f;
@@ -196,7 +200,7 @@ pub fn leaf_shape(before: &[u8], code: &[u8]) -> Option<LeafShape> {
         let caller_sp = i64::from((word >> 15 & 0x7f) << 3);
         return Some(LeafShape { base: SP, return_address, caller_sp, saved });
     }
-    // The pair was just saved at sp; the size of the frame stands in the instruction before.
+    // The pair was just saved at sp; the size of the frame is in the previous instruction.
     let size = last_instruction(before).filter(|store| store & 0xffc0_7fff == 0xa980_7bfd)?;
     let caller_sp = -(i64::from((size << 10) as i32 >> 25) * 8);
     (word == FRAME_POINTER_SETUP).then_some(LeafShape { base: SP, return_address, caller_sp, saved })
@@ -220,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn prologues_and_epilogues_tell_where_the_return_address_is() {
+    fn prologues_and_epilogues_give_the_place_of_the_return_address() {
         let store = 0xa9bd_7bfd; // stp x29, x30, [sp, #-48]!
         let shape = leaf_shape(&[], &code(&[store])).expect("entry");
         assert_eq!((shape.return_address, shape.caller_sp), (ReturnAt::Register(LR), 0));

@@ -1,9 +1,9 @@
-//! All that differs by CPU: the register file as DWARF numbers it, the masks by which perf copies
-//! it, how a call, a prologue and a signal frame look in machine code.
+//! Everything that depends on the CPU: DWARF register numbers, perf register masks, and the machine
+//! code of calls, prologues and signal frames.
 //!
-//! Each CPU is a folder-mate with the same items ([`x86_64`], [`aarch64`]); both are compiled
-//! everywhere, so that their pure parts are tested everywhere, and [`native`] is the one rprof runs
-//! on. Not here: unwinding itself, system calls.
+//! The modules of the CPUs have the same items ([`x86_64`], [`aarch64`]). Both are compiled on
+//! every CPU, so that their pure parts are tested everywhere; [`native`] is the CPU that rprof runs
+//! on. Not here: unwinding, system calls.
 
 pub mod aarch64;
 pub mod aarch64_syscalls;
@@ -21,12 +21,12 @@ pub use x86_64 as native;
 #[cfg(target_arch = "x86_64")]
 use x86_64_syscalls::SYSCALL_NAMES;
 
-/// The CPU's counter of time: what Go's `cputicks` reads. Its rate is the machine's own.
+/// The CPU's time-stamp counter, which Go's `cputicks` reads. Its rate depends on the machine.
 pub fn cpu_ticks() -> u64 {
     tick_counter::start()
 }
 
-/// The name of the system call with this number.
+/// The name of the system call with this number; `None`: not known.
 pub fn syscall_name(number: u64) -> Option<&'static str> {
     named(SYSCALL_NAMES, number)
 }
@@ -36,47 +36,50 @@ fn named(runs: &[(u64, &'static str)], number: u64) -> Option<&'static str> {
     names.split_ascii_whitespace().nth(usize::try_from(number - first).ok()?)
 }
 
-/// How the code just before a return address calls.
+/// The call instruction before a return address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// To a fixed target: so many bytes from the return address.
+    /// To a fixed target, in bytes from the return address.
     Direct(i64),
     /// Through a register or memory.
     Indirect,
 }
 
-/// Where a function that has no frame, or is about to set one up or take it down, finds its caller:
-/// read from its next instructions.
+/// Where a function without a frame, or in its prologue or epilogue, has its caller's registers,
+/// derived from its next instructions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LeafShape {
-    /// The register (DWARF number) that offsets count from.
+    /// The register (DWARF number) that offsets are relative to.
     pub base: u16,
+    /// Where the return address is.
     pub return_address: ReturnAt,
     /// The caller's stack pointer, in bytes from `base`.
     pub caller_sp: i64,
-    /// Saved registers: DWARF number, and where it lies in bytes from `base`.
+    /// Saved registers: DWARF number, and offset in bytes from `base`.
     pub saved: Vec<(u16, i64)>,
 }
 
-/// Where the parts of a Go function's frame lie, in bytes from its stack pointer.
+/// The layout of a Go function's frame, in bytes from its stack pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GoFrame {
-    /// `None`: still in the register that calls leave it in.
+    /// The return address; `None`: it is still in the link register.
     pub return_at: Option<i64>,
+    /// The caller's stack pointer.
     pub caller_sp: i64,
-    /// Where the caller's frame pointer is saved, once the function has done so.
+    /// The caller's saved frame pointer; `None`: not saved yet.
     pub saved_fp: Option<i64>,
 }
 
-/// Where a return address stands.
+/// Where a return address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReturnAt {
+    /// In this register (DWARF number).
     Register(u16),
-    /// In memory, so many bytes from [`LeafShape::base`].
+    /// In memory, at this offset in bytes from [`LeafShape::base`].
     Offset(i64),
 }
 
-/// The most registers any supported CPU tracks.
+/// The maximum number of registers that a supported CPU tracks.
 pub const MAX_REGISTERS: usize = 34;
 
 /// The user-space registers of one frame, by DWARF number. A register whose value is not known
@@ -109,7 +112,7 @@ impl Registers {
         }
     }
 
-    /// Makes all registers unknown but those whose bit (by DWARF number) is set in `mask`.
+    /// Makes all registers unknown except those whose bit (by DWARF number) is set in `mask`.
     pub fn retain(&mut self, mask: u64) {
         self.known &= mask;
     }
@@ -128,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn system_calls_have_the_names_of_their_cpu() {
+    fn system_calls_are_named_by_the_numbers_of_their_cpu() {
         let x86_64 = |number| named(x86_64_syscalls::SYSCALL_NAMES, number);
         let aarch64 = |number| named(aarch64_syscalls::SYSCALL_NAMES, number);
         assert_eq!([0, 202, 232, 334].map(x86_64), ["read", "futex", "epoll_wait", "rseq"].map(Some));

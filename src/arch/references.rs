@@ -1,6 +1,5 @@
-//! The data that machine code names: addresses of globals, in the order in which a function's
-//! instructions use them. (Of a program without symbols, a known function's references are what is left
-//! to find its globals by.)
+//! The addresses of globals that machine code refers to, in the order of a function's instructions.
+//! In a program without symbols, the references of a known function locate its globals.
 //!
 //! Not here: which function, which global.
 
@@ -11,21 +10,25 @@ use super::{aarch64, x86_64};
 pub enum Use {
     /// Its address is taken.
     Address,
+    /// It is read.
     Load,
+    /// It is written.
     Store,
 }
 
 /// One use of a global.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reference {
+    /// The address of the global.
     pub address: u64,
     /// How many bytes are loaded or stored; 0 for [`Use::Address`].
     pub bytes: usize,
+    /// How it is used.
     pub kind: Use,
 }
 
-/// The references of `code`, which stands at address `start`, for the CPU of an ELF file's `e_machine`;
-/// none for one that is not known.
+/// The references of `code`, which is at address `start`, for the CPU of an ELF file's `e_machine`;
+/// none for an unknown CPU.
 pub fn references(machine: u16, code: &[u8], start: u64) -> Vec<Reference> {
     match machine {
         x86_64::ELF_MACHINE => of_x86_64(code, start),
@@ -52,8 +55,8 @@ fn of_x86_64(code: &[u8], start: u64) -> Vec<Reference> {
     found
 }
 
-/// ADRP puts a page's address into a register; ADD, LDR or STR (unsigned offset) that builds on it names
-/// the data (Arm ARM, C4.1.93 and C6.2).
+/// ADRP puts a page's address into a register; ADD, LDR or STR (unsigned offset) that builds on it
+/// names the data (Arm ARM, C4.1.93 and C6.2).
 fn of_aarch64(code: &[u8], start: u64) -> Vec<Reference> {
     let mut found = Vec::new();
     let mut known = [None::<u64>; 32];
@@ -89,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn x86_64_code_names_data_relative_to_itself() {
+    fn x86_64_code_refers_to_data_relative_to_itself() {
         // mov 0x10(%rip),%rax; lea 0x20(%rip),%rcx; mov %edx,0x30(%rip)
         let code =
             [0x48, 0x8b, 0x05, 0x10, 0, 0, 0, 0x48, 0x8d, 0x0d, 0x20, 0, 0, 0, 0x89, 0x15, 0x30, 0, 0, 0];
@@ -99,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn aarch64_code_names_data_by_page_and_offset() {
+    fn aarch64_code_refers_to_data_by_page_and_offset() {
         // adrp x0, +1 page; ldr x1, [x0, #16]; adrp x2, 0; add x2, x2, #0x123; str w3, [x2, #4]
         let words = [0xb000_0000u32, 0xf940_0801, 0x9000_0002, 0x9104_8c42, 0xb900_0443];
         let code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();

@@ -14,10 +14,9 @@ pub const PC: u16 = 16;
 pub const SP: u16 = 7;
 /// DWARF number of the frame pointer (rbp).
 pub const FP: u16 = 6;
-/// DWARF number of the column that CFI describes the return address by.
+/// DWARF number of the return-address column of CFI.
 pub const RETURN_ADDRESS: u16 = PC;
-/// The registers, one bit each by DWARF number, that a called function gives back unchanged: rbx,
-/// rbp, rsp, r12 to r15.
+/// The callee-saved registers, one bit each by DWARF number: rbx, rbp, rsp, r12 to r15.
 pub const PRESERVED: u64 = 1 << 3 | 1 << 6 | 1 << 7 | 0xf << 12;
 /// How many registers unwinding tracks: the 16 general ones and the pc.
 pub const REGISTER_COUNT: usize = 17;
@@ -80,7 +79,7 @@ pub fn registers_from_pt_regs(words: &[u64]) -> Registers {
     registers
 }
 
-/// Where `orig_ax`, `ax` and `ip` stand among the words of `struct pt_regs`.
+/// The places of `orig_ax` and `ax` among the words of `struct pt_regs`.
 const WORD_ORIG_AX: usize = 15;
 const WORD_AX: usize = 10;
 /// `EINTR` and, of the kernel's include/linux/errno.h, `ERESTARTNOHAND`.
@@ -92,9 +91,9 @@ pub fn syscall_being_left(words: &[u64]) -> Option<u64> {
     words.get(WORD_ORIG_AX).copied().filter(|number| (*number as i64) >= 0)
 }
 
-/// If the system call that a stopped thread is leaving was broken off (`EINTR`), has the kernel begin
-/// it again, unless a handler runs first: what would have happened had nobody stopped the thread.
-/// Whether there was anything to change.
+/// If the system call that a stopped thread is leaving failed with `EINTR`, changes its result so
+/// that the kernel restarts it, unless a signal handler runs first: what would have happened
+/// without the stop. Returns whether anything was changed.
 pub fn undo_interruption(words: &mut [u64]) -> bool {
     let broken_off = syscall_being_left(words).is_some()
         && words.get(WORD_AX).is_some_and(|result| *result as i64 == -EINTR);
@@ -104,7 +103,7 @@ pub fn undo_interruption(words: &mut [u64]) -> bool {
     broken_off
 }
 
-/// An address as it stands on the stack, as it is used: nothing to do on this CPU.
+/// A code address without its pointer authentication code: unchanged on this CPU.
 #[inline]
 pub fn strip_pointer_authentication(addr: u64) -> u64 {
     addr
@@ -136,7 +135,7 @@ pub const SIGNAL_CONTEXT: [(u16, i64); REGISTER_COUNT] = [
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// `mov $15,%eax` and `mov $15,%rax`: rt_sigreturn's number.
 const LOAD_SIGRETURN: [&[u8]; 2] = [&[0xb8, 15, 0, 0, 0], &[0x48, 0xc7, 0xc0, 15, 0, 0, 0]];
-/// How much code before an address the functions here look at, in bytes.
+/// How many bytes of code before an address the functions here need.
 pub const CODE_BEFORE: u64 = 8;
 
 /// Whether a thread at the boundary of `before` and `code` is in a signal trampoline: about to load
@@ -172,8 +171,8 @@ pub fn is_thread_exit(code: &[u8]) -> bool {
     }
 }
 
-/// Whether a thread that stands at `code` has just come into being and runs nothing of its own yet: the
-/// C library's clone(2), behind the system call that returned 0 (test; jump if an error; jump to the
+/// Whether a thread at `code` has just been created and runs no code of its own yet: it is in the C
+/// library's clone(2), after the system call that returned 0 (test; jump if an error; jump to the
 /// child's part, which clears rbp), or in the child's part before it calls the thread's function.
 pub fn is_new_thread(before: &[u8], code: &[u8], registers: &Registers) -> bool {
     let child = match code {
@@ -197,14 +196,14 @@ pub fn is_new_thread(before: &[u8], code: &[u8], registers: &Registers) -> bool 
 /// DWARF number of rax, in which a system call returns.
 const RAX: u16 = 0;
 
-/// Whether `code` is that of Go's `runtime.goexit`, which every goroutine "returns" to: nop, call,
-/// nop.
+/// Whether `code` is Go's `runtime.goexit`, the outermost return address of every goroutine: nop,
+/// call, nop.
 pub fn is_goexit(code: &[u8]) -> bool {
     matches!(code, [0x90, 0xe8, _, _, _, _, 0x90, ..])
 }
 
-/// The thread pointer among the words of `struct user_regs_struct` (sys/user.h), which go on behind those of
-/// `struct pt_regs` with `fs_base`.
+/// The thread pointer among the words of `struct user_regs_struct` (sys/user.h): `fs_base` follows
+/// the words of `struct pt_regs`.
 pub fn thread_pointer(words: &[u64]) -> Option<u64> {
     words.get(PT_REGS_WORDS).copied()
 }
@@ -212,8 +211,9 @@ pub fn thread_pointer(words: &[u64]) -> Option<u64> {
 /// DWARF number of the register that holds Go's running goroutine.
 pub const GO_G: u16 = 14;
 
-/// Where, from the thread pointer, `runtime.morestack` loads the running goroutine from: `mov %fs:disp,%r`,
-/// or `mov $disp,%r` and `mov %fs:(%r),%r` (the forms that linkers give to local and initial exec).
+/// The offset from the thread pointer from which `runtime.morestack` loads the running goroutine:
+/// `mov %fs:disp,%r`, or `mov $disp,%r` and `mov %fs:(%r),%r` (the linker's forms of local and
+/// initial exec).
 pub fn go_g_offset(code: &[u8]) -> Option<i64> {
     match code {
         [0x64, 0x48 | 0x4c, 0x8b, modrm, 0x25, a, b, c, d, ..] if modrm & 0xc7 == 0x04 => {
@@ -228,16 +228,16 @@ pub fn go_g_offset(code: &[u8]) -> Option<i64> {
     }
 }
 
-/// How far above a Go function's caller's stack pointer its arguments lie.
+/// The offset of a Go function's arguments from its caller's stack pointer, in bytes.
 pub const GO_ARGUMENTS_ABOVE: u64 = 0;
 
-/// The frame of a Go function whose stack pointer lies `depth` bytes below where it was entered: the
-/// return address above, the frame pointer under it.
+/// The frame of a Go function whose stack pointer is `depth` bytes below its value at entry: the
+/// return address is at its top, the frame pointer below it.
 pub fn go_frame(depth: i64) -> GoFrame {
     GoFrame { return_at: Some(depth), caller_sp: depth + 8, saved_fp: (depth >= 8).then_some(depth - 8) }
 }
 
-/// The call whose return address is at the end of `before`.
+/// The call instruction at the end of `before`; `None`: there is none.
 pub fn call_before(before: &[u8]) -> Option<Call> {
     if let Some([0xe8, displacement @ ..]) = before.last_chunk::<5>() {
         return Some(Call::Direct(i64::from(i32::from_le_bytes(*displacement))));
@@ -251,10 +251,10 @@ pub fn call_before(before: &[u8]) -> Option<Call> {
     indirect.then_some(Call::Indirect)
 }
 
-/// What the instructions at `code` (with `before` in front of them) say about the frame of the
-/// function they are in; `None` if they say nothing, or that the frame pointer is in use.
+/// The frame of the function that the instructions at `code` (after `before`) belong to; `None` if
+/// it cannot be derived, or if the frame pointer is in use.
 pub fn leaf_shape(before: &[u8], code: &[u8]) -> Option<LeafShape> {
-    // A stub of the linkage table: the function that it jumps to is still to be entered.
+    // A stub of the linkage table, which jumps to the function.
     let linkage_stub = matches!(
         code,
         [0xff, 0x25, ..]
@@ -275,12 +275,13 @@ fn leaf(base: u16, return_at: i64, saved: Vec<(u16, i64)>) -> LeafShape {
     LeafShape { base, return_address: ReturnAt::Offset(return_at), caller_sp: return_at + 8, saved }
 }
 
-/// Follows the stack pointer from the start of a function, `code`, to the instruction `to` bytes
-/// further on; tells where the return address and the pushed registers lie then. `None` where the
-/// function does with the stack pointer what this cannot follow.
+/// Follows the stack pointer from the start of a function, `code`, to the instruction at offset
+/// `to`; returns where the return address and the pushed registers are then. `None` if the function
+/// changes the stack pointer in an unsupported way.
 ///
-/// The code is read once from top to bottom: forward branches carry their depth to their targets, and
-/// what comes after an end that nothing before jumps to is taken to be at the depth of the body.
+/// The code is read once from top to bottom: forward branches carry their depth to their targets,
+/// and what comes after an end that nothing before jumps to is taken to be at the depth of the
+/// body.
 pub fn frame_at(code: &[u8], to: usize) -> Option<LeafShape> {
     const MAX_TARGETS: usize = 256;
     let mut targets: Vec<(usize, i64)> = Vec::new();
@@ -336,8 +337,8 @@ pub fn frame_at(code: &[u8], to: usize) -> Option<LeafShape> {
     Some(leaf(SP, depth, saved))
 }
 
-/// Whether the function that starts with `code` may end in a jump to what lies `distance` bytes from
-/// its start: a direct jump there is among its first instructions.
+/// Whether the function that starts with `code` may end in a jump to `distance` bytes from its
+/// start: a direct jump there is among its first instructions.
 pub fn jumps_to(code: &[u8], distance: i64) -> bool {
     let mut at = 0;
     for _ in 0..8 {
@@ -352,8 +353,8 @@ pub fn jumps_to(code: &[u8], distance: i64) -> bool {
     false
 }
 
-/// Whether a function that starts like `code` keeps a frame pointer: somewhere in its first bytes are
-/// `mov %rsp,%rbp`, or Go's older `mov %rbp,n(%rsp)` and `lea n(%rsp),%rbp`.
+/// Whether a function that starts like `code` keeps a frame pointer: somewhere in its first bytes
+/// are `mov %rsp,%rbp`, or Go's older `mov %rbp,n(%rsp)` and `lea n(%rsp),%rbp`.
 pub fn sets_up_frame_pointer(code: &[u8]) -> bool {
     code.windows(4).any(|window| {
         is_frame_pointer_setup(window) || matches!(window, [0x48, 0x89 | 0x8d, 0x6c | 0xac, 0x24])
@@ -482,7 +483,8 @@ mod tests {
 
     #[test]
     fn a_thread_between_clone_and_its_function_is_recognised_by_its_zero() {
-        // test; jl; je +1; ret; xor %ebp,%ebp; and $-16,%rsp; mov %r8,%rdi; call *%rdx; mov; mov; syscall
+        // test; jl; je +1; ret; xor %ebp,%ebp; and $-16,%rsp; mov %r8,%rdi; call *%rdx; mov; mov;
+        // syscall
         let code = [
             0x48, 0x85, 0xc0, 0x7c, 0x18, 0x74, 0x01, 0xc3, 0x31, 0xed, 0x48, 0x83, 0xe4, 0xf0, 0x4c, 0x89,
             0xc7, 0xff, 0xd2, 0x48, 0x89, 0xc7, 0xb8, 60, 0, 0, 0, 0x0f, 0x05,
@@ -547,8 +549,8 @@ mod tests {
 
     #[test]
     fn the_stack_pointer_is_followed_through_a_function_with_an_early_return() {
-        // push %rbp; push %rbx; sub $24,%rsp; test %edi,%edi; je 1f; add $24,%rsp; pop %rbx; pop %rbp;
-        // ret; 1: call x; nop
+        // push %rbp; push %rbx; sub $24,%rsp; test %edi,%edi; je 1f; add $24,%rsp; pop %rbx; pop
+        // %rbp; ret; 1: call x; nop
         let code = [
             0x55, 0x53, 0x48, 0x83, 0xec, 24, 0x85, 0xff, 0x74, 7, 0x48, 0x83, 0xc4, 24, 0x5b, 0x5d, 0xc3,
             0xe8, 0, 0, 0, 0, 0x90,

@@ -1,32 +1,38 @@
-//! Just enough of the x86-64 instruction set to follow the stack pointer through a function that
-//! nothing describes: lengths of instructions, and what each does to the stack pointer (Intel SDM
-//! volume 2, appendix A).
+//! The part of the x86-64 instruction set that is needed to follow the stack pointer through a
+//! function without call-frame information: lengths of instructions, and their effects on the stack
+//! pointer (Intel SDM volume 2, appendix A).
 //!
 //! Not here: what instructions compute.
 
-/// What an instruction does to the stack and to the flow of control.
+/// The effect of an instruction on the stack and the control flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// None.
     Nothing,
-    /// A register (its number in instructions), or anything else.
+    /// Pushes a register (its number in instructions), or another value.
     Push(Option<u8>),
+    /// Pops a word.
     Pop,
-    /// The stack pointer grows by so many bytes.
+    /// The stack pointer grows by this many bytes.
     MoveStack(i64),
-    /// It becomes what this cannot follow.
+    /// The stack pointer becomes unknown.
     LoseStack,
+    /// Calls a function.
     Call,
-    /// To so many bytes from the next instruction.
+    /// Conditional jump, in bytes from the next instruction.
     Branch(i64),
+    /// Unconditional jump, in bytes from the next instruction.
     Jump(i64),
-    /// What follows is reached from elsewhere, if at all.
+    /// The next instruction is only reached by a jump from elsewhere.
     End,
 }
 
 /// An instruction's length and effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instruction {
+    /// In bytes.
     pub length: usize,
+    /// Its effect.
     pub effect: Effect,
 }
 
@@ -41,7 +47,7 @@ const fn form(modrm: bool, immediate: usize) -> Option<Form> {
     Some(Form { modrm, immediate })
 }
 
-/// Decodes the instruction at the start of `code`; `None` if there is none.
+/// Decodes the instruction at the start of `code`; `None` if it is incomplete or unknown.
 pub fn decode(code: &[u8]) -> Option<Instruction> {
     let mut at = 0;
     let mut short = false;

@@ -1,7 +1,7 @@
-//! The calls of bpf(2) that load and attach a program, the kernel's own type information (BTF), and
+//! The commands of bpf(2) that load and attach a program, the kernel's type information (BTF), and
 //! waiting for BPF rings.
 //!
-//! Not here: maps and rings themselves (the crate `aya` makes and reads them), and what a program does.
+//! Not here: maps and rings (the crate `aya` creates and reads them), and what programs do.
 
 use std::{
     ffi::CStr,
@@ -22,15 +22,18 @@ const PROG_TEST_RUN: libc::c_long = 10;
 const MAP_FREEZE: libc::c_long = 22;
 /// `BPF_RAW_TRACEPOINT_OPEN`.
 const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
-/// Room for what the verifier says about a program it refuses.
+/// Size of the buffer for the verifier's log of a refused program.
 const LOG_BYTES: usize = 64 * 1024;
 
 /// The kinds of program that rprof loads (`enum bpf_prog_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ProgramKind {
+    /// Runs at each overflow of a perf event.
     PerfEvent = 7,
+    /// Runs at a tracepoint, with untyped arguments.
     RawTracepoint = 17,
+    /// Runs at a tracepoint with typed arguments, or in an iterator.
     Tracing = 26,
 }
 
@@ -121,8 +124,8 @@ struct TestRunAttr {
     cpu: u32,
 }
 
-/// Loads a program, under a name of at most 15 bytes. Errors: what bpf(2) says; where the verifier
-/// refused the program, with the end of its log.
+/// Loads a program under a name of at most 15 bytes. Errors: those of bpf(2); if the verifier
+/// refused the program, with the last line of its log.
 pub fn load_program(
     kind: ProgramKind,
     name: &str,
@@ -132,8 +135,8 @@ pub fn load_program(
     load_attached(kind, name, instructions, license, (0, 0))
 }
 
-/// Loads a program for a tracepoint whose arguments it knows by their types; `tracepoint` is the number of
-/// its type (`btf_trace_sched_switch`) in the kernel's BTF. (Linux 5.5.)
+/// Loads a program for a tracepoint with typed arguments; `tracepoint` is the ID of its type
+/// (`btf_trace_sched_switch`) in the kernel's BTF (Linux 5.5). Errors: as [`load_program`].
 pub fn load_typed_tracepoint(
     name: &str,
     instructions: &[Instruction],
@@ -143,8 +146,9 @@ pub fn load_typed_tracepoint(
     load_attached(ProgramKind::Tracing, name, instructions, license, (TRACE_RAW_TRACEPOINT, tracepoint))
 }
 
-/// Loads a program that is called for each thing that a kernel iterator visits; `iterator` is the number
-/// of its function (`bpf_iter_task`) in the kernel's BTF. (Linux 5.8.)
+/// Loads a program that is called for each object that a kernel iterator visits; `iterator` is the
+/// ID of its function (`bpf_iter_task`) in the kernel's BTF (Linux 5.8). Errors: as
+/// [`load_program`].
 pub fn load_iterator_program(
     name: &str,
     instructions: &[Instruction],
@@ -199,8 +203,9 @@ fn try_load(
         attr.log_size = u32::try_from(log.len()).map_err(io::Error::other)?;
         attr.log = log.as_mut_ptr() as u64;
     }
-    // SAFETY: `attr` is of the size given; its pointers are to slices and a string that live through
-    // the call, with their lengths beside them. Only `log` is written to, and it is borrowed mutably.
+    // SAFETY: `attr` is of the size given; its pointers are to slices and a string that live
+    // through the call, with their lengths beside them. Only `log` is written to, and it is
+    // borrowed mutably.
     unsafe { bpf_opening(PROG_LOAD, &mut attr) }
 }
 
@@ -212,8 +217,8 @@ fn log_end(log: &[u8]) -> String {
     lines.next().unwrap_or("the verifier gives no reason").to_owned()
 }
 
-/// Attaches a program to a tracepoint (`sched_process_fork`) beside whoever else uses it, for as long
-/// as what is returned stays open.
+/// Attaches a program to a tracepoint (`sched_process_fork`) until the returned descriptor is
+/// closed. Other users of the tracepoint are not affected. Errors: bpf(2).
 pub fn attach_raw_tracepoint(name: &CStr, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let program = program.as_raw_fd() as u32;
     let mut attr = RawTracepointAttr { name: name.as_ptr() as u64, program, padding: 0 };
@@ -221,15 +226,17 @@ pub fn attach_raw_tracepoint(name: &CStr, program: BorrowedFd<'_>) -> io::Result
     unsafe { bpf_opening(RAW_TRACEPOINT_OPEN, &mut attr) }
 }
 
-/// Attaches a program of [`load_typed_tracepoint`] to its tracepoint, as [`attach_raw_tracepoint`] does.
+/// Attaches a program of [`load_typed_tracepoint`] to its tracepoint, like
+/// [`attach_raw_tracepoint`].
 pub fn attach_typed_tracepoint(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mut attr = RawTracepointAttr { name: 0, program: program.as_raw_fd() as u32, padding: 0 };
     // SAFETY: `attr` is of the size given and holds no pointer.
     unsafe { bpf_opening(RAW_TRACEPOINT_OPEN, &mut attr) }
 }
 
-/// A reading of an iterator program over the threads of a process (numbered as our PID namespace does):
-/// what is read from it is what the program writes. Kernels before 6.1 visit every thread there is.
+/// Opens an iterator program over the threads of a process (by its PID in rprof's namespace):
+/// reading the returned file runs the program and returns what it writes. Kernels before 6.1 visit
+/// every thread of the machine. Errors: bpf(2).
 pub fn iterate_threads(program: BorrowedFd<'_>, pid: u32) -> io::Result<File> {
     let only = ThreadsOf { pid, ..Default::default() };
     let mut attr =
@@ -239,7 +246,8 @@ pub fn iterate_threads(program: BorrowedFd<'_>, pid: u32) -> io::Result<File> {
         iterator_size: size_of::<ThreadsOf>() as u32,
         ..LinkAttr { program: attr.program, attach_type: TRACE_ITER, ..Default::default() }
     };
-    // SAFETY: `limited` is of the size given; its pointer is to `only`, which lives through the call.
+    // SAFETY: `limited` is of the size given; its pointer is to `only`, which lives through the
+    // call.
     let link = match unsafe { bpf_opening(LINK_CREATE, &mut limited) } {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::E2BIG)) => {
             // SAFETY: `attr` is of the size given and holds no pointer.
@@ -252,8 +260,8 @@ pub fn iterate_threads(program: BorrowedFd<'_>, pid: u32) -> io::Result<File> {
     unsafe { bpf_opening(ITER_CREATE, &mut attr) }.map(File::from)
 }
 
-/// Runs a program of the kind for raw tracepoints once, now, with these arguments (Linux 5.10), and
-/// gives what it returns.
+/// Runs a raw-tracepoint program once with these arguments and returns its result (Linux 5.10).
+/// Errors: bpf(2).
 pub fn run_raw_tracepoint(program: BorrowedFd<'_>, arguments: &[u64]) -> io::Result<u32> {
     let mut attr = TestRunAttr {
         program: program.as_raw_fd() as u32,
@@ -261,13 +269,13 @@ pub fn run_raw_tracepoint(program: BorrowedFd<'_>, arguments: &[u64]) -> io::Res
         context_in: arguments.as_ptr() as u64,
         ..Default::default()
     };
-    // SAFETY: `attr` is of the size given; its pointer is to a slice that lives through the call, its
-    // size beside it, and is only read.
+    // SAFETY: `attr` is of the size given; its pointer is to a slice that lives through the call,
+    // its size beside it, and is only read.
     unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
     Ok(attr.return_value)
 }
 
-/// Forbids for good that user space changes a map (Linux 5.2).
+/// Makes a map permanently read-only for user space (Linux 5.2). Errors: bpf(2).
 pub fn freeze_map(map: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = map.as_raw_fd() as u32;
     // SAFETY: the command reads a descriptor number, which `attr` is.
@@ -277,8 +285,8 @@ pub fn freeze_map(map: BorrowedFd<'_>) -> io::Result<()> {
 /// bpf(2) for the commands that return a descriptor.
 ///
 /// # Safety
-/// `attr` must be laid out as the command reads it, and its pointers valid for what the command does;
-/// the command must be one that returns a new descriptor.
+/// `attr` must be laid out as the command reads it, and its pointers valid for what the command
+/// does; the command must be one that returns a new descriptor.
 unsafe fn bpf_opening<T>(command: libc::c_long, attr: &mut T) -> io::Result<OwnedFd> {
     // SAFETY: the caller answers for `attr`, and for the descriptor: just made, for us alone.
     unsafe { bpf(command, attr).map(|fd| OwnedFd::from_raw_fd(fd)) }
@@ -298,8 +306,8 @@ unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
     }
 }
 
-/// Before Linux 5.11 BPF maps counted as locked memory: lifts that limit there, as far as rights go.
-/// Later kernels charge the memory cgroup, and nothing is changed.
+/// Before Linux 5.11, BPF maps count as locked memory: raises that limit there, as far as rights
+/// allow. Later kernels charge the memory cgroup, and nothing is changed.
 pub fn lift_locked_memory_limit() {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse::<u32>);
@@ -310,19 +318,21 @@ pub fn lift_locked_memory_limit() {
     let limit = Resource::RLIMIT_MEMLOCK;
     let lifted = setrlimit(limit, RLIM_INFINITY, RLIM_INFINITY);
     if let (Err(_), Ok((_, hard))) = (lifted, getrlimit(limit)) {
-        // What is refused shows when a map is made.
+        // If this is refused too, creating a map reports it.
         let _ = setrlimit(limit, hard, hard);
     }
 }
 
 /// The running kernel's BTF (kernel document bpf/btf), as bytes.
 pub enum KernelBtf {
+    /// Mapped (Linux 6.16).
     Mapped(Mmap),
+    /// Read into memory.
     Owned(Vec<u8>),
 }
 
 impl KernelBtf {
-    /// Opens /sys/kernel/btf/vmlinux. Errors: `NotFound` where the kernel was built without.
+    /// Opens /sys/kernel/btf/vmlinux. Errors: `NotFound` if the kernel was built without BTF.
     pub fn open() -> io::Result<KernelBtf> {
         const PATH: &str = "/sys/kernel/btf/vmlinux";
         let file = File::open(PATH)?;
@@ -334,6 +344,7 @@ impl KernelBtf {
         }
     }
 
+    /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         match self {
             KernelBtf::Mapped(map) => map,
@@ -342,15 +353,15 @@ impl KernelBtf {
     }
 }
 
-/// Waits until somebody is woken for one of several descriptors. Edge-triggered: that data are there
-/// does not end the wait, only a wake-up does, so that a producer decides how often we run.
+/// Waits for a wake-up of one of several descriptors. Edge-triggered: data that is already there
+/// does not end the wait, only a wake-up does, so the producer decides how often the reader runs.
 #[derive(Debug)]
 pub struct WakeUps {
     epoll: OwnedFd,
 }
 
 impl WakeUps {
-    /// Waits for none yet.
+    /// Has no descriptor yet. Errors: epoll_create1(2).
     pub fn new() -> io::Result<WakeUps> {
         // SAFETY: takes a flag and touches no memory of ours.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
@@ -361,7 +372,7 @@ impl WakeUps {
         Ok(WakeUps { epoll: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
-    /// Also waits for this one, until it is closed.
+    /// Also waits for this descriptor, until it is closed. Errors: epoll_ctl(2).
     pub fn add(&self, fd: impl AsFd) -> io::Result<()> {
         let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: 0 };
         let fd = fd.as_fd().as_raw_fd();
@@ -373,6 +384,7 @@ impl WakeUps {
     }
 
     /// Waits for a wake-up, a signal, or the end of `timeout` (in whole milliseconds, rounded up).
+    /// Errors: epoll_wait(2).
     pub fn wait(&self, timeout: Duration) -> io::Result<()> {
         let milliseconds = i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];

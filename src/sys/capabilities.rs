@@ -1,29 +1,29 @@
-//! What the kernel lets rprof itself do: its effective capabilities (capabilities(7)) and whether a
-//! seccomp filter stands in its way (seccomp(2)), as /proc/self/status tells them.
+//! rprof's own rights from /proc/self/status: effective capabilities (capabilities(7)) and whether
+//! a seccomp filter is in force (seccomp(2)).
 //!
-//! Not here: what a target's rights are, or advice.
+//! Not here: a target's rights, advice.
 
 use std::fs;
 
-/// Sampling other users' processes, the kernel, and whole CPUs (since Linux 5.8).
+/// Allows sampling other users' processes, the kernel, and whole CPUs (since Linux 5.8).
 pub const CAP_PERFMON: u32 = 38;
-/// Loading BPF programs (since Linux 5.8).
+/// Allows loading BPF programs (since Linux 5.8).
 pub const CAP_BPF: u32 = 39;
-/// What all of that needed before Linux 5.8, and still suffices for.
+/// Required for both before Linux 5.8, and still sufficient.
 pub const CAP_SYS_ADMIN: u32 = 21;
-/// Looking into other users' processes.
+/// Allows reading the memory and state of other users' processes.
 pub const CAP_SYS_PTRACE: u32 = 19;
-/// Locking memory beyond RLIMIT_MEMLOCK.
+/// Allows locking memory beyond RLIMIT_MEMLOCK.
 pub const CAP_IPC_LOCK: u32 = 14;
 
-/// Reading whatever files there are, whoever owns them.
+/// Allows reading any file.
 pub const CAP_DAC_READ_SEARCH: u32 = 2;
-/// Opening files that are mapped and no longer at their path (since Linux 5.9).
+/// Allows opening mapped files by /proc/PID/map_files (since Linux 5.9).
 pub const CAP_CHECKPOINT_RESTORE: u32 = 40;
-/// Kernel addresses where kernel.kptr_restrict is 1.
+/// Allows reading kernel addresses if kernel.kptr_restrict is 1.
 pub const CAP_SYSLOG: u32 = 34;
 
-/// Those that a profiler can make use of.
+/// The capabilities that a profiler can use: number and name.
 pub const NAMES: [(u32, &str); 9] = [
     (CAP_PERFMON, "CAP_PERFMON"),
     (CAP_BPF, "CAP_BPF"),
@@ -46,18 +46,18 @@ impl Capabilities {
         self.0.checked_shr(number).is_some_and(|shifted| shifted & 1 == 1)
     }
 
-    /// Whether perf's restrictions do not apply (`perfmon_capable` in the kernel).
+    /// Whether the process is exempt from perf's restrictions (`perfmon_capable` in the kernel).
     pub fn perfmon(self) -> bool {
         self.has(CAP_PERFMON) || self.has(CAP_SYS_ADMIN)
     }
 }
 
-/// The effective capabilities of this process; none where /proc cannot be read.
+/// The effective capabilities of this process; none if /proc cannot be read.
 pub fn effective() -> Capabilities {
     Capabilities(status_field("CapEff").and_then(|text| u64::from_str_radix(&text, 16).ok()).unwrap_or(0))
 }
 
-/// Whether a seccomp filter is in force for this process, as container runtimes install one.
+/// Whether a seccomp filter is in force for this process. Container runtimes install one.
 pub fn seccomp_filtered() -> bool {
     status_field("Seccomp").as_deref() == Some("2")
 }

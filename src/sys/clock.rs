@@ -1,4 +1,4 @@
-//! The clock by which all events are timed: CLOCK_MONOTONIC.
+//! The clock of all events: CLOCK_MONOTONIC.
 //!
 //! Not here: waiting.
 
@@ -17,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_does_not_run_backwards() {
+    fn the_clock_is_monotonic() {
         let before = monotonic_ns();
         assert!(before > 0 && monotonic_ns() >= before);
     }

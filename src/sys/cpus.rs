@@ -4,10 +4,10 @@
 
 use std::{fs, io};
 
-/// More CPUs than any kernel is built for (NR_CPUS is 8192 at most): the bound on a list.
+/// Upper bound of a CPU number; NR_CPUS of the kernel is 8192 at most.
 const MAX_CPUS: u32 = 1 << 16;
 
-/// The numbers of the CPUs that are online, ascending.
+/// The numbers of the online CPUs, ascending. Errors: the file cannot be read, or lists none.
 pub fn online() -> io::Result<Vec<u32>> {
     let text = fs::read_to_string("/sys/devices/system/cpu/online")?;
     let cpus = parse_list(text.trim());
@@ -17,7 +17,7 @@ pub fn online() -> io::Result<Vec<u32>> {
     }
 }
 
-/// Numbers from a list such as `0-3,5,8-9`; what does not parse is left out.
+/// Numbers from a list such as `0-3,5,8-9`; parts that do not parse are left out.
 fn parse_list(text: &str) -> Vec<u32> {
     let mut cpus: Vec<u32> = text.split(',').filter_map(parse_range).flatten().collect();
     cpus.sort_unstable();

@@ -1,9 +1,9 @@
-//! Files of the target, mapped read-only, that stay readable even when somebody truncates them.
+//! Read-only maps of the target's files that stay readable if the file is truncated.
 //!
-//! A mapped file that shrinks raises SIGBUS at the next touch of a page that is gone. The files here
-//! belong to others (a package upgrade may rewrite one in place), so a handler lays a page of zeros
-//! over the hole: parsers then meet zeros, which they refuse in an orderly way. A SIGBUS outside our
-//! maps goes on to the default action.
+//! Reading a page of a mapped file that no longer exists raises SIGBUS. Other programs own these
+//! files (a package upgrade may rewrite one in place), so a signal handler maps a page of zeros
+//! there, and parsers report a malformed file. A SIGBUS at any other address gets the default
+//! action.
 
 use std::{
     fs::File,
@@ -17,7 +17,7 @@ use std::{
 
 use memmap2::Mmap;
 
-/// How many maps the handler can know at once; further files are read into memory instead.
+/// How many maps the handler can cover at once; further files are read into memory instead.
 const MAX_GUARDED: usize = 4096;
 
 struct Guarded {
@@ -61,11 +61,12 @@ impl FileMap {
         }
     }
 
-    /// Bytes that are in memory already (an ELF image read out of a process).
+    /// Wraps bytes that are already in memory (an ELF image read from a process).
     pub fn from_vec(bytes: Vec<u8>) -> FileMap {
         FileMap { bytes: Bytes::Owned(bytes) }
     }
 
+    /// The content of the file.
     pub fn bytes(&self) -> &[u8] {
         match &self.bytes {
             Bytes::Mapped { map, .. } => map,
@@ -73,8 +74,8 @@ impl FileMap {
         }
     }
 
-    /// Lets the kernel drop the pages read so far; they are read again when touched. Keeps the
-    /// resident size small after a walk through a large file.
+    /// Lets the kernel drop the pages read so far; they are read again when accessed. Keeps the
+    /// resident size small after reading a large file once.
     pub fn release_pages(&self) {
         if let Bytes::Mapped { map, .. } = &self.bytes {
             // SAFETY: a private read-only file map: dropped pages are faulted in again unchanged.
@@ -121,7 +122,8 @@ fn install_handler() {
 }
 
 extern "C" fn on_sigbus(_signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-    // SAFETY: the kernel passes a valid siginfo to an SA_SIGINFO handler; si_addr is set for SIGBUS.
+    // SAFETY: the kernel passes a valid siginfo to an SA_SIGINFO handler; si_addr is set for
+    // SIGBUS.
     let address = unsafe { (*info).si_addr() } as usize;
     let ours = GUARDED.iter().any(|guarded| {
         let start = guarded.start.load(Ordering::SeqCst);
@@ -148,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_truncated_under_us_reads_as_zeros() {
+    fn a_file_that_is_truncated_while_mapped_reads_as_zeros() {
         let mut file = tempfile::tempfile().expect("temporary file");
         file.write_all(&[7; 3 * 4096]).expect("write");
         let map = FileMap::open(&file).expect("map");

@@ -1,7 +1,7 @@
-//! Starts a command that waits at a gate before its first instruction (fork(2), execvp(3)), so that a
-//! profiler can be in place before it runs.
+//! Starts a command that waits before its first instruction (fork(2), execvp(3)), so that sampling
+//! can start before it runs.
 //!
-//! Not here: waiting for it politely, signals.
+//! Not here: forwarding of signals.
 
 use std::{
     ffi::CString,
@@ -15,7 +15,8 @@ use nix::{
     unistd::{ForkResult, Pid, fork, pipe2},
 };
 
-/// A started command. Dropped before [`Gate::open`], it ends without having run.
+/// A started command that waits to run. If it is dropped before [`Gate::open`], the command ends
+/// without having run.
 #[derive(Debug)]
 pub struct Gate {
     pid: Pid,
@@ -26,19 +27,20 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Forks. Must be called while the process has a single thread (fork(2): the child may only use
-    /// async-signal-safe functions until exec otherwise).
+    /// Forks. Must be called while the process has a single thread (fork(2): otherwise the child
+    /// may only use async-signal-safe functions until exec). Errors: pipe2(2), fork(2).
     pub fn start(command: &[CString]) -> io::Result<Gate> {
         let (go_read, go_write) = pipe2(OFlag::O_CLOEXEC)?;
         let (failure_read, failure_write) = pipe2(OFlag::O_CLOEXEC)?;
         let mut arguments: Vec<*const libc::c_char> = command.iter().map(|word| word.as_ptr()).collect();
         arguments.push(std::ptr::null());
-        // SAFETY: between fork and exec the child calls only read, execvp, write and _exit on memory
-        // prepared before, all async-signal-safe.
+        // SAFETY: between fork and exec the child calls only read, execvp, write and _exit on
+        // memory prepared before, all async-signal-safe.
         match unsafe { fork() }? {
             ForkResult::Child => {
                 drop(go_write);
-                // SAFETY: as above; `arguments` is a null-terminated array of C strings that live on.
+                // SAFETY: as above; `arguments` is a null-terminated array of C strings that live
+                // on.
                 unsafe { wait_and_exec(&go_read, &failure_write, &arguments) }
             }
             ForkResult::Parent { child } => {
@@ -47,19 +49,19 @@ impl Gate {
         }
     }
 
-    /// The command's process id.
+    /// The command's process ID.
     pub fn pid(&self) -> u32 {
         self.pid.as_raw() as u32
     }
 
-    /// Lets the command run. Errors: what execvp(3) said (no such command, no permission).
+    /// Lets the command run. Errors: those of execvp(3) (no such command, no permission).
     pub fn open(&mut self) -> io::Result<()> {
         let Some(mut go) = self.go.take() else { return Ok(()) };
         go.write_all(&[1])?;
         drop(go);
         let mut errno = [0; 4];
         match self.failure.read_exact(&mut errno) {
-            // Closed without a word: exec took place.
+            // Closed without data: exec succeeded.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
             Err(error) => Err(error),
             Ok(()) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
@@ -88,7 +90,7 @@ impl Gate {
         }
     }
 
-    /// Waits for the command to end.
+    /// Waits for the command to end; `None`: it was waited for elsewhere.
     pub fn wait(&self) -> Option<Ending> {
         loop {
             match waitpid(self.pid, None) {
@@ -104,13 +106,15 @@ impl Gate {
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
+    /// It exited with this status.
     Exited(i32),
+    /// This signal ended it.
     Killed(i32),
-    /// Somebody else has waited for it.
+    /// Its status was collected elsewhere.
     Unknown,
 }
 
-/// Waits for the byte, then becomes the command; tells errno and exits if either fails.
+/// Waits for the byte, then executes the command; if either fails, writes errno and exits.
 ///
 /// # Safety
 /// Only in a forked child; `arguments` must be a null-terminated array of pointers to C strings.
@@ -123,7 +127,7 @@ unsafe fn wait_and_exec(go: &OwnedFd, failure: &OwnedFd, arguments: &[*const lib
             got = libc::read(go.as_raw_fd(), (&raw mut byte).cast(), 1);
         }
         if got == 1 {
-            // Rust programs ignore it, and exec hands that on; the command expects the usual.
+            // Rust programs ignore SIGPIPE and exec inherits that; the command expects the default.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             libc::execvp(arguments[0], arguments.as_ptr());
             let errno = (*libc::__errno_location()).to_ne_bytes();
@@ -142,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_runs_only_once_the_gate_is_open() {
+    fn a_command_runs_only_after_the_gate_is_opened() {
         let mut gate = Gate::start(&words(&["sh", "-c", "exit 7"])).expect("fork");
         assert_eq!(gate.status(), None);
         gate.open().expect("exec");
@@ -150,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_ended_by_a_closed_pipe_as_usual() {
+    fn a_command_has_the_default_action_for_sigpipe() {
         let mut gate = Gate::start(&words(&["sh", "-c", "kill -PIPE $$; exit 7"])).expect("fork");
         gate.open().expect("exec");
         assert_eq!(gate.wait(), Some(Ending::Killed(libc::SIGPIPE)));
     }
 
     #[test]
-    fn a_command_that_is_not_there_is_an_error() {
+    fn a_command_that_does_not_exist_is_an_error() {
         let mut gate = Gate::start(&words(&["/no/such/command"])).expect("fork");
         assert_eq!(gate.open().expect_err("no such file").kind(), io::ErrorKind::NotFound);
         assert_eq!(gate.wait(), Some(Ending::Exited(127)));

@@ -1,5 +1,5 @@
-//! The limits that a profiler meets: open files and locked memory (getrlimit(2)), and the kernel's
-//! own for perf (/proc/sys/kernel/perf_event_*).
+//! Limits of open files and locked memory (getrlimit(2)), and the kernel's limits for perf
+//! (/proc/sys/kernel/perf_event_*).
 //!
 //! Not here: what to do about them.
 
@@ -7,24 +7,27 @@ use std::{fs, io};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// A soft limit, which counts, and the hard one, up to which it may be raised.
+/// A resource limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
+    /// The limit in force.
     pub soft: u64,
+    /// The value up to which `soft` may be raised.
     pub hard: u64,
 }
 
-/// RLIMIT_NOFILE, in open files.
+/// RLIMIT_NOFILE: number of open files. Errors: getrlimit(2).
 pub fn open_files() -> io::Result<Limit> {
     read(Resource::RLIMIT_NOFILE)
 }
 
-/// RLIMIT_MEMLOCK, in bytes.
+/// RLIMIT_MEMLOCK, in bytes. Errors: getrlimit(2).
 pub fn locked_memory() -> io::Result<Limit> {
     read(Resource::RLIMIT_MEMLOCK)
 }
 
-/// Raises the soft limit of open files to the hard one and says what it is then.
+/// Raises the soft limit of open files to the hard one and returns the new limit. Errors:
+/// setrlimit(2).
 pub fn raise_open_files() -> io::Result<Limit> {
     let limit = open_files()?;
     if limit.soft < limit.hard {
@@ -33,7 +36,7 @@ pub fn raise_open_files() -> io::Result<Limit> {
     open_files()
 }
 
-/// How many files this process has open; where not even looking is possible, as many as it may.
+/// How many files this process has open; the limit if they cannot be counted.
 pub fn open_file_count() -> usize {
     match fs::read_dir("/proc/self/fd") {
         Ok(entries) => entries.count(),
@@ -41,19 +44,20 @@ pub fn open_file_count() -> usize {
     }
 }
 
-/// `kernel.perf_event_paranoid`: above 2 nothing is allowed without CAP_PERFMON (some distributions),
-/// above 1 no kernel, above 0 no whole CPUs. `None` where the kernel has no perf.
+/// `kernel.perf_event_paranoid`. Without CAP_PERFMON: above 2 nothing is allowed (some
+/// distributions), above 1 no kernel, above 0 no whole CPUs. `None` if the kernel has no perf.
 pub fn perf_event_paranoid() -> Option<i32> {
     read_sysctl("perf_event_paranoid")
 }
 
-/// `kernel.perf_event_mlock_kb`: ring memory each user may have for each CPU without CAP_IPC_LOCK, in
-/// KiB, before RLIMIT_MEMLOCK is charged.
+/// `kernel.perf_event_mlock_kb`: ring memory each user may have for each CPU without CAP_IPC_LOCK,
+/// in KiB, before RLIMIT_MEMLOCK is charged.
 pub fn perf_event_mlock_kib() -> Option<u64> {
     read_sysctl("perf_event_mlock_kb")
 }
 
-/// `kernel.perf_event_max_sample_rate`, in samples a second: asking for a higher frequency is EINVAL.
+/// `kernel.perf_event_max_sample_rate`, in samples a second: a higher frequency is refused with
+/// EINVAL.
 pub fn perf_event_max_sample_rate_hz() -> Option<u64> {
     read_sysctl("perf_event_max_sample_rate")
 }
@@ -72,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_open_file_limit_can_be_raised_to_the_hard_one() {
+    fn the_open_file_limit_can_be_raised_to_the_hard_limit() {
         let limit = raise_open_files().expect("limit");
         assert_eq!(limit.soft, limit.hard);
         assert!(open_file_count() > 0);

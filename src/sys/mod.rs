@@ -1,6 +1,9 @@
-//! All `unsafe` and raw system calls of rprof, each behind a safe function that says what it does.
+//! All `unsafe` code and raw system calls of rprof, behind safe functions.
 //!
-//! Not here: what the bytes mean. Nothing in this module knows ELF, samples or profiles.
+//! Not here: the meaning of the data. Nothing in this module knows ELF, samples or profiles.
+//!
+//! [`bpf`]: BPF programs. [`capabilities`], [`limits`]: rprof's rights. [`perf`]: perf events.
+//! [`ptrace`]: stopping a thread. [`file_map`]: mapped files. [`launch`]: fork and exec.
 
 pub mod bpf;
 pub mod capabilities;

@@ -1,13 +1,13 @@
-//! Holding a thread for a moment (ptrace(2)): seized, interrupted, read, released. Nothing is left
-//! behind: if rprof is killed at any instant the kernel releases whatever it held, and a signal that
-//! arrives meanwhile is handed on.
+//! Stops a thread for some microseconds (ptrace(2)): seize, interrupt, read, detach. If rprof is
+//! killed, the kernel detaches every thread and it continues. A signal that arrives meanwhile is
+//! delivered.
 //!
-//! Only PTRACE_SEIZE and PTRACE_INTERRUPT are used, never SIGSTOP, which would outlive us. What the
-//! kernel traces is tied to the *thread* that asked, so all holding is done inside [`session`], which
-//! runs on a thread of its own: when that ends, the kernel lets go of everything.
+//! Only PTRACE_SEIZE and PTRACE_INTERRUPT are used, never SIGSTOP, which would stay in force after
+//! rprof has ended. The kernel ties tracing to the *thread* that traces, so all stops happen inside
+//! [`session`], which runs on a thread of its own.
 //!
-//! Not here: which threads may be held (a system call that would fail must not be interrupted), and
-//! what the registers mean.
+//! Not here: which threads may be stopped (a system call that would fail must not be interrupted),
+//! and what the registers mean.
 
 use std::{
     io,
@@ -16,22 +16,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// `PTRACE_EVENT_STOP` (linux/ptrace.h): the stop of a seized thread that was interrupted, or that
-/// takes part in a stop of its whole process.
+/// `PTRACE_EVENT_STOP` (linux/ptrace.h): the stop of a seized thread that was interrupted, or whose
+/// whole process is stopped.
 const EVENT_STOP: i32 = 128;
 /// Register set of the general registers (`NT_PRSTATUS`, linux/elf.h).
 const NT_PRSTATUS: libc::c_int = 1;
-/// More words than any CPU's general registers have.
+/// More words than the general registers of any CPU.
 const MAX_WORDS: usize = 64;
-/// How long the wait for a thread to stop spins before it sleeps: on an idle CPU a stop takes
-/// microseconds.
+/// How long waiting for a stop spins before it sleeps: on an idle CPU a stop takes microseconds.
 const SPIN: Duration = Duration::from_micros(40);
-/// How often a wait that sleeps looks at the clock.
+/// How often a sleeping wait checks the clock.
 const ALARM_NS: libc::c_long = 4_000_000;
-/// Ignored by default by every process, so that one too many harms nobody.
+/// Ignored by default, so that a late alarm has no effect. It is sent to rprof's own thread only.
 const ALARM_SIGNAL: libc::c_int = libc::SIGURG;
 
-/// Why a thread could not be held. It runs on, untouched.
+/// Why a thread could not be stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum HoldError {
     /// It has ended.
@@ -40,24 +39,25 @@ pub enum HoldError {
     /// Refused: another tracer has it, or the rights do not suffice.
     #[error("ptrace: {0}")]
     Refused(io::Error),
-    /// It did not stop in time (it is in an uninterruptible part of the kernel). The session must end
-    /// now: until then the kernel would still stop it.
+    /// It did not stop in time (it is in an uninterruptible part of the kernel). The session must
+    /// end now: until then the kernel would still stop it.
     #[error("the thread did not stop in time")]
     NotStopping,
 }
 
-/// What stopped the thread that is held.
+/// What stopped the thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopCause {
-    /// Our interruption.
+    /// The interruption that was requested.
     Interrupted,
     /// Its process is stopped (SIGSTOP, Ctrl-Z): it stays so when released.
     GroupStop,
-    /// A signal was about to be delivered; it is, on release.
+    /// A signal was about to be delivered; it is delivered on release.
     Signal(i32),
 }
 
-/// Runs `work` on a thread of its own, which may hold threads. However it ends, none is left held.
+/// Runs `work` on a thread of its own, which may stop threads. Errors: the thread could not be
+/// started, or `work` panicked.
 pub fn session<T: Send>(work: impl FnOnce(&Session) -> T + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().name("rprof-ptrace".to_owned());
@@ -70,23 +70,23 @@ pub fn session<T: Send>(work: impl FnOnce(&Session) -> T + Send) -> io::Result<T
     })
 }
 
-/// The right to hold threads, tied to the thread of [`session`].
+/// A tracer, tied to the thread of [`session`].
 pub struct Session {
     alarm: Alarm,
     stay: PhantomData<*const ()>,
 }
 
-/// A thread that stands still; released when dropped.
+/// A stopped thread; released when dropped.
 pub struct StoppedThread<'a> {
     tid: u32,
     cause: StopCause,
-    /// When it was last seen not to stand still, and when it was seen to.
+    /// When it was last known to run, and when it was known to be stopped.
     since: Instant,
     seen: Instant,
     session: PhantomData<&'a Session>,
 }
 
-/// A thread that has been asked to stop and not been waited for yet.
+/// A thread whose stop was requested and has not been waited for yet.
 pub struct PendingStop<'a> {
     tid: u32,
     since: Instant,
@@ -94,17 +94,17 @@ pub struct PendingStop<'a> {
 }
 
 impl Session {
-    /// Holds a thread: asks it to stop and waits for that, up to `patience`.
+    /// Stops a thread: requests the stop and waits up to `patience` for it.
     pub fn hold(&self, tid: u32, patience: Duration) -> Result<StoppedThread<'_>, HoldError> {
         self.ask(tid)?.wait(patience)
     }
 
-    /// Whether a thread could be held. It is not disturbed.
+    /// Whether a thread may be traced. It is not disturbed. Errors: see [`HoldError`].
     pub fn may_hold(&self, tid: u32) -> Result<(), HoldError> {
         request(libc::PTRACE_SEIZE, tid, 0).map_err(refused)
     }
 
-    /// Asks a thread to stop; it goes on until it notices. If the answer is dropped, the thread is
+    /// Requests a stop; the thread runs until it notices. If the result is dropped, the thread is
     /// released only when the session ends.
     pub fn ask(&self, tid: u32) -> Result<PendingStop<'_>, HoldError> {
         request(libc::PTRACE_SEIZE, tid, 0).map_err(refused)?;
@@ -117,10 +117,10 @@ impl Session {
 }
 
 impl<'a> PendingStop<'a> {
-    /// Waits until the thread stands still.
+    /// Waits until the thread is stopped.
     pub fn wait(self, patience: Duration) -> Result<StoppedThread<'a>, HoldError> {
         let tid = self.tid;
-        // When it was last seen not to stand still.
+        // When it was last known to run.
         let mut since = self.since;
         while since.duration_since(self.since) < SPIN {
             let now = Instant::now();
@@ -130,7 +130,7 @@ impl<'a> PendingStop<'a> {
             since = now;
             std::hint::spin_loop();
         }
-        // It waits for a CPU, perhaps for ours; asleep, we are waked as soon as it stops.
+        // It waits for a CPU, perhaps for this one; a blocking wait ends as soon as it stops.
         self.session.alarm.set(ALARM_NS)?;
         let cause = loop {
             match stopped(tid, 0) {
@@ -145,7 +145,8 @@ impl<'a> PendingStop<'a> {
     }
 }
 
-/// Lets this thread go before others, if it may: while it waits for a CPU, what it holds stands still.
+/// Raises the priority of this thread, if rights allow: while it waits for a CPU, the target's
+/// thread stays stopped.
 fn hurry() {
     let lowest = libc::sched_param { sched_priority: 1 };
     // SAFETY: the parameter is a live local, only read; the policy is this thread's alone and not
@@ -157,7 +158,7 @@ fn hurry() {
     }
 }
 
-/// A timer that breaks off this thread's system calls, again and again.
+/// A periodic timer that interrupts this thread's system calls.
 struct Alarm(libc::timer_t);
 
 impl Alarm {
@@ -176,7 +177,7 @@ impl Alarm {
         }
     }
 
-    /// Rings every so many nanoseconds from now on; 0: no more.
+    /// Sets the period in nanoseconds; 0: off.
     fn set(&self, every_ns: libc::c_long) -> Result<(), HoldError> {
         let every = libc::timespec { tv_sec: 0, tv_nsec: every_ns };
         let times = libc::itimerspec { it_interval: every, it_value: every };
@@ -197,8 +198,8 @@ impl Drop for Alarm {
 
 extern "C" fn on_alarm(_signal: libc::c_int) {}
 
-/// Gives the signal a handler that does nothing: one that is ignored breaks off no system call. If the
-/// program has a handler of its own, that serves.
+/// Installs a handler that does nothing, because an ignored signal interrupts no system call. A
+/// handler that is already installed is kept.
 fn take_alarm_signal() -> io::Result<()> {
     // SAFETY: all-zero is a valid `sigaction`: no flags, so that calls are broken off.
     let (mut ours, mut theirs): (libc::sigaction, libc::sigaction) = unsafe { mem::zeroed() };
@@ -213,37 +214,41 @@ fn take_alarm_signal() -> io::Result<()> {
 }
 
 impl StoppedThread<'_> {
+    /// What stopped it.
     pub fn cause(&self) -> StopCause {
         self.cause
     }
 
-    /// The general registers as the kernel's regset NT_PRSTATUS has them, in words.
+    /// The general registers in words, in the order of the kernel's regset NT_PRSTATUS. Errors:
+    /// ptrace(2).
     pub fn registers(&self) -> io::Result<Vec<u64>> {
         let mut words = [0u64; MAX_WORDS];
         let mut vector = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(&words) };
-        // SAFETY: the kernel writes at most `iov_len` bytes to `iov_base`, which is `words`, and the
-        // length written to `vector`; both live through the call.
+        // SAFETY: the kernel writes at most `iov_len` bytes to `iov_base`, which is `words`, and
+        // the length written to `vector`; both live through the call.
         unsafe { registers_request(libc::PTRACE_GETREGSET, self.tid, &mut vector) }?;
         Ok(words[..vector.iov_len / size_of::<u64>()].to_vec())
     }
 
-    /// Gives back the registers, with the same number of words as they were read with. Only for what
-    /// undoes an interruption: nothing else of a target is ever changed.
+    /// Writes the registers back, with the number of words that [`StoppedThread::registers`]
+    /// returned. Only used to undo an interruption: nothing else of a target is ever changed.
+    /// Errors: ptrace(2).
     pub fn restore_registers(&self, words: &[u64]) -> io::Result<()> {
         let mut copy = words.to_vec();
         let length = mem::size_of_val(&copy[..]);
         let mut vector = libc::iovec { iov_base: copy.as_mut_ptr().cast(), iov_len: length };
-        // SAFETY: the kernel reads `iov_len` bytes from `iov_base`, which is `copy`, alive through the
-        // call.
+        // SAFETY: the kernel reads `iov_len` bytes from `iov_base`, which is `copy`, alive through
+        // the call.
         unsafe { registers_request(libc::PTRACE_SETREGSET, self.tid, &mut vector) }
     }
 
-    /// How long it may have stood still before that was seen: it may also have waited for a CPU.
+    /// How long it may have been stopped before that was noticed. It may also have waited for a
+    /// CPU.
     pub fn unseen(&self) -> Duration {
         self.seen.duration_since(self.since)
     }
 
-    /// Lets the thread go on; how long it was seen to stand still.
+    /// Releases the thread; returns how long it was known to be stopped.
     pub fn release(self) -> Duration {
         let seen = self.seen;
         drop(self);
@@ -266,8 +271,8 @@ fn refused(error: io::Error) -> HoldError {
     }
 }
 
-/// Whether the thread stands still, and why; `None` also if a signal broke off the wait (without
-/// WNOHANG). Only looks (WNOWAIT): the end of a child of rprof's own is left for whoever waits for it.
+/// Whether the thread is stopped, and why; `None` also if a signal interrupted the wait (without
+/// WNOHANG). WNOWAIT leaves the end of one of rprof's own children to whoever waits for it.
 fn stopped(tid: u32, how: libc::c_int) -> Result<Option<StopCause>, HoldError> {
     // SAFETY: all-zero is a valid `siginfo_t`.
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
@@ -280,7 +285,8 @@ fn stopped(tid: u32, how: libc::c_int) -> Result<Option<StopCause>, HoldError> {
             error => Err(HoldError::Refused(error)),
         };
     }
-    // SAFETY: the union's fields for SIGCHLD are those that waitid fills in; nothing reported is zero.
+    // SAFETY: the union's fields for SIGCHLD are those that waitid fills in; nothing reported is
+    // zero.
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
     match (pid, info.si_code) {
         (0, _) => Ok(None),

@@ -1,4 +1,5 @@
-//! Why perf refused, as situations that a caller can tell apart, with the facts that advice needs.
+//! Errors of perf events, distinguished by what a caller can do about them, with the facts that
+//! advice needs.
 //!
 //! Not here: the advice.
 
@@ -12,67 +13,99 @@ use crate::sys::{
     limits,
 };
 
-/// Why a perf event could not be opened, mapped or steered.
+/// Why a perf event could not be opened, mapped or controlled.
 #[derive(Debug, thiserror::Error)]
 pub enum PerfError {
     /// EACCES or EPERM of perf_event_open(2).
     #[error("perf events are not permitted: {denial}")]
     NotPermitted {
+        /// What denied it.
         denial: Denial,
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
-    /// EMFILE or ENFILE, or foreseen: each event is an open file, and `needed` more were wanted.
+    /// EMFILE or ENFILE, or predicted: each event is an open file.
     #[error("too many open files: {open} are open, {needed} more are needed, the limit is {soft}")]
-    TooManyFiles { needed: usize, open: usize, soft: u64, hard: u64 },
-    /// EPERM of mmap(2) on an event: the ring is locked memory, of which this user has no more left.
+    TooManyFiles {
+        /// How many more are needed.
+        needed: usize,
+        /// How many are open.
+        open: usize,
+        /// RLIMIT_NOFILE, soft.
+        soft: u64,
+        /// RLIMIT_NOFILE, hard.
+        hard: u64,
+    },
+    /// EPERM of mmap(2) on an event: the ring is locked memory, and this user's limit is reached.
     #[error(
         "no locked memory left for a ring of {wanted_bytes} bytes: RLIMIT_MEMLOCK is {memlock_bytes} bytes, \
          perf_event_mlock_kb is {mlock_kib}"
     )]
-    LockedMemory { wanted_bytes: usize, memlock_bytes: u64, mlock_kib: u64 },
+    LockedMemory {
+        /// The size of the ring.
+        wanted_bytes: usize,
+        /// RLIMIT_MEMLOCK, soft.
+        memlock_bytes: u64,
+        /// `kernel.perf_event_mlock_kb`.
+        mlock_kib: u64,
+    },
     /// ENOENT, ENODEV or EOPNOTSUPP for a hardware event: the machine (or its hypervisor) has no
-    /// such counter; EBUSY: somebody holds it alone.
-    #[error("this machine offers no hardware cycle counter")]
+    /// such counter; EBUSY: another program uses it exclusively.
+    #[error("this machine has no hardware cycle counter")]
     NoHardware {
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
     /// ENODEV for a software event: the CPU is offline.
     #[error("CPU {cpu} is offline")]
-    CpuOffline { cpu: u32 },
+    CpuOffline {
+        /// Its number.
+        cpu: u32,
+    },
     /// ESRCH: the thread has ended.
     #[error("thread {tid} has ended")]
-    ThreadGone { tid: u32 },
-    /// ENOSYS: a kernel without perf events, or a sandbox that says so.
+    ThreadGone {
+        /// Thread ID.
+        tid: u32,
+    },
+    /// ENOSYS: a kernel without perf events, or a sandbox that returns it.
     #[error("the kernel has no perf events")]
     NoPerf,
-    /// EINVAL or E2BIG: the kernel does not know something that was asked for.
+    /// EINVAL or E2BIG: the kernel does not know an attribute that was requested.
     #[error("the kernel does not support this perf event")]
     Unsupported {
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
     /// Anything else.
     #[error("{call}: {source}")]
     System {
+        /// The system call.
         call: &'static str,
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
 }
 
-/// What it was that denied a perf event.
+/// What denied a perf event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
-    /// `kernel.perf_event_paranoid` is `level`, which without CAP_PERFMON forbids what was asked for;
-    /// at most `needed` would allow it.
-    Paranoid { level: i32, needed: i32 },
-    /// The thread belongs to another user, or may not be traced, and CAP_PERFMON is missing.
+    /// `kernel.perf_event_paranoid` is too high, and CAP_PERFMON is missing.
+    Paranoid {
+        /// Its value.
+        level: i32,
+        /// The highest value that would allow the event.
+        needed: i32,
+    },
+    /// The thread belongs to another user or must not be traced, and CAP_PERFMON is missing.
     OtherUser,
-    /// A seccomp filter, as container runtimes install one.
+    /// A seccomp filter. Container runtimes install one.
     Seccomp,
-    /// CAP_PERFMON is there and paranoid permits it: a security module or lockdown.
+    /// CAP_PERFMON is present and paranoid permits it: a security module or lockdown.
     SecurityModule,
 }
 
@@ -84,7 +117,10 @@ impl fmt::Display for Denial {
                 write!(f, "and CAP_PERFMON is missing")
             }
             Denial::OtherUser => {
-                write!(f, "the process is another user's or may not be traced, and CAP_PERFMON is missing")
+                write!(
+                    f,
+                    "the process belongs to another user or cannot be traced, and CAP_PERFMON is missing"
+                )
             }
             Denial::Seccomp => write!(f, "a seccomp filter forbids perf_event_open"),
             Denial::SecurityModule => write!(f, "a security module or kernel lockdown forbids it"),
@@ -93,7 +129,7 @@ impl fmt::Display for Denial {
 }
 
 impl PerfError {
-    /// What the failure of perf_event_open(2) for `spec` in `scope` means.
+    /// Classifies a failure of perf_event_open(2) for `spec` in `scope`.
     pub(super) fn from_open(source: io::Error, spec: &EventSpec, scope: Scope<'_>) -> PerfError {
         let hardware = spec.kind == EventKind::Cycles;
         match Errno::from_raw(source.raw_os_error().unwrap_or(0)) {
@@ -120,7 +156,7 @@ impl PerfError {
         }
     }
 
-    /// What the failure of mmap(2) for a ring of `wanted_bytes` means.
+    /// Classifies a failure of mmap(2) for a ring of `wanted_bytes`.
     pub(super) fn from_map(source: io::Error, wanted_bytes: usize) -> PerfError {
         match Errno::from_raw(source.raw_os_error().unwrap_or(0)) {
             Errno::EPERM => PerfError::LockedMemory {
@@ -138,7 +174,8 @@ impl PerfError {
         PerfError::TooManyFiles { needed, open, soft: limit.soft, hard: limit.hard }
     }
 
-    /// Fails if so many more events cannot be opened within the limit of open files.
+    /// Checks that `needed` more events fit into the limit of open files. Errors:
+    /// [`PerfError::TooManyFiles`].
     pub fn check_room_for_events(needed: usize) -> Result<(), PerfError> {
         match PerfError::too_many_files(needed) {
             PerfError::TooManyFiles { open, soft, .. } if (open.saturating_add(needed)) as u64 <= soft => {
@@ -158,8 +195,9 @@ impl PerfError {
     }
 }
 
-/// Container runtimes' filters answer EPERM where perf itself answers EACCES (`perf_event_open` in
-/// kernel/events/core.c), so that EPERM under a filter is the filter's.
+/// Finds what denied an event. Container runtimes' filters return EPERM where perf itself returns
+/// EACCES (`perf_event_open` in kernel/events/core.c), so EPERM under a filter comes from the
+/// filter.
 fn denial(source: &io::Error, spec: &EventSpec, scope: Scope<'_>) -> Denial {
     let level = limits::perf_event_paranoid().unwrap_or(2);
     let needed = spec.paranoid_needed(scope);

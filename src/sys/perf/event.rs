@@ -1,4 +1,4 @@
-//! Opening and steering one perf event.
+//! Opens and controls one perf event (perf_event_open(2)).
 //!
 //! Not here: its ring (`ring`) and what is written there (`record`).
 
@@ -15,12 +15,13 @@ use super::error::PerfError;
 /// What an event counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum EventKind {
-    /// Time that the CPU runs what is looked at, by a timer (PERF_COUNT_SW_CPU_CLOCK); on every machine.
+    /// CPU time, by a timer (PERF_COUNT_SW_CPU_CLOCK); on every machine.
     CpuClock,
-    /// CPU cycles, by a hardware counter (PERF_COUNT_HW_CPU_CYCLES); often absent in virtual machines.
+    /// CPU cycles, by a hardware counter (PERF_COUNT_HW_CPU_CYCLES); often absent in virtual
+    /// machines.
     Cycles,
-    /// Page faults (PERF_COUNT_SW_PAGE_FAULTS): a page of memory touched for the first time, or again after
-    /// it was taken away.
+    /// Page faults (PERF_COUNT_SW_PAGE_FAULTS): accesses to a page for the first time, or again
+    /// after it was reclaimed.
     PageFaults,
     /// Nothing (PERF_COUNT_SW_DUMMY): only carries side-band records or owns a ring.
     #[default]
@@ -33,18 +34,18 @@ pub enum Rate {
     /// Never.
     #[default]
     None,
-    /// Each time the count has moved on by this much; nanoseconds for [`EventKind::CpuClock`].
+    /// Each time the count has grown by this much; nanoseconds for [`EventKind::CpuClock`].
     Period(u64),
-    /// So many times a second, the kernel adapting the period.
+    /// This many times a second; the kernel adapts the period.
     FrequencyHz(u64),
 }
 
-/// What a sample holds beside thread, time, CPU and identifier.
+/// The fields of a sample besides thread, time, CPU and identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct SampleFields {
-    /// By how much the count moved on since the sample before.
+    /// By how much the count has grown since the previous sample.
     pub period: bool,
-    /// Return addresses in the kernel; none of user space.
+    /// Return addresses in the kernel, without those in user space.
     pub kernel_callchain: bool,
     /// User registers to copy (`perf_event_attr.sample_regs_user`); 0 for none.
     pub user_registers: u64,
@@ -55,41 +56,55 @@ pub struct SampleFields {
 /// What to open.
 #[derive(Clone, Debug, Default)]
 pub struct EventSpec {
+    /// What it counts.
     pub kind: EventKind,
+    /// How often it takes a sample.
     pub rate: Rate,
+    /// What a sample holds.
     pub sample: SampleFields,
     /// Also write records of executable mappings, names, execs, forks and exits.
     pub sideband: bool,
     /// Also count threads and processes that the thread creates from now on.
     pub inherit: bool,
-    /// With `inherit`: only threads, not processes. Ignored by kernels before 5.13, which inherit both.
+    /// With `inherit`: only threads, not processes. Ignored by kernels before 5.13, which inherit
+    /// both.
     pub inherit_threads_only: bool,
     /// Do not count (or sample) while the CPU runs the kernel.
     pub exclude_kernel: bool,
-    /// Count from the moment of opening; else from [`Event::enable`] on. (For a thread, either costs an
-    /// interrupt of the CPU it last ran on.)
+    /// Count from the opening on; otherwise from [`Event::enable`] on. (For a thread, either
+    /// interrupts the CPU it last ran on.)
     pub start_enabled: bool,
     /// Start counting when the thread next calls execve(2).
     pub enable_on_exec: bool,
-    /// Wake those who poll the ring whenever so many bytes were written; 0: at every sample. The mark is
-    /// that of the event whose ring it is, yet one that only writes there must set it too, lest each of
+    /// Wake up poll(2) on the ring whenever this many bytes were written; 0: at every sample. The
+    /// ring's owner sets the mark, but an event that only writes there must set it too, or each of
     /// its samples wakes.
     pub wakeup_bytes: u32,
 }
 
-/// Whom an event looks at.
+/// What an event counts on.
 #[derive(Clone, Copy, Debug)]
 pub enum Scope<'a> {
-    /// One thread, on one CPU or all. An event that has a ring and inherits must name a CPU.
-    Thread { tid: u32, cpu: Option<u32> },
+    /// One thread.
+    Thread {
+        /// Thread ID; 0: the calling thread.
+        tid: u32,
+        /// One CPU, or all. An event that has a ring and inherits must name a CPU.
+        cpu: Option<u32>,
+    },
     /// Everything on one CPU.
     Cpu(u32),
-    /// All tasks of a cgroup (an open cgroup-v2 folder) and of those below it, on one CPU.
-    Cgroup { directory: BorrowedFd<'a>, cpu: u32 },
+    /// All threads of a cgroup and of those below it, on one CPU.
+    Cgroup {
+        /// The open cgroup-v2 folder.
+        directory: BorrowedFd<'a>,
+        /// The CPU.
+        cpu: u32,
+    },
 }
 
 impl Scope<'_> {
-    /// The one CPU looked at, if it is one.
+    /// The CPU, if it is one only.
     pub fn cpu(&self) -> Option<u32> {
         match self {
             Scope::Thread { cpu, .. } => *cpu,
@@ -98,19 +113,19 @@ impl Scope<'_> {
     }
 }
 
-/// What every record carries, in samples and behind other records, whichever event wrote it.
+/// The fields of every record, at the front of samples and at the end of other records.
 const COMMON_SAMPLE_TYPE: bindings::perf_event_sample_format = bindings::PERF_SAMPLE_IDENTIFIER
     | bindings::PERF_SAMPLE_TID
     | bindings::PERF_SAMPLE_TIME
     | bindings::PERF_SAMPLE_CPU;
 
 impl EventSpec {
-    /// The most user stack that can be asked for: the field is a multiple of 8 below 2^16. A record is
-    /// below 64 KiB as a whole, so that the kernel copies a little less than this when asked for it.
+    /// The maximum of [`SampleFields::user_stack_bytes`]: a multiple of 8 below 2^16. A whole
+    /// record is below 64 KiB, so the kernel copies a little less than this maximum.
     pub const MAX_USER_STACK_BYTES: u32 = 65528;
 
-    /// Opens the event. Where an old kernel refuses what only helps (counts of lost
-    /// records, 6.0; inheriting threads only, 5.13), it is opened without.
+    /// Opens the event. If an old kernel does not support counts of lost records (6.0) or
+    /// inheriting threads only (5.13), it is opened without them. Errors: see [`PerfError`].
     pub fn open(&self, scope: Scope<'_>) -> Result<Event, PerfError> {
         let mut attr = self.attr();
         let mut opened = open(&mut attr, scope);
@@ -128,7 +143,7 @@ impl EventSpec {
         }
     }
 
-    /// The highest `kernel.perf_event_paranoid` at which this needs no CAP_PERFMON.
+    /// The highest `kernel.perf_event_paranoid` at which the event needs no CAP_PERFMON.
     pub(super) fn paranoid_needed(&self, scope: Scope<'_>) -> i32 {
         match scope {
             Scope::Cpu(_) | Scope::Cgroup { .. } => 0,
@@ -233,7 +248,8 @@ fn open(attr: &mut bindings::perf_event_attr, scope: Scope<'_>) -> io::Result<Ow
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Opens an event of any kind for this thread, and closes it. Whatever `attr` points to must be static.
+/// Opens an event of any kind for this thread, and closes it. Whatever `attr` points to must be
+/// static.
 pub(super) fn open_for_this_thread(attr: &mut bindings::perf_event_attr) -> io::Result<()> {
     open(attr, Scope::Thread { tid: 0, cpu: None }).map(drop)
 }
@@ -249,29 +265,29 @@ pub struct Event {
     counts_lost: bool,
 }
 
-/// What read(2) tells of an event.
+/// The counts of an event, as read(2) returns them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// What was counted: nanoseconds or cycles.
     pub value: u64,
-    /// Records that found no room in the ring; `None` before Linux 6.0.
+    /// Records that did not fit into the ring; `None` before Linux 6.0.
     pub lost: Option<u64>,
 }
 
 impl Event {
-    /// Starts counting, together with all that was inherited.
+    /// Starts counting, inherited events included.
     pub fn enable(&self) -> Result<(), PerfError> {
         // SAFETY: ENABLE takes an integer flag and touches no memory of ours.
         check("PERF_EVENT_IOC_ENABLE", unsafe { perf::ioctls::ENABLE(self.fd.as_raw_fd(), 0) })
     }
 
-    /// Stops counting, together with all that was inherited.
+    /// Stops counting, inherited events included.
     pub fn disable(&self) -> Result<(), PerfError> {
         // SAFETY: DISABLE takes an integer flag and touches no memory of ours.
         check("PERF_EVENT_IOC_DISABLE", unsafe { perf::ioctls::DISABLE(self.fd.as_raw_fd(), 0) })
     }
 
-    /// Lets this event write into the ring of another one, which must be of the same CPU.
+    /// Makes this event write into the ring of another one, which must count on the same CPU.
     pub fn redirect_to(&self, owner: &Event) -> Result<(), PerfError> {
         // SAFETY: SET_OUTPUT takes a descriptor, which is open for the call, and no memory of ours.
         check("PERF_EVENT_IOC_SET_OUTPUT", unsafe {
@@ -287,8 +303,8 @@ impl Event {
         Ok(id)
     }
 
-    /// Attaches a loaded BPF program of type perf_event: it runs at each overflow of this event alone,
-    /// and a result of 0 keeps the sample from being written.
+    /// Attaches a loaded BPF program of type perf_event. It runs at each overflow of this event
+    /// only; if it returns 0, the sample is not written.
     pub fn set_bpf(&self, program: BorrowedFd<'_>) -> Result<(), PerfError> {
         let program = program.as_raw_fd() as u32;
         // SAFETY: SET_BPF takes a descriptor, which is open for the call, and no memory of ours.
@@ -304,7 +320,7 @@ impl Event {
         })
     }
 
-    /// Reads the counts, those of what was inherited included.
+    /// Reads the counts, inherited events included.
     pub fn counts(&self) -> Result<Counts, PerfError> {
         let mut buffer = [0u8; 16];
         let length = nix::unistd::read(&self.fd, &mut buffer)
@@ -363,13 +379,13 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_is_gone_is_told_apart() {
+    fn a_thread_that_has_ended_is_an_error_of_its_own() {
         let scope = Scope::Thread { tid: 0x3fff_ffff, cpu: None };
         assert!(matches!(own_clock().open(scope), Err(PerfError::ThreadGone { tid: 0x3fff_ffff })));
     }
 
     #[test]
-    fn a_cpu_that_does_not_exist_is_told_apart() {
+    fn a_cpu_that_does_not_exist_is_an_error_of_its_own() {
         let error = own_clock().open(Scope::Cpu(60_000)).expect_err("no such CPU");
         assert!(matches!(error, PerfError::CpuOffline { .. } | PerfError::Unsupported { .. }), "{error:?}");
     }

@@ -4,8 +4,8 @@
 
 use perf_event::{Builder, events::Hardware};
 
-/// Whether a hardware counter of this process's own cycles opens and moves. `false` where there is no
-/// counter, rights do not reach, or the counter stands still (some hypervisors emulate one that does).
+/// Whether a hardware counter of this process's own cycles opens and counts. `false` if there is
+/// none, rights are missing, or the count stays 0 (as under some hypervisors).
 pub fn counts_cycles() -> bool {
     let Ok(mut counter) = Builder::new().kind(Hardware::CPU_CYCLES).build() else { return false };
     if counter.enable().is_err() {

@@ -1,8 +1,7 @@
-//! Whether perf events of other kinds than rprof samples by can be opened: tracepoints and uprobes.
-//! Opened for this very thread, switched off, and closed at once: nothing is counted, nothing is put
-//! into a program.
+//! Tests whether perf events at tracepoints and uprobes can be opened. They are opened for the
+//! calling thread, disabled, and closed at once: nothing is counted, no program is changed.
 //!
-//! Not here: sampling events, which are tried by opening them.
+//! Not here: sampling events, which are tested by opening them.
 
 use std::{ffi::CStr, fs, io};
 
@@ -10,24 +9,25 @@ use perf_event_open_sys::bindings;
 
 use super::event;
 
-/// The folder of tracepoints that every kernel with scheduling events has, in either place where tracefs
-/// is mounted.
+/// The ID file of a tracepoint that every kernel with scheduling events has, for both places where
+/// tracefs is mounted.
 const TRACEPOINT_IDS: [&str; 2] = [
     "/sys/kernel/tracing/events/sched/sched_switch/id",
     "/sys/kernel/debug/tracing/events/sched/sched_switch/id",
 ];
 
-/// Why a tracepoint event cannot be had.
+/// Why a tracepoint event is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum TracepointError {
-    /// Its number stands in tracefs, which is not mounted here or may not be read.
-    #[error("its number cannot be read in tracefs: {0}")]
+    /// Its ID is in tracefs, which is not mounted here or must not be read.
+    #[error("its ID cannot be read from tracefs: {0}")]
     NoId(#[source] io::Error),
+    /// The event was refused.
     #[error("perf_event_open: {0}")]
     Open(#[source] io::Error),
 }
 
-/// Tries the tracepoint sched:sched_switch.
+/// Tests the tracepoint sched:sched_switch. Errors: see [`TracepointError`].
 pub fn tracepoint() -> Result<(), TracepointError> {
     let ids: Vec<io::Result<String>> = TRACEPOINT_IDS.iter().map(fs::read_to_string).collect();
     let id = match ids.iter().find_map(|id| id.as_ref().ok()?.trim().parse().ok()) {
@@ -42,7 +42,8 @@ pub fn tracepoint() -> Result<(), TracepointError> {
     event::open_for_this_thread(&mut attr).map_err(TracepointError::Open)
 }
 
-/// Tries an event on an instruction of a file; on this program's first byte, which is never run.
+/// Tests an event on an instruction of a file: the first byte of this program, which is never
+/// executed. Errors: no uprobe PMU, or perf_event_open(2).
 pub fn uprobe() -> io::Result<()> {
     const PATH: &CStr = c"/proc/self/exe";
     let kind = fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")?;

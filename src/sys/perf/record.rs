@@ -1,8 +1,8 @@
 //! The records of a perf ring (perf_event_open(2), "MMAP layout"), parsed in place.
 //!
-//! Every event that `event` opens stamps its records with thread, time, CPU and identifier: in front in
-//! a sample, behind in all others. Records come from the kernel, yet names and lengths in them are the
-//! target's doing: all is bounds-checked, and what does not parse is `None`. Not here: rings.
+//! Every event that `event` opens adds thread, time, CPU and identifier to its records: at the
+//! front of a sample, at the end of all others. The target controls names and lengths in records,
+//! so everything is bounds-checked, and a record that does not parse is `None`. Not here: rings.
 
 use perf_event_open_sys::bindings;
 
@@ -10,10 +10,10 @@ use super::event::SampleFields;
 
 /// The size of `struct perf_event_header`: type (u32), misc (u16), size (u16).
 pub(super) const HEADER_BYTES: usize = 8;
-/// What [`SampleId`] takes behind a record that is not a sample.
+/// Bytes of a [`SampleId`] at the end of a record that is not a sample.
 const TRAILER_BYTES: usize = 32;
 
-/// A record as it lies in the ring.
+/// A record in the ring, not parsed yet.
 #[derive(Clone, Copy, Debug)]
 pub struct RawRecord<'a> {
     kind: bindings::perf_event_type,
@@ -21,94 +21,126 @@ pub struct RawRecord<'a> {
     body: &'a [u8],
 }
 
-/// The stamp of a record.
+/// The fields that every record has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SampleId {
     /// Which event wrote it ([`super::Event::id`]); inherited events carry that of the one opened.
     pub identifier: u64,
+    /// Process ID.
     pub pid: u32,
+    /// Thread ID.
     pub tid: u32,
     /// CLOCK_MONOTONIC, nanoseconds.
     pub time_ns: u64,
+    /// CPU number.
     pub cpu: u32,
 }
 
 /// A parsed record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
+    /// PERF_RECORD_SAMPLE.
     Sample(Sample<'a>),
     /// A new executable mapping.
     Mmap2(Mmap2<'a>),
     /// A thread's new name; `exec` when it comes from execve(2).
     Comm {
+        /// Process ID.
         pid: u32,
+        /// Thread ID.
         tid: u32,
+        /// Whether execve(2) changed the name.
         exec: bool,
+        /// The name, without the NUL.
         comm: &'a [u8],
     },
+    /// A thread or process was created.
     Fork {
+        /// Process ID of the new thread.
         pid: u32,
+        /// Thread ID of the new thread.
         tid: u32,
+        /// Process ID of its creator.
         parent_pid: u32,
+        /// Thread ID of its creator.
         parent_tid: u32,
     },
+    /// A thread ended.
     Exit {
+        /// Process ID.
         pid: u32,
+        /// Thread ID.
         tid: u32,
+        /// Process ID of its parent.
         parent_pid: u32,
+        /// Thread ID of its parent.
         parent_tid: u32,
     },
-    /// Records of any kind that found no room in this ring.
+    /// Records of any kind that did not fit into this ring.
     Lost {
+        /// The event that lost them.
         identifier: u64,
+        /// How many.
         count: u64,
     },
     /// Samples that the hardware lost.
     LostSamples {
+        /// How many.
         count: u64,
     },
-    /// The kernel holds an event back (`true`) or lets it go again, because it fires too often.
+    /// The kernel throttles an event that fires too often (`true`), or ends that (`false`).
     Throttled(bool),
-    /// A kind that was not asked for.
+    /// A kind of record that is not used.
     Other(u32),
 }
 
 /// PERF_RECORD_SAMPLE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample<'a> {
+    /// Thread, time, CPU and event.
     pub id: SampleId,
-    /// By how much the count moved on; 0 where not asked for.
+    /// By how much the count has grown; 0 if not requested.
     pub period: u64,
     /// Native u64 words: context markers and return addresses, leaf first.
     pub callchain: &'a [u8],
-    /// Native u64 words, one for each bit of the mask; `None` for a thread of the kernel.
+    /// Native u64 words, one for each bit of the mask; `None` for a kernel thread.
     pub user_registers: Option<&'a [u8]>,
+    /// The user stack.
     pub user_stack: UserStack<'a>,
 }
 
 /// A copy of the user stack, from the stack pointer up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct UserStack<'a> {
-    /// What could be copied.
+    /// The copied bytes.
     pub bytes: &'a [u8],
-    /// How much there was room for in the record; the copy stops short of it at memory that is not
-    /// there.
+    /// The size of the record's space for the stack; the copy ends earlier at memory that is not
+    /// present.
     pub room_bytes: u64,
 }
 
 /// PERF_RECORD_MMAP2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mmap2<'a> {
+    /// Process ID.
     pub pid: u32,
+    /// Thread ID.
     pub tid: u32,
+    /// First address.
     pub start: u64,
+    /// Length in bytes.
     pub length: u64,
+    /// Where in the file it begins, in bytes.
     pub file_offset: u64,
+    /// Major number of the file's device.
     pub device_major: u32,
+    /// Minor number of the file's device.
     pub device_minor: u32,
+    /// Inode number; 0 for memory without a file.
     pub inode: u64,
     /// PROT_* of mmap(2).
     pub protection: u32,
+    /// The path in the target's mount namespace, without the NUL.
     pub path: &'a [u8],
 }
 
@@ -121,7 +153,7 @@ impl<'a> RawRecord<'a> {
         Some(RawRecord { kind, misc: misc as u16, body: header.0 })
     }
 
-    /// What follows the header.
+    /// The bytes after the header.
     pub fn body(&self) -> &'a [u8] {
         self.body
     }
@@ -163,8 +195,8 @@ impl SampleId {
 }
 
 impl<'a> Record<'a> {
-    /// Parses a record; `fields` are those of the event that takes the samples. `None` if it does not
-    /// have the shape that its kind demands.
+    /// Parses a record; `fields` are those of the event that takes the samples. `None` if it does
+    /// not have the shape that its kind demands.
     pub fn parse(raw: &RawRecord<'a>, fields: &SampleFields) -> Option<Record<'a>> {
         if raw.is_sample() {
             return Some(Record::Sample(Sample::parse(raw.body, fields)?));
@@ -224,7 +256,7 @@ impl<'a> Mmap2<'a> {
         let (device_major, device_minor, inode) = (words.u32()?, words.u32()?, words.u64()?);
         let _inode_generation = words.u64()?;
         let (protection, _flags) = (words.u32()?, words.u32()?);
-        // A build-id may stand in place of the device and the inode.
+        // A build ID may be in the place of the device and the inode.
         let by_build_id = u32::from(misc) & bindings::PERF_RECORD_MISC_MMAP_BUILD_ID != 0;
         let (device_major, device_minor, inode) =
             if by_build_id { (0, 0, 0) } else { (device_major, device_minor, inode) };
@@ -283,7 +315,8 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// The room, so many bytes, and (unless there is no room) how many of them were copied.
+    /// The size of the space, that many bytes, and (unless the size is 0) how many of them were
+    /// copied.
     fn stack(&mut self) -> Option<UserStack<'a>> {
         let room_bytes = self.u64()?;
         if room_bytes == 0 {
@@ -345,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_holds_what_was_asked_for() {
+    fn a_sample_has_the_requested_fields() {
         let bytes = sample_start().u64(2).u64(u64::MAX - 127).u64(0xffff_8000_0000_1000);
         let bytes = bytes.u64(2).u64(0xaa).u64(0xbb).u64(16).u64(1).u64(2).u64(8);
         let Some(Record::Sample(sample)) = parse(&bytes) else { panic!("no sample") };
@@ -370,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_tells_its_file() {
+    fn a_mapping_record_has_its_file() {
         let bytes = Bytes::of(10, 2).u32(7).u32(8).u64(0x1000).u64(0x2000).u64(0x3000);
         let bytes = bytes.u32(8).u32(1).u64(99).u64(0).u32(5).u32(2).text(b"/lib/a.so").trailer();
         let Some(Record::Mmap2(mapping)) = parse(&bytes) else { panic!("no mapping") };

@@ -1,8 +1,8 @@
-//! The memory that the kernel writes records into, read in place.
+//! The ring that the kernel writes records into, read in place.
 //!
-//! A ring is a page of bookkeeping and a power of two of data. The kernel moves `data_head` on after it
-//! has written, we move `data_tail` on after we have read, and what lies between the two is ours: the
-//! kernel drops records rather than overwrite it. Not here: what the records say.
+//! A ring is a control page and a power of two of data bytes. The kernel advances `data_head` after
+//! writing, the reader advances `data_tail` after reading. The kernel never overwrites the bytes
+//! between the two; it drops records instead. Not here: the content of records.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,19 +19,19 @@ use super::{
 #[derive(Debug)]
 pub struct Ring {
     map: MmapRaw,
-    /// Where the data begin in the map, and how long they are (a power of two).
+    /// Offset of the data in the map, and their length (a power of two).
     data_offset: usize,
     data_bytes: usize,
-    /// What is ours to read, as running counts of bytes: `tail..head`.
+    /// The readable bytes, as running counts: `tail..head`.
     tail: u64,
     head: u64,
-    /// A record that wraps around the end, put together, and the `tail` at which it stood.
+    /// A record that wraps around the end, joined, and the `tail` of its position.
     wrapped: Vec<u8>,
     wrapped_at: Option<u64>,
     corrupt: bool,
 }
 
-/// Where the oldest record lies.
+/// The position of the oldest record.
 struct Extent {
     start: usize,
     length: usize,
@@ -62,12 +62,12 @@ impl Ring {
         self.data_bytes
     }
 
-    /// How many bytes of records are known to wait.
+    /// How many bytes of unread records are known.
     pub fn waiting_bytes(&self) -> usize {
         self.head.wrapping_sub(self.tail) as usize
     }
 
-    /// Looks for what the kernel has written meanwhile and says how many bytes wait now.
+    /// Checks for new records and returns how many bytes are unread now.
     pub fn refresh(&mut self) -> usize {
         // What the kernel wrote before it moved the head is visible after this.
         self.head = self.data_head().load(Ordering::Acquire);
@@ -77,8 +77,8 @@ impl Ring {
         self.waiting_bytes()
     }
 
-    /// The oldest record, if one is known to wait (see [`Ring::refresh`]): in place, or put together if
-    /// it wraps around the end.
+    /// The oldest unread record, if one is known (see [`Ring::refresh`]): in place, or joined if it
+    /// wraps around the end.
     pub fn peek(&mut self) -> Option<RawRecord<'_>> {
         let extent = self.extent()?;
         if extent.start + extent.length <= self.data_bytes {
@@ -96,13 +96,13 @@ impl Ring {
         RawRecord::new(&self.wrapped)
     }
 
-    /// When the oldest waiting record was written (CLOCK_MONOTONIC, nanoseconds); 0 for one without a
-    /// time, so that it is taken first.
+    /// When the oldest unread record was written (CLOCK_MONOTONIC, nanoseconds); 0 for a record
+    /// without a time, so that it is read first.
     pub fn oldest_time_ns(&mut self) -> Option<u64> {
         Some(self.peek()?.id().map_or(0, |id| id.time_ns))
     }
 
-    /// Gives the oldest record's room back to the kernel.
+    /// Releases the space of the oldest record to the kernel.
     pub fn consume(&mut self) {
         if let Some(extent) = self.extent() {
             self.tail = self.tail.wrapping_add(extent.length as u64);
@@ -110,7 +110,8 @@ impl Ring {
         }
     }
 
-    /// Whether the ring was found inconsistent since last asked; what waited then was thrown away.
+    /// Whether the ring was found inconsistent since the last call; its unread records were dropped
+    /// then.
     pub fn take_corrupt(&mut self) -> bool {
         std::mem::take(&mut self.corrupt)
     }
@@ -162,8 +163,8 @@ impl Ring {
     }
 
     fn counter(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: a u64 of the bookkeeping page, which is mapped read-write as long as `self` lives and
-        // is aligned to 8; the kernel, too, accesses it as one word.
+        // SAFETY: a u64 of the bookkeeping page, which is mapped read-write as long as `self` lives
+        // and is aligned to 8; the kernel, too, accesses it as one word.
         unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(offset).cast()) }
     }
 }
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_waits_is_the_same_each_time_it_is_looked_at() {
+    fn an_unread_record_is_the_same_at_each_peek() {
         let mut ring = ring();
         write(&ring, &record(4000, 1));
         ring.refresh();
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_lengths_are_thrown_away_and_reported() {
+    fn impossible_lengths_are_dropped_and_reported() {
         for length in [0u16, 4, 7, 12, 4000] {
             let mut ring = ring();
             let mut bytes = record(64, 0);
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_beyond_the_capacity_is_thrown_away() {
+    fn a_head_beyond_the_capacity_is_dropped() {
         let mut ring = ring();
         ring.data_head().store(1 << 40, Ordering::Release);
         assert_eq!(ring.refresh(), 0);
