@@ -1,4 +1,4 @@
-//! The cgroup-v2 folder a process lives in: /proc/PID/cgroup and /proc/self/mountinfo (cgroups(7),
+//! The cgroup-v2 folder of a process: /proc/PID/cgroup and /proc/self/mountinfo (cgroups(7),
 //! proc(5)).
 //!
 //! Not here: version 1 hierarchies, limits, statistics.
@@ -8,15 +8,14 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// The cgroup of a process in the unified hierarchy, as a path from the hierarchy's root (of rprof's
-/// cgroup namespace); `None` once it is gone, or where the kernel has no cgroups.
+/// The cgroup of a process in the unified hierarchy, as a path from the root of rprof's cgroup
+/// namespace; `None` once it is gone, or if the kernel has no cgroups.
 pub fn unified_path(pid: u32) -> Option<PathBuf> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from)
 }
 
-/// The folder of the one cgroup in which all these processes live, if there is one and it is not the
-/// root, which holds everything.
+/// The folder of the one cgroup of all these processes, if they share one and it is not the root.
 pub fn own_folder(pids: &[u32]) -> Option<PathBuf> {
     let mut paths = pids.iter().map(|pid| unified_path(*pid));
     let first = paths.next()??;
@@ -34,8 +33,8 @@ pub fn is_mounted() -> bool {
     mounts.lines().any(|line| unified_mount(line).is_some())
 }
 
-/// Where `path` of the hierarchy lies, if this line of mountinfo is its mount and `path` is neither its
-/// root nor outside of it.
+/// The folder of `path` in the hierarchy, if this line of mountinfo is its mount and `path` is
+/// neither its root nor outside of it.
 fn folder_in(mountinfo_line: &str, path: &Path) -> Option<PathBuf> {
     let (root, mount_point) = unified_mount(mountinfo_line)?;
     let below = path.strip_prefix(root).ok()?;
@@ -75,14 +74,14 @@ mod tests {
     }
 
     #[test]
-    fn the_root_and_what_lies_outside_the_namespace_are_nobodys_own() {
+    fn the_root_and_paths_outside_the_namespace_have_no_folder() {
         assert_eq!(folder_in(LINE, Path::new("/")), None);
         assert_eq!(folder_in(LINE, Path::new("/../other")), None);
         assert_eq!(folder_in("33 22 0:30 / /sys/fs/cgroup rw - cgroup cgroup rw,cpu", Path::new("/a")), None);
     }
 
     #[test]
-    fn a_mount_of_a_part_of_the_hierarchy_is_understood() {
+    fn a_mount_of_a_part_of_the_hierarchy_is_resolved() {
         let line = LINE.replacen(" / ", " /docker/ab ", 1);
         assert_eq!(folder_in(&line, Path::new("/docker/ab/c")), Some(PathBuf::from("/sys/fs/cgroup v2/c")));
         assert_eq!(folder_in(&line, Path::new("/docker/ab")), Some(PathBuf::from("/sys/fs/cgroup v2/")));

@@ -1,22 +1,24 @@
-//! What /proc tells of a process, as texts for somebody who looks later (proc(5)).
+//! Facts about a process from /proc, as texts for later analysis (proc(5)).
 //!
-//! No environment and nothing of its memory: they hold secrets. Not here: stacks, profiles.
+//! The environment and the memory are left out because they hold secrets. Not here: stacks,
+//! profiles.
 
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
 use super::{ProcessError, cgroup, maps};
 
-/// The most lines of a list that may be long.
+/// The maximum number of lines of a list.
 const MOST_LINES: usize = 1000;
 
-/// A text, or why there is none.
+/// One text, or the reason why there is none.
 pub struct Fact {
-    /// A file name.
+    /// A file name without extension.
     pub name: &'static str,
+    /// The text.
     pub text: Result<String, ProcessError>,
 }
 
-/// All that is told of a process now.
+/// All facts about a process now.
 pub fn all(pid: u32) -> Vec<Fact> {
     let whole = |name: &'static str| Fact { name, text: read(pid, name) };
     let made = |name, text| Fact { name, text };
@@ -39,7 +41,7 @@ fn read(pid: u32, what: &'static str) -> Result<String, ProcessError> {
         .map_err(|error| ProcessError::reading(pid, what, error))
 }
 
-/// Its control group, and what that may use and does (cgroup v2).
+/// Its control group, and the group's limits and statistics (cgroup v2).
 fn control_group(pid: u32) -> Result<String, ProcessError> {
     let mut text = read(pid, "cgroup")?;
     let folder = cgroup::own_folder(&[pid]);
@@ -64,7 +66,7 @@ fn control_group(pid: u32) -> Result<String, ProcessError> {
     Ok(text)
 }
 
-/// How much address space is of which file, the largest first.
+/// The address space by file, the largest first.
 fn memory(pid: u32) -> Result<String, ProcessError> {
     let mut by_name: BTreeMap<String, (usize, u64)> = BTreeMap::new();
     for mapping in maps::read_mappings(pid)? {
@@ -82,7 +84,7 @@ fn memory(pid: u32) -> Result<String, ProcessError> {
     Ok(text)
 }
 
-/// What the open files are: the number of each kind.
+/// The number of open files of each kind.
 fn open_files(pid: u32) -> Result<String, ProcessError> {
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     let links = links(pid)?;
@@ -105,7 +107,7 @@ fn links(pid: u32) -> Result<Vec<String>, ProcessError> {
     Ok(entries.flatten().filter_map(link).collect())
 }
 
-/// `socket:[123]` is a socket, a file its folder: many files of one folder are one kind.
+/// The kind of an open file: `socket:[123]` is a socket; all files of one folder are one kind.
 fn kind_of(link: &str) -> String {
     match link.split_once(':') {
         Some(("anon_inode", what)) => what.trim_matches(['[', ']']).to_owned(),
@@ -118,7 +120,7 @@ fn kind_of(link: &str) -> String {
     }
 }
 
-/// Its TCP and UDP sockets, by state: how many, and the addresses of each.
+/// Its TCP and UDP sockets by state: the number, and the addresses of each.
 fn sockets(pid: u32) -> Result<String, ProcessError> {
     let own: Vec<u64> = links(pid)?
         .iter()
@@ -183,7 +185,8 @@ impl Socket {
     }
 }
 
-/// `0100007F:0016`: an address in the machine's order of bytes (of IPv6 each of its four words), a port.
+/// Parses `0100007F:0016`: an address in the machine's byte order (for IPv6 each of its four
+/// words), a port.
 fn endpoint(text: &str) -> Option<String> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -203,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_is_told_of_this_process() {
+    fn all_facts_of_this_process_are_read() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let facts = all(std::process::id());
         let text = |name: &str| {
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_read_in_the_machines_order_of_bytes() {
+    fn endpoints_are_read_in_the_machines_byte_order() {
         let word = |bytes: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(bytes));
         assert_eq!(endpoint(&format!("{}:0016", word([127, 0, 0, 1]))).as_deref(), Some("127.0.0.1:22"));
         let six = format!("{}{}{}{}:1F90", word([0; 4]), word([0; 4]), word([0; 4]), word([0, 0, 0, 1]));
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_counted_by_what_they_are() {
+    fn files_are_counted_by_kind() {
         for (link, kind) in [
             ("socket:[5]", "socket"),
             ("pipe:[5]", "pipe"),

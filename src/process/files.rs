@@ -2,8 +2,8 @@
 //! /proc/PID/map_files (exact, deleted files too; needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN),
 //! /proc/PID/root (another mount namespace), /proc/PID/exe, and last rprof's own mount namespace.
 //!
-//! What is opened is checked to be the very file that is mapped (device and inode): a path may have
-//! been replaced since, or may mean something else here.
+//! An opened file is checked to be the mapped one (device and inode): the path may have been
+//! replaced since, or may name another file in rprof's mount namespace.
 
 use std::{
     fs::{File, OpenOptions},
@@ -23,16 +23,22 @@ use nix::{
 use super::Mapping;
 use crate::addr::RuntimeAddr;
 
-/// The file that is wanted, as maps or a perf record describe it.
+/// A mapped file, as maps or a perf record describe it.
 #[derive(Clone, Copy, Debug)]
 pub struct MappedFile<'a> {
+    /// The process that has it mapped.
     pub pid: u32,
+    /// First address of the mapping.
     pub start: RuntimeAddr,
+    /// End address of the mapping.
     pub end: RuntimeAddr,
+    /// Major number of its device.
     pub device_major: u32,
+    /// Minor number of its device.
     pub device_minor: u32,
+    /// Inode number.
     pub inode: u64,
-    /// In the target's mount namespace.
+    /// The path in the target's mount namespace.
     pub path: &'a str,
 }
 
@@ -51,17 +57,27 @@ impl<'a> MappedFile<'a> {
     }
 }
 
-/// Why no way led to the file.
+/// Why the file could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// It was deleted or replaced, and rights do not allow reading it through the process.
+    /// It was deleted or replaced, and rights do not allow opening it by /proc/PID/map_files.
     #[error("{path} has been deleted or replaced since it was loaded")]
-    Replaced { path: String },
+    Replaced {
+        /// The path in the target's mount namespace.
+        path: String,
+    },
+    /// The file could not be opened.
     #[error("cannot open {path}: {source}")]
-    Unreadable { path: String, source: io::Error },
+    Unreadable {
+        /// The path in the target's mount namespace.
+        path: String,
+        /// The error of the kernel.
+        source: io::Error,
+    },
 }
 
 /// Opens the file behind a mapping. Only regular files; never blocks on a FIFO or a terminal.
+/// Errors: see [`OpenError`].
 pub fn open(wanted: &MappedFile<'_>) -> Result<File, OpenError> {
     let pid = wanted.pid;
     let exact = format!("/proc/{pid}/map_files/{:x}-{:x}", wanted.start, wanted.end);
@@ -99,14 +115,16 @@ pub fn open(wanted: &MappedFile<'_>) -> Result<File, OpenError> {
 /// Whether the last component of a path may be a symbolic link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LastLink {
+    /// A link is followed.
     Follow,
-    /// `ELOOP` for a link: for files whose name anybody may plant.
+    /// A link is an error (`ELOOP`): for files in folders where any user can create links.
     Refuse,
 }
 
 /// Opens a regular file below another mount namespace's `root` (`/proc/PID/root`). Links inside are
-/// resolved as that root sees them (openat2(2), `RESOLVE_IN_ROOT`), so that a container cannot point us
-/// at a file of the host. Never blocks on a FIFO.
+/// resolved within that root (openat2(2), `RESOLVE_IN_ROOT`), so that a container cannot redirect
+/// to a file of the host. Never blocks on a FIFO. Errors: openat2(2), or `InvalidInput` if it is
+/// not a regular file.
 pub fn open_in_root(root: &Path, inside: &Path, last: LastLink) -> io::Result<File> {
     let mut flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     flags.set(OFlag::O_NOFOLLOW, last == LastLink::Refuse);
@@ -136,8 +154,8 @@ fn regular(file: File) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
 }
 
-/// Same inode, and same device where the two numbers can be compared: overlayfs and btrfs show another
-/// device in maps than stat(2) does, with major number 0.
+/// Whether the inode is the same, and the device if the numbers can be compared: overlayfs and
+/// btrfs show another device in maps than in stat(2), with major number 0.
 fn is_same(file: &File, wanted: &MappedFile<'_>) -> bool {
     let Ok(metadata) = file.metadata() else { return false };
     let device = metadata.dev();

@@ -1,27 +1,30 @@
-//! The machine and rprof's own place in it: kernel settings that decide who may look at whom, rprof's
-//! rights, and whether it runs in a container.
+//! The machine and rprof's rights on it: kernel settings that decide which processes may be read,
+//! rprof's capabilities, and whether it runs in a container.
 //!
-//! Not here: trying things out (`sampler::checks`), and advice.
+//! Not here: testing what works (`sampler::checks`), advice.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use crate::sys::{capabilities, limits};
 
-/// Kernel settings, and what rprof itself may do. `None`: not known, or the kernel has no such thing.
+/// Kernel settings and rprof's own rights. `None`: not known, or the kernel has no such setting.
 #[derive(Clone, Debug, Default)]
 pub struct Host {
+    /// `uname -r`.
     pub kernel_release: Option<String>,
+    /// rprof's effective user ID.
     pub uid: u32,
-    /// Names of effective capabilities that matter here.
+    /// Names of rprof's effective capabilities that a profiler uses.
     pub capabilities: Vec<&'static str>,
-    /// A seccomp filter is in force.
+    /// Whether a seccomp filter is in force.
     pub seccomp: bool,
     /// `kernel.perf_event_paranoid`.
     pub perf_event_paranoid: Option<i32>,
     /// `kernel.perf_event_mlock_kb`.
     pub perf_event_mlock_kib: Option<u64>,
-    /// RLIMIT_MEMLOCK and RLIMIT_NOFILE, soft; `u64::MAX`: unlimited.
+    /// RLIMIT_MEMLOCK, soft, in bytes; `u64::MAX`: unlimited.
     pub locked_memory_bytes: Option<u64>,
+    /// RLIMIT_NOFILE, soft; `u64::MAX`: unlimited.
     pub open_files: Option<u64>,
     /// `kernel.kptr_restrict`.
     pub kptr_restrict: Option<i32>,
@@ -29,38 +32,47 @@ pub struct Host {
     pub yama_scope: Option<i32>,
     /// `kernel.unprivileged_bpf_disabled`.
     pub unprivileged_bpf_disabled: Option<i32>,
-    /// Security modules in force, and the profile rprof runs under.
+    /// Security modules in force.
     pub security_modules: Option<String>,
+    /// The security module's profile that rprof runs under.
     pub security_profile: Option<String>,
     /// `none`, `integrity` or `confidentiality`.
     pub lockdown: Option<String>,
-    /// rprof is not in the machine's first user (PID) namespace.
+    /// Whether rprof is not in the machine's first user namespace.
     pub in_user_namespace: bool,
+    /// Whether rprof is not in the machine's first PID namespace.
     pub in_pid_namespace: bool,
+    /// The kind of container that rprof runs in; `None`: none.
     pub container: Option<Container>,
 }
 
-/// What kind of container rprof runs in.
+/// A kind of container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Container {
+    /// Docker.
     Docker,
+    /// Podman.
     Podman,
+    /// A pod of Kubernetes.
     Kubernetes,
+    /// Another kind, such as LXC.
     Other,
 }
 
-/// What decides how a process may be looked at, beside who runs it.
+/// The properties of a process that decide whether rprof may read it.
 #[derive(Clone, Debug)]
 pub struct Rights {
     /// Its effective user id.
     pub uid: u32,
-    /// It has set itself non-dumpable, or changed its user: its /proc belongs to root.
+    /// Whether it is non-dumpable or has changed its user, so that its /proc folder belongs to
+    /// root.
     pub non_dumpable: bool,
     /// Its namespaces that differ from rprof's: `user`, `pid`, `mnt`.
     pub other_namespaces: Vec<&'static str>,
-    /// Its permitted capabilities go beyond rprof's: without CAP_SYS_PTRACE that forbids looking.
+    /// Whether it has permitted capabilities that rprof lacks: reading it then needs
+    /// CAP_SYS_PTRACE.
     pub more_capabilities: bool,
-    /// Who traces it.
+    /// The process that traces it.
     pub tracer: Option<u32>,
 }
 
@@ -69,6 +81,7 @@ const FIRST_USER_NAMESPACE: u64 = 0xefff_fffd;
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 impl Host {
+    /// Reads all settings; parts that cannot be read are `None`.
     pub fn read() -> Host {
         let held = capabilities::effective();
         let known = capabilities::NAMES.iter().filter(|(number, _)| held.has(*number));
@@ -93,13 +106,14 @@ impl Host {
         }
     }
 
+    /// Whether rprof has a capability, by name.
     pub fn has(&self, capability: &str) -> bool {
         self.capabilities.contains(&capability)
     }
 }
 
 impl Rights {
-    /// Reads what is to be known of a process; parts that may not be read count as ordinary.
+    /// Reads the properties of a process; parts that cannot be read are treated as ordinary.
     pub fn read(pid: u32) -> Rights {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
@@ -140,8 +154,9 @@ fn namespace(pid: &str, kind: &str) -> Option<u64> {
     fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|namespace| namespace.ino())
 }
 
-/// Namespaces of the machine itself have fixed numbers; a container has at least one of its own. (A file
-/// like /.dockerenv alone may be left over from the image that a machine was made of.)
+/// Whether rprof runs in a container. The machine's own namespaces have fixed numbers; a container
+/// has at least one other. (A file such as /.dockerenv may also come from the image that a machine
+/// was made from.)
 fn is_contained() -> bool {
     const FIRST: [(&str, u64); 5] = [
         ("user", FIRST_USER_NAMESPACE),
@@ -181,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_setting_in_force_stands_in_brackets() {
+    fn the_setting_in_brackets_is_in_force() {
         assert_eq!(chosen("none [integrity] confidentiality").as_deref(), Some("integrity"));
         assert_eq!(chosen("none"), None);
     }

@@ -1,35 +1,41 @@
-//! Who a process is: /proc/PID/{stat,status,comm,cmdline,exe} (proc(5)).
+//! The identity of a process: /proc/PID/{stat,status,comm,cmdline,exe} (proc(5)).
 
 use std::{fs, path::PathBuf};
 
 use super::ProcessError;
 
-/// A process, told apart from a later one with the same number by its start time.
+/// A process. Its start time distinguishes it from a later one with the same PID.
 #[derive(Clone, Debug)]
 pub struct Identity {
+    /// Process ID.
     pub pid: u32,
-    /// The name of its first thread (`comm`): at most 15 bytes, the process's own choice.
+    /// The name of its first thread (`comm`): at most 15 bytes; the process can set it.
     pub name: String,
-    /// Where its program lies in its own mount namespace, " (deleted)" removed; `None` for a kernel
-    /// thread or where it may not be read.
+    /// The path of its program in its own mount namespace, " (deleted)" removed; `None` for a
+    /// kernel thread or if it cannot be read.
     pub executable: Option<PathBuf>,
     /// Clock ticks from boot to its start (field 22 of stat).
     pub start_ticks: u64,
-    /// Real user id.
+    /// Real user ID.
     pub uid: u32,
-    /// A thread of the kernel: no user memory at all.
+    /// Whether it is a kernel thread, which has no user memory.
     pub is_kernel_thread: bool,
 }
 
 /// The fields of /proc/PID/task/PID/stat that rprof uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
+    /// The name (`comm`).
     pub name: String,
-    /// `R S D Z T t X I`
+    /// One of `R S D Z T t X I`.
     pub state: char,
+    /// The PID of its parent.
     pub parent_pid: u32,
+    /// `PF_*` flags of the kernel's include/linux/sched.h.
     pub flags: u64,
+    /// The number of threads.
     pub thread_count: u64,
+    /// Clock ticks from boot to its start.
     pub start_ticks: u64,
 }
 
@@ -38,8 +44,8 @@ const MAX_COMM_BYTES: usize = 15;
 /// `PF_KTHREAD` of the kernel's include/linux/sched.h.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
-/// Reads who `pid` is. A zombie is an error: nothing of it can be profiled; so is the number of a
-/// thread that is not a process.
+/// Reads the identity of `pid`. Errors: no such process; a zombie, which cannot be profiled; the ID
+/// of a thread that is not a process; not readable.
 pub fn identify(pid: u32) -> Result<Identity, ProcessError> {
     let stat = read_stat(pid)?;
     if stat.is_over() {
@@ -69,14 +75,14 @@ pub fn identify(pid: u32) -> Result<Identity, ProcessError> {
 }
 
 impl Identity {
-    /// Whether the process still runs: not gone, not a zombie, not replaced by a later one of the same
-    /// number.
+    /// Whether the process still runs: not gone, not a zombie, not replaced by a later one with the
+    /// same PID.
     pub fn is_alive(&self) -> bool {
         read_stat(self.pid).is_ok_and(|stat| stat.start_ticks == self.start_ticks && !stat.is_over())
     }
 
-    /// The name to show: `comm` as `ps` shows it (a program may be known by a link to its file), or the
-    /// program's file name where that is the same in full.
+    /// The name to show: `comm`, as `ps` shows it, or the program's file name if `comm` is the
+    /// beginning of it.
     pub fn display_name(&self) -> String {
         let file = self.executable.as_deref().and_then(|path| path.file_name());
         let file = file.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -87,7 +93,8 @@ impl Identity {
 }
 
 impl Stat {
-    /// A zombie whose other threads are gone too (the first thread of a process may end before the rest).
+    /// Whether it is a zombie without other threads (the first thread of a process may end before
+    /// the rest).
     pub fn is_over(&self) -> bool {
         matches!(self.state, 'Z' | 'X') && self.thread_count <= 1
     }
@@ -99,7 +106,8 @@ fn executable(pid: u32) -> Option<PathBuf> {
     Some(text.and_then(|text| text.strip_suffix(" (deleted)").map(PathBuf::from)).unwrap_or(path))
 }
 
-/// The words that the process was started with (or has set since); empty where it may not be read.
+/// The arguments that the process was started with (or has set since); empty if they cannot be
+/// read.
 pub fn command_line(pid: u32) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let text = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
@@ -109,8 +117,8 @@ pub fn command_line(pid: u32) -> Vec<String> {
     text.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
-/// Reads /proc/PID/task/PID/stat: unlike /proc/PID/stat it costs the same for one thread as for 5,000,
-/// for which the kernel would add up times and faults (some milliseconds).
+/// Reads /proc/PID/task/PID/stat. /proc/PID/stat would take some milliseconds for 5,000 threads,
+/// because the kernel adds up their times and faults. Errors: gone, or not readable.
 pub fn read_stat(pid: u32) -> Result<Stat, ProcessError> {
     let bytes = fs::read(format!("/proc/{pid}/task/{pid}/stat"))
         .map_err(|error| ProcessError::reading(pid, "stat", error))?;
@@ -121,8 +129,8 @@ pub fn read_stat(pid: u32) -> Result<Stat, ProcessError> {
     })
 }
 
-/// The CPU time the kernel has charged to all threads of the process, ended ones included, in
-/// nanoseconds; in clock ticks of 10 ms as a rule (/proc/PID/stat). `None` once it is gone.
+/// The CPU time that the kernel has charged to all threads of the process, ended ones included, in
+/// nanoseconds (/proc/PID/stat; its resolution is usually 10 ms). `None` once it is gone.
 pub fn cpu_time_ns(pid: u32) -> Option<u64> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let text = String::from_utf8_lossy(&text);
@@ -150,13 +158,12 @@ pub fn tracer(tid: u32) -> Option<u32> {
     line.trim().parse().ok().filter(|pid| *pid != 0)
 }
 
-/// CLOCK_MONOTONIC in nanoseconds: the clock of all sampled times.
+/// CLOCK_MONOTONIC in nanoseconds: the clock of all samples.
 pub fn monotonic_ns() -> u64 {
     crate::sys::clock::monotonic_ns()
 }
 
-/// CLOCK_MONOTONIC as the process reads it now, in nanoseconds: it may live in another time namespace
-/// (time_namespaces(7)).
+/// CLOCK_MONOTONIC in the process's time namespace (time_namespaces(7)), in nanoseconds.
 pub fn monotonic_ns_in(pid: u32) -> u64 {
     let theirs = monotonic_offset_ns(&pid.to_string()).unwrap_or(0);
     let ours = monotonic_offset_ns("self").unwrap_or(0);
@@ -170,8 +177,8 @@ fn monotonic_offset_ns(pid: &str) -> Option<i64> {
     seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
 }
 
-/// The process's number in its own (innermost) PID namespace, and its effective user id as ours sees
-/// it: who may have written files for it, and under which number.
+/// The process's PID in its own (innermost) PID namespace, and its effective user ID in rprof's
+/// user namespace. Errors: gone, or not readable.
 pub fn namespace_pid_and_uid(pid: u32) -> Result<(u32, u32), ProcessError> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))
         .map_err(|error| ProcessError::reading(pid, "status", error))?;
@@ -181,8 +188,8 @@ pub fn namespace_pid_and_uid(pid: u32) -> Result<(u32, u32), ProcessError> {
     Ok((inner.unwrap_or(pid), effective.unwrap_or(u32::MAX)))
 }
 
-/// The name, and the fields behind it. The name stands in parentheses and may itself hold blanks and
-/// parentheses: split at the last one.
+/// The name, and the fields after it. The name is in parentheses and may contain blanks and
+/// parentheses, so it ends at the last one.
 fn split_stat(text: &str) -> Option<(&str, Vec<&str>)> {
     let open = text.find('(')?;
     let close = text.rfind(')')?;
@@ -190,7 +197,8 @@ fn split_stat(text: &str) -> Option<(&str, Vec<&str>)> {
     Some((name, text.get(close + 1..)?.split_ascii_whitespace().collect()))
 }
 
-/// A field by its number in proc(5), which counts from 1; the state, the first behind the name, is 3.
+/// A field by its number in proc(5), which counts from 1; the state, the first behind the name, is
+/// 3.
 fn stat_number(fields: &[&str], field: usize) -> Option<u64> {
     fields.get(field - 3)?.parse().ok()
 }
@@ -223,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_alive_and_knows_its_program() {
+    fn this_process_is_alive_and_has_its_program() {
         let me = identify(std::process::id()).expect("identify");
         assert!(me.is_alive());
         assert!(!me.is_kernel_thread);
@@ -241,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_nobody_has_is_no_such_process() {
+    fn an_unused_pid_is_no_such_process() {
         assert!(matches!(identify(0x7fff_fff0), Err(ProcessError::NoSuchProcess(_))));
     }
 }

@@ -8,8 +8,8 @@ use std::{
 
 pub use crate::sys::launch::{Ending, Gate};
 
-/// Starts `command` (program and arguments) behind a gate; to be called before any thread is made.
-/// Errors: an argument with a NUL byte, or no process could be made.
+/// Starts `command` (program and arguments) behind a gate. Must be called before any thread is
+/// created. Errors: an argument contains a NUL byte, or fork(2) failed.
 pub fn start(command: Vec<OsString>) -> io::Result<Gate> {
     let words: Result<Vec<CString>, _> =
         command.into_iter().map(|word| CString::new(word.into_vec())).collect();

@@ -1,4 +1,4 @@
-//! /proc/PID/maps (proc_pid_maps(5)): what lies where in the target's memory.
+//! The memory map of a process: /proc/PID/maps (proc_pid_maps(5)).
 
 use std::{fs, io::Read};
 
@@ -12,30 +12,38 @@ const MAX_BYTES: u64 = 256 << 20;
 /// One line of maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
+    /// First address.
     pub start: RuntimeAddr,
-    /// First address behind it.
+    /// End address: the first one after it.
     pub end: RuntimeAddr,
+    /// `r`.
     pub readable: bool,
+    /// `w`.
     pub writable: bool,
+    /// `x`.
     pub executable: bool,
+    /// Where in the file it begins, in bytes.
     pub file_offset: u64,
+    /// Major number of the file's device.
     pub device_major: u32,
+    /// Minor number of the file's device.
     pub device_minor: u32,
-    /// 0 for memory that belongs to no file.
+    /// Inode number of the file; 0 for memory without a file.
     pub inode: u64,
-    /// The path in the target's mount namespace, `[heap]`, `[stack]`, `[vdso]`, or empty; as the kernel
-    /// writes it, a newline as `\012`, " (deleted)" removed.
+    /// The path in the target's mount namespace, `[heap]`, `[stack]`, `[vdso]`, or empty; as the
+    /// kernel writes it, a newline as `\012`, " (deleted)" removed.
     pub path: String,
+    /// Whether the file was deleted or replaced.
     pub deleted: bool,
 }
 
-/// Reads all mappings, in ascending order.
+/// Reads all mappings, in ascending order. Errors: gone, or not permitted.
 pub fn read_mappings(pid: u32) -> Result<Vec<Mapping>, ProcessError> {
     Ok(parse(&read_text(pid)?))
 }
 
-/// Reads the mappings that hold code, in ascending order. A process with thousands of threads has
-/// thousands of others, for their stacks.
+/// Reads the executable mappings, in ascending order: a process with thousands of threads has
+/// thousands of other mappings, for their stacks. Errors: gone, or not permitted.
 pub fn read_executable_mappings(pid: u32) -> Result<Vec<Mapping>, ProcessError> {
     let text = read_text(pid)?;
     Ok(lines(&text).filter(|line| is_executable(line)).filter_map(parse_line).collect())
@@ -49,7 +57,7 @@ fn read_text(pid: u32) -> Result<Vec<u8>, ProcessError> {
     Ok(bytes)
 }
 
-/// Parses the text of a maps file; lines that are not as expected are passed over.
+/// Parses the text of a maps file; malformed lines are skipped.
 pub fn parse(text: &[u8]) -> Vec<Mapping> {
     lines(text).filter_map(parse_line).collect()
 }

@@ -1,5 +1,5 @@
-//! The target's memory, read without stopping it: process_vm_readv(2), and where that is refused
-//! (older container seccomp profiles) /proc/PID/mem.
+//! Reads the target's memory without stopping it: by process_vm_readv(2), or by /proc/PID/mem if
+//! that is refused (older container seccomp profiles). Nothing is ever written.
 
 use std::{fs::File, io::IoSliceMut, os::unix::fs::FileExt, sync::OnceLock};
 
@@ -10,7 +10,7 @@ use nix::{
 
 use crate::addr::RuntimeAddr;
 
-/// A process's memory. Cheap to make; opens nothing until the first read.
+/// A process's memory. Nothing is opened until the first read.
 #[derive(Debug)]
 pub struct ProcessMemory {
     pid: u32,
@@ -19,12 +19,14 @@ pub struct ProcessMemory {
 }
 
 impl ProcessMemory {
+    /// The memory of the process `pid`.
     pub fn new(pid: u32) -> ProcessMemory {
         ProcessMemory { pid, file: OnceLock::new() }
     }
 
-    /// Reads as many bytes from `address` on as are there, up to the buffer's length, and says how
-    /// many. 0: nothing is mapped there, the process is gone, or it may not be read.
+    /// Reads from `address` on, up to the buffer's length or the end of mapped memory; returns the
+    /// number of bytes. 0: nothing is mapped there, the process is gone, or reading it is not
+    /// permitted.
     pub fn read(&self, address: RuntimeAddr, buffer: &mut [u8]) -> usize {
         let Ok(base) = usize::try_from(address.0) else { return 0 };
         if let Some(file) = self.file.get() {
@@ -47,8 +49,8 @@ impl ProcessMemory {
 const MAX_RANGES: usize = 1024;
 
 impl ProcessMemory {
-    /// Reads many ranges, one behind the other, into `buffer`, whose length is the sum of theirs; gives
-    /// how many of the ranges, from the first on, are there in full.
+    /// Reads many ranges, one after the other, into `buffer`, whose length is the sum of theirs;
+    /// returns how many of the ranges, from the first on, were read completely.
     pub fn read_ranges(&self, ranges: &[(RuntimeAddr, usize)], buffer: &mut [u8]) -> usize {
         let (mut whole, mut rest) = (0, buffer);
         for some in ranges.chunks(MAX_RANGES) {
@@ -71,7 +73,7 @@ impl ProcessMemory {
             let pid = Pid::from_raw(self.pid as i32);
             match process_vm_readv(pid, &mut [IoSliceMut::new(buffer)], &remote) {
                 Ok(count) => return whole_ranges(ranges, count),
-                // `read` finds out what else works.
+                // `read` falls back to the file.
                 Err(nix::errno::Errno::EPERM | nix::errno::Errno::ENOSYS) => {}
                 Err(_) => return 0,
             }
@@ -87,18 +89,18 @@ impl ProcessMemory {
         ranges.len()
     }
 
-    /// Fills `buffer` from `address` on; `false` if not all of it is there.
+    /// Fills `buffer` from `address` on; `false` if not all of it could be read.
     pub fn read_exact(&self, address: RuntimeAddr, buffer: &mut [u8]) -> bool {
         self.read(address, buffer) == buffer.len()
     }
 
-    /// The 8-byte word at `address`.
+    /// The 8-byte word at `address`; `None` if it could not be read.
     pub fn read_word(&self, address: RuntimeAddr) -> Option<u64> {
         let mut word = [0; 8];
         self.read_exact(address, &mut word).then(|| u64::from_le_bytes(word))
     }
 
-    /// The 4-byte word at `address`.
+    /// The 4-byte word at `address`; `None` if it could not be read.
     pub fn read_u32(&self, address: RuntimeAddr) -> Option<u32> {
         let mut word = [0; 4];
         self.read_exact(address, &mut word).then(|| u32::from_le_bytes(word))
@@ -118,8 +120,8 @@ fn whole_ranges(ranges: &[(RuntimeAddr, usize)], count: usize) -> usize {
         .count()
 }
 
-/// Whether each of the two ways to read a process's memory works, tried on one byte: process_vm_readv(2),
-/// and /proc/PID/mem.
+/// Tests both methods of reading a process's memory on one byte: process_vm_readv(2), and
+/// /proc/PID/mem.
 pub fn ways(pid: u32, address: RuntimeAddr) -> [std::io::Result<()>; 2] {
     let mut byte = [0u8; 1];
     let remote = [RemoteIoVec { base: address.0 as usize, len: 1 }];
@@ -128,7 +130,7 @@ pub fn ways(pid: u32, address: RuntimeAddr) -> [std::io::Result<()>; 2] {
     [read.map(drop).map_err(Into::into), file.and_then(|file| file.read_exact_at(&mut byte, address.0))]
 }
 
-/// Reads an image that the kernel maps into every process ([vdso]) out of rprof's own memory, which
+/// Reads an image that the kernel maps into every process ([vdso]) from rprof's own memory, which
 /// needs no rights over the target. `None` if it is not mapped here.
 pub fn own_mapping(path: &str) -> Option<Vec<u8>> {
     let maps = super::read_mappings(std::process::id()).ok()?;
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_read_up_to_the_first_that_is_not_there() {
+    fn ranges_are_read_up_to_the_first_that_is_not_mapped() {
         let truth: Vec<u8> = (0..=255).collect();
         let at = |offset: usize| RuntimeAddr(truth.as_ptr() as u64 + offset as u64);
         let memory = ProcessMemory::new(std::process::id());

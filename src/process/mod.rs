@@ -1,8 +1,8 @@
-//! The target, as /proc tells of it: identity, mappings, threads, memory, the files behind its
-//! mappings, and the choice of processes by name or parentage.
+//! The target as /proc describes it: identity, mappings, threads, memory, the files behind its
+//! mappings, and the selection of processes by name or parent.
 //!
-//! Not here: sampling, ELF. Everything read is the target's own and may be crafted or gone by the next
-//! line: absence is an ordinary answer.
+//! Not here: sampling, ELF. The target controls everything that is read, and it may end at any
+//! time: missing data is an ordinary result.
 
 pub mod cgroup;
 pub mod facts;
@@ -23,19 +23,38 @@ pub use maps::{Mapping, read_executable_mappings, read_mappings};
 pub use memory::ProcessMemory;
 pub use tasks::TaskLayout;
 
-/// Why something about a process could not be learnt.
+/// Why data about a process could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
+    /// ENOENT or ESRCH.
     #[error("there is no process {0}")]
     NoSuchProcess(u32),
-    #[error("process {0} has ended and waits for its parent (a zombie): it runs no more code")]
+    /// It has ended, and its parent has not collected its status yet.
+    #[error("process {0} has ended (a zombie that its parent has not waited for): it runs no code")]
     Zombie(u32),
+    /// A thread ID that is not a process ID, and the process of that thread.
     #[error("{0} is a thread of process {1}")]
     IsThread(u32, u32),
-    #[error("may not read {what} of process {pid}: {source}")]
-    NotPermitted { pid: u32, what: &'static str, source: std::io::Error },
+    /// EACCES or EPERM.
+    #[error("not permitted to read {what} of process {pid}: {source}")]
+    NotPermitted {
+        /// Process ID.
+        pid: u32,
+        /// What was to be read.
+        what: &'static str,
+        /// The error of the kernel.
+        source: std::io::Error,
+    },
+    /// Any other error.
     #[error("cannot read {what} of process {pid}: {source}")]
-    Unreadable { pid: u32, what: &'static str, source: std::io::Error },
+    Unreadable {
+        /// Process ID.
+        pid: u32,
+        /// What was to be read.
+        what: &'static str,
+        /// The error of the kernel.
+        source: std::io::Error,
+    },
 }
 
 impl ProcessError {

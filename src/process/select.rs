@@ -1,4 +1,4 @@
-//! Which processes are meant: by name, and with their descendants.
+//! Selects processes by name, and finds their descendants.
 
 use std::fs;
 
@@ -6,9 +6,9 @@ use regex::Regex;
 
 use super::identity;
 
-/// All processes whose name (`comm`), program file name or command line matches, in ascending order.
-/// Left out are kernel threads, rprof itself, and those that started it: the pattern stands in the
-/// command line of a `sudo rprof …` too.
+/// All processes whose name (`comm`), program file name or command line matches, in ascending
+/// order. Kernel threads, rprof itself and its ancestors are excluded: the command line of a `sudo
+/// rprof …` contains the pattern too.
 pub fn by_name(pattern: &Regex) -> Vec<u32> {
     let own = with_ancestors(std::process::id());
     let mut pids: Vec<u32> = all()
@@ -27,8 +27,7 @@ pub fn by_name(pattern: &Regex) -> Vec<u32> {
     pids
 }
 
-/// The living descendants of a process, itself left out. Processes that end while we look are passed
-/// over.
+/// The living descendants of a process, without itself. Processes that end meanwhile are skipped.
 pub fn descendants(pid: u32) -> Vec<u32> {
     let own = std::process::id();
     let family: Vec<(u32, u32)> =
@@ -45,12 +44,12 @@ pub fn descendants(pid: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-/// The command line with blanks between the arguments; empty where it may not be read.
+/// The command line with blanks between the arguments; empty if it cannot be read.
 pub fn command_line(pid: u32) -> String {
     arguments(pid).join(" ").trim_end().to_owned()
 }
 
-/// The words of the command line, the program first; none where it may not be read.
+/// The arguments of the command line, the program first; empty if it cannot be read.
 pub fn arguments(pid: u32) -> Vec<String> {
     let words = remoteprocess::Process::new(pid as i32).and_then(|process| process.cmdline());
     words.unwrap_or_default()
@@ -60,7 +59,7 @@ pub fn arguments(pid: u32) -> Vec<String> {
 fn with_ancestors(pid: u32) -> Vec<u32> {
     let parent =
         |pid: &u32| identity::read_stat(*pid).ok().map(|stat| stat.parent_pid).filter(|pid| *pid != 0);
-    // Numbers may be reused while we look: the chain must not become a ring.
+    // PIDs may be reused meanwhile, so the chain could be circular.
     std::iter::successors(Some(pid), parent).take(1000).collect()
 }
 
@@ -77,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_that_started_this_process_are_not_meant() {
+    fn ancestors_of_this_process_are_not_selected() {
         let everybody = by_name(&Regex::new("").expect("pattern"));
         let own = with_ancestors(std::process::id());
         assert!(own.len() > 1);
@@ -90,7 +89,8 @@ mod tests {
         let seconds = format!("31.{}", std::process::id());
         let mut child = Command::new("sleep").arg(&seconds).spawn().expect("sleep");
         let found = descendants(std::process::id());
-        // `spawn` returns while the kernel is still inside exec: for a moment the command line is empty.
+        // `spawn` returns while the kernel is still inside exec: for a moment the command line is
+        // empty.
         let pattern = Regex::new(&format!("sleep {}$", regex::escape(&seconds))).expect("pattern");
         let named = (0..500).map(|_| by_name(&pattern)).find(|named| {
             std::thread::sleep(Duration::from_millis(if named.is_empty() { 10 } else { 0 }));

@@ -1,6 +1,5 @@
-//! What one thread does at this moment, as /proc/PID/task/TID/{stat,schedstat,sched,syscall,wchan}
-//! tell it (proc(5), kernel document scheduler/sched-stats), and which system calls a sleeping thread
-//! may be waked from without harm.
+//! The current state of one thread, from /proc/PID/task/TID/{stat,schedstat,sched,syscall,wchan}
+//! (proc(5), kernel document scheduler/sched-stats).
 //!
 //! Not here: its stack.
 
@@ -11,25 +10,27 @@ use super::{
     wait::{Blocked, Waiting, parse_blocked, waiting},
 };
 
-/// What is known of a thread beside its stack. Each part may be unknown: rights or the kernel's build
-/// decide.
+/// The state of a thread, without its stack. Parts may be unknown, depending on rights and the
+/// kernel's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadState {
+    /// Thread ID.
     pub tid: u32,
+    /// Its name (`comm`), control characters replaced.
     pub name: String,
-    /// `R S D T t Z X I` as in proc(5).
+    /// One of `R S D T t Z X I`, as in proc(5).
     pub state: char,
     /// CPU time used, nanoseconds.
     pub cpu_ns: Option<u64>,
-    /// What it waits in; `None` if it does not wait, or what is not known.
+    /// What it waits in; `None` if it does not wait, or if that is not known.
     pub waiting: Option<Waiting>,
-    /// How long it has not run.
+    /// For how long it has not run, nanoseconds.
     pub waited_ns: Option<u64>,
-    /// How often it had begun to run (see [`turns`]).
+    /// How often it has started to run (see [`turns`]).
     pub turns: Option<u64>,
 }
 
-/// Reads what a thread does. Errors: it is gone.
+/// Reads the state of a thread. Errors: it is gone.
 pub fn read(pid: u32, tid: u32, now: &SchedulerClock) -> Result<ThreadState, ProcessError> {
     let (name, state, ticks) = read_stat(pid, tid)?;
     let [run_ns, _, turns] = schedstat(pid, tid);
@@ -40,8 +41,8 @@ pub fn read(pid: u32, tid: u32, now: &SchedulerClock) -> Result<ThreadState, Pro
     Ok(ThreadState { tid, name, state, cpu_ns, waiting, waited_ns, turns })
 }
 
-/// Where a thread left user space. Errors: gone, or not permitted (the file asks for the rights of
-/// ptrace).
+/// Where a thread left user space. Errors: it is gone, or not permitted (the file needs the rights
+/// of ptrace(2)).
 pub fn blocked(pid: u32, tid: u32) -> Result<Blocked, ProcessError> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall"))
         .map_err(|error| ProcessError::reading(pid, "where a thread is (syscall)", error))?;
@@ -50,23 +51,23 @@ pub fn blocked(pid: u32, tid: u32) -> Result<Blocked, ProcessError> {
     })
 }
 
-/// How often a thread has begun to run: while that stays the same, it has not run. `None` where the
-/// kernel does not count.
+/// How often a thread has started to run: while that stays the same, it has not run. `None` if the
+/// kernel does not count it (CONFIG_SCHED_INFO).
 pub fn turns(pid: u32, tid: u32) -> Option<u64> {
     let [_, _, turns] = schedstat(pid, tid);
     turns
 }
 
-/// How long a thread has waited for a CPU in all its life, nanoseconds; counted when it gets one.
+/// The total time that a thread has waited for a CPU, nanoseconds; counted when it gets one.
 pub fn queued_ns(pid: u32, tid: u32) -> Option<u64> {
     let [_, queued_ns, _] = schedstat(pid, tid);
     queued_ns
 }
 
-/// What the scheduler has noted of a thread.
+/// The scheduler's account of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// CPU time used, nanoseconds. Of a thread that runs it may lag by a tick (1 to 10 ms).
+    /// CPU time used, nanoseconds. For a running thread it may lag by a tick (1 to 10 ms).
     pub run_ns: u64,
     /// See [`turns`].
     pub turns: Option<u64>,
@@ -100,14 +101,16 @@ fn read_stat(pid: u32, tid: u32) -> Result<(String, char, Option<u64>), ProcessE
     Ok((threads::printable(name.as_bytes()), state, Some(cpu_ns)))
 }
 
-/// The scheduler's clock now, by which it notes when a thread last ran (`se.exec_start` of
-/// /proc/PID/task/TID/sched; kernels without CONFIG_SCHED_DEBUG have no such file).
+/// The current time of the scheduler's clock. The scheduler records by it when a thread last ran
+/// (`se.exec_start` of /proc/PID/task/TID/sched; kernels without CONFIG_SCHED_DEBUG have no such
+/// file).
 #[derive(Clone, Copy, Debug)]
 pub struct SchedulerClock {
     scheduler_ns: Option<u64>,
 }
 
 impl SchedulerClock {
+    /// Reads the clock.
     pub fn read() -> SchedulerClock {
         // Our own last tick: at most some milliseconds ago.
         SchedulerClock { scheduler_ns: last_ran_ns("/proc/thread-self/sched") }

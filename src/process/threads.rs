@@ -11,8 +11,9 @@ pub fn list(pid: u32) -> Vec<u32> {
     tids
 }
 
-/// The thread by whose number the process's memory and files can be seen: the process's own, unless its
-/// first thread has ended and others run on, for then /proc/PID shows neither any more.
+/// The thread whose /proc folder gives access to the process's memory and files: the process ID
+/// itself, unless its first thread has ended and others still run, because /proc/PID then shows
+/// neither.
 pub fn reader(pid: u32) -> u32 {
     let is_over = |id: u32| super::identity::read_stat(id).is_ok_and(|stat| matches!(stat.state, 'Z' | 'X'));
     if !is_over(pid) {
@@ -27,7 +28,7 @@ pub fn name(pid: u32, tid: u32) -> Option<String> {
     Some(printable(bytes.strip_suffix(b"\n").unwrap_or(&bytes)))
 }
 
-/// A `comm` as text: bytes up to the first NUL, control characters replaced.
+/// A `comm` as text: bytes up to the first NUL, control characters replaced by `?`.
 pub fn printable(comm: &[u8]) -> String {
     let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
     let text = String::from_utf8_lossy(&comm[..end]);
@@ -46,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_do_not_reach_the_terminal() {
+    fn control_characters_are_replaced() {
         assert_eq!(printable(b"a\x1b[31m\0junk"), "a?[31m");
     }
 }

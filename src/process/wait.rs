@@ -1,5 +1,5 @@
-//! What a sleeping thread waits for, in words, and whether it may be waked for a moment without its
-//! system call failing.
+//! What a sleeping thread waits for, as text, and whether it can be stopped without making its
+//! system call fail.
 //!
 //! Not here: reading where it sleeps (`thread_state`).
 
@@ -7,19 +7,33 @@ use std::fs;
 
 use crate::{addr::RuntimeAddr, arch};
 
-/// Where a thread that sleeps left user space: /proc/PID/task/TID/syscall.
+/// Where a sleeping thread left user space: /proc/PID/task/TID/syscall (proc(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocked {
-    /// It runs, or is about to.
+    /// It runs, or is runnable.
     Running,
     /// In the kernel, in this system call.
-    InCall { number: u64, arguments: [u64; 6], sp: RuntimeAddr, pc: RuntimeAddr },
-    /// In the kernel for another reason (a page fault).
-    Elsewhere { sp: RuntimeAddr, pc: RuntimeAddr },
+    InCall {
+        /// The system call's number on this CPU.
+        number: u64,
+        /// Its arguments, as far as the registers still hold them.
+        arguments: [u64; 6],
+        /// Stack pointer.
+        sp: RuntimeAddr,
+        /// Program counter: the instruction behind the call.
+        pc: RuntimeAddr,
+    },
+    /// In the kernel for another reason, such as a page fault.
+    Elsewhere {
+        /// Stack pointer.
+        sp: RuntimeAddr,
+        /// Program counter.
+        pc: RuntimeAddr,
+    },
 }
 
 impl Blocked {
-    /// Where it left user space: stack pointer and program counter.
+    /// Where it left user space: stack pointer and program counter; `None`: it runs.
     pub fn position(&self) -> Option<(RuntimeAddr, RuntimeAddr)> {
         match self {
             Blocked::Running => None,
@@ -31,15 +45,15 @@ impl Blocked {
 /// What a thread waits in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// In words: `futex wait`, `epoll wait`, `read pipe`, or the kernel's own name of the place.
+    /// As text: `futex wait`, `epoll wait`, `read pipe`, or the kernel function it sleeps in.
     pub what: String,
-    /// The system call's name; `None` if it is in none, or that may not be read.
+    /// The system call's name; `None` if it is in none, or rights do not allow reading it.
     pub syscall: Option<&'static str>,
-    /// Whether stopping it for a moment leaves its system call as it was (see [`may_interrupt`]).
+    /// Whether a short stop leaves its system call unaffected (see [`may_interrupt`]).
     pub interruptible: bool,
 }
 
-/// Describes the wait of a thread that sleeps.
+/// Describes what a sleeping thread waits in; `None`: not known.
 pub fn waiting(pid: u32, tid: u32, blocked: Option<Blocked>) -> Option<Waiting> {
     let Some(Blocked::InCall { number, arguments, .. }) = blocked else {
         let what = kernel_place(pid, tid).or_else(|| {
@@ -60,8 +74,8 @@ pub fn waiting(pid: u32, tid: u32, blocked: Option<Blocked>) -> Option<Waiting> 
     })
 }
 
-/// Functions of the kernel in which a thread sleeps that may be interrupted: what tells where the system
-/// call itself may not be read.
+/// Kernel functions in which a sleeping thread may be interrupted. They are used where rights do
+/// not allow reading the system call.
 const SAFE_PLACES: &[&str] = &[
     "futex_wait_queue",
     "futex_wait_queue_me",
@@ -75,7 +89,7 @@ const SAFE_PLACES: &[&str] = &[
     "anon_pipe_read",
 ];
 
-/// The kernel's function that a thread sleeps in: /proc/PID/task/TID/wchan.
+/// The kernel function that a thread sleeps in: /proc/PID/task/TID/wchan (proc(5)).
 fn kernel_place(pid: u32, tid: u32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/wchan")).ok()?;
     (!text.is_empty() && text != "0").then_some(text)
@@ -104,7 +118,7 @@ pub(super) fn parse_blocked(text: &str) -> Option<Blocked> {
     }
 }
 
-/// What kind of file a descriptor is.
+/// The kind of file that a descriptor refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileKind {
     Pipe,
@@ -180,10 +194,10 @@ fn on_file(syscall: &str, file: FileKind) -> String {
     format!("{verb} {noun}")
 }
 
-/// Whether a thread that sleeps in this call may be stopped and continued: the kernel begins the call
-/// again, with its deadline kept, and the program does not notice. Of all others it must be assumed that
-/// they fail with EINTR, as epoll_wait, calls on sockets with a timeout, sigtimedwait, semtimedop,
-/// io_getevents and io_uring_enter do (signal(7), "Interruption of system calls"; each was measured).
+/// Whether a thread that sleeps in this call may be stopped and continued: the kernel restarts the
+/// call, keeps its deadline, and the program does not notice. All other calls are assumed to fail
+/// with EINTR, as epoll_wait, socket calls with a timeout, sigtimedwait, semtimedop, io_getevents
+/// and io_uring_enter do (signal(7), "Interruption of system calls"; each was measured).
 fn may_interrupt(syscall: &str, file: Option<FileKind>) -> bool {
     match syscall {
         "futex" | "futex_wait" | "nanosleep" | "clock_nanosleep" | "poll" | "ppoll" | "select"
@@ -203,8 +217,8 @@ fn may_interrupt(syscall: &str, file: Option<FileKind>) -> bool {
     }
 }
 
-/// Whether a call that was broken off (EINTR) because its thread was stopped may simply begin again:
-/// it has done nothing yet.
+/// Whether a call that failed with EINTR because its thread was stopped can be started again: it
+/// has had no effect yet.
 pub fn may_begin_again(syscall: &str) -> bool {
     matches!(
         syscall,
@@ -229,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_words_for_where_a_thread_is_are_read() {
+    fn the_syscall_file_of_a_thread_is_parsed() {
         assert_eq!(parse_blocked("running\n"), Some(Blocked::Running));
         let text = "202 0x7f1 0x189 0x0 0x0 0x0 0xffffffff 0x7ffd10 0x7f9abc\n";
         let Some(Blocked::InCall { number, arguments, sp, pc }) = parse_blocked(text) else {
@@ -269,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_have_words() {
+    fn waits_are_described() {
         assert_eq!(in_words("futex", None), "futex wait");
         assert_eq!(in_words("read", Some(FileKind::Pipe)), "read pipe");
         assert_eq!(in_words("writev", Some(FileKind::Socket)), "write socket");

@@ -1,7 +1,7 @@
-//! Each source of data tried out, on a target or on rprof itself: does it work, and what does the kernel
-//! say if not. Nothing of the target is stopped or changed by it.
+//! Tests each source of data on a target or on rprof itself: whether it works, and the kernel's
+//! error if it does not. The target is neither stopped nor changed.
 //!
-//! Not here: advice, and what is read of files (debug information).
+//! Not here: advice, and debug information in files.
 
 use std::fs;
 
@@ -17,38 +17,45 @@ use crate::{
     },
 };
 
-/// Where data come from.
+/// A source of data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// CPU samples of the process, user space.
     PerfThread,
     /// CPU samples of whole CPUs.
     PerfCpu,
-    /// Kernel frames, and time in the kernel.
+    /// Kernel frames, and time spent in the kernel.
     KernelFrames,
+    /// Perf events at tracepoints.
     Tracepoints,
+    /// Perf events at instructions of a program.
     Uprobes,
+    /// BPF programs.
     Bpf,
-    /// When threads begin and end to wait, and who wakes them.
+    /// BPF programs at context switches: when threads start and end waiting, and who wakes them.
     Switches,
+    /// Stopping a thread for some microseconds by ptrace(2).
     Ptrace,
+    /// Reading memory by process_vm_readv(2).
     ProcessVmReadv,
+    /// Reading memory by /proc/PID/mem.
     ProcMem,
     /// /proc/PID/maps.
     Maps,
-    /// Where threads sleep: /proc/PID/task/TID/syscall.
+    /// The system call that a thread sleeps in: /proc/PID/task/TID/syscall.
     ThreadState,
-    /// Files that are mapped and gone from their path.
+    /// Mapped files that no longer exist under their path: /proc/PID/map_files.
     MapFiles,
 }
 
-/// What came of trying one.
+/// The result of testing one source.
 #[derive(Clone, Debug)]
 pub struct Check {
+    /// What was tested.
     pub source: Source,
     /// How it works, or why it does not.
     pub result: Result<String, String>,
-    /// The error number of the refusal, where there was one.
+    /// The error number, if the kernel returned one.
     pub errno: Option<i32>,
 }
 
@@ -64,7 +71,7 @@ impl Check {
     }
 }
 
-/// Tries everything; of a process if one is named, else on rprof itself.
+/// Tests all sources on the process `pid`, or on rprof itself if there is none.
 pub fn all(pid: Option<u32>) -> Vec<Check> {
     let own = std::process::id();
     let target = pid.unwrap_or(own);
@@ -115,13 +122,13 @@ fn may_hold(pid: u32) -> Result<&'static str, String> {
     }
     let tried = ptrace::session(|session| session.may_hold(threads::reader(pid)));
     match tried {
-        Ok(Ok(())) => Ok("its threads may be held for microseconds"),
+        Ok(Ok(())) => Ok("its threads can be stopped for microseconds"),
         Ok(Err(error)) => Err(error.to_string()),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// What is read of a process's /proc folder and memory.
+/// The checks of a process's /proc folder and memory.
 fn reading(pid: u32) -> Vec<Check> {
     let reader = threads::reader(pid);
     let mappings = process::read_mappings(reader);
@@ -141,9 +148,11 @@ fn reading(pid: u32) -> Vec<Check> {
     ));
     let file = mappings.as_ref().ok().and_then(|all| all.iter().find(|m| m.executable && m.inode != 0));
     let map_files = file.map(|mapping| map_file(reader, mapping));
-    checks.extend(map_files.map(|opened| {
-        Check::io(Source::MapFiles, "programs that were deleted or replaced are read too", opened)
-    }));
+    checks.extend(
+        map_files.map(|opened| {
+            Check::io(Source::MapFiles, "deleted or replaced programs can be read too", opened)
+        }),
+    );
     checks.push(Check::new(Source::Maps, mappings.map(|all| format!("{} mappings", all.len()))));
     checks
 }
@@ -157,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_is_tried_once_and_reading_oneself_works() {
+    fn each_source_is_tested_once_and_reading_rprof_itself_works() {
         let checks = all(None);
         let sources: std::collections::HashSet<Source> = checks.iter().map(|check| check.source).collect();
         assert_eq!(sources.len(), checks.len());

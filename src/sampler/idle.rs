@@ -1,22 +1,22 @@
-//! A sampler that catches nothing and lets time pass: for what is learnt by looking at threads before and
-//! after. It works with any rights.
+//! A sampler that takes no samples and only waits, for kinds of profile that compare a reading
+//! before with one after. It needs no rights.
 //!
-//! Not here: the looking ([`super::look`]).
+//! Not here: reading threads ([`super::look`]).
 
 use std::{thread::sleep, time::Duration};
 
 use super::{Description, Event, Sampler, SamplerError};
 
-/// What [`Description::name`] calls it.
+/// Its [`Description::name`].
 pub const NAME: &str = "look";
 
-/// Lets time pass.
+/// A sampler that only waits.
 pub struct Idle {
     description: Description,
 }
 
 impl Idle {
-    /// `summary` says in a sentence what is done instead of sampling.
+    /// `summary`: one sentence that says what is done instead of sampling.
     pub fn new(summary: &str) -> Idle {
         Idle {
             description: Description {

@@ -1,9 +1,10 @@
-//! Who looks: a [`Sampler`] catches moments of threads and hands them on as [`Event`]s, in the order
-//! of time, together with what changes a process meanwhile (mappings, forks, execs, names, exits).
+//! Samplers. A [`Sampler`] takes samples of threads and reports them as [`Event`]s in order of
+//! time, together with what changes in a process meanwhile (mappings, forks, execs, names, exits).
 //!
-//! Three ways of looking stand here, told apart by what they need and alike behind [`RawSample`]:
-//! [`bpf`] (tier A), [`perf`] (tier B) and [`ptrace`] (tier C). [`look`] is for one look at a thread,
-//! [`idle`] lets time pass, [`checks`] tries out what works. Not here: unwinding, names, counting.
+//! There are three methods. They need different rights and produce the same [`RawSample`]: [`bpf`]
+//! (tier A), [`perf`] (tier B) and [`ptrace`] (tier C). [`look`] reads one thread once, [`idle`]
+//! waits without sampling, [`checks`] tests which methods work. Not here: unwinding, names,
+//! counting.
 
 pub mod bpf;
 pub mod checks;
@@ -18,41 +19,43 @@ use crate::{addr::RuntimeAddr, arch::Registers, process::TaskLayout};
 
 pub use crate::sys::perf::{Denial, PerfError};
 
-/// A moment of one thread.
+/// One sample of one thread: its registers and a copy of its stack.
 #[derive(Debug)]
 pub struct RawSample<'a> {
     /// CLOCK_MONOTONIC, nanoseconds.
     pub time_ns: u64,
-    /// Process and thread, as rprof's own PID namespace numbers them.
+    /// Process ID in rprof's own PID namespace.
     pub pid: u32,
+    /// Thread ID in rprof's own PID namespace.
     pub tid: u32,
-    /// The thread's name (`comm`), where the sampler has it at hand; bytes up to the first NUL.
+    /// The thread's name (`comm`) if the sampler knows it; bytes up to the first NUL.
     pub comm: Option<&'a [u8]>,
-    /// What this sample stands for. Nanoseconds of CPU time, or of all time where that is sampled; page faults
-    /// for [`Trigger::PageFault`]; 0 where samples only count.
+    /// The weight of this sample: nanoseconds of CPU time, or of wall-clock time where that is
+    /// sampled; page faults for [`Trigger::PageFault`]; 0 where samples are only counted.
     pub period: u64,
-    /// How many happenings it stands for: 1, unless short ones are taken by chance.
+    /// How many occurrences this sample represents: 1, unless short ones are sampled at random.
     pub count: u64,
     /// User-space registers; `None` for a thread of the kernel, or where the kernel had none.
     pub registers: Option<Registers>,
     /// A copy of the stack from the stack pointer up.
     pub stack: StackCopy<'a>,
-    /// Kernel return addresses, leaf first, when the thread was caught in the kernel and rights
-    /// allow; perf's context markers are removed.
+    /// Kernel return addresses, leaf first, if the thread was in the kernel and rights allow
+    /// reading them. perf's context markers are removed.
     pub kernel_stack: KernelStack<'a>,
-    /// The task that the thread works for, where the sampler was told how to find it
+    /// The task that the thread runs, if the sampler knows the task layout
     /// ([`Sampler::hint_tasks`]).
     pub task: Option<Task<'a>>,
 }
 
-/// What a language's runtime has a thread work for: a goroutine.
+/// A task of a language runtime that a thread runs, such as a goroutine.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'a> {
     /// The word that [`TaskLayout::labels`] points to.
     pub labels: u64,
-    /// If the thread runs on another stack for it: the registers with which it left its own.
+    /// If the thread currently runs on another stack: the registers saved when it left the task's
+    /// stack.
     pub registers: Option<Registers>,
-    /// Its own stack, as far as it was copied; nothing if the thread runs on it.
+    /// The task's own stack, as far as it was copied; empty if the thread runs on it.
     pub stack: StackCopy<'a>,
 }
 
@@ -67,64 +70,85 @@ impl<'a> KernelStack<'a> {
     }
 }
 
-/// Bytes of a thread's stack, as they stood at the moment of the sample.
+/// Bytes of a thread's stack at the time of the sample.
 #[derive(Clone, Copy, Debug)]
 pub struct StackCopy<'a> {
-    /// Where the first byte stood.
+    /// Address of the first byte.
     pub start: RuntimeAddr,
+    /// The copied bytes, in ascending order of address.
     pub bytes: &'a [u8],
-    /// Whether the copy ends because a size limit was hit (more stack lies above), as opposed to
-    /// reaching the end of the stack's memory.
+    /// Whether the copy ends at a size limit and more stack lies above it.
     pub capped: bool,
-    /// Whether pages that could not be copied stand as zeros in `bytes`.
+    /// Whether pages that could not be copied are zeros in `bytes`.
     pub has_holes: bool,
 }
 
-/// What a sampler reports. Lives on the stack for one call of the sink, so its size costs nothing.
+/// What a sampler reports. It exists on the stack for one call of the sink.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "never stored; boxing would cost an allocation a sample")]
 pub enum Event<'a> {
+    /// A sample was taken.
     Sample(RawSample<'a>),
     /// A file (or anonymous memory) was mapped executable.
     Mapped {
+        /// CLOCK_MONOTONIC, nanoseconds.
         time_ns: u64,
+        /// The process whose memory changed.
         pid: u32,
+        /// What was mapped.
         mapping: NewMapping<'a>,
     },
-    /// A process (`pid != parent_pid`) or a thread came into being.
+    /// A process (`pid != parent_pid`) or a thread was created.
     Forked {
+        /// CLOCK_MONOTONIC, nanoseconds.
         time_ns: u64,
+        /// The process of the new thread.
         pid: u32,
+        /// The new thread.
         tid: u32,
+        /// The process of the thread that created it.
         parent_pid: u32,
     },
-    /// The process replaced its program: all its mappings are gone.
+    /// The process replaced its program by execve(2); all its mappings are gone.
     Execed {
+        /// CLOCK_MONOTONIC, nanoseconds.
         time_ns: u64,
+        /// The process.
         pid: u32,
+        /// The thread that called execve(2).
         tid: u32,
+        /// Its new name; bytes up to the first NUL.
         comm: &'a [u8],
     },
-    /// A thread took a new name.
+    /// A thread changed its name.
     Renamed {
+        /// CLOCK_MONOTONIC, nanoseconds.
         time_ns: u64,
+        /// The process.
         pid: u32,
+        /// The thread.
         tid: u32,
+        /// Its new name; bytes up to the first NUL.
         comm: &'a [u8],
     },
-    /// A thread ended (`tid == pid`: the thread that the process began with).
+    /// A thread ended (`tid == pid`: the first thread of the process).
     Exited {
+        /// CLOCK_MONOTONIC, nanoseconds.
         time_ns: u64,
+        /// The process.
         pid: u32,
+        /// The thread.
         tid: u32,
     },
-    /// Samples were taken and could not be kept, for lack of room in a buffer.
+    /// Samples were taken and then dropped because a buffer was full.
     LostSamples {
+        /// How many.
         count: u64,
     },
-    /// Side-band records (mappings, forks) may have been lost: what is known of processes must be
-    /// read again.
+    /// Side-band records (mappings, forks) may have been lost: mappings and threads must be read
+    /// again from /proc.
     LostSideband {
+        /// How many.
         count: u64,
     },
 }
@@ -132,64 +156,71 @@ pub enum Event<'a> {
 /// A new executable mapping, as `PERF_RECORD_MMAP2` describes it.
 #[derive(Clone, Copy, Debug)]
 pub struct NewMapping<'a> {
+    /// First address.
     pub start: RuntimeAddr,
+    /// Length in bytes.
     pub length: u64,
+    /// Where in the file it begins, in bytes.
     pub file_offset: u64,
+    /// Major number of the file's device.
     pub device_major: u32,
+    /// Minor number of the file's device.
     pub device_minor: u32,
+    /// Inode number of the file; 0 for memory without a file.
     pub inode: u64,
     /// The path as the target's mount namespace has it, or `//anon`, `[vdso]`, `[heap]` …
     pub path: &'a [u8],
 }
 
-/// A prime number, lest it beat with a program that touches pages in a pattern. Not adapted to the rate: a
-/// CPU's faults are those of all processes, and who builds beside the target would thin out its samples.
+/// Page faults per sample. A prime number, so that it does not resonate with programs that touch
+/// pages in a pattern. It is not adapted to the fault rate: a CPU counts the faults of all
+/// processes, so a busy neighbour would reduce the target's samples.
 pub const FAULTS_A_SAMPLE: u64 = 31;
 
-/// At which moments threads are caught.
+/// The event that takes a sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trigger {
-    /// Again and again, at [`SamplerOptions::frequency_hz`].
+    /// A timer, at [`SamplerOptions::frequency_hz`].
     #[default]
     Time,
-    /// When they touch a page of memory that is not there: one fault in [`FAULTS_A_SAMPLE`] on each CPU. For
-    /// [`bpf`] and [`perf`].
+    /// A page fault: one in [`FAULTS_A_SAMPLE`] on each CPU. For [`bpf`] and [`perf`].
     PageFault,
-    /// When they make a thread. For [`bpf`] alone.
+    /// The creation of a thread. For [`bpf`] only.
     ThreadCreated,
-    /// When they have waited: all that lasted longer than a period of [`SamplerOptions::frequency_hz`], of
-    /// shorter ones as many as to make one a period.
+    /// The end of a wait. All waits longer than one period of [`SamplerOptions::frequency_hz`] are
+    /// taken; shorter ones are taken at random, one per period of waiting.
     Waited,
 }
 
-/// What a sampler is asked to do.
+/// What to sample, and how.
 #[derive(Clone, Debug)]
 pub struct SamplerOptions {
+    /// The event that takes a sample.
     pub trigger: Trigger,
     /// Samples for each second of CPU time of a thread.
     pub frequency_hz: u32,
-    /// Processes to look at, as rprof's PID namespace numbers them.
+    /// Processes to sample, as rprof's PID namespace numbers them.
     pub pids: Vec<u32>,
-    /// Also processes that these fork from now on.
+    /// Also sample the processes that these fork from now on.
     pub follow_forks: bool,
-    /// Kernel frames too, where rights allow.
+    /// Also collect kernel frames, if rights allow.
     pub kernel: bool,
-    /// The most stack to copy with a sample, in bytes.
+    /// Maximum number of stack bytes to copy with a sample.
     pub max_stack_bytes: u32,
-    /// Ring memory to ask for, in bytes, in all; the kernel may grant less. 0: the default.
+    /// Total ring memory to request, in bytes; the kernel may grant less. 0: the default.
     pub buffer_bytes: usize,
 }
 
-/// How a running sampler looks, for the output and the file's comments.
+/// How a running sampler works, for the output and the file's comments.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// `bpf`, `perf-cpu`, `perf-cgroup`, `perf-thread` or `ptrace`: what `--sampler` forces.
+    /// `bpf`, `perf-cpu`, `perf-cgroup`, `perf-thread` or `ptrace`: the values of `--sampler`.
     pub name: &'static str,
     /// `cpu-clock`, `cycles`, or in words.
     pub event: &'static str,
-    /// One sentence for a person: how, and why this way.
+    /// One sentence for the user: how it samples, and why this way.
     pub summary: String,
-    /// Kernel frames are being collected.
+    /// Whether kernel frames are collected.
     pub kernel: bool,
     /// Bytes of ring memory granted.
     pub buffer_bytes: usize,
@@ -197,55 +228,61 @@ pub struct Description {
     pub event_count: usize,
 }
 
-/// A kernel function.
+/// The name of a kernel function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelName {
+    /// The function's symbol.
     pub function: String,
     /// `[module]`; `None` for the kernel itself.
     pub module: Option<String>,
 }
 
-/// A way of looking at threads. Made by its module's `open`, already counting once made.
+/// A running sampler. Its module's `open` creates and starts it.
 pub trait Sampler {
+    /// How it samples. After [`Sampler::stop`] and a last `poll` it may hold final figures.
     fn description(&self) -> &Description;
-    /// Waits up to `timeout` for events, then hands over all that are ready, oldest first.
+    /// Waits up to `timeout` for events, then passes all that are ready to `sink`, oldest first.
+    /// Errors: [`SamplerError::NoTarget`] once every process has ended.
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), SamplerError>;
-    /// A profile ends and the next begins: the next `poll` hands over also what goes on (waits), as long as
-    /// it has lasted until now.
+    /// Ends one profile and begins the next: the next `poll` also reports waits that are still in
+    /// progress, with the time that they have lasted so far.
     fn split(&mut self) -> Result<(), SamplerError> {
         Ok(())
     }
-    /// Stops taking samples; a last `poll` with a zero timeout hands over what is still buffered.
+    /// Stops taking samples. A last `poll` with a zero timeout reports what is still buffered.
     fn stop(&mut self) -> Result<(), SamplerError>;
-    /// Tells the sampler where a thread's stack memory lies (`start..end`), learnt from its maps.
-    /// Samplers that copy the real extent use it; others ignore it.
+    /// Sets the address range `start..end` of a thread's stack, as read from its maps. Samplers
+    /// that copy only the used part of the stack need it; others ignore it.
     fn hint_stack(&mut self, _tid: u32, _start: RuntimeAddr, _end: RuntimeAddr) {}
-    /// Tells the sampler how a process's runtime keeps its tasks, or that it has none any more. Samplers
-    /// that can follow pointers at the moment of the sample use it; others ignore it.
+    /// Sets the task layout of a process's runtime; `None`: it has no tasks any more. Samplers that
+    /// can follow pointers when they take a sample use it; others ignore it.
     fn hint_tasks(&mut self, _pid: u32, _layout: Option<&TaskLayout>) {}
-    /// The names of kernel addresses, in the order asked, where the sampler has a way to learn them
-    /// that is cheaper than to read all of the kernel's symbols.
+    /// The names of kernel addresses, in the order of `addresses`. `None`: the sampler has no
+    /// cheaper way than reading all of the kernel's symbols.
     fn kernel_names(&mut self, _addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {
         None
     }
 }
 
-/// Why a sampler could not be opened or went dead.
+/// Why a sampler could not be opened, or why it stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum SamplerError {
+    /// A system call failed.
     #[error("{what}: {source}")]
     System {
+        /// The call, or what it was for.
         what: String,
+        /// The error of the kernel.
         #[source]
         source: std::io::Error,
     },
-    /// The kernel's perf events refused, or a limit was hit; which one it was stands in the variant.
+    /// A perf event was refused, or a limit was reached; the inner error says which.
     #[error(transparent)]
     Perf(#[from] PerfError),
-    /// The kernel or the rights do not offer this way of looking.
+    /// The kernel or rprof's rights do not allow this method.
     #[error("{0}")]
     Unavailable(String),
-    /// Every process asked for has ended.
+    /// Every requested process has ended.
     #[error("the process has ended")]
     NoTarget,
 }

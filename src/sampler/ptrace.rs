@@ -1,13 +1,15 @@
-//! Tier C: threads looked at one by one, for where neither BPF nor perf events are allowed. Those that
-//! run are held for some microseconds (`look::hold`), those that sleep are read without their noticing.
+//! Tier C: reads threads one by one, where neither BPF nor perf events are allowed. Running threads
+//! are stopped for some microseconds (`look::hold`); sleeping threads are read without stopping
+//! them.
 //!
-//! A round goes through all threads. What a thread has run since it was last caught, by the kernel's own
-//! account, is the weight of its next sample, so that the sum is exact whatever the rate. In wall-clock
-//! time a thread that sleeps on is not looked at again: its one look grows heavier until it runs.
+//! A round visits all threads. The weight of a sample is the CPU time that the kernel has charged
+//! to the thread since its last sample, so that the sum is exact at any rate. In wall-clock mode a
+//! thread that keeps sleeping is read once, and the weight of that sample grows until the thread
+//! runs.
 //!
-//! A thread that was held for a time is left alone for a hundred times as long, and a round that took
-//! long is followed by a longer pause: threads stand still for at most 1 % of the time, and rprof takes a
-//! fraction of one CPU. Kernel frames are not to be had. Not here: unwinding.
+//! After a stop a thread is left alone for a hundred times as long as it was stopped, and a long
+//! round is followed by a longer pause: a thread is stopped for at most 1 % of the time, and rprof
+//! uses a fraction of one CPU. Kernel frames are not available. Not here: unwinding.
 
 use std::{
     path::PathBuf,
@@ -28,18 +30,18 @@ use crate::{
 /// Which time is sampled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Clock {
-    /// The time that threads run.
+    /// CPU time.
     #[default]
     Cpu,
-    /// All time, of threads that sleep too.
+    /// Wall-clock time, of sleeping threads too.
     Wall,
 }
 
-/// A thread is left alone for so many times as long as it was held.
+/// After a stop a thread is left alone for this many times the duration of the stop.
 const REST: u32 = 100;
-/// Rounds are so far apart that they take at most one part in so many of a CPU.
+/// Rounds are spaced so that they use at most one part in this many of a CPU.
 const ROUND_SHARE: u32 = 10;
-/// How often programs and children are looked for.
+/// How often new children and new programs are searched for.
 const LOOK_AROUND_EVERY: Duration = Duration::from_millis(200);
 
 /// A running sampler of tier C.
@@ -62,46 +64,46 @@ struct Process {
     threads: FxHashMap<u32, Thread>,
 }
 
-/// What is remembered of a thread between rounds.
+/// The state of a thread between rounds.
 #[derive(Default)]
 struct Thread {
     /// Round in which it was last seen.
     round: u64,
-    /// CPU time at the last look at the account, and when that was.
+    /// CPU time at the last reading of the account, and when that was.
     run_ns: u64,
     seen: Option<Instant>,
-    /// Time that no sample stands for yet.
+    /// Time that is not in a sample yet.
     owed_ns: u64,
     asleep: Option<Asleep>,
-    /// Not to be held before this.
+    /// Must not be stopped before this.
     rest_until: Option<Instant>,
     held: Duration,
 }
 
-/// The one look at a thread that sleeps.
+/// The one snapshot of a thread that sleeps.
 struct Asleep {
     moment: StackSnapshot,
     at: Blocked,
     /// How often it had begun to run.
     turns: Option<u64>,
-    /// It was waked for the look, and may have to go back to sleep yet.
+    /// It was woken for the snapshot, and may not have gone back to sleep yet.
     waked: bool,
 }
 
-/// How often and how long threads stood still.
+/// How often and how long threads were stopped.
 #[derive(Default)]
 struct Holds {
     rounds: u64,
     count: u64,
     longest: Duration,
     all: Duration,
-    /// The most that one thread was held in all.
+    /// The longest total time that one thread was stopped.
     worst: Duration,
     began: Option<Instant>,
 }
 
-/// Begins to sample. Errors: `NoTarget` if no process of `options.pids` runs; `Unavailable` if none may be
-/// held.
+/// Starts sampling. Errors: `NoTarget` if no process of `options.pids` runs; `Unavailable` if its
+/// threads must not be traced.
 pub fn open(options: &SamplerOptions, clock: Clock) -> Result<PtraceSampler, SamplerError> {
     let mut sampler = PtraceSampler {
         description: describe(clock, options),
@@ -117,7 +119,7 @@ pub fn open(options: &SamplerOptions, clock: Clock) -> Result<PtraceSampler, Sam
     options.pids.iter().for_each(|pid| sampler.add(*pid));
     let Some(first) = sampler.processes.first() else { return Err(SamplerError::NoTarget) };
     may_hold(first.identity.pid)?;
-    // What was used before does not count.
+    // CPU time used before now does not count.
     sampler.processes.iter_mut().for_each(Process::read_accounts);
     Ok(sampler)
 }
@@ -132,7 +134,7 @@ fn may_hold(pid: u32) -> Result<(), SamplerError> {
     };
     let tracer =
         identity::tracer(pid).map(|tracer| format!("; process {tracer} traces it")).unwrap_or_default();
-    Err(SamplerError::Unavailable(format!("its threads may not be held: {why}{tracer}")))
+    Err(SamplerError::Unavailable(format!("its threads cannot be traced: {why}{tracer}")))
 }
 
 fn describe(clock: Clock, options: &SamplerOptions) -> Description {
@@ -142,7 +144,7 @@ fn describe(clock: Clock, options: &SamplerOptions) -> Description {
             Clock::Cpu => "CPU time",
             Clock::Wall => "wall-clock time",
         },
-        summary: format!("threads are looked at one by one, up to {} times a second", options.frequency_hz),
+        summary: format!("threads are read one by one, up to {} times a second", options.frequency_hz),
         kernel: false,
         buffer_bytes: 0,
         event_count: 0,
@@ -162,7 +164,7 @@ impl PtraceSampler {
         }
     }
 
-    /// New children, new programs, and who has ended.
+    /// Finds new children, new programs, and processes that have ended.
     fn look_around(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         let now = Instant::now();
         if now < self.next_look_around {
@@ -189,7 +191,7 @@ impl PtraceSampler {
         }
     }
 
-    /// Hands over the looks at threads that still sleep, and what is known of holding.
+    /// Reports the samples of threads that still sleep, and the statistics of stops.
     fn settle(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         for process in &mut self.processes {
             let pid = process.identity.pid;
@@ -198,7 +200,7 @@ impl PtraceSampler {
         let holds = &self.holds;
         let elapsed_s = holds.began.map_or(1.0, |began| began.elapsed().as_secs_f64()).max(1e-9);
         self.description.summary = format!(
-            "threads were looked at one by one, {:.1} times a second; {} times one was held, at most {} us \
+            "threads were read one by one, {:.1} times a second; {} stops of a thread, each at most {} us \
              (mean {} us), {:.1} ms in all, at most {:.2} % of a thread's time",
             holds.rounds as f64 / elapsed_s,
             holds.count,
@@ -225,7 +227,7 @@ impl Sampler for PtraceSampler {
             std::thread::sleep(self.next_round.saturating_duration_since(Instant::now()));
             let began = Instant::now();
             self.round(sink);
-            // Neither catching up after a delay, nor more than a share of a CPU.
+            // No catching up after a delay, and no more than a share of a CPU.
             let pause = (began.elapsed() * ROUND_SHARE).max(self.period);
             self.next_round = (self.next_round + self.period).max(began + pause);
         }
@@ -309,7 +311,7 @@ impl Process {
         }
     }
 
-    /// Holds threads, one after the other, for a look at each.
+    /// Stops threads one after the other and reads each.
     fn catch(&mut self, tids: &[u32], holds: &mut Holds, sink: &mut dyn FnMut(Event<'_>)) {
         let now = Instant::now();
         let rested = |tid: &&u32| self.threads.get(tid).is_some_and(|thread| thread.is_rested(now));
@@ -321,7 +323,7 @@ impl Process {
                 while let Some(tid) = waiting.pop() {
                     match hold::look(session, target, tid) {
                         Ok(moment) => moments.push(moment),
-                        // The session must end, and the others need one of their own.
+                        // This session must end; the other threads need a new one.
                         Err(HoldError::NotStopping) => break,
                         Err(_) => {}
                     }
@@ -372,13 +374,13 @@ impl Thread {
         self.rest_until.is_none_or(|until| until <= now)
     }
 
-    /// Whether it sleeps and has not run since it was looked at.
+    /// Whether it sleeps and has not run since it was read.
     fn sleeps_on(&mut self, pid: u32, tid: u32, turns: Option<u64>) -> bool {
         let Some(asleep) = &mut self.asleep else { return false };
         if asleep.turns == turns && turns.is_some() {
             return true;
         }
-        // It was waked by us, and has gone back to where it was.
+        // rprof woke it, and it has gone back to the same call.
         if asleep.waked && thread_state::blocked(pid, tid).is_ok_and(|at| at == asleep.at) {
             (asleep.turns, asleep.waked) = (turns, false);
             return true;

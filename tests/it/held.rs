@@ -72,8 +72,9 @@ fn a_wall_clock_profile_has_all_time_of_threads_that_sleep() {
 fn killed_while_it_holds_threads_the_sampler_leaves_none_stopped() {
     let _alone = alone();
     const KILLS: u64 = 25;
-    // It ends at a signal that was lost or doubled; an EINTR it only tells: killed in the microseconds
-    // between a stop and the mending of a call that it broke off, rprof can mend nothing (docs/DUMP.md).
+    // It ends at a signal that was lost or doubled; an EINTR it only tells: killed in the
+    // microseconds between a stop and the mending of a call that it broke off, rprof can mend
+    // nothing (docs/DUMP.md).
     let mut target = Target::start_with(&Fixture::c(&["waits.c"]).build(), &["goes-on"]);
     for round in 0..KILLS {
         let pid = target.pid().to_string();

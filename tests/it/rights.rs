@@ -1,5 +1,5 @@
-//! Rights: what an ordinary user may do, what single capabilities add, and what is said when they do not
-//! suffice.
+//! Rights: what an ordinary user may do, what single capabilities add, and what is said when they
+//! do not suffice.
 
 use std::{fs, path::Path, path::PathBuf};
 
@@ -117,8 +117,8 @@ fn an_ordinary_user_sees_threads_that_come_and_go() {
     let program = readable_by_all(&Fixture::c(&["churn.c"]).build());
     let mut target = Target::start_as(ordinary_user(), &program.path, &[]);
     let profile = Rprof::attach(&target).run_by(ordinary_user()).profile();
-    // Events of a thread begin with a full period, so the shortest threads stay unseen here; a profile
-    // says so by what it counts, and the 2 ms threads are there.
+    // Events of a thread begin with a full period, so the shortest threads stay unseen here; a
+    // profile says so by what it counts, and the 2 ms threads are there.
     assert!(profile.share_of("long_thread") > 40.0, "{}", profile.summary());
     profile.assert_stated_whole();
     target.assert_unhurt();

@@ -46,7 +46,8 @@ fn a_target_that_switches_contexts_all_the_time_is_hardly_slowed_down() {
     let (before, with) = (median(&rates[2..18]), median(&rates[23..38]));
     let after = median(&rates[rates.len() - 15..]);
     let without = before.max(after).min((before + after) / 2.0 * 1.1);
-    // The benchmark measures the real price (below 1 %); events that follow a thread cost 39 % here.
+    // The benchmark measures the real price (below 1 %); events that follow a thread cost 39 %
+    // here.
     assert!(with > 0.85 * without, "{with} rounds with rprof, {before} before, {after} after");
     assert!(without * 20.0 > 100_000.0, "the fixture makes only {} switches a second", without * 20.0);
 }

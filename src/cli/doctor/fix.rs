@@ -218,7 +218,7 @@ mod tests {
             (refused(Source::Ptrace, "ptrace: EPERM"), &docker, "docker run --cap-add SYS_PTRACE"),
             (refused(Source::Bpf, "BPF is not permitted: no CAP_BPF here"), &plain, "sudo rprof"),
             (
-                refused(Source::Tracepoints, "its number cannot be read in tracefs"),
+                refused(Source::Tracepoints, "its ID cannot be read from tracefs"),
                 &docker,
                 "-v /sys/kernel/tracing",
             ),

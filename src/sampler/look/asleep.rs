@@ -1,10 +1,10 @@
-//! A thread that sleeps, read without its noticing: where it left user space is in /proc, the rest in
-//! its memory, and the kernel counts how often it has run, so that what is returned is known to be of
-//! one moment.
+//! Reads a sleeping thread without disturbing it: its position comes from /proc, its stack from its
+//! memory. The kernel counts how often a thread has run, which shows that all parts belong to the
+//! same time.
 //!
-//! The kernel tells the stack pointer and the program counter only. That suffices for code whose
-//! call-frame information counts from the stack pointer; what counts from the frame pointer needs
-//! another way. Not here: deciding whether it sufficed.
+//! /proc gives only the stack pointer and the program counter. That is enough for code whose
+//! call-frame information is relative to the stack pointer; code relative to the frame pointer
+//! needs another method. Not here: deciding whether it was enough.
 
 use super::{LookMethod, StackSnapshot, Target};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     sampler::bpf::threads::Sleeper,
 };
 
-/// How often a thread that woke up meanwhile is tried again.
+/// How often the reading is repeated if the thread woke up meanwhile.
 const TRIES: u32 = 4;
 
 /// Why a thread could not be read.
@@ -22,13 +22,15 @@ pub enum NotAsleep {
     /// It runs, or does not sleep long enough to be read.
     #[error("it runs")]
     Runs,
+    /// Its /proc files could not be read.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    #[error("its memory may not be read")]
+    /// Its stack could not be read.
+    #[error("its memory cannot be read")]
     NoMemory,
 }
 
-/// Reads a sleeping thread.
+/// Reads a sleeping thread. Errors: it runs, is gone, or rights do not allow reading it.
 pub fn look(target: &Target, tid: u32) -> Result<StackSnapshot, NotAsleep> {
     for _ in 0..TRIES {
         let turns = thread_state::turns(target.pid, tid);
@@ -49,7 +51,8 @@ pub fn look(target: &Target, tid: u32) -> Result<StackSnapshot, NotAsleep> {
     Err(NotAsleep::Runs)
 }
 
-/// Reads the stack of a thread whose registers are known; `None`: it has run since, or is gone.
+/// Reads the stack of a thread whose registers the BPF iterator has read. `None`: it has run since,
+/// or is gone.
 pub fn look_at(target: &Target, sleeper: &Sleeper) -> Option<StackSnapshot> {
     let moment = target.moment(sleeper.tid, sleeper.registers, LookMethod::Bpf)?;
     let unmoved = thread_state::turns(target.pid, sleeper.tid) == Some(sleeper.turns);
@@ -61,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sleeping_thread_is_read_whole_and_one_that_has_ended_is_not_there() {
+    fn a_sleeping_thread_is_read_and_an_ended_thread_is_gone() {
         let (sender, receiver) = std::sync::mpsc::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
         let sleeper = std::thread::spawn(move || {
@@ -95,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_runs_or_is_ready_to_is_said_to_run() {
+    fn a_running_or_runnable_thread_is_reported_as_running() {
         let over = std::sync::atomic::AtomicBool::new(false);
         let relaxed = std::sync::atomic::Ordering::Relaxed;
         let (tell, told) = std::sync::mpsc::channel();

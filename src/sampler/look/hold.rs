@@ -1,10 +1,9 @@
-//! A thread stopped for some microseconds: all registers, and the stack as it stands. One thread at a
-//! time; it is released before anything is made of what was read.
+//! Stops a thread for some microseconds by ptrace and reads all its registers and its stack. One
+//! thread at a time; it is released before the data is processed.
 //!
-//! A thread that sleeps in a call that would fail when interrupted must not be brought here
-//! ([`may_hold`]). A thread that ran when it was asked to stop may have gone to sleep in such a call in
-//! the microsecond between: what the interruption broke off is then begun again by the kernel, as if
-//! nobody had been there. Not here: unwinding.
+//! A thread that sleeps in a call that would fail with EINTR must not be stopped ([`may_hold`]). A
+//! running thread may enter such a call between the check and the stop: the interruption is then
+//! undone, so that the kernel starts the call again. Not here: unwinding.
 
 use std::time::Duration;
 
@@ -15,11 +14,12 @@ use crate::{
     sys::ptrace::{self, HoldError, Session, StopCause, StoppedThread},
 };
 
-/// How long a thread may take to stop. One that takes longer is in a part of the kernel that cannot be
-/// interrupted.
+/// How long a thread may take to stop. One that takes longer is in an uninterruptible part of the
+/// kernel, or gets no CPU.
 pub const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Whether a thread may be stopped now: it runs, or sleeps in a call that is begun again unnoticed.
+/// Whether a thread may be stopped now: it runs, or sleeps in a call that the kernel restarts
+/// without the program noticing.
 pub fn may_hold(pid: u32, tid: u32) -> bool {
     match thread_state::blocked(pid, tid) {
         Ok(wait::Blocked::Running) => true,
@@ -30,18 +30,18 @@ pub fn may_hold(pid: u32, tid: u32) -> bool {
     }
 }
 
-/// Stops one thread, reads it, lets it go.
+/// Stops one thread, reads it and releases it, in a session of its own. Errors: see [`HoldError`].
 pub fn look_one(target: &Target, tid: u32) -> Result<StackSnapshot, HoldError> {
     ptrace::session(|session| look(session, target, tid)).map_err(HoldError::Refused)?
 }
 
-/// Stops all threads that may be stopped, reads these and those that sleep, then lets all go: one moment
-/// of the whole process. Threads that could not be read are left out.
+/// Stops all threads that may be stopped, reads these and the sleeping ones, then releases all: one
+/// consistent snapshot of the process. Threads that could not be read are left out.
 pub fn look_together(target: &Target, tids: &[u32]) -> Vec<StackSnapshot> {
     look_together_and(target, tids, || {})
 }
 
-/// As [`look_together`], and does something else while they stand still: keep it short.
+/// As [`look_together`], and calls `and` while the threads are stopped: it must be short.
 pub fn look_together_and(target: &Target, tids: &[u32], and: impl FnOnce() + Send) -> Vec<StackSnapshot> {
     let looked = ptrace::session(|session| {
         let asked: Vec<_> = tids
@@ -55,7 +55,7 @@ pub fn look_together_and(target: &Target, tids: &[u32], and: impl FnOnce() + Sen
         let mut moments: Vec<StackSnapshot> =
             asleep.filter_map(|tid| asleep::look(target, *tid).ok()).collect();
         and();
-        // Stacks first: what is released runs on.
+        // All stacks are read before the first thread is released.
         let read: Vec<_> = held.iter().map(|(tid, held)| registers_and_stack(held, target, *tid)).collect();
         for ((_, held), read) in held.into_iter().zip(read) {
             let unseen = held.unseen();
@@ -66,7 +66,7 @@ pub fn look_together_and(target: &Target, tids: &[u32], and: impl FnOnce() + Sen
     looked.unwrap_or_default()
 }
 
-/// Stops a thread, reads it, lets it go.
+/// Stops a thread, reads it and releases it. Errors: see [`HoldError`].
 pub fn look(session: &Session, target: &Target, tid: u32) -> Result<StackSnapshot, HoldError> {
     let queued_ns = thread_state::queued_ns(target.pid, tid);
     let held = session.hold(tid, PATIENCE)?;
@@ -75,10 +75,10 @@ pub fn look(session: &Session, target: &Target, tid: u32) -> Result<StackSnapsho
     release(held, read, unseen)
 }
 
-/// How long a thread stood still, at most, before that was noticed: the time since it was last seen not
-/// to, less what the kernel accounts as waiting for a CPU.
+/// An upper bound of how long a thread was stopped before rprof noticed it: the time since it was
+/// last known to run, minus what the kernel accounts as waiting for a CPU.
 fn stood_unseen(held: &StoppedThread<'_>, pid: u32, tid: u32, queued_before_ns: Option<u64>) -> Duration {
-    /// Below this, asking the kernel would make it longer.
+    /// Below this, reading the account would take longer than it saves.
     const WORTH_ASKING: Duration = Duration::from_micros(100);
     let unseen = held.unseen();
     let (true, Some(before)) = (unseen > WORTH_ASKING, queued_before_ns) else { return unseen };
@@ -98,7 +98,7 @@ fn registers_and_stack(
     Ok((words, StackSnapshot { task, ..moment }))
 }
 
-/// Lets a thread go, as it was.
+/// Releases a thread; a system call that the stop broke off is started again.
 fn release(
     held: StoppedThread<'_>,
     (mut words, moment): (Vec<u64>, StackSnapshot),
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_is_held_for_a_moment_and_runs_on() {
+    fn a_stopped_child_is_read_and_continues() {
         let mut child = std::process::Command::new("sleep").arg("30").spawn().expect("sleep");
         let pid = child.id();
         std::thread::sleep(Duration::from_millis(100));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_fails_leaves_nothing_held() {
+    fn a_session_that_fails_leaves_nothing_stopped() {
         let mut child = std::process::Command::new("sleep").arg("30").spawn().expect("sleep");
         let pid = child.id();
         std::thread::sleep(Duration::from_millis(100));

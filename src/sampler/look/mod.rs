@@ -1,10 +1,9 @@
-//! One look at one thread: its registers and a copy of its stack, taken now, by the gentlest way that
-//! works.
+//! Snapshots of single threads: registers and a copy of the stack, read now.
 //!
-//! [`asleep`] reads a thread that sleeps and proves that it slept on; [`running`] has the kernel's perf
-//! events catch one that runs; [`hold`] stops one for some microseconds. None of the first two touches
-//! the thread. (The BPF task iterator, better than all of them where rights allow, is
-//! [`super::bpf::threads`].) Not here: which way for which thread, unwinding.
+//! [`asleep`] reads a sleeping thread and checks that it kept sleeping; [`running`] samples a
+//! running thread by a perf event; [`hold`] stops a thread for some microseconds. The first two do
+//! not disturb the thread. (The BPF task iterator is in [`super::bpf::threads`]; it gives the most,
+//! if rights allow.) Not here: which method for which thread, unwinding.
 
 pub mod asleep;
 pub mod hold;
@@ -23,14 +22,14 @@ use crate::{
     process::{self, Mapping, ProcessMemory, TaskLayout},
 };
 
-/// How much of a stack is copied at first: enough for nearly all. Where more is needed it is read later,
-/// if it has not changed until then.
+/// How many bytes of a stack are copied at first: enough for nearly all. More is read later if it
+/// is needed and the stack has not changed.
 const COPIED_AT_FIRST: usize = 128 << 10;
 
-/// The registers of all threads that sleep, by BPF: what [`asleep::look_at`] goes on from.
+/// The registers of all sleeping threads, read by BPF: the input of [`asleep::look_at`].
 pub use super::bpf::threads::{Sleeper, sleepers};
 
-/// How a thread was looked at.
+/// How a thread was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LookMethod {
     /// By the BPF task iterator, while it slept.
@@ -39,15 +38,16 @@ pub enum LookMethod {
     Asleep,
     /// By a perf event, while it ran.
     Perf,
-    /// By ptrace: it was stopped for a moment.
+    /// By ptrace: it was stopped for some microseconds.
     Held,
 }
 
 impl LookMethod {
+    /// All methods, the least intrusive first.
     pub const ALL: [LookMethod; 4] =
         [LookMethod::Bpf, LookMethod::Asleep, LookMethod::Perf, LookMethod::Held];
 
-    /// `bpf`, `proc`, `perf`, `ptrace`.
+    /// The name in output and options: `bpf`, `proc`, `perf`, `ptrace`.
     pub fn name(self) -> &'static str {
         match self {
             LookMethod::Bpf => "bpf",
@@ -58,24 +58,28 @@ impl LookMethod {
     }
 }
 
-/// A moment of a thread, owned.
+/// The registers and the stack of one thread at one time.
 #[derive(Clone, Debug)]
 pub struct StackSnapshot {
+    /// Thread ID.
     pub tid: u32,
     /// Program counter and stack pointer at least.
     pub registers: Registers,
+    /// Address of the first byte of `stack`.
     pub stack_start: RuntimeAddr,
+    /// The stack from the stack pointer up.
     pub stack: Vec<u8>,
-    /// More of the stack lies above the copy.
+    /// Whether more of the stack lies above the copy.
     pub capped: bool,
-    /// Kernel return addresses, leaf first, as [`KernelStack`] has them; empty where not asked for.
+    /// Kernel return addresses, leaf first, as in [`KernelStack`]; empty if not requested.
     pub kernel: Vec<u8>,
+    /// How it was read.
     pub way: LookMethod,
-    /// Its process was stopped already (SIGSTOP, Ctrl-Z).
+    /// Whether its process was stopped already (SIGSTOP, Ctrl-Z).
     pub in_stop: bool,
-    /// How long the thread stood still for this, at most.
+    /// An upper bound of how long the thread was stopped for this.
     pub stopped: Duration,
-    /// The task that it worked for, if it stood still.
+    /// The task that it ran, if it was stopped.
     pub task: Option<TaskSnapshot>,
 }
 
@@ -85,7 +89,7 @@ impl StackSnapshot {
         Some((self.registers.get(native::PC)?, self.registers.get(native::SP)?))
     }
 
-    /// The moment as samplers hand it on.
+    /// The snapshot as a sample with weight 0.
     pub fn as_sample(&self, pid: u32, time_ns: u64) -> RawSample<'_> {
         RawSample {
             time_ns,
@@ -107,20 +111,21 @@ impl StackSnapshot {
     }
 }
 
-/// A process whose threads are looked at: its memory, and where stacks may lie in it.
+/// A process whose threads are read: its memory, and the ranges that may hold stacks.
 #[derive(Debug)]
 pub struct Target {
+    /// Process ID.
     pub pid: u32,
     memory: ProcessMemory,
     /// Readable and writable memory: first address and the one past the last, ascending.
     areas: Vec<(RuntimeAddr, RuntimeAddr)>,
     max_stack_bytes: usize,
-    /// How its runtime keeps tasks, if that is known.
+    /// The task layout of its runtime, if known.
     pub tasks: Option<TaskLayout>,
 }
 
 impl Target {
-    /// Reads where the process has memory. It may be read again at any time.
+    /// Reads the memory map of the process. At most `max_stack_bytes` of each stack are copied.
     pub fn new(pid: u32, max_stack_bytes: u32) -> Target {
         let mut target = Target {
             pid,

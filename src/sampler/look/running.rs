@@ -1,8 +1,8 @@
-//! A thread that runs, caught by a perf event of its own: a timer on the time that it runs, whose first
-//! sample is taken and the event closed. The thread is not stopped; a thread that does not run within
-//! the patience gives none.
+//! Samples a running thread once: a perf event with a timer on the thread's CPU time is opened and
+//! closed after its first sample. The thread is not stopped; a thread that does not run in time
+//! gives no sample.
 //!
-//! Not here: profiles, which are made of many samples.
+//! Not here: profiles.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,14 @@ use crate::{
     sys::perf::{EventKind, EventSpec, PerfError, Rate, Record, Ring, SampleFields, Scope},
 };
 
-/// The thread's time to its sample.
+/// CPU time until the sample is taken.
 const PERIOD_NS: u64 = 50_000;
-/// Room for some samples, within what every user may lock.
+/// Room for some samples, within the locked memory that every user may have.
 const RING_BYTES: usize = 256 << 10;
 const NAP: Duration = Duration::from_micros(100);
 
-/// Waits up to `patience` for a sample; `None`: the thread did not run.
+/// Waits up to `patience` for a sample; `None`: the thread did not run. Errors: the event could not
+/// be opened.
 pub fn look(target: &Target, tid: u32, patience: Duration) -> Result<Option<StackSnapshot>, PerfError> {
     let stack_bytes = (target.max_stack_bytes as u32).min(EventSpec::MAX_USER_STACK_BYTES) & !7;
     let fields = SampleFields {
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_running_thread_is_caught_and_a_sleeping_one_is_not() {
+    fn a_running_thread_is_sampled_and_a_sleeping_one_is_not() {
         let mut busy =
             std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("sh");
         let target = Target::new(busy.id(), 64 << 10);

@@ -1,7 +1,7 @@
-//! The task that a held thread works for (a goroutine), found and copied while the thread stands still:
-//! what cpu.bpf.c does in the kernel, some reads of memory that take a few microseconds.
+//! Finds and copies the task (goroutine) that a stopped thread runs: the same reads of memory that
+//! cpu.bpf.c does in the kernel; they take a few microseconds.
 //!
-//! Not here: threads that run on.
+//! Not here: threads that are not stopped.
 
 use super::Target;
 use crate::{
@@ -11,14 +11,14 @@ use crate::{
     sampler::{StackCopy, Task},
 };
 
-/// So much is copied of the task's stack (`TASK_STACK_BYTES`).
+/// How much of the task's stack is copied (`TASK_STACK_BYTES` of cpu.bpf.c).
 const TASK_STACK_BYTES: u64 = 32 << 10;
 
-/// A task, owned.
+/// A copy of a task.
 #[derive(Clone, Debug)]
 pub struct TaskSnapshot {
     labels: u64,
-    /// With which it left its stack, if the thread runs on another for it.
+    /// Saved when the thread left the task's stack, if it runs on another one.
     registers: Option<Registers>,
     stack_start: RuntimeAddr,
     stack: Vec<u8>,
@@ -33,8 +33,8 @@ impl TaskSnapshot {
 }
 
 impl Target {
-    /// The task of a thread that stands still with these registers and, where the CPU has one, this thread
-    /// pointer. `None`: the process has no tasks, or the thread works for none.
+    /// The task of a stopped thread with these registers and, if the CPU has one, this thread
+    /// pointer. `None`: the process has no tasks, or the thread runs none.
     pub(super) fn task(&self, registers: &Registers, thread_pointer: Option<u64>) -> Option<TaskSnapshot> {
         let layout = self.tasks.as_ref()?;
         let word = |at: u64, offset: u32| {
@@ -69,7 +69,7 @@ impl Target {
         Some(moment)
     }
 
-    /// The registers with which a task left its stack.
+    /// The registers that were saved when a task left its stack.
     fn left(&self, record: u64, layout: &TaskLayout) -> Option<Registers> {
         let mut left = Registers::default();
         for (number, at) in [(native::PC, layout.pc), (native::SP, layout.sp), (native::FP, layout.fp)] {

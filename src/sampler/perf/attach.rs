@@ -1,8 +1,8 @@
-//! Opens what the plan says: a ring for each CPU, then the events that write into it.
+//! Opens the events of the plan: a ring per CPU, then the events that write into it.
 //!
-//! The events that own the rings never end before rprof does: they look at whole CPUs, or, thread by
-//! thread, at rprof's own first thread. (A ring whose owner's thread has ended reports that at every
-//! poll, for ever.) Not here: reading.
+//! The events that own the rings live as long as rprof: they count whole CPUs or, with one event
+//! per thread, rprof's own first thread. (poll(2) on a ring whose owner's thread has ended returns
+//! at once, for ever.) Not here: reading.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -19,39 +19,41 @@ use crate::{
     },
 };
 
-/// Ring memory for each CPU where nothing else is asked for: at least and at most, between them as much
-/// as a CPU that is busy all the time fills in a quarter of a second. And what all CPUs may take
-/// together. (These pages are the kernel's, locked; they do not count as memory of rprof.)
+/// Default ring memory per CPU: as much as a fully busy CPU fills in a quarter of a second, but at
+/// least and at most this, and at most `ALL_RINGS_BYTES` in all. (The pages are locked kernel
+/// memory; they do not count as rprof's own.)
 const MIN_DEFAULT_RING_BYTES: u64 = 8 << 20;
 const MAX_DEFAULT_RING_BYTES: u64 = 16 << 20;
 const ALL_RINGS_BYTES: usize = 256 << 20;
-/// The smallest ring worth having.
+/// The smallest useful ring.
 const MIN_RING_BYTES: usize = 16 << 10;
-/// So many samples should fit into a ring, as long as each still has some stack.
+/// At least this many samples should fit into a ring, as long as each has at least
+/// `MIN_STACK_BYTES`.
 const SAMPLES_IN_RING: usize = 16;
 const MIN_STACK_BYTES: usize = 1024;
-/// What a sample takes beside its stack: header, registers and 127 frames of the kernel.
+/// Bytes of a sample without its stack: header, registers and 127 kernel frames.
 const SAMPLE_OVERHEAD_BYTES: usize = 1280;
 /// The reader is woken when this part of a ring has filled.
 const WAKE_UP_PART: usize = 4;
-/// How often threads are listed again while new ones turn up. Each pass opens the threads that were
-/// created during the one before by threads not covered yet, so that passes get shorter; a process
-/// that never ceases to create threads has all its creators covered long before this.
+/// How often threads are listed again while new ones appear. Each pass opens events for the threads
+/// that were created during the previous one by threads without events, so passes get shorter; in a
+/// process that creates threads all the time, all creators have events long before this limit.
 const MAX_PASSES: usize = 10;
 /// Files that rprof opens beside its events.
 const SPARE_FILES: usize = 64;
 
-/// All that was opened.
+/// The opened events and rings.
 pub(super) struct Attached {
     pub(super) events: Vec<Event>,
     pub(super) rings: Rings,
     pub(super) fields: SampleFields,
-    /// For each event's identifier: the thread it was opened for. Only where threads matter.
+    /// The thread that an event was opened for, by the event's identifier; with one event per
+    /// thread only.
     pub(super) owners: FxHashMap<u64, u32>,
     pub(super) thread_count: usize,
 }
 
-/// A ring being filled, and the CPU whose records go there.
+/// A ring, and the CPU whose records it gets.
 struct CpuRing {
     cpu: u32,
     owner: Event,
@@ -92,7 +94,7 @@ pub(super) fn attach(plan: &Plan, options: &SamplerOptions) -> Result<Attached, 
     Ok(Attached { events, rings, fields, owners, thread_count })
 }
 
-/// Raises the limit of open files and checks that it suffices for the threads of this moment.
+/// Raises the limit of open files and checks that it suffices for the current threads.
 fn make_room_for_files(plan: &Plan, options: &SamplerOptions) -> Result<(), SamplerError> {
     limits::raise_open_files()
         .map_err(|source| SamplerError::System { what: "limit of open files".to_owned(), source })?;
@@ -101,7 +103,7 @@ fn make_room_for_files(plan: &Plan, options: &SamplerOptions) -> Result<(), Samp
     Ok(PerfError::check_room_for_events(needed)?)
 }
 
-/// Opens rings as large as asked for, or as the limit of locked memory allows.
+/// Opens rings of the requested size, or as large as the limit of locked memory allows.
 fn open_rings(plan: &Plan, options: &SamplerOptions) -> Result<Vec<CpuRing>, SamplerError> {
     let cpu_count = plan.cpus.len().max(1);
     let per_cpu = match options.buffer_bytes {
@@ -176,7 +178,7 @@ impl Opened<'_> {
         Ok(())
     }
 
-    /// Opens events for all threads, over and over until no thread turns up that was not seen.
+    /// Opens events for all threads, repeatedly until no new thread appears.
     fn open_threads(&mut self, pids: &[u32]) -> Result<(), SamplerError> {
         let mut seen = FxHashSet::default();
         for _ in 0..MAX_PASSES {
@@ -194,7 +196,7 @@ impl Opened<'_> {
         if self.thread_count == 0 { Err(SamplerError::NoTarget) } else { Ok(()) }
     }
 
-    /// Opens a thread's events on all CPUs; returns whether it still lives.
+    /// Opens a thread's events on all CPUs; returns whether it is still alive.
     fn open_thread(&mut self, tid: u32) -> Result<bool, PerfError> {
         for cpu_ring in self.rings {
             match self.open_one(tid, cpu_ring) {

@@ -1,5 +1,5 @@
-//! Samples real processes. Needs rights over whole CPUs for the ways that need them; a way that this
-//! machine does not offer is skipped.
+//! Samples real processes. Needs rights over whole CPUs for the ways that need them; a way that
+//! this machine does not offer is skipped.
 //!
 //! Not here: what other users may do, which needs other users.
 

@@ -1,14 +1,15 @@
-//! Sampling by perf events alone (tier B): the kernel interrupts, copies registers and the top of the
-//! user stack into a ring for each CPU, and here the rings are read in place and merged by time.
+//! Sampling by perf events only (tier B): the kernel interrupts the target and copies registers and
+//! the top of the user stack into a ring per CPU; the rings are read in place and merged by time.
 //!
-//! Three [`PerfMethod`]s differ in what is opened (`attach`), not in what is read (`watch`, `rings`):
-//! - `perf-cpu`: one event for each CPU sees everything that runs there; samples of other processes are
-//!   dropped unread. Costs the target nothing at a context switch and sees the shortest threads, but
+//! Three [`PerfMethod`]s differ in what is opened (`attach`), not in how records are read (`watch`,
+//! `rings`):
+//! - `perf-cpu`: one event per CPU samples everything that runs there; samples of other processes
+//!   are dropped unread. It adds no cost to a context switch and samples the shortest threads, but
 //!   needs rights over the whole machine.
-//! - `perf-cgroup`: the same, and the kernel leaves out all that is not in the target's cgroup.
-//! - `perf-thread`: one event for each thread on each CPU, inherited by what the thread creates. Needs
-//!   no rights over one's own processes; pays at each context switch, and a new thread is first seen
-//!   after it ran for a whole period.
+//! - `perf-cgroup`: the same, limited by the kernel to the target's cgroup.
+//! - `perf-thread`: one event per thread and CPU, inherited by the threads it creates. It needs no
+//!   rights beyond those over one's own processes; it makes each context switch more expensive, and
+//!   a new thread is first sampled after it has run for a whole period.
 //!
 //! Not here: BPF, unwinding, and perf's system calls ([`crate::sys::perf`]).
 
@@ -31,10 +32,10 @@ use crate::sys::{clock, perf};
 use rings::Rings;
 use watch::Watch;
 
-/// Records are merged only up to this long ago, so that one whose time is taken but which another CPU
-/// is still writing is not overtaken.
+/// Only records older than this are merged, so that a record which another CPU is still writing
+/// keeps its place in the order.
 const SETTLING_NS: u64 = 1_000_000;
-/// How often one `poll` goes back to the rings when they fill as fast as they are read.
+/// How often one `poll` reads the rings again if they fill as fast as they are read.
 const MAX_ROUNDS: usize = 64;
 
 /// A running sampler; see [`open`].
@@ -44,22 +45,22 @@ pub struct PerfSampler {
     rings: Rings,
     watch: Watch,
     progress: Progress,
-    /// Records that the kernel counted as lost, known once stopped.
+    /// Records that the kernel counted as lost; known after the stop.
     lost_in_all: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Sampling,
-    /// Events are closed; the rings may hold records still.
+    /// Events are closed; the rings may still hold records.
     Stopped,
-    /// All was handed over, final counts included.
+    /// All records and the final counts have been reported.
     Drained,
 }
 
-/// Starts to sample the processes of `options`, in the given way or (for [`PerfMethod::Auto`]) the best that
-/// rights allow. Errors: [`SamplerError::Perf`] says which right or limit it was;
-/// [`SamplerError::NoTarget`] if no thread of the processes lives.
+/// Starts sampling the processes of `options` by the given method or, for [`PerfMethod::Auto`], the
+/// best one that rights allow. Errors: [`SamplerError::Perf`] says which right or limit was
+/// missing; [`SamplerError::NoTarget`] if the processes have no living thread.
 pub fn open(options: &SamplerOptions, way: PerfMethod) -> Result<PerfSampler, SamplerError> {
     let plan = plan::Plan::make(options, way)?;
     let attached = attach::attach(&plan, options)?;
@@ -75,7 +76,7 @@ pub fn open(options: &SamplerOptions, way: PerfMethod) -> Result<PerfSampler, Sa
     })
 }
 
-/// How many records of an event found no room, as far as the kernel counts them.
+/// How many records of an event did not fit into the ring, if the kernel counts them.
 fn lost_by(event: &perf::Event) -> u64 {
     event.counts().ok().and_then(|counts| counts.lost).unwrap_or(0)
 }
@@ -115,8 +116,8 @@ impl Sampler for PerfSampler {
     fn stop(&mut self) -> Result<(), SamplerError> {
         if self.progress == Progress::Sampling {
             self.progress = Progress::Stopped;
-            // Closing stops an event without the interrupt that disabling it costs the CPU of a sleeping
-            // thread; its records stay in the ring, which belongs to the owner.
+            // Closing stops an event without interrupting the CPU of a sleeping thread, unlike
+            // disabling it; its records stay in the ring, which belongs to the owner.
             for event in self.events.drain(..) {
                 self.lost_in_all = self.lost_in_all.saturating_add(lost_by(&event));
             }

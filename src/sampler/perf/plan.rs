@@ -1,6 +1,6 @@
-//! What to open, decided from what is asked and what is allowed.
+//! Decides which perf events to open, from the options and from what rights allow.
 //!
-//! Not here: opening it.
+//! Not here: opening them.
 
 use std::{fs::File, os::fd::AsFd, path::PathBuf};
 
@@ -15,25 +15,30 @@ use crate::{
     },
 };
 
-/// Above so many events, one for each thread and CPU, whole CPUs are the cheaper way in any case.
+/// With more events than this (one per thread and CPU), sampling whole CPUs is always cheaper.
 const MANY_EVENTS: usize = 512;
-/// Below so much memory traffic, if all CPUs were busy with others, whole CPUs are affordable.
+/// Sampling whole CPUs is acceptable if samples of other processes cause at most this memory
+/// traffic.
 const MAX_FOREIGN_BYTES_PER_SECOND: u64 = 256 << 20;
 /// The shortest period of the kernel's clock event.
 const MIN_PERIOD_NS: u64 = 10_000;
 
-/// How to look by perf events; see the module.
+/// How perf events are opened; see the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PerfMethod {
-    /// The best that rights allow: the target's cgroup, else whole CPUs, else thread by thread.
+    /// The best method that rights allow: the target's cgroup, else whole CPUs, else single
+    /// threads.
     Auto,
+    /// One event per CPU.
     Cpu,
+    /// One event per CPU, limited to the target's cgroup.
     Cgroup,
+    /// One event per thread and CPU.
     Thread,
 }
 
 impl PerfMethod {
-    /// The name by which the way can be asked for and is reported.
+    /// The name in `--sampler` and in output.
     pub fn name(self) -> &'static str {
         match self {
             PerfMethod::Auto => "perf",
@@ -44,7 +49,7 @@ impl PerfMethod {
     }
 }
 
-/// What is looked at through one event.
+/// What one event samples.
 pub(super) enum Shape {
     Cpus,
     Cgroup { folder: PathBuf, directory: File },
@@ -89,7 +94,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Gives up what this machine or these rights do not offer: the hardware counter, then the kernel.
+    /// Falls back until an event opens: without the kernel, without the hardware counter.
     fn settle(&mut self, options: &SamplerOptions) -> Result<(), SamplerError> {
         loop {
             match self.try_open(options) {
@@ -106,7 +111,7 @@ impl Plan {
         }
     }
 
-    /// Opens and closes one event as all will be opened.
+    /// Opens and closes one event with the attributes that all will have.
     fn try_open(&self, options: &SamplerOptions) -> Result<(), PerfError> {
         let cpu = self.cpus.first().copied().unwrap_or(0);
         let spec = self.spec(self.fields(options, EventSpec::MAX_USER_STACK_BYTES), options);
@@ -136,13 +141,13 @@ impl Plan {
         }
     }
 
-    /// What a sample holds when at most `most_stack_bytes` of stack fit.
+    /// The fields of a sample, with at most `most_stack_bytes` of stack.
     pub(super) fn fields(&self, options: &SamplerOptions, most_stack_bytes: u32) -> SampleFields {
         let user_stack_bytes =
             options.max_stack_bytes.min(most_stack_bytes).min(EventSpec::MAX_USER_STACK_BYTES) & !7;
         SampleFields {
-            // Asked for the period, a software event that counts takes a sample each time (perf_swevent_event
-            // in kernel/events/core.c).
+            // If the period is requested, a counting software event takes a sample at every event
+            // (perf_swevent_event in kernel/events/core.c).
             period: self.kind != EventKind::PageFaults,
             kernel_callchain: options.kernel && !self.exclude_kernel,
             user_registers: native::PERF_REGISTER_MASK,
@@ -150,7 +155,7 @@ impl Plan {
         }
     }
 
-    /// Whom the event for this thread (where threads matter) on this CPU looks at.
+    /// The scope of the event for this CPU and, with one event per thread, this thread.
     pub(super) fn scope(&self, tid: u32, cpu: u32) -> Scope<'_> {
         match &self.shape {
             Shape::Cpus => Scope::Cpu(cpu),
@@ -159,7 +164,7 @@ impl Plan {
         }
     }
 
-    /// What each sample stands for, where the record's period does not say it.
+    /// The weight of each sample, if the record's period does not give it.
     pub(super) fn fixed_period(&self) -> Option<u64> {
         match self.kind {
             EventKind::Cycles => Some(1_000_000_000 / u64::from(self.frequency_hz)),
@@ -192,11 +197,10 @@ impl Plan {
         let mut summary = match &self.shape {
             Shape::Cpus => format!(
                 "one {event} event on each of {cpus} CPUs, samples of other processes dropped unread: \
-                 rights reach over whole CPUs, and the target pays nothing at a context switch"
+                 no cost at the target's context switches"
             ),
             Shape::Cgroup { folder, .. } => format!(
-                "one {event} event on each of {cpus} CPUs, limited to the cgroup {}, \
-                 where the target lives",
+                "one {event} event on each of {cpus} CPUs, limited to the target's cgroup {}",
                 folder.display()
             ),
             Shape::Threads => format!(
@@ -206,7 +210,7 @@ impl Plan {
             ),
         };
         if self.exclude_kernel {
-            summary.push_str("; what the kernel does is not seen, for lack of rights");
+            summary.push_str("; without the kernel, because rights are missing");
         }
         summary
     }
@@ -231,7 +235,7 @@ impl Shape {
     fn own_cgroup(pids: &[u32]) -> Result<Shape, SamplerError> {
         let Some(folder) = cgroup::own_folder(pids) else {
             let reason = match cgroup::is_mounted() {
-                true => "the processes do not live in one cgroup (version 2) of their own",
+                true => "the processes do not share a cgroup (version 2) of their own",
                 false => "no cgroup hierarchy of version 2 is mounted",
             };
             return Err(SamplerError::Unavailable(reason.to_owned()));
@@ -250,14 +254,15 @@ impl Shape {
     }
 }
 
-/// Whether an event that sees all that a CPU runs can be opened.
+/// Whether an event that samples everything on a CPU can be opened.
 pub(super) fn whole_cpus_allowed(cpus: &[u32]) -> Result<(), PerfError> {
     let spec = EventSpec { kind: EventKind::CpuClock, exclude_kernel: true, ..Default::default() };
     spec.open(Scope::Cpu(cpus.first().copied().unwrap_or(0))).map(drop)
 }
 
-/// Whether events on whole CPUs cost less than events on threads: the kernel copies stacks of all that
-/// runs, which on a large machine busy with others is much; a file for each thread and CPU is much, too.
+/// Whether events on whole CPUs cost less than events on threads. The former copy the stacks of
+/// every process that runs, which is expensive on a large busy machine; the latter need one open
+/// file per thread and CPU.
 fn whole_cpus_are_cheap(options: &SamplerOptions, cpus: &[u32]) -> bool {
     let foreign_bytes =
         cpus.len() as u64 * u64::from(options.frequency_hz) * u64::from(options.max_stack_bytes);
@@ -265,8 +270,8 @@ fn whole_cpus_are_cheap(options: &SamplerOptions, cpus: &[u32]) -> bool {
     foreign_bytes <= MAX_FOREIGN_BYTES_PER_SECOND || thread_count().saturating_mul(cpus.len()) > MANY_EVENTS
 }
 
-/// The threads of a process, which are only listed if the first is not what is looked for: the first may
-/// end before the others, and there may be thousands.
+/// The threads of a process, listed only if the caller needs more than the first one: the first may
+/// have ended, and there may be thousands.
 fn first_then_others(pid: u32) -> impl Iterator<Item = u32> {
     std::iter::once(pid).chain(std::iter::once_with(move || threads::list(pid)).flatten())
 }

@@ -1,4 +1,4 @@
-//! Which of the three ways work here, and why the others do not.
+//! Which of the three methods work here, and why the others do not.
 //!
 //! Not here: advice.
 
@@ -12,12 +12,12 @@ use crate::{
     },
 };
 
-/// What perf events offer to this process on this machine, without any target.
+/// What perf events allow this process to do on this machine, independent of a target.
 #[derive(Debug)]
 pub struct Probe {
-    /// Cycles are counted by hardware; else samples come by the clock.
+    /// Whether hardware counts cycles; otherwise samples are taken by a timer.
     pub cycles: bool,
-    /// Whether time and frames of the kernel can be seen, for one's own processes at least.
+    /// Whether the kernel's time and frames can be sampled, at least for one's own processes.
     pub kernel: Result<(), PerfError>,
     /// `kernel.perf_event_paranoid`; `None` where the kernel has no perf events.
     pub paranoid: Option<i32>,
@@ -25,16 +25,17 @@ pub struct Probe {
     pub ways: Vec<MethodProbe>,
 }
 
-/// Whether one way works.
+/// Whether one method works.
 #[derive(Debug)]
 pub struct MethodProbe {
+    /// The method.
     pub way: PerfMethod,
-    /// For `perf-cgroup`: as far as rights go; whether a target has a cgroup of its own is its affair.
-    /// For `perf-thread`: for processes of one's own.
+    /// For `perf-cgroup` whether rights suffice; the target also needs a cgroup of its own. For
+    /// `perf-thread` whether it works for one's own processes.
     pub outcome: Result<(), SamplerError>,
 }
 
-/// Tries all ways on this process itself.
+/// Tests all methods on this process itself.
 pub fn probe() -> Probe {
     let cpus = cpus::online().unwrap_or_default();
     let whole_cpus = || whole_cpus_allowed(&cpus).map_err(SamplerError::from);

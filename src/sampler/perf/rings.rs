@@ -1,4 +1,4 @@
-//! The rings of all CPUs: waiting for them, and their records merged by time.
+//! The rings of all CPUs: waiting for data, and merging their records by time.
 //!
 //! Not here: what the records mean.
 
@@ -18,9 +18,9 @@ use crate::{
 struct Owned {
     owner: Event,
     ring: Ring,
-    /// When the oldest record that waits was written.
+    /// When the oldest unread record was written.
     oldest_ns: Option<u64>,
-    /// Whether poll(2) can tell anything of it; no longer once its CPU went away.
+    /// Whether poll(2) works for it; it does not once its CPU is offline.
     pollable: bool,
 }
 
@@ -40,17 +40,17 @@ impl Rings {
         self.rings.iter().map(|owned| &owned.owner)
     }
 
-    /// What all rings hold together, in bytes.
+    /// The total capacity of all rings, in bytes.
     pub(super) fn capacity_bytes(&self) -> usize {
         self.rings.iter().map(|owned| owned.ring.capacity_bytes()).sum()
     }
 
-    /// Waits until a ring has filled up to its wake-up mark, a signal came, or time is up.
+    /// Waits until a ring has filled up to its wake-up mark, a signal arrives, or the time is over.
     pub(super) fn wait(&mut self, timeout: Duration) -> Result<(), SamplerError> {
         if timeout.is_zero() {
             return Ok(());
         }
-        // Rounded up, so that a wait below a millisecond does not become a spin.
+        // Rounded up, so that a wait below a millisecond does not become a busy loop.
         let timeout_ms = i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
         let timeout = PollTimeout::try_from(timeout_ms).unwrap_or(PollTimeout::MAX);
         let polled: Vec<usize> = (0..self.rings.len()).filter(|index| self.rings[*index].pollable).collect();
@@ -73,8 +73,8 @@ impl Rings {
         Ok(())
     }
 
-    /// Hands over the records that are in the rings now, oldest first, up to those written at
-    /// `cutoff_ns`. Returns whether a ring was so full that it should be looked at again at once.
+    /// Passes the records that are in the rings now to `handle`, oldest first, up to those written
+    /// at `cutoff_ns`. Returns whether a ring was so full that it should be read again at once.
     pub(super) fn merge(&mut self, cutoff_ns: u64, handle: &mut dyn FnMut(RawRecord<'_>)) -> bool {
         let mut crowded = false;
         for owned in &mut self.rings {
@@ -82,7 +82,7 @@ impl Rings {
             crowded |= waiting > owned.ring.capacity_bytes() / 2;
             owned.oldest_ns = owned.ring.oldest_time_ns();
         }
-        // A ring that is half full is emptied whatever the times in it say.
+        // A ring that is half full is emptied without regard to the cutoff.
         let cutoff_ns = if crowded { u64::MAX } else { cutoff_ns };
         while let Some(owned) = self.oldest(cutoff_ns) {
             if let Some(record) = owned.ring.peek() {
@@ -94,13 +94,13 @@ impl Rings {
         crowded
     }
 
-    /// The ring whose oldest record is the oldest of all, if it is not younger than `cutoff_ns`.
+    /// The ring with the oldest record of all, if that is not newer than `cutoff_ns`.
     fn oldest(&mut self, cutoff_ns: u64) -> Option<&mut Owned> {
         let waiting = self.rings.iter_mut().filter(|owned| owned.oldest_ns.is_some_and(|at| at <= cutoff_ns));
         waiting.min_by_key(|owned| owned.oldest_ns)
     }
 
-    /// Whether a ring was found inconsistent since last asked.
+    /// Whether a ring was found inconsistent since the last call.
     pub(super) fn take_corrupt(&mut self) -> bool {
         let corrupt = self.rings.iter_mut().filter_map(|owned| owned.ring.take_corrupt().then_some(()));
         corrupt.count() > 0

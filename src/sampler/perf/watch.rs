@@ -1,7 +1,7 @@
-//! From perf records to [`Event`]s: which processes are watched, which records say something about
-//! them, and how much was lost.
+//! Turns perf records into [`Event`]s: selects the records of the sampled processes and counts
+//! losses.
 //!
-//! Not here: where records come from.
+//! Not here: reading records from rings.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -13,35 +13,36 @@ use crate::{
     sys::perf::{Mmap2, RawRecord, Record, Sample, SampleFields, SampleId},
 };
 
-/// A record is below 64 KiB: from this size of its body on, the kernel shortened the stack copy to fit.
+/// A record is below 64 KiB: if its body has at least this size, the kernel shortened the stack
+/// copy.
 const FULL_RECORD_BODY_BYTES: usize = 65_520;
 /// Words of a call chain from here up are markers of a context, not addresses (`PERF_CONTEXT_MAX`).
 const FIRST_CONTEXT_MARKER: u64 = -4095i64 as u64;
-/// What follows this marker are addresses of the kernel (`PERF_CONTEXT_KERNEL`).
+/// Addresses of the kernel follow this marker (`PERF_CONTEXT_KERNEL`).
 const KERNEL_CONTEXT: u64 = -128i64 as u64;
 
-/// Who is watched, and what is known of the records so far.
+/// The sampled processes, and the state of their records.
 pub(super) struct Watch {
     pids: FxHashSet<u32>,
     follow_forks: bool,
     fields: SampleFields,
-    /// What a sample stands for where its own period is not in nanoseconds.
+    /// The weight of a sample if its own period is not in nanoseconds.
     fixed_period: Option<u64>,
     owners: Option<Owners>,
     losses: Losses,
 }
 
-/// A thread can be covered twice: by an event opened for it, and by one inherited from the thread that
-/// created it while events were being opened. Only the records of one are taken.
+/// A thread can be covered twice: by an event opened for it, and by one inherited from the thread
+/// that created it while events were being opened. Only the records of one of them are used.
 #[derive(Default)]
 struct Owners {
-    /// For the identifier of an event: the thread it was opened for.
+    /// The thread that an event was opened for, by the event's identifier.
     of_event: FxHashMap<u64, u32>,
-    /// For each thread: whose events' records are taken.
+    /// For each thread: the owner of the events whose records are used.
     taken: FxHashMap<u32, u32>,
 }
 
-/// How many records were lost, and which part of them concerned us.
+/// How many records were lost, and which part of them belonged to sampled processes.
 #[derive(Default)]
 struct Losses {
     /// Reported by the rings so far.
@@ -51,7 +52,8 @@ struct Losses {
 }
 
 impl Watch {
-    /// Samples hold `fields`; `thread_of_event` says for which thread each event was opened.
+    /// `fields`: the fields of the samples. `thread_of_event`: the thread that each event was
+    /// opened for.
     pub(super) fn new(
         plan: &Plan,
         options: &SamplerOptions,
@@ -69,7 +71,7 @@ impl Watch {
         }
     }
 
-    /// Hands on what a record says about the watched processes.
+    /// Reports a record to `sink` if it belongs to a sampled process.
     pub(super) fn handle(&mut self, raw: &RawRecord<'_>, sink: &mut dyn FnMut(Event<'_>)) {
         let Some(id) = raw.id() else { return };
         if raw.is_sample() && !self.is_wanted_sample(&id) {
@@ -84,7 +86,7 @@ impl Watch {
         }
     }
 
-    /// Whether a sample is one to hand on, told by its stamp alone.
+    /// Whether a sample is to be reported, decided from its identifier fields only.
     fn is_wanted_sample(&mut self, id: &SampleId) -> bool {
         self.losses.seen_samples += 1;
         let wanted = self.pids.contains(&id.pid) && self.takes_from(id);
@@ -96,7 +98,7 @@ impl Watch {
         self.owners.as_mut().is_none_or(|owners| owners.takes(id))
     }
 
-    /// Forgets whose events are taken for which thread: it is learnt anew from the next records.
+    /// Forgets which events are used for which thread; the next records decide again.
     pub(super) fn forget_owners(&mut self) {
         if let Some(owners) = &mut self.owners {
             owners.taken.clear();
@@ -144,7 +146,7 @@ impl Watch {
         }
     }
 
-    /// Takes note of a new thread or process; returns whether it is watched.
+    /// Handles a new thread or process; returns whether it is sampled.
     fn note_fork(&mut self, pid: u32, tid: u32, parent_pid: u32) -> bool {
         if let Some(owners) = &mut self.owners {
             owners.taken.remove(&tid);
@@ -156,12 +158,12 @@ impl Watch {
             self.pids.insert(pid);
             return true;
         }
-        // Somebody else's new process under a number that was watched: that one had ended.
+        // An unrelated new process has the PID of a sampled process that has ended.
         self.pids.remove(&pid);
         false
     }
 
-    /// A lost record is a sample or a side-band record: nobody knows, so that both are told.
+    /// A lost record may be a sample or a side-band record, so both are reported.
     fn report_lost(&mut self, count: u64, maybe_sideband: bool, sink: &mut dyn FnMut(Event<'_>)) {
         if maybe_sideband {
             self.losses.reported = self.losses.reported.saturating_add(count);
@@ -176,7 +178,8 @@ impl Watch {
         }
     }
 
-    /// Reports what of `total`, the kernel's own count of lost records, the rings have not told.
+    /// Reports the part of `total`, the kernel's count of lost records, that the rings have not
+    /// reported.
     pub(super) fn report_lost_in_all(&mut self, total: u64, sink: &mut dyn FnMut(Event<'_>)) {
         let rest = total.saturating_sub(self.losses.reported);
         if rest > 0 {
@@ -195,8 +198,8 @@ impl Owners {
 }
 
 impl Losses {
-    /// How many of `count` lost records were about watched processes, judged by the samples that were
-    /// not lost, rounded up; all of them while there were none.
+    /// How many of `count` lost records belonged to sampled processes, estimated from the samples
+    /// that were not lost, rounded up; all of them if there are no samples yet.
     fn own_share(&self, count: u64) -> u64 {
         if self.seen_samples == 0 {
             return count;
@@ -326,7 +329,8 @@ mod tests {
         let mut watch = watch(&[5], false);
         let of_event = [(1, 5), (2, 5), (3, 6)].into_iter().collect();
         watch.owners = Some(Owners { of_event, taken: FxHashMap::default() });
-        // Events 1 and 2 are thread 5's on two CPUs; event 3 was opened for thread 6, which also inherits.
+        // Events 1 and 2 are thread 5's on two CPUs; event 3 was opened for thread 6, which also
+        // inherits.
         let records = [sample(1, 5, 6), sample(3, 5, 6), sample(2, 5, 6), sample(9, 5, 6), sample(1, 5, 5)];
         assert_eq!(told(&mut watch, &records), ["sample 5/6", "sample 5/6", "sample 5/5"]);
         // A new thread under the same number may be another event's.
