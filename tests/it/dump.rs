@@ -173,7 +173,7 @@ fn an_ordinary_user_may_not_dump_roots_process_and_is_told_why() {
     }
     let target = Target::start(&Fixture::c(&["sleeper.c"]).build());
     let outcome = dump(target.pid()).run_by(User::Nobody).run();
-    outcome.assert_refused(1, &["error: may not read", "try", "CAP_SYS_PTRACE", "doctor"]);
+    outcome.assert_refused(1, &["error: not permitted to read", "try", "CAP_SYS_PTRACE", "doctor"]);
 }
 
 #[test]
