@@ -1,5 +1,5 @@
-//! The kinds of address that meet in a profiler, each with its own type, so that a run-time address
-//! is never looked up in a file by mistake.
+//! The kinds of address used in a profiler, each with its own type, so that a run-time address is
+//! never looked up in a file by mistake.
 //!
 //! Not here: anything that reads memory or files.
 
@@ -9,8 +9,8 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RuntimeAddr(pub u64);
 
-/// An address as an ELF file states it (`p_vaddr`, `st_value`, DWARF `DW_AT_low_pc`): a run-time
-/// address less the load bias.
+/// An address as an ELF file states it (`p_vaddr`, `st_value`, DWARF `DW_AT_low_pc`): the run-time
+/// address minus the load bias.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ElfAddr(pub u64);
 
@@ -19,7 +19,7 @@ pub struct ElfAddr(pub u64);
 pub struct FileOffset(pub u64);
 
 impl RuntimeAddr {
-    /// The address `bytes` further up; wraps, since a hostile register may hold anything.
+    /// The address plus `bytes`. Wraps on overflow, because a hostile register may hold any value.
     pub fn offset(self, bytes: i64) -> RuntimeAddr {
         RuntimeAddr(self.0.wrapping_add_signed(bytes))
     }
@@ -41,7 +41,7 @@ macro_rules! hex_debug {
 }
 hex_debug!(RuntimeAddr, ElfAddr, FileOffset);
 
-/// The address of a frame, and how it must be read.
+/// The address of a frame, and how it is to be read.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum FrameAddr {
     /// The instruction that was about to run (or that faulted): the leaf of a stack, and the frame
@@ -62,7 +62,7 @@ impl FrameAddr {
         }
     }
 
-    /// The address as it stood in the register or on the stack.
+    /// The address as it was in the register or on the stack.
     pub fn raw(self) -> RuntimeAddr {
         match self {
             FrameAddr::Pc(addr) | FrameAddr::Return(addr) => addr,

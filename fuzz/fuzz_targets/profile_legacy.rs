@@ -1,4 +1,4 @@
-//! Any bytes for each reader of the formats before profile.proto.
+//! Any bytes for each reader of the formats older than profile.proto.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

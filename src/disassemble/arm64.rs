@@ -1,4 +1,4 @@
-//! Decodes 64-bit ARM code (by `yaxpeax-arm`).
+//! Decodes 64-bit ARM code with `yaxpeax-arm`.
 //!
 //! Not here: other CPUs.
 
@@ -10,7 +10,7 @@ use crate::addr::ElfAddr;
 
 const INSTRUCTION_BYTES: usize = 4;
 
-/// The instructions of `code`, which begins at `address`.
+/// Decodes the instructions of `code`, which begins at `address`.
 pub(super) fn code(code: &[u8], address: u64, lookup: Lookup) -> Vec<CodeLine> {
     let decoder = InstDecoder::default();
     let lines = code.chunks(INSTRUCTION_BYTES).enumerate().map(|(at, bytes)| {
@@ -21,7 +21,7 @@ pub(super) fn code(code: &[u8], address: u64, lookup: Lookup) -> Vec<CodeLine> {
             |instruction| match target(&instruction.opcode, &instruction.operands, place) {
                 Some(target) => {
                     let text = instruction.to_string();
-                    // The decoder writes how far a jump goes; where it goes is what is of use.
+                    // The decoder writes the distance of a jump; readers need its target.
                     let start = text.rfind('$').unwrap_or(text.len());
                     format!("{}{}", &text[..start], place_text(target, lookup))
                 }
@@ -33,7 +33,7 @@ pub(super) fn code(code: &[u8], address: u64, lookup: Lookup) -> Vec<CodeLine> {
     lines.collect()
 }
 
-/// Where a jump or call goes.
+/// The target address of a jump or call.
 fn target(opcode: &Opcode, operands: &[Operand], place: u64) -> Option<u64> {
     let jumps = matches!(
         opcode,
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instructions_are_decoded_and_calls_name_what_they_call() {
+    fn instructions_are_decoded_and_calls_name_their_target() {
         let words = [0xd10083ffu32, 0x94000002, 0xb4000040, 0xd65f03c0, 0x00000000];
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let lookup = |address: u64| (address == 0x100c).then_some(("callee", 0x100c));

@@ -1,10 +1,10 @@
-//! Machine code as text: the instructions of a stretch of an ELF file's code, and the symbols that say
-//! where functions begin and end.
+//! Machine code as text: the instructions of a range of an ELF file's code, and the symbols that
+//! mark the start and end of functions.
 //!
-//! Not here: which lines of the source they come from (`symbolize`), and how reports show them.
+//! Not here: source lines of instructions (`symbolize`) and how reports show them.
 //!
-//! Instructions are written as `go tool objdump` writes them (the syntax of Go's own assembler), or in
-//! Intel's; those of 64-bit ARM as their manufacturer does.
+//! x86 instructions are written in the syntax of `go tool objdump` (Go's assembler) or Intel's;
+//! 64-bit ARM instructions in ARM's syntax.
 
 mod arm64;
 mod plan9;
@@ -17,40 +17,41 @@ use crate::{
     elf::{ElfFile, Section},
 };
 
-/// `e_machine` of the CPUs known here.
+/// `e_machine` of the supported CPUs.
 const EM_X86_64: u16 = 62;
 const EM_AARCH64: u16 = 183;
 
-/// More code is not shown: nobody reads it, and it is the file that says how big a function is.
+/// Longer functions are cut. The limit bounds the work, because the file states the function's
+/// size.
 const MAX_CODE_BYTES: u64 = 2 << 20;
 
-/// How instructions are written.
+/// The syntax instructions are written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Syntax {
-    /// As Go's assembler has it; from left to right.
+    /// The syntax of Go's assembler: operands from left to right.
     #[default]
     Go,
-    /// As Intel's manuals have it; where the CPU has no such syntax, as [`Syntax::Go`].
+    /// The syntax of Intel's manuals; [`Syntax::Go`] where the CPU has no such syntax.
     Intel,
 }
 
-/// One instruction, or one byte that is none (`?`).
+/// One instruction, or one byte that cannot be decoded (`?`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CodeLine {
     pub address: ElfAddr,
     pub text: String,
 }
 
-/// A symbol: its name and the addresses it stands for.
+/// A symbol: its name and address range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedRange {
     pub name: String,
     pub start: ElfAddr,
-    /// 0 where the file does not say.
+    /// 0 if the file does not state it.
     pub size: u64,
 }
 
-/// Why there is no assembly.
+/// Why code cannot be disassembled.
 #[derive(Debug, thiserror::Error)]
 pub enum DisassembleError {
     #[error("no symbol section")]
@@ -59,16 +60,16 @@ pub enum DisassembleError {
     Cpu(String),
 }
 
-/// A file's code, ready to be written out.
+/// A file's code and symbols, ready to be disassembled.
 #[derive(Debug)]
 pub struct Disassembler {
     elf: Arc<ElfFile>,
-    /// By address.
+    /// Sorted by address.
     symbols: Vec<NamedRange>,
 }
 
 impl Disassembler {
-    /// Reads the symbols of a file: `.symtab`, or the exported ones where it has been stripped.
+    /// Reads the symbols of a file: `.symtab`, or `.dynsym` if the file is stripped.
     pub fn new(elf: Arc<ElfFile>) -> Result<Disassembler, DisassembleError> {
         if ![EM_X86_64, EM_AARCH64].contains(&elf.machine()) {
             return Err(DisassembleError::Cpu(format!("machine {}", elf.machine())));
@@ -83,13 +84,13 @@ impl Disassembler {
         Ok(Disassembler { elf, symbols })
     }
 
-    /// All symbols that stand for addresses, by address.
+    /// All symbols with an address, sorted by address.
     pub fn symbols(&self) -> &[NamedRange] {
         &self.symbols
     }
 
-    /// The instructions in `start..end`, as far as that is code. An instruction that reaches beyond the
-    /// end is none.
+    /// The instructions in `start..end`, as far as that range is code. An instruction that extends
+    /// beyond `end` is reported as undecodable bytes.
     pub fn code(&self, start: ElfAddr, end: ElfAddr, syntax: Syntax) -> Vec<CodeLine> {
         let Some(section) = self.section(start, end) else { return Vec::new() };
         let Some(bytes) = self.elf.section_bytes(section) else { return Vec::new() };
@@ -105,7 +106,7 @@ impl Disassembler {
         }
     }
 
-    /// The section of code that has something of `start..end`; `.text` goes first.
+    /// The code section that overlaps `start..end`; `.text` is preferred.
     fn section(&self, start: ElfAddr, end: ElfAddr) -> Option<&Section> {
         const EXECUTABLE: u64 = 4;
         let overlaps = |section: &&Section| {
@@ -118,11 +119,11 @@ impl Disassembler {
         text.or_else(|| sections.iter().find(overlaps))
     }
 
-    /// The symbol that an address belongs to, and where that begins.
+    /// The symbol that covers an address, and the symbol's start.
     fn symbol(&self, address: u64) -> Option<(&str, u64)> {
         let behind = self.symbols.partition_point(|symbol| symbol.start.0 <= address);
         let symbol = self.symbols[..behind].last()?;
-        // What lies between functions belongs to the linker's marks, which name nothing.
+        // Gaps between functions are covered by linker-defined symbols, which name nothing useful.
         let is_mark = ["text", "_text", "etext", "_etext", "runtime.text", "runtime.etext"]
             .contains(&symbol.name.as_str());
         let covers = address - symbol.start.0 < symbol.size;
@@ -144,5 +145,5 @@ fn symbols_of(elf: &ElfFile, dynamic: bool) -> Vec<NamedRange> {
     symbols
 }
 
-/// What names an address: the symbol it belongs to, and where that begins.
+/// Looks up the symbol that covers an address, and the symbol's start.
 type Lookup<'l> = &'l dyn Fn(u64) -> Option<(&'l str, u64)>;

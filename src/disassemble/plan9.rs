@@ -1,8 +1,9 @@
-//! An x86 instruction in the syntax of Go's assembler, which is Plan 9's: operands from left to right,
-//! the size of what is worked on as a letter behind the name, memory as `displacement(base)(index*scale)`.
+//! Formats an x86 instruction in the syntax of Go's assembler, which is Plan 9's: operands from
+//! left to right, the operand size as a suffix of the mnemonic, memory as
+//! `displacement(base)(index*scale)`.
 //!
-//! Not here: decoding. The names and rules are those of `go tool objdump`, found by comparing with it;
-//! newer instructions, which that does not know, are written by the same rules.
+//! Not here: decoding. The names and rules are those of `go tool objdump`, found by comparing
+//! outputs; newer instructions, which `go tool objdump` does not know, follow the same rules.
 
 use std::fmt::Write;
 
@@ -10,11 +11,11 @@ use iced_x86::{Code, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use super::Lookup;
 
-/// Writes an instruction.
+/// Formats an instruction.
 pub(super) fn text(instruction: &Instruction, lookup: Lookup) -> String {
     let mut operands: Vec<String> =
         (0..instruction.op_count()).filter_map(|at| operand(instruction, at, lookup)).collect();
-    // Comparisons are read from left to right as they stand.
+    // Operands of comparisons keep their order.
     if instruction.mnemonic() != Mnemonic::Cmp {
         operands.reverse();
     }
@@ -44,7 +45,7 @@ fn prefix(instruction: &Instruction) -> String {
     if instruction.has_lock_prefix() {
         text += "LOCK ";
     }
-    // 64-bit code has no use for the other segments: the prefix only makes the instruction longer.
+    // 64-bit code has no use for the other segments: the prefix only lengthens the instruction.
     let segment = instruction.segment_prefix();
     let has_memory = (0..instruction.op_count()).any(|at| instruction.op_kind(at) == OpKind::Memory);
     if has_memory && !matches!(segment, Register::None | Register::FS | Register::GS) {
@@ -61,14 +62,14 @@ fn name(instruction: &Instruction) -> String {
     let name = format!("{:?}", instruction.mnemonic()).to_uppercase();
     match instruction.mnemonic() {
         Mnemonic::Int3 => "INT $0x3".into(),
-        // Strings of double words have these names too.
+        // String instructions on double words have these mnemonics too.
         Mnemonic::Movsd | Mnemonic::Cmpsd if instruction.op_kind(0) == OpKind::Register => name + "_XMM",
         Mnemonic::Movsd if instruction.op_kind(1) == OpKind::Register => name + "_XMM",
         _ => name,
     }
 }
 
-/// The letter for the size, where the name alone does not say it.
+/// The size suffix, where the mnemonic alone does not imply it.
 fn suffix(instruction: &Instruction) -> Option<char> {
     use Mnemonic::*;
     let is_sized = matches!(
@@ -144,7 +145,7 @@ fn bits(instruction: &Instruction) -> usize {
     let registers = kinds().filter(|(_, kind)| *kind == OpKind::Register);
     let general = registers.map(|(at, _)| instruction.op_register(at)).find(|register| register.is_gpr());
     if let Some(register) = general {
-        // Bytes in registers have no letter of their own.
+        // Byte registers have no suffix of their own.
         return (register.size() * 8).max(if register.size() == 1 { 32 } else { 16 });
     }
     match instruction.code() {
@@ -189,7 +190,7 @@ fn number(instruction: &Instruction, value: i64, lookup: Lookup) -> String {
             offset => format!("${name}{offset:+}(SB)"),
         };
     }
-    // What does not fit into 32 bits has no sign.
+    // A value that does not fit into 32 bits is written unsigned.
     if i32::try_from(value).is_ok() { format!("${}", hex(value)) } else { format!("${value:#x}") }
 }
 
@@ -197,7 +198,7 @@ fn string_operand(instruction: &Instruction, register: &str) -> String {
     format!("{:?}:0({register})", instruction.memory_segment())
 }
 
-/// The number as the CPU uses it, with its sign.
+/// The number as the CPU uses it, signed.
 fn immediate(instruction: &Instruction, at: u32) -> i64 {
     let value = instruction.immediate(at);
     match instruction.op_kind(at) {
@@ -219,7 +220,7 @@ fn memory(instruction: &Instruction, lookup: Lookup) -> String {
     if is_relative {
         displacement = displacement.wrapping_sub(instruction.next_ip() as i64);
     }
-    // Go's decoder takes displacements of four bytes for numbers without a sign.
+    // Go's decoder treats four-byte displacements as unsigned numbers.
     if instruction.memory_displ_size() >= 4 && i32::try_from(displacement).is_ok() {
         displacement = i64::from(displacement as u32);
     }
@@ -248,13 +249,13 @@ fn memory(instruction: &Instruction, lookup: Lookup) -> String {
     text
 }
 
-/// As Go's `%#x` writes a number with a sign.
+/// Formats a signed number as Go's `%#x` does.
 fn hex(number: i64) -> String {
     let sign = if number < 0 { "-" } else { "" };
     format!("{sign}{:#x}", number.unsigned_abs())
 }
 
-/// A register's name, which is the same for all sizes but `AL` and `AH`.
+/// A register's name, which is the same for all sizes except `AL` and `AH`.
 fn register(register: Register) -> String {
     let name = format!("{register:?}");
     if register.is_gpr() {
@@ -315,7 +316,7 @@ mod tests {
             ("6690", "NOPW"),
             ("450f57ff", "XORPS X15, X15"),
             ("4d0fb6c0", "MOVZX R8, R8"),
-            // What Go's decoder does not know.
+            // Instructions that Go's decoder does not know.
             ("c5fe6f16", "VMOVDQU 0(SI), Y2"),
         ] {
             assert_eq!(texts(bytes), [text], "{bytes}");
@@ -323,9 +324,9 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_instruction_are_passed_over_one_by_one() {
+    fn undecodable_bytes_are_skipped_one_by_one() {
         assert_eq!(texts("0690"), ["?", "NOPL"]);
-        // The end cuts a call; what is left of it is taken for another instruction.
+        // The end cuts a call instruction; its remaining bytes decode as another instruction.
         assert_eq!(texts("90e80b00"), ["NOPL", "?", "ORL 0(AX), AX"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Decodes x86-64 code (by `iced-x86`).
+//! Decodes x86-64 code with `iced-x86`.
 //!
 //! Not here: the syntax of Go's assembler ([`super::plan9`]).
 
@@ -7,7 +7,7 @@ use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter};
 use super::{CodeLine, Lookup, Syntax, plan9};
 use crate::addr::ElfAddr;
 
-/// The instructions of `code`, which begins at `address`.
+/// Decodes the instructions of `code`, which begins at `address`.
 pub(super) fn code(code: &[u8], address: u64, syntax: Syntax, lookup: Lookup) -> Vec<CodeLine> {
     let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
     let mut intel = intel_formatter();
@@ -40,7 +40,7 @@ pub(super) fn code(code: &[u8], address: u64, syntax: Syntax, lookup: Lookup) ->
     lines
 }
 
-/// Numbers as everybody else in these reports writes them.
+/// Number format of the reports.
 fn intel_formatter() -> IntelFormatter {
     let mut formatter = IntelFormatter::new();
     let options = formatter.options_mut();
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn intels_syntax_has_the_target_first_and_plain_numbers() {
+    fn intel_syntax_puts_the_destination_first_and_uses_plain_numbers() {
         let bytes = [0x8b, 0x45, 0xf8, 0xeb, 0x10, 0x83, 0xc0, 0x05];
         let lines = code(&bytes, 0x401000, Syntax::Intel, &|_| None);
         let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();

@@ -22,12 +22,12 @@ const HEADER_BYTES: usize = 24;
 const ELFCOMPRESS_ZLIB: u32 = 1;
 const ELFCOMPRESS_ZSTD: u32 = 2;
 
-/// A section's bytes, unpacked if need be.
+/// A section's bytes, decompressed if necessary.
 #[derive(Debug)]
 pub enum SectionContent<'a> {
-    /// As they stand in the file.
+    /// Not compressed: a slice of the file.
     InFile(&'a [u8]),
-    /// Unpacked, in memory or in a temporary file.
+    /// Decompressed, in memory or in a temporary file.
     Unpacked(FileMap),
 }
 
@@ -48,7 +48,7 @@ impl SectionContent<'_> {
     }
 }
 
-/// Packed bytes and what they claim to unpack to.
+/// Compressed bytes and the size they claim to decompress to.
 struct Packed<'a> {
     bytes: &'a [u8],
     size: u64,
@@ -114,8 +114,8 @@ impl Packed<'_> {
         Some(unpacked)
     }
 
-    /// An unnamed file: it vanishes with its map, whatever happens to us. The pages of `elf`, whose
-    /// bytes these are, are given back along the way.
+    /// Decompresses into an unnamed file, which disappears with its mapping however rprof ends. The
+    /// pages of `elf`, which holds the compressed bytes, are released along the way.
     fn into_file(self, elf: &ElfFile) -> Option<File> {
         let file = tempfile::tempfile().ok()?;
         let mut writer = io::BufWriter::with_capacity(1 << 20, &file);
@@ -139,7 +139,7 @@ impl Packed<'_> {
     }
 }
 
-/// Reads bytes of a mapped file and gives its pages back every now and then.
+/// Reads bytes of a mapped file and releases its pages at intervals.
 struct Releasing<'a> {
     bytes: &'a [u8],
     elf: &'a ElfFile,
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_claim_of_more_than_there_is_or_than_allowed_is_refused() {
+    fn a_section_that_claims_more_bytes_than_it_holds_or_than_allowed_is_refused() {
         let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(&[5; 100]).expect("write");
         let bytes = encoder.finish().expect("finish");

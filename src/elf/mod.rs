@@ -2,7 +2,7 @@
 //! to file offsets. Everything is read lazily from the mapped bytes and bounded by them: the file is
 //! the target's, and may be crafted.
 //!
-//! Not here: DWARF, unwinding tables' meaning, where a file is found.
+//! Not here: DWARF, the meaning of unwinding tables, finding files.
 
 mod compressed;
 mod notes;
@@ -69,7 +69,7 @@ pub struct Section {
     pub entry_size: u64,
 }
 
-/// An ELF file: 64-bit, little-endian.
+/// An ELF file: 64-bit, little-endian. Other classes and byte orders are refused.
 #[derive(Debug)]
 pub struct ElfFile {
     map: Arc<FileMap>,
@@ -93,7 +93,7 @@ impl ElfFile {
         ElfFile::parse(Arc::new(FileMap::open(file)?))
     }
 
-    /// Parses an image that is in memory already: read from a process, or unpacked.
+    /// Parses an image that is already in memory: read from a process, or decompressed.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<ElfFile, ElfError> {
         ElfFile::parse(Arc::new(FileMap::from_vec(bytes)))
     }
@@ -178,13 +178,13 @@ impl ElfFile {
         self.eh_frame_header.as_ref()
     }
 
-    /// The GNU build-id note's bytes (usually 20).
+    /// The bytes of the GNU build ID note (usually 20).
     pub fn build_id(&self) -> Option<&[u8]> {
         self.build_id.as_deref()
     }
 
-    /// A section's bytes as they stand in the file, compressed ones included; `None` for
-    /// `SHT_NOBITS` and for sections that reach beyond the file.
+    /// A section's bytes as stored in the file, compressed or not; `None` for `SHT_NOBITS` and for
+    /// sections that extend beyond the file.
     pub fn section_bytes(&self, section: &Section) -> Option<&[u8]> {
         if section.kind == sh::SHT_NOBITS {
             return None;
@@ -192,33 +192,34 @@ impl ElfFile {
         self.range(section.file_offset, section.size)
     }
 
-    /// A section's content by name, decompressed if need be (`SHF_COMPRESSED` with zlib or zstd, and
-    /// the old `.zdebug_*`). `None` if there is none, it is damaged, or it would unpack to more than
-    /// the bound (see `compressed`).
+    /// A section's content by name, decompressed if necessary (`SHF_COMPRESSED` with zlib or zstd,
+    /// and the old `.zdebug_*`). `None` if the section is missing or damaged, or would decompress
+    /// to more than the bound (see `compressed`).
     pub fn section_data(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         compressed::section_data(self, name, compressed::MAX_UNPACKED)
     }
 
-    /// [`ElfFile::section_data`] that refuses to unpack to more than `max_bytes`.
+    /// Like [`ElfFile::section_data`], but refuses to decompress to more than `max_bytes`.
     pub fn section_data_up_to(&self, name: &str, max_bytes: u64) -> Option<Cow<'_, [u8]>> {
         compressed::section_data(self, name, max_bytes)
     }
 
-    /// As [`ElfFile::section_data`], for sections too large to unpack into memory: what is large is
-    /// unpacked into a temporary file and mapped. `allowance`: how many bytes may be unpacked; what
-    /// was is taken off.
+    /// Like [`ElfFile::section_data`], for sections too large to decompress into memory: large ones
+    /// are decompressed into a temporary file and mapped. `allowance` is the number of bytes that
+    /// may be decompressed; the bytes used are subtracted.
     pub fn section_content(&self, name: &str, allowance: &mut u64) -> Option<SectionContent<'_>> {
         compressed::section_content(self, name, allowance)
     }
 
-    /// Bytes of the file by offset.
+    /// Bytes of the file by offset and size; `None` if they extend beyond the file.
     pub fn range(&self, offset: FileOffset, size: u64) -> Option<&[u8]> {
         let start = usize::try_from(offset.0).ok()?;
         let end = start.checked_add(usize::try_from(size).ok()?)?;
         self.bytes().get(start..end)
     }
 
-    /// The file's bytes that will stand at `address`, up to the end of the segment's file part.
+    /// The file's bytes that are loaded at `address`, up to the end of the segment's part in the
+    /// file.
     pub fn bytes_from(&self, address: ElfAddr) -> Option<&[u8]> {
         let segment = self.segments.iter().find(|segment| {
             address >= segment.address && address.0 - segment.address.0 < segment.file_size
@@ -230,10 +231,10 @@ impl ElfFile {
         bytes.get(start..end.min(bytes.len()))
     }
 
-    /// Where the byte at `offset` of the file stands when loaded by an executable mapping, if there is
-    /// one that it belongs to, else by another. A mapping begins at a page boundary, so that its first
-    /// bytes may be another segment's: those are taken to be the executable segment's, since mappings
-    /// of code are what offsets are mostly looked up for.
+    /// The ELF address of the byte at file `offset`: that of an executable segment if one contains
+    /// it, else that of another. A mapping begins at a page boundary, so its first bytes may belong
+    /// to another segment. They are attributed to the executable segment, because most lookups are
+    /// of code.
     pub fn address_of(&self, offset: FileOffset) -> Option<ElfAddr> {
         // 4 KiB and, where the kernel and the linker use them, 64 KiB pages.
         const PAGES: [u64; 3] = [1, 0x1000, 0x10000];
@@ -257,13 +258,13 @@ impl ElfFile {
         notes::debug_link(self)
     }
 
-    /// `.gnu_debugaltlink` (dwz): path and build-id of the supplementary file.
+    /// `.gnu_debugaltlink` (dwz): path and build ID of the supplementary file.
     pub fn debug_alt_link(&self) -> Option<(String, Vec<u8>)> {
         notes::debug_alt_link(self)
     }
 
-    /// The symbol tables, `.symtab` and `.dynsym`, in file order; for looking at many symbols and
-    /// few names.
+    /// The symbol tables, `.symtab` and `.dynsym`, in file order; for scanning many symbols and
+    /// reading few names.
     pub fn symbol_tables(&self) -> impl Iterator<Item = SymbolTable<'_>> {
         symbols::tables(self)
     }
@@ -293,7 +294,7 @@ fn parse_sections(bytes: &[u8], head: &header::Header) -> Vec<Section> {
     let Ok(headers) = sh::SectionHeader::parse(bytes, head.e_shoff as usize, count, CONTEXT) else {
         return Vec::new();
     };
-    // More than 0xfeff sections: the true index of the name table stands in section 0.
+    // More than 0xfeff sections: section 0 holds the index of the name table.
     let mut names_index = usize::from(head.e_shstrndx);
     if names_index == sh::SHN_XINDEX as usize {
         names_index = headers.first().map_or(0, |first| first.sh_link as usize);

@@ -1,11 +1,11 @@
-//! What a file says of its identity and of its debug files: the build-id note (ELF gABI notes, type
+//! A file's identity and the names of its debug files: the build ID note (ELF gABI notes, type
 //! `NT_GNU_BUILD_ID`), `.gnu_debuglink` and `.gnu_debugaltlink`.
 
 use goblin::elf::{note::NT_GNU_BUILD_ID, section_header as sh};
 
 use super::{ElfFile, c_string};
 
-/// Longest id taken for real; GNU ld writes 20 bytes, lld up to 32.
+/// Longest build ID accepted; GNU ld writes 20 bytes, lld up to 32.
 const MAX_BUILD_ID: usize = 64;
 
 pub(super) fn build_id(elf: &ElfFile) -> Option<Vec<u8>> {
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_build_id_is_found_behind_another_note() {
+    fn the_build_id_is_found_after_another_note() {
         let mut notes = Vec::new();
         for (kind, desc) in [(1u32, &[0u8; 16][..]), (NT_GNU_BUILD_ID, &[0xab; 20][..])] {
             notes.extend(4u32.to_le_bytes());

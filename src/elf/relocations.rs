@@ -1,7 +1,7 @@
-//! The words that the loader puts into a file's data when it knows where the file lies: relative
-//! relocations (`R_X86_64_RELATIVE`, `R_AARCH64_RELATIVE`), by address.
+//! Relative relocations (`R_X86_64_RELATIVE`, `R_AARCH64_RELATIVE`) by address: the words that the
+//! loader writes into a file's data once it knows the load address.
 //!
-//! Not here: relocations by symbol.
+//! Not here: relocations against symbols.
 
 use goblin::elf::{reloc, section_header::SHT_RELA};
 
@@ -13,15 +13,15 @@ const MAX_RELOCATIONS: usize = 8 << 20;
 /// `Elf64_Rela`.
 const ENTRY_BYTES: usize = 24;
 
-/// Reads words of a file as they stand in memory, less the load bias.
+/// Reads words of a file as they are in memory, minus the load bias.
 #[derive(Debug, Default)]
 pub struct RelocatedWords {
-    /// Address and value, ascending.
+    /// Pairs of address and value, sorted.
     relative: Vec<(u64, u64)>,
 }
 
 impl RelocatedWords {
-    /// Collects the relative relocations of a file; none where it is linked to a fixed address.
+    /// Collects the relative relocations of a file; none if it is linked to a fixed address.
     pub fn of(elf: &ElfFile) -> RelocatedWords {
         if elf.is_fixed_address() {
             return RelocatedWords::default();
@@ -36,7 +36,7 @@ impl RelocatedWords {
         RelocatedWords { relative }
     }
 
-    /// The 8-byte word at `address`, if the file or a relocation has one there.
+    /// The 8-byte word at `address`, from a relocation or from the file.
     pub fn word(&self, elf: &ElfFile, address: ElfAddr) -> Option<u64> {
         if let Ok(at) = self.relative.binary_search_by_key(&address.0, |(place, _)| *place) {
             return Some(self.relative[at].1);
@@ -45,7 +45,7 @@ impl RelocatedWords {
         Some(u64::from_le_bytes(*bytes.first_chunk::<8>()?))
     }
 
-    /// Where a relocation puts `value`.
+    /// The addresses to which relocations write `value`.
     pub fn places_of(&self, value: u64) -> impl Iterator<Item = ElfAddr> + '_ {
         self.relative.iter().filter(move |(_, other)| *other == value).map(|(place, _)| ElfAddr(*place))
     }

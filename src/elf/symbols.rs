@@ -1,5 +1,5 @@
-//! The symbol tables: `.symtab` and `.dynsym`, read entry by entry without building anything. A
-//! symbol's name is only looked at when asked for: most of a table's entries are passed over.
+//! The symbol tables `.symtab` and `.dynsym`, read entry by entry without building an index. A
+//! symbol's name is read only when requested, because most entries are skipped.
 
 use goblin::elf::{
     section_header as sh,
@@ -12,7 +12,7 @@ use crate::addr::ElfAddr;
 /// `sizeof(Elf64_Sym)`.
 const ENTRY_BYTES: usize = 24;
 
-/// What a symbol stands for.
+/// What a symbol names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SymbolKind {
     Function,
@@ -20,15 +20,15 @@ pub enum SymbolKind {
     Label,
 }
 
-/// A named address of code.
+/// A named code address.
 #[derive(Clone, Copy, Debug)]
 pub struct Symbol<'a> {
     pub name: &'a [u8],
     pub address: ElfAddr,
-    /// 0 where the file does not say (assembly).
+    /// In bytes; 0 if the file does not state it (assembly).
     pub size: u64,
     pub kind: SymbolKind,
-    /// Bound globally (`STB_GLOBAL`, `STB_WEAK`): preferred among aliases.
+    /// Binding is `STB_GLOBAL` or `STB_WEAK`: preferred among aliases.
     pub global: bool,
 }
 
@@ -41,30 +41,30 @@ pub struct SymbolTable<'a> {
     dynamic: bool,
 }
 
-/// A symbol of code, its name not read yet.
+/// A code symbol whose name has not been read yet.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeSymbol {
     pub address: ElfAddr,
-    /// 0 where the file does not say (assembly).
+    /// In bytes; 0 if the file does not state it (assembly).
     pub size: u64,
     pub kind: SymbolKind,
     pub global: bool,
-    /// Where the section that holds it ends: it names nothing beyond.
+    /// End of the section that holds it: the symbol names nothing beyond.
     pub section_end: ElfAddr,
     name: u32,
 }
 
-/// A named address, of code or data.
+/// A named address of code or data.
 #[derive(Clone, Copy, Debug)]
 pub struct DefinedSymbol<'a> {
     pub name: &'a [u8],
     pub address: ElfAddr,
-    /// 0 where the file does not say.
+    /// In bytes; 0 if the file does not state it.
     pub size: u64,
 }
 
 impl<'a> SymbolTable<'a> {
-    /// `.dynsym`, the exported functions only; else `.symtab`.
+    /// True for `.dynsym` (exported symbols only), false for `.symtab`.
     pub fn is_dynamic(&self) -> bool {
         self.dynamic
     }
@@ -75,18 +75,18 @@ impl<'a> SymbolTable<'a> {
         self.entries.chunks_exact(ENTRY_BYTES).filter_map(move |entry| code_symbol(entry, &code_end))
     }
 
-    /// The symbols that stand for an address, data too, in file order.
+    /// The symbols that have an address, including data, in file order.
     pub fn defined_symbols(&self) -> impl Iterator<Item = DefinedSymbol<'a>> + use<'a> {
         let names = self.names;
         self.entries.chunks_exact(ENTRY_BYTES).filter_map(move |entry| defined_symbol(entry, names))
     }
 
-    /// Lets the kernel drop the pages read so far, of the whole file.
+    /// Lets the kernel drop the pages of the whole file that were read so far.
     pub fn release_pages(&self) {
         self.elf.release_pages();
     }
 
-    /// How many bytes the table and its names take.
+    /// Size of the table and its names, in bytes.
     pub fn size(&self) -> usize {
         self.entries.len() + self.names.len()
     }

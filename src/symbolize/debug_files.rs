@@ -1,10 +1,10 @@
-//! Where a file's debug information lies, if not in itself: by build-id, by `.gnu_debuglink`, dwz's
-//! supplementary file, split DWARF (GDB manual, "Debugging Information in Separate Files").
+//! Finds a file's separate debug information: by build ID, by `.gnu_debuglink`, dwz's supplementary
+//! file, split DWARF (GDB manual, "Debugging Information in Separate Files").
 //!
-//! Each place is looked at in the target's file system first and in ours then. What is found there
-//! may be of another build, or planted: a build-id or checksum must match.
+//! Each place is searched in the target's file system first, then in ours. A file found there may
+//! be of another build, or planted: its build ID or checksum must match.
 //!
-//! Not here: reading what was found; debuginfod.
+//! Not here: reading the files; debuginfod.
 
 use std::{
     ffi::OsStr,
@@ -19,18 +19,18 @@ use crate::{
     process::files::{LastLink, open_in_root},
 };
 
-/// Where distributions put debug files.
+/// Where distributions install debug files.
 const SYSTEM_DEBUG_DIR: &str = "/usr/lib/debug";
 
 /// A debug file that was found.
 #[derive(Clone, Debug)]
 pub(super) struct DebugFile {
     pub elf: Arc<ElfFile>,
-    /// As its file system sees it.
+    /// Path as seen in the file system that holds it.
     pub path: PathBuf,
 }
 
-/// Looks for the debug files of one module.
+/// Searches for the debug files of one module.
 #[derive(Debug)]
 pub(super) struct Finder<'a> {
     module: &'a ModuleFiles,
@@ -54,7 +54,7 @@ impl<'a> Finder<'a> {
         Finder { module, options, roots }
     }
 
-    /// The module's debug file on this machine.
+    /// Searches for the module's debug file on this machine.
     pub(super) fn debug_file(&self, issues: &mut Vec<SymbolIssue>) -> Option<DebugFile> {
         self.by_build_id(issues).or_else(|| self.by_debug_link(issues))
     }
@@ -68,7 +68,7 @@ impl<'a> Finder<'a> {
 
     fn by_debug_link(&self, issues: &mut Vec<SymbolIssue>) -> Option<DebugFile> {
         let (name, checksum) = self.module.file.debug_link()?;
-        // The link is a file name, never a way elsewhere.
+        // The link must be a plain file name: any directory in it is ignored.
         let name = Path::new(&name).file_name()?;
         let directory = self.module.path.as_deref().and_then(Path::parent).unwrap_or(Path::new("/"));
         let inside = directory.strip_prefix("/").unwrap_or(directory);
@@ -101,7 +101,7 @@ impl<'a> Finder<'a> {
         found
     }
 
-    /// A split-DWARF file: where it was compiled, or beside the module.
+    /// A split-DWARF file: at the path stated by the compiler, or next to the module.
     pub(super) fn split_file(&self, compilation_dir: &Path, name: &Path) -> Option<Arc<ElfFile>> {
         let mut paths = vec![compilation_dir.join(name)];
         if let (Some(directory), Some(file_name)) = (self.module_dir(), name.file_name()) {
@@ -112,7 +112,7 @@ impl<'a> Finder<'a> {
         paths.iter().find_map(|path| self.opened(path).next()).map(|found| found.elf)
     }
 
-    /// `<module>.dwp`: all split-DWARF files of a module in one.
+    /// `<module>.dwp`: the package of all split-DWARF files of a module.
     pub(super) fn split_package(&self, debug_file: Option<&Path>) -> Option<Arc<ElfFile>> {
         let mut paths = Vec::new();
         for path in self.module.path.as_deref().into_iter().chain(debug_file) {
@@ -128,7 +128,8 @@ impl<'a> Finder<'a> {
         self.module.path.as_deref()?.parent()
     }
 
-    /// The ELF files at `path` of each root. A relative path is one of ours.
+    /// The ELF files at `path` in each root. A relative path is resolved in rprof's own working
+    /// directory.
     fn opened<'p>(&'p self, path: &'p Path) -> impl Iterator<Item = DebugFile> + 'p {
         let roots: &[PathBuf] = if path.is_absolute() { &self.roots } else { &[] };
         let ours = (!path.is_absolute()).then(|| std::path::absolute(path).ok()).flatten();
@@ -152,8 +153,8 @@ impl<'a> Finder<'a> {
         let reason = match self.verdict(&found.elf, checksum) {
             Verdict::Fits => return Some(found),
             Verdict::Useless => return None,
-            Verdict::OtherBuild => "its build-id is another",
-            Verdict::WrongChecksum => "its checksum is not the one the debug link states",
+            Verdict::OtherBuild => "its build ID differs",
+            Verdict::WrongChecksum => "its checksum differs from the one in the debug link",
         };
         issues.push(SymbolIssue::DebugFileMismatch { path: found.path, reason });
         None
@@ -186,7 +187,7 @@ pub(super) fn build_id_paths(id: &[u8], options: &SymbolizeOptions) -> Vec<PathB
     paths
 }
 
-/// There is something in the file that a stripped one does not have.
+/// Whether the file has debug information or symbols that a stripped file lacks.
 fn has_names(elf: &ElfFile) -> bool {
     [".debug_info", ".zdebug_info", ".symtab"].iter().any(|name| elf.section(name).is_some())
 }
@@ -202,7 +203,7 @@ fn crc32(elf: &ElfFile) -> u32 {
     crc.sum()
 }
 
-/// A build-id as text: lower-case hexadecimal.
+/// A build ID as text: lower-case hexadecimal.
 pub fn hex(id: &[u8]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

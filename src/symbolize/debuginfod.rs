@@ -1,7 +1,9 @@
-//! Debug files from a debuginfod server, by build-id: `GET <url>/buildid/<hex>/debuginfo`, kept in
-//! the same cache as elfutils' client keeps them (debuginfod(8), debuginfod_find_debuginfo(3)).
+//! Debug files from a debuginfod server, by build ID: `GET <url>/buildid/<hex>/debuginfo`. Files
+//! are cached in the same place as by elfutils' client (debuginfod(8),
+//! debuginfod_find_debuginfo(3)).
 //!
-//! Only on request: profiling must not talk to the network by itself. Not here: reading the files.
+//! Used only on request: profiling must not contact the network by itself. Not here: reading the
+//! files.
 
 use std::{
     fs::{self, File},
@@ -12,26 +14,26 @@ use std::{
 
 use super::debug_files::hex;
 
-/// For how long a server's "I do not have it" is believed (elfutils' `cache_miss_s`).
+/// How long a server's "not found" is remembered (elfutils' `cache_miss_s`).
 const MISS_LIFETIME: Duration = Duration::from_secs(600);
 
-/// Servers, and where what they gave is kept.
+/// Servers, and the cache for downloaded files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Debuginfod {
-    /// Asked one after the other, e.g. `https://debuginfod.debian.net`.
+    /// Tried in order, e.g. `https://debuginfod.debian.net`.
     pub urls: Vec<String>,
-    /// `<cache>/<build-id>/debuginfo`.
+    /// Cache directory; a file is at `<cache>/<build-id>/debuginfo`.
     pub cache: PathBuf,
-    /// For one file, from connecting to its last byte.
+    /// Limit for one file, from connecting to its last byte.
     pub timeout: Duration,
-    /// Larger files are not fetched.
+    /// Larger files are not downloaded.
     pub max_bytes: u64,
 }
 
 impl Debuginfod {
-    /// As elfutils' client is configured: `DEBUGINFOD_URLS`, `DEBUGINFOD_CACHE_PATH` (else
+    /// Reads the settings of elfutils' client: `DEBUGINFOD_URLS`, `DEBUGINFOD_CACHE_PATH` (else
     /// `$XDG_CACHE_HOME/debuginfod_client`, else below `~/.cache`), `DEBUGINFOD_TIMEOUT` (seconds).
-    /// `None` if no URL is set or there is no place for a cache.
+    /// `None` if no URL is set or no cache directory is known.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Option<Debuginfod> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let urls: Vec<String> = set("DEBUGINFOD_URLS")?
@@ -52,8 +54,9 @@ impl Debuginfod {
         Some(Debuginfod { urls, cache, timeout: Duration::from_secs(seconds), max_bytes: 2 << 30 })
     }
 
-    /// The debug file of a build-id: from the cache, or fetched into it. `Ok(None)`: no server has
-    /// it. Errors say which server failed and how; later servers have been asked all the same.
+    /// The debug file of a build ID: from the cache, or downloaded into it. `Ok(None)`: no server
+    /// has it. An error names the server that failed and the reason; the remaining servers have
+    /// been tried too.
     pub(super) fn debug_file(&self, build_id: &[u8]) -> Result<Option<File>, String> {
         let id = hex(build_id);
         let directory = self.cache.join(&id);
@@ -80,7 +83,7 @@ impl Debuginfod {
         match failure {
             Some(failure) => Err(failure),
             None => {
-                // An empty file remembers the miss; without it we only ask again.
+                // An empty file remembers the miss; without it the servers are only asked again.
                 let _ = fs::create_dir_all(&directory).and_then(|()| File::create(&cached));
                 Ok(None)
             }
@@ -105,16 +108,16 @@ impl Debuginfod {
         self.keep(body, directory, cached).map(Some).map_err(|error| error.to_string())
     }
 
-    /// Writes to a temporary name first: others never see half a file.
+    /// Writes to a temporary name first, so that other programs never see a partial file.
     fn keep(&self, body: impl Read, directory: &Path, cached: &Path) -> io::Result<File> {
         fs::create_dir_all(directory)?;
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         let written = io::copy(&mut body.take(self.max_bytes.saturating_add(1)), &mut file)?;
         if written > self.max_bytes {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than is allowed"));
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than the limit"));
         }
         if written == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer is empty"));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the response is empty"));
         }
         file.flush()?;
         file.persist(cached).map_err(|error| error.error)?;
@@ -137,7 +140,8 @@ mod tests {
 
     use super::*;
 
-    /// Answers each request in turn with (status line, body), then stops; sends the paths asked for.
+    /// Sends the given responses (status line, body) in order, then stops. The channel receives the
+    /// requested paths.
     fn server(answers: Vec<(&'static str, Vec<u8>)>) -> (String, mpsc::Receiver<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -165,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_fetched_once_and_then_comes_from_the_cache() {
+    fn a_file_is_downloaded_once_and_then_read_from_the_cache() {
         let cache = tempfile::tempdir().expect("temporary directory");
         let (url, paths) = server(vec![("200 OK", b"content".to_vec())]);
         let client = client(url, cache.path());
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_server_has_is_not_asked_for_again_soon() {
+    fn a_missing_file_is_not_requested_again_soon() {
         let cache = tempfile::tempdir().expect("temporary directory");
         let (url, paths) = server(vec![("404 Not Found", Vec::new())]);
         let client = client(url, cache.path());
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_server_or_too_large_a_file_is_an_error_that_leaves_nothing_behind() {
+    fn a_failing_server_or_a_too_large_file_is_an_error_and_leaves_no_file() {
         let cache = tempfile::tempdir().expect("temporary directory");
         let (url, _paths) = server(vec![("500 Oops", Vec::new()), ("200 OK", vec![0; 1001])]);
         let client = client(url, cache.path());

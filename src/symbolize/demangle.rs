@@ -1,18 +1,18 @@
-//! Linkage names as people read them: Rust (both manglings), C++ (Itanium ABI), else unchanged.
+//! Demangles symbol names: Rust (both manglings) and C++ (Itanium ABI). Other names are unchanged.
 //!
-//! Not here: shortening for display (dropping template arguments), which is a report's choice.
+//! Not here: shortening for display (dropping template arguments), which reports decide.
 
 use cpp_demangle::{DemangleOptions, ParseOptions, Symbol};
 
-/// Longer names are cut: the longest seen in practice are some 30 KB of templates.
+/// Longer names are cut: the longest seen in practice are about 30 KB of templates.
 const MAX_NAME_BYTES: usize = 64 << 10;
-/// A short mangled name can expand exponentially by its substitutions.
+/// A short mangled name can expand exponentially through its substitutions.
 const MAX_DEMANGLED_BYTES: usize = 64 << 10;
 const RECURSION_LIMIT: u32 = 128;
 
-/// The demangled name without return type, parameters and Rust's hash, compilers' suffixes kept
-/// (`.cold`, `.part.0`, `.constprop.0`); the name itself if it is not mangled. A symbol version
-/// (`@@GLIBC_2.34`) is dropped.
+/// The demangled name without return type, parameters and Rust's hash; the suffixes of compilers
+/// (`.cold`, `.part.0`, `.constprop.0`) are kept. A name that is not mangled is returned unchanged.
+/// A symbol version (`@@GLIBC_2.34`) is dropped.
 pub fn demangle(linkage_name: &str) -> String {
     let name = bounded(without_version(linkage_name));
     let mangled = name.starts_with("_Z") || name.starts_with("_R") || name.starts_with("__Z");
@@ -39,14 +39,14 @@ fn bounded(name: &str) -> &str {
 
 fn rust(name: &str) -> Option<String> {
     let demangled = rustc_demangle::try_demangle(name).ok()?;
-    // A legacy Rust name is also a valid C++ name: only the hash tells them apart.
+    // A legacy Rust name is also a valid C++ name: only the hash distinguishes them.
     if !name.starts_with("_R") && !has_legacy_hash(name) {
         return None;
     }
     bounded_format(format_args!("{demangled:#}"))
 }
 
-/// `17h`, 16 hexadecimal digits and `E` at the end, or before compilers' suffixes.
+/// `17h`, 16 hexadecimal digits and `E` at the end, or before the suffixes of compilers.
 fn has_legacy_hash(name: &str) -> bool {
     let Some(rest) = name.rfind("17h").and_then(|at| name.get(at + 3..)) else { return false };
     let (digits, end) = rest.split_at_checked(16).unwrap_or_default();
@@ -65,8 +65,8 @@ fn cpp(name: &str) -> Option<String> {
     Some(out.0 + suffix)
 }
 
-/// Splits `.cold`, `.part.0`, `.isra.0.cold`, `.llvm.123` off a mangled name; an LLVM hash says
-/// nothing to people and is dropped.
+/// Splits `.cold`, `.part.0`, `.isra.0.cold`, `.llvm.123` off a mangled name. An LLVM hash is
+/// meaningless to readers and is dropped.
 fn split_suffix(name: &str) -> (&str, &str) {
     match name.find('.') {
         Some(at) if at > 0 => {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn compilers_suffixes_stay_and_versions_go() {
+    fn compiler_suffixes_are_kept_and_versions_are_dropped() {
         assert_eq!(demangle("_ZN5space3fooEii.cold"), "space::foo.cold");
         assert_eq!(demangle("_ZN5space3fooEii.part.0.cold"), "space::foo.part.0.cold");
         assert_eq!(demangle("compute.constprop.0"), "compute.constprop.0");
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_names_stay_small_and_do_no_harm() {
+    fn hostile_names_stay_within_the_size_limit() {
         assert_eq!(demangle("_Z"), "_Z");
         assert_eq!(demangle(&"P".repeat(1 << 20)).len(), MAX_NAME_BYTES);
         let deep = format!("_Z1f{}i", "P".repeat(60_000));

@@ -1,10 +1,10 @@
-//! Names of kernel addresses, from `/proc/kallsyms` (kallsyms is described in the kernel's
-//! `kernel/kallsyms.c`: one line a symbol, `address type name`, for modules a tab and `[module]`).
+//! Names of kernel addresses, from `/proc/kallsyms` (kernel source `kernel/kallsyms.c`: one symbol
+//! a line, `address type name`; symbols of modules are followed by a tab and `[module]`).
 //!
-//! The file has some 200,000 lines and a profile some hundred kernel addresses, so it is streamed
-//! through once and only the best symbol of each address is kept.
+//! The file has about 200,000 lines and a profile some hundred kernel addresses. It is therefore
+//! read once as a stream, keeping only the best symbol of each address.
 //!
-//! Not here: user-space symbols; whether kernel stacks were sampled at all.
+//! Not here: user-space symbols; whether kernel stacks were sampled.
 
 use std::{
     fs::File,
@@ -27,7 +27,7 @@ pub struct KernelName {
 pub enum KernelSymbolsError {
     #[error("cannot read /proc/kallsyms: {0}")]
     Io(#[from] io::Error),
-    /// All addresses read as zero.
+    /// All addresses are shown as zero.
     #[error("the kernel hides its addresses (kernel.kptr_restrict, or CAP_SYSLOG is missing)")]
     Hidden,
 }
@@ -40,7 +40,7 @@ pub struct KernelSymbols<'a> {
 
 /// Module name of the kernel image itself, as perf writes it.
 const KERNEL: &str = "[kernel.kallsyms]";
-/// Kernel symbol names are at most 512 bytes (`KSYM_NAME_LEN`); longer lines are not kallsyms.
+/// Kernel symbol names are at most 512 bytes (`KSYM_NAME_LEN`); longer lines are not valid.
 const MAX_LINE: usize = 4096;
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -53,21 +53,21 @@ impl Default for KernelSymbols<'_> {
 #[derive(Clone, Default)]
 struct Best {
     start: u64,
-    /// Global text symbols (`T`) win over local ones (`t`) and weak ones (`w`).
+    /// Global text symbols (`T`) are preferred to local (`t`) and weak ones (`w`).
     rank: u8,
     name: Vec<u8>,
     module: Option<Vec<u8>>,
 }
 
 impl<'a> KernelSymbols<'a> {
-    /// Another file of the same form, e.g. one copied from another machine.
+    /// Reads another file of the same format, e.g. one copied from another machine.
     pub fn from_file(path: &'a Path) -> KernelSymbols<'a> {
         KernelSymbols { path }
     }
 
-    /// The name of each address, in the order asked; `None` where no text symbol precedes it.
+    /// The name of each address, in the order requested; `None` where no text symbol precedes it.
     ///
-    /// Errors: the list cannot be read, or shows no addresses to us.
+    /// Errors: the list cannot be read, or its addresses are hidden from this user.
     pub fn names(&self, addresses: &[RuntimeAddr]) -> Result<Vec<Option<KernelName>>, KernelSymbolsError> {
         let mut sorted: Vec<u64> = addresses.iter().map(|address| address.0).collect();
         sorted.sort_unstable();
@@ -84,7 +84,7 @@ impl<'a> KernelSymbols<'a> {
 
 struct Search {
     sorted: Vec<u64>,
-    /// For each address the nearest symbol above the address before it.
+    /// For each address, the nearest symbol above the previous address.
     best: Vec<Best>,
     any_address: bool,
 }
@@ -103,7 +103,7 @@ impl Search {
             let filled = kept + read;
             let whole = buffer[..filled].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             buffer[..whole].split(|byte| *byte == b'\n').for_each(|line| self.line(line));
-            // A line longer than the buffer is no line of kallsyms: dropped.
+            // A line longer than the buffer is not valid and is dropped.
             kept = if filled - whole > MAX_LINE { 0 } else { filled - whole };
             buffer.copy_within(filled - kept..filled, 0);
         }
@@ -122,7 +122,7 @@ impl Search {
             b'W' | b'w' => 1,
             _ => return,
         };
-        // The nearest address at or above: for it, this symbol is a candidate.
+        // The symbol is a candidate for the nearest address at or above it.
         let at = self.sorted.partition_point(|wanted| *wanted < address);
         let Some(best) = self.best.get_mut(at) else { return };
         if best.rank == 0 || (address, rank) > (best.start, best.rank) {
@@ -134,7 +134,7 @@ impl Search {
         }
     }
 
-    /// Hands a symbol on to the addresses above it that have none nearer.
+    /// Passes each symbol on to the following addresses that have no nearer one.
     fn finish(mut self) -> Found {
         for i in 1..self.best.len() {
             if self.best[i].rank == 0 {
@@ -164,7 +164,7 @@ impl Found {
     }
 }
 
-/// The hexadecimal number a line begins with, and what follows.
+/// Parses the hexadecimal number at the start of a line; returns it and the rest.
 fn hex(line: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0u64;
     for (at, byte) in line.iter().enumerate() {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_text_symbol_names_an_address_whatever_the_order_asked() {
+    fn the_nearest_text_symbol_names_an_address_in_any_request_order() {
         let asked = [
             0xffff_ffff_c000_0010,
             0xffff_ffff_8100_1900,
@@ -217,27 +217,27 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_many_others_separate_from_its_symbol_is_still_named() {
+    fn an_address_with_many_others_between_it_and_its_symbol_is_named() {
         let asked: Vec<u64> = (0..100).map(|i| 0xffff_ffff_8100_1000 + i).collect();
         let found = names(LIST, &asked).expect("a readable list");
         assert!(found.iter().all(|found| *found == name("helper", KERNEL)));
     }
 
     #[test]
-    fn hidden_addresses_are_an_error_that_says_so() {
+    fn hidden_addresses_are_reported_as_an_error() {
         let hidden = "0000000000000000 T _stext\n0000000000000000 t helper\n";
         assert!(matches!(names(hidden, &[1]), Err(KernelSymbolsError::Hidden)));
     }
 
     #[test]
-    fn lines_that_are_not_of_the_form_are_ignored() {
+    fn malformed_lines_are_ignored() {
         let noise = format!("{}\n\nzz\nffff\nffffffffffffffffff T over\n{LIST}", "a".repeat(1 << 20));
         let found = names(&noise, &[0xffff_ffff_8100_1000]).expect("a readable list");
         assert_eq!(found[0], name("helper", KERNEL));
     }
 
     #[test]
-    fn this_kernel_s_own_list_is_read_or_refused_with_a_reason() {
+    fn the_running_kernels_list_is_read_or_refused_with_a_reason() {
         match KernelSymbols::default().names(&[RuntimeAddr(u64::MAX >> 1)]) {
             Ok(names) => assert_eq!(names, [None]),
             Err(KernelSymbolsError::Hidden | KernelSymbolsError::Io(_)) => {}

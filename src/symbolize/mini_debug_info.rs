@@ -1,34 +1,37 @@
-//! MiniDebugInfo: `.gnu_debugdata`, an xz-compressed ELF file inside a stripped one, that holds the
-//! names of the functions that are not exported (Fedora and its kin ship it with every package).
+//! MiniDebugInfo: `.gnu_debugdata`, an xz-compressed ELF file inside a stripped one. It has the
+//! names of the functions that are not exported (Fedora and related distributions ship it in every
+//! package).
 //!
-//! Not here: how its symbol table is searched.
+//! Not here: searching its symbol table.
 
 use crate::elf::ElfFile;
 
-/// A browser's unpacks to some 20 MB.
+/// A browser's decompresses to about 20 MB.
 const MAX_UNPACKED: u64 = 128 << 20;
 
-/// The ELF file inside `.gnu_debugdata`. `Ok(None)` if there is none; errors say what is wrong.
+/// The ELF file inside `.gnu_debugdata`. `Ok(None)` if the section is missing; the error states
+/// what is wrong.
 pub(super) fn inner_file(elf: &ElfFile) -> Result<Option<ElfFile>, &'static str> {
     let Some(packed) = elf.section(".gnu_debugdata").and_then(|section| elf.section_bytes(section)) else {
         return Ok(None);
     };
-    // The decoder keeps all it unpacked in memory, so what it will be is counted beforehand.
+    // The decoder keeps its whole output in memory, so the output's size is computed beforehand.
     let size = unpacked_size(packed).ok_or(".gnu_debugdata: not an xz stream of LZMA2 blocks")?;
     if size > MAX_UNPACKED {
-        return Err(".gnu_debugdata: unpacks to more than is allowed");
+        return Err(".gnu_debugdata: decompresses to more than the limit");
     }
     let mut unpacked = Vec::new();
     let mut input = packed;
     lzma_rs::xz_decompress(&mut input, &mut unpacked).map_err(|_| ".gnu_debugdata: damaged xz stream")?;
-    ElfFile::from_bytes(unpacked).map(Some).map_err(|_| ".gnu_debugdata: what it holds is not ELF")
+    ElfFile::from_bytes(unpacked).map(Some).map_err(|_| ".gnu_debugdata: its content is not an ELF file")
 }
 
-/// Adds up what the chunks of an xz stream say they unpack to, without unpacking them (the .xz file
-/// format, version 1.1, sections 2 and 3; LZMA2 chunks: a control byte, sizes less one, data).
+/// Adds up the decompressed sizes that the chunks of an xz stream state, without decompressing (the
+/// .xz file format, version 1.1, sections 2 and 3; LZMA2 chunks: control byte, sizes minus one,
+/// data).
 fn unpacked_size(stream: &[u8]) -> Option<u64> {
     const STREAM_HEADER_BYTES: usize = 12;
-    /// Bytes of the check behind each block, by check id.
+    /// Size in bytes of the check after each block, by check ID.
     const CHECK_BYTES: [usize; 16] = [0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64];
     let check = CHECK_BYTES[usize::from(*stream.get(7)? & 0xf)];
     let mut at = STREAM_HEADER_BYTES;
@@ -38,7 +41,7 @@ fn unpacked_size(stream: &[u8]) -> Option<u64> {
         if header_size == 0 {
             return Some(total);
         }
-        // More than one filter: chained ones could unpack what was unpacked.
+        // More than one filter is refused: a chain could decompress its input twice.
         if stream.get(at + 1)? & 3 != 0 {
             return None;
         }
@@ -48,7 +51,7 @@ fn unpacked_size(stream: &[u8]) -> Option<u64> {
     }
 }
 
-/// Where the chunks that begin at `at` end, and what they unpack to.
+/// End of the chunks that begin at `at`, and their decompressed size.
 fn block_content(stream: &[u8], mut at: usize) -> Option<(usize, u64)> {
     let mut total = 0u64;
     let word = |at: usize| Some(usize::from(u16::from_be_bytes(stream.get(at..at + 2)?.try_into().ok()?)));
@@ -79,19 +82,19 @@ mod tests {
     fn packed(content: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         let mut input = content;
-        lzma_rs::xz_compress(&mut input, &mut out).expect("packing into memory");
+        lzma_rs::xz_compress(&mut input, &mut out).expect("compressing into memory");
         out
     }
 
     #[test]
-    fn the_size_is_known_before_unpacking() {
+    fn the_size_is_known_before_decompression() {
         for size in [0, 1, 1000, 300_000] {
             assert_eq!(unpacked_size(&packed(&vec![1; size])), Some(size as u64));
         }
     }
 
     #[test]
-    fn a_stream_that_is_cut_or_no_stream_has_no_size() {
+    fn a_truncated_or_invalid_stream_has_no_size() {
         let stream = packed(&[1; 1000]);
         assert_eq!(unpacked_size(&stream[..500]), None);
         assert_eq!(unpacked_size(&[0xff; 100]), None);

@@ -1,12 +1,12 @@
-//! Names for addresses: function, inline chain, file and line, asked once per different address when
-//! sampling is over.
+//! Names for addresses: function, inline chain, file and line. Each distinct address is named once,
+//! after sampling.
 //!
-//! [`symbolize_module`] names the addresses of one ELF file (vdso included), from DWARF and symbol
-//! tables, wherever its debug information lies. [`KernelSymbols`] names kernel addresses and
+//! [`symbolize_module`] names the addresses of one ELF file (or of the vDSO) from DWARF and symbol
+//! tables, wherever its debug information is. [`KernelSymbols`] names kernel addresses and
 //! [`PerfMap`] those of JIT-compiled code.
 //!
-//! Not here: which module an address belongs to, profiles, deciding what is worth asking a
-//! debuginfod server (nothing is, unless [`SymbolizeOptions::debuginfod`] says so).
+//! Not here: finding the module of an address, profiles, deciding when to use a debuginfod server
+//! (never, unless [`SymbolizeOptions::debuginfod`] is set).
 
 mod debug_files;
 mod debuginfod;
@@ -37,14 +37,14 @@ pub use stored::{StoredMapping, elf_address, find_stored};
 
 use crate::elf::ElfFile;
 
-/// One function at an address: the function itself, or one that was inlined into it.
+/// One function at an address: the function itself, or one inlined into it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SourceFrame {
     /// The name to show: demangled, without return type and parameters.
     pub function: String,
-    /// The linkage name as the compiler wrote it; equal to `function` where nothing was mangled.
+    /// The linkage name as written by the compiler; equal to `function` if it is not mangled.
     pub system_name: String,
-    /// Source path, the compilation directory joined in front of relative ones.
+    /// Source path; relative paths are joined to the compilation directory.
     pub file: Option<String>,
     /// 0 if unknown.
     pub line: u32,
@@ -52,11 +52,11 @@ pub struct SourceFrame {
     pub column: u32,
     /// The line of the function's declaration (`DW_AT_decl_line`); 0 if unknown.
     pub start_line: u32,
-    /// This function's body stands in the next frame's machine code.
+    /// This function is inlined: its machine code is part of the next frame's function.
     pub inlined: bool,
 }
 
-/// Where a name was found.
+/// The kind of source a name came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NameSource {
     /// Debug information, with files and lines.
@@ -69,39 +69,41 @@ pub enum NameSource {
     MiniDebugInfo,
 }
 
-/// What is known of one address.
+/// The names of one address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Symbolized {
     /// Innermost inlined function first, the function that owns the machine code last. Empty if the
     /// address could not be named.
     pub frames: Vec<SourceFrame>,
-    /// `None` exactly if `frames` is empty.
+    /// `None` if and only if `frames` is empty.
     pub source: Option<NameSource>,
 }
 
-/// One ELF file of the target, and from where its debug files are searched.
+/// One ELF file of the target, and where its debug files are searched.
 #[derive(Clone, Debug)]
 pub struct ModuleFiles {
-    /// The file itself, opened when it was met: its path may be deleted or replaced by now.
+    /// The file itself, opened when its mapping was found: its path may since have been deleted or
+    /// replaced.
     pub file: Arc<ElfFile>,
-    /// Its path as the target sees it: debug files may lie next to it. `None` for the vdso and
-    /// other images that were read from memory.
+    /// Its path as the target sees it: debug files may be next to it. `None` for the vDSO and other
+    /// images read from memory.
     pub path: Option<PathBuf>,
-    /// The root of the target's file system (`/proc/PID/root`), searched before our own. Best
-    /// effort: it is gone when the target has exited.
+    /// The root of the target's file system (`/proc/PID/root`), searched before our own. It
+    /// disappears when the target exits.
     pub root: Option<PathBuf>,
 }
 
-/// What may be used to find names.
+/// Which sources of names may be used.
 #[derive(Clone, Debug)]
 pub struct SymbolizeOptions {
-    /// Read DWARF: inlined functions, files and lines. Without it only symbol tables are read.
+    /// Whether to read DWARF: inlined functions, files and lines. If false, only symbol tables are
+    /// read.
     pub dwarf: bool,
-    /// More directories that are built like `/usr/lib/debug`, or that hold `*.debug` files.
+    /// Additional directories, laid out like `/usr/lib/debug` or holding `*.debug` files.
     pub debug_dirs: Vec<PathBuf>,
-    /// Servers to ask for debug information that is not on this machine; `None`: no network.
+    /// Servers for debug information that is not on this machine; `None`: no network access.
     pub debuginfod: Option<Debuginfod>,
-    /// The longest one module may take; what was found until then is returned, with an issue.
+    /// Longest time for one module; names found until then are returned, with an issue.
     pub time_limit: Duration,
 }
 
@@ -119,51 +121,51 @@ impl Default for SymbolizeOptions {
 /// The names of one module's addresses.
 #[derive(Debug, Default)]
 pub struct ModuleSymbols {
-    /// One for each address asked, in the order asked.
+    /// One entry for each requested address, in the order of the request.
     pub addresses: Vec<Symbolized>,
-    /// Files and lines come from this file, if not from the module itself.
+    /// Path of the file that files and lines come from, if not the module itself.
     pub debug_file: Option<PathBuf>,
-    /// There was DWARF: pprof's `has_filenames`, `has_line_numbers` and `has_inline_frames`.
+    /// DWARF was found: pprof's `has_filenames`, `has_line_numbers` and `has_inline_frames`.
     pub has_dwarf: bool,
-    /// There was a symbol table or DWARF: pprof's `has_functions`.
+    /// A symbol table or DWARF was found: pprof's `has_functions`.
     pub has_functions: bool,
-    /// What the answer lacks, and why.
+    /// What the result lacks, and why.
     pub issues: Vec<SymbolIssue>,
 }
 
-/// Why names, files or lines are missing or poorer than they could be.
+/// Why names, files or lines are missing or incomplete.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum SymbolIssue {
-    /// Nothing names these addresses.
+    /// No symbol covers these addresses; the number of addresses.
     #[error("{0} addresses have no name: no symbol covers them")]
     Unnamed(usize),
-    /// The file is stripped and its debug file (by build-id or debug link) is nowhere.
+    /// The file is stripped and no debug file (by build ID or debug link) was found.
     #[error("debug file not found: {0}")]
     DebugFileMissing(String),
-    /// A debug file is there but is of another build.
+    /// A debug file was found but is of another build.
     #[error("{path} is not used: {reason}")]
     DebugFileMismatch { path: PathBuf, reason: &'static str },
-    /// dwz moved names to a supplementary file that is not there.
+    /// dwz moved names to a supplementary file, which was not found.
     #[error("supplementary debug file not found: {0}")]
     SupplementaryMissing(String),
     /// Split DWARF (`-gsplit-dwarf`) without its `.dwo` or `.dwp` file.
     #[error("{count} split debug files not found, e.g. {example}")]
     SplitDwarfMissing { count: usize, example: String },
-    /// The debug information contradicts itself.
+    /// The debug information is inconsistent.
     #[error("damaged debug information: {0}")]
     Damaged(String),
-    /// A parser failed in an unforeseen way; the file's debug information was left aside.
+    /// A parser panicked; the file's debug information was not used.
     #[error("reading the debug information failed: {0}")]
     ParserFailed(String),
-    /// A server could not be asked or answered with an error (not: it does not know the file).
+    /// A server could not be reached or returned an error (other than "not found").
     #[error("debuginfod: {0}")]
     Debuginfod(String),
     /// [`SymbolizeOptions::time_limit`] was reached.
-    #[error("naming was given up after {} s", .0.as_secs())]
+    #[error("naming was stopped after {} s", .0.as_secs())]
     TimeLimit(Duration),
 }
 
-/// When to give up. Asking the clock costs, so it is asked once in many steps.
+/// When to stop. Reading the clock is expensive, so it is read once in many steps.
 #[derive(Debug)]
 struct Deadline {
     end: Instant,
@@ -174,12 +176,12 @@ struct Deadline {
 impl Deadline {
     fn after(limit: Duration) -> Deadline {
         let now = Instant::now();
-        // A limit beyond the clock's range is no limit anybody could wait for: a day.
+        // A limit beyond the range of the clock is replaced by a day.
         let end = now.checked_add(limit).unwrap_or(now + Duration::from_secs(86_400));
         Deadline { end, steps: 0.into(), passed: false.into() }
     }
 
-    /// Counts one step of work; true once time is up.
+    /// Counts one step of work; true once the time is up.
     fn passed(&self) -> bool {
         const STEPS_PER_LOOK: u32 = 1024;
         let steps = self.steps.get().wrapping_add(1);

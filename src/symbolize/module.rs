@@ -1,6 +1,6 @@
-//! Naming the addresses of one ELF file: DWARF first, symbol tables for what it leaves open.
+//! Names the addresses of one ELF file: from DWARF first, then from symbol tables.
 //!
-//! Not here: how either is read.
+//! Not here: how DWARF and symbol tables are read.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,11 +18,12 @@ use super::{
 };
 use crate::{addr::ElfAddr, elf::ElfFile};
 
-/// Above this size a file's pages are given back after its symbol table was read.
+/// Above this size, a file's pages are released after its symbol table was read.
 const LARGE_FILE_BYTES: usize = 24 << 20;
 
-/// Names `addresses` of one file. They are lookup addresses (return addresses less one, see
-/// [`crate::addr::FrameAddr::lookup`]), in any order; asking for all at once is much cheaper than one by one.
+/// Names `addresses` of one file. They are lookup addresses (return addresses minus one, see
+/// [`crate::addr::FrameAddr::lookup`]) in any order. Naming all of them in one call is much cheaper
+/// than one by one.
 pub fn symbolize_module(
     module: &ModuleFiles,
     addresses: &[ElfAddr],
@@ -57,7 +58,7 @@ struct Naming<'n> {
     module: &'n ModuleFiles,
     options: &'n SymbolizeOptions,
     finder: Finder<'n>,
-    /// The addresses, ascending, each once.
+    /// The distinct addresses, ascending.
     sorted: Vec<u64>,
     deadline: Deadline,
     symbols: ModuleSymbols,
@@ -80,7 +81,7 @@ impl Naming<'_> {
     }
 
     /// The file that has the debug information: the module itself, or its debug file. Without DWARF
-    /// it may still have the symbol table that the module was stripped of.
+    /// it may still have the symbol table that was stripped from the module.
     fn debug_file(&mut self) -> Option<DebugFile> {
         let own_path = || self.module.path.clone().unwrap_or_else(|| PathBuf::from("/"));
         if dwarf::has_dwarf(&self.module.file) {
@@ -102,7 +103,7 @@ impl Naming<'_> {
                 Some(DebugFile { elf: Arc::new(elf), path })
             }
             Ok(Some(_)) => {
-                let reason = format!("build-id {}: the file sent is of another build", hex(id));
+                let reason = format!("build ID {}: the server's file is of another build", hex(id));
                 self.symbols.issues.push(SymbolIssue::Debuginfod(reason));
                 None
             }
@@ -125,8 +126,8 @@ impl Naming<'_> {
             split_files: &split_files,
         };
         let mut allowance = UNPACK_ALLOWANCE;
-        // The bytes are the target's and the parsers are others': should one panic, this file goes
-        // without lines and the profile is still written.
+        // The bytes come from the target and the parsers from libraries: if one panics, this file
+        // gets no lines and the profile is still written.
         let answer = catch_unwind(AssertUnwindSafe(|| {
             dwarf::symbolize(&input, &self.sorted, &mut allowance, &self.deadline)
         }));
@@ -141,7 +142,7 @@ impl Naming<'_> {
     fn symbol_tables(&mut self, debug: Option<&ElfFile>) -> Vec<Option<(Vec<u8>, NameSource)>> {
         let mut search = SymbolSearch::new(self.sorted.clone());
         let module = &*self.module.file;
-        // An exported function is in both tables; the fuller one is asked first.
+        // An exported function is in both tables; the more complete table is searched first.
         let own = module.symbol_tables().filter(|table| !table.is_dynamic());
         let separate = debug.into_iter().flat_map(|debug| debug.symbol_tables()).filter(|t| !t.is_dynamic());
         for table in own.chain(separate) {
@@ -206,7 +207,7 @@ impl SplitFiles for SplitSearch<'_> {
     }
 }
 
-/// DWARF's frames, the outermost named by the symbol where DWARF does not name it.
+/// DWARF's frames; the outermost is named by the symbol if DWARF does not name it.
 fn merge(frames: Vec<DwarfFrame>, symbol: Option<(Vec<u8>, NameSource)>) -> Symbolized {
     let symbol = symbol.map(|(name, source)| (String::from_utf8_lossy(&name).into_owned(), source));
     let last = frames.len().saturating_sub(1);
@@ -259,6 +260,6 @@ fn is_mangled(name: &str) -> bool {
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no reason given")
+        .unwrap_or("no reason stated")
         .to_owned()
 }

@@ -1,7 +1,7 @@
-//! `/tmp/perf-PID.map`: names that a JIT compiler writes for its code, one `start size name` a line,
-//! numbers hexadecimal (the kernel's `tools/perf/Documentation/jit-interface.txt`).
+//! `/tmp/perf-PID.map`: names that a JIT compiler writes for its code, one `start size name` a
+//! line, with hexadecimal numbers (the kernel's `tools/perf/Documentation/jit-interface.txt`).
 //!
-//! The file lies in a directory that anybody may write to, so it must belong to the target's user.
+//! Anybody may create files in that directory, so the file must belong to the target's user.
 //!
 //! Not here: jitdump files.
 
@@ -17,19 +17,21 @@ use crate::{
     process::files::{LastLink, open_in_root},
 };
 
-/// A JIT that never compacts its file can fill a disk; a Node server's is some 10 MB.
+/// Most bytes read. A JIT that never compacts its file can fill a disk; a Node server's is about 10
+/// MB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 const MAX_ENTRIES: usize = 4 << 20;
 const MAX_NAME_BYTES: usize = 4096;
 
-/// Why there is no map. `Missing` is the normal case: most programs compile nothing at run time.
+/// Why there is no map. `Missing` is the normal case: most programs do not compile code at run
+/// time.
 #[derive(Debug, thiserror::Error)]
 pub enum PerfMapError {
     #[error("{0} does not exist")]
     Missing(PathBuf),
     #[error("cannot read {0}: {1}")]
     Io(PathBuf, io::Error),
-    #[error("{0} is not used: it belongs to user {1}, not to the target's ({2})")]
+    #[error("{0} is not used: it belongs to user {1}, not to the target's user ({2})")]
     ForeignOwner(PathBuf, u32, u32),
     #[error("{0} is not a regular file")]
     NotRegular(PathBuf),
@@ -38,13 +40,13 @@ pub enum PerfMapError {
 /// The names of one process's JIT-compiled code.
 #[derive(Debug, Default)]
 pub struct PerfMap {
-    /// By start address; where code was replaced, the later line.
+    /// Sorted by start address; for replaced code, the later line is kept.
     entries: Vec<Entry>,
-    /// All names, one after the other.
+    /// All names, concatenated.
     names: String,
-    /// Lines that are not of the form.
+    /// Number of malformed lines.
     pub bad_lines: usize,
-    /// The file had more than was read.
+    /// The file was larger than the limit.
     pub truncated: bool,
 }
 
@@ -54,13 +56,14 @@ struct Entry {
     size: u64,
     name_at: u32,
     name_bytes: u32,
-    /// Line number, so that later lines win.
+    /// Line number, so that later lines are preferred.
     order: u32,
 }
 
 impl PerfMap {
     /// Reads the map that the process `pid_in_namespace` (its innermost `NSpid`) wrote to `/tmp` of
-    /// its file system, `root` (`/proc/PID/root`). `uid`: the target's effective user, as we see it.
+    /// its file system, `root` (`/proc/PID/root`). `uid` is the target's effective user ID as seen
+    /// by rprof.
     pub fn load(root: &Path, pid_in_namespace: u32, uid: u32) -> Result<PerfMap, PerfMapError> {
         let inside = PathBuf::from(format!("tmp/perf-{pid_in_namespace}.map"));
         let shown = root.join(&inside);
@@ -70,7 +73,7 @@ impl PerfMap {
             _ => PerfMapError::Io(shown.clone(), error),
         })?;
         let metadata = file.metadata().map_err(|error| PerfMapError::Io(shown.clone(), error))?;
-        // root may write a map for anybody.
+        // root may write a map for any process.
         if metadata.uid() != uid && metadata.uid() != 0 {
             return Err(PerfMapError::ForeignOwner(shown, metadata.uid(), uid));
         }
@@ -114,7 +117,7 @@ impl PerfMap {
         Some(())
     }
 
-    /// Sorts; of several lines for one start the last is kept.
+    /// Sorts the entries; of several lines for one start, the last is kept.
     fn settle(&mut self) {
         self.entries.sort_unstable_by_key(|entry| (entry.start, std::cmp::Reverse(entry.order)));
         self.entries.dedup_by_key(|entry| entry.start);
@@ -122,8 +125,8 @@ impl PerfMap {
 
     /// The name of the code at `address`.
     pub fn lookup(&self, address: RuntimeAddr) -> Option<&str> {
-        /// A JIT reuses freed ranges, so an old, larger entry may begin before a newer, smaller one
-        /// that ends before the address. This many are looked at.
+        /// A JIT reuses freed ranges. An old, larger entry may begin before a newer, smaller one
+        /// that ends before the address. This many entries are checked.
         const LOOK_BACK: usize = 16;
         let after = self.entries.partition_point(|entry| entry.start <= address.0);
         let candidates = self.entries.get(after.saturating_sub(LOOK_BACK)..after)?;
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_in_their_range_only_and_later_lines_win() {
+    fn names_cover_their_range_only_and_later_lines_replace_earlier_ones() {
         let root = root_with(
             b"1000 100 old\n1000 80 LazyCompile:~f /a b.js:1\nbad\n2000 0 empty\n3000 10 g\nffffffffffffffff 2 over\n",
         );
@@ -188,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_noise_is_not_a_map_but_no_failure_either() {
+    fn binary_data_yields_no_names_and_no_error() {
         let root = root_with(&[0xff; 100_000]);
         let map = PerfMap::load(root.path(), 7, own_uid()).expect("a map");
         assert!(map.is_empty());

@@ -1,5 +1,5 @@
-//! Finds the file behind a mapping of a profile that was made elsewhere: by build-id, at its path, in
-//! the debug folders, or from a debuginfod server.
+//! Finds the file of a mapping in a profile made on another machine: by build ID, at its path, in
+//! the debug directories, or from a debuginfod server.
 //!
 //! Not here: naming addresses (see `module`), profiles.
 
@@ -18,19 +18,20 @@ use crate::{
 /// A mapping as a profile describes it.
 #[derive(Clone, Debug)]
 pub struct StoredMapping<'a> {
-    /// Path on the machine where the profile was made.
+    /// Path on the machine that recorded the profile.
     pub path: &'a Path,
-    /// Empty if the file had none: then only its path tells, and nothing is found.
+    /// Build ID; empty if the file had none. Then nothing is searched, because a path alone proves
+    /// nothing.
     pub build_id: &'a [u8],
-    /// Run-time address of its first byte.
+    /// Run-time address of the mapping's first byte.
     pub start: u64,
-    /// Run-time address behind its last byte.
+    /// Run-time address after the mapping's last byte.
     pub limit: u64,
     pub file_offset: u64,
 }
 
-/// The file of a mapping: the program or library itself if it is here, else its debug file. `None` if
-/// no file with that build-id is found.
+/// Finds the file of a mapping: the program or library itself if it is on this machine, else its
+/// debug file. `None` if no file with that build ID is found.
 pub fn find_stored(mapping: &StoredMapping<'_>, options: &SymbolizeOptions) -> Option<ModuleFiles> {
     if mapping.build_id.is_empty() {
         return None;
@@ -52,7 +53,7 @@ pub fn find_stored(mapping: &StoredMapping<'_>, options: &SymbolizeOptions) -> O
     Some(ModuleFiles { file: Arc::new(elf), path, root: None })
 }
 
-/// A copy of the file in a debug folder, under its own name or with `.debug`.
+/// A copy of the file in a debug directory, under its own name or with `.debug` appended.
 fn by_name(mapping: &StoredMapping<'_>, options: &SymbolizeOptions) -> Vec<PathBuf> {
     let Some(name) = mapping.path.file_name() else { return Vec::new() };
     let mut debug_name = name.to_owned();
@@ -60,10 +61,11 @@ fn by_name(mapping: &StoredMapping<'_>, options: &SymbolizeOptions) -> Vec<PathB
     options.debug_dirs.iter().flat_map(|dir| [dir.join(name), dir.join(&debug_name)]).collect()
 }
 
-/// The address that the file gives to what stood at `address` in the mapping.
+/// The ELF address, in `elf`, of the run-time `address` in the mapping.
 ///
-/// A debug file keeps the addresses of the program's segments but not their bytes, and often not their
-/// offsets; there the mapping is taken for the executable segment that begins in the same page.
+/// A debug file keeps the addresses of the program's segments but not their bytes, and often not
+/// their offsets. In that case the mapping is taken to be the executable segment that begins in the
+/// same page.
 pub fn elf_address(elf: &ElfFile, mapping: &StoredMapping<'_>, address: u64) -> Option<ElfAddr> {
     const PAGE: u64 = 0xfff;
     let distance = address.checked_sub(mapping.start).filter(|_| address < mapping.limit)?;
@@ -84,7 +86,8 @@ pub fn elf_address(elf: &ElfFile, mapping: &StoredMapping<'_>, address: u64) -> 
     Some(ElfAddr((segment.address.0 & !PAGE).wrapping_add(distance)))
 }
 
-/// The code is not in the file (`objcopy --only-keep-debug` turns its sections into NOBITS).
+/// Whether the code is missing from the file (`objcopy --only-keep-debug` turns its sections into
+/// NOBITS).
 fn is_debug_only(elf: &ElfFile) -> bool {
     elf.section(".text").is_some_and(|text| elf.section_bytes(text).is_none())
 }

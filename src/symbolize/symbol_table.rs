@@ -1,8 +1,8 @@
 //! Names from ELF symbol tables. A table has up to a million entries and a profile some hundred
-//! addresses, so each table is streamed through once, keeping the best symbol of each address;
-//! names are read only where two symbols compete, and of the winners.
+//! addresses, so each table is read once as a stream, keeping the best symbol of each address.
+//! Names are read only if two symbols compete, and of the symbols chosen.
 //!
-//! Not here: demangling, DWARF, choosing which files' tables are read.
+//! Not here: demangling, DWARF, choosing the files whose tables are read.
 
 use super::NameSource;
 use crate::{
@@ -10,11 +10,11 @@ use crate::{
     elf::{CodeSymbol, SymbolKind, SymbolTable},
 };
 
-/// A crafted table could have a million symbols that all cover every address: this many
-/// comparisons, then only the first symbols count.
+/// A crafted table could have a million symbols that all cover every address. After this many
+/// comparisons, the symbols found first are kept.
 const MAX_COMPARISONS: usize = 64 << 20;
 const MAX_NAME_BYTES: usize = 64 << 10;
-/// Tables above this size give their pages back along the way.
+/// Tables above this size release their pages along the way.
 const LARGE_TABLE_BYTES: usize = 16 << 20;
 const SYMBOLS_PER_RELEASE: usize = 128 << 10;
 
@@ -25,8 +25,8 @@ pub(super) struct SymbolSearch {
     addresses: Vec<u64>,
     /// For each address the best symbol whose size covers it.
     covering: Vec<Option<Candidate>>,
-    /// For each address the highest symbol above the previous address, and up to it: the last
-    /// symbol before an address, once handed on upwards.
+    /// For each address, the highest symbol above the previous address and up to it: the last
+    /// symbol before an address, once passed on upwards.
     preceding: Vec<Option<Candidate>>,
     comparisons: usize,
 }
@@ -45,12 +45,12 @@ impl SymbolSearch {
         SymbolSearch { covering: empty(), preceding: empty(), addresses, comparisons: 0 }
     }
 
-    /// Every address is covered by a symbol with a size: other tables need not be read.
+    /// Every address is covered by a symbol with a size, so other tables need not be read.
     pub(super) fn is_complete(&self) -> bool {
         self.covering.iter().all(Option::is_some)
     }
 
-    /// Looks through a table. Of tables that know the same symbol the first one wins.
+    /// Reads a table. If several tables have the same symbol, the first one is used.
     pub(super) fn add(&mut self, table: &SymbolTable<'_>, source: NameSource) {
         let large = table.size() > LARGE_TABLE_BYTES;
         for (at, symbol) in table.code_symbols().enumerate() {
@@ -75,7 +75,7 @@ impl SymbolSearch {
         }
     }
 
-    /// The name of each address, in the order given.
+    /// The name of each address, in the order of the addresses.
     pub(super) fn finish(mut self) -> Vec<Option<(Vec<u8>, NameSource)>> {
         for at in 1..self.preceding.len() {
             if self.preceding[at].is_none() {
@@ -84,7 +84,7 @@ impl SymbolSearch {
         }
         let best = self.covering.into_iter().zip(self.preceding).zip(&self.addresses);
         best.map(|((covering, preceding), address)| {
-            // A label without size reaches to the next symbol or its section's end.
+            // A label without a size extends to the next symbol or the end of its section.
             let unsized_label = preceding
                 .filter(|label| label.symbol.size == 0 && ElfAddr(*address) < label.symbol.section_end);
             covering.or(unsized_label).map(|found| (found.name, found.source))
@@ -100,7 +100,8 @@ fn offer(slot: &mut Option<Candidate>, table: &SymbolTable<'_>, symbol: CodeSymb
     }
     let name = table.name(&symbol);
     let name = name.get(..MAX_NAME_BYTES).unwrap_or(name);
-    // `$x`, `$d`: what kind of bytes follow (ARM's mapping symbols); `.L…`: an assembler's own.
+    // `$x`, `$d`: ARM mapping symbols, which mark the kind of bytes that follow; `.L…`: local
+    // labels of an assembler.
     if name.is_empty() || name.starts_with(b"$") || name.starts_with(b".L") {
         return;
     }
@@ -111,14 +112,14 @@ fn offer(slot: &mut Option<Candidate>, table: &SymbolTable<'_>, symbol: CodeSymb
     *slot = Some(Candidate { symbol, source, name: name.to_vec() });
 }
 
-/// The nearest wins, then what is surely a function, then what others may call.
+/// The nearest symbol is preferred, then functions to labels, then global to local.
 fn rank(symbol: &CodeSymbol) -> (u64, bool, bool, bool) {
     (symbol.address.0, symbol.kind == SymbolKind::Function, symbol.size > 0, symbol.global)
 }
 
-/// Among aliases the plain name reads best: `puts` rather than `_IO_puts`. Lower is better.
+/// Among aliases the plainest name is preferred: `puts` to `_IO_puts`. Lower is better.
 fn alias_rank(name: &[u8]) -> (usize, usize, &[u8]) {
-    // Mangled names begin with an underscore that says nothing.
+    // Mangled names begin with an underscore that has no meaning.
     let mangled = name.starts_with(b"_Z") || name.starts_with(b"_R");
     let underscores = name.iter().take_while(|byte| **byte == b'_').count();
     (if mangled { 0 } else { underscores }, name.len(), name)

@@ -1,4 +1,4 @@
-//! Numbers, strings and times in the formats of the Go standard library, where Rust has another format.
+//! Numbers, strings and times in the formats of the Go standard library, where Rust's differ.
 //!
 //! Units of measurement are in `profile::unit`.
 
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-/// `%q` of a text: quoted, with what cannot be shown escaped.
+/// Formats a string like `%q`: quoted, with unprintable characters escaped.
 pub fn quote(text: &str) -> String {
     let mut out = String::from("\"");
     for letter in text.chars() {
@@ -30,7 +30,8 @@ pub fn quote(text: &str) -> String {
     out
 }
 
-/// A part of a query as `url.QueryUnescape` reads it; `None` where it is malformed. What is no UTF-8 is replaced.
+/// Decodes part of a query like `url.QueryUnescape`; `None` if it is malformed. Invalid UTF-8 is
+/// replaced.
 pub fn query_unescape(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut out = Vec::with_capacity(text.len());
@@ -47,7 +48,7 @@ pub fn query_unescape(text: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&out).into_owned())
 }
 
-/// As `url.QueryEscape` writes a part of a query.
+/// Encodes part of a query like `url.QueryEscape`.
 pub fn query_escape(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
@@ -62,7 +63,7 @@ pub fn query_escape(text: &str) -> String {
     out
 }
 
-/// `%.2g` of a number that is not negative.
+/// Formats a non-negative number like `%.2g`.
 pub fn two_digits(number: f64) -> String {
     if number == 0.0 {
         return "0".into();
@@ -84,8 +85,8 @@ pub fn two_digits(number: f64) -> String {
     }
 }
 
-/// A float to the integer that Go's conversion makes of it on amd64: cut off, and what does not fit
-/// becomes the least integer.
+/// Converts a float to an integer like Go on amd64: truncated; values out of range become the least
+/// integer.
 pub fn truncate(number: f64) -> i64 {
     // 2^63 and -2^63 are exact floats.
     if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number) {
@@ -95,14 +96,15 @@ pub fn truncate(number: f64) -> i64 {
     }
 }
 
-/// Why a text is no integer.
+/// Why a text is not a valid integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntegerError {
     Syntax,
     OutOfRange,
 }
 
-/// An integer as `strconv.ParseInt` reads it with base 0: `0x10`, `0o20`, `020` and `0b1_0000` are 16.
+/// Parses an integer like `strconv.ParseInt` with base 0: `0x10`, `0o20`, `020` and `0b1_0000` are
+/// 16.
 pub fn integer(text: &str) -> Result<i64, IntegerError> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1, digits),
@@ -116,7 +118,7 @@ pub fn integer(text: &str) -> Result<i64, IntegerError> {
         [b'0', _, ..] => (8, &lower[1..]),
         _ => (10, &lower[..]),
     };
-    // Between digits, and behind what names the base, one underscore may stand.
+    // One underscore is allowed between digits and after the base prefix.
     let begins_well = radix != 10 || !digits.starts_with('_');
     let well_placed = begins_well && !digits.contains("__") && !digits.ends_with('_');
     let digits = digits.replace('_', "");
@@ -127,7 +129,7 @@ pub fn integer(text: &str) -> Result<i64, IntegerError> {
     i64::try_from(sign * number).map_err(|_| IntegerError::OutOfRange)
 }
 
-/// A `time.Duration` as its `String` method writes it.
+/// Formats nanoseconds like the `String` method of `time.Duration`.
 pub fn duration(ns: i64) -> String {
     let sign = if ns < 0 { "-" } else { "" };
     let ns = ns.unsigned_abs();
@@ -155,12 +157,12 @@ pub fn duration(ns: i64) -> String {
     }
 }
 
-/// A moment in the local zone as `2006-01-02 15:04:05 MST`.
+/// Formats a time in the local zone as `2006-01-02 15:04:05 MST`.
 pub fn time(ns: i64) -> String {
     local(ns, "%Y-%m-%d %H:%M:%S %Z")
 }
 
-/// A moment in the local zone as `time.Time`'s `String` method writes it.
+/// Formats a time in the local zone like the `String` method of `time.Time`.
 pub fn time_in_full(ns: i64) -> String {
     local(ns, "%Y-%m-%d %H:%M:%S%.f %z %Z")
 }
@@ -175,7 +177,7 @@ fn local(ns: i64, layout: &str) -> String {
     timestamp.to_zoned(zone).strftime(layout).to_string()
 }
 
-/// The time of day in the local zone as `15:04:05`.
+/// Formats the time of day in the local zone as `15:04:05`.
 pub fn clock(ns: i64) -> String {
     local(ns, "%H:%M:%S")
 }
@@ -185,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_are_read_as_go_reads_them() {
+    fn integers_are_parsed_like_go() {
         for (text, number) in [
             ("7", Ok(7)),
             ("-0x1F", Ok(-31)),
@@ -209,26 +211,26 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_quoted_as_go_quotes_them() {
+    fn strings_are_quoted_like_go() {
         assert_eq!(quote("\u{1}é\"\n"), "\"\\x01é\\\"\\n\"");
     }
 
     #[test]
-    fn parts_of_queries_are_read_and_written_as_go_does() {
+    fn query_parts_are_decoded_and_encoded_like_go() {
         assert_eq!(query_unescape("a+b%2fc%C3%a9").as_deref(), Some("a b/cé"));
         assert_eq!([query_unescape("%"), query_unescape("%4"), query_unescape("%zz")], [None, None, None]);
         assert_eq!(query_escape("a b/cé~"), "a+b%2Fc%C3%A9~");
     }
 
     #[test]
-    fn two_digits_are_written_as_go_writes_them() {
+    fn two_digits_are_formatted_like_go() {
         let written: Vec<_> =
             [0.5, 0.34, 0.999, 0.00001, 0.0001, 0.012345, 12.3, 10.0, 0.1].map(two_digits).into();
         assert_eq!(written, ["0.5", "0.34", "1", "1e-05", "0.0001", "0.012", "12", "10", "0.1"]);
     }
 
     #[test]
-    fn durations_are_written_as_go_writes_them() {
+    fn durations_are_formatted_like_go() {
         let written: Vec<_> =
             [0, 7, 1500, 2_000_001, 3_003_000_000, 90_000_000_000, 3_600_000_000_000].map(duration).into();
         assert_eq!(written, ["0s", "7ns", "1.5µs", "2.000001ms", "3.003s", "1m30s", "1h0m0s"]);

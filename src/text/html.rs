@@ -1,6 +1,6 @@
 //! Text in HTML pages.
 
-/// `html.EscapeString`: a text as it stands in a page, also within quotes.
+/// Escapes a text for HTML like `html.EscapeString`, also for use inside quotes.
 pub fn html_escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {

@@ -1,6 +1,6 @@
 //! File paths as the Go package `path/filepath` handles them.
 
-/// `filepath.Base`.
+/// The last element of a path: `filepath.Base`.
 pub fn base_name(path: &str) -> &str {
     if path.is_empty() {
         return ".";
@@ -9,7 +9,7 @@ pub fn base_name(path: &str) -> &str {
     if trimmed.is_empty() { "/" } else { &trimmed[trimmed.rfind('/').map_or(0, |at| at + 1)..] }
 }
 
-/// `filepath.Clean`.
+/// The shortest equivalent path: `filepath.Clean`.
 pub fn clean_path(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
@@ -33,7 +33,7 @@ pub fn clean_path(path: &str) -> String {
 mod tests {
     use super::*;
     #[test]
-    fn paths_are_cleaned_as_go_cleans_them() {
+    fn paths_are_cleaned_like_go() {
         let cleaned: Vec<_> = ["a//b/../c/.", "/../a", "", "../a/..", "/"].map(clean_path).into();
         assert_eq!(cleaned, ["a/c", "/a", ".", "..", "/"]);
         assert_eq!(["/a/b/", "", "/", "c"].map(base_name), ["b", ".", "/", "c"]);

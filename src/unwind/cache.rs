@@ -1,7 +1,7 @@
-//! The rules already compiled, by file and address: bounded memory, one probe for each frame.
+//! Compiled rules by file and address, in bounded memory, with one probe a frame.
 //!
-//! Programs have far fewer different rules than addresses, so a slot holds only the number of its
-//! rule, and equal rules are kept once.
+//! Programs have far fewer distinct rules than addresses, so a slot holds only the number of its
+//! rule, and equal rules are stored once.
 
 use std::collections::hash_map::Entry;
 
@@ -10,24 +10,24 @@ use rustc_hash::FxHashMap;
 use super::rule::Rule;
 
 const SLOT_BITS: u32 = 14;
-/// More different rules than this are not met in one program; a crafted one starts the cache anew.
+/// No real program has more distinct rules; a crafted one causes the cache to be cleared.
 const MAX_RULES: usize = 4096;
 
-/// What a rule is kept under.
+/// The key of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     /// [`super::UnwindTables::id`]; never 0.
     pub tables: u32,
-    /// The ELF address that was looked up.
+    /// The ELF address of the lookup.
     pub elf_addr: u64,
-    /// The address was that of an instruction itself, not of a return address.
+    /// The address is that of an instruction itself, not derived from a return address.
     pub exact: bool,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Slot {
     elf_addr: u64,
-    /// The tables' id and, as the lowest bit, whether the address was exact; 0 is free.
+    /// The tables' ID and, as the lowest bit, whether the address was exact; 0: free.
     owner: u32,
     rule: u32,
 }
@@ -47,7 +47,7 @@ impl RuleCache {
         }
     }
 
-    /// The rule kept under `key`, or the one that `make` makes.
+    /// The rule stored under `key`, or the result of `make`.
     #[inline]
     pub fn get(&mut self, key: Key, make: impl FnOnce() -> Rule) -> &Rule {
         let owner = key.tables << 1 | u32::from(key.exact);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_made_once_for_each_file_address_and_way_of_reading() {
+    fn a_rule_is_made_once_for_each_file_address_and_exactness() {
         let mut cache = RuleCache::new();
         let key = Key { tables: 1, elf_addr: 0x1000, exact: false };
         assert_eq!(*cache.get(key, || numbered(1)), numbered(1));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn endlessly_many_rules_do_not_fill_memory() {
+    fn the_number_of_stored_rules_is_bounded() {
         let mut cache = RuleCache::new();
         for number in 0..20_000 {
             let key = Key { tables: 1, elf_addr: number, exact: false };

@@ -1,4 +1,4 @@
-//! From a row of call-frame information to a [`Rule`].
+//! Compiles a row of call-frame information to a [`Rule`].
 //!
 //! Not here: finding the row, applying the rule.
 
@@ -11,10 +11,10 @@ use crate::arch::{MAX_REGISTERS, native};
 
 type Reader<'a> = EndianSlice<'a, LittleEndian>;
 
-/// Longer expressions are not made by any compiler.
+/// No compiler writes longer expressions.
 const MAX_EXPRESSION_BYTES: usize = 512;
 
-/// The rule for a row; [`Rule::Unusable`] if it says what no rule can hold.
+/// The rule for a row; [`Rule::Unusable`] if no rule can express it.
 pub(super) fn compile<'a, S: UnwindSection<Reader<'a>>>(
     section: &S,
     fde: &FrameDescriptionEntry<Reader<'a>>,
@@ -45,7 +45,7 @@ fn full_rule<'a, S: UnwindSection<Reader<'a>>>(
     };
     let mut sources = Vec::new();
     for (register, rule) in row.registers() {
-        // Vector and pseudo registers never lead to another frame.
+        // Vector and pseudo registers are never needed to find another frame.
         if usize::from(register.0) < MAX_REGISTERS || register.0 == return_column {
             sources.extend(source(section, rule)?.map(|source| (register.0, source)));
         }
@@ -54,7 +54,7 @@ fn full_rule<'a, S: UnwindSection<Reader<'a>>>(
     Some(FullRule { cfa, sources: sources.into(), return_column, is_signal_frame })
 }
 
-/// `None`: cannot be held; `Some(None)`: nothing to do.
+/// `None`: cannot be expressed; `Some(None)`: nothing to do.
 fn source<'a, S: UnwindSection<Reader<'a>>>(
     section: &S,
     rule: &RegisterRule<usize>,
@@ -111,6 +111,6 @@ fn fast_rule(full: &FullRule) -> Option<FastRule> {
             _ => return None,
         }
     }
-    // Where the return-address column is the pc itself, it must have been saved somewhere.
+    // If the return-address column is the pc itself, it must have been saved somewhere.
     (fast.return_offset.is_some() || native::RETURN_ADDRESS != native::PC).then_some(fast)
 }

@@ -1,7 +1,7 @@
 //! DWARF expressions as call-frame information uses them (DWARF 5, sections 2.5 and 6.4.2): 64-bit
 //! integers, registers and memory; no types, no locations.
 //!
-//! The target wrote the expression: steps and stack are bounded, arithmetic wraps.
+//! The target wrote the expression, so steps and stack are bounded and arithmetic wraps.
 
 use gimli::{EndianSlice, LittleEndian, Operation};
 
@@ -43,7 +43,7 @@ impl Stack {
         self.push(operate(value))
     }
 
-    /// Replaces the two topmost values; the closure gets the lower one first.
+    /// Replaces the two topmost values; the closure receives the lower one first.
     fn binary(&mut self, operate: impl FnOnce(u64, u64) -> Option<u64>) -> Result<(), Failure> {
         let right = self.pop()?;
         let left = self.pop()?;
@@ -51,8 +51,8 @@ impl Stack {
     }
 }
 
-/// The value of an expression for a frame with these registers. `initial` is what DWARF has on the
-/// stack at the start: the CFA for a register's rule, nothing for the CFA itself.
+/// Evaluates an expression for a frame with these registers. `initial` is the value on the stack at
+/// the start: the CFA for a register's rule, none for the CFA itself.
 pub(super) fn evaluate<M: StackMemory + ?Sized>(
     bytes: &[u8],
     registers: &Registers,

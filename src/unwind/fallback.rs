@@ -1,6 +1,6 @@
-//! Where call-frame information ends: what the machine code at a leaf says, the chain of frame
-//! pointers, and a scan of the stack for a return address that fits. Each answer is checked against
-//! the code it leads to; without an answer that holds, the stack ends there.
+//! Unwinding without call-frame information: the machine code at a leaf, the chain of frame
+//! pointers, and a scan of the stack for a plausible return address. Each candidate is checked
+//! against the code it leads to; without one that passes, the stack ends there.
 //!
 //! Not here: rules from call-frame information.
 
@@ -10,22 +10,22 @@ use crate::{
     arch::{Call, LeafShape, Registers, ReturnAt, native},
 };
 
-/// How far a scan looks, in words.
+/// Length of a scan, in words.
 const SCAN_WORDS: u64 = 512;
-/// The most code looked at from an address, in bytes.
+/// Most code read from an address, in bytes.
 const CODE_AT: usize = 64;
-/// How many calls a scan follows into their functions.
+/// Number of calls that a scan follows into their functions.
 const MAX_TRIES: u32 = 16;
-/// How far before an address its function may start, where no symbol says.
+/// Longest distance from an address back to the start of its function, where no symbol states it.
 const NEAR_BYTES: u64 = 1024;
 
-/// A frame that nothing describes.
+/// A frame without unwinding tables.
 pub(super) struct FrameWithoutCfi<'a, M: ?Sized> {
     pub modules: &'a Modules,
-    /// The module that the frame runs in; `None` if in no mapping.
+    /// The module of the frame's code; `None` if it is in no mapping.
     pub module: Option<&'a Module>,
     pub addr: FrameAddr,
-    /// What following the stack pointer through the function's code gave.
+    /// Result of tracking the stack pointer through the function's code.
     pub shape: Option<&'a LeafShape>,
     /// The stack may still be scanned.
     pub may_scan: bool,
@@ -33,11 +33,11 @@ pub(super) struct FrameWithoutCfi<'a, M: ?Sized> {
     pub memory: &'a mut M,
 }
 
-/// The most code that is followed through a function, in bytes.
+/// Most code of one function that is followed, in bytes.
 const MAX_FOLLOWED: u64 = 16 << 10;
 
-/// Where the frame's parts lie, by following the stack pointer through the code of its function; needs
-/// to know where that starts, and is worth keeping.
+/// Locations of the frame's parts, found by tracking the stack pointer through the code of its
+/// function. Needs the function's start; the result is worth caching.
 pub(super) fn shape_at(module: &Module, addr: FrameAddr) -> Option<LeafShape> {
     let tables = module.tables.as_ref()?;
     let start = tables.function_start(module.elf_addr(addr.lookup()))?;
@@ -45,22 +45,22 @@ pub(super) fn shape_at(module: &Module, addr: FrameAddr) -> Option<LeafShape> {
     native::frame_at(module.code_from(module.runtime_addr(start))?, usize::try_from(to).ok()?)
 }
 
-/// What a word of the stack looks like when taken for a return address.
+/// How plausible a word of the stack is as a return address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Candidate {
     No,
-    /// In code that cannot be looked at (made at run time).
+    /// In code that cannot be read (generated at run time).
     Unseen,
-    /// After an indirect call, or a direct one of some other function (a linkage stub).
+    /// After an indirect call, or a direct call of another function (a linkage stub).
     AfterCall,
     /// After a direct call of the function that would return there.
     AfterCallOfThis,
-    /// In a function that nothing calls.
+    /// In an outermost function, which nothing calls.
     InRoot,
 }
 
 impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
-    /// Turns the registers into the caller's, or says why the stack ends here.
+    /// Replaces the registers by the caller's, or returns why the stack ends here.
     pub fn step(&mut self) -> Result<UnwindMethod, StackEnd> {
         if self.is_outermost() {
             return Err(StackEnd::Root);
@@ -82,7 +82,8 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
         {
             return Ok(UnwindMethod::Instructions);
         }
-        // A function that is known not to keep a frame pointer leaves one of its callers' in it.
+        // A function known not to keep a frame pointer still has one of its callers' in that
+        // register.
         let keeps_frame_pointer = self.keeps_frame_pointer();
         if keeps_frame_pointer && self.frame_pointer()? {
             return Ok(UnwindMethod::FramePointer);
@@ -95,7 +96,7 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
         if self.frame_pointer()? { Ok(UnwindMethod::FramePointer) } else { Err(Failure::Unusable) }
     }
 
-    /// The frame's own function is one that nothing calls.
+    /// Whether the frame's own function is an outermost one, which nothing calls.
     fn is_outermost(&self) -> bool {
         let Some(module) = self.module else { return false };
         let at = self.addr.lookup();
@@ -104,7 +105,7 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
         named || (returned_to && code_at(module, self.addr.raw()).is_some_and(native::is_thread_exit))
     }
 
-    /// What the instructions at a leaf say, if it leads to code.
+    /// The caller according to the instructions at a leaf, if it leads to code.
     fn leaf_shape(&mut self) -> Result<bool, Failure> {
         let Some(module) = self.module else { return Ok(false) };
         let pc = self.addr.raw();
@@ -140,8 +141,9 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
         Ok(true)
     }
 
-    /// A function that pushed nothing: the return address lies on top of the stack, behind a call of
-    /// this function or, if there is no mapping here at all (a call through a bad pointer), any call.
+    /// A function that pushed nothing: the return address is on top of the stack, after a call of
+    /// this function. If there is no mapping here at all (a call through a bad pointer), after any
+    /// call.
     fn frameless_leaf(&mut self) -> Result<bool, Failure> {
         let sp = self.registers.get(native::SP).ok_or(Failure::Unusable)?;
         let word = self.memory.read_u64(RuntimeAddr(sp))?;
@@ -157,7 +159,7 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
         Ok(fits)
     }
 
-    /// Whether the function seems to set up a frame pointer; true where that cannot be known.
+    /// Whether the function seems to set up a frame pointer; true if that cannot be determined.
     fn keeps_frame_pointer(&self) -> bool {
         let start = self.module.and_then(|module| {
             let address = module.elf_addr(self.addr.lookup());
@@ -199,10 +201,10 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
         Ok(true)
     }
 
-    /// Looks up the stack for a return address that fits: behind a direct call of the function that
-    /// would return there, known by its symbol or by following its code; or the first behind any call, if that lies in a function that nothing
-    /// calls, or if this function is the first of its module (calls between modules go through
-    /// stubs and pointers).
+    /// Scans the stack for a plausible return address. First choice: one after a direct call of the
+    /// function that would return there, known by its symbol or by following its code. Otherwise:
+    /// the first one after any call, if it is in an outermost function, or if this function is the
+    /// first of its module (calls between modules go through stubs and pointers).
     fn scan(&mut self) -> Result<bool, Failure> {
         let described = |module: &&Module| module.tables.is_some() && self.may_scan;
         let Some(module) = self.module.filter(described) else { return Ok(false) };
@@ -221,7 +223,8 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
                 Candidate::No | Candidate::Unseen => continue,
             };
             if fits {
-                // The frame pointer may be the caller's, or have been saved on the way: keep it.
+                // The frame pointer may be the caller's, or may have been saved on the way: it is
+                // kept.
                 self.registers.retain(1 << native::SP | 1 << native::FP);
                 self.arrive(word, place.wrapping_add(8));
                 return Ok(true);
@@ -234,8 +237,8 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
         Ok(false)
     }
 
-    /// Whether the call before `word`, followed from its target through the code to this frame, would
-    /// have left the return address just so many bytes above the stack pointer.
+    /// Whether the call before `word`, followed from its target through the code to this frame,
+    /// would leave the return address exactly this many bytes above the stack pointer.
     fn call_leads_here(&self, module: &Module, word: RuntimeAddr, bytes_above: u64) -> bool {
         let before = module.code_before(word, native::CODE_BEFORE).unwrap_or_default();
         let Some(Call::Direct(distance)) = native::call_before(before) else { return false };

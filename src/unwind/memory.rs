@@ -1,5 +1,5 @@
-//! The memory that a stack is unwound from: a copy of the stack's top, and, where the caller can,
-//! reads of what the copy does not hold.
+//! The memory that a stack is unwound from: a copy of the top of the stack and, if the caller can
+//! provide them, reads of what the copy lacks.
 //!
 //! Not here: reading another process.
 
@@ -8,41 +8,41 @@ use crate::{addr::RuntimeAddr, arch::Registers};
 /// Why a word could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadFailure {
-    /// The address lies above a copy that was cut short.
+    /// The address is above a truncated copy.
     BeyondCopy,
-    /// There is no memory there, or it was never at hand.
+    /// No memory is mapped there, or it was never available.
     Unreadable,
 }
 
-/// Memory of the thread that is being unwound, as it stood when its registers were taken.
+/// Memory of the thread being unwound, as it was when its registers were taken.
 pub trait StackMemory {
     /// The 64-bit word at `addr`, which need not be aligned.
     fn read_u64(&mut self, addr: RuntimeAddr) -> Result<u64, ReadFailure>;
 
-    /// If the thread works, on a stack of its own, for a task with another (a goroutine): the registers with
-    /// which that was left.
+    /// If the thread runs, on a stack of its own, on behalf of a task with another stack (a
+    /// goroutine): the registers at which the task's stack was left.
     fn task_registers(&self) -> Option<&Registers> {
         None
     }
 }
 
-/// The top of a stack, copied when the registers were taken.
+/// The top of a stack, copied together with the registers.
 #[derive(Clone, Copy, Debug)]
 pub struct CopiedStack<'a> {
-    /// Where the first byte stood: the stack pointer, or a little below.
+    /// Address of the first byte: the stack pointer, or slightly below.
     pub start: RuntimeAddr,
     pub bytes: &'a [u8],
-    /// The copy ends because of a limit: more stack lies above it.
+    /// The copy was truncated at a limit: more of the stack is above it.
     pub capped: bool,
-    /// Some pages could not be copied and stand as zeros in it.
+    /// Some pages could not be copied and are zeros in the copy.
     pub has_holes: bool,
 }
 
-/// Memory is there or not by the page. Where pages are larger, this is finer than need be.
+/// Granularity of missing memory. With larger pages this is finer than necessary.
 const PAGE_BYTES: u64 = 4096;
 
 impl CopiedStack<'_> {
-    /// Whether this word, read as 0, is part of what could not be copied.
+    /// Whether this word, read as 0, is part of a page that could not be copied.
     #[cold]
     fn is_in_hole(&self, addr: RuntimeAddr) -> bool {
         let page = (addr.0 & !(PAGE_BYTES - 1)).max(self.start.0) - self.start.0;
@@ -68,8 +68,8 @@ impl StackMemory for CopiedStack<'_> {
     }
 }
 
-/// A copy, and a way to read what it does not hold: memory of a thread that may have run on since,
-/// so that the reader must know whether what it returns still fits.
+/// A copy, and a way to read what it lacks. The thread may have run on since, so the reader must
+/// know whether what it returns is still consistent.
 pub struct LateReads<'a, F> {
     pub copy: CopiedStack<'a>,
     pub late: F,
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lies_above_a_capped_copy_is_told_from_what_is_not_there() {
+    fn memory_above_a_truncated_copy_is_distinguished_from_unmapped_memory() {
         let mut copy =
             CopiedStack { start: RuntimeAddr(0x1000), bytes: &[1; 16], capped: true, has_holes: false };
         assert_eq!(copy.read_u64(RuntimeAddr(0x1008)), Ok(0x0101_0101_0101_0101));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zero_is_a_value_but_in_a_page_that_could_not_be_copied() {
+    fn a_zero_is_a_value_except_in_a_page_that_could_not_be_copied() {
         let mut bytes = vec![0; 3 * 4096];
         bytes[8] = 1;
         bytes[2 * 4096 + 8] = 1;
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_read_fills_in_what_the_copy_lacks() {
+    fn a_late_read_supplies_what_the_copy_lacks() {
         let copy = CopiedStack { start: RuntimeAddr(0x1000), bytes: &[0; 8], capped: true, has_holes: false };
         let mut memory = LateReads { copy, late: |addr: RuntimeAddr| (addr.0 == 0x1008).then_some(7) };
         assert_eq!(memory.read_u64(RuntimeAddr(0x1000)), Ok(0));

@@ -1,5 +1,5 @@
-//! The executable mappings of a process, as unwinding sees them: sorted ranges, each with its load
-//! bias and, where there is a file behind it, the tables of that file.
+//! The executable mappings of a process, as unwinding uses them: sorted ranges, each with its load
+//! bias and the tables of the mapped file, if any.
 //!
 //! Not here: reading /proc/PID/maps, opening files.
 
@@ -17,8 +17,8 @@ pub struct Module {
     pub end: RuntimeAddr,
     /// Run-time address = ELF address + bias, wrapping.
     pub bias: u64,
-    /// The tables of the file that is mapped; `None` for anonymous memory (code made at run time)
-    /// and for files that could not be read.
+    /// The tables of the mapped file; `None` for anonymous memory (code generated at run time) and
+    /// for files that could not be read.
     pub tables: Option<Arc<UnwindTables>>,
     /// The caller's number for this mapping; frames carry it.
     pub id: u32,
@@ -29,17 +29,17 @@ impl Module {
         self.start <= addr && addr < self.end
     }
 
-    /// `addr` as the file states it.
+    /// The ELF address of `addr` in the mapped file.
     pub fn elf_addr(&self, addr: RuntimeAddr) -> ElfAddr {
         ElfAddr(addr.0.wrapping_sub(self.bias))
     }
 
-    /// The reverse of [`Module::elf_addr`].
+    /// The inverse of [`Module::elf_addr`].
     pub fn runtime_addr(&self, addr: ElfAddr) -> RuntimeAddr {
         RuntimeAddr(addr.0.wrapping_add(self.bias))
     }
 
-    /// The file's bytes from `addr` up to the end of the mapping or of the file's part.
+    /// The file's bytes from `addr` to the end of the mapping or of the file's part.
     pub(super) fn code_from(&self, addr: RuntimeAddr) -> Option<&[u8]> {
         if !self.contains(addr) {
             return None;
@@ -49,7 +49,8 @@ impl Module {
         Some(&bytes[..bytes.len().min(room)])
     }
 
-    /// Up to `count` bytes of the file that stand just before `addr`, fewer at the mapping's start.
+    /// Up to `count` bytes of the file immediately before `addr`; fewer at the start of the
+    /// mapping.
     pub(super) fn code_before(&self, addr: RuntimeAddr, count: u64) -> Option<&[u8]> {
         let start = RuntimeAddr(addr.0.saturating_sub(count).max(self.start.0));
         let length = usize::try_from(addr.0.checked_sub(start.0)?).ok()?;
@@ -57,22 +58,23 @@ impl Module {
     }
 }
 
-/// The executable mappings of one process: sorted, without overlap.
+/// The executable mappings of one process: sorted, without overlaps.
 #[derive(Clone, Debug, Default)]
 pub struct Modules {
     sorted: Vec<Module>,
 }
 
 impl Modules {
-    /// Sorts the mappings; where two overlap, the later one in `modules` wins, as with mmap(2).
+    /// Sorts the mappings; where two overlap, the later one in `modules` replaces the earlier, as
+    /// with mmap(2).
     pub fn new(modules: Vec<Module>) -> Modules {
         let mut all = Modules::default();
         modules.into_iter().for_each(|module| all.insert(module));
         all
     }
 
-    /// Adds a mapping and takes its range away from those there, as mmap(2) does. An empty range
-    /// is ignored.
+    /// Adds a mapping and removes its range from existing ones, like mmap(2). An empty range is
+    /// ignored.
     pub fn insert(&mut self, module: Module) {
         if module.start >= module.end {
             return;
@@ -82,7 +84,8 @@ impl Modules {
         self.sorted.insert(at, module);
     }
 
-    /// Takes a range away, as munmap(2) does: modules inside it go, those that reach into it shrink.
+    /// Removes a range, like munmap(2): modules inside it are removed, those that overlap it are
+    /// shortened.
     pub fn remove(&mut self, start: RuntimeAddr, end: RuntimeAddr) {
         let first = self.sorted.partition_point(|module| module.end <= start);
         let last = first + self.sorted[first..].partition_point(|module| module.start < end);
@@ -102,7 +105,7 @@ impl Modules {
         &self.sorted
     }
 
-    /// The module that covers `addr`.
+    /// The module that contains `addr`.
     pub fn find(&self, addr: RuntimeAddr) -> Option<&Module> {
         self.index_of(addr).map(|index| &self.sorted[index])
     }
@@ -112,7 +115,8 @@ impl Modules {
         (addr < self.sorted[index].end).then_some(index)
     }
 
-    /// [`Modules::find`] that first tries the index it found last: stacks stay in few modules.
+    /// Like [`Modules::find`], but tries the index found last first: most frames of a stack are in
+    /// few modules.
     pub(super) fn find_near(&self, addr: RuntimeAddr, last: &mut usize) -> Option<&Module> {
         if let Some(module) = self.sorted.get(*last).filter(|module| module.contains(addr)) {
             return Some(module);
@@ -135,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_over_others_takes_their_place() {
+    fn a_new_mapping_replaces_the_ones_it_overlaps() {
         let modules = Modules::new(vec![module(0, 100, 1), module(200, 300, 2), module(40, 60, 3)]);
         assert_eq!(ranges(&modules), [(0, 40, 1), (40, 60, 3), (60, 100, 1), (200, 300, 2)]);
         let mut modules = modules;

@@ -1,8 +1,9 @@
-//! What call-frame information says about one address, in the form in which it is applied: from the
-//! registers of a frame to those of its caller.
+//! The unwinding rule for one address, in the form in which it is applied: from the registers of a
+//! frame to those of its caller.
 //!
 //! Nearly all code is described by [`FastRule`]: a CFA that is a register plus an offset, and
-//! registers saved at offsets from it. Everything else DWARF can say is a [`FullRule`].
+//! registers saved at offsets from it. Everything else that DWARF can express is a [`FullRule`].
+//!
 //! Not here: reading CFI, the cache, what to do without a rule.
 
 use super::{ReadFailure, StackEnd, StackMemory, expression};
@@ -11,29 +12,31 @@ use crate::{
     arch::{LeafShape, Registers, native},
 };
 
-/// How to get from a frame at one address to its caller.
+/// How to get from a frame to its caller, for one address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Rule {
     Fast(FastRule),
     Full(Box<FullRule>),
-    /// A signal trampoline known by its machine code: the registers lie in the kernel's frame.
+    /// A signal trampoline recognized by its machine code: the registers are in the kernel's frame.
     SignalContext,
-    /// By a runtime's tables: so many bytes deep.
+    /// By a runtime's tables: the depth of the frame in bytes.
     Runtime(u32),
-    /// A function that runs another on the thread's own stack, for the task that left its own here.
+    /// A function that runs another on the thread's own stack, for a task whose stack was left
+    /// here.
     StackSwitch,
     /// The thread's outermost function.
     Root,
-    /// No table covers the address, but its function's code was followed; to be checked when applied.
+    /// No table covers the address, but the code of its function was followed; checked when
+    /// applied.
     Code(Box<LeafShape>),
     /// Nothing covers the address.
     Missing,
-    /// The tables are damaged here, or say what cannot be evaluated.
+    /// The tables are damaged here, or need what cannot be evaluated.
     Unusable,
 }
 
 impl Rule {
-    /// The frame is a signal trampoline's: its caller was interrupted.
+    /// Whether the frame is a signal trampoline's: its caller was interrupted.
     #[inline]
     pub fn is_signal_frame(&self) -> bool {
         match self {
@@ -44,24 +47,26 @@ impl Rule {
     }
 }
 
-/// The most registers, besides the return address, that a [`FastRule`] restores.
+/// Most registers, besides the return address, that a [`FastRule`] restores.
 pub(super) const FAST_SAVED: usize = 8;
 
-/// CFA = register + offset; each saved register at CFA + offset.
+/// CFA = register + offset; each saved register is at CFA + offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FastRule {
     pub cfa_register: u8,
     pub saved_count: u8,
-    /// Offset of the return address; `None`: it still stands in the return-address register.
+    /// Offset of the return address from the CFA; `None`: it is still in the return-address
+    /// register.
     pub return_offset: Option<i32>,
     pub cfa_offset: i32,
     pub saved_registers: [u8; FAST_SAVED],
     pub saved_offsets: [i32; FAST_SAVED],
-    /// The registers, one bit each, that the caller's frame still has (saved ones are set after).
+    /// The registers, one bit each, that the caller's frame still has (saved ones are set
+    /// afterwards).
     pub keep: u64,
 }
 
-/// Any rule.
+/// Any rule that DWARF can express.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FullRule {
     pub cfa: Cfa,
@@ -76,7 +81,7 @@ pub(super) enum Cfa {
     Expression(Box<[u8]>),
 }
 
-/// Where a register of the caller is found.
+/// Where the caller's value of a register is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Source {
     Undefined,
@@ -106,8 +111,8 @@ impl From<ReadFailure> for Failure {
 }
 
 impl Failure {
-    /// What the failure means for the stack. `elsewhere`: a signal handler's stack was left, so that
-    /// unreadable memory is memory that nobody copied.
+    /// The end of the stack that the failure leads to. `elsewhere`: a signal handler's stack was
+    /// left, so unreadable memory is memory that was not copied.
     pub fn end(self, elsewhere: bool) -> StackEnd {
         match self {
             Failure::Root => StackEnd::Root,
@@ -121,8 +126,8 @@ impl Failure {
 }
 
 impl FastRule {
-    /// Turns `registers` into the caller's. `exact`: the frame is at its leaf or interrupted, so that
-    /// its return address may still stand in a register and its CFA be the stack pointer itself.
+    /// Replaces `registers` by the caller's. `exact`: the frame is the leaf or was interrupted, so
+    /// its return address may still be in a register and its CFA may be the stack pointer itself.
     #[inline]
     pub fn apply<M: StackMemory + ?Sized>(
         &self,
@@ -157,7 +162,7 @@ impl FastRule {
 }
 
 impl FullRule {
-    /// Turns `registers` into the caller's; see [`FastRule::apply`].
+    /// Replaces `registers` by the caller's; see [`FastRule::apply`].
     pub fn apply<M: StackMemory + ?Sized>(
         &self,
         registers: &mut Registers,
@@ -198,7 +203,7 @@ impl FullRule {
 }
 
 impl Source {
-    /// The value in the caller's frame; `None` if there is none.
+    /// The value in the caller's frame; `None` if it has none.
     fn value<M: StackMemory + ?Sized>(
         &self,
         register: u16,
@@ -229,15 +234,16 @@ impl Source {
     }
 }
 
-/// Whether a register's slot lies below the stack pointer of a leaf: an epilogue has popped it, and the
-/// register holds the caller's value again, whatever the rules (compilers leave them as they are until
-/// the function's end) still say.
+/// Whether a register's slot is below the stack pointer of a leaf. Then an epilogue has popped it,
+/// and the register holds the caller's value again, although the rules still say otherwise
+/// (compilers leave them unchanged until the function's end).
 #[inline]
 fn is_popped(slot: RuntimeAddr, leaf_sp: Option<u64>) -> bool {
     leaf_sp.is_some_and(|sp| slot.0 < sp)
 }
 
-/// The stack grows down, so the caller's frame must lie above; only a leaf may not have pushed
+/// The stack grows down, so the caller's frame must be above; only a leaf may not have pushed
+/// anything yet.
 /// anything yet.
 #[inline]
 fn check_advance(registers: &Registers, cfa: u64, exact: bool) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
-//! What a language's runtime tells the unwinder of its own code, where it keeps tables of its own.
+//! What a language runtime states about its own code, if it keeps its own tables.
 //!
-//! Not here: any runtime; applying what it says.
+//! Not here: any particular runtime; applying the information.
 
 use super::{StackMemory, rule::Failure};
 use crate::{
@@ -8,30 +8,30 @@ use crate::{
     arch::{Registers, native},
 };
 
-/// A frame, as its runtime's tables describe it.
+/// A frame, as described by its runtime's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RuntimeFrame {
-    /// Not the runtime's code: call-frame information and the rest are asked.
+    /// Not the runtime's code: call-frame information and the fallbacks are used.
     NotMine,
-    /// The stack pointer lies so many bytes below where the function was entered.
+    /// The stack pointer is this many bytes below its value at the function's entry.
     Depth(u32),
-    /// The runtime's code, of which the tables do not say that.
+    /// The runtime's code, but the tables do not state the depth.
     Unknown,
 }
 
-/// A file's tables that a language's runtime keeps for itself.
+/// The tables that a language runtime keeps for one file.
 pub trait RuntimeTables: std::fmt::Debug + Send + Sync {
-    /// What they say of the frame at an address (a return address less one).
+    /// The description of the frame at an address (a return address minus one).
     fn frame(&self, address: ElfAddr) -> RuntimeFrame;
 
     /// Calls `each` with name, start and size of every function.
     fn functions(&self, each: &mut dyn FnMut(&[u8], u64, u64));
 }
 
-/// Turns `registers` into the caller's, of a function `depth` bytes deep.
+/// Replaces `registers` by the caller's, for a function `depth` bytes deep.
 ///
-/// Go's functions keep no register for their callers but the frame pointer, and that only once they
-/// have set up their own: then it points to where they saved the caller's.
+/// Go functions preserve no register for their callers except the frame pointer, and that only once
+/// they have set up their own: then it points to the saved one.
 pub(super) fn step<M: StackMemory + ?Sized>(
     depth: u32,
     registers: &mut Registers,

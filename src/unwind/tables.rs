@@ -1,8 +1,10 @@
-//! The unwinding tables of one ELF file: where they lie, and the rule for an address.
+//! The unwinding tables of one ELF file: finding them, and the rule for an address.
 //!
 //! `.eh_frame` is searched through the linker's sorted table (`.eh_frame_hdr`: Linux Standard Base,
-//! section 10.6), or, where there is none, through an index made once; `.debug_frame` through such an
-//! index, when `.eh_frame` does not cover an address. Making a [`UnwindTables`] reads almost nothing.
+//! section 10.6) or, if there is none, through an index built once. `.debug_frame` is searched
+//! through such an index when `.eh_frame` does not cover an address. Creating [`UnwindTables`]
+//! reads almost nothing.
+//!
 //! Not here: applying rules.
 
 mod index;
@@ -29,14 +31,14 @@ use index::FdeIndex;
 
 type Reader<'a> = EndianSlice<'a, LittleEndian>;
 
-/// The largest description of one function that is read; real ones stay far below.
+/// Largest description of one function that is read; real ones are far smaller.
 const MAX_ENTRY_BYTES: usize = 64 << 10;
-/// The most `.debug_frame` may unpack to.
+/// Most bytes that `.debug_frame` may decompress to.
 const MAX_DEBUG_FRAME_BYTES: u64 = 256 << 20;
-/// The most function addresses kept for scanning.
+/// Most function addresses kept for scanning.
 const MAX_FUNCTIONS: usize = 1 << 20;
-/// Outermost functions that their language's start-up code leaves without call-frame information, or
-/// with misleading one (Go's assembly).
+/// Outermost functions whose start-up code has no call-frame information, or misleading one (Go's
+/// assembly).
 const ROOT_FUNCTIONS: [&[u8]; 14] = [
     b"_start",
     b"_start_c",
@@ -54,8 +56,8 @@ const ROOT_FUNCTIONS: [&[u8]; 14] = [
     b"runtime.clone.abi0",
 ];
 
-/// Go's functions that run another on the thread's own stack for the goroutine, and as a rule leave in the
-/// frame pointer the way back to the goroutine's.
+/// Go functions that run another function on the thread's own stack for the goroutine. Most of them
+/// leave a frame pointer that leads back to the goroutine's stack.
 const STACK_SWITCHES: [&[u8]; 6] = [
     b"runtime.systemstack",
     b"runtime.systemstack.abi0",
@@ -64,17 +66,17 @@ const STACK_SWITCHES: [&[u8]; 6] = [
     b"runtime.morestack",
     b"runtime.morestack.abi0",
 ];
-/// Where a goroutine is said to have left its stack by those.
+/// Functions that mark where a goroutine left its stack.
 const RESTING_PLACES: [&[u8]; 2] = [b"runtime.systemstack_switch", b"runtime.systemstack_switch.abi0"];
 
-/// A part of the file and the address at which it stands when loaded.
+/// Part of the file, and the address it is loaded at.
 #[derive(Clone, Copy, Debug)]
 struct Placed<'a> {
     bytes: &'a [u8],
     address: u64,
 }
 
-/// The unwinding tables of one file. Cheap to make; share it between processes that map the file.
+/// The unwinding tables of one file. Cheap to create; shared between processes that map the file.
 #[derive(Debug)]
 pub struct UnwindTables {
     id: u32,
@@ -87,7 +89,7 @@ pub struct UnwindTables {
     functions: OnceLock<Functions>,
 }
 
-/// `.debug_frame`, its bytes if they had to be unpacked.
+/// `.debug_frame`, with its bytes if they had to be decompressed.
 #[derive(Debug)]
 struct DebugFrameTable {
     unpacked: Option<Vec<u8>>,
@@ -96,7 +98,7 @@ struct DebugFrameTable {
 
 #[derive(Debug, Default)]
 struct Functions {
-    /// Where functions start, ascending, and their sizes (0: not known).
+    /// Start addresses of functions, ascending, and their sizes (0: not known).
     starts: Vec<u64>,
     sizes: Vec<u32>,
     /// Ranges of [`ROOT_FUNCTIONS`].
@@ -108,15 +110,15 @@ struct Functions {
 }
 
 impl UnwindTables {
-    /// The tables of a file: only looks at section names; what takes longer is done when an address
-    /// first needs it.
+    /// The tables of a file. Only section names are read here; anything slower is done when an
+    /// address first needs it.
     pub fn new(elf: Arc<ElfFile>) -> UnwindTables {
         static NEXT_ID: AtomicU32 = AtomicU32::new(1);
         let is_go = [".gopclntab", ".data.rel.ro.gopclntab", ".note.go.buildid"]
             .iter()
             .any(|name| elf.section(name).is_some());
         UnwindTables {
-            // The cache has 31 bits for it; no process opens so many files.
+            // The cache has 31 bits for it; no process opens that many files.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff,
             elf,
             debug_file: None,
@@ -128,19 +130,19 @@ impl UnwindTables {
         }
     }
 
-    /// Also uses the `.debug_frame` and the symbols of a separate debug file.
+    /// Adds the `.debug_frame` and the symbols of a separate debug file.
     pub fn with_debug_file(mut self, debug_file: Arc<ElfFile>) -> UnwindTables {
         self.debug_file = Some(debug_file);
         self
     }
 
-    /// Also uses what the file's language runtime knows of its own code.
+    /// Adds what the file's language runtime states about its own code.
     pub fn with_runtime(mut self, runtime: Arc<dyn RuntimeTables>) -> UnwindTables {
         self.runtime = Some(runtime);
         self
     }
 
-    /// What the runtime's tables say of the frame at an address.
+    /// What the runtime's tables state about the frame at an address.
     pub(super) fn runtime_frame(&self, address: ElfAddr) -> RuntimeFrame {
         self.runtime.as_ref().map_or(RuntimeFrame::NotMine, |runtime| runtime.frame(address))
     }
@@ -149,17 +151,17 @@ impl UnwindTables {
         &self.elf
     }
 
-    /// The number under which rules of this file are cached.
+    /// The ID under which rules of this file are cached.
     pub(super) fn id(&self) -> u32 {
         self.id
     }
 
-    /// The file was made by the Go linker.
+    /// Whether the file was written by the Go linker.
     pub(super) fn is_go(&self) -> bool {
         self.is_go
     }
 
-    /// The rule that call-frame information gives for an address.
+    /// The rule for an address according to call-frame information.
     pub(super) fn rule_at(&self, address: ElfAddr, context: &mut UnwindContext<usize>) -> Rule {
         match self.eh_frame_rule(address.0, context) {
             Some(rule) => rule,
@@ -197,7 +199,7 @@ impl UnwindTables {
             .find_map(|offset| rule(&section, &bases, DebugFrameOffset(offset), address, context))
     }
 
-    /// `.eh_frame_hdr`, by segment or section.
+    /// `.eh_frame_hdr`, found by segment or section.
     fn eh_frame_header(&self) -> Option<Placed<'_>> {
         if let Some(segment) = self.elf.eh_frame_header() {
             let bytes = self.elf.range(segment.file_offset, segment.file_size)?;
@@ -211,7 +213,8 @@ impl UnwindTables {
         Some(Placed { bytes: self.elf.section_bytes(section)?, address: section.address.0 })
     }
 
-    /// `.eh_frame`, by section or, in a file without section headers, by what `.eh_frame_hdr` points to.
+    /// `.eh_frame`, found by section or, in a file without section headers, through
+    /// `.eh_frame_hdr`.
     fn eh_frame(&self, header: Option<Placed<'_>>) -> Option<Placed<'_>> {
         self.section(".eh_frame").filter(|section| !section.bytes.is_empty()).or_else(|| {
             let address = eh_frame_pointer(header?)?;
@@ -274,7 +277,7 @@ impl UnwindTables {
         Some(DebugFrameTable { unpacked, index })
     }
 
-    /// Where the function around `address` starts, if the symbol tables name one there.
+    /// Start of the function that contains `address`, if the symbol tables name one there.
     pub(super) fn function_start(&self, address: ElfAddr) -> Option<ElfAddr> {
         let functions = self.functions();
         let index = functions.starts.partition_point(|start| *start <= address.0).checked_sub(1)?;
@@ -282,19 +285,20 @@ impl UnwindTables {
         (size == 0 || address.0 - start < u64::from(size)).then_some(ElfAddr(start))
     }
 
-    /// Whether `address` lies in a function that nothing calls: by name, or as the file's entry.
+    /// Whether `address` is in an outermost function, which nothing calls: by name, or as the
+    /// file's entry.
     pub(super) fn is_root_function(&self, address: ElfAddr) -> bool {
         let entry = self.elf.entry().0;
         let at_entry = entry != 0 && (entry..entry.saturating_add(64)).contains(&address.0);
         (at_entry && !self.is_go) || within(&self.functions().roots, address)
     }
 
-    /// Whether `address` lies in a function that changed stacks and kept the frame pointer.
+    /// Whether `address` is in a function that switched stacks and kept the frame pointer.
     pub(super) fn is_stack_switch(&self, address: ElfAddr) -> bool {
         self.is_go && within(&self.functions().switches, address)
     }
 
-    /// Whether `address` lies in a function that only stands for where a goroutine left its stack.
+    /// Whether `address` is in a function that only marks where a goroutine left its stack.
     pub(super) fn is_resting_place(&self, address: ElfAddr) -> bool {
         self.is_go && within(&self.functions().resting_places, address)
     }
@@ -325,7 +329,7 @@ impl UnwindTables {
             if let Some(runtime) = &self.runtime {
                 runtime.functions(&mut |name, start, size| add(name, start, size, !name.is_empty()));
             }
-            // Of several names for one start, the largest extent counts.
+            // Of several names for one start, the largest size is used.
             found.sort_unstable_by_key(|(start, size)| (*start, std::cmp::Reverse(*size)));
             found.dedup_by_key(|(start, _)| *start);
             (functions.starts, functions.sizes) = found.into_iter().unzip();
@@ -338,8 +342,8 @@ fn within(ranges: &[(u64, u64)], address: ElfAddr) -> bool {
     ranges.iter().any(|(start, end)| (*start..*end).contains(&address.0))
 }
 
-/// The rule of the entry at `offset`, if it covers `address`; [`Rule::Unusable`] if it does and is
-/// damaged.
+/// The rule of the entry at `offset`, if it covers `address`; [`Rule::Unusable`] if the entry
+/// covers it but is damaged.
 fn rule<'a, S: UnwindSection<Reader<'a>>>(
     section: &S,
     bases: &BaseAddresses,
@@ -361,8 +365,8 @@ fn rule<'a, S: UnwindSection<Reader<'a>>>(
     })
 }
 
-/// The address of `.eh_frame` that the header states: as a signed 32-bit distance from the field, the
-/// only form that linkers write.
+/// The address of `.eh_frame` according to the header, as a signed 32-bit distance from the field.
+/// Linkers write no other form.
 fn eh_frame_pointer(header: Placed<'_>) -> Option<u64> {
     match header.bytes {
         [1, 0x1b, _, _, a, b, c, d, ..] => {
@@ -373,8 +377,8 @@ fn eh_frame_pointer(header: Placed<'_>) -> Option<u64> {
     }
 }
 
-/// The linker's sorted table: pairs of signed 32-bit distances from the header, to a function's start
-/// and to its description.
+/// The linker's sorted table: pairs of signed 32-bit distances from the header, to a function's
+/// start and to its description.
 #[derive(Clone, Copy)]
 struct SearchTable<'a> {
     pairs: &'a [[u8; 8]],
@@ -382,7 +386,7 @@ struct SearchTable<'a> {
 }
 
 impl<'a> SearchTable<'a> {
-    /// `None` if there is no table, or one in a form that no linker writes.
+    /// `None` if there is no table, or it is in a form that no linker writes.
     fn parse(header: Placed<'a>) -> Option<SearchTable<'a>> {
         let [1, 0x1b, 0x03, 0x3b, _, _, _, _, a, b, c, d, rest @ ..] = header.bytes else { return None };
         let count = usize::try_from(u32::from_le_bytes([*a, *b, *c, *d])).ok()?;
@@ -390,7 +394,7 @@ impl<'a> SearchTable<'a> {
         Some(SearchTable { pairs, address: header.address })
     }
 
-    /// The address of the description of the last function that starts at or before `address`.
+    /// Address of the description of the last function that starts at or before `address`.
     fn find(&self, address: u64) -> Option<u64> {
         let word = |pair: &[u8; 8], at: usize| {
             let distance = i32::from_le_bytes([pair[at], pair[at + 1], pair[at + 2], pair[at + 3]]);

@@ -1,4 +1,4 @@
-//! The walk from a thread's registers to its outermost frame.
+//! Walks from a thread's registers to its outermost frame.
 //!
 //! Not here: how one step is made (rules, fallbacks).
 
@@ -16,18 +16,18 @@ use crate::{
     arch::{Registers, native},
 };
 
-/// Handlers interrupted by handlers interrupted by …: more is a loop.
+/// Most nested signal handlers in one stack: more is a loop.
 const MAX_SIGNAL_FRAMES: u32 = 64;
 
-/// Scanning is slow and a guess: a stack that needs it more often than this ends.
+/// Scanning is slow and unreliable: a stack that needs it more often than this ends.
 const MAX_SCANS: u32 = 64;
 
-/// Unwinds stacks of any number of processes; keeps the rules it has met (256 KiB of slots, and the
-/// rules themselves).
+/// Unwinds stacks of any number of processes and caches the rules it has met (256 KiB of slots,
+/// plus the rules).
 pub struct Unwinder {
     cache: RuleCache,
     context: UnwindContext<usize>,
-    /// Index of the module met last.
+    /// Index of the module found last.
     last_module: usize,
 }
 
@@ -43,8 +43,8 @@ impl Unwinder {
     }
 
     /// Replaces the content of `frames` by the stack of a thread with these registers, leaf first,
-    /// and says why it ends. `registers` are the innermost frame's, as complete as they are known; pc
-    /// and sp are needed. Does at most [`MAX_FRAMES`] steps.
+    /// and returns why it ends. `registers` are those of the innermost frame, as complete as known;
+    /// pc and sp are required. Does at most [`MAX_FRAMES`] steps.
     pub fn unwind<M: StackMemory + ?Sized>(
         &mut self,
         modules: &Modules,
@@ -69,7 +69,7 @@ impl Unwinder {
         }
     }
 
-    /// Adds the frame that the registers describe and goes on to its caller's.
+    /// Adds the frame that the registers describe and continues with its caller.
     #[inline]
     fn step<M: StackMemory + ?Sized>(
         &mut self,
@@ -127,7 +127,7 @@ fn is_new_thread(module: &Module, addr: FrameAddr, registers: &Registers) -> boo
     native::is_new_thread(before, code, registers)
 }
 
-/// The rule for an address that is met for the first time.
+/// The rule for an address that is not in the cache.
 #[cold]
 fn find_rule(
     module: &Module,
@@ -170,14 +170,14 @@ fn find_rule(
 #[derive(Clone, Copy)]
 struct Next {
     how: UnwindMethod,
-    /// It was interrupted (or is the leaf), not left by a call.
+    /// The frame was interrupted (or is the leaf), not left by a call.
     exact: bool,
 }
 
 const LEAF: Next = Next { how: UnwindMethod::Leaf, exact: true };
 const CALLED: Next = Next { how: UnwindMethod::Cfi, exact: false };
 
-/// A walk under way: the registers are those of the frame that comes next.
+/// A walk in progress: the registers are those of the next frame.
 struct Walk<'a, M: ?Sized> {
     modules: &'a Modules,
     registers: Registers,
@@ -190,7 +190,7 @@ struct Walk<'a, M: ?Sized> {
 }
 
 impl<M: StackMemory + ?Sized> Walk<'_, M> {
-    /// Steps by anything but a [`Rule::Fast`].
+    /// Makes a step by anything except a [`Rule::Fast`].
     fn step_rarely(&mut self, rule: &Rule, module: Option<&Module>, addr: FrameAddr) -> Result<(), StackEnd> {
         let exact = self.next.exact;
         let applied = match rule {
@@ -227,7 +227,7 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
         if self.signal_frames > MAX_SIGNAL_FRAMES { Err(StackEnd::NotAdvancing) } else { Ok(()) }
     }
 
-    /// Goes on where the task left its stack, if that is known.
+    /// Continues at the point where the task left its stack, if that is known.
     fn switch_to_task(&mut self) -> bool {
         let Some(left) = self.memory.task_registers().filter(|_| !self.switched) else { return false };
         self.switched = true;
@@ -237,7 +237,7 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
         true
     }
 
-    /// Go notes a function that is never run as the place where a goroutine left its stack.
+    /// Go records a function that is never run as the place where a goroutine left its stack.
     fn skip_resting_place(&mut self) {
         let Some(pc) = self.registers.get(native::PC).map(RuntimeAddr) else { return };
         let Some(module) = self.modules.find(pc) else { return };

@@ -1,4 +1,4 @@
-//! Damaged tables, wild registers and wild memory: unwinding ends, in order and in time.
+//! Damaged tables, random registers and random memory: unwinding ends with a reason and in time.
 
 use std::{
     sync::Arc,
@@ -29,7 +29,7 @@ impl Random {
     }
 }
 
-/// Memory in which every word is some address of code, of the stack, or anything.
+/// Memory in which every word is an address of code, an address of the stack, or random.
 struct WildMemory {
     random: Random,
     code: (u64, u64),
@@ -75,7 +75,7 @@ fn unwind_wildly(bytes: Vec<u8>, random: &mut Random) -> Vec<StackEnd> {
 }
 
 #[test]
-fn damaged_files_and_wild_memory_end_in_order_and_in_time() {
+fn damaged_files_and_random_memory_end_with_a_reason_and_in_time() {
     let begun = Instant::now();
     let mut random = Random(7);
     let builds = [

@@ -1,4 +1,4 @@
-//! Known chains of calls, in programs built in every way that changes how they unwind.
+//! Known call chains, in programs built in every way that affects unwinding.
 
 use rprof::unwind::{CopiedStack, StackEnd, UnwindMethod, Unwinder};
 
@@ -72,7 +72,7 @@ fn a_program_with_frame_pointers_alone_is_whole() {
 }
 
 #[test]
-fn a_copy_that_is_too_short_is_said_to_be() {
+fn a_truncated_copy_is_reported() {
     let target = Target::start(&build("cut", "cc", "unwind_chain.c", &["-O2", "-DDEPTH=100"]), &[]);
     let image = Image::read(target.pid());
     let held = Held::new(target.pid(), target.pid());
@@ -162,7 +162,7 @@ fn goroutines_are_unwound_to_their_root() {
             for tid in target.threads() {
                 let held = Held::new(target.pid(), tid);
                 let (frames, end) = held.unwind(&mut unwinder, &image.modules);
-                // The chain has 14 frames below its root; other threads of the runtime wait.
+                // The chain has 14 frames above its root; other threads of the runtime wait.
                 if frames.len() < 12 {
                     continue;
                 }
@@ -181,7 +181,7 @@ fn goroutines_are_unwound_to_their_root() {
     }
 }
 
-/// Who alone calls a function of the chain program.
+/// The only callers of a function of the chain program.
 const CALLERS: [(&str, &str); 3] = [("sorting", "busy"), ("printing", "busy"), ("busy", "innermost")];
 
 /// Runs a program instruction by instruction and unwinds at each one.

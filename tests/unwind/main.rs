@@ -1,6 +1,6 @@
-//! Stacks of real programs, stopped and unwound, against what the programs are known to do.
+//! Stacks of real, stopped programs, compared with the programs' known behaviour.
 //!
-//! Not here: sampling; each program is held by ptrace while it is looked at.
+//! Not here: sampling; each program is held by ptrace while it is read.
 
 mod crafted;
 mod live;

@@ -1,4 +1,5 @@
-//! What unwinding costs, printed: `cargo test --release --test unwind -- --ignored --nocapture cost`.
+//! Prints the cost of unwinding: `cargo test --release --test unwind -- --ignored --nocapture
+//! cost`.
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -6,7 +7,7 @@ use rprof::unwind::{CopiedStack, StackEnd, Unwinder};
 
 use crate::target::{Held, Image, Target, build};
 
-/// CPU time of this thread, in nanoseconds: other programs on the machine do not count.
+/// CPU time of this thread, in nanoseconds, so that other programs on the machine do not count.
 fn cpu_ns() -> f64 {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("clock");
     time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64
@@ -44,8 +45,8 @@ fn what_a_frame_costs() {
 
 /// Compares with elfutils: `RPROF_UNWIND_PID=1234 cargo test --release --test unwind -- --ignored eu_stack`.
 #[test]
-#[ignore = "needs a process to look at"]
-fn a_process_is_unwound_as_eu_stack_does() {
+#[ignore = "needs a process to unwind"]
+fn a_process_is_unwound_like_eu_stack() {
     let pid = std::env::var("RPROF_UNWIND_PID").expect("RPROF_UNWIND_PID").parse().expect("a number");
     let image = Image::read(pid);
     let mut unwinder = Unwinder::new();
@@ -77,10 +78,10 @@ fn a_process_is_unwound_as_eu_stack_does() {
     assert_eq!(differing, 0, "of {} threads", threads.len());
 }
 
-/// Stops a busy process at many moments: `RPROF_UNWIND_PID=1234 … -- --ignored --nocapture moments`.
+/// Stops a busy process many times: `RPROF_UNWIND_PID=1234 … -- --ignored --nocapture repeated`.
 #[test]
-#[ignore = "needs a process to look at"]
-fn moments_of_a_process_are_whole() {
+#[ignore = "needs a process to unwind"]
+fn stacks_of_a_repeatedly_stopped_process_are_complete() {
     let pid = std::env::var("RPROF_UNWIND_PID").expect("RPROF_UNWIND_PID").parse().expect("a number");
     let image = Image::read(pid);
     let mut unwinder = Unwinder::new();

@@ -1,8 +1,8 @@
-//! Stacks recorded from real programs, with the files they ran: what was unwound once is unwound the
-//! same for ever. `tests/fixtures/recorded/NAME.json` holds registers, the words of memory that were
+//! Stacks recorded from real programs, with the files they ran: a recorded stack must always unwind
+//! the same. `tests/fixtures/recorded/NAME.json` holds registers, the words of memory that were
 //! read, and the frames; `NAME.elf` is the program.
 //!
-//! A new one: `cargo test --release --test unwind -- --ignored record`.
+//! To record a new one: `cargo test --release --test unwind -- --ignored record`.
 
 use std::{collections::BTreeMap, fs, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
 
@@ -21,7 +21,7 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/recorded")
 }
 
-/// The words that unwinding read.
+/// The words of memory that unwinding read.
 struct Words(BTreeMap<u64, u64>);
 
 impl StackMemory for Words {

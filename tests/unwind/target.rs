@@ -1,4 +1,4 @@
-//! Programs built, started, stopped and looked at.
+//! Builds, starts, stops and reads programs.
 
 use std::{
     collections::HashMap,
@@ -67,7 +67,7 @@ impl Target {
         self.child.id() as i32
     }
 
-    /// Lets the program go on reading.
+    /// Lets the program continue reading.
     pub fn feed(&mut self) {
         self.child.stdin.as_mut().expect("piped").write_all(b"x").expect("write to the program");
     }
@@ -92,7 +92,7 @@ pub fn threads(pid: i32) -> Vec<i32> {
     all
 }
 
-/// A thread held by ptrace; let go when dropped.
+/// A thread held by ptrace; released when dropped.
 pub struct Held {
     pid: i32,
     tid: Pid,
@@ -203,7 +203,7 @@ impl Image {
         image
     }
 
-    /// The function that a frame runs in, by the symbol tables; empty if there is none.
+    /// The function of a frame, by the symbol tables; empty if there is none.
     pub fn name(&self, frame: &Frame) -> &str {
         let lookup = frame.addr.lookup();
         let found = self.modules.find(lookup).and_then(|module| {
@@ -216,12 +216,12 @@ impl Image {
         found.unwrap_or("")
     }
 
-    /// The names of a stack, leaf first, of the functions in `known` only.
+    /// The names of a stack, leaf first, restricted to the functions in `known`.
     pub fn known_names<'a>(&'a self, frames: &[Frame], known: &[&str]) -> Vec<&'a str> {
         frames.iter().map(|frame| self.name(frame)).filter(|name| known.contains(name)).collect()
     }
 
-    /// A stack for a person to read.
+    /// A stack as readable text.
     pub fn describe(&self, frames: &[Frame], end: StackEnd) -> String {
         let lines = frames.iter().map(|frame| {
             let file = frame.module.and_then(|id| self.files.get(&id)).map_or("?", |(name, _)| name.as_str());

@@ -1,7 +1,7 @@
-//! One file's DWARF with what was parsed of it: units and abbreviations, each bounded, the last few
-//! kept. Follows references between units and into the supplementary file.
+//! One file's DWARF and the most recently parsed units and abbreviation tables of it, each bounded.
+//! Follows references between units and into the supplementary file.
 //!
-//! Not here: which unit an address belongs to.
+//! Not here: finding the unit of an address.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -18,11 +18,11 @@ use gimli::{
 use super::sections::Slice;
 use crate::symbolize::Deadline;
 
-/// One unit's abbreviations take some 100 KB; parsed they take 20 times their size.
+/// One unit's abbreviations take about 100 KB; parsed, they take 20 times that size.
 const MAX_ABBREVIATION_BYTES: usize = 4 << 20;
-/// The header of one unit's line program names its files: some 20,000 in the largest builds.
+/// The header of a unit's line program lists its files: about 20,000 in the largest builds.
 const MAX_LINE_HEADER_BYTES: u64 = 4 << 20;
-/// Parsed units and abbreviation tables kept at hand.
+/// Number of parsed units and abbreviation tables kept in memory.
 const KEPT: usize = 32;
 
 pub(super) type ParsedUnit<'a> = Unit<Slice<'a>>;
@@ -32,13 +32,13 @@ pub(super) struct DwarfFile<'a> {
     pub(super) dwarf: Dwarf<Slice<'a>>,
     /// dwz's supplementary file.
     supplementary: Option<&'a DwarfFile<'a>>,
-    /// Where the units begin, ascending; read only if a reference between units is met.
+    /// Start offsets of the units, ascending; read only when a reference between units is followed.
     unit_starts: OnceCell<Vec<usize>>,
     units: RefCell<VecDeque<(usize, Rc<ParsedUnit<'a>>)>>,
     abbreviations: RefCell<VecDeque<(usize, Arc<Abbreviations>)>>,
 }
 
-/// A debugging information entry: in which file, which unit, and where.
+/// A debugging information entry: its file, its unit and its offset.
 #[derive(Clone)]
 pub(super) struct Entry<'f, 'a> {
     pub(super) file: &'f DwarfFile<'a>,
@@ -47,7 +47,8 @@ pub(super) struct Entry<'f, 'a> {
 }
 
 impl<'a> DwarfFile<'a> {
-    /// `dwarf` must know its supplementary DWARF (for strings) if `supplementary` is given.
+    /// If `supplementary` is given, `dwarf` must already have it set as its supplementary DWARF
+    /// (for strings).
     pub(super) fn new(dwarf: Dwarf<Slice<'a>>, supplementary: Option<&'a DwarfFile<'a>>) -> DwarfFile<'a> {
         DwarfFile {
             dwarf,
@@ -58,7 +59,7 @@ impl<'a> DwarfFile<'a> {
         }
     }
 
-    /// The unit whose header stands at `start`.
+    /// The unit whose header is at `start`.
     pub(super) fn unit_at(&self, start: usize) -> gimli::Result<Rc<ParsedUnit<'a>>> {
         if let Some((_, unit)) = self.units.borrow().iter().find(|(at, _)| *at == start) {
             return Ok(unit.clone());
@@ -89,7 +90,7 @@ impl<'a> DwarfFile<'a> {
         Ok(parsed)
     }
 
-    /// Refuses a line program header that would take more memory than any real one.
+    /// Refuses a line program header that would take more memory than that of any real program.
     fn check_line_header(
         &self,
         header: &UnitHeader<Slice<'a>>,
@@ -169,7 +170,7 @@ fn line_header_length(bytes: &[u8]) -> Option<u64> {
     let is_64 = word(0)? == u32::MAX;
     let version_at = if is_64 { 12 } else { 4 };
     let version = u16::from_le_bytes(bytes.get(version_at..version_at + 2)?.try_into().ok()?);
-    // Version 5 states address and segment selector sizes in between.
+    // Version 5 has the address and segment selector sizes in between.
     let length_at = version_at + if version >= 5 { 4 } else { 2 };
     if is_64 {
         Some(u64::from_le_bytes(bytes.get(length_at..length_at + 8)?.try_into().ok()?))

@@ -1,5 +1,5 @@
-//! The functions of a unit at the addresses asked for, with what was inlined there: one walk over
-//! all entries of the unit, keeping only the chains of those addresses.
+//! The functions of a unit at the requested addresses, with the functions inlined there: one walk
+//! over all entries of the unit that keeps only the chains of those addresses.
 
 use std::rc::Rc;
 
@@ -12,15 +12,15 @@ use super::{
 };
 use crate::symbolize::Deadline;
 
-/// Inlining nests some 30 deep in practice.
+/// Inlining nests about 30 deep in practice.
 const MAX_INLINE_DEPTH: usize = 256;
-/// A definition refers to its declaration, that perhaps to a template's.
+/// A definition refers to its declaration, and that may refer to a template's.
 const MAX_REFERENCES: usize = 16;
 const MAX_NAME_BYTES: usize = 64 << 10;
-/// How much of one unit is walked before its pages are given back.
+/// Bytes of a unit that are walked before its pages are released.
 const BYTES_PER_RELEASE: usize = 16 << 20;
 
-/// The function at an address and what was inlined there, as entries of the unit.
+/// The function at an address and the functions inlined there, as entries of the unit.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Chain {
     pub function: Option<UnitOffset<usize>>,
@@ -28,7 +28,7 @@ pub(super) struct Chain {
     pub inlined: Vec<Inlined>,
 }
 
-/// An inlined function, and where its caller calls it.
+/// An inlined function, and the call site in its caller.
 #[derive(Clone, Debug)]
 pub(super) struct Inlined {
     depth: isize,
@@ -38,7 +38,7 @@ pub(super) struct Inlined {
     pub call_column: u32,
 }
 
-/// Names and line of a function.
+/// Names and declaration line of a function.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::symbolize) struct Description {
     pub name: Option<String>,
@@ -46,7 +46,7 @@ pub(in crate::symbolize) struct Description {
     pub start_line: u32,
 }
 
-/// What the walk reads of a function's or inlined function's entry.
+/// The attributes of a function's or inlined function's entry that the walk reads.
 #[derive(Default)]
 struct Found {
     ranges: RangeAttributes,
@@ -56,14 +56,14 @@ struct Found {
     call_column: u32,
 }
 
-/// The function that the walk is in, if it holds any of the addresses.
+/// The function the walk is in, if it contains any of the addresses.
 struct Within {
     depth: isize,
     /// Indices of addresses, ascending.
     indices: Vec<usize>,
 }
 
-/// The chains of some sorted addresses of a unit, and the damage that ended the walk early.
+/// The chains of some sorted addresses of a unit, and the damage that ended the walk early, if any.
 pub(super) fn chains(
     unit: UnitRef<'_, Slice<'_>>,
     addresses: &[u64],
@@ -78,7 +78,7 @@ pub(super) fn chains(
         deadline,
     };
     let mut outcome = walk.run(sections, true);
-    // A function inside another one (GNU C, Pascal), or inside a type, was perhaps passed over.
+    // A function inside another one (GNU C, Pascal) or inside a type may have been skipped.
     if matches!(outcome, Ok(true)) && walk.chains.iter().any(|chain| chain.function.is_none()) {
         outcome = walk.run(sections, false);
     }
@@ -95,12 +95,12 @@ struct Walk<'w, 'a> {
 }
 
 impl<'a> Walk<'_, 'a> {
-    /// `skip`: pass over functions without addresses, and types, where the compiler says where they
-    /// end (`DW_AT_sibling`; GCC does). True if that left anything out.
+    /// `skip`: skip functions without addresses, and types, where the compiler states their end
+    /// (`DW_AT_sibling`; GCC does). Returns true if anything was skipped.
     fn run(&mut self, sections: &Sections<'_>, skip: bool) -> gimli::Result<bool> {
         let unit = self.unit;
         let mut entries = unit.entries_raw(None)?;
-        // Reading from somewhere else counts depths from there.
+        // Depths are counted from the point where reading starts.
         let mut base_depth = 0;
         let mut released_at = 0;
         let mut skipped = false;
@@ -116,7 +116,7 @@ impl<'a> Walk<'_, 'a> {
             }
             let Some(abbreviation) = entries.read_abbreviation()? else { continue };
             let sibling = self.entry(&mut entries, abbreviation, depth, offset)?;
-            // A sibling that does not lie ahead would lead in circles.
+            // A sibling that is not further ahead would cause an endless loop.
             if let Some(sibling) = sibling.filter(|sibling| skip && sibling.0 > offset.0) {
                 entries = unit.entries_raw(Some(sibling))?;
                 base_depth = depth;
@@ -127,7 +127,7 @@ impl<'a> Walk<'_, 'a> {
         Ok(skipped)
     }
 
-    /// Reads one entry. Where nothing below it matters: where its sibling stands.
+    /// Reads one entry. If nothing below it is needed, returns the offset of its sibling.
     fn entry(
         &mut self,
         entries: &mut EntriesRaw<'_, Slice<'a>>,
@@ -161,7 +161,7 @@ impl<'a> Walk<'_, 'a> {
         offset: UnitOffset<usize>,
     ) -> gimli::Result<Option<UnitOffset<usize>>> {
         let found = self.read(entries, abbreviation)?;
-        // Of two functions that claim one address the first is taken.
+        // If two functions claim one address, the first is used.
         let mut indices = self.covered(&found)?;
         indices.retain(|index| self.chains[*index].function.is_none());
         for index in &indices {
@@ -171,7 +171,8 @@ impl<'a> Walk<'_, 'a> {
             return Ok(None);
         }
         let sibling = found.sibling.filter(|_| indices.is_empty());
-        // Even without addresses: what is inlined below belongs to this function, not to one around.
+        // Recorded even without addresses: functions inlined below belong to this function, not to
+        // an outer one.
         self.within.push(Within { depth, indices });
         Ok(sibling)
     }
@@ -191,7 +192,7 @@ impl<'a> Walk<'_, 'a> {
         let Some(within) = self.within.last() else { return Ok(()) };
         for index in covered.into_iter().filter(|index| within.indices.binary_search(index).is_ok()) {
             let chain = &mut self.chains[index].inlined;
-            // Siblings do not overlap; should they, the later one counts.
+            // Siblings do not overlap; if they do, the later one is used.
             while chain.last().is_some_and(|inner| inner.depth >= depth) {
                 chain.pop();
             }
@@ -247,7 +248,7 @@ impl<'a> Walk<'_, 'a> {
     }
 }
 
-/// Reads a function's names and line, following its entry to the declaration it is made from.
+/// Reads a function's names and line, following the references from its entry to its declaration.
 pub(super) fn describe<'a>(
     file: &DwarfFile<'a>,
     unit: &Rc<ParsedUnit<'a>>,
@@ -258,7 +259,7 @@ pub(super) fn describe<'a>(
     let mut next = Some(Entry { file, unit: unit.clone(), offset });
     for _ in 0..MAX_REFERENCES {
         let Some(entry) = next else { break };
-        // What was found before damage stays.
+        // What was read before the damage is kept.
         next = describe_one(&entry, &mut description, deadline).ok().flatten();
     }
     description

@@ -1,4 +1,4 @@
-//! The line program of a unit, run once past all addresses asked for, keeping only their rows.
+//! The line program of a unit, run once over all requested addresses, keeping only their rows.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use gimli::{ColumnType, LineProgramHeader, UnitRef};
 use super::{ranges::covered, sections::Slice};
 use crate::symbolize::{Deadline, debug_files::path_of};
 
-/// Longer paths do not exist (`PATH_MAX` is 4096, some are stated relative to a directory).
+/// No real path is longer (`PATH_MAX` is 4096; some are stated relative to a directory).
 const MAX_PATH_BYTES: usize = 16 << 10;
 
-/// The row of the line table that an address belongs to.
+/// The row of the line table that contains an address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LineRow {
     pub file: u64,
@@ -18,7 +18,8 @@ pub(super) struct LineRow {
     pub column: u32,
 }
 
-/// The rows for some sorted addresses of a unit. After damage: those found before it.
+/// The rows for some sorted addresses of a unit. If the program is damaged: those found before the
+/// damage.
 pub(super) fn rows(
     unit: UnitRef<'_, Slice<'_>>,
     addresses: &[u64],
@@ -27,14 +28,14 @@ pub(super) fn rows(
     let mut found = vec![None; addresses.len()];
     let Some(program) = unit.line_program.clone() else { return found };
     let mut rows = program.rows();
-    // Where the row before begins, and what it says; none at the start of a sequence.
+    // Address and content of the previous row; none at the start of a sequence.
     let mut previous: Option<(u64, LineRow)> = None;
     while let Ok(Some((_, row))) = rows.next_row() {
         if deadline.passed() {
             break;
         }
         if let Some((begin, says)) = previous {
-            // A sequence that begins at 0 is that of a discarded function.
+            // A sequence that begins at 0 belongs to a discarded function.
             if begin != 0 && begin < row.address() {
                 for index in covered(addresses, gimli::Range { begin, end: row.address() }) {
                     found[index].get_or_insert(says);
@@ -55,7 +56,7 @@ fn row_of(row: &gimli::LineRow) -> LineRow {
     LineRow { file: row.file_index(), line, column }
 }
 
-/// The path of a file that the unit's line program numbers.
+/// The path of a file, by its number in the unit's line program.
 pub(super) fn path(unit: UnitRef<'_, Slice<'_>>, file: u64) -> Option<String> {
     let header = unit.line_program.as_ref()?.header();
     let entry = header.file(file)?;

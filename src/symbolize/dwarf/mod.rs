@@ -1,9 +1,10 @@
 //! Functions, inline chains, files and lines from DWARF 2 to 5, split DWARF and dwz included.
 //!
-//! A file may hold gigabytes of DWARF and a profile asks for some hundred addresses of it. So no
-//! index of the whole is built: the units that claim an address are found by `.debug_aranges` or
-//! their root entries, each of these is walked once, and nothing but the chains and rows of the
-//! addresses is kept. Pages of a large file are given back after each step. Parsing is gimli's.
+//! A file may hold gigabytes of DWARF, and a profile needs some hundred addresses of it. So no
+//! index of the whole is built. The units that claim an address are found by `.debug_aranges` or by
+//! their root entries. Each of these units is walked once, and only the chains and rows of the
+//! addresses are kept. Pages of a large file are released after each step. Parsing is done by
+//! gimli.
 //!
 //! Not here: symbol tables, finding files.
 
@@ -29,10 +30,10 @@ pub(super) use self::{functions::Description as FunctionDescription, sections::U
 use super::{Deadline, SymbolIssue};
 use crate::elf::ElfFile;
 
-/// Each name may lie in a page of its own, and the kernel may map 2 MiB around it.
+/// Each name may be in a page of its own, and the kernel may map 2 MiB around it.
 const ADDRESSES_PER_RELEASE: usize = 16;
 
-/// One function at an address, as DWARF tells it.
+/// One function at an address, as stated by DWARF.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct DwarfFrame {
     pub description: FunctionDescription,
@@ -56,10 +57,10 @@ pub(super) trait SplitFiles {
     fn package(&self) -> Option<Arc<ElfFile>>;
 }
 
-/// What was found.
+/// Names, and what they lack.
 #[derive(Debug, Default)]
 pub(super) struct DwarfFrames {
-    /// For each address its frames, innermost first; empty where DWARF says nothing.
+    /// Frames of each address, innermost first; empty if DWARF does not cover it.
     pub frames: Vec<Vec<DwarfFrame>>,
     pub issues: Vec<SymbolIssue>,
 }
@@ -69,7 +70,7 @@ pub(super) fn has_dwarf(elf: &ElfFile) -> bool {
     has_bytes(".debug_info") || has_bytes(".zdebug_info")
 }
 
-/// Names sorted addresses.
+/// Names the sorted `addresses`.
 pub(super) fn symbolize(
     input: &DwarfInput<'_>,
     addresses: &[u64],
@@ -115,7 +116,7 @@ impl<'a> Naming<'_, 'a> {
         let (claims, damage) = units::claims(self.file, self.sections, self.addresses, self.deadline);
         self.damaged(damage);
         for (start, indices) in claims {
-            // Another unit may have named some of them completely.
+            // Another unit may already have named some of them completely.
             let open: Vec<usize> =
                 indices.into_iter().filter(|index| !is_complete(&self.answer.frames[*index])).collect();
             if open.is_empty() || self.deadline.passed() {
@@ -151,7 +152,7 @@ impl<'a> Naming<'_, 'a> {
         }
     }
 
-    /// The first damage is told; more would not help.
+    /// Only the first damage is reported.
     fn damaged(&mut self, damage: Option<gimli::Error>) {
         let told = self.answer.issues.iter().any(|issue| matches!(issue, SymbolIssue::Damaged(_)));
         if let Some(error) = damage.filter(|_| !told) {
@@ -164,7 +165,7 @@ fn is_complete(frames: &[DwarfFrame]) -> bool {
     frames.last().is_some_and(|outer| outer.description.name.is_some())
 }
 
-/// A unit that holds functions: of the file itself, or of a split one.
+/// A unit that contains functions: in the file itself, or in a split file.
 struct UnitReader<'r, 'a> {
     file: &'r DwarfFile<'a>,
     unit: &'r Rc<ParsedUnit<'a>>,
@@ -172,8 +173,8 @@ struct UnitReader<'r, 'a> {
 }
 
 impl UnitReader<'_, '_> {
-    /// The frames of each address. `rows` are their line rows; `lines` is the unit whose line program
-    /// numbers the files: the skeleton of a split one.
+    /// The frames of each address. `rows` are their line rows; `lines` is the unit whose line
+    /// program numbers the files (for a split unit, its skeleton).
     fn frames(
         &self,
         sections: &Sections<'_>,
@@ -208,7 +209,8 @@ impl UnitReader<'_, '_> {
         if chain.function.is_none() && row.is_none() {
             return Vec::new();
         }
-        // From the innermost outwards: each stands where the one inside it was called.
+        // From the innermost frame outwards: the position of each frame is the call site of the one
+        // inside it.
         let mut at = row;
         let mut frames = Vec::new();
         let inlined = chain.inlined.iter().rev().map(|inlined| (Some(inlined.entry), Some(inlined)));
@@ -230,7 +232,7 @@ impl UnitReader<'_, '_> {
     }
 }
 
-/// What was read of a unit already: many addresses share functions and files.
+/// Functions and files of a unit that were already read: many addresses share them.
 #[derive(Default)]
 struct Described {
     functions: HashMap<UnitOffset<usize>, FunctionDescription>,

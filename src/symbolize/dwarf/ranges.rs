@@ -1,12 +1,12 @@
-//! The address ranges that an entry states: `DW_AT_low_pc` with `DW_AT_high_pc`, or `DW_AT_ranges`,
-//! in all versions' encodings.
+//! The address ranges of an entry: `DW_AT_low_pc` with `DW_AT_high_pc`, or `DW_AT_ranges`, in the
+//! encodings of all DWARF versions.
 
 use gimli::{Attribute, AttributeValue, Range, RangeListsOffset, UnitRef};
 
 use super::sections::Slice;
 use crate::symbolize::Deadline;
 
-/// The range attributes of one entry, gathered as it is read.
+/// The range attributes of one entry, collected while it is read.
 #[derive(Default)]
 pub(super) struct RangeAttributes {
     low: Option<u64>,
@@ -16,7 +16,7 @@ pub(super) struct RangeAttributes {
 }
 
 impl RangeAttributes {
-    /// Takes a range attribute; others are ignored.
+    /// Records a range attribute; other attributes are ignored.
     pub(super) fn take<'a>(
         &mut self,
         unit: UnitRef<'_, Slice<'a>>,
@@ -32,8 +32,8 @@ impl RangeAttributes {
         Ok(())
     }
 
-    /// Calls `visit` with each range that holds code. Ranges that begin at 0 are what linkers leave
-    /// of discarded functions.
+    /// Calls `visit` with each range that holds code. Ranges that begin at 0 are remains of
+    /// functions that the linker discarded.
     pub(super) fn for_each<'a>(
         &self,
         unit: UnitRef<'_, Slice<'a>>,
@@ -61,7 +61,7 @@ impl RangeAttributes {
     }
 }
 
-/// The indices of the sorted `addresses` that lie in `range`.
+/// The indices of the sorted `addresses` that are in `range`.
 pub(super) fn covered(addresses: &[u64], range: Range) -> std::ops::Range<usize> {
     let first = addresses.partition_point(|address| *address < range.begin);
     let after =

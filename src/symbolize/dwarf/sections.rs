@@ -1,21 +1,21 @@
-//! The DWARF sections of one file, unpacked if need be, as gimli wants them.
+//! The DWARF sections of one file, decompressed if necessary, in the form gimli reads.
 //!
-//! Not here: what the sections mean.
+//! Not here: the meaning of the sections.
 
 use gimli::{Dwarf, DwarfPackage, EndianSlice, LittleEndian, SectionId};
 
 use crate::elf::{ElfFile, SectionContent};
 
-/// The bytes DWARF is read from.
+/// The bytes that DWARF is read from.
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
-/// What all compressed sections of a module and its debug files may unpack to.
+/// Bytes that all compressed sections of a module and its debug files together may decompress to.
 pub(in crate::symbolize) const UNPACK_ALLOWANCE: u64 = 6 << 30;
-/// Files above this size give their pages back between steps: what was read of a mapped file counts
-/// as our memory. Below, faulting them in again would cost more than it saves.
+/// Files above this size release their pages between steps, because pages of a mapped file count as
+/// rprof's memory. For smaller files, faulting pages in again would cost more than it saves.
 const LARGE_FILE_BYTES: usize = 24 << 20;
 
-/// All that naming needs; locations, macros and types are never read (or unpacked).
+/// The sections that naming needs; locations, macros and types are never read or decompressed.
 const NEEDED: [SectionId; 10] = [
     SectionId::DebugAbbrev,
     SectionId::DebugAddr,
@@ -28,7 +28,7 @@ const NEEDED: [SectionId; 10] = [
     SectionId::DebugStr,
     SectionId::DebugStrOffsets,
 ];
-/// A `.dwp` package states where in these each unit's part lies, and gimli checks it.
+/// The index of a `.dwp` package refers to these sections, and gimli checks the references.
 const NEEDED_OF_PACKAGE: [SectionId; 5] = [
     SectionId::DebugCuIndex,
     SectionId::DebugLoc,
@@ -37,7 +37,7 @@ const NEEDED_OF_PACKAGE: [SectionId; 5] = [
     SectionId::DebugMacro,
 ];
 
-/// Which of a file's sections are meant: split-DWARF files call theirs `.debug_info.dwo` and so on.
+/// Section naming: split-DWARF files call theirs `.debug_info.dwo` and so on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flavour {
     Plain,
@@ -52,7 +52,7 @@ pub(super) struct Sections<'e> {
 }
 
 impl<'e> Sections<'e> {
-    /// Takes what the file has; a section that is damaged is as one that is not there.
+    /// Loads the sections the file has; a damaged section is treated as missing.
     pub(super) fn load(elf: &'e ElfFile, flavour: Flavour, allowance: &mut u64) -> Sections<'e> {
         let is_package = elf.section(SectionId::DebugCuIndex.name()).is_some();
         let of_package: &[SectionId] = if is_package { &NEEDED_OF_PACKAGE } else { &[] };
@@ -73,12 +73,12 @@ impl<'e> Sections<'e> {
         dwarf
     }
 
-    /// The file as a `.dwp` package.
+    /// The sections as a `.dwp` package.
     pub(super) fn package(&self) -> gimli::Result<DwarfPackage<Slice<'_>>> {
         DwarfPackage::load(|id| Ok::<_, gimli::Error>(self.slice(id)), EndianSlice::new(&[], LittleEndian))
     }
 
-    /// Gives memory back after a step over a large file.
+    /// Releases memory after a step over a large file.
     pub(super) fn release_pages(&self) {
         if self.elf.bytes().len() > LARGE_FILE_BYTES {
             self.elf.release_pages();

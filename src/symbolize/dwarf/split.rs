@@ -1,8 +1,8 @@
-//! Split DWARF: a unit of the linked file is only a skeleton (ranges, lines, addresses) and its
-//! functions stand in a `.dwo` file, or in the `.dwp` package of all of them (DWARF 5, section 7.3;
-//! GCC's and LLVM's form of it in DWARF 4).
+//! Split DWARF: a unit of the linked file is only a skeleton (ranges, lines, addresses). Its
+//! functions are in a `.dwo` file, or in a `.dwp` package of several (DWARF 5, section 7.3; GCC and
+//! LLVM have an equivalent for DWARF 4).
 //!
-//! Not here: where such files lie.
+//! Not here: finding such files.
 
 use std::{path::PathBuf, rc::Rc, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{
 pub(super) struct Loader<'l> {
     files: &'l dyn SplitFiles,
     allowance: &'l mut u64,
-    /// Looked for when the first skeleton is met.
+    /// Searched for when the first skeleton is met.
     package: Option<Option<Arc<ElfFile>>>,
     missing: usize,
     example: Option<PathBuf>,
@@ -40,7 +40,7 @@ impl<'l> Loader<'l> {
         Loader { files, allowance, package: None, missing: 0, example: None }
     }
 
-    /// Hands the unit that `skeleton` stands for to `visit`. `None` if `skeleton` is no skeleton, or
+    /// Calls `visit` with the full unit of `skeleton`. `None` if `skeleton` is not a skeleton, or
     /// its file is missing (which is counted) or damaged.
     pub(super) fn with_whole<T>(
         &mut self,
@@ -72,7 +72,7 @@ impl<'l> Loader<'l> {
         with_unit(&sections, dwarf, id, skeleton, visit)
     }
 
-    /// What could not be found, if anything.
+    /// The split files that could not be found, if any.
     pub(super) fn issue(&self) -> Option<SymbolIssue> {
         let example = self.example.as_ref()?.display().to_string();
         Some(SymbolIssue::SplitDwarfMissing { count: self.missing, example })
@@ -90,7 +90,7 @@ fn with_unit<'a, T>(
     let mut headers = file.dwarf.units();
     while let Ok(Some(header)) = headers.next() {
         let Ok(mut unit) = file.parse_unit(header) else { continue };
-        // A file of another build has another id.
+        // A file of another build has another ID.
         if unit.dwo_id == Some(id) {
             unit.copy_relocated_attributes(skeleton);
             let whole = Whole { file: &file, unit: Rc::new(unit), sections };

@@ -1,6 +1,6 @@
-//! Which units an address belongs to: by `.debug_aranges` where there is one, else by the ranges
-//! that the units' root entries state. Only root entries are read, and of a large file the pages are
-//! given back along the way.
+//! Finds the units that contain an address: by `.debug_aranges` if present, else by the ranges in
+//! the units' root entries. Only root entries are read, and the pages of a large file are released
+//! along the way.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,15 +13,16 @@ use super::{
 };
 use crate::symbolize::Deadline;
 
-/// More units than this do not share one address, however the file was linked.
+/// No more units than this share one address, however the file was linked.
 const MAX_UNITS_PER_ADDRESS: u8 = 8;
 /// Reading one root entry touches some pages, and the kernel may map 2 MiB around each.
 const UNITS_PER_RELEASE: usize = 16;
 
-/// For each unit (by where it begins) the indices of the addresses it claims, ascending.
+/// Start offset of each unit, with the indices of the addresses it claims, ascending.
 pub(super) type Claims = BTreeMap<usize, Vec<usize>>;
 
-/// `addresses` are sorted. The error is the first damage met; the claims are what was found beside.
+/// `addresses` must be sorted. The error is the first damage found; the claims found besides it are
+/// kept.
 pub(super) fn claims(
     file: &DwarfFile<'_>,
     sections: &Sections<'_>,
@@ -45,7 +46,7 @@ pub(super) fn claims(
 
 struct Search<'s> {
     addresses: &'s [u64],
-    /// How many units claim each address.
+    /// Number of units that claim each address.
     claimed_by: Vec<u8>,
     claims: Claims,
     deadline: &'s Deadline,
@@ -64,7 +65,7 @@ impl Search<'_> {
         }
     }
 
-    /// `listed` receives the units that the section describes: their ranges are all there.
+    /// `listed` receives the units that `.debug_aranges` describes; their ranges are complete.
     fn by_aranges(&mut self, file: &DwarfFile<'_>, listed: &mut HashSet<usize>) -> gimli::Result<()> {
         let mut headers = file.dwarf.debug_aranges.headers();
         while let Some(header) = headers.next()? {
@@ -121,7 +122,7 @@ impl Search<'_> {
         header: gimli::UnitHeader<super::sections::Slice<'a>>,
         start: usize,
     ) -> gimli::Result<()> {
-        // A unit without a range attribute (types only) is not parsed further.
+        // A unit without a range attribute (types only) is skipped.
         let abbreviations = file.abbreviations(&header)?;
         let mut entries = header.entries_raw(&abbreviations, None)?;
         let Some(root) = entries.read_abbreviation()? else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Files that lie: whatever bytes are flipped, naming ends soon and without a panic.
+//! Damaged files: whatever bytes are flipped, naming ends soon and without a panic.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 use super::*;
 use crate::symbolize::SymbolIssue;
 
-/// A small, repeatable source of positions and values.
+/// A small, repeatable generator of positions and values.
 struct Noise(u64);
 
 impl Noise {
@@ -64,7 +64,7 @@ fn damage(flags: &str, rounds: usize) {
 }
 
 #[test]
-fn flipped_bytes_in_debug_information_do_no_harm() {
+fn flipped_bytes_in_debug_information_cause_no_panic_and_no_hang() {
     damage("-g -gdwarf-5", 500);
     damage("-g -gdwarf-4", 500);
     damage("-g -gz=zlib", 100);
@@ -78,7 +78,7 @@ fn a_unit_that_claims_everything_is_walked_once_and_within_the_time_limit() {
     let elf = open(&path);
     let mut bytes = fs::read(&path).expect("read");
     let aranges = elf.section(".debug_aranges").expect("aranges");
-    // One range over all addresses instead of that of the program.
+    // One range that covers all addresses replaces that of the program.
     let at = aranges.file_offset.0 as usize + 16;
     bytes[at..at + 8].copy_from_slice(&1u64.to_le_bytes());
     bytes[at + 8..at + 16].copy_from_slice(&(u64::MAX / 2).to_le_bytes());

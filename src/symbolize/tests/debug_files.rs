@@ -1,4 +1,4 @@
-//! Debug information that lies in other files.
+//! Debug information in other files.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ fn deepest_functions(symbols: &ModuleSymbols) -> Vec<&str> {
 }
 
 #[test]
-fn a_debug_link_is_followed_next_to_the_file_in_dot_debug_and_below_the_debug_directories() {
+fn a_debug_link_is_searched_beside_the_file_in_dot_debug_and_in_the_debug_directories() {
     let (workshop, asked) = split_off("-Wl,--build-id=none");
     workshop.run("objcopy --add-gnu-debuglink=program.debug program");
     let found = workshop.symbolize("program", &asked);
@@ -42,7 +42,7 @@ fn a_debug_link_is_followed_next_to_the_file_in_dot_debug_and_below_the_debug_di
 }
 
 #[test]
-fn a_debug_file_with_another_checksum_is_refused_and_told() {
+fn a_debug_file_with_another_checksum_is_refused_and_reported() {
     let (workshop, asked) = split_off("-Wl,--build-id=none");
     workshop.run("objcopy --add-gnu-debuglink=program.debug program");
     let mut bytes = fs::read(workshop.path("program.debug")).expect("read");
@@ -54,7 +54,7 @@ fn a_debug_file_with_another_checksum_is_refused_and_told() {
 }
 
 #[test]
-fn a_debug_file_is_found_by_build_id_in_the_target_s_root() {
+fn a_debug_file_is_found_by_build_id_in_the_targets_root() {
     let (workshop, asked) = split_off("-Wl,--build-id");
     let module = workshop.module("program");
     let id = crate::symbolize::debug_files::hex(module.file.build_id().expect("a build-id"));
@@ -74,7 +74,7 @@ fn a_debug_file_is_found_by_build_id_in_the_target_s_root() {
 }
 
 #[test]
-fn a_debug_file_of_another_build_is_refused_and_told() {
+fn a_debug_file_of_another_build_is_refused_and_reported() {
     let (workshop, asked) = split_off("-Wl,--build-id=0x0102030405060708");
     let other = CompiledPrograms::new();
     other.c("-g -Wl,--build-id=0x1112131415161718");
@@ -87,7 +87,7 @@ fn a_debug_file_of_another_build_is_refused_and_told() {
 }
 
 #[test]
-fn names_that_dwz_moved_to_a_supplementary_file_are_found() {
+fn names_moved_by_dwz_to_a_supplementary_file_are_found() {
     let workshop = CompiledPrograms::new();
     workshop.c("-g -gdwarf-4");
     let asked = addresses(&workshop.path("program"), "outer");
@@ -105,11 +105,11 @@ fn names_that_dwz_moved_to_a_supplementary_file_are_found() {
 }
 
 #[test]
-fn a_debug_file_is_fetched_from_a_server_only_if_asked_to() {
+fn a_debug_file_is_downloaded_only_on_request() {
     let (workshop, asked) = split_off("-Wl,--build-id");
     let module = workshop.module("program");
     let id = crate::symbolize::debug_files::hex(module.file.build_id().expect("a build-id"));
-    // What an earlier download left in the cache serves as the server.
+    // A file left in the cache by an earlier download stands in for the server.
     fs::create_dir_all(workshop.path(&format!("cache/{id}"))).expect("directory");
     fs::rename(workshop.path("program.debug"), workshop.path(&format!("cache/{id}/debuginfo")))
         .expect("move");
@@ -125,7 +125,7 @@ fn a_debug_file_is_fetched_from_a_server_only_if_asked_to() {
 }
 
 #[test]
-fn a_large_compressed_section_is_unpacked_into_a_file_within_the_allowance() {
+fn a_large_compressed_section_is_decompressed_into_a_file_within_the_allowance() {
     let workshop = CompiledPrograms::new();
     workshop.c("-g");
     let content: Vec<u8> = (0..9u32 << 18).flat_map(u32::to_le_bytes).collect();

@@ -1,9 +1,9 @@
-//! Inline chains, files and lines, in the DWARF of several versions, languages and containers.
+//! Inline chains, files and lines, in DWARF of several versions, languages and containers.
 
 use super::*;
 use crate::symbolize::{NameSource, SymbolIssue};
 
-/// What `outer` of the C program must look like at its deepest.
+/// The deepest inline chain of `outer` in the C program.
 fn assert_inlines(symbols: &ModuleSymbols) {
     let frames = deepest(symbols);
     let seen: Vec<_> =
@@ -37,7 +37,7 @@ fn inline_chains_are_innermost_first_in_dwarf_5_and_4_and_3() {
 }
 
 #[test]
-fn compressed_sections_are_unpacked() {
+fn compressed_sections_are_decompressed() {
     check_c("-g -gz=zlib");
     check_c("-g -gz=zlib-gnu");
 }
@@ -51,7 +51,7 @@ fn without_aranges_the_units_ranges_are_used() {
 }
 
 #[test]
-fn split_dwarf_is_read_from_its_object_files_or_said_to_be_missing() {
+fn split_dwarf_is_read_from_its_object_files_or_reported_missing() {
     for version in ["-gdwarf-5", "-gdwarf-4"] {
         let workshop = CompiledPrograms::new();
         workshop.compile("inlines.c", INLINES_C, &format!("cc -O2 -g {version} -gsplit-dwarf -c inlines.c"));
@@ -66,7 +66,7 @@ fn split_dwarf_is_read_from_its_object_files_or_said_to_be_missing() {
             "{:?}",
             poorer.issues
         );
-        // The skeleton still has the lines, the symbol table the function.
+        // The skeleton still has the lines, and the symbol table has the function.
         assert!(poorer.addresses.iter().all(|address| functions(address) == ["outer"]));
         assert!(poorer.addresses.iter().all(|address| address.frames[0].line > 0));
     }

@@ -1,5 +1,5 @@
-//! Naming real compilers' output: small programs are compiled, split, stripped and packed as
-//! distributions do it, and named.
+//! Names the output of real compilers: small programs are compiled, split, stripped and compressed
+//! as distributions do it.
 
 mod damage;
 mod debug_files;
@@ -16,7 +16,7 @@ use std::{
 use super::{ModuleFiles, ModuleSymbols, SourceFrame, SymbolizeOptions, Symbolized, symbolize_module};
 use crate::{addr::ElfAddr, elf::ElfFile};
 
-/// `leaf` is inlined into `middle`, that into `outer`. Lines matter: tests name them.
+/// `leaf` is inlined into `middle`, and that into `outer`. Tests assert the line numbers.
 const INLINES_C: &str = "\
 volatile int sink;
 static inline __attribute__((always_inline)) int leaf(int x) {
@@ -67,7 +67,7 @@ impl CompiledPrograms {
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Writes `source` to a file and runs the command.
+    /// Writes `source` to a file and runs a command.
     fn compile(&self, file: &str, source: &str, command: &str) {
         fs::write(self.path(file), source).expect("write the source");
         self.run(command);

@@ -1,4 +1,4 @@
-//! Names from symbol tables alone.
+//! Names from symbol tables only.
 
 use super::*;
 use crate::symbolize::{NameSource, SymbolIssue};
@@ -15,7 +15,7 @@ fn a_file_without_debug_information_is_named_by_its_symbols() {
 }
 
 #[test]
-fn a_stripped_program_has_no_names_and_says_which_debug_file_would_help() {
+fn a_stripped_program_has_no_names_and_the_issue_names_the_debug_file() {
     let workshop = CompiledPrograms::new();
     workshop.c("-Wl,--build-id");
     let asked = addresses(&workshop.path("program"), "hidden");
@@ -26,7 +26,7 @@ fn a_stripped_program_has_no_names_and_says_which_debug_file_would_help() {
 }
 
 #[test]
-fn a_stripped_library_is_named_by_what_it_exports() {
+fn a_stripped_library_is_named_by_its_exported_symbols() {
     let workshop = CompiledPrograms::new();
     workshop.compile("inlines.c", INLINES_C, "cc -O2 -shared -fPIC -o lib.so inlines.c");
     let path = workshop.path("lib.so");
@@ -38,9 +38,10 @@ fn a_stripped_library_is_named_by_what_it_exports() {
     assert!(found.addresses[0].frames.is_empty());
 }
 
-/// As Fedora's find-debuginfo makes it: the function symbols that are not exported, packed with xz.
+/// Built like the output of Fedora's find-debuginfo: the unexported function symbols, compressed
+/// with xz.
 #[test]
-fn mini_debug_info_names_what_is_not_exported() {
+fn mini_debug_info_names_unexported_functions() {
     let workshop = CompiledPrograms::new();
     workshop.c("-Wl,--build-id");
     let path = workshop.path("program");
@@ -57,7 +58,7 @@ fn mini_debug_info_names_what_is_not_exported() {
 }
 
 #[test]
-fn labels_without_size_reach_to_the_next_symbol_and_functions_win_over_them() {
+fn labels_without_size_extend_to_the_next_symbol_and_functions_are_preferred() {
     let source = ".text\n.globl main\n.type main,@function\nmain:\n  nop\ninner_label:\n  nop\n  ret\n.size main,.-main\n\
         sizeless:\n  nop\n  nop\n.globl alias_b\n.globl alias_a\n.globl __alias\n.type __alias,@function\n\
         .type alias_a,@function\n.type alias_b,@function\n__alias:\nalias_b:\nalias_a:\n  nop\n  ret\n\
@@ -84,7 +85,7 @@ fn labels_without_size_reach_to_the_next_symbol_and_functions_win_over_them() {
 }
 
 #[test]
-fn answers_come_in_the_order_asked_and_for_repeated_addresses_too() {
+fn results_are_in_request_order_also_for_repeated_addresses() {
     let workshop = CompiledPrograms::new();
     workshop.c("-g");
     let path = workshop.path("program");

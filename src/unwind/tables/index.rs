@@ -9,14 +9,14 @@ use rustc_hash::FxHashMap;
 
 type Reader<'a> = EndianSlice<'a, LittleEndian>;
 
-/// The most functions kept: 24 MiB of index. The largest programs have a search table.
+/// Most functions kept: 24 MiB of index. The largest programs have a search table.
 const MAX_FUNCTIONS: usize = 2 << 20;
-/// The most different common entries kept while building; compilers write one for each object file.
+/// Most distinct common entries kept while building; compilers write one for each object file.
 const MAX_COMMON: usize = 64 << 10;
-/// How many descriptions that start before an address are tried: linkers leave dead ones behind.
+/// Number of descriptions before an address that are tried: linkers leave dead ones behind.
 const CANDIDATES: usize = 4;
 
-/// Functions by address, each with the offset of its description in the section.
+/// Start addresses of functions, each with the offset of its description in the section.
 #[derive(Debug, Default)]
 pub(super) struct FdeIndex {
     starts: Vec<u64>,
@@ -24,7 +24,7 @@ pub(super) struct FdeIndex {
 }
 
 impl FdeIndex {
-    /// Walks the section up to its end, its first damaged entry, or a limit.
+    /// Reads the section up to its end, its first damaged entry, or a limit.
     pub fn build<'a, S: UnwindSection<Reader<'a>>>(section: &S, bases: &BaseAddresses) -> FdeIndex {
         let mut common: FxHashMap<usize, CommonInformationEntry<Reader<'a>>> = FxHashMap::default();
         let mut found: Vec<(u64, u32)> = Vec::new();
