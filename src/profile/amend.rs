@@ -1,4 +1,4 @@
-//! Adds names to a profile that is there already: functions and lines for locations that have none.
+//! Adds names to an existing profile: functions and lines for locations that have none.
 //!
 //! Not here: finding the names; making profiles (see `builder`).
 
@@ -11,20 +11,20 @@ use super::proto::{Function, Line, Profile};
 pub struct NamedLine<'a> {
     pub function: &'a str,
     pub system_name: &'a str,
-    /// Empty: not known.
+    /// Empty if unknown.
     pub filename: &'a str,
-    /// 0: not known, as the two below.
+    /// 0 if unknown, as in the next two fields.
     pub line: u32,
     pub column: u32,
     pub start_line: u32,
 }
 
-/// A profile being amended.
+/// A profile that is being amended.
 #[derive(Debug)]
 pub struct Amender {
     profile: Profile,
     strings: HashMap<String, i64>,
-    /// By name, system name, file (string indexes) and start line: the id.
+    /// The function ID by name, system name, file (string indexes) and start line.
     functions: HashMap<(i64, i64, i64, i64), u64>,
     next_function: u64,
 }
@@ -39,13 +39,13 @@ impl Amender {
         Amender { profile, strings, functions, next_function }
     }
 
-    /// The profile as it is so far.
+    /// The profile in its current state.
     pub fn profile(&self) -> &Profile {
         &self.profile
     }
 
-    /// Names the location at this position of the profile's table; `lines` innermost first. Marks its
-    /// mapping accordingly.
+    /// Names the location at this position of the profile's location table; `lines` are innermost
+    /// first. Updates the flags of its mapping.
     pub fn name(&mut self, location: usize, lines: &[NamedLine<'_>]) {
         let named: Vec<Line> = lines
             .iter()
@@ -66,7 +66,7 @@ impl Amender {
         }
     }
 
-    /// Replaces the comments that begin with `key` by `text`, or adds it.
+    /// Replaces the comments that begin with `key` by `text`, or adds `text`.
     pub fn replace_comment(&mut self, key: &str, text: &str) {
         let index = self.string(text);
         let table = &self.profile.string_table;

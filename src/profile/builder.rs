@@ -1,7 +1,7 @@
-//! Makes a [`Profile`] out of addresses, names and samples: every string, function, mapping and
-//! location is kept once, with ids dense from 1.
+//! Builds a [`Profile`] from addresses, names and samples. Every string, function, mapping and
+//! location is stored once; IDs are dense from 1.
 //!
-//! Not here: counting equal stacks (each call of [`Builder::sample`] adds one sample), nor finding
+//! Not here: counting equal stacks (each call of [`Builder::sample`] adds one sample), finding
 //! names.
 
 use std::{
@@ -11,51 +11,51 @@ use std::{
 
 use super::proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 
-/// Longest string kept, in bytes; the rest is cut and an ellipsis put in its place. Names come from
-/// the target's symbol tables, where nothing limits them.
+/// Longest string kept, in bytes; the rest is replaced by an ellipsis. Names come from the target's
+/// symbol tables, which do not limit them.
 pub const MAX_STRING_BYTES: usize = 16 * 1024;
 /// Most bytes of all strings together. Beyond it, new strings become [`TABLE_FULL`].
 pub const MAX_STRING_TABLE_BYTES: usize = 256 * 1024 * 1024;
-/// Stands in for a string that no longer fits into the table.
+/// Replaces a string that no longer fits into the table.
 pub const TABLE_FULL: &str = "[name dropped: string table full]";
 
-/// A mapping of the [`Builder`] that gave it out.
+/// A mapping of the [`Builder`] that returned it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct MappingId(u32);
 
-/// A function of the [`Builder`] that gave it out.
+/// A function of the [`Builder`] that returned it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FunctionId(u32);
 
-/// A location of the [`Builder`] that gave it out.
+/// A location of the [`Builder`] that returned it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LocationId(u32);
 
-/// A mapping, as [`Builder::mapping`] takes it.
+/// A mapping, as passed to [`Builder::mapping`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct MappingSpec<'a> {
     /// First run-time address.
     pub start: u64,
-    /// Run-time address behind the last.
+    /// Run-time address after the last byte.
     pub limit: u64,
-    /// Position in the file that stands at `start`, in bytes.
+    /// Offset in the file of the byte at `start`.
     pub file_offset: u64,
     /// Path, or a name like `[vdso]`.
     pub filename: &'a str,
-    /// Lower-case hexadecimal; empty: none.
+    /// Build ID in lower-case hexadecimal; empty if none.
     pub build_id: &'a str,
-    /// Names have been looked for: tools that read the file need not try again, even where none
-    /// was found. (Where names were found the profile says so by itself.)
+    /// Names have been searched: tools that read the file need not search again, even where none
+    /// was found. (If names were found, the profile's flags already state it.)
     pub symbolized: bool,
 }
 
-/// One (possibly inlined) function at a location, as [`Builder::location`] takes it.
+/// One (possibly inlined) function at a location, as passed to [`Builder::location`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LineSpec {
     pub function: FunctionId,
-    /// From 1; 0: not known.
+    /// From 1; 0 if unknown.
     pub line: u32,
-    /// From 1; 0: not known.
+    /// From 1; 0 if unknown.
     pub column: u32,
 }
 
@@ -63,21 +63,21 @@ pub struct LineSpec {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LabelValue<'a> {
     Text(&'a str),
-    /// A number and its unit (empty: none).
+    /// A number and its unit (empty if none).
     Number(i64, &'a str),
 }
 
-/// See the module. Made by [`Builder::new`], turned into a profile by [`Builder::finish`].
+/// Builds a profile. Created by [`Builder::new`], turned into a profile by [`Builder::finish`].
 pub struct Builder {
     profile: Profile,
-    // The maps are those of std, whose hash resists chosen collisions: names and addresses are the
-    // target's to choose.
-    /// Where each string stands in the table.
+    // The maps are std's, whose hash resists chosen collisions: the target chooses names and
+    // addresses.
+    /// Position of each string in the table.
     strings: HashMap<Box<str>, u32>,
     string_bytes: usize,
     functions: HashMap<Function, u32>,
     mappings: HashMap<Mapping, u32>,
-    /// Hash of a location's content → its index + 1, and on from there through `same_hash`.
+    /// Hash of a location's content → its index + 1; further candidates follow in `same_hash`.
     locations: HashMap<u64, u32>,
     same_hash: Vec<u32>,
     location_hasher: RandomState,
@@ -85,8 +85,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A profile whose samples carry one value for each of `sample_types`, given as (type, unit):
-    /// `[("samples", "count"), ("cpu", "nanoseconds")]`.
+    /// Begins a profile whose samples carry one value for each of `sample_types`, given as (type,
+    /// unit): `[("samples", "count"), ("cpu", "nanoseconds")]`.
     pub fn new(sample_types: &[(&str, &str)]) -> Builder {
         let mut builder = Builder {
             profile: Profile::default(),
@@ -133,8 +133,8 @@ impl Builder {
         ValueType { r#type: self.string(kind), unit: self.string(unit) }
     }
 
-    /// Adds a mapping, or finds the equal one added before. The first added (or see
-    /// [`Builder::set_main_mapping`]) is what tools take for the main binary.
+    /// Adds a mapping, or finds the equal one added before. Tools treat the first mapping added (or
+    /// the one set by [`Builder::set_main_mapping`]) as the main binary.
     pub fn mapping(&mut self, spec: &MappingSpec<'_>) -> MappingId {
         let mapping = Mapping {
             id: 0,
@@ -154,17 +154,17 @@ impl Builder {
         MappingId(index)
     }
 
-    /// Has `mapping` come first in the profile: tools take it for the main binary.
+    /// Puts `mapping` first in the profile, which makes it the main binary for tools.
     pub fn set_main_mapping(&mut self, mapping: MappingId) {
         self.main_mapping = Some(mapping);
     }
 
-    /// Adds a function, or finds the equal one. `name` is for people, `system_name` for the linker
-    /// (empty: not known), `filename` the source file (empty: not known), `start_line` from 1 (0: not
-    /// known).
+    /// Adds a function, or finds the equal one. `name` is the name to show, `system_name` the
+    /// linkage name (empty if unknown), `filename` the source file (empty if unknown), `start_line`
+    /// counts from 1 (0 if unknown).
     ///
-    /// Where both names are equal and look demangled, only the first is kept: Go's pprof would take
-    /// the function for one yet to be demangled, and strip its parameters (`<A as B>::f` → `::f`).
+    /// If both names are equal and look demangled, only the first is kept. Otherwise Go's pprof
+    /// would try to demangle the name and strip its parameters (`<A as B>::f` → `::f`).
     pub fn function(&mut self, name: &str, system_name: &str, filename: &str, start_line: u32) -> FunctionId {
         let demangled_twice = name == system_name && (name.contains("::") || name.contains(['<', '(']));
         let system_name = if demangled_twice { "" } else { system_name };
@@ -183,9 +183,9 @@ impl Builder {
         FunctionId(index)
     }
 
-    /// Adds a location, or finds the equal one. `address` is the instruction's run-time address (for
-    /// a caller: inside the call, its return address − 1); `lines` its functions, the innermost
-    /// inlined one first (empty: not named).
+    /// Adds a location, or finds the equal one. `address` is the instruction's run-time address
+    /// (for a caller: inside the call, its return address − 1). `lines` are its functions, the
+    /// innermost inlined one first (empty if unnamed).
     pub fn location(&mut self, mapping: Option<MappingId>, address: u64, lines: &[LineSpec]) -> LocationId {
         let hash = self.location_hasher.hash_one((mapping, address, lines));
         let mapping_id = mapping.map_or(0, |mapping| u64::from(mapping.0) + 1);
@@ -225,30 +225,32 @@ impl Builder {
         }
     }
 
-    /// Adds a line of free text for the reader.
+    /// Adds a comment: a line of free text for the reader.
     pub fn comment(&mut self, text: &str) {
         let index = self.string(text);
         self.profile.comment.push(index);
     }
 
-    /// What lies between two samples, and how much of it: `set_period("cpu", "nanoseconds", 10_101_010)`.
+    /// Sets the unit and amount between two samples: `set_period("cpu", "nanoseconds",
+    /// 10_101_010)`.
     pub fn set_period(&mut self, kind: &str, unit: &str, period: i64) {
         self.profile.period_type = Some(self.value_type(kind, unit));
         self.profile.period = period;
     }
 
-    /// When collection began (nanoseconds since 1970-01-01 UTC) and how long it took (nanoseconds).
+    /// Sets the start of collection (nanoseconds since 1970-01-01 UTC) and its duration
+    /// (nanoseconds).
     pub fn set_time(&mut self, time_nanos: i64, duration_nanos: i64) {
         self.profile.time_nanos = time_nanos;
         self.profile.duration_nanos = duration_nanos;
     }
 
-    /// The type of the value that tools show first.
+    /// Sets the type of the value that tools show first.
     pub fn set_default_sample_type(&mut self, kind: &str) {
         self.profile.default_sample_type = self.string(kind);
     }
 
-    /// Where this kind of profile is documented.
+    /// Sets the URL that documents this kind of profile.
     pub fn set_doc_url(&mut self, url: &str) {
         self.profile.doc_url = self.string(url);
     }
@@ -258,7 +260,7 @@ impl Builder {
         self.profile.sample.len()
     }
 
-    /// The profile: the main mapping first, each mapping marked with what is known of it.
+    /// Finishes the profile: the main mapping first, the flags of each mapping set.
     pub fn finish(mut self) -> Profile {
         self.mark_mappings();
         self.move_main_mapping_first();
@@ -270,7 +272,7 @@ impl Builder {
         self.profile
     }
 
-    /// Sets the `has_*` flags by what the locations of each mapping know.
+    /// Sets the `has_*` flags of each mapping from its locations.
     fn mark_mappings(&mut self) {
         for location in &self.profile.location {
             let Some(mapping) = self.profile.mapping.get_mut((location.mapping_id as usize).wrapping_sub(1))
@@ -287,7 +289,7 @@ impl Builder {
         }
     }
 
-    /// Puts the main mapping first and the others, in their order, behind it.
+    /// Moves the main mapping to the front and keeps the order of the others.
     fn move_main_mapping_first(&mut self) {
         let Some(MappingId(main)) = self.main_mapping.filter(|main| main.0 > 0) else { return };
         let Some(before) = self.profile.mapping.get_mut(..=main as usize) else { return };
@@ -325,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_things_are_kept_once() {
+    fn equal_entries_are_stored_once() {
         let mut builder = Builder::new(&[("cpu", "nanoseconds")]);
         let mapping = builder.mapping(&spec("/bin/a"));
         assert_eq!(mapping, builder.mapping(&spec("/bin/a")));
@@ -341,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_demangled_name_is_not_passed_off_as_the_linkers() {
+    fn a_demangled_name_is_not_stored_as_a_linkage_name() {
         let mut builder = Builder::new(&[]);
         builder.function("main", "main", "", 0);
         builder.function("<A as B>::f", "<A as B>::f", "", 0);
@@ -368,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_is_marked_with_what_its_locations_know() {
+    fn the_flags_of_a_mapping_follow_from_its_locations() {
         let mut builder = Builder::new(&[("cpu", "nanoseconds")]);
         let [named, bare, unnamed] = ["/bin/a", "/lib/b", "/lib/c"].map(|name| builder.mapping(&spec(name)));
         let tried = builder.mapping(&MappingSpec { symbolized: true, ..spec("/lib/d") });
@@ -388,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_name_is_cut_at_a_character() {
+    fn a_very_long_name_is_cut_at_a_character_boundary() {
         let mut builder = Builder::new(&[]);
         builder.comment(&"ä".repeat(MAX_STRING_BYTES));
         builder.comment(&"ä".repeat(MAX_STRING_BYTES + 7));

@@ -1,12 +1,12 @@
-//! Whether a profile is valid, by the rules that `CheckValid` of google/pprof's `profile` package
-//! and the comments of `profile.proto` set.
+//! Checks whether a profile is valid, by the rules of `CheckValid` in google/pprof's `profile`
+//! package and the comments in `profile.proto`.
 //!
-//! Not here: repair. A profile that fails is refused.
+//! Not here: repair. An invalid profile is refused.
 
 use super::ids::IdIndex;
 use super::proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 
-/// What is wrong with a profile, and where.
+/// The first fault of a profile, and its place.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckError {
     #[error("string_table[0] is not the empty string")]
@@ -25,7 +25,7 @@ pub enum CheckError {
     Reference { field: String, id: u64, what: &'static str },
 }
 
-/// Says whether `profile` is valid.
+/// Checks a profile. The error is the first fault found.
 pub fn check(profile: &Profile) -> Result<(), CheckError> {
     if profile.string_table.first().map(String::as_str) != Some("") {
         return Err(CheckError::FirstString);
@@ -50,7 +50,7 @@ pub fn check(profile: &Profile) -> Result<(), CheckError> {
     Ok(())
 }
 
-/// How many strings there are to refer to.
+/// Number of strings in the table.
 struct Strings {
     count: usize,
 }
@@ -123,7 +123,7 @@ fn check_location(
         return Err(CheckError::Reference { field, id, what: "mapping" });
     }
     for (line_at, Line { function_id, .. }) in location.line.iter().enumerate() {
-        // The proto allows a line without a function; a name that does not exist is no name.
+        // The proto allows a line without a function, but a line without a name is useless.
         if *function_id == 0 || !functions.contains(*function_id) {
             let field = format!("location[{at}].line[{line_at}].function_id");
             return Err(CheckError::Reference { field, id: *function_id, what: "function" });
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_builder_makes_is_valid() {
+    fn the_builders_output_is_valid() {
         assert_eq!(check(&valid()), Ok(()));
     }
 

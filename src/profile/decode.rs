@@ -1,8 +1,8 @@
-//! Bytes, gzipped or bare, to a profile. The bytes are not trusted: what they may cost in memory is
-//! limited, and any bytes give a profile or an error.
+//! Decodes bytes, gzipped or not, to a profile. The bytes are not trusted: memory is limited, and
+//! any input gives a profile or an error.
 //!
-//! Not here: whether the profile makes sense ([`super::check`]); other formats, which are read where
-//! protobuf fails ([`columns::decode::read_other`]).
+//! Not here: validity ([`super::check`]); other formats, which are tried if protobuf fails
+//! ([`columns::decode::read_other`]).
 
 use std::io::Read;
 
@@ -15,10 +15,10 @@ use prost::{
 use super::columns::{self, decode::ReadError};
 use super::proto::{Function, Location, Mapping, Profile, Sample, ValueType};
 
-/// How much a profile may cost.
+/// Limits on the size of a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeLimits {
-    /// Most bytes after gunzip.
+    /// Most bytes after decompression.
     pub max_bytes: usize,
     /// Most entries (samples, locations, functions, strings …) of the top level. An empty entry
     /// takes two bytes in the file and up to 72 in memory.
@@ -31,16 +31,16 @@ impl Default for DecodeLimits {
     }
 }
 
-/// Why bytes are no profile.
+/// Why bytes are not a profile.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     #[error("the file is empty")]
     Empty,
     #[error("the gzip data is damaged or cut short: {0}")]
     Gzip(#[source] std::io::Error),
-    #[error("this is no pprof profile: {0}")]
+    #[error("not a pprof profile: {0}")]
     Protobuf(#[from] prost::DecodeError),
-    /// It is of another format, and broken.
+    /// A damaged file of another format.
     #[error("{0}")]
     Other(#[source] ReadError),
     #[error("the profile is larger than {max_bytes} bytes when unpacked")]
@@ -70,7 +70,7 @@ pub fn decode_within(bytes: &[u8], limits: DecodeLimits) -> Result<Profile, Deco
         return Err(DecodeError::TooLarge { max_bytes: limits.max_bytes });
     }
     match decode_unpacked(bytes, limits) {
-        // What other profilers write, and pprof itself wrote once.
+        // Formats of other profilers and pprof's older formats.
         Err(DecodeError::Protobuf(error)) => match columns::decode::read_other(bytes) {
             Ok(columns) => decode_unpacked(&columns.encode(), limits),
             Err(ReadError::Unrecognized) => Err(DecodeError::Protobuf(error)),
@@ -105,7 +105,7 @@ fn count_entries(mut bytes: &[u8]) -> Result<usize, prost::DecodeError> {
         if wire_type == WireType::LengthDelimited {
             let length = encoding::decode_varint(&mut bytes)?;
             let rest = usize::try_from(length).ok().and_then(|length| bytes.get(length..));
-            // prost says it best, and is asked to: skipping fails where the length does not fit.
+            // prost's own error is the most precise: skipping fails where the length does not fit.
             bytes = rest.unwrap_or_default();
         } else {
             encoding::skip_field(wire_type, tag, &mut bytes, DecodeContext::default())?;
@@ -115,8 +115,8 @@ fn count_entries(mut bytes: &[u8]) -> Result<usize, prost::DecodeError> {
     Ok(count)
 }
 
-/// A [`Profile`] whose strings need not be UTF-8: names of functions and files are any bytes, and
-/// not every writer checks.
+/// A [`Profile`] whose strings need not be UTF-8: names of functions and files are arbitrary bytes,
+/// and not every writer checks them.
 #[derive(Clone, PartialEq, prost::Message)]
 struct LenientProfile {
     #[prost(message, repeated, tag = "1")]
@@ -173,7 +173,7 @@ impl From<LenientProfile> for Profile {
     }
 }
 
-/// Bytes as text; what is not UTF-8 in them becomes U+FFFD.
+/// Bytes as text; invalid UTF-8 is replaced by U+FFFD.
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_not_utf8_are_kept_as_well_as_can_be() {
+    fn names_that_are_not_utf8_are_kept_with_replacement_characters() {
         let bytes = [0x32, 0x00, 0x32, 0x03, b'a', 0xff, b'b'];
         assert_eq!(decode(&bytes).unwrap().string_table, ["", "a\u{fffd}b"]);
     }
@@ -259,7 +259,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_built_is_valid_and_survives_encoding(profile in any_profile()) {
+        fn a_built_profile_is_valid_and_survives_encoding(profile in any_profile()) {
             prop_assert_eq!(check(&profile), Ok(()));
             prop_assert_eq!(&decode(&encode_gzip(&profile)).unwrap(), &profile);
             let mut raw = Vec::new();

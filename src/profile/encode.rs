@@ -1,5 +1,5 @@
-//! A profile as bytes: protobuf, gzipped as every pprof tool expects it. Messages are written one
-//! by one, so that no second copy of the profile stands in memory.
+//! Encodes a profile: protobuf, gzipped as pprof tools expect. Messages are written one by one, so
+//! that no second copy of the profile is in memory.
 //!
 //! Not here: files on disk (see [`super::file`]).
 
@@ -10,10 +10,10 @@ use prost::encoding;
 
 use super::proto::{Profile, ValueType};
 
-/// How hard gzip tries. With zlib-rs, the usual 6 takes a quarter longer for a file 0.1 to
-/// 2.5 % smaller.
+/// Compression level. With zlib-rs, the usual 6 takes a quarter longer for a file 0.1 to 2.5 %
+/// smaller.
 const GZIP_LEVEL: u32 = 3;
-/// Encoded messages are handed on in pieces of about this size.
+/// Encoded messages are written in pieces of about this size.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The gzipped bytes of `profile`.
@@ -23,14 +23,14 @@ pub fn encode_gzip(profile: &Profile) -> Vec<u8> {
     bytes
 }
 
-/// Writes `profile` gzipped; fails only as `writer` does.
+/// Writes `profile` gzipped. The only errors are those of `writer`.
 pub fn write_gzip(profile: &Profile, writer: impl Write) -> io::Result<()> {
     let mut encoder = GzEncoder::new(writer, Compression::new(GZIP_LEVEL));
     write_raw(profile, &mut encoder)?;
     encoder.finish()?.flush()
 }
 
-/// Writes `profile` as bare protobuf, which pprof tools read too.
+/// Writes `profile` as uncompressed protobuf, which pprof tools read too.
 pub fn write_raw(profile: &Profile, writer: impl Write) -> io::Result<()> {
     let mut out = Chunks { writer, buffer: Vec::with_capacity(CHUNK_BYTES + 4096) };
     out.messages(1, &profile.sample_type)?;
@@ -54,7 +54,7 @@ pub fn write_raw(profile: &Profile, writer: impl Write) -> io::Result<()> {
     out.flush()
 }
 
-/// Collects encoded fields and hands them on in pieces.
+/// Collects encoded fields and writes them in pieces.
 struct Chunks<W> {
     writer: W,
     buffer: Vec<u8>,
@@ -69,7 +69,7 @@ impl<W: Write> Chunks<W> {
         Ok(())
     }
 
-    /// A number field; 0 is the default and not written.
+    /// A number field; 0 is the default and is omitted.
     fn number(&mut self, tag: u32, value: i64) {
         if value != 0 {
             encoding::int64::encode(tag, &value, &mut self.buffer);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_streamed_is_what_prost_would_write() {
+    fn streamed_output_equals_prosts_output() {
         for profile in [profile(0), profile(3), profile(20_000), Profile::default()] {
             let mut streamed = Vec::new();
             write_raw(&profile, &mut streamed).unwrap();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn an_encoded_profile_decodes_to_the_same_profile() {
         let profile = profile(2_000);
         assert!(decode(&encode_gzip(&profile)).unwrap() == profile);
     }

@@ -1,7 +1,7 @@
-//! Puts bytes into a file, whole or not at all: written under a temporary name in the same folder,
-//! synced, then renamed into place.
+//! Writes a file completely or not at all: under a temporary name in the same directory, synced,
+//! then renamed.
 //!
-//! Not here: what the bytes are; the standard output called `-`.
+//! Not here: the content; the standard output called `-`.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -12,26 +12,26 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-/// Why a file was not written. What stood there before still does.
+/// Why a file was not written. An existing file is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    #[error("{path} is a folder, not a file")]
+    #[error("{path} is a directory, not a file")]
     IsDirectory { path: PathBuf },
-    #[error("the folder {folder} does not exist")]
+    #[error("the directory {folder} does not exist")]
     NoFolder { folder: PathBuf },
-    #[error("may not write in the folder {folder}: {source}")]
+    #[error("cannot write in the directory {folder}: {source}")]
     Folder { folder: PathBuf, source: io::Error },
-    #[error("no room left for {path}: {source}")]
+    #[error("no space left for {path}: {source}")]
     DiskFull { path: PathBuf, source: io::Error },
     #[error("{what} {path}: {source}")]
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
-/// Has `write` fill the file at `path`, so that other programs see the old file (or none) or the
-/// whole new one, never a part. The mode is that of any newly created file (0666 less the umask).
+/// Has `write` fill the file at `path`. Other programs see either the old file (or none) or the
+/// complete new one. The mode is that of any new file (0666 minus the umask).
 ///
-/// A pipe, a device, or a name under `/dev` or `/proc` (`/dev/stdout`, `/proc/self/fd/3`) is written
-/// to directly; behind a symbolic link, the file it leads to is replaced.
+/// A pipe, a device, or a name under `/dev` or `/proc` (`/dev/stdout`, `/proc/self/fd/3`) is
+/// written directly. For a symbolic link, the file it points to is replaced.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -39,7 +39,7 @@ pub fn write_atomically(
     write_with_mode(path, ANY_FILE, write)
 }
 
-/// As [`write_atomically`], for the owner's eyes alone (mode 0600).
+/// Like [`write_atomically`], but readable only by the owner (mode 0600).
 pub fn write_private(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -47,7 +47,7 @@ pub fn write_private(
     write_with_mode(path, OWNER_ALONE, write)
 }
 
-/// What open(2) is given; the umask still applies.
+/// The mode passed to open(2); the umask is applied.
 const ANY_FILE: u32 = 0o666;
 const OWNER_ALONE: u32 = 0o600;
 
@@ -64,8 +64,8 @@ fn write_with_mode(
     }
 }
 
-/// Finds out whether [`write_atomically`] could write to `path` now, so that a long piece of work need
-/// not end in an error that was there from the start. Leaves nothing behind.
+/// Checks whether [`write_atomically`] could write to `path` now, so that long work does not end in
+/// an error that was foreseeable. Leaves no file behind.
 pub fn check_writable(path: &Path) -> Result<(), WriteError> {
     match destination(path)? {
         Destination::Direct(_) => Ok(()),
@@ -73,7 +73,7 @@ pub fn check_writable(path: &Path) -> Result<(), WriteError> {
     }
 }
 
-/// How a path is to be written.
+/// How a path is written.
 enum Destination {
     Direct(File),
     Replace(PathBuf),
@@ -83,7 +83,7 @@ fn destination(path: &Path) -> Result<Destination, WriteError> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => return Err(WriteError::IsDirectory { path: path.into() }),
         Ok(metadata) if !metadata.is_file() => return open_directly(path),
-        // Neither there nor creatable is found out, and said better, further down.
+        // A path that neither exists nor can be created gets a better error later.
         Ok(_) | Err(_) => {}
     }
     if in_device_folder(path) {
@@ -92,15 +92,15 @@ fn destination(path: &Path) -> Result<Destination, WriteError> {
     if !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
         return Ok(Destination::Replace(path.into()));
     }
-    // Opened for the kernel's opinion: it refuses links planted in sticky folders by others
-    // (fs.protected_symlinks), and creates the file a dangling link leads to.
+    // Opened so that the kernel decides: it refuses links planted by others in sticky directories
+    // (fs.protected_symlinks), and creates the file that a dangling link points to.
     let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
     opened.map_err(|source| write_error("cannot open", path, source))?;
     let target = fs::canonicalize(path).map_err(|source| write_error("cannot open", path, source))?;
     Ok(Destination::Replace(target))
 }
 
-/// Names there stand for open files and devices: replacing one would hit the name, not the file.
+/// Names there refer to open files and devices: renaming would replace the name, not the file.
 fn in_device_folder(path: &Path) -> bool {
     let folder = fs::canonicalize(folder_of(path)).unwrap_or_default();
     folder.starts_with("/proc") || (folder.starts_with("/dev") && !folder.starts_with("/dev/shm"))
@@ -122,7 +122,7 @@ fn replace(
     file.as_file().sync_all().map_err(|source| write_error("cannot write", target, source))?;
     let renamed = file.persist(target);
     renamed.map_err(|error| write_error("cannot rename into place", target, error.error))?;
-    sync_folder(folder).map_err(|source| write_error("cannot sync the folder of", target, source))
+    sync_folder(folder).map_err(|source| write_error("cannot sync the directory of", target, source))
 }
 
 fn temporary_beside(target: &Path, mode: u32) -> Result<NamedTempFile, WriteError> {
@@ -141,7 +141,7 @@ fn fill(file: &mut File, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
     buffered.flush()
 }
 
-/// Makes the rename last through a power cut, where the file system and the rights allow it.
+/// Makes the rename survive a power failure, if the file system and permissions allow it.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     let Ok(opened) = File::open(folder) else { return Ok(()) };
     match opened.sync_all() {
@@ -158,7 +158,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 fn folder_error(folder: &Path, target: &Path, source: io::Error) -> WriteError {
-    // tempfile wraps the system's error together with the name it tried.
+    // tempfile wraps the system's error together with the temporary name.
     let source = match source.get_ref().and_then(std::error::Error::source) {
         Some(inner) => inner.downcast_ref::<io::Error>().map_or(source.kind().into(), clone_error),
         None => source,
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_leaves_the_old_file_and_no_other() {
+    fn a_failure_leaves_the_old_file_and_no_temporary_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.pb.gz");
         put(&path, "old").unwrap();
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_that_are_none_or_missing_are_named() {
+    fn a_missing_directory_or_a_file_in_its_place_is_named_in_the_error() {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(put(folder.path(), "x"), Err(WriteError::IsDirectory { .. })));
         let missing = folder.path().join("no/a.pb.gz");
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_written_directly_and_its_refusal_reported() {
+    fn a_device_is_written_directly_and_its_error_reported() {
         put(Path::new("/dev/null"), "x").unwrap();
         let error = put(Path::new("/dev/full"), "x").unwrap_err();
         assert!(matches!(error, WriteError::DiskFull { .. }), "{error}");
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_link_the_file_it_leads_to_is_replaced() {
+    fn the_file_a_link_points_to_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let (link, target) = (folder.path().join("latest"), folder.path().join("real"));
         symlink("real", &link).unwrap();

@@ -1,14 +1,14 @@
-//! Stacks a line, `main;work;inner 17`: what `stackcollapse-*.pl`, py-spy, async-profiler, inferno and
-//! bpftrace's users write, as profiles.
+//! Folded stacks, `main;work;inner 17`, as written by `stackcollapse-*.pl`, py-spy, async-profiler,
+//! inferno and bpftrace scripts.
 //!
-//! Not here: writing them (`report::folded`). Names are taken as they stand, with the endings (`_[k]`) that
-//! some writers put to them.
+//! Not here: writing them (`report::folded`). Names are kept unchanged, including suffixes (`_[k]`)
+//! that some tools add.
 
 use std::collections::HashMap;
 
 use super::columns::{Columns, Function, Line, Location, Mapping, SampleKind, merge};
 
-/// A stack and how often it was seen; `None` if the line is none.
+/// A stack and its count; `None` if the line is not a folded stack.
 fn stack(line: &str) -> Option<(&str, Result<i64, String>)> {
     let (frames, count) = line.rsplit_once([' ', '\t'])?;
     let digits = count.strip_prefix('+').unwrap_or(count);
@@ -24,8 +24,8 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// Reads such lines. `None` if the text is something else: its first line is no stack, or, if that is of
-/// one frame only, some other line is none. The error says which line is wrong.
+/// Reads folded stacks. `None` if the text is something else: its first line is not a stack or, if
+/// that has only one frame, some other line is not. The error names the invalid line.
 pub fn read(bytes: &[u8]) -> Option<Result<Columns, String>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (_, first) = lines(text).next()?;
@@ -42,7 +42,7 @@ fn read_stacks(text: &str) -> Result<Columns, String> {
     columns.header.kinds = vec![SampleKind { name, unit }];
     columns.header.period_kind = SampleKind { name, unit };
     columns.header.period = 1;
-    // Nothing is to be looked for in a binary.
+    // A binary file is refused quickly.
     columns.mappings.push(Mapping { id: 1, limit: u64::MAX, has_functions: true, ..Mapping::default() });
     let mut places: HashMap<&str, u32> = HashMap::new();
     let mut frames = Vec::new();
@@ -65,7 +65,7 @@ fn place(columns: &mut Columns, name: &str) -> u32 {
     let id = columns.locations.len() as u64 + 1;
     let name = columns.intern(name);
     let function = columns.functions.len() as u32;
-    // A name as the linker knows it would be taken for one to be made readable.
+    // A linkage name here would cause tools to demangle it.
     columns.functions.push(Function { id, name, ..Function::default() });
     let location = Location { id, mapping: 0, ..Location::default() };
     columns.push_location(location, &[Line { function, line: 0, column: 0 }])
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn stacks_are_read_root_first_and_equal_ones_put_together() {
+    fn stacks_are_read_root_first_and_equal_ones_merged() {
         let text = "# a comment\nmain;a b;c 3\r\nmain 4\n\nmain;a b;c 2\n";
         let expected =
             vec![(5, ["c", "a b", "main"].map(String::from).to_vec()), (4, vec!["main".to_string()])];
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_line() {
+    fn errors_name_the_invalid_line() {
         let error = |text: &str| read(text.as_bytes()).unwrap().unwrap_err();
         assert_eq!(error("a;b 1\n\na;c\n"), "line 3: no count behind the stack: \"a;c\"");
         assert_eq!(

@@ -1,9 +1,9 @@
-//! Regular expressions as Go's `regexp` package reads them: what it accepts is accepted, with its
-//! meaning, and what it refuses is refused in its words (<https://pkg.go.dev/regexp/syntax>).
+//! Regular expressions with the syntax and meaning of Go's `regexp` package: the same expressions
+//! are accepted, and refused with the same messages (<https://pkg.go.dev/regexp/syntax>).
 //!
-//! Not here: matching, which the `regex` crate does once an expression has been put into its terms:
-//! its `\d \w \s \b` know Unicode where Go's are ASCII, it refuses a lone `{`, and `[`, `&&`, `--`
-//! and `~~` mean more to it inside a class.
+//! Not here: matching, which the `regex` crate does once an expression has been translated: its `\d
+//! \w \s \b` are Unicode where Go's are ASCII, it refuses a lone `{`, and `[`, `&&`, `--` and `~~`
+//! have a different meaning inside a class.
 
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -14,7 +14,7 @@ pub struct GoRegexp {
     regex: Regex,
 }
 
-/// Why an expression was refused, worded as Go words it.
+/// Why an expression was refused, worded like Go.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("error parsing regexp: {what}: `{where_}`")]
 pub struct RegexpError {
@@ -32,7 +32,7 @@ impl GoRegexp {
         Ok(GoRegexp { source: source.into(), regex: builder.build().map_err(too_large)? })
     }
 
-    /// The expression as it was given.
+    /// The expression as given.
     pub fn as_str(&self) -> &str {
         &self.source
     }
@@ -43,7 +43,7 @@ impl GoRegexp {
     }
 }
 
-/// Puts an expression into the terms of the `regex` crate.
+/// Translates an expression to the syntax of the `regex` crate.
 fn translate(source: &str) -> Result<String, RegexpError> {
     let mut translator =
         Translator { source, rest: source, out: String::new(), depth: 0, operand: false, repeat: None };
@@ -64,11 +64,11 @@ struct Translator<'a> {
     source: &'a str,
     rest: &'a str,
     out: String,
-    /// Groups open.
+    /// Number of open groups.
     depth: usize,
-    /// Whether something stands before that could be repeated.
+    /// Whether the previous item can be repeated.
     operand: bool,
-    /// What was left from the start of the repetition just read, if one was.
+    /// The rest of the source from the start of the previous repetition, if there was one.
     repeat: Option<&'a str>,
 }
 
@@ -143,7 +143,7 @@ impl<'a> Translator<'a> {
                 return Err(error("invalid named capture", &self.rest[..length]));
             }
             self.depth += 1;
-            // Names are never asked for, and Go allows ones the crate does not.
+            // Group names are never used, and Go allows names that the crate does not.
             self.emit(length, "(", false);
             return Ok(());
         }
@@ -187,7 +187,7 @@ impl<'a> Translator<'a> {
                 let text = regex::escape(text);
                 let read = self.rest.len() - after.len();
                 let operand = self.operand || !text.is_empty();
-                // A repetition behind it repeats the last letter only, as it does in Go.
+                // A following repetition applies to the last letter only, as in Go.
                 self.emit(read, &text, operand);
             }
             _ => {
@@ -240,7 +240,7 @@ impl<'a> Translator<'a> {
     }
 }
 
-/// Reads `a` or `a-z` of a class and gives what is behind it.
+/// Reads `a` or `a-z` in a class and returns the rest.
 fn range<'a>(start: &'a str, whole: &str, out: &mut String) -> Result<&'a str, RegexpError> {
     let (low, mut rest) = class_letter(start, whole)?;
     let mut high = low;
@@ -274,7 +274,7 @@ fn is_posix_class(name: &str) -> bool {
     names.contains(&name.strip_prefix('^').unwrap_or(name))
 }
 
-/// `\d`, `\pL` and the like as the content of a class, and their length.
+/// The class content for `\d`, `\pL` and similar, and their length.
 fn class_escape(rest: &str) -> Result<Option<(usize, String)>, RegexpError> {
     let mut letters = rest.chars();
     if letters.next() != Some('\\') {
@@ -308,7 +308,7 @@ fn class_escape(rest: &str) -> Result<Option<(usize, String)>, RegexpError> {
     Ok(Some((length, class)))
 }
 
-/// The letter an escape stands for, and the escape's length.
+/// The character of an escape sequence, and the length of the sequence.
 fn letter_escape(rest: &str) -> Result<(usize, char), RegexpError> {
     let body = &rest[1..];
     let Some(letter) = body.chars().next() else {
@@ -336,7 +336,7 @@ fn letter_escape(rest: &str) -> Result<(usize, char), RegexpError> {
     read.ok_or_else(|| error("invalid escape sequence", &rest[..1 + letter.len_utf8()]))
 }
 
-/// `x41` or `x{1F600}`: its length and value.
+/// Parses `x41` or `x{1F600}`: length and value.
 fn hex_escape(body: &str) -> Option<(usize, u32)> {
     let is_hex = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     let (length, digits) = match body[1..].strip_prefix('{') {
@@ -352,7 +352,7 @@ fn hex_escape(body: &str) -> Option<(usize, u32)> {
     Some((length, u32::from_str_radix(digits, 16).ok()?))
 }
 
-/// `{2}`, `{2,}`, `{2,5}`: length, least, most. Anything else is literal text.
+/// Parses `{2}`, `{2,}`, `{2,5}`: length, minimum, maximum. Anything else is literal text.
 fn repeat_counts(text: &str) -> Option<(usize, u32, Option<u32>)> {
     let end = text.find('}')?;
     let body = &text[1..end];
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_refuses_is_refused_in_its_words() {
+    fn expressions_that_go_refuses_are_refused_with_its_messages() {
         for (source, words) in [
             ("foo(", "missing closing ): `foo(`"),
             ("foo)", "unexpected ): `foo)`"),
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_accepts_has_its_meaning() {
+    fn expressions_that_go_accepts_have_the_same_meaning() {
         let matches = |source: &str, text| GoRegexp::new(source).unwrap().is_match(text);
         assert!(matches("a{,2}", "a{,2}"));
         assert!(matches("{", "x{"));

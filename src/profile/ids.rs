@@ -1,24 +1,24 @@
-//! Finds the mapping, function or location that an id names.
+//! Finds the mapping, function or location with a given ID.
 //!
-//! Not here: the entries themselves; this gives their position.
+//! Not here: the entries; this returns their positions.
 
 use std::collections::HashMap;
 
-/// From an id to the position of its entry. Ids are mostly dense from 1, which makes this a plain
-/// table; others are hashed in a way that chosen ids cannot make slow.
+/// Maps IDs to positions of entries. IDs are mostly dense from 1, which makes this a plain table;
+/// others are hashed so that chosen IDs cannot make it slow.
 #[derive(Debug)]
 pub struct IdIndex(Table);
 
 #[derive(Debug)]
 enum Table {
-    /// Position + 1 by id; 0: no such id.
+    /// Position + 1 by ID; 0: no such ID.
     Dense(Vec<u32>),
     Sparse(HashMap<u64, u32>),
 }
 
 impl IdIndex {
-    /// The index of `ids` as they stand in their table, and the first repetition of an id, as
-    /// (position, id). Of entries that share an id, the first is found.
+    /// Builds the index of `ids`, in table order. Also returns the first repeated ID as (position,
+    /// ID). Of entries with the same ID, the first is found.
     pub fn new(ids: impl Iterator<Item = u64> + Clone) -> (IdIndex, Option<(usize, u64)>) {
         let (count, largest) =
             ids.clone().fold((0u64, 0), |(count, largest), id| (count + 1, id.max(largest)));
@@ -54,8 +54,8 @@ impl IdIndex {
 }
 
 impl Table {
-    /// Notes `id`, unless it is there already. Positions beyond 32 bits do not occur: entries take
-    /// more than one byte each.
+    /// Records `id`, unless it is already there. Positions beyond 32 bits do not occur: entries
+    /// take more than one byte each.
     fn insert(&mut self, id: u64, position: usize) -> bool {
         match self {
             Table::Dense(positions) => {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_repeated_id_the_first_counts() {
+    fn the_first_entry_with_a_repeated_id_is_found() {
         for ids in [[5, 6, 5], [u64::MAX, 6, u64::MAX]] {
             let (index, repeated) = IdIndex::new(ids.into_iter());
             assert_eq!(repeated, Some((2, ids[0])));

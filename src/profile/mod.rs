@@ -1,9 +1,10 @@
-//! pprof's model of a profile and its bytes: [`proto`] is the model, [`builder`] makes one from
-//! addresses and names, [`encode`] and [`decode`] turn it into bytes and back, [`check`] says whether
-//! it is valid, [`file`] puts it on disk whole or not at all.
+//! pprof's model of a profile, and its encoding: [`proto`] is the model, [`builder`] builds one
+//! from addresses and names, [`encode`] and [`decode`] convert it to bytes and back, [`check`]
+//! checks its validity, [`file`] writes it to disk completely or not at all.
 //!
-//! [`columns`] is a profile laid out for reading, with filters and merging; [`legacy`] reads the formats
-//! before profile.proto, [`perf_data`] and [`folded`] what other profilers write; [`unit`] and [`go_regexp`] say things as pprof says them.
+//! [`columns`] is a profile laid out for reading, with filters and merging. [`legacy`] reads the
+//! formats before profile.proto; [`perf_data`] and [`folded`] read the formats of other profilers.
+//! [`unit`] and [`go_regexp`] format values and match names like pprof.
 //!
 //! Not here: where samples come from (this module knows nothing of processes), and what they mean
 //! (`report`).

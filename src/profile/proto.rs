@@ -1,12 +1,13 @@
 //! The messages of `profile.proto` (package `perftools.profiles`, repository google/pprof), field by
 //! field, with the numbers that file gives them.
 //!
-//! Not here: invariants (see [`super::check`]); any bytes of the right shape make a message.
+//! Not here: invariants (see [`super::check`]); any bytes with the right structure decode to a
+//! message.
 
-/// A set of samples and everything needed to read them.
+/// A set of samples and the tables needed to read them.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Profile {
-    /// What each value of a sample means, in order: `samples/count`, `cpu/nanoseconds` …
+    /// The type and unit of each value of a sample, in order: `samples/count`, `cpu/nanoseconds` …
     #[prost(message, repeated, tag = "1")]
     pub sample_type: Vec<ValueType>,
     #[prost(message, repeated, tag = "2")]
@@ -18,40 +19,41 @@ pub struct Profile {
     pub location: Vec<Location>,
     #[prost(message, repeated, tag = "5")]
     pub function: Vec<Function>,
-    /// Every string of the profile; the first is empty. Fields that name a string hold its index.
+    /// Every string of the profile; the first is empty. Fields that refer to a string hold its
+    /// index.
     #[prost(string, repeated, tag = "6")]
     pub string_table: Vec<String>,
     /// Regular expression (string index): frames whose function matches are dropped, with their
     /// callees.
     #[prost(int64, tag = "7")]
     pub drop_frames: i64,
-    /// Regular expression (string index): frames kept although `drop_frames` matches.
+    /// Regular expression (string index): frames that are kept although `drop_frames` matches.
     #[prost(int64, tag = "8")]
     pub keep_frames: i64,
-    /// When collection began: nanoseconds since 1970-01-01 UTC.
+    /// Start of collection, in nanoseconds since 1970-01-01 UTC.
     #[prost(int64, tag = "9")]
     pub time_nanos: i64,
-    /// How long collection took, in nanoseconds.
+    /// Duration of collection, in nanoseconds.
     #[prost(int64, tag = "10")]
     pub duration_nanos: i64,
-    /// What lies between two samples: `cpu/nanoseconds` …
+    /// Type and unit of the period: `cpu/nanoseconds` …
     #[prost(message, optional, tag = "11")]
     pub period_type: Option<ValueType>,
-    /// How much of it.
+    /// Number of units between two samples.
     #[prost(int64, tag = "12")]
     pub period: i64,
-    /// Free text for the reader (string indexes).
+    /// Comments: free text for the reader (string indexes).
     #[prost(int64, repeated, tag = "13")]
     pub comment: Vec<i64>,
     /// The sample type to show first (string index of its `type`); 0: the last one.
     #[prost(int64, tag = "14")]
     pub default_sample_type: i64,
-    /// Where this kind of profile is documented (string index of a URL).
+    /// Documentation of this kind of profile (string index of a URL).
     #[prost(int64, tag = "15")]
     pub doc_url: i64,
 }
 
-/// What a number means.
+/// The type and unit of a value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
 pub struct ValueType {
     /// String index: `cpu`, `samples`, `alloc_space` …
@@ -62,7 +64,7 @@ pub struct ValueType {
     pub unit: i64,
 }
 
-/// A stack and what was measured with it.
+/// A stack and the values measured with it.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Sample {
     /// [`Location::id`]s, leaf first.
@@ -75,7 +77,7 @@ pub struct Sample {
     pub label: Vec<Label>,
 }
 
-/// Something said of a sample: `thread = "worker 3"`, `bytes = 512`.
+/// A label of a sample: `thread = "worker 3"`, `bytes = 512`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
 pub struct Label {
     /// String index.
@@ -87,12 +89,12 @@ pub struct Label {
     /// A number value.
     #[prost(int64, tag = "3")]
     pub num: i64,
-    /// String index of the number's unit; 0: not stated.
+    /// String index of the number's unit; 0 if not stated.
     #[prost(int64, tag = "4")]
     pub num_unit: i64,
 }
 
-/// A stretch of a file (or of something like one) in the memory of the process.
+/// A range of a file (or of an image such as the vDSO) in the memory of the process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
 pub struct Mapping {
     /// Unique, not 0.
@@ -101,20 +103,20 @@ pub struct Mapping {
     /// First address.
     #[prost(uint64, tag = "2")]
     pub memory_start: u64,
-    /// Address behind the last.
+    /// Address after the last byte.
     #[prost(uint64, tag = "3")]
     pub memory_limit: u64,
-    /// Position in the file that stands at `memory_start`, in bytes.
+    /// Offset in the file of the byte at `memory_start`.
     #[prost(uint64, tag = "4")]
     pub file_offset: u64,
     /// String index of the path, or of a name like `[vdso]`.
     #[prost(int64, tag = "5")]
     pub filename: i64,
-    /// String index of the build-id in lower-case hexadecimal.
+    /// String index of the build ID in lower-case hexadecimal.
     #[prost(int64, tag = "6")]
     pub build_id: i64,
-    /// Functions of this mapping have been named. Tools look for names themselves only where none
-    /// of these four flags is set.
+    /// Functions of this mapping have been named. Tools search for names only if none of these four
+    /// flags is set.
     #[prost(bool, tag = "7")]
     pub has_functions: bool,
     #[prost(bool, tag = "8")]
@@ -125,37 +127,37 @@ pub struct Mapping {
     pub has_inline_frames: bool,
 }
 
-/// A place in the program.
+/// A location in the program.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Location {
     /// Unique, not 0.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// [`Mapping::id`]; 0: none.
+    /// [`Mapping::id`]; 0 if none.
     #[prost(uint64, tag = "2")]
     pub mapping_id: u64,
-    /// The instruction's run-time address; for a caller, one inside the call instruction.
+    /// The instruction's run-time address; for a caller, an address inside the call instruction.
     #[prost(uint64, tag = "3")]
     pub address: u64,
-    /// Names: several where functions were inlined, the innermost first, the function that has code
-    /// of its own last. None: not named.
+    /// Functions at the location. If functions were inlined there are several, the innermost first
+    /// and the function that owns the machine code last. Empty if unnamed.
     #[prost(message, repeated, tag = "4")]
     pub line: Vec<Line>,
-    /// Several functions were folded into one here by the linker (identical code folding).
+    /// The linker merged several identical functions here (identical code folding).
     #[prost(bool, tag = "5")]
     pub is_folded: bool,
 }
 
-/// A function and where in its source.
+/// A function and a position in its source.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
 pub struct Line {
     /// [`Function::id`].
     #[prost(uint64, tag = "1")]
     pub function_id: u64,
-    /// From 1; 0: not known.
+    /// From 1; 0 if unknown.
     #[prost(int64, tag = "2")]
     pub line: i64,
-    /// From 1; 0: not known.
+    /// From 1; 0 if unknown.
     #[prost(int64, tag = "3")]
     pub column: i64,
 }
@@ -166,22 +168,23 @@ pub struct Function {
     /// Unique, not 0.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// String index of the name for people (demangled).
+    /// String index of the name to show (demangled).
     #[prost(int64, tag = "2")]
     pub name: i64,
-    /// String index of the name for the linker (mangled).
+    /// String index of the linkage name (mangled).
     #[prost(int64, tag = "3")]
     pub system_name: i64,
     /// String index of the source file.
     #[prost(int64, tag = "4")]
     pub filename: i64,
-    /// Line at which the function begins; 0: not known.
+    /// First line of the function; 0 if unknown.
     #[prost(int64, tag = "5")]
     pub start_line: i64,
 }
 
 impl Profile {
-    /// The string at `index`; empty where the index leads nowhere (a profile that was not checked).
+    /// The string at `index`; empty if the index is out of range (in a profile that was not
+    /// checked).
     pub fn string(&self, index: i64) -> &str {
         usize::try_from(index).ok().and_then(|i| self.string_table.get(i)).map_or("", String::as_str)
     }
@@ -191,13 +194,13 @@ impl Profile {
         self.comment.iter().map(|index| self.string(*index))
     }
 
-    /// The position in [`Sample::value`] of the sample type called `name`.
+    /// The position in [`Sample::value`] of the sample type named `name`.
     pub fn sample_type_index(&self, name: &str) -> Option<usize> {
         self.sample_type.iter().position(|kind| self.string(kind.r#type) == name)
     }
 
-    /// The position of the value to show when nobody asks for another: `default_sample_type`, or
-    /// else the last, as pprof does. `None`: the profile has no sample types.
+    /// The position of the value shown by default: `default_sample_type`, or else the last, as in
+    /// pprof. `None`: the profile has no sample types.
     pub fn default_value_index(&self) -> Option<usize> {
         let named = self.string(self.default_sample_type);
         let named = (!named.is_empty()).then(|| self.sample_type_index(named)).flatten();
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_that_leads_nowhere_is_the_empty_string() {
+    fn an_index_out_of_range_is_the_empty_string() {
         let profile = Profile { string_table: vec!["".into(), "a".into()], ..Profile::default() };
         assert_eq!(
             [profile.string(-1), profile.string(1), profile.string(2), profile.string(i64::MAX)],

@@ -1,6 +1,6 @@
-//! Units of measurement: which are known, how a value goes from one to another, how it is written.
+//! Units of measurement: known units, conversion and formatting.
 //!
-//! Not here: which unit a report chooses. Units and names are those of google/pprof's
+//! Not here: choosing a report's unit. Units and names are those of google/pprof's
 //! `internal/measurement`.
 
 use crate::text::go;
@@ -11,7 +11,7 @@ struct Unit {
     factor: f64,
 }
 
-/// Units of one dimension. What is asked for in a unit of another dimension comes in the default.
+/// Units of one dimension. A request for a unit of another dimension gives the default unit.
 struct Dimension {
     default: (&'static str, f64),
     units: &'static [Unit],
@@ -82,8 +82,8 @@ impl Dimension {
     }
 }
 
-/// `value` in another unit, and that unit's name; the name is empty where it is not worth saying.
-/// `minimum` and `auto` ask for the largest unit in which the value is at least 1.
+/// `value` converted to another unit, and that unit's name; the name is empty if it is not shown.
+/// `minimum` and `auto` select the largest unit in which the value is at least 1.
 pub fn scale<'a>(value: i64, from: &str, to: &'a str) -> (f64, &'a str) {
     if value < 0 && value != i64::MIN {
         let (scaled, unit) = scale(-value, from, to);
@@ -98,7 +98,7 @@ pub fn scale<'a>(value: i64, from: &str, to: &'a str) -> (f64, &'a str) {
     }
 }
 
-/// `value` as text in the unit `to`: `5.86s`, `67.86MB`, `105`, `0`.
+/// Formats `value` in the unit `to`: `5.86s`, `67.86MB`, `105`, `0`.
 pub fn scaled_label(value: i64, from: &str, to: &str) -> String {
     let (scaled, unit) = scale(value, from, to);
     let mut text = format!("{scaled:.2}");
@@ -112,12 +112,12 @@ pub fn scaled_label(value: i64, from: &str, to: &str) -> String {
     text
 }
 
-/// `value` as text in the unit that fits it best.
+/// Formats `value` in the most suitable unit.
 pub fn label(value: i64, unit: &str) -> String {
     scaled_label(value, unit, "auto")
 }
 
-/// What share of `total` the `value` is, six characters wide at least, without sign.
+/// Formats the share of `value` in `total`: at least six characters wide, without sign.
 pub fn percentage(value: i64, total: i64) -> String {
     let ratio = if total == 0 { 0.0 } else { (value as f64 / total as f64).abs() * 100.0 };
     if (99.95..=100.05).contains(&ratio) {
@@ -129,7 +129,7 @@ pub fn percentage(value: i64, total: i64) -> String {
     }
 }
 
-/// Whether values in the one unit can be given in the other.
+/// Whether values in one unit can be converted to the other.
 pub fn comparable(one: &str, other: &str) -> bool {
     let knows = |dimension: &Dimension, name| dimension.find(name).is_some();
     one == other || DIMENSIONS.iter().any(|dimension| knows(dimension, one) && knows(dimension, other))
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_written_in_the_unit_asked_for() {
+    fn values_are_formatted_in_the_requested_unit() {
         assert_eq!(scaled_label(5_860_000_000, "nanoseconds", "s"), "5.86s");
         assert_eq!(scaled_label(71_155_752, "bytes", "auto"), "67.86MB");
         assert_eq!(scaled_label(-105, "count", "minimum"), "-105");

@@ -1,10 +1,11 @@
-//! Blanks what a report does not tell apart: addresses, lines, columns, files, function names.
+//! Blanks the fields that a report does not distinguish: addresses, lines, columns, files, function
+//! names.
 //!
-//! Not here: adding up; a report's nodes are equal where what is left of them is.
+//! Not here: adding up. Nodes of a report are equal if their remaining fields are equal.
 
 use super::Columns;
 
-/// What remains distinct.
+/// The fields that remain distinct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Detail {
     pub inlines: bool,
@@ -16,7 +17,7 @@ pub struct Detail {
 }
 
 impl Columns {
-    /// Blanks everything that `detail` does not keep.
+    /// Blanks all fields that `detail` does not keep.
     pub fn aggregate(&mut self, detail: Detail) {
         for mapping in &mut self.mappings {
             mapping.has_inline_frames &= detail.inlines;

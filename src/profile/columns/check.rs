@@ -1,13 +1,14 @@
-//! Whether the tables of a profile agree with each other, in the reference's order and words.
+//! Checks whether the tables of a profile are consistent, in the reference's order and with its
+//! messages.
 //!
-//! Not here: the samples, which are checked where they are decoded.
+//! Not here: the samples, which are checked when they are decoded.
 
 use super::{
     Columns, NONE,
     rows::{Distinct, are_in_order},
 };
 
-/// Says what is wrong first, if anything is.
+/// Returns the message for the first fault, if any.
 pub fn check(columns: &Columns) -> Result<(), String> {
     if columns.header.kinds.is_empty() && columns.sample_count() > 0 {
         return Err("missing sample type information".into());

@@ -1,8 +1,8 @@
-//! Bytes to [`Columns`]: the profile.proto of google/pprof, gzipped or bare, or, where that fails,
-//! one of the older formats ([`legacy`]), `perf.data`, or stacks a line.
+//! Bytes to [`Columns`]: google/pprof's profile.proto, gzipped or not, or else one of the older
+//! formats ([`legacy`]), `perf.data`, or folded stacks.
 //!
-//! Not here: writing ([`super::encode`]). Memory is bounded by the size of the unpacked file, which
-//! is limited.
+//! Not here: writing ([`super::encode`]). Memory is bounded by the size of the decompressed file,
+//! which is limited.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::profile::{folded, legacy, perf_data};
 
-/// Why bytes are no profile, in the words of the reference.
+/// Why bytes are not a profile, worded like the reference.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     #[error("decompressing profile: {0}")]
@@ -39,26 +39,26 @@ pub enum ReadError {
     TooManyEntries { max_entries: usize },
 }
 
-/// Most bytes a file may have when unpacked.
+/// Most bytes of a file after decompression.
 pub const MAX_BYTES: usize = 2 << 30;
 
-/// Files of fewer bytes are read faster by one thread than several can be started.
+/// Below this size, one thread reads a file faster than several can be started.
 const WORTH_THREADS: usize = 64 << 10;
 
-/// Reads a profile of any known format, which is valid when it is given.
+/// Reads a profile of any known format. The result is valid.
 pub fn read(bytes: Vec<u8>) -> Result<Columns, ReadError> {
     read_with(&bytes, if bytes.len() < WORTH_THREADS { 1 } else { threads() }, Sizes::default())
 }
 
-/// Reads files that are likely to resemble each other, with no thread but the callers'.
+/// Reads similar files one after the other, on the caller's thread only.
 #[derive(Default)]
 pub struct Series {
-    /// Those of the last one read.
+    /// The row numbers of the last file read.
     sizes: Mutex<Sizes>,
 }
 
 impl Series {
-    /// As the function [`read`].
+    /// Like the function [`read`].
     pub fn read(&self, bytes: Vec<u8>) -> Result<Columns, ReadError> {
         let sizes = || self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
         let expected = *sizes();
@@ -74,7 +74,8 @@ fn read_with(bytes: &[u8], threads: usize, expected: Sizes) -> Result<Columns, R
         Ok((columns, None)) => columns,
         Err(Stopped::Unpacking(error)) => return Err(error),
         Err(Stopped::Taking(failure)) => {
-            // Damage to the packing comes first, even if the content before it is wrong too.
+            // Damage to the compression is reported first, even if the content before it is invalid
+            // too.
             let unpacked = gunzip::is_packed(bytes).then(|| gunzip::whole(bytes)).transpose()?;
             match failure {
                 Failure::Empty => return Err(ReadError::Empty),
@@ -90,7 +91,7 @@ fn read_with(bytes: &[u8], threads: usize, expected: Sizes) -> Result<Columns, R
     Ok(columns)
 }
 
-/// Reads an unpacked file of a format that is no profile.proto.
+/// Reads a decompressed file that is not profile.proto.
 pub fn read_other(bytes: &[u8]) -> Result<Columns, ReadError> {
     if perf_data::is_perf_data(bytes) {
         return perf_data::read(bytes).map_err(ReadError::PerfData);
@@ -140,7 +141,7 @@ mod tests {
         if gunzip::is_packed(bytes) { gunzip::whole(bytes).unwrap() } else { bytes.to_vec() }
     }
 
-    /// Touches everything that reports touch.
+    /// Reads everything that reports read.
     fn walk(bytes: Vec<u8>) {
         let Ok(mut columns) = read(bytes) else { return };
         for sample in 0..columns.sample_count() {
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again_as_it_was() {
+    fn encoding_and_decoding_returns_the_same_profile() {
         for fixture in FIXTURES {
             let columns = read(fixture.to_vec()).unwrap();
             let again = read(columns.encode()).unwrap();
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_inflated_costs_what_it_is_and_no_more() {
+    fn memory_is_bounded_by_the_decompressed_size() {
         let sample = |content: &[u8]| {
             let mut file = vec![0x0a, 0x00, 0x32, 0x00, 0x12];
             let mut length = content.len();
@@ -198,16 +199,16 @@ mod tests {
             file.push(length as u8);
             [file, content.to_vec()].concat()
         };
-        // A million labels with keys of their own, none of which there is.
+        // A million labels whose keys do not exist.
         let labels = [0x1a, 0x04, 0x08, 0x05, 0x18, 0x01].repeat(1_000_000);
         assert_eq!(read(sample(&labels)).unwrap_err(), ReadError::Unrecognized);
-        // A length of 2^60, and an id of 2^63.
+        // A length of 2^60, and an ID of 2^63.
         let long = [0x32, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];
         assert_eq!(read(long.to_vec()).unwrap_err(), ReadError::Unrecognized);
         let id = [0x08, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 0x10, 0x01];
         let error = read(sample(&id)).unwrap_err().to_string();
         assert_eq!(error, "malformed profile: sample has nil location");
-        // Samples of two bytes each, of which there may be only so many.
+        // Samples of two bytes each, whose number is limited.
         let many = [[0x32, 0x00].to_vec(), [0x12, 0x00].repeat(MAX_ENTRIES)].concat();
         assert_eq!(read(many).unwrap_err(), ReadError::TooManyEntries { max_entries: MAX_ENTRIES });
     }
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn profiles_merged_one_by_one_are_what_they_are_merged_together() {
+    fn merging_one_by_one_equals_merging_all_at_once() {
         use crate::profile::columns::merge::Accumulator;
         for fixture in FIXTURES {
             let whole = read(fixture.to_vec()).unwrap();

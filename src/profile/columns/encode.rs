@@ -1,4 +1,4 @@
-//! [`Columns`] to bytes, field for field and string for string as google/pprof writes them.
+//! [`Columns`] to bytes, with the same fields and strings in the same order as google/pprof.
 //!
 //! Not here: reading ([`super::decode`]).
 
@@ -11,16 +11,16 @@ use flate2::{Compress, Compression, Crc, FlushCompress};
 
 use super::{Columns, Label, Location, NONE, SampleKind, TextId, parallel::in_order};
 
-/// Samples, or rows of a table, that are written together.
+/// Samples, or rows of a table, written in one step.
 const BLOCK: usize = 8192;
 
 impl Columns {
-    /// Writes the profile gzipped, packing with all processors.
+    /// Writes the profile gzipped, compressing on all CPUs.
     pub fn write_gzip(&self, mut writer: impl Write) -> io::Result<()> {
         let encoder = Encoder::new(self);
         let last = encoder.parts.len() - 1;
         let (mut checksum, mut written) = (Crc::new(), Ok(()));
-        // The header of RFC 1952: deflate, no name, no time, any system.
+        // The header of RFC 1952: deflate, no name, no time, unknown system.
         writer.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff])?;
         in_order(
             encoder.parts.len(),
@@ -39,14 +39,14 @@ impl Columns {
         writer.flush()
     }
 
-    /// The profile as bare profile.proto.
+    /// The profile as uncompressed profile.proto.
     pub fn encode(&self) -> Vec<u8> {
         let encoder = Encoder::new(self);
         (0..encoder.parts.len()).flat_map(|at| encoder.part(at)).collect()
     }
 }
 
-/// Packs a part of a stream so that the next can follow, unless it is the last.
+/// Compresses part of a stream so that the next part can follow, unless it is the last.
 fn pack(part: &[u8], is_last: bool) -> io::Result<(Vec<u8>, Crc)> {
     let mut checksum = Crc::new();
     checksum.update(part);
@@ -56,7 +56,7 @@ fn pack(part: &[u8], is_last: bool) -> io::Result<(Vec<u8>, Crc)> {
     loop {
         let done = deflate.total_in() as usize;
         deflate.compress_vec(&part[done..], &mut packed, flush)?;
-        // All has been written where there is room left for more.
+        // Everything is written once room is left in the output.
         if deflate.total_in() as usize == part.len() && packed.len() < packed.capacity() {
             return Ok((packed, checksum));
         }
@@ -75,11 +75,11 @@ enum Part {
     Rest,
 }
 
-/// What is known before the first byte is written: the place of each text, and the parts.
+/// Prepared before the first byte is written: the index of each text, and the parts.
 struct Encoder<'a> {
     columns: &'a Columns,
     strings: Strings,
-    /// The ids of all locations, side by side.
+    /// The IDs of all locations, concatenated.
     ids: Vec<u64>,
     parts: Vec<Part>,
 }
@@ -141,7 +141,7 @@ impl<'a> Encoder<'a> {
         out.bytes
     }
 
-    /// About how many bytes a part will have.
+    /// Approximate size of a part in bytes.
     fn expected(&self, part: &Part) -> usize {
         match part {
             Part::Samples(samples) => {
@@ -210,7 +210,7 @@ impl<'a> Encoder<'a> {
 }
 
 impl Columns {
-    /// The labels of a sample in the order in which they are written: texts, then numbers, by key.
+    /// The labels of a sample in the order of writing: texts, then numbers, by key.
     fn each_label(&self, sample: usize, mut each: impl FnMut(Label, bool)) {
         if self.labels(sample).is_empty() {
             return;
@@ -228,7 +228,7 @@ impl Columns {
     }
 }
 
-/// The string table: texts have their index in the order in which they are first named.
+/// The string table: texts get their index in the order of first use.
 struct Strings {
     indexes: Vec<u32>,
     order: Vec<TextId>,
@@ -289,14 +289,14 @@ impl Strings {
     }
 }
 
-/// A message being written.
+/// A message that is being written.
 #[derive(Default)]
 struct Message {
     bytes: Vec<u8>,
 }
 
 impl Message {
-    /// Numbers as fields 1, 2, 3 …, zeros left out.
+    /// Numbers as fields 1, 2, 3 …; zeros are omitted.
     fn of(fields: impl Iterator<Item = u64>) -> Message {
         let mut message = Message::default();
         for (field, number) in (1..).zip(fields) {
@@ -308,7 +308,7 @@ impl Message {
     #[inline]
     fn varint(&mut self, mut number: u64) {
         if number < 1 << 21 {
-            // Most are as short as that; a length that is no constant costs more than the number.
+            // Most numbers take one byte; the fixed length makes this fast.
             let [low, middle, high] = [number, number >> 7, number >> 14].map(|part| part as u8);
             match number {
                 0..0x80 => self.bytes.push(low),
@@ -345,7 +345,7 @@ impl Message {
         self.bytes(field, &message.bytes);
     }
 
-    /// More than two numbers are packed, as the reference does it.
+    /// More than two numbers are packed, as in the reference.
     fn numbers(&mut self, field: u64, numbers: impl ExactSizeIterator<Item = u64>) {
         if numbers.len() <= 2 {
             numbers.for_each(|number| self.number(field, number));

@@ -1,13 +1,13 @@
-//! Keeps the samples, frames and labels that a report is asked for.
+//! Keeps the samples, frames and labels that a report selects.
 //!
-//! Not here: what the options are called and in which order they apply (`report`).
+//! Not here: the names and order of the options (`report`).
 
 use std::ops::Range;
 
 use super::{Columns, Line, Location, NONE, TextId};
 use crate::profile::go_regexp::GoRegexp;
 
-/// An expression, and which texts it was already found to match.
+/// An expression, with a cache of the texts it was matched against.
 struct Memo<'a> {
     regexp: &'a GoRegexp,
     known: Vec<Option<bool>>,
@@ -37,7 +37,7 @@ impl<'a> Memo<'a> {
     }
 }
 
-/// Expressions by which frames and samples are chosen.
+/// Expressions that select frames and samples.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByName<'a> {
     /// Keep samples with a frame that matches.
@@ -50,7 +50,7 @@ pub struct ByName<'a> {
     pub show: Option<&'a GoRegexp>,
 }
 
-/// Which of the expressions of [`ByName`] matched anything.
+/// Which expressions of [`ByName`] matched anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Matched {
     pub focus: bool,
@@ -59,7 +59,7 @@ pub struct Matched {
     pub show: bool,
 }
 
-/// Says yes or no of a sample.
+/// Accepts or rejects a sample.
 pub type SampleTest<'a> = &'a dyn Fn(&Columns, usize) -> bool;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ enum Verdict {
 }
 
 impl Columns {
-    /// Keeps samples and frames by the names of functions, files and mappings.
+    /// Selects samples and frames by the names of functions, files and mappings.
     pub fn filter_by_name(&mut self, by: ByName) -> Matched {
         let mut matched = Matched::default();
         if by.focus.is_none() && by.ignore.is_none() && by.hide.is_none() && by.show.is_none() {
@@ -117,7 +117,7 @@ impl Columns {
         matched
     }
 
-    /// Gives each location the lines that `change` leaves it.
+    /// Replaces the lines of each location by the result of `change`.
     pub(super) fn change_lines(
         &mut self,
         mut change: impl FnMut(&Columns, usize, &Location, &mut Vec<Line>),
@@ -139,8 +139,8 @@ impl Columns {
         self.lines = all_lines;
     }
 
-    /// Drops all frames above the root-most one that matches, and samples without one. Says whether
-    /// anything matched.
+    /// Drops all frames above the root-most matching one, and samples without a match. Returns
+    /// whether anything matched.
     pub fn show_from(&mut self, regexp: &GoRegexp) -> bool {
         let mut memo = Memo::new(regexp, self);
         let mut matching = vec![false; self.locations.len()];
@@ -159,7 +159,8 @@ impl Columns {
         matching.contains(&true)
     }
 
-    /// Keeps samples that `focus` says yes to and `ignore` no. Says of each whether it ever said yes.
+    /// Keeps samples that `focus` accepts and `ignore` does not. Returns for each whether it ever
+    /// accepted one.
     pub fn filter_by_label(&mut self, focus: Option<SampleTest>, ignore: Option<SampleTest>) -> (bool, bool) {
         if focus.is_none() && ignore.is_none() {
             return (self.sample_count() > 0, false);
@@ -177,7 +178,8 @@ impl Columns {
         (any_focused, any_ignored)
     }
 
-    /// Keeps labels whose key `show` matches and `hide` does not. Says of each whether it matched.
+    /// Keeps labels whose key `show` matches and `hide` does not. Returns for each whether it
+    /// matched.
     pub fn filter_labels(&mut self, show: Option<&GoRegexp>, hide: Option<&GoRegexp>) -> (bool, bool) {
         let (mut any_shown, mut any_hidden) = (false, false);
         if !self.has_labels() || (show.is_none() && hide.is_none()) {

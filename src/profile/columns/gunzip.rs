@@ -1,6 +1,6 @@
-//! gzip, unpacked piece by piece, with a limit to what a file may become.
+//! Decompresses gzip piece by piece, with a limit on the output.
 //!
-//! Not here: what the bytes mean.
+//! Not here: the meaning of the bytes.
 
 use std::{
     io::{self, Read},
@@ -12,20 +12,20 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::decode::{MAX_BYTES, ReadError};
 
-/// Whether `bytes` begin as gzip does.
+/// Whether `bytes` begin with the gzip magic.
 pub(super) fn is_packed(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
 
 const PIECE_BYTES: usize = 256 << 10;
 
-/// How much `packed_bytes` may become: stacks and names pack to a tenth or a thirtieth, while what was
-/// made to fill the memory packs to a thousandth.
+/// Most bytes that `packed_bytes` may decompress to: stacks and names compress to a tenth or a
+/// thirtieth, data crafted to exhaust memory to a thousandth.
 pub(super) fn limit(packed_bytes: usize) -> usize {
     packed_bytes.saturating_mul(128).clamp(256 << 20, MAX_BYTES)
 }
 
-/// Unpacks all of it.
+/// Decompresses everything.
 pub(super) fn whole(packed: &[u8]) -> Result<Vec<u8>, ReadError> {
     let mut unpacked = Vec::new();
     let done = pieces(packed, |piece| {
@@ -38,15 +38,15 @@ pub(super) fn whole(packed: &[u8]) -> Result<Vec<u8>, ReadError> {
     }
 }
 
-/// Why nothing more was done with the pieces.
+/// Why decompression stopped early.
 pub(super) enum Stopped<E> {
-    /// They could not be unpacked.
+    /// The input is damaged.
     Unpacking(ReadError),
-    /// Whoever took them did not want more.
+    /// The receiver wanted no more.
     Taking(E),
 }
 
-/// Gives the unpacked content to `take` piece by piece.
+/// Passes the decompressed content to `take` piece by piece.
 pub(super) fn pieces<E>(
     packed: &[u8],
     mut take: impl FnMut(&[u8]) -> Result<(), E>,
@@ -61,7 +61,7 @@ pub(super) fn pieces<E>(
     }
 }
 
-/// As [`pieces`], unpacking the next on another thread meanwhile.
+/// Like [`pieces`], but decompresses the next piece on another thread.
 pub(super) fn pieces_beside<E>(
     packed: &[u8],
     mut take: impl FnMut(&[u8]) -> Result<(), E>,
@@ -83,7 +83,7 @@ pub(super) fn pieces_beside<E>(
                     }
                     Err(error) => full.send(Err(error)),
                 };
-                // Nobody takes them any more.
+                // The receiver has stopped.
                 if sent.is_err() {
                     return;
                 }
@@ -92,7 +92,7 @@ pub(super) fn pieces_beside<E>(
         for piece in pieces {
             let piece = piece.map_err(Stopped::Unpacking)?;
             take(&piece).map_err(Stopped::Taking)?;
-            // It ends before we do when it has unpacked all.
+            // The thread ends by itself once everything is decompressed.
             let _ = empty.send(piece);
         }
         Ok(())
@@ -111,7 +111,7 @@ impl<'a> Limited<'a> {
         Limited { decoder: MultiGzDecoder::new(packed), left: limit, limit }
     }
 
-    /// Fills `piece` as far as there is content; 0 at its end.
+    /// Fills `piece` as far as there is content; returns 0 at its end.
     fn next(&mut self, piece: &mut [u8]) -> Result<usize, ReadError> {
         let mut length = 0;
         while length < piece.len() {
@@ -130,7 +130,7 @@ impl<'a> Limited<'a> {
     }
 }
 
-/// The error in the words of the reference.
+/// The error, worded like the reference.
 fn words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "unexpected EOF".into(),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_put_together_are_the_whole() {
+    fn the_pieces_together_are_the_whole_content() {
         let content: Vec<u8> = (0..700_000u32).flat_map(|at| (at % 1000).to_le_bytes()).collect();
         let packed = [pack(&content), pack(b"and more")].concat();
         let mut all = Vec::new();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_file_that_becomes_a_large_one_is_refused() {
+    fn a_file_that_decompresses_to_far_more_is_refused() {
         let bomb = pack(&vec![0; (256 << 20) + 1]);
         assert!(bomb.len() < 1 << 20);
         assert_eq!(whole(&bomb).err(), Some(ReadError::TooLarge { max_bytes: 256 << 20 }));

@@ -1,27 +1,27 @@
-//! The labels of samples by key, as a reader of a profile sees them: texts and numbers apart, several
-//! values of a key together.
+//! The labels of samples by key, as reports use them: texts and numbers separate, several values of
+//! a key together.
 //!
-//! Not here: choosing samples by their labels ([`super::filter`]).
+//! Not here: selecting samples by labels ([`super::filter`]).
 
 use hashbrown::{HashMap, HashSet};
 
 use super::{Columns, Label, TextId};
 
-/// The key that marks the samples of the profile compared with (`-diff_base`); its value is `true`.
+/// The key that marks the samples of the base profile (`-diff_base`); its value is `true`.
 pub const BASE_KEY: &str = "pprof::base";
 
-/// The labels of a sample by key, keys in the order of their texts.
+/// The labels of a sample by key, sorted by key.
 #[derive(Clone, Debug, Default)]
 pub struct ByKey {
     pub texts: Vec<(TextId, Vec<TextId>)>,
     pub numbers: Vec<(TextId, Numbers)>,
 }
 
-/// The numbers of a key.
+/// The numeric values of a key.
 #[derive(Clone, Debug, Default)]
 pub struct Numbers {
     pub values: Vec<i64>,
-    /// One for each value, or none at all if no value has a unit.
+    /// One unit for each value, or empty if no value has a unit.
     pub units: Vec<TextId>,
 }
 
@@ -29,12 +29,12 @@ pub struct Numbers {
 #[derive(Clone, Debug, Default)]
 pub struct Units {
     units: HashMap<TextId, String>,
-    /// Keys whose numbers came in several units, with those that are not used.
+    /// Keys whose numbers have several units, with the units that are not used.
     pub ignored: Vec<(TextId, Vec<String>)>,
 }
 
 impl Units {
-    /// The unit of the numbers of `key`; empty where it has none.
+    /// The unit of the numbers of `key`; empty if it has none.
     pub fn of(&self, key: TextId) -> &str {
         self.units.get(&key).map_or("", |unit| unit)
     }
@@ -45,7 +45,7 @@ impl Columns {
     pub fn labels_by_key(&self, sample: usize) -> ByKey {
         let mut by_key = ByKey::default();
         let labels = self.labels(sample);
-        // A sample has a few labels or none; one of very many must not take the square of their number.
+        // A sample has few labels or none; very many must not take quadratic time.
         let mut rows: HashMap<(TextId, bool), usize> = HashMap::new();
         for label in labels {
             let (texts, numbers) = (&mut by_key.texts, &mut by_key.numbers);
@@ -81,7 +81,7 @@ impl Columns {
         by_key
     }
 
-    /// The units of all keys with numbers: the first unit seen, or one guessed from the key.
+    /// The units of all numeric keys: the first unit found, or one guessed from the key.
     pub fn label_units(&self) -> Units {
         let mut seen: HashMap<TextId, Vec<TextId>> = HashMap::new();
         let mut pairs: HashSet<(TextId, TextId)> = HashSet::new();
@@ -113,7 +113,7 @@ impl Columns {
         units
     }
 
-    /// Marks all samples as belonging to the profile compared with.
+    /// Marks all samples as part of the base profile.
     pub fn mark_as_base(&mut self) {
         let (key, value) = (self.intern(BASE_KEY), self.intern("true"));
         self.relabel(|labels, out| {
@@ -122,7 +122,7 @@ impl Columns {
         });
     }
 
-    /// Whether a sample belongs to the profile compared with.
+    /// Whether a sample is part of the base profile.
     pub fn is_base(&self, sample: usize, key: TextId, value: TextId) -> bool {
         self.labels(sample).contains(&Label::text(key, value))
     }

@@ -1,7 +1,7 @@
-//! Puts profiles together: equal places become one place, equal stacks with equal labels one sample.
+//! Merges profiles: equal locations become one location, equal stacks with equal labels one sample.
 //!
-//! Not here: making their kinds and units the same first ([`super::scale`]). What is equal, and the
-//! order of what comes out, is as in google/pprof's `profile.Merge`.
+//! Not here: converting kinds and units first ([`super::scale`]). Equality and the order of the
+//! result are those of google/pprof's `profile.Merge`.
 
 use std::{
     hash::{BuildHasher, Hasher},
@@ -12,7 +12,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable, hash_table::Ent
 
 use super::{Columns, Function, Label, Line, Location, Mapping, NONE, SampleKind, TextId, merge_rows::Rows};
 
-/// Whether the two say the same of what they measure.
+/// Whether two profiles measure the same.
 pub(super) fn compatible(one: &Columns, other: &Columns) -> Result<(), String> {
     let show = |p: &Columns, kind: super::SampleKind| {
         format!("&{{{} {} 0 0}}", p.text(kind.name), p.text(kind.unit))
@@ -35,7 +35,7 @@ pub(super) fn compatible(one: &Columns, other: &Columns) -> Result<(), String> {
     Ok(())
 }
 
-/// One profile of all. Samples whose values are all zero are left out.
+/// Merges all profiles into one. Samples whose values are all zero are dropped.
 pub fn merge(profiles: Vec<Columns>) -> Result<Columns, String> {
     let Some(first) = profiles.first() else { return Err("no profiles to merge".into()) };
     for other in &profiles[1..] {
@@ -48,8 +48,7 @@ pub fn merge(profiles: Vec<Columns>) -> Result<Columns, String> {
     merger.finish()
 }
 
-/// Puts profiles together one by one, so that they need not all be there at a time. They must say the
-/// same of what they measure.
+/// Merges profiles one by one, so that they need not all be in memory. They must measure the same.
 pub struct Merger {
     out: Columns,
     hasher: DefaultHashBuilder,
@@ -62,7 +61,7 @@ pub struct Merger {
     locations: HashTable<u32>,
     samples: HashTable<u32>,
     sample_hashes: Vec<u64>,
-    /// The arrays of the samples, which `Columns` is given at the end.
+    /// The arrays of samples, moved into `Columns` at the end.
     values: Vec<i64>,
     stack_ends: Vec<u32>,
     frames: Vec<u32>,
@@ -127,10 +126,9 @@ impl Merger {
         }
     }
 
-    /// Whether `profile` says the same of what it measures as those before, so that no value of any of
-    /// them need be changed.
+    /// Whether `profile` measures the same as those before, so that no value needs to be converted.
     pub fn takes(&self, profile: &Columns) -> bool {
-        // Periods go through floats where units are made the same.
+        // Converting units passes periods through floats.
         let is_exact = |columns: &Columns| columns.header.period.unsigned_abs() < 1 << 53;
         let mut names: Vec<TextId> = profile.header.kinds.iter().map(|kind| kind.name).collect();
         names.sort_unstable();
@@ -144,7 +142,7 @@ impl Merger {
         self.header(&source);
         let mut rows = Rows::new(source, self.before.take());
         if self.out.mappings.is_empty() && !rows.source.mappings.is_empty() {
-            // The first mapping is the main binary and must stay the first.
+            // The first mapping is the main binary and must stay first.
             self.mapping(&mut rows, 0);
         }
         let (mut stack, mut labels) = (Vec::new(), Vec::new());
@@ -167,7 +165,7 @@ impl Merger {
                 label.map_texts(|text| *text = self.text(&mut rows, *text));
                 labels.push(label);
             }
-            // Labels with different keys have no order among each other.
+            // The order of labels with different keys has no meaning.
             labels.sort_by_key(|label| (label.as_number().is_some(), label.key));
             self.sample(rows.source.values(sample), &stack, &labels);
         }
@@ -211,7 +209,7 @@ impl Merger {
         *known
     }
 
-    /// The row of a mapping and what to add to addresses in it.
+    /// The row of a mapping, and the number to add to addresses in it.
     fn mapping(&mut self, rows: &mut Rows, row: u32) -> (u32, u64) {
         let Some(own) = rows.source.mappings.get(row as usize).copied() else { return (NONE, 0) };
         if rows.mappings[row as usize].0 != NONE {
@@ -272,7 +270,7 @@ impl Merger {
             let function = self.function(rows, line.function);
             self.out.lines.push(Line { function, ..line });
         }
-        // Its lines stand behind all others, and are taken back if it is known.
+        // Its lines are appended, and removed again if the location is known.
         let location = Location {
             id: self.out.locations.len() as u64 + 1,
             mapping,
@@ -303,7 +301,7 @@ impl Merger {
         row_out
     }
 
-    /// The profile of all that were added.
+    /// The merged profile.
     pub fn finish(self) -> Result<Columns, String> {
         if self.count == 0 {
             return Err("no profiles to merge".into());
@@ -328,8 +326,8 @@ fn lines<'a>(location: &Location, lines: &'a [Line]) -> &'a [Line] {
     &lines[location.lines.start as usize..location.lines.end as usize]
 }
 
-/// What of the lines tells places apart: the reference forgets a line's column where another line
-/// follows (its keys overlap), so that places which differ only there become one.
+/// The fields of lines that distinguish locations. The reference drops a line's column if another
+/// line follows (its keys overlap), so locations that differ only there are merged.
 fn columns_that_count(lines: &[Line]) -> impl Iterator<Item = i64> {
     lines.iter().enumerate().map(|(at, line)| match lines.get(at + 1) {
         Some(next) if next.function != NONE => 0,
@@ -356,8 +354,8 @@ fn is_same_place(one: &Location, other: &Location, all: &[Line]) -> bool {
         && columns_that_count(one_lines).eq(columns_that_count(other_lines))
 }
 
-/// Reads, prepares and merges: what the reference does with several sources. Of one it keeps
-/// everything as it is.
+/// Reads, prepares and merges: the reference's behaviour with several sources. A single source is
+/// kept unchanged.
 pub fn combine(mut profiles: Vec<Columns>) -> Result<Columns, String> {
     super::scale::keep_common_kinds(&mut profiles)?;
     super::scale::to_finest_units(&mut profiles)?;
@@ -367,21 +365,22 @@ pub fn combine(mut profiles: Vec<Columns>) -> Result<Columns, String> {
     merge(profiles)
 }
 
-/// Profiles that come one by one, to be combined.
+/// Profiles that arrive one by one, to be combined.
 pub enum Accumulator {
-    /// All of them, to be combined when they are there.
+    /// All of them, kept to be combined at the end.
     Kept(Vec<Columns>),
-    /// The first, or what has been merged of those that came.
+    /// The first profile, or the result of merging those so far.
     Merged(Box<Merger>, Option<Box<Columns>>),
 }
 
 impl Accumulator {
-    /// Merges each profile as it comes, as long as all measure the same in the same units.
+    /// Merges each profile as it arrives, as long as all measure the same in the same units.
     pub fn merged() -> Accumulator {
         Accumulator::Merged(Box::default(), None)
     }
 
-    /// Takes a profile. False: this one differs, so that all must be gathered again and kept.
+    /// Takes a profile. Returns false if it differs, so that all must be kept and combined at the
+    /// end.
     pub fn add(&mut self, profile: Columns) -> bool {
         match self {
             Accumulator::Kept(profiles) => profiles.push(profile),
@@ -405,7 +404,7 @@ impl Accumulator {
         true
     }
 
-    /// One profile of all; `None` if there is none.
+    /// The combined profile; `None` if there was none.
     pub fn finish(self) -> Result<Option<Columns>, String> {
         match self {
             Accumulator::Kept(profiles) if profiles.is_empty() => Ok(None),

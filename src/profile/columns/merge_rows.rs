@@ -1,25 +1,26 @@
-//! What the rows of one source have become in the profile that all are merged into.
+//! The rows of one source and the rows they became in the merged profile.
 //!
-//! Profiles of one program mostly have the same tables, or the same beginning of them: a row that is
-//! what the row of this number was in the source before has become what that one became. Such rows are
-//! found by going through both tables once, side by side, which is ten times as fast as looking up each.
+//! Profiles of one program mostly have the same tables, or tables with the same beginning. A row
+//! that equals the row with the same number in the previous source maps to the same merged row.
+//! Such rows are found by comparing both tables side by side once, which is ten times as fast as
+//! looking up each.
 //!
-//! Not here: looking up the others ([`super::merge`]).
+//! Not here: looking up the other rows ([`super::merge`]).
 
 use super::{Columns, NONE, TextId};
 
-/// A source and the rows that its rows became; [`NONE`] where that is not known yet.
+/// A source and the merged rows of its rows; [`NONE`] where not yet known.
 pub(super) struct Rows {
     pub source: Columns,
     pub texts: Vec<TextId>,
-    /// With what is to be added to addresses in it.
+    /// With the number to add to addresses in it.
     pub mappings: Vec<(u32, u64)>,
     pub functions: Vec<u32>,
     pub locations: Vec<u32>,
 }
 
 impl Rows {
-    /// The rows of `source`, as far as they are those of the source before.
+    /// The merged rows for `source`, where its rows equal those of the previous source.
     pub(super) fn new(source: Columns, before: Option<Rows>) -> Rows {
         let mut rows = Rows {
             texts: vec![NONE; source.texts.len()],
@@ -34,7 +35,7 @@ impl Rows {
         rows
     }
 
-    /// Whether going through the tables promises to find something.
+    /// Whether comparing the tables is likely to find equal rows.
     fn resembles(&self, before: &Rows) -> bool {
         let (own, other) = (&self.source, &before.source);
         let ends =

@@ -1,10 +1,10 @@
 //! A profile laid out for reading: tables of small plain values, stacks as one array of location
-//! numbers, texts interned. Read once from the wire ([`decode`]), it is what every report works on.
+//! numbers, interned texts. Read once from the wire ([`decode`]); every report works on it.
 //!
-//! Not here: writing profiles piece by piece (`Builder`), which samples a report keeps ([`filter`]),
-//! and what is printed (`report`).
+//! Not here: building profiles piece by piece (`Builder`), selecting samples for a report
+//! ([`filter`]), output (`report`).
 //!
-//! The big arrays are shared: a copy costs nothing until one of the copies is changed.
+//! The big arrays are shared: a copy is free until one of the copies is changed.
 
 use std::{ops::Range, sync::Arc};
 
@@ -27,17 +27,17 @@ mod wire;
 
 pub use texts::{TextId, Texts};
 
-/// Stands where a row number would and says that there is no such row.
+/// Used in place of a row number where there is no row.
 pub const NONE: u32 = u32::MAX;
 
-/// What a number means: `cpu` in `nanoseconds`.
+/// The type and unit of a value: `cpu` in `nanoseconds`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SampleKind {
     pub name: TextId,
     pub unit: TextId,
 }
 
-/// A stretch of a file in memory. Fields as in `profile.proto`.
+/// A range of a file in memory. Fields as in `profile.proto`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mapping {
     pub id: u64,
@@ -52,7 +52,7 @@ pub struct Mapping {
     pub has_inline_frames: bool,
 }
 
-/// A function of the source.
+/// A function of the program's source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Function {
     pub id: u64,
@@ -62,7 +62,7 @@ pub struct Function {
     pub start_line: i64,
 }
 
-/// A place in the program; its lines are `lines` of [`Columns::lines`], innermost inlined first.
+/// A location in the program; its lines are `lines` of [`Columns::lines`], innermost inlined first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Location {
     pub id: u64,
@@ -73,7 +73,7 @@ pub struct Location {
     pub is_folded: bool,
 }
 
-/// A function and where in its source.
+/// A function and a position in its source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Line {
     /// Row of [`Columns::functions`], or [`NONE`].
@@ -82,11 +82,11 @@ pub struct Line {
     pub column: i64,
 }
 
-/// Something said of a sample: a text, or a number with a unit.
+/// A label of a sample: a text, or a number with a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Label {
     pub key: TextId,
-    /// Unit of a number (0: none said), or [`Label::TEXT`].
+    /// Unit of a number (0 if none), or [`Label::TEXT`].
     unit: TextId,
     /// The number, or the [`TextId`] of the text.
     value: i64,
@@ -105,12 +105,12 @@ impl Label {
         Label { key, unit, value: number }
     }
 
-    /// The text, if it is one.
+    /// The text, if the value is one.
     pub fn as_text(&self) -> Option<TextId> {
         (self.unit == Label::TEXT).then_some(self.value as TextId)
     }
 
-    /// Gives its texts other numbers.
+    /// Renumbers the texts of this label.
     fn map_texts(&mut self, mut name: impl FnMut(&mut TextId)) {
         name(&mut self.key);
         if let Some(mut text) = self.as_text() {
@@ -121,13 +121,13 @@ impl Label {
         }
     }
 
-    /// Number and unit, if it is one.
+    /// Number and unit, if the value is a number.
     pub fn as_number(&self) -> Option<(i64, TextId)> {
         (self.unit != Label::TEXT).then_some((self.value, self.unit))
     }
 }
 
-/// Everything that is said once per profile.
+/// The fields that occur once in a profile.
 #[derive(Clone, Debug, Default)]
 pub struct Header {
     pub kinds: Vec<SampleKind>,
@@ -142,9 +142,8 @@ pub struct Header {
     pub keep_frames: TextId,
 }
 
-/// The profile. Rows of samples are spread over four arrays: sample `i` has the values
-/// `i * kinds ..`, the frames `stack_ends[i] .. stack_ends[i + 1]` and the labels
-/// `label_ends[i] .. label_ends[i + 1]`.
+/// A profile. Samples are stored in four arrays: sample `i` has the values `i * kinds ..`, the
+/// frames `stack_ends[i] .. stack_ends[i + 1]` and the labels `label_ends[i] .. label_ends[i + 1]`.
 #[derive(Clone, Debug)]
 pub struct Columns {
     pub header: Header,
@@ -200,12 +199,12 @@ impl Columns {
         &self.frames[self.stack_ends[sample] as usize..self.stack_ends[sample + 1] as usize]
     }
 
-    /// Where in [`Columns::all_frames`] the locations of a sample stand.
+    /// Range of [`Columns::all_frames`] that has the locations of a sample.
     pub fn stack_range(&self, sample: usize) -> Range<u32> {
         self.stack_ends[sample]..self.stack_ends[sample + 1]
     }
 
-    /// The locations of all samples, each sample's leaf first.
+    /// The locations of all samples, each sample leaf first.
     pub fn all_frames(&self) -> &[u32] {
         &self.frames
     }
@@ -225,12 +224,12 @@ impl Columns {
         self.lines.get(location.lines.start as usize..location.lines.end as usize).unwrap_or_default()
     }
 
-    /// The text numbered `id`.
+    /// The text with number `id`.
     pub fn text(&self, id: TextId) -> &str {
         self.texts.get(id)
     }
 
-    /// The number of `text`, given now if it is new.
+    /// The number of `text`; a new text gets a new number.
     pub fn intern(&mut self, text: &str) -> TextId {
         match self.texts.find(text) {
             Some(id) => id,
@@ -243,7 +242,7 @@ impl Columns {
         self.mappings.get(location.mapping as usize)
     }
 
-    /// The file of the location's mapping; empty without one.
+    /// The file of the location's mapping; empty without a mapping.
     pub fn mapping_file(&self, location: &Location) -> TextId {
         self.mapping_of(location).map_or(0, |mapping| mapping.file)
     }
@@ -259,7 +258,7 @@ impl Columns {
         Arc::make_mut(&mut self.label_ends).push(all_labels.len() as u32);
     }
 
-    /// Adds a location with these lines and gives its row.
+    /// Adds a location with these lines and returns its row.
     pub fn push_location(&mut self, location: Location, lines: &[Line]) -> u32 {
         let start = self.lines.len() as u32;
         self.lines.extend_from_slice(lines);
@@ -267,9 +266,9 @@ impl Columns {
         self.locations.len() as u32 - 1
     }
 
-    /// Makes the samples only those that `keep` gives a part of their stack for, which becomes their
-    /// stack; of it, frames at locations that `hidden` marks are left out, and with them samples
-    /// that then have none.
+    /// Keeps the samples for which `keep` returns a part of their stack, which becomes their stack.
+    /// Frames at locations marked by `hidden` are removed from it, and samples without remaining
+    /// frames are dropped.
     pub fn retain(
         &mut self,
         hidden: Option<&[bool]>,
@@ -322,7 +321,7 @@ impl Columns {
         labels.truncate(label_end);
     }
 
-    /// Changes the values of each sample; samples for which `change` says no go.
+    /// Changes the values of each sample; drops samples for which `change` returns false.
     pub fn change_values(&mut self, mut change: impl FnMut(&mut [i64]) -> bool) {
         let kinds = self.header.kinds.len();
         if kinds == 0 {
@@ -334,7 +333,7 @@ impl Columns {
         }
     }
 
-    /// Puts frames before the leaf and behind the root of each sample, as `frames_for` says.
+    /// Adds frames before the leaf and after the root of each sample, as returned by `frames_for`.
     pub fn extend_stacks(&mut self, mut frames_for: impl FnMut(&mut Columns, usize) -> (Vec<u32>, Vec<u32>)) {
         let mut stack_ends = vec![0];
         let mut frames = Vec::with_capacity(self.frames.len() + 2 * self.sample_count());
@@ -349,7 +348,7 @@ impl Columns {
         self.frames = Arc::new(frames);
     }
 
-    /// Gives each sample the labels that `labels_for` makes of its own.
+    /// Replaces the labels of each sample by the result of `labels_for`.
     pub fn relabel(&mut self, mut labels_for: impl FnMut(&[Label], &mut Vec<Label>)) {
         let mut label_ends = vec![0];
         let mut labels = Vec::with_capacity(self.labels.len());
@@ -361,7 +360,7 @@ impl Columns {
         self.labels = Arc::new(labels);
     }
 
-    /// Keeps of each sample's values those at `order`, in that order.
+    /// Keeps the values at the positions in `order` of each sample, in that order.
     pub fn select_values(&mut self, order: &[usize]) {
         let kinds: Vec<SampleKind> = order.iter().map(|at| self.header.kinds[*at]).collect();
         let samples = 0..self.sample_count();
@@ -371,8 +370,8 @@ impl Columns {
         self.header.kinds = kinds;
     }
 
-    /// The position of the value asked for by `name`: a number, a kind's name (`inuse_` may stand
-    /// before it), or, empty, the profile's default or else the last.
+    /// The position of the value named `name`: a number, a kind's name (optionally prefixed by
+    /// `inuse_`), or, if empty, the profile's default or else the last.
     pub fn value_index(&self, name: &str) -> Result<usize, String> {
         let kinds = &self.header.kinds;
         if name.is_empty() {
@@ -408,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_not_changed_with_the_original() {
+    fn changing_a_profile_does_not_change_its_copy() {
         let mut changed = three_samples();
         let copy = changed.clone();
         changed.retain(None, |sample, stack| (sample != 1).then_some(1..stack.len()));
@@ -418,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_without_a_visible_frame_go() {
+    fn samples_without_a_visible_frame_are_dropped() {
         let mut columns = three_samples();
         columns.retain(Some(&[false, true, true]), |_, stack| Some(0..stack.len()));
         assert_eq!(columns.sample_count(), 2);

@@ -1,6 +1,6 @@
-//! Work shared among the processors.
+//! Distributes work over the CPUs.
 //!
-//! Not here: what the work is.
+//! Not here: the work.
 
 use std::{
     collections::BTreeMap,
@@ -10,12 +10,12 @@ use std::{
     thread,
 };
 
-/// How many threads work on a profile.
+/// Number of threads that work on a profile.
 pub fn threads() -> usize {
     thread::available_parallelism().map_or(1, |count| count.get().min(8))
 }
 
-/// Runs the jobs, each on a thread of its own where there are several; answers in order.
+/// Runs the jobs, each on a thread of its own if there are several CPUs; results are in order.
 pub fn in_parallel<T: Send, J: FnOnce() -> T + Send>(mut jobs: Vec<J>) -> Vec<T> {
     let Some(last) = jobs.pop() else { return Vec::new() };
     thread::scope(|scope| {
@@ -28,11 +28,11 @@ pub fn in_parallel<T: Send, J: FnOnce() -> T + Send>(mut jobs: Vec<J>) -> Vec<T>
     })
 }
 
-/// Makes `count` things with `make`, several at a time, and gives them to `take` in order, until it says
-/// that it wants no more. No more than twice as many as there are threads are made and not yet taken.
+/// Produces `count` items with `make`, several at a time, and passes them to `take` in order until
+/// it returns false. At most twice as many items as threads are waiting to be taken.
 pub fn in_order<T: Send>(count: usize, make: impl Fn(usize) -> T + Sync, mut take: impl FnMut(T) -> bool) {
     let threads = threads().min(count);
-    // The next to be made, and how many have been taken.
+    // The next item to produce, and the number of items taken.
     let turn = Mutex::new((0, 0));
     let is_taken = Condvar::new();
     let (made, results) = mpsc::channel();
@@ -76,16 +76,16 @@ pub fn in_order<T: Send>(count: usize, make: impl Fn(usize) -> T + Sync, mut tak
     });
 }
 
-/// Has `write` turn `count` rows into text, several blocks at a time, and writes them in order.
+/// Formats `count` rows with `write`, several blocks at a time, and writes them in order.
 pub fn write_in_blocks(
     count: usize,
     out: &mut dyn io::Write,
     write: impl Fn(Range<usize>, &mut Vec<u8>) + Sync,
 ) -> io::Result<()> {
-    /// So few that the text of a block stays in a processor's cache until it is written.
+    /// Small enough that the text of a block stays in the CPU's cache until it is written.
     const BLOCK: usize = 256;
     let mut done = Ok(());
-    // Blocks that have been written, to be filled again.
+    // Written blocks, for reuse.
     let used: Mutex<Vec<Vec<u8>>> = Mutex::default();
     let used = || used.lock().unwrap_or_else(PoisonError::into_inner);
     let block = |at: usize| {
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn things_are_taken_in_order_until_no_more_are_wanted() {
+    fn items_are_taken_in_order_until_take_returns_false() {
         let mut taken = Vec::new();
         in_order(
             100,

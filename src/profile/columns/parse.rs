@@ -1,8 +1,8 @@
-//! profile.proto, unpacked, to [`Columns`], piece by piece as it comes. A file may refer to what stands
-//! further down in it: numbers are kept as they are read, and made rows when all is there.
+//! Uncompressed profile.proto to [`Columns`], piece by piece as it arrives. A file may refer to
+//! entries further down: IDs are kept as they are read and resolved to rows at the end.
 //!
-//! Not here: gzip, and the older formats ([`super::decode`]). Memory is bounded by the bytes read: a
-//! byte becomes four at most (a frame), an entry of two bytes 48 (its number is limited).
+//! Not here: gzip and the older formats ([`super::decode`]). Memory is bounded by the bytes read: a
+//! byte takes at most four (a frame), an entry of two bytes 48 (the number of entries is limited).
 
 use super::{
     Columns, Function, Label, Line, Location, Mapping, NONE, SampleKind, TextId, Texts,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::profile::{Profile, write_raw};
 
-/// Why bytes are no profile.proto.
+/// Why bytes are not profile.proto.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     Empty,
@@ -30,10 +30,10 @@ impl From<Malformed> for Failure {
 /// Most entries (samples, locations, functions, texts …) a file may have.
 pub const MAX_ENTRIES: usize = 64 << 20;
 
-/// Reads a profile.proto that comes in pieces of any size.
+/// Parses a profile.proto that arrives in pieces of any size.
 #[derive(Default)]
 pub struct Parser {
-    /// The beginning of a field whose rest has not come yet.
+    /// The beginning of an incomplete field.
     partial: Vec<u8>,
     entries: usize,
     header: RawHeader,
@@ -44,13 +44,13 @@ pub struct Parser {
     locations: Vec<Location>,
     lines: Vec<Line>,
     samples: Samples,
-    /// Ids of mappings, functions and locations where they are referred to.
+    /// IDs of mappings, functions and locations as referred to.
     references: References,
     /// The largest text index that occurs.
     last_text: u64,
 }
 
-/// Fields of the top level, as they are in the file.
+/// Fields of the top level, as in the file.
 #[derive(Default)]
 struct RawHeader {
     kinds: Vec<(u64, u64)>,
@@ -67,12 +67,12 @@ struct Samples {
     frames: Vec<u32>,
     label_ends: Vec<u32>,
     labels: Vec<Label>,
-    /// How many values the first sample has, and the first that has another number of them.
+    /// Number of values of the first sample, and the first different number.
     width: Option<usize>,
     odd: Option<(usize, usize)>,
 }
 
-/// How much there is of everything in a profile.
+/// Number of entries of each kind in a profile.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sizes {
     texts: usize,
@@ -87,7 +87,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Those of `columns`.
+    /// The counts of `columns`.
     pub fn of(columns: &Columns) -> Sizes {
         Sizes {
             texts: columns.texts.len(),
@@ -104,7 +104,7 @@ impl Sizes {
 }
 
 impl Parser {
-    /// With room for as much as there is expected: what grows piece by piece is copied each time.
+    /// Reserves space for the expected counts, because growing arrays are copied repeatedly.
     pub fn with_room(sizes: Sizes) -> Parser {
         Parser {
             texts: Texts::with_room(sizes.texts, sizes.text_bytes),
@@ -114,7 +114,7 @@ impl Parser {
             lines: Vec::with_capacity(sizes.lines),
             samples: Samples {
                 values: Vec::with_capacity(sizes.values),
-                // One more goes before the first.
+                // Plus one entry before the first.
                 stack_ends: Vec::with_capacity(sizes.samples + 1),
                 frames: Vec::with_capacity(sizes.frames),
                 label_ends: Vec::with_capacity(sizes.samples + 1),
@@ -125,7 +125,7 @@ impl Parser {
         }
     }
 
-    /// Takes the next piece.
+    /// Parses the next piece.
     pub fn feed(&mut self, piece: &[u8]) -> Result<(), Failure> {
         if self.partial.is_empty() {
             let rest = self.fields(piece)?;
@@ -140,7 +140,7 @@ impl Parser {
         Ok(())
     }
 
-    /// Reads all whole fields and gives what is behind them.
+    /// Parses all complete fields and returns the rest.
     fn fields<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Failure> {
         let mut fields = wire::Fields::new(bytes);
         while let Some((number, content)) = fields.next_whole()? {
@@ -270,8 +270,8 @@ impl Parser {
         Ok(())
     }
 
-    /// The profile, once all pieces have come. The second part of the answer says what is wrong with
-    /// its samples, if anything is. Works on the samples with `threads` threads.
+    /// The profile, once all pieces have been parsed. The second value describes the first fault in
+    /// its samples, if any. Works on the samples with `threads` threads.
     pub fn finish(mut self, threads: usize) -> Result<(Columns, Option<String>), Failure> {
         if !self.partial.is_empty() {
             return Err(Failure::Malformed);
@@ -299,13 +299,13 @@ impl Parser {
         Ok((columns, fault))
     }
 
-    /// Makes text indexes of the file the numbers of texts.
+    /// Replaces text indexes of the file by text numbers.
     fn name_tables(&mut self) -> Result<(), Malformed> {
         let ids = &self.text_ids;
         if self.last_text != 0 && self.last_text >= ids.len() as u64 || ids.is_empty() {
             return Err(Malformed);
         }
-        // Mostly each text is there once, and the index is the number.
+        // Mostly each text occurs once, and the index is the number.
         if ids.iter().enumerate().all(|(index, id)| index == *id as usize) {
             return Ok(());
         }
@@ -345,8 +345,8 @@ impl RawHeader {
 }
 
 impl Samples {
-    /// Makes the numbers of frames rows of locations and says what is wrong with the first sample that
-    /// is not right.
+    /// Replaces the IDs of frames by rows of locations; describes the fault of the first invalid
+    /// sample.
     fn resolve(
         mut self,
         references: &References,
@@ -418,7 +418,7 @@ fn line(bytes: &[u8], references: &mut References) -> Result<Line, Malformed> {
     Ok(line)
 }
 
-/// A label with text indexes for texts, if it says anything, and the largest of these indexes.
+/// A label with text indexes for texts, or none if it has no content; and the largest index used.
 fn label(bytes: &[u8]) -> Result<(Option<Label>, u64), Malformed> {
     let mut parts = [0; 4];
     wire::fields(bytes, |number, content| {
@@ -447,7 +447,7 @@ pub fn of_profile(profile: &Profile) -> Result<Columns, Failure> {
     }
 }
 
-/// Decodes an unpacked profile.proto that is there as a whole; see [`Parser::finish`].
+/// Decodes a complete uncompressed profile.proto; see [`Parser::finish`].
 pub fn parse(bytes: &[u8]) -> Result<(Columns, Option<String>), Failure> {
     let mut parser = Parser::default();
     parser.feed(bytes)?;

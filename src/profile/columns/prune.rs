@@ -1,4 +1,4 @@
-//! Drops the leafward frames that a profile itself, or the user, calls uninteresting.
+//! Drops leafward frames that the profile, or the user, marks as uninteresting.
 //!
 //! Not here: other filters ([`super::filter`]).
 
@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use super::{Columns, Line, TextId};
 use crate::profile::go_regexp::GoRegexp;
 
-/// A function name without its arguments and without the dot that begins names on old PowerPC.
+/// A function name without its arguments and without the leading dot of names on old PowerPC.
 fn simple_name(name: &str) -> &str {
     let name = name.strip_prefix('.').unwrap_or(name);
     let mut at = 0;
@@ -24,7 +24,7 @@ fn simple_name(name: &str) -> &str {
     name
 }
 
-/// Which functions match, each asked once.
+/// The functions that match; each is matched once.
 struct Names<'a> {
     drop: &'a GoRegexp,
     keep: Option<&'a GoRegexp>,
@@ -46,8 +46,8 @@ impl Names<'_> {
 }
 
 impl Columns {
-    /// Drops what the profile's own `drop_frames` names, as [`Columns::prune`] does. Expressions that
-    /// cannot be read do nothing.
+    /// Drops the frames that the profile's own `drop_frames` names, like [`Columns::prune`].
+    /// Invalid expressions are ignored.
     pub fn drop_uninteresting(&mut self) {
         let compile = |text: TextId| GoRegexp::new(&format!("^({})$", self.text(text)));
         if self.header.drop_frames == 0 {
@@ -64,8 +64,8 @@ impl Columns {
         self.prune(&drop, keep.as_ref());
     }
 
-    /// Drops the root-most frame that `drop` matches (and `keep` does not), and all below it; never
-    /// anything before the first frame that does not match.
+    /// Drops the root-most frame that `drop` matches (and `keep` does not), and all frames below
+    /// it. Frames before the first non-matching one are always kept.
     pub fn prune(&mut self, drop: &GoRegexp, keep: Option<&GoRegexp>) {
         let mut names = Names { drop, keep, known: FxHashMap::default() };
         let mut whole = vec![false; self.locations.len()];
@@ -89,7 +89,7 @@ impl Columns {
         });
     }
 
-    /// Drops all frames below the leaf-most one that matches, which stays.
+    /// Drops all frames below the leaf-most matching one, which is kept.
     pub fn prune_from(&mut self, regexp: &GoRegexp) {
         let mut names = Names { drop: regexp, keep: None, known: FxHashMap::default() };
         let mut beneath = vec![false; self.locations.len()];
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_cut_off_and_reserved_words_kept() {
+    fn arguments_are_removed_and_reserved_words_kept() {
         let names = ["f(int)", "(anonymous namespace)::g(x)", "A::operator()(int)", ".h", "operator new(x)"];
         let simple = ["f", "(anonymous namespace)::g", "A::operator()", "h", "operator new"];
         assert_eq!(names.map(simple_name), simple);

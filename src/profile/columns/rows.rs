@@ -1,20 +1,20 @@
-//! From the ids of a file to rows: arrays where ids are dense, which they mostly are, and maps for the
-//! others, so that an id costs what its entry costs.
+//! IDs of a file to rows: arrays where IDs are dense, as they mostly are, and maps for the others.
+//! Memory is proportional to the number of entries, whatever their IDs.
 //!
-//! Not here: what has an id.
+//! Not here: the entries.
 
 use hashbrown::{HashMap, HashSet};
 
 use super::NONE;
 
-/// Whether the ids are 1, 2, 3 …, as most programs write them.
+/// Whether the IDs are 1, 2, 3 …, as most programs write them.
 pub(super) fn are_in_order(ids: impl Iterator<Item = u64>) -> bool {
     ids.zip(1..).all(|(id, place)| id == place)
 }
 
-/// Row numbers by id. Where an id is given twice, the later row counts.
+/// Row numbers by ID. If an ID occurs twice, the later row is used.
 pub(super) struct Rows {
-    /// How many ids there are, if they are 1, 2, 3 …; then nothing is looked up.
+    /// Number of IDs, if they are 1, 2, 3 …; then no lookup is needed.
     in_order: Option<u32>,
     dense: Vec<u32>,
     sparse: HashMap<u64, u32>,
@@ -47,10 +47,10 @@ impl Rows {
     }
 }
 
-/// Ids in 32 bits, until the rows they stand for are known.
+/// IDs in 32 bits, until their rows are known.
 #[derive(Default)]
 pub(super) struct References {
-    /// Ids that do not fit; they are kept as [`References::BIG`] and their place here.
+    /// IDs that do not fit; they are stored as [`References::BIG`] plus their position here.
     big: Vec<u64>,
     known: HashMap<u64, u32>,
 }
@@ -58,7 +58,7 @@ pub(super) struct References {
 impl References {
     const BIG: u32 = 1 << 31;
 
-    /// A number that stands for `id`.
+    /// A number that represents `id`.
     #[inline]
     pub(super) fn keep(&mut self, id: u64) -> u32 {
         if id < u64::from(Self::BIG) { id as u32 } else { self.keep_big(id) }
@@ -74,32 +74,32 @@ impl References {
         kept
     }
 
-    /// The row of the id that `kept` stands for, or [`NONE`].
+    /// The row of the ID that `kept` represents, or [`NONE`].
     #[inline]
     pub(super) fn row(&self, kept: u32, rows: &Rows) -> u32 {
         if kept < Self::BIG { rows.get(kept.into()) } else { rows.get(self.big[(kept - Self::BIG) as usize]) }
     }
 
-    /// As [`References::row`], where the id 0 stands for nothing even if something has it.
+    /// Like [`References::row`], but the ID 0 means "none" even if an entry has it.
     #[inline]
     pub(super) fn row_of_named(&self, kept: u32, rows: &Rows) -> u32 {
         if kept == 0 { NONE } else { self.row(kept, rows) }
     }
 }
 
-/// Which ids have been there.
+/// The IDs seen so far.
 pub(super) struct Distinct {
     dense: Vec<bool>,
     sparse: HashSet<u64>,
 }
 
 impl Distinct {
-    /// For about `count` ids.
+    /// Reserves space for about `count` IDs.
     pub(super) fn new(count: usize) -> Distinct {
         Distinct { dense: vec![false; count + 1], sparse: HashSet::new() }
     }
 
-    /// Whether `id` is new.
+    /// Records `id`; returns whether it is new.
     pub(super) fn insert(&mut self, id: u64) -> bool {
         match usize::try_from(id).ok().and_then(|id| self.dense.get_mut(id)) {
             Some(slot) => !std::mem::replace(slot, true),
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_any_size_lead_to_their_rows() {
+    fn ids_of_any_size_map_to_their_rows() {
         let ids = [1, 1 << 60, 3, u64::from(u32::MAX)];
         let rows = Rows::new(ids.into_iter());
         let mut references = References::default();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_in_order_lead_to_their_rows_and_others_to_none() {
+    fn dense_ids_map_to_their_rows_and_others_to_none() {
         let rows = Rows::new([1, 2, 3].into_iter());
         assert_eq!([0, 1, 3, 4, 1 << 40].map(|id| rows.get(id)), [NONE, 0, 2, NONE, NONE]);
         assert!(!are_in_order([1, 3, 2].into_iter()) && are_in_order([].into_iter()));

@@ -1,13 +1,13 @@
-//! Brings profiles to the same kinds and units, and multiplies their values.
+//! Converts profiles to the same kinds and units, and scales their values.
 //!
-//! Not here: putting them together ([`super::merge`]).
+//! Not here: merging them ([`super::merge`]).
 
 use super::{Columns, SampleKind};
 use crate::{profile::unit, text::go};
 
 impl Columns {
-    /// Multiplies each kind's values by its ratio, rounding half away from zero; samples in which no
-    /// multiplied value is left go.
+    /// Multiplies each kind's values by its ratio, rounding half away from zero; samples whose
+    /// scaled values are all zero are dropped.
     pub fn scale_each(&mut self, ratios: &[f64]) {
         if ratios.iter().all(|ratio| *ratio == 1.0) {
             return;
@@ -29,7 +29,7 @@ impl Columns {
         self.scale_each(&vec![ratio; self.header.kinds.len()]);
     }
 
-    /// Multiplies each kind's values so that they add up to what those of `base` do.
+    /// Scales each kind's values so that their sum equals that of `base`.
     pub fn normalize(&mut self, base: &Columns) -> Result<(), String> {
         super::merge::compatible(self, base)?;
         let ratio = |at: usize| match self.sum(at) {
@@ -50,7 +50,7 @@ impl Columns {
     }
 }
 
-/// Keeps of all profiles only the kinds that all have, in the order of the first.
+/// Keeps only the kinds that all profiles have, in the order of the first.
 pub fn keep_common_kinds(profiles: &mut [Columns]) -> Result<(), String> {
     let Some(first) = profiles.first() else { return Ok(()) };
     let count = |name: &str| {
@@ -79,7 +79,7 @@ pub fn keep_common_kinds(profiles: &mut [Columns]) -> Result<(), String> {
     Ok(())
 }
 
-/// Brings all profiles to the finest unit that any of them has, kind by kind.
+/// Converts all profiles to the finest unit that any of them uses, for each kind.
 pub fn to_finest_units(profiles: &mut [Columns]) -> Result<(), String> {
     if profiles.len() <= 1 {
         return Ok(());
@@ -108,7 +108,7 @@ pub fn to_finest_units(profiles: &mut [Columns]) -> Result<(), String> {
     Ok(())
 }
 
-/// The finest unit of kinds that must be about the same thing.
+/// The finest unit of kinds that must have the same dimension.
 fn finest(kinds: &[(&Columns, SampleKind)]) -> Result<String, String> {
     let mut finest = kinds[0];
     for other in &kinds[1..] {

@@ -1,6 +1,6 @@
-//! All texts of a profile, each once, in one piece of memory.
+//! All texts of a profile, each stored once, in one block of memory.
 //!
-//! Not here: what they mean. Equal texts have equal numbers, so that texts are compared as numbers.
+//! Not here: their meaning. Equal texts have equal numbers, so texts are compared as numbers.
 
 use std::{fmt, hash::BuildHasher, sync::LazyLock};
 
@@ -9,20 +9,20 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 /// Number of a text in [`Texts`]; 0 is the empty text.
 pub type TextId = u32;
 
-/// The same for all [`Texts`], so that a hash need not be made anew where a text goes from one to
-/// another. Its seed is drawn when the program starts: the names in a profile are anybody's choice.
+/// Shared by all [`Texts`], so that hashes can be reused when a text is copied from one to another.
+/// Its seed is drawn at program start, because the names in a profile may be crafted.
 static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
 
-/// Hashes by which things are looked up whose content somebody else may have chosen.
+/// Hash function for keys that may be crafted.
 pub fn hasher() -> DefaultHashBuilder {
     HASHER.clone()
 }
 
-/// All texts of a profile, each once.
+/// All texts of a profile, each stored once.
 #[derive(Clone)]
 pub struct Texts {
     bytes: String,
-    /// Where in `bytes` each text ends; the next begins there.
+    /// End of each text in `bytes`; the next text begins there.
     ends: Vec<usize>,
     hashes: Vec<u64>,
     ids: HashTable<TextId>,
@@ -42,7 +42,7 @@ impl Default for Texts {
 }
 
 impl Texts {
-    /// None yet, with room for `count` that have so many bytes together.
+    /// An empty table with space for `count` texts of `bytes` bytes in total.
     pub fn with_room(count: usize, bytes: usize) -> Texts {
         let mut texts = Texts {
             bytes: String::with_capacity(bytes),
@@ -55,12 +55,12 @@ impl Texts {
         texts
     }
 
-    /// The number of `text`, given now if it is new.
+    /// The number of `text`; a new text gets a new number.
     pub fn intern(&mut self, text: &str) -> TextId {
         self.intern_hashed(text, self.hasher.hash_one(text))
     }
 
-    /// The number here of a text of `other`.
+    /// The number, in this table, of a text of `other`.
     pub fn intern_from(&mut self, other: &Texts, id: TextId) -> TextId {
         match other.hashes.get(id as usize) {
             Some(hash) => self.intern_hashed(other.get(id), *hash),
@@ -84,8 +84,8 @@ impl Texts {
         }
     }
 
-    /// How many texts from the first on are the same here and in `other`; 0 also where two that differ
-    /// have one hash.
+    /// Number of leading texts that are the same in both tables; 0 also if two different texts have
+    /// the same hash.
     pub fn common_start(&self, other: &Texts) -> usize {
         let alike = self.hashes.iter().zip(&other.hashes).take_while(|(own, other)| own == other).count();
         let end = alike.checked_sub(1).map_or(0, |last| self.ends[last]);
@@ -94,7 +94,7 @@ impl Texts {
         if are_same { alike } else { 0 }
     }
 
-    /// The text numbered `id`; empty where there is none.
+    /// The text with number `id`; empty if there is none.
     pub fn get(&self, id: TextId) -> &str {
         if (id as usize) < self.ends.len() { slice(&self.bytes, &self.ends, id) } else { "" }
     }
@@ -104,17 +104,17 @@ impl Texts {
         self.ids.find(self.hasher.hash_one(text), |id| self.get(*id) == text).copied()
     }
 
-    /// How many bytes they have together.
+    /// Total size in bytes.
     pub fn byte_count(&self) -> usize {
         self.bytes.len()
     }
 
-    /// How many there are.
+    /// Number of texts, including the empty one.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Never: the empty text is always there.
+    /// Always false: the empty text is always in the table.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }

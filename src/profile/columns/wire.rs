@@ -1,11 +1,11 @@
-//! The protobuf wire format, as far as `profile.proto` uses it: fields are told apart, numbers read.
+//! The protobuf wire format, as far as `profile.proto` uses it: splits fields and reads numbers.
 //!
-//! Not here: what the fields mean.
+//! Not here: the meaning of fields.
 
 use super::decode::MAX_BYTES;
 
-/// The bytes are not what the format allows. The reference then tries its older formats and says
-/// nothing more precise, so neither does this.
+/// The bytes are not valid protobuf. The reference then tries its older formats without a more
+/// precise message, and so does this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
@@ -16,7 +16,7 @@ pub(super) enum Content<'a> {
     Number(u64),
     /// Wire type 2.
     Bytes(&'a [u8]),
-    /// Wire types 1 and 5, which no field of a profile has.
+    /// Wire types 1 and 5, which no field of a profile uses.
     Fixed,
 }
 
@@ -29,7 +29,7 @@ impl<'a> Content<'a> {
         if let Content::Bytes(bytes) = self { Ok(bytes) } else { Err(Malformed) }
     }
 
-    /// Calls `each` with the number, or with all packed numbers.
+    /// Calls `each` with the number, or with each of the packed numbers.
     #[inline]
     pub(super) fn numbers(self, mut each: impl FnMut(u64)) -> Result<(), Malformed> {
         match self {
@@ -37,7 +37,7 @@ impl<'a> Content<'a> {
             Content::Bytes(bytes) => {
                 let mut at = 0;
                 while at < bytes.len() {
-                    // Short and long ones come in no order: without a branch for each length.
+                    // Short and long numbers are mixed: no branch for each length.
                     let (number, end) = match short_varint(bytes, at) {
                         Some(read) => read,
                         None => varint(bytes, at)?.ok_or(Malformed)?,
@@ -52,7 +52,7 @@ impl<'a> Content<'a> {
     }
 }
 
-/// The number at `at` and where it ends, where eight bytes are there and it is no longer than that.
+/// The number at `at` and its end, if eight bytes are available and the number is not longer.
 #[inline(always)]
 fn short_varint(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
     const MORE: u64 = 0x8080_8080_8080_8080;
@@ -61,7 +61,7 @@ fn short_varint(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
     if ends == 0 {
         return None;
     }
-    // The bits up to the first byte that ends a number, in groups of 7; then of 14, 28, 56.
+    // The bits up to the first byte that ends a number, joined in groups of 7, then 14, 28, 56.
     let groups = word & (ends ^ (ends - 1)) & !MORE;
     let pairs = (groups & 0x007f_007f_007f_007f) | ((groups & 0x7f00_7f00_7f00_7f00) >> 1);
     let fours = (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);
@@ -69,10 +69,10 @@ fn short_varint(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
     Some((number, at + ends.trailing_zeros() as usize / 8 + 1))
 }
 
-/// The number at `at` and where it ends, or, where it is not whole yet, nothing.
+/// The number at `at` and its end; `None` if it is incomplete.
 #[inline(always)]
 fn varint(bytes: &[u8], at: usize) -> Result<Option<(u64, usize)>, Malformed> {
-    // Of short messages eight bytes are not there: the lengths that most numbers have come first.
+    // Short messages do not have eight bytes: the most common lengths come first.
     match *bytes.get(at..).unwrap_or_default() {
         [only @ 0..0x80, ..] => Ok(Some((u64::from(only), at + 1))),
         [low, high @ 0..0x80, ..] => Ok(Some((u64::from(low & 0x7f) | u64::from(high) << 7, at + 2))),
@@ -99,8 +99,8 @@ fn long_varint(bytes: &[u8], at: usize) -> Result<Option<(u64, usize)>, Malforme
     if bytes.len() < 10 { Ok(None) } else { Err(Malformed) }
 }
 
-/// The fields of a message one by one. Where it stands is a number, not the rest of the bytes, which the
-/// processor would have to write and read again for each field.
+/// The fields of a message, one by one. The position is a number rather than a slice, which the CPU
+/// would have to store and load again for each field.
 pub(super) struct Fields<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -111,12 +111,12 @@ impl<'a> Fields<'a> {
         Fields { bytes, at: 0 }
     }
 
-    /// What has not been taken.
+    /// The bytes not yet consumed.
     pub(super) fn rest(&self) -> &'a [u8] {
         &self.bytes[self.at..]
     }
 
-    /// Takes a field: its number and content. Nothing if it is not whole yet.
+    /// Consumes a field: its number and content. `None` if it is incomplete.
     #[inline(always)]
     pub(super) fn next_whole(&mut self) -> Result<Option<(u64, Content<'a>)>, Malformed> {
         let bytes = self.bytes;
@@ -129,7 +129,7 @@ impl<'a> Fields<'a> {
             }
             2 => match varint(bytes, at)? {
                 None => return Ok(None),
-                // No file is longer: it need not be waited for.
+                // No file is longer, so the field will never be complete.
                 Some((length, _)) if length > MAX_BYTES as u64 => return Err(Malformed),
                 Some((length, at)) => (length as usize, at),
             },
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_every_length_are_read_alike_wherever_they_stand() {
+    fn numbers_of_every_length_are_read_the_same_at_every_position() {
         for bits in 0..64 {
             for number in [1u64 << bits, (1 << bits) - 1, 0x1234_5678_9abc_def0 >> (63 - bits)] {
                 let (mut bytes, mut rest) = (Vec::new(), number);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_taken_once_it_is_whole() {
+    fn a_field_is_consumed_once_it_is_complete() {
         let whole = [0x0a, 0x02, b'a', b'b', 0x10, 0x80, 0x01];
         for end in 0..4 {
             let mut cut = Fields::new(&whole[..end]);

@@ -1,12 +1,12 @@
-//! gperftools' CPU profiles: machine words of 32 or 64 bits in either order, then the memory map as
-//! text. The third word says whether Java wrote it.
+//! gperftools' CPU profiles: machine words of 32 or 64 bits in either byte order, then the memory
+//! map as text. The third word distinguishes Java's variant.
 //!
-//! Not here: what Java writes behind the samples ([`super::java`]).
+//! Not here: the part after the samples in Java's variant ([`super::java`]).
 
 use super::{Draft, Refusal};
 use rustc_hash::FxHashMap;
 
-/// How words are read.
+/// Size and byte order of the words.
 #[derive(Clone, Copy)]
 struct Words {
     size: usize,
@@ -14,7 +14,7 @@ struct Words {
 }
 
 impl Words {
-    /// Takes a word off the front.
+    /// Removes and returns the first word.
     fn next(self, bytes: &mut &[u8]) -> Option<u64> {
         let (word, rest) = bytes.split_at_checked(self.size)?;
         *bytes = rest;
@@ -58,7 +58,7 @@ fn of_java(bytes: &[u8], words: Words, period_us: u64) -> Result<Draft, Refusal>
     Ok(draft)
 }
 
-/// Reads samples up to the end mark and gives what is behind it.
+/// Reads samples up to the end marker and returns the rest.
 fn samples<'a>(
     mut bytes: &'a [u8],
     words: Words,

@@ -1,5 +1,5 @@
-//! Frames that profiles of the older formats show although they belong to the profiler, the
-//! allocator or the lock measured: expressions put into such profiles so that reports drop them.
+//! Expressions for frames that belong to the profiler, the allocator or the measured lock. They are
+//! added to profiles of the older formats so that reports drop these frames.
 //!
 //! Not here: dropping them (`Columns::drop_uninteresting`).
 
@@ -58,7 +58,7 @@ const ALLOCATORS: &[&str] = &[
     "simple_alloc::allocate",
 ];
 
-/// Frames of Go's runtime that stand amid others.
+/// Frames of Go's runtime in the middle of stacks.
 const NOT_ALLOCATORS: &[&str] = &["runtime\\.panic", "runtime\\.reflectcall", "runtime\\.call[0-9]*"];
 
 /// The signal handler of a CPU profiler.
@@ -70,7 +70,7 @@ const PROFILERS: &[&str] = &[
     "__restore",
 ];
 
-/// Locks, and what records waiting for them.
+/// Locks, and functions that record lock contention.
 const LOCKS: &[&str] = &[
     "RecordLockProfileData",
     "(base::)?RecordLockProfileData.*",
@@ -99,7 +99,7 @@ const HEAP_KINDS: &[&[&str]] = &[
     &["alloc_objects", "alloc_space", "inuse_objects", "inuse_space"],
 ];
 
-/// Puts the expressions for its kind into the profile.
+/// Adds the expressions for its kind to the profile.
 pub(super) fn name(mut columns: Columns) -> Columns {
     let kinds: Vec<&str> = columns.header.kinds.iter().map(|kind| columns.text(kind.name)).collect();
     let (drop, keep) = if HEAP_KINDS.contains(&&kinds[..]) {

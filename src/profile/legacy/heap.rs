@@ -22,9 +22,9 @@ static OTHER_HEADER: LazyLock<Regex> =
 static SAMPLE: LazyLock<Regex> =
     LazyLock::new(|| regex(r"(-?[0-9]+): *(-?[0-9]+) *\[ *([0-9]+): *([0-9]+) *] @([ x0-9a-f]*)"));
 
-/// What the header says of how samples were taken.
+/// The sampling method stated in the header.
 struct Sampling {
-    /// Values stand for what a Poisson process saw of them.
+    /// Values were sampled by a Poisson process.
     poisson: bool,
     period: i64,
     has_allocations: bool,
@@ -116,7 +116,7 @@ fn sample(line: &str, sampling: &Sampling) -> Result<(Vec<i64>, i64, Vec<u64>), 
     Ok((values, block_bytes, addresses))
 }
 
-/// What was there, from what a Poisson process with one event per `rate` bytes saw of it.
+/// Estimates the true values from samples of a Poisson process with one event per `rate` bytes.
 pub(super) fn unsample(count: i64, size: i64, rate: i64) -> (i64, i64) {
     if count == 0 || size == 0 {
         return (0, 0);

@@ -1,6 +1,6 @@
-//! Profiles that Java agents write: values first, then a table of addresses with names.
+//! Profiles written by Java agents: values first, then a table of addresses with names.
 //!
-//! Not here: the words before a Java CPU profile ([`super::cpu`]).
+//! Not here: the header of a Java CPU profile ([`super::cpu`]).
 
 use std::sync::LazyLock;
 
@@ -27,7 +27,7 @@ static LOCATION: LazyLock<Regex> =
 static FILE_LINE: LazyLock<Regex> = LazyLock::new(|| regex(r"^(.*)[\t\n\f\r ]+\((.+):(-?[[:digit:]]+)\)$"));
 static FILE: LazyLock<Regex> = LazyLock::new(|| regex(r"^(.*)[\t\n\f\r ]+\((.*)\)$"));
 
-/// Allocations are sampled once for so many bytes.
+/// Bytes allocated per allocation sample.
 const HEAP_RATE_BYTES: i64 = 524_288;
 
 pub(super) fn read(bytes: &[u8]) -> Result<Draft, Refusal> {
@@ -45,7 +45,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Draft, Refusal> {
     Ok(draft)
 }
 
-/// A number, or the error in Go's words.
+/// Parses a number; the error is worded like Go's.
 fn parse_int(text: &str) -> Result<i64, String> {
     integer(text).map_err(|error| {
         let why = match error {
@@ -56,7 +56,8 @@ fn parse_int(text: &str) -> Result<i64, String> {
     })
 }
 
-/// Calls `each` with every whole line until it says no; gives the text from that line on.
+/// Calls `each` with every complete line until it returns false; returns the text from that line
+/// on.
 fn each_line<'a>(
     mut text: &'a str,
     mut each: impl FnMut(&'a str) -> Result<bool, Refusal>,
@@ -120,7 +121,7 @@ fn samples<'a>(draft: &mut Draft, is_heap: bool, text: &'a str) -> Result<&'a st
     })
 }
 
-/// Reads the table of names, then numbers what is used.
+/// Reads the table of names, then numbers the entries that are used.
 pub(super) fn locations(draft: &mut Draft, text: &str) -> Result<(), Refusal> {
     let mut functions: FxHashMap<String, u32> = FxHashMap::default();
     for line in text.lines() {
@@ -152,7 +153,7 @@ pub(super) fn locations(draft: &mut Draft, text: &str) -> Result<(), Refusal> {
     draft.number_locations();
     number_functions(draft);
     super::maps::assign(draft)?;
-    // Addresses of compiled code mean nothing in another run.
+    // Addresses of compiled code have no meaning in another run.
     let all =
         Detail { inlines: true, functions: true, files: true, lines: true, columns: false, addresses: false };
     draft.columns.aggregate(all);
@@ -173,7 +174,7 @@ fn place_name(text: &str) -> (String, String, i64) {
     }
 }
 
-/// Numbers functions in the order in which locations name them, and drops the others.
+/// Numbers functions in the order of first use by locations, and drops unused ones.
 pub(super) fn number_functions(draft: &mut Draft) {
     let columns = &mut draft.columns;
     let mut rows = vec![NONE; columns.functions.len()];

@@ -1,5 +1,5 @@
-//! Memory maps at the end of a profile: lines of `/proc/PID/maps` or like them, made into mappings,
-//! and locations given to them.
+//! Memory maps at the end of a profile: lines in the format of `/proc/PID/maps` or similar,
+//! converted to mappings that locations refer to.
 //!
 //! Not here: the live `/proc` of a process.
 
@@ -18,40 +18,40 @@ static PROC_LINE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!("{RANGE}{rest}")).expect("a valid expression")
 });
 
-/// A shorter one: range, permissions, path, `(@offset)`, build-id.
+/// The short form: range, permissions, path, `(@offset)`, build ID.
 static BRIEF_LINE: LazyLock<Regex> = LazyLock::new(|| {
     let rest = r"(?:\s+(\S+))?(?:\s+\(@([[:xdigit:]]+)\))?(?:\s+([[:xdigit:]]+))?";
     Regex::new(&format!("{RANGE}{rest}")).expect("a valid expression")
 });
 
-/// What a logging library puts before each line.
+/// The prefix that a logging library adds to each line.
 static LOG_PREFIX: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^[^\[\]]+:[0-9]+]\s").expect("a valid expression"));
 
 static LIBRARY: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"([.]so$|[.]so[._][0-9]+)").expect("a valid expression"));
 
-/// Most bytes of a line with its variables put in: values may hold variables, and grow.
+/// Most bytes of a line after substituting variables: values may contain variables, and grow.
 const MAX_LINE_BYTES: usize = 64 << 10;
 
-/// Variables behind these are not known; writers define one or two.
+/// Further variables are ignored; writers define one or two.
 const MAX_VARIABLES: usize = 100;
 
-/// Most comparisons of an address with a mapping; some seconds.
+/// Most comparisons of an address with a mapping: a few seconds of work.
 const MAX_COMPARISONS: usize = 1 << 31;
 
 pub(super) fn is_sentinel(line: &str) -> bool {
     line.contains("--- Memory map: ---") || line.contains("MAPPED_LIBRARIES:")
 }
 
-/// Goes on to the memory map, if there is one, and applies it.
+/// Skips to the memory map, if there is one, and applies it.
 pub(super) fn skip_to_map(draft: &mut Draft, mut lines: Lines) -> Result<(), Refusal> {
     while !is_sentinel(lines.current) && lines.advance() {}
     let rest = lines.rest.collect::<Vec<_>>().join("\n");
     apply(draft, &rest)
 }
 
-/// Adds the mappings of `text` and gives each location its mapping and number.
+/// Adds the mappings of `text` and sets each location's mapping and number.
 pub(super) fn apply(draft: &mut Draft, text: &str) -> Result<(), Refusal> {
     read(draft, text)?;
     join_adjacent(draft);
@@ -92,7 +92,7 @@ fn read(draft: &mut Draft, text: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The mapping of a line; `None` if it is no such line, `Some(None)` if it holds no code.
+/// The mapping of a line; `None` if it is not a mapping, `Some(None)` if it is not executable.
 fn parse(line: &str, draft: &mut Draft) -> Option<Option<Mapping>> {
     let proc_line = PROC_LINE.captures(line);
     let brief = proc_line.is_none();
@@ -109,7 +109,7 @@ fn parse(line: &str, draft: &mut Draft) -> Option<Option<Mapping>> {
     Some(Some(Mapping { start, limit, offset, file, build_id, ..Mapping::default() }))
 }
 
-/// Joins mappings that are one mapping in two lines.
+/// Joins adjacent lines that describe one mapping.
 fn join_adjacent(draft: &mut Draft) {
     let mut joined: Vec<Mapping> = Vec::new();
     let mut rows = Vec::new();
@@ -139,7 +139,7 @@ fn are_adjacent(one: &Mapping, next: &Mapping) -> bool {
         && (one.offset == 0 || next.offset == 0 || end == next.offset)
 }
 
-/// Guesses which mapping is the program, and puts it first.
+/// Guesses which mapping is the main binary, and puts it first.
 fn main_first(draft: &mut Draft) {
     let columns = &draft.columns;
     let is_program = |mapping: &Mapping| {
@@ -152,7 +152,7 @@ fn main_first(draft: &mut Draft) {
     }
 }
 
-/// Gives each location the mapping its address is in.
+/// Sets each location's mapping from its address.
 pub(super) fn assign(draft: &mut Draft) -> Result<(), Refusal> {
     let columns = &mut draft.columns;
     let (locations, mappings) = (columns.locations.len(), columns.mappings.len());

@@ -1,8 +1,8 @@
 //! The formats that came before profile.proto: gperftools' binary CPU profiles and text heap
 //! profiles, growth, contention and thread listings, Go's counted stacks, Java's profiles.
 //!
-//! Not here: profile.proto itself ([`super::columns::decode`]). Formats and their quirks are those
-//! that google/pprof's `profile` package reads.
+//! Not here: profile.proto itself ([`super::columns::decode`]). The formats and their quirks are
+//! those that google/pprof's `profile` package reads.
 
 use rustc_hash::FxHashMap;
 
@@ -17,9 +17,9 @@ mod text;
 
 /// Why a reader gave up.
 enum Refusal {
-    /// Another format may fit.
+    /// Not this format; another may fit.
     Unrecognized,
-    /// It was this one, and it is broken.
+    /// This format, but damaged.
     Broken(String),
 }
 
@@ -34,13 +34,13 @@ type Reader = fn(&[u8]) -> Result<Draft, Refusal>;
 const READERS: [Reader; 6] =
     [cpu::read, heap::read, text::read_counts, text::read_threads, text::read_contention, java::read];
 
-/// Reads any of the older formats.
+/// Reads a profile of any of the older formats.
 pub fn read(bytes: &[u8]) -> Result<Columns, ReadError> {
     let answer = read_each(bytes).find(|answer| !matches!(answer, Err(ReadError::Unrecognized)));
     answer.unwrap_or(Err(ReadError::Unrecognized))
 }
 
-/// What each reader makes of `bytes`, in the order in which they are asked.
+/// The result of each reader for `bytes`, in the order of trying.
 pub fn read_each(bytes: &[u8]) -> impl Iterator<Item = Result<Columns, ReadError>> {
     READERS.iter().map(move |reader| match reader(bytes) {
         Ok(draft) => Ok(frames::name(draft.finish())),
@@ -49,7 +49,7 @@ pub fn read_each(bytes: &[u8]) -> impl Iterator<Item = Result<Columns, ReadError
     })
 }
 
-/// A profile as its text is read: stacks of addresses.
+/// A profile while its text is being read: stacks of addresses.
 #[derive(Default)]
 struct Draft {
     columns: Columns,
@@ -82,7 +82,7 @@ impl Draft {
         self.columns.header.kinds = kinds.iter().map(|kind| self.kind(*kind)).collect();
     }
 
-    /// The row of the location at `address`.
+    /// The row of the location at `address`; added if it is new.
     fn place(&mut self, address: u64) -> u32 {
         let new = self.columns.locations.len() as u32;
         let row = *self.places.entry(address).or_insert(new);
@@ -92,8 +92,8 @@ impl Draft {
         row
     }
 
-    /// Adds a sample; `adjust` says by position whether an address is a return address, which lies
-    /// behind its call.
+    /// Adds a sample. `adjust` decides by position whether an address is a return address, which
+    /// points after its call.
     fn push(
         &mut self,
         values: Vec<i64>,
@@ -111,7 +111,7 @@ impl Draft {
         self.columns.locations[row as usize].address
     }
 
-    /// Drops a second frame that is the first again, moved by the adjustment.
+    /// Drops a second frame that equals the first after adjustment.
     fn drop_doubled_leaves(&mut self) {
         let mut samples = std::mem::take(&mut self.samples);
         for sample in &mut samples {
@@ -124,7 +124,7 @@ impl Draft {
         self.samples = samples;
     }
 
-    /// Numbers the locations in the order in which samples name them, and drops the others.
+    /// Numbers locations in the order of first use by samples, and drops unused ones.
     fn number_locations(&mut self) {
         let mut rows = vec![NONE; self.columns.locations.len()];
         let mut locations = Vec::new();
@@ -146,7 +146,7 @@ impl Draft {
     fn finish(mut self) -> Columns {
         let key = self.columns.intern("bytes");
         for sample in &self.samples {
-            // A zero without a unit stays: these labels were never encoded.
+            // A zero without a unit is kept: these labels were never encoded.
             let label = sample.bytes.map(|bytes| Label::number(key, bytes, 0));
             self.columns.push_sample(&sample.values, &sample.stack, label.as_slice());
         }
@@ -154,7 +154,7 @@ impl Draft {
     }
 }
 
-/// Lines as Go's scanner gives them: without their ends.
+/// Lines as returned by Go's scanner: without line endings.
 struct Lines<'a> {
     rest: std::str::Lines<'a>,
     current: &'a str,
@@ -165,14 +165,14 @@ impl<'a> Lines<'a> {
         Lines { rest: text.lines(), current: "" }
     }
 
-    /// Goes to the next line; at the end, the current one is empty.
+    /// Moves to the next line; at the end, the current line is empty.
     fn advance(&mut self) -> bool {
         let next = self.rest.next();
         self.current = next.unwrap_or("");
         next.is_some()
     }
 
-    /// Passes over empty lines and comments.
+    /// Skips empty lines and comments.
     fn skip_comments(&mut self) {
         while self.advance() && is_blank_or_comment(self.current) {}
     }

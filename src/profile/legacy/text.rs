@@ -72,7 +72,7 @@ pub(super) fn read_contention(bytes: &[u8]) -> Result<Draft, Refusal> {
     Ok(draft)
 }
 
-/// Reads `name = value` lines and gives the clock's rate, 0 if it is not said.
+/// Reads `name = value` lines and returns the clock rate, 0 if it is not stated.
 fn contention_attributes(lines: &mut Lines, draft: &mut Draft) -> Result<i64, Refusal> {
     let mut cycles_hz = 0;
     while lines.advance() {
@@ -92,7 +92,7 @@ fn contention_attributes(lines: &mut Lines, draft: &mut Draft) -> Result<i64, Re
                 draft.columns.header.duration_ns = number()?.wrapping_mul(1_000_000);
             }
             "discarded samples" => {}
-            // What else there may be, Java writes.
+            // Any other value is written by Java only.
             _ => return Err(Refusal::Unrecognized),
         }
     }
@@ -151,7 +151,7 @@ pub(super) fn read_threads(bytes: &[u8]) -> Result<Draft, Refusal> {
     Ok(draft)
 }
 
-/// Reads up to the next `---` line; `None` where the thread before is referred to.
+/// Reads up to the next `---` line; `None` if it refers to the previous thread.
 fn thread_stack(lines: &mut Lines) -> Result<Option<Vec<u64>>, Refusal> {
     let (mut addresses, mut same) = (Vec::new(), false);
     let mut last = "";
@@ -171,7 +171,7 @@ fn thread_stack(lines: &mut Lines) -> Result<Option<Vec<u64>>, Refusal> {
         let malformed = |why| Refusal::Broken(format!("malformed sample: {line}: {why}"));
         addresses.extend(hex_addresses(line).map_err(malformed)?);
     }
-    // At the end of the text the last line decides whether the listing was whole.
+    // At the end of the text, the last line decides whether the listing was complete.
     lines.current = last;
     Ok((!same).then_some(addresses))
 }

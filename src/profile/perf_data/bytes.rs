@@ -1,8 +1,8 @@
-//! Numbers and texts out of bytes that may end too early.
+//! Reads numbers and texts from bytes that may be truncated.
 //!
-//! Not here: what they mean.
+//! Not here: their meaning.
 
-/// Bytes not yet read.
+/// The bytes not yet read.
 #[derive(Clone, Copy)]
 pub(super) struct Bytes<'a>(pub &'a [u8]);
 
@@ -25,7 +25,7 @@ impl<'a> Bytes<'a> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 
-    /// Everything up to a zero byte, or to the end.
+    /// All bytes up to a zero byte, or to the end.
     pub fn text(&mut self) -> &'a [u8] {
         let end = self.0.iter().position(|byte| *byte == 0).unwrap_or(self.0.len());
         let (text, rest) = self.0.split_at(end);
@@ -34,7 +34,7 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// The part of `bytes` that starts at `offset` and is `size` long.
+/// The part of `bytes` at `offset` with `size` bytes.
 pub(super) fn section(bytes: &[u8], offset: u64, size: u64) -> Option<&[u8]> {
     let start = usize::try_from(offset).ok()?;
     bytes.get(start..start.checked_add(usize::try_from(size).ok()?)?)

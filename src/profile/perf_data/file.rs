@@ -1,7 +1,7 @@
-//! The bytes of `perf.data`: header, events, build-ids, records.
+//! The structure of `perf.data`: header, events, build IDs, records.
 //!
-//! Not here: what becomes of them. Nothing is reserved for what a field claims; what it claims must be
-//! there.
+//! Not here: converting them. No memory is reserved for sizes that a field claims: the bytes must
+//! be there.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -28,27 +28,27 @@ mod bits {
     pub const MISC_MMAP_BUILD_ID: u16 = 1 << 14;
     pub const MISC_BUILD_ID_SIZE: u16 = 1 << 15;
     pub const MISC_KERNEL: u16 = 1;
-    /// Entries of call chains from here on say where the next ones are.
+    /// Call-chain entries from this value on are context markers for the entries that follow.
     pub const FIRST_CONTEXT: u64 = -4095i64 as u64;
     pub const CONTEXT_KERNEL: u64 = -128i64 as u64;
 }
 
-/// An event that was counted.
+/// A counted event.
 pub(super) struct Event {
     pub name: String,
-    /// Its period is a time in nanoseconds.
+    /// Its period is in nanoseconds.
     pub is_clock: bool,
-    /// Samples have copies of their stacks.
+    /// Samples contain copies of stacks.
     pub has_stacks: bool,
-    /// How many of the event a sample stands for where it does not say so itself.
+    /// Events per sample, for samples that do not state a period.
     pub period: u64,
     sample_type: u64,
     read_format: u64,
-    /// Records that are no samples say when they were made, too.
+    /// Records other than samples have a timestamp too.
     has_trailers: bool,
 }
 
-/// What an `MMAP` record says of a file.
+/// The description of a file in an `MMAP` record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Mapped<'a> {
     pub start: u64,
@@ -84,15 +84,15 @@ pub(super) enum Record<'a> {
 
 pub(super) struct File<'a> {
     pub events: Vec<Event>,
-    /// Build-ids, in hexadecimal, by path.
+    /// Build IDs in hexadecimal, by path.
     pub build_ids: HashMap<&'a [u8], String>,
     events_by_id: HashMap<u64, usize>,
     data: &'a [u8],
-    /// perf was ended before it could say how long the data is.
+    /// perf ended before it could write the size of the data.
     is_cut: bool,
 }
 
-/// A section as the header names it.
+/// A section as described by the header.
 fn part<'a>(bytes: &'a [u8], header: &mut Bytes, what: &str) -> Result<&'a [u8], String> {
     let (offset, size) = header.u64().zip(header.u64()).ok_or("the header is cut short")?;
     section(bytes, offset, size).ok_or_else(|| {
@@ -167,7 +167,7 @@ impl<'a> File<'a> {
         Ok(())
     }
 
-    /// Names of events and build-ids; what of them cannot be read is left out.
+    /// Reads names of events and build IDs; unreadable ones are left out.
     fn read_features(&mut self, bytes: &'a [u8], table: u64, features: u64) {
         const BUILD_ID: u32 = 2;
         const EVENT_DESC: u32 = 12;
@@ -204,7 +204,7 @@ impl<'a> File<'a> {
             let Some((ids, length)) = content.u32().zip(content.u32()) else { return };
             let Some(name) = content.take(length as usize) else { return };
             let name = String::from_utf8_lossy(Bytes(name).text()).into_owned();
-            // `cycles:u`: where it was counted is no part of its name.
+            // `cycles:u`: the modifier is not part of the event's name.
             if let Some(name) = name.split(':').next().filter(|name| !name.is_empty()) {
                 event.name = name.into();
             }
@@ -212,7 +212,7 @@ impl<'a> File<'a> {
         }
     }
 
-    /// Where all records begin, in the order of their times.
+    /// Offsets of all records, sorted by time.
     pub fn in_order(&self) -> Result<Vec<usize>, String> {
         let mut found = Vec::new();
         let mut rest = Bytes(self.data);
@@ -236,11 +236,11 @@ impl<'a> File<'a> {
                 kinds::COMPRESSED | kinds::COMPRESSED2 => {
                     return Err("its records are packed, which is not read: record without -z".into());
                 }
-                // How much follows it that is no record.
+                // Size of the trace data after it, which is not a record.
                 kinds::AUXTRACE => behind = Bytes(&rest.0[8..]).u64().unwrap_or(0),
                 _ => {}
             }
-            // What has no time of its own belongs where it stands.
+            // A record without a time keeps its place.
             last = self.time(at).unwrap_or(last);
             found.push((last, at));
             rest.take(size);
@@ -255,7 +255,7 @@ impl<'a> File<'a> {
         Ok(found.into_iter().map(|(_, at)| at).collect())
     }
 
-    /// The time of a record, if it has one.
+    /// The time of a record, if it states one.
     fn time(&self, at: usize) -> Option<u64> {
         let mut record = Bytes(self.data.get(at..)?);
         let (kind, _, size) = header(&mut record)?;
@@ -276,7 +276,7 @@ impl<'a> File<'a> {
         Bytes(body.get(body.len().checked_sub(length)? + before..)?).u64()
     }
 
-    /// Which event a sample is of; the first, where there is no saying.
+    /// The event of a sample; the first event if the sample does not state it.
     fn event_of_sample(&self, body: &[u8]) -> Option<usize> {
         let sample_type = self.events[0].sample_type;
         if self.events.len() == 1 || sample_type & (bits::IDENTIFIER | bits::ID) == 0 {
@@ -290,7 +290,7 @@ impl<'a> File<'a> {
         Some(self.events_by_id.get(&id).copied().unwrap_or(0))
     }
 
-    /// The record at a place that [`File::in_order`] gave.
+    /// The record at an offset returned by [`File::in_order`].
     pub fn record(&self, at: usize) -> Result<Record<'a>, String> {
         let mut record = Bytes(self.data.get(at..).unwrap_or_default());
         let (kind, misc, size) = header(&mut record).ok_or("a record is cut short")?;
@@ -339,7 +339,7 @@ impl<'a> File<'a> {
         if frames.is_empty() && event.sample_type & bits::IP != 0 {
             frames.push(Frame { address: ip, in_kernel });
         }
-        // Of a union of two 32-bit numbers, little end first.
+        // Of a union of two 32-bit numbers, in little-endian order.
         let (pid, tid) = (ids as u32, (ids >> 32) as u32);
         Ok(Record::Sample(Sample { event: index, pid, tid, time_ns, weight, frames }))
     }
@@ -426,10 +426,10 @@ fn forked<'a>(mut body: Bytes<'a>) -> Option<Record<'a>> {
     Some(Record::Forked { pid, parent, tid, parent_tid })
 }
 
-/// Passes over the counters that may stand in a sample.
+/// Skips the counter values that a sample may contain.
 fn skip_read(rest: &mut Bytes, format: u64) -> Option<()> {
     const GROUP: u64 = 8;
-    // Times before the values, ids and losses behind each.
+    // Times come before the values, IDs and lost counts after each.
     let (times, own) = ((format & 3).count_ones() as usize, (format & (4 | 16)).count_ones() as usize);
     let numbers = if format & GROUP == 0 {
         1 + times + own
@@ -440,8 +440,8 @@ fn skip_read(rest: &mut Bytes, format: u64) -> Option<()> {
     rest.take(numbers.checked_mul(8)?).map(|_| ())
 }
 
-/// The frames of a call chain. Addresses behind the first of each part are return addresses, which lie
-/// behind their calls.
+/// The frames of a call chain. All addresses except the first of each context are return addresses,
+/// which point after their calls.
 fn follow(chain: &[u8], mut in_kernel: bool) -> Vec<Frame> {
     let mut frames = Vec::with_capacity(chain.len() / 8);
     let mut is_first = true;

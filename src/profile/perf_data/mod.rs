@@ -1,9 +1,10 @@
-//! `perf.data`, the files of Linux's `perf record`, as profiles: samples by their call chains.
+//! Reads `perf.data`, the files of Linux's `perf record`, as profiles: samples with their call
+//! chains.
 //!
-//! Not here: unwinding. Copies of stacks (`perf record --call-graph dwarf`) are not followed; the profile
-//! says so. Names are not in such files: they come from the binaries, whose build-ids are kept. The format
-//! is described in the kernel's `tools/perf/Documentation/perf.data-file-format.txt` and in
-//! `include/uapi/linux/perf_event.h`.
+//! Not here: unwinding. Copies of stacks (`perf record --call-graph dwarf`) are not unwound, and
+//! the profile reports it. Such files have no names: they come from the binaries, whose build IDs
+//! are kept. The format is described in the kernel's
+//! `tools/perf/Documentation/perf.data-file-format.txt` and `include/uapi/linux/perf_event.h`.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -18,12 +19,12 @@ mod bytes;
 mod file;
 mod space;
 
-/// Whether `bytes` are such a file.
+/// Whether `bytes` are a `perf.data` file.
 pub fn is_perf_data(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PERFILE2") || bytes.starts_with(b"2ELIFREP")
 }
 
-/// Reads such a file; the error says which record and which part of it.
+/// Reads a `perf.data` file; the error names the record and field that is invalid.
 pub fn read(bytes: &[u8]) -> Result<Columns, String> {
     let file = File::open(bytes)?;
     let kinds = kinds(&file.events);
@@ -44,11 +45,11 @@ pub fn read(bytes: &[u8]) -> Result<Columns, String> {
     let profile = reader.finish();
     let broken = |_| "more samples than a profile can hold".to_string();
     let columns = parse::of_profile(&profile).map_err(broken)?;
-    // Equal stacks become one sample.
+    // Equal stacks are merged into one sample.
     merge::merge(vec![columns])
 }
 
-/// What is measured: for each event, how often it was seen and how much that stands for.
+/// The sample types: for each event, the number of samples and the events they represent.
 fn kinds(events: &[Event]) -> Vec<(String, &'static str)> {
     let several = events.len() > 1;
     let of_event = |event: &Event| {
@@ -69,11 +70,11 @@ struct Reader<'a> {
     spaces: Spaces,
     /// Names of threads.
     names: HashMap<u32, String>,
-    /// Mappings by what `MMAP` records say of them.
+    /// Mappings by their description in `MMAP` records.
     mappings: HashMap<file::Mapped<'a>, MappingId>,
-    /// The first program that was seen.
+    /// The first program found.
     main: Option<MappingId>,
-    /// Of the first and the last sample, in nanoseconds.
+    /// Times of the first and the last sample, in nanoseconds.
     times: Option<(u64, u64)>,
     has_stacks: bool,
 }

@@ -1,6 +1,6 @@
-//! Which mapping an address of a process is in, as mappings come and go.
+//! Finds the mapping of an address in a process, as mappings come and go.
 //!
-//! Not here: what a mapping is of.
+//! Not here: the mapped files.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,17 +9,17 @@ use std::{
 
 use crate::profile::MappingId;
 
-/// Stands for the kernel where a process is asked for.
+/// Represents the kernel in place of a process ID.
 pub(super) const KERNEL: u32 = u32::MAX;
 
-/// Most mappings that processes may inherit from each other, all together; a hundred bytes each.
+/// Most mappings that processes may inherit from each other, in total; about a hundred bytes each.
 const MAX_INHERITED: usize = 4 << 20;
 
-/// By start: the end, and what it is.
+/// By start address: the end and the value.
 type Space = BTreeMap<u64, (u64, MappingId)>;
 
-/// The address spaces of all processes. Those of a process and its children are one until one of them
-/// maps something.
+/// The address spaces of all processes. A process and its children share one until one of them maps
+/// something.
 #[derive(Default)]
 pub(super) struct Spaces {
     by_pid: HashMap<u32, Rc<Space>>,
@@ -27,7 +27,7 @@ pub(super) struct Spaces {
 }
 
 impl Spaces {
-    /// Puts a mapping where others may have been.
+    /// Adds a mapping, replacing the ones it overlaps.
     pub fn map(&mut self, pid: u32, start: u64, limit: u64, mapping: MappingId) -> Result<(), String> {
         if start >= limit {
             return Ok(());
@@ -59,7 +59,7 @@ impl Spaces {
         Ok(())
     }
 
-    /// A process has become another program.
+    /// A process has executed another program.
     pub fn forget(&mut self, pid: u32) {
         self.by_pid.remove(&pid);
     }
@@ -71,7 +71,7 @@ impl Spaces {
         }
     }
 
-    /// The mapping at an address.
+    /// The mapping that contains an address.
     pub fn at(&self, pid: u32, address: u64) -> Option<MappingId> {
         let (_, (limit, mapping)) = self.by_pid.get(&pid)?.range(..=address).next_back()?;
         (address < *limit).then_some(*mapping)
@@ -84,7 +84,7 @@ mod tests {
     use crate::profile::{Builder, MappingSpec};
 
     #[test]
-    fn a_new_mapping_takes_the_place_of_what_was_there() {
+    fn a_new_mapping_replaces_the_ones_it_overlaps() {
         let mut builder = Builder::new(&[]);
         let [old, new] = ["old", "new"]
             .map(|filename| builder.mapping(&MappingSpec { filename, ..MappingSpec::default() }));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_processes_inherit_is_limited() {
+    fn the_number_of_inherited_mappings_is_limited() {
         let mut builder = Builder::new(&[]);
         let mapping = builder.mapping(&MappingSpec::default());
         let mut spaces = Spaces::default();

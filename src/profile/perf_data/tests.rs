@@ -1,4 +1,4 @@
-//! Files made up record by record, and damage to them.
+//! Crafted files, built record by record, and damage to them.
 
 use proptest::prelude::*;
 
@@ -67,7 +67,7 @@ fn records_take_effect_in_the_order_of_their_times() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_place() {
+fn errors_name_the_place() {
     let error = |bytes: &[u8]| read(bytes).unwrap_err();
     let bytes = whole();
     assert!(error(&bytes[..bytes.len() - 1]).starts_with("data: "), "{}", error(&bytes[..bytes.len() - 1]));
