@@ -39,6 +39,7 @@ pub enum Syntax {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CodeLine {
     pub address: ElfAddr,
+    /// The instruction as text, without its address.
     pub text: String,
 }
 
@@ -46,6 +47,7 @@ pub struct CodeLine {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedRange {
     pub name: String,
+    /// First address.
     pub start: ElfAddr,
     /// 0 if the file does not state it.
     pub size: u64,
@@ -54,6 +56,7 @@ pub struct NamedRange {
 /// Why code cannot be disassembled.
 #[derive(Debug, thiserror::Error)]
 pub enum DisassembleError {
+    /// The file has no symbol table.
     #[error("no symbol section")]
     NoSymbols,
     #[error("unsupported architecture {0:?}")]

@@ -32,6 +32,7 @@ pub enum SectionContent<'a> {
 }
 
 impl SectionContent<'_> {
+    /// The section's content.
     pub fn bytes(&self) -> &[u8] {
         match self {
             SectionContent::InFile(bytes) => bytes,

@@ -31,12 +31,16 @@ const MAX_SECTIONS: usize = 1 << 20;
 /// Why a file could not be read as ELF.
 #[derive(Debug, thiserror::Error)]
 pub enum ElfError {
+    /// The file could not be read or mapped.
     #[error("cannot read: {0}")]
     Io(#[from] std::io::Error),
+    /// The file does not begin with the ELF magic.
     #[error("not an ELF file")]
     NotElf,
+    /// Class in bits (32 or 64) and byte order of a file that is not 64-bit little-endian.
     #[error("{0}-bit {1}-endian ELF files are not supported")]
     Unsupported(u8, &'static str),
+    /// The part of the file that is damaged.
     #[error("damaged ELF file: {0}")]
     Damaged(&'static str),
 }
@@ -44,20 +48,30 @@ pub enum ElfError {
 /// A part of the file that is mapped at run time (`PT_LOAD`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
+    /// `p_offset`.
     pub file_offset: FileOffset,
+    /// `p_filesz`, in bytes.
     pub file_size: u64,
+    /// `p_vaddr`.
     pub address: ElfAddr,
+    /// `p_memsz`, in bytes.
     pub memory_size: u64,
+    /// `PF_X` is set.
     pub executable: bool,
+    /// `PF_W` is set.
     pub writable: bool,
 }
 
 /// A section header, its name resolved.
 #[derive(Clone, Debug)]
 pub struct Section {
+    /// The name, from the section name table; empty if it cannot be read.
     pub name: String,
+    /// `sh_addr`.
     pub address: ElfAddr,
+    /// `sh_offset`.
     pub file_offset: FileOffset,
+    /// `sh_size`, in bytes.
     pub size: u64,
     /// `sh_type`, e.g. `SHT_PROGBITS`; `SHT_NOBITS` has no bytes in the file.
     pub kind: u32,
@@ -157,18 +171,22 @@ impl ElfFile {
         self.kind == header::ET_EXEC
     }
 
+    /// `e_entry`: address of the first instruction.
     pub fn entry(&self) -> ElfAddr {
         self.entry
     }
 
+    /// The `PT_LOAD` segments, in file order.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
+    /// The sections, in file order; empty if the section headers are missing or damaged.
     pub fn sections(&self) -> &[Section] {
         &self.sections
     }
 
+    /// The first section with this name.
     pub fn section(&self, name: &str) -> Option<&Section> {
         self.sections.iter().find(|section| section.name == name)
     }

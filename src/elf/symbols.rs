@@ -15,6 +15,7 @@ const ENTRY_BYTES: usize = 24;
 /// What a symbol names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SymbolKind {
+    /// `STT_FUNC` or `STT_GNU_IFUNC`.
     Function,
     /// `STT_NOTYPE` in an executable section: a label in assembly.
     Label,
@@ -23,10 +24,13 @@ pub enum SymbolKind {
 /// A named code address.
 #[derive(Clone, Copy, Debug)]
 pub struct Symbol<'a> {
+    /// The linkage name, without the terminating NUL; not necessarily UTF-8.
     pub name: &'a [u8],
+    /// `st_value`.
     pub address: ElfAddr,
     /// In bytes; 0 if the file does not state it (assembly).
     pub size: u64,
+    /// Function or label.
     pub kind: SymbolKind,
     /// Binding is `STB_GLOBAL` or `STB_WEAK`: preferred among aliases.
     pub global: bool,
@@ -44,10 +48,13 @@ pub struct SymbolTable<'a> {
 /// A code symbol whose name has not been read yet.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeSymbol {
+    /// `st_value`.
     pub address: ElfAddr,
     /// In bytes; 0 if the file does not state it (assembly).
     pub size: u64,
+    /// Function or label.
     pub kind: SymbolKind,
+    /// Binding is `STB_GLOBAL` or `STB_WEAK`.
     pub global: bool,
     /// End of the section that holds it: the symbol names nothing beyond.
     pub section_end: ElfAddr,
@@ -57,7 +64,9 @@ pub struct CodeSymbol {
 /// A named address of code or data.
 #[derive(Clone, Copy, Debug)]
 pub struct DefinedSymbol<'a> {
+    /// The linkage name, without the terminating NUL; not necessarily UTF-8.
     pub name: &'a [u8],
+    /// `st_value`.
     pub address: ElfAddr,
     /// In bytes; 0 if the file does not state it.
     pub size: u64,
