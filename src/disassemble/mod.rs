@@ -46,6 +46,7 @@ pub struct CodeLine {
 /// A symbol: its name and address range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedRange {
+    /// Linkage name.
     pub name: String,
     /// First address.
     pub start: ElfAddr,

@@ -9,13 +9,17 @@ use super::proto::{Function, Line, Profile};
 /// One (possibly inlined) function at a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamedLine<'a> {
+    /// Name to show.
     pub function: &'a str,
+    /// Linkage name.
     pub system_name: &'a str,
     /// Empty if unknown.
     pub filename: &'a str,
     /// 0 if unknown, as in the next two fields.
     pub line: u32,
+    /// From 1; 0 if unknown.
     pub column: u32,
+    /// First line of the function; 0 if unknown.
     pub start_line: u32,
 }
 
@@ -30,6 +34,7 @@ pub struct Amender {
 }
 
 impl Amender {
+    /// Begins amending `profile`.
     pub fn new(profile: Profile) -> Amender {
         let strings = profile.string_table.iter().enumerate();
         let strings = strings.map(|(index, text)| (text.clone(), index as i64)).collect();
@@ -82,6 +87,7 @@ impl Amender {
         }
     }
 
+    /// The amended profile.
     pub fn finish(self) -> Profile {
         self.profile
     }

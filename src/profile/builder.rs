@@ -52,6 +52,7 @@ pub struct MappingSpec<'a> {
 /// One (possibly inlined) function at a location, as passed to [`Builder::location`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LineSpec {
+    /// The function, as returned by [`Builder::function`].
     pub function: FunctionId,
     /// From 1; 0 if unknown.
     pub line: u32,
@@ -62,6 +63,7 @@ pub struct LineSpec {
 /// The value of a label.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LabelValue<'a> {
+    /// A text.
     Text(&'a str),
     /// A number and its unit (empty if none).
     Number(i64, &'a str),

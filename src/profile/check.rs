@@ -9,20 +9,56 @@ use super::proto::{Function, Label, Line, Location, Mapping, Profile, Sample, Va
 /// The first fault of a profile, and its place.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckError {
+    /// The string table does not begin with the empty string.
     #[error("string_table[0] is not the empty string")]
     FirstString,
+    /// A string index is out of range.
     #[error("{field} is string {index}, but the table has {count}")]
-    String { field: String, index: i64, count: usize },
+    String {
+        /// The field that holds the index.
+        field: String,
+        /// The index.
+        index: i64,
+        /// Size of the string table.
+        count: usize,
+    },
+    /// There are samples but no sample types.
     #[error("the profile has samples but no sample_type")]
     NoSampleType,
+    /// A sample has the wrong number of values.
     #[error("sample[{sample}].value has {found} values for {expected} sample types")]
-    ValueCount { sample: usize, found: usize, expected: usize },
+    ValueCount {
+        /// Position of the sample.
+        sample: usize,
+        /// Number of its values.
+        found: usize,
+        /// Number of sample types.
+        expected: usize,
+    },
+    /// An entry has the ID 0, which is reserved.
     #[error("{field} is 0, which no id may be")]
-    ZeroId { field: String },
+    ZeroId {
+        /// The field.
+        field: String,
+    },
+    /// Two entries of one table have the same ID.
     #[error("{field} is {id}, which another has too")]
-    SameId { field: String, id: u64 },
+    SameId {
+        /// The field of the second entry.
+        field: String,
+        /// The ID.
+        id: u64,
+    },
+    /// A field refers to an ID that no entry has.
     #[error("{field} is {id}, and no {what} has that id")]
-    Reference { field: String, id: u64, what: &'static str },
+    Reference {
+        /// The field.
+        field: String,
+        /// The ID.
+        id: u64,
+        /// The kind of entry it should name.
+        what: &'static str,
+    },
 }
 
 /// Checks a profile. The error is the first fault found.

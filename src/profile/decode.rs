@@ -34,19 +34,30 @@ impl Default for DecodeLimits {
 /// Why bytes are not a profile.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
+    /// The file is empty.
     #[error("the file is empty")]
     Empty,
+    /// The gzip data is damaged or truncated.
     #[error("the gzip data is damaged or cut short: {0}")]
     Gzip(#[source] std::io::Error),
+    /// The bytes are not valid protobuf.
     #[error("not a pprof profile: {0}")]
     Protobuf(#[from] prost::DecodeError),
     /// A damaged file of another format.
     #[error("{0}")]
     Other(#[source] ReadError),
+    /// The file decompresses to more than the limit.
     #[error("the profile is larger than {max_bytes} bytes when unpacked")]
-    TooLarge { max_bytes: usize },
+    TooLarge {
+        /// The limit in bytes.
+        max_bytes: usize,
+    },
+    /// The file has more entries than the limit.
     #[error("the profile has more than {max_entries} entries")]
-    TooManyEntries { max_entries: usize },
+    TooManyEntries {
+        /// The limit.
+        max_entries: usize,
+    },
 }
 
 /// Decodes `bytes`, gzipped or not, within [`DecodeLimits::default`].

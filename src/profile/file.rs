@@ -15,16 +15,44 @@ use tempfile::NamedTempFile;
 /// Why a file was not written. An existing file is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
+    /// The path is a directory.
     #[error("{path} is a directory, not a file")]
-    IsDirectory { path: PathBuf },
+    IsDirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The directory does not exist.
     #[error("the directory {folder} does not exist")]
-    NoFolder { folder: PathBuf },
+    NoFolder {
+        /// The directory.
+        folder: PathBuf,
+    },
+    /// The directory is not writable.
     #[error("cannot write in the directory {folder}: {source}")]
-    Folder { folder: PathBuf, source: io::Error },
+    Folder {
+        /// The directory.
+        folder: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The disk or the user's quota is full.
     #[error("no space left for {path}: {source}")]
-    DiskFull { path: PathBuf, source: io::Error },
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Any other error.
     #[error("{what} {path}: {source}")]
-    Io { what: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        /// The operation that failed.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
 }
 
 /// Has `write` fill the file at `path`. Other programs see either the old file (or none) or the

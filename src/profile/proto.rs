@@ -10,13 +10,16 @@ pub struct Profile {
     /// The type and unit of each value of a sample, in order: `samples/count`, `cpu/nanoseconds` …
     #[prost(message, repeated, tag = "1")]
     pub sample_type: Vec<ValueType>,
+    /// The samples.
     #[prost(message, repeated, tag = "2")]
     pub sample: Vec<Sample>,
     /// Files mapped into the process; the first is the main binary.
     #[prost(message, repeated, tag = "3")]
     pub mapping: Vec<Mapping>,
+    /// The locations that samples refer to.
     #[prost(message, repeated, tag = "4")]
     pub location: Vec<Location>,
+    /// The functions that locations refer to.
     #[prost(message, repeated, tag = "5")]
     pub function: Vec<Function>,
     /// Every string of the profile; the first is empty. Fields that refer to a string hold its
@@ -73,6 +76,7 @@ pub struct Sample {
     /// One for each [`Profile::sample_type`].
     #[prost(int64, repeated, tag = "2")]
     pub value: Vec<i64>,
+    /// The labels, in any order.
     #[prost(message, repeated, tag = "3")]
     pub label: Vec<Label>,
 }
@@ -119,10 +123,13 @@ pub struct Mapping {
     /// flags is set.
     #[prost(bool, tag = "7")]
     pub has_functions: bool,
+    /// Source files are known.
     #[prost(bool, tag = "8")]
     pub has_filenames: bool,
+    /// Line numbers are known.
     #[prost(bool, tag = "9")]
     pub has_line_numbers: bool,
+    /// Inlined functions are known.
     #[prost(bool, tag = "10")]
     pub has_inline_frames: bool,
 }

@@ -17,6 +17,7 @@ use crate::addr::RuntimeAddr;
 /// A kernel function.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KernelName {
+    /// The symbol's name.
     pub function: String,
     /// `[kernel.kallsyms]` for the kernel itself, else `[module]`.
     pub module: String,
@@ -25,6 +26,7 @@ pub struct KernelName {
 /// Why kernel addresses stay unnamed.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelSymbolsError {
+    /// The file could not be read.
     #[error("cannot read /proc/kallsyms: {0}")]
     Io(#[from] io::Error),
     /// All addresses are shown as zero.

@@ -150,7 +150,12 @@ pub enum SymbolIssue {
     SupplementaryMissing(String),
     /// Split DWARF (`-gsplit-dwarf`) without its `.dwo` or `.dwp` file.
     #[error("{count} split debug files not found, e.g. {example}")]
-    SplitDwarfMissing { count: usize, example: String },
+    SplitDwarfMissing {
+        /// Number of missing files.
+        count: usize,
+        /// Path of one of them.
+        example: String,
+    },
     /// The debug information is inconsistent.
     #[error("damaged debug information: {0}")]
     Damaged(String),

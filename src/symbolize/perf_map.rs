@@ -27,12 +27,16 @@ const MAX_NAME_BYTES: usize = 4096;
 /// time.
 #[derive(Debug, thiserror::Error)]
 pub enum PerfMapError {
+    /// There is no such file.
     #[error("{0} does not exist")]
     Missing(PathBuf),
+    /// The file could not be read.
     #[error("cannot read {0}: {1}")]
     Io(PathBuf, io::Error),
+    /// The file belongs to another user: its owner, and the target's user.
     #[error("{0} is not used: it belongs to user {1}, not to the target's user ({2})")]
     ForeignOwner(PathBuf, u32, u32),
+    /// A FIFO, device, directory or link.
     #[error("{0} is not a regular file")]
     NotRegular(PathBuf),
 }
@@ -138,6 +142,7 @@ impl PerfMap {
         self.names.get(start..start + best.name_bytes as usize)
     }
 
+    /// Whether the map has no entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

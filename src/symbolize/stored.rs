@@ -27,6 +27,7 @@ pub struct StoredMapping<'a> {
     pub start: u64,
     /// Run-time address after the mapping's last byte.
     pub limit: u64,
+    /// Offset in the file of the byte at `start`.
     pub file_offset: u64,
 }
 

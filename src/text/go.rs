@@ -99,7 +99,9 @@ pub fn truncate(number: f64) -> i64 {
 /// Why a text is not a valid integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntegerError {
+    /// Not a number.
     Syntax,
+    /// A number that does not fit into 64 bits.
     OutOfRange,
 }
 

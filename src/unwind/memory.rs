@@ -31,6 +31,7 @@ pub trait StackMemory {
 pub struct CopiedStack<'a> {
     /// Address of the first byte: the stack pointer, or slightly below.
     pub start: RuntimeAddr,
+    /// The copied bytes.
     pub bytes: &'a [u8],
     /// The copy was truncated at a limit: more of the stack is above it.
     pub capped: bool,
@@ -71,7 +72,9 @@ impl StackMemory for CopiedStack<'_> {
 /// A copy, and a way to read what it lacks. The thread may have run on since, so the reader must
 /// know whether what it returns is still consistent.
 pub struct LateReads<'a, F> {
+    /// The copy, which is read first.
     pub copy: CopiedStack<'a>,
+    /// Reads the word at an address that the copy lacks.
     pub late: F,
 }
 

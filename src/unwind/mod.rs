@@ -39,6 +39,7 @@ pub const MAX_FRAMES: usize = 16_384;
 /// One frame of a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Frame {
+    /// The frame's address.
     pub addr: FrameAddr,
     /// [`Module::id`] of the module that contains `addr.lookup()`; `None` only for a leaf outside
     /// all executable mappings.

@@ -101,6 +101,7 @@ impl Modules {
         self.sorted.splice(first..last, rest);
     }
 
+    /// The mappings, sorted by address.
     pub fn as_slice(&self) -> &[Module] {
         &self.sorted
     }

@@ -147,6 +147,7 @@ impl UnwindTables {
         self.runtime.as_ref().map_or(RuntimeFrame::NotMine, |runtime| runtime.frame(address))
     }
 
+    /// The file itself.
     pub fn elf(&self) -> &ElfFile {
         &self.elf
     }

@@ -38,6 +38,7 @@ impl Default for Unwinder {
 }
 
 impl Unwinder {
+    /// An unwinder with an empty cache.
     pub fn new() -> Unwinder {
         Unwinder { cache: RuleCache::new(), context: UnwindContext::new(), last_module: 0 }
     }

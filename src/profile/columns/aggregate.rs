@@ -8,11 +8,17 @@ use super::Columns;
 /// The fields that remain distinct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Detail {
+    /// Keep inlined frames; otherwise only the outermost function of a location.
     pub inlines: bool,
+    /// Keep function names.
     pub functions: bool,
+    /// Keep source files.
     pub files: bool,
+    /// Keep line numbers.
     pub lines: bool,
+    /// Keep column numbers.
     pub columns: bool,
+    /// Keep addresses.
     pub addresses: bool,
 }
 

@@ -53,9 +53,13 @@ pub struct ByName<'a> {
 /// Which expressions of [`ByName`] matched anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Matched {
+    /// `focus` matched a sample.
     pub focus: bool,
+    /// `ignore` matched a sample.
     pub ignore: bool,
+    /// `hide` matched a frame.
     pub hide: bool,
+    /// `show` matched a frame.
     pub show: bool,
 }
 

@@ -13,13 +13,16 @@ pub const BASE_KEY: &str = "pprof::base";
 /// The labels of a sample by key, sorted by key.
 #[derive(Clone, Debug, Default)]
 pub struct ByKey {
+    /// Text values by key.
     pub texts: Vec<(TextId, Vec<TextId>)>,
+    /// Numeric values by key.
     pub numbers: Vec<(TextId, Numbers)>,
 }
 
 /// The numeric values of a key.
 #[derive(Clone, Debug, Default)]
 pub struct Numbers {
+    /// The numbers, in the order of the file.
     pub values: Vec<i64>,
     /// One unit for each value, or empty if no value has a unit.
     pub units: Vec<TextId>,

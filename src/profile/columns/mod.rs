@@ -33,43 +33,64 @@ pub const NONE: u32 = u32::MAX;
 /// The type and unit of a value: `cpu` in `nanoseconds`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SampleKind {
+    /// `cpu`, `samples`, `alloc_space` …
     pub name: TextId,
+    /// `nanoseconds`, `count`, `bytes` …
     pub unit: TextId,
 }
 
 /// A range of a file in memory. Fields as in `profile.proto`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mapping {
+    /// Unique, not 0.
     pub id: u64,
+    /// First run-time address.
     pub start: u64,
+    /// Run-time address after the last byte.
     pub limit: u64,
+    /// Offset in the file of the byte at `start`.
     pub offset: u64,
+    /// Path of the file, or a name such as `[vdso]`.
     pub file: TextId,
+    /// Build ID in hexadecimal; empty if unknown.
     pub build_id: TextId,
+    /// Locations of the mapping have function names.
     pub has_functions: bool,
+    /// Locations of the mapping have source files.
     pub has_filenames: bool,
+    /// Locations of the mapping have line numbers.
     pub has_line_numbers: bool,
+    /// Locations of the mapping have inlined frames.
     pub has_inline_frames: bool,
 }
 
 /// A function of the program's source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Function {
+    /// Unique, not 0.
     pub id: u64,
+    /// The name to show.
     pub name: TextId,
+    /// The linkage name.
     pub system_name: TextId,
+    /// The source file.
     pub file: TextId,
+    /// First line of the function; 0 if unknown.
     pub start_line: i64,
 }
 
 /// A location in the program; its lines are `lines` of [`Columns::lines`], innermost inlined first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Location {
+    /// Unique, not 0.
     pub id: u64,
     /// Row of [`Columns::mappings`], or [`NONE`].
     pub mapping: u32,
+    /// Run-time address of the instruction.
     pub address: u64,
+    /// Range of [`Columns::lines`].
     pub lines: Range<u32>,
+    /// The linker merged several identical functions here.
     pub is_folded: bool,
 }
 
@@ -78,13 +99,16 @@ pub struct Location {
 pub struct Line {
     /// Row of [`Columns::functions`], or [`NONE`].
     pub function: u32,
+    /// From 1; 0 if unknown.
     pub line: i64,
+    /// From 1; 0 if unknown.
     pub column: i64,
 }
 
 /// A label of a sample: a text, or a number with a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Label {
+    /// The label's key.
     pub key: TextId,
     /// Unit of a number (0 if none), or [`Label::TEXT`].
     unit: TextId,
@@ -130,15 +154,25 @@ impl Label {
 /// The fields that occur once in a profile.
 #[derive(Clone, Debug, Default)]
 pub struct Header {
+    /// Type and unit of each value of a sample.
     pub kinds: Vec<SampleKind>,
+    /// Type and unit of the period.
     pub period_kind: SampleKind,
+    /// Number of units between two samples.
     pub period: i64,
+    /// Start of collection, in nanoseconds since 1970-01-01 UTC.
     pub time_ns: i64,
+    /// Duration of collection, in nanoseconds.
     pub duration_ns: i64,
+    /// Free text for the reader.
     pub comments: Vec<TextId>,
+    /// Name of the sample type shown first; empty if not stated.
     pub default_kind: TextId,
+    /// URL that documents this kind of profile.
     pub doc_url: TextId,
+    /// Regular expression of frames to drop, with their callees.
     pub drop_frames: TextId,
+    /// Regular expression of frames to keep although `drop_frames` matches.
     pub keep_frames: TextId,
 }
 
@@ -146,11 +180,17 @@ pub struct Header {
 /// frames `stack_ends[i] .. stack_ends[i + 1]` and the labels `label_ends[i] .. label_ends[i + 1]`.
 #[derive(Clone, Debug)]
 pub struct Columns {
+    /// The fields that occur once.
     pub header: Header,
+    /// All texts.
     pub texts: Arc<Texts>,
+    /// Mapped files; the first is the main binary.
     pub mappings: Vec<Mapping>,
+    /// Functions.
     pub functions: Vec<Function>,
+    /// Locations.
     pub locations: Vec<Location>,
+    /// Lines of all locations.
     pub lines: Vec<Line>,
     values: Arc<Vec<i64>>,
     stack_ends: Arc<Vec<u32>>,

@@ -15,9 +15,13 @@ use crate::profile::{Profile, write_raw};
 /// Why bytes are not profile.proto.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
+    /// There are no bytes.
     Empty,
+    /// A second profile follows the first.
     Concatenated,
+    /// The bytes are not valid protobuf.
     Malformed,
+    /// The number of entries exceeds the limit.
     TooManyEntries,
 }
 
