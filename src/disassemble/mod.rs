@@ -38,6 +38,7 @@ pub enum Syntax {
 /// One instruction, or one byte that cannot be decoded (`?`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CodeLine {
+    /// Address of its first byte.
     pub address: ElfAddr,
     /// The instruction as text, without its address.
     pub text: String,
@@ -60,6 +61,7 @@ pub enum DisassembleError {
     /// The file has no symbol table.
     #[error("no symbol section")]
     NoSymbols,
+    /// The CPU, by its `e_machine`.
     #[error("unsupported architecture {0:?}")]
     Cpu(String),
 }

@@ -13,7 +13,8 @@ use goblin::elf::section_header as sh;
 use super::ElfFile;
 use crate::sys::file_map::FileMap;
 
-/// The most one section may unpack to: twice the largest seen in practice (a browser's `.debug_info`).
+/// Most bytes one section may decompress to: twice the largest seen in practice (`.debug_info` of a
+/// browser).
 pub(super) const MAX_UNPACKED: u64 = 2 << 30;
 /// Larger content is unpacked into a temporary file, whose mapped pages can be released.
 const MAX_IN_MEMORY: u64 = 8 << 20;

@@ -203,14 +203,14 @@ mod tests {
 
     #[test]
     fn the_nearest_text_symbol_names_an_address_in_any_request_order() {
-        let asked = [
+        let requested = [
             0xffff_ffff_c000_0010,
             0xffff_ffff_8100_1900,
             0xffff_ffff_8100_0000,
             0xffff_ffff_8100_0040,
             0x10,
         ];
-        let found = names(LIST, &asked).expect("a readable list");
+        let found = names(LIST, &requested).expect("a readable list");
         assert_eq!(found[0], name("in_module", "[ext4]"));
         assert_eq!(found[1], name("helper", KERNEL));
         assert_eq!(found[2], name("_stext", KERNEL));
@@ -220,8 +220,8 @@ mod tests {
 
     #[test]
     fn an_address_with_many_others_between_it_and_its_symbol_is_named() {
-        let asked: Vec<u64> = (0..100).map(|i| 0xffff_ffff_8100_1000 + i).collect();
-        let found = names(LIST, &asked).expect("a readable list");
+        let requested: Vec<u64> = (0..100).map(|i| 0xffff_ffff_8100_1000 + i).collect();
+        let found = names(LIST, &requested).expect("a readable list");
         assert!(found.iter().all(|found| *found == name("helper", KERNEL)));
     }
 

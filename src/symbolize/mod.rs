@@ -144,7 +144,12 @@ pub enum SymbolIssue {
     DebugFileMissing(String),
     /// A debug file was found but is of another build.
     #[error("{path} is not used: {reason}")]
-    DebugFileMismatch { path: PathBuf, reason: &'static str },
+    DebugFileMismatch {
+        /// The file found.
+        path: PathBuf,
+        /// How it differs from the file that is needed.
+        reason: &'static str,
+    },
     /// dwz moved names to a supplementary file, which was not found.
     #[error("supplementary debug file not found: {0}")]
     SupplementaryMissing(String),

@@ -25,6 +25,7 @@ pub struct Module {
 }
 
 impl Module {
+    /// Whether `addr` is in the mapping.
     pub fn contains(&self, addr: RuntimeAddr) -> bool {
         self.start <= addr && addr < self.end
     }

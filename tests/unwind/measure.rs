@@ -43,7 +43,8 @@ fn what_a_frame_costs() {
     }
 }
 
-/// Compares with elfutils: `RPROF_UNWIND_PID=1234 cargo test --release --test unwind -- --ignored eu_stack`.
+/// Compares with elfutils:
+/// `RPROF_UNWIND_PID=1234 cargo test --release --test unwind -- --ignored eu_stack`.
 #[test]
 #[ignore = "needs a process to unwind"]
 fn a_process_is_unwound_like_eu_stack() {

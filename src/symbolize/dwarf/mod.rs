@@ -91,7 +91,7 @@ pub(super) fn symbolize(
         file: &file,
         sections: &sections,
         addresses,
-        answer: DwarfFrames { frames: vec![Vec::new(); addresses.len()], issues: Vec::new() },
+        result: DwarfFrames { frames: vec![Vec::new(); addresses.len()], issues: Vec::new() },
         split: split::Loader::new(input.split_files, allowance),
         deadline,
     };
@@ -99,14 +99,14 @@ pub(super) fn symbolize(
     if let Some(sections) = &supplementary_sections {
         sections.release_pages();
     }
-    naming.answer
+    naming.result
 }
 
 struct Naming<'n, 'a> {
     file: &'n DwarfFile<'a>,
     sections: &'n Sections<'n>,
     addresses: &'n [u64],
-    answer: DwarfFrames,
+    result: DwarfFrames,
     split: split::Loader<'n>,
     deadline: &'n Deadline,
 }
@@ -118,7 +118,7 @@ impl<'a> Naming<'_, 'a> {
         for (start, indices) in claims {
             // Another unit may already have named some of them completely.
             let open: Vec<usize> =
-                indices.into_iter().filter(|index| !is_complete(&self.answer.frames[*index])).collect();
+                indices.into_iter().filter(|index| !is_complete(&self.result.frames[*index])).collect();
             if open.is_empty() || self.deadline.passed() {
                 continue;
             }
@@ -128,7 +128,7 @@ impl<'a> Naming<'_, 'a> {
             }
             self.sections.release_pages();
         }
-        self.answer.issues.extend(self.split.issue());
+        self.result.issues.extend(self.split.issue());
     }
 
     fn unit(&mut self, unit: &Rc<ParsedUnit<'a>>, indices: &[usize]) {
@@ -146,17 +146,17 @@ impl<'a> Naming<'_, 'a> {
         });
         self.damaged(damage);
         for (index, frames) in indices.iter().zip(frames) {
-            if frames.len() > self.answer.frames[*index].len() || is_complete(&frames) {
-                self.answer.frames[*index] = frames;
+            if frames.len() > self.result.frames[*index].len() || is_complete(&frames) {
+                self.result.frames[*index] = frames;
             }
         }
     }
 
     /// Only the first damage is reported.
     fn damaged(&mut self, damage: Option<gimli::Error>) {
-        let told = self.answer.issues.iter().any(|issue| matches!(issue, SymbolIssue::Damaged(_)));
-        if let Some(error) = damage.filter(|_| !told) {
-            self.answer.issues.push(SymbolIssue::Damaged(error.to_string()));
+        let reported = self.result.issues.iter().any(|issue| matches!(issue, SymbolIssue::Damaged(_)));
+        if let Some(error) = damage.filter(|_| !reported) {
+            self.result.issues.push(SymbolIssue::Damaged(error.to_string()));
         }
     }
 }

@@ -20,14 +20,14 @@ impl Noise {
     }
 }
 
-fn name_damaged(bytes: Vec<u8>, asked: &[ElfAddr]) -> Option<ModuleSymbols> {
+fn name_damaged(bytes: Vec<u8>, requested: &[ElfAddr]) -> Option<ModuleSymbols> {
     let elf = ElfFile::from_bytes(bytes).ok()?;
     let module = ModuleFiles { file: Arc::new(elf), path: None, root: None };
     let options = SymbolizeOptions { time_limit: Duration::from_secs(5), ..Default::default() };
     let begin = Instant::now();
-    let symbols = symbolize_module(&module, asked, &options);
+    let symbols = symbolize_module(&module, requested, &options);
     assert!(begin.elapsed() < Duration::from_secs(10), "took {:?}", begin.elapsed());
-    assert_eq!(symbols.addresses.len(), asked.len());
+    assert_eq!(symbols.addresses.len(), requested.len());
     let panics: Vec<_> =
         symbols.issues.iter().filter(|issue| matches!(issue, SymbolIssue::ParserFailed(_))).collect();
     assert!(panics.is_empty(), "{panics:?}");
@@ -38,7 +38,7 @@ fn damage(flags: &str, rounds: usize) {
     let workshop = CompiledPrograms::new();
     workshop.c(flags);
     let path = workshop.path("program");
-    let asked: Vec<_> =
+    let requested: Vec<_> =
         ["outer", "hidden", "main"].into_iter().flat_map(|function| addresses(&path, function)).collect();
     let whole = fs::read(&path).expect("read");
     let elf = open(&path);
@@ -59,7 +59,7 @@ fn damage(flags: &str, rounds: usize) {
         if round % 10 == 0 {
             bytes.truncate(noise.next(whole.len()));
         }
-        name_damaged(bytes, &asked);
+        name_damaged(bytes, &requested);
     }
 }
 
@@ -82,7 +82,7 @@ fn a_unit_that_claims_everything_is_walked_once_and_within_the_time_limit() {
     let at = aranges.file_offset.0 as usize + 16;
     bytes[at..at + 8].copy_from_slice(&1u64.to_le_bytes());
     bytes[at + 8..at + 16].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
-    let asked: Vec<_> = (0..5000).map(|i| ElfAddr(i * 16)).collect();
-    let symbols = name_damaged(bytes, &asked).expect("still an ELF file");
+    let requested: Vec<_> = (0..5000).map(|i| ElfAddr(i * 16)).collect();
+    let symbols = name_damaged(bytes, &requested).expect("still an ELF file");
     assert!(symbols.issues.iter().any(|issue| matches!(issue, SymbolIssue::Unnamed(_))));
 }

@@ -98,17 +98,17 @@ fn split_dwarf_is_read_from_a_package() {
 fn every_address_agrees_with_addr2line() {
     let workshop = CompiledPrograms::new();
     workshop.c("-g");
-    let mut asked = addresses(&workshop.path("program"), "outer");
-    asked.extend(addresses(&workshop.path("program"), "hidden"));
-    asked.extend(addresses(&workshop.path("program"), "main"));
+    let mut requested = addresses(&workshop.path("program"), "outer");
+    requested.extend(addresses(&workshop.path("program"), "hidden"));
+    requested.extend(addresses(&workshop.path("program"), "main"));
     let ours: Vec<String> = workshop
-        .symbolize("program", &asked)
+        .symbolize("program", &requested)
         .addresses
         .iter()
         .flat_map(|address| &address.frames)
         .map(|f| format!("{}\n{}:{}", f.function, f.file.as_deref().unwrap_or("??"), f.line))
         .collect();
-    let hex: Vec<String> = asked.iter().map(|address| format!("{address:#x}")).collect();
+    let hex: Vec<String> = requested.iter().map(|address| format!("{address:#x}")).collect();
     let output = std::process::Command::new("addr2line")
         .args(["-i", "-f", "-C", "-e", "program"])
         .args(&hex)
@@ -175,8 +175,8 @@ fn main() {
     workshop.compile("main.rs", source, "rustc -g -Copt-level=2 -o program main.rs");
     let elf = open(&workshop.path("program"));
     let outer = elf.symbols().find(|s| s.name.windows(9).any(|w| w == b"4main5out")).expect("outer");
-    let asked: Vec<_> = (outer.address.0..outer.address.0 + outer.size).map(ElfAddr).collect();
-    let found = workshop.symbolize("program", &asked);
+    let requested: Vec<_> = (outer.address.0..outer.address.0 + outer.size).map(ElfAddr).collect();
+    let found = workshop.symbolize("program", &requested);
     let deepest = deepest(&found);
     assert_eq!(deepest.last().map(|f| (f.function.as_str(), f.start_line)), Some(("main::outer", 6)));
     assert!(found.addresses.iter().flat_map(|a| &a.frames).any(|f| f.function == "main::leaf" && f.inlined));

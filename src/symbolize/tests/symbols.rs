@@ -18,9 +18,9 @@ fn a_file_without_debug_information_is_named_by_its_symbols() {
 fn a_stripped_program_has_no_names_and_the_issue_names_the_debug_file() {
     let workshop = CompiledPrograms::new();
     workshop.c("-Wl,--build-id");
-    let asked = addresses(&workshop.path("program"), "hidden");
+    let requested = addresses(&workshop.path("program"), "hidden");
     workshop.run("strip program");
-    let found = workshop.symbolize("program", &asked);
+    let found = workshop.symbolize("program", &requested);
     assert!(found.addresses.iter().all(|address| address.frames.is_empty() && address.source.is_none()));
     assert!(matches!(found.issues[..], [SymbolIssue::Unnamed(_), SymbolIssue::DebugFileMissing(_)]));
 }
@@ -45,13 +45,13 @@ fn mini_debug_info_names_unexported_functions() {
     let workshop = CompiledPrograms::new();
     workshop.c("-Wl,--build-id");
     let path = workshop.path("program");
-    let asked = addresses(&path, "hidden");
+    let requested = addresses(&path, "hidden");
     std::fs::write(workshop.path("keep"), "hidden\nouter\nmain\n").expect("write");
     workshop.run("objcopy --strip-debug --remove-section .comment --keep-symbols=keep program mini");
     workshop.run("xz mini");
     workshop.run("strip program");
     workshop.run("objcopy --add-section .gnu_debugdata=mini.xz program");
-    let found = workshop.symbolize("program", &asked);
+    let found = workshop.symbolize("program", &requested);
     assert!(found.addresses.iter().all(|address| functions(address) == ["hidden"]), "{:?}", found.issues);
     assert_eq!(found.addresses[0].source, Some(NameSource::MiniDebugInfo));
     assert_eq!(found.issues, []);
@@ -66,8 +66,8 @@ fn labels_without_size_extend_to_the_next_symbol_and_functions_are_preferred() {
     let workshop = CompiledPrograms::new();
     workshop.compile("a.s", source, "cc -nostartfiles -Wl,-e,main -o program a.s");
     let main = extent(&workshop.path("program"), "main").start;
-    let asked: Vec<_> = (0..8).map(|at| ElfAddr(main + at)).collect();
-    let found = workshop.symbolize("program", &asked);
+    let requested: Vec<_> = (0..8).map(|at| ElfAddr(main + at)).collect();
+    let found = workshop.symbolize("program", &requested);
     let names: Vec<_> = found.addresses.iter().map(|a| functions(a).first().copied()).collect();
     assert_eq!(
         names,
