@@ -14,23 +14,57 @@ pub enum Issue {
     /// instead.
     LostSideband,
     /// A stack ends before its root.
-    CutStack { why: String },
+    CutStack {
+        /// Why the unwinder stopped.
+        why: String,
+    },
     /// A mapped file could not be opened: its frames are unwound and symbolized less well.
-    UnreadableFile { path: String, why: String },
+    UnreadableFile {
+        /// Path as in /proc/PID/maps.
+        path: String,
+        /// The error.
+        why: String,
+    },
     /// Frames of this file have no name.
-    UnnamedFrames { file: String, build_id: String },
+    UnnamedFrames {
+        /// Path of the file.
+        file: String,
+        /// Its build ID in hexadecimal, empty if it has none.
+        build_id: String,
+    },
     /// Kernel frames have no names.
-    KernelSymbolsHidden { why: String },
+    KernelSymbolsHidden {
+        /// The error.
+        why: String,
+    },
     /// Debug information exists and could not be used.
-    DebugInfo { file: String, why: String },
+    DebugInfo {
+        /// Path of the file.
+        file: String,
+        /// What is missing or damaged.
+        why: String,
+    },
     /// A better sampler was not available.
-    WeakerSampler { wanted: &'static str, why: String },
+    WeakerSampler {
+        /// Name of the better method.
+        wanted: &'static str,
+        /// Why it is not available.
+        why: String,
+    },
     /// The table of distinct stacks was full: further new stacks were counted under one name.
     StackTableFull,
     /// The sampler failed before the end of the profile.
-    SamplerFailed { why: String },
+    SamplerFailed {
+        /// The error.
+        why: String,
+    },
     /// A requested process or thread could not be profiled.
-    Unwatched { what: String, why: String },
+    Unwatched {
+        /// The process or thread.
+        what: String,
+        /// The error.
+        why: String,
+    },
 }
 
 impl fmt::Display for Issue {
