@@ -5,9 +5,11 @@ ARG RUST_IMAGE=rust:1-bookworm
 FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 COPY . .
-RUN cargo rustc --profile dist --locked --bin rprof -- -C target-feature=+crt-static \
+ARG RPROF_COMMIT=
+ARG RPROF_DATE=
+RUN RPROF_COMMIT=$RPROF_COMMIT RPROF_DATE=$RPROF_DATE scripts/package --binary "$(uname -m)" \
     && mkdir -p /image/etc/ssl/certs /image/profiles \
-    && cp target/dist/rprof /image/ \
+    && cp "target/shipped/$(uname -m)/rprof" /image/ \
     && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/
 
 FROM scratch

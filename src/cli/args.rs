@@ -7,6 +7,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use regex::Regex;
 
 use super::{
+    generate::GenerateArgs,
+    help::HelpArgs,
     live_args::{TOP_EXAMPLES, TopArgs},
     report_args::{ReportArgs, SettingArgs},
     serve_args::{SERVE_EXAMPLES, ServeArgs},
@@ -17,7 +19,9 @@ use super::{
 #[derive(Debug, Parser)]
 #[command(
     name = "rprof",
-    version,
+    version = super::version::SHORT,
+    long_version = super::version::long(),
+    disable_help_subcommand = true,
     about = "pprof for any running process: attaches to a live PID, samples it, names every frame, writes pprof",
     after_help = EXIT_CODES,
     max_term_width = 100
@@ -46,6 +50,11 @@ pub enum Verb {
     Dump(DumpArgs),
     /// Draw a flame graph: an SVG picture, or a page for a browser (.html).
     Flame(FlameArgs),
+    /// Make manual pages and completions.
+    #[command(hide = true)]
+    Generate(GenerateArgs),
+    /// Show the help of a verb, or a document: permissions, sidecar, reports ...
+    Help(HelpArgs),
     /// Say who a process is, and of a Go program: release, modules, scheduler, garbage collection.
     Info(InfoArgs),
     /// Show source lines with what each has, of functions that match.

@@ -10,7 +10,9 @@ mod attach;
 mod doctor;
 mod dump;
 mod flame;
+mod generate;
 mod goroutines;
+mod help;
 mod info;
 mod live;
 mod live_args;
@@ -27,6 +29,7 @@ mod snapshot_args;
 mod summary;
 mod symbolize;
 mod trace;
+mod version;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
@@ -64,6 +67,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Dump(arguments) => dump::run(&arguments),
         Verb::Flame(arguments) => flame::run(&arguments),
+        Verb::Generate(arguments) => generate::run(&arguments),
+        Verb::Help(arguments) => return help_exit(&arguments),
         Verb::Info(arguments) => info::run(&arguments),
         Verb::List(arguments) => report::of_matches("list", &arguments),
         Verb::Peek(arguments) => report::of_matches("peek", &arguments),
@@ -82,6 +87,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             say(&advice::explain(&error));
             ExitCode::from(FAILURE)
+        }
+    }
+}
+
+/// `rprof help`; a wrong name is a wrong command line.
+fn help_exit(arguments: &help::HelpArgs) -> ExitCode {
+    match help::run(arguments, &mut std::io::stdout()) {
+        Ok(()) => ExitCode::from(SUCCESS),
+        Err(error) => {
+            let _ = error.print();
+            ExitCode::from(USAGE)
         }
     }
 }
