@@ -120,7 +120,7 @@ const UNSETTLED: &str = "counts kept changing while they were read: some may be 
 
 impl ReadOutcome {
     fn heap(&mut self, process: &GoProcess, kind: GoKind) -> Result<Builder, BucketError> {
-        let Heap { records, rate, is_settled, .. } = process.heap()?;
+        let Heap { records, rate, is_consistent, .. } = process.heap()?;
         let mut builder = Builder::new(&[
             ("alloc_objects", "count"),
             ("alloc_space", "bytes"),
@@ -141,12 +141,12 @@ impl ReadOutcome {
         }
         self.records = builder.sample_count();
         self.comments.push(format!("rate: one allocation per {rate} bytes is sampled, and scaled up"));
-        self.settled(is_settled);
+        self.settled(is_consistent);
         Ok(builder)
     }
 
     fn contention(&mut self, process: &GoProcess, kind: BucketKind) -> Result<Builder, BucketError> {
-        let Contention { records, rate, is_settled, ticks_hz } = process.contention(kind)?;
+        let Contention { records, rate, is_consistent, ticks_hz } = process.contention(kind)?;
         let mut builder = Builder::new(&[("contentions", "count"), ("delay", "nanoseconds")]);
         let mut locations = GoLocations::new(process);
         for record in &records {
@@ -160,7 +160,7 @@ impl ReadOutcome {
         if rate == 0 {
             self.warnings.push("the program has switched this profile off: it no longer grows".into());
         }
-        self.settled(is_settled);
+        self.settled(is_consistent);
         Ok(builder)
     }
 
@@ -184,8 +184,8 @@ impl ReadOutcome {
         Ok(builder)
     }
 
-    fn settled(&mut self, is_settled: bool) {
-        if !is_settled {
+    fn settled(&mut self, is_consistent: bool) {
+        if !is_consistent {
             self.warnings.push(UNSETTLED.to_owned());
         }
     }

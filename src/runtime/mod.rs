@@ -1,6 +1,6 @@
-//! What rprof knows of language runtimes, one folder each: where a runtime keeps its threads, tasks,
-//! names and counters, and how its frames look.
+//! Language runtimes, one folder each: where a runtime keeps its threads, tasks, names and
+//! counters, and how its frames are laid out.
 //!
-//! Not here: looking at threads, profiles, printing. No runtime names another.
+//! Not here: sampling threads, profiles, printing. No runtime refers to another one.
 
 pub mod go;

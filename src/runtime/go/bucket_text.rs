@@ -1,8 +1,8 @@
-//! The runtime's own profiles as `net/http/pprof` writes them with `debug=1`: `heap` and `allocs`, `block`,
-//! `mutex` (source: `src/runtime/pprof/pprof.go` of each release).
+//! The runtime's own profiles as `net/http/pprof` writes them with `debug=1`: `heap` and `allocs`,
+//! `block`, `mutex` (source: `src/runtime/pprof/pprof.go` of each release).
 //!
-//! What Go writes below a heap, `runtime.MemStats`, cannot be read from outside as a whole, and is left out.
-//! Not here: the counts themselves (`buckets`), the form for programs.
+//! `runtime.MemStats`, which Go appends to a heap profile, cannot be read completely from outside
+//! the process and is left out. Not here: the counts (`buckets`), the protobuf format.
 
 use std::{
     cmp::Reverse,
@@ -16,7 +16,7 @@ use super::{
     text::write_stack_record,
 };
 
-/// Writes the heap: sampled counts as they are, not scaled up.
+/// Writes a heap profile: the sampled counts, not scaled up. Errors: those of `writer`.
 pub fn write_heap(process: &GoProcess, heap: &Heap, writer: &mut dyn Write) -> io::Result<()> {
     let mut records: Vec<_> = heap.records.iter().collect();
     records.sort_by_key(|record| record.in_use_bytes());
@@ -28,7 +28,7 @@ pub fn write_heap(process: &GoProcess, heap: &Heap, writer: &mut dyn Write) -> i
         "heap profile: {}: {in_use} [{}: {}] @ heap/{}",
         sum(|record| record.in_use_objects()),
         sum(|record| record.allocs),
-        // Equal sums would be read as those of a profile with two columns.
+        // Parsers take equal sums for a profile with two columns.
         all + u64::from(in_use == all),
         2 * heap.rate
     )?;
@@ -39,10 +39,10 @@ pub fn write_heap(process: &GoProcess, heap: &Heap, writer: &mut dyn Write) -> i
         write_addresses(&record.stack, writer)?;
         write_functions(&mut sites, process, &record.stack, false, writer)?;
     }
-    writeln!(writer, "\n# runtime.MemStats cannot be read from outside")
+    writeln!(writer, "\n# runtime.MemStats is not available from outside the process")
 }
 
-/// Writes where goroutines wait (`BucketKind::Block`), or hold others up.
+/// Writes a block or mutex profile. Errors: those of `writer`.
 pub fn write_contention(
     process: &GoProcess,
     contention: &Contention,

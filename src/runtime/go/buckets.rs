@@ -1,8 +1,9 @@
-//! The runtime's own profiles: what it has counted of allocations (`MemProfile`), of waiting (`block`) and
-//! of holding others up (`mutex`), each by stack, in buckets (source: `src/runtime/mprof.go`).
+//! The runtime's own profiles: allocations (`MemProfile`), blocking (`block`) and mutex contention
+//! (`mutex`). The runtime counts each by stack, in buckets (source: `src/runtime/mprof.go`).
 //!
-//! Lists only ever grow at their head and buckets are never freed, so that they can be walked while the
-//! program runs; their counts are read until two readings in a row agree. Not here: profiles as files.
+//! Lists of buckets grow only at their head and buckets are never freed, so they can be walked
+//! while the program runs. Counts are read until two consecutive reads agree. Not here: profiles as
+//! files.
 
 use super::{
     globals::MAX_BUCKET_STACK,
@@ -14,15 +15,18 @@ use crate::{
     process::{ProcessMemory, identity},
 };
 
-/// What a list of buckets counts (`bucketType`).
+/// What the buckets of a list count (`bucketType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BucketKind {
+    /// Allocations.
     Memory = 1,
+    /// Waits.
     Block = 2,
+    /// Mutex contention.
     Mutex = 3,
 }
 
-/// `bucket`: allnext, typ, size, nstk; then the stack, then what is counted.
+/// `bucket`: allnext, typ, size, nstk; then the stack, then the counts.
 const ALL_NEXT: usize = 8;
 const TYPE: usize = 16;
 const SIZE: usize = 32;
@@ -31,83 +35,100 @@ const HEAD_BYTES: usize = 48;
 /// Enough for most buckets, read at once.
 const GUESS_BYTES: usize = HEAD_BYTES + 40 * 8;
 const MAX_BUCKETS: usize = 4 << 20;
-/// Words of all their stacks together: a list that leads round in a circle would have no end.
+/// Limit of the words of all stacks together: a corrupt, circular list has no end.
 const MAX_STACK_WORDS: usize = 64 << 20;
-/// Readings until two in a row agree.
+/// Maximum number of reads until two consecutive ones agree.
 const TRIES: usize = 12;
-/// The marker that a frame-pointer stack begins with (`logicalStackSentinel`).
+/// The marker at the start of a frame-pointer stack (`logicalStackSentinel`).
 const SENTINEL: u64 = u64::MAX;
 
-/// What a program's allocations came to at one place.
+/// The sampled allocations with one stack and object size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeapRecord {
     /// Return addresses, innermost first; inlined functions have their own.
     pub stack: Vec<u64>,
-    /// Of one object, in bytes.
+    /// The size of one object, in bytes.
     pub size: u64,
+    /// Number of allocated objects.
     pub allocs: u64,
+    /// Number of freed objects.
     pub frees: u64,
+    /// Allocated bytes.
     pub alloc_bytes: u64,
+    /// Freed bytes.
     pub free_bytes: u64,
 }
 
-/// The heap as the runtime has sampled it: one allocation in `rate` bytes.
+/// The runtime's heap profile.
 #[derive(Clone, Debug)]
 pub struct Heap {
+    /// The sampled allocations, not scaled up.
     pub records: Vec<HeapRecord>,
+    /// One allocation per this many bytes is sampled (`runtime.MemProfileRate`).
     pub rate: u64,
-    /// Two readings in a row agreed.
-    pub is_settled: bool,
-    /// The number of the heap profile's cycle: twice that of garbage collections, about.
+    /// Whether two consecutive reads agreed.
+    pub is_consistent: bool,
+    /// The number of the heap profile's cycle: about twice the number of garbage collections.
     pub cycle: u32,
 }
 
-/// Waiting, or holding others up, at one place.
+/// Blocking, or mutex contention, with one stack.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContentionRecord {
+    /// Return addresses, innermost first; inlined functions have their own.
     pub stack: Vec<u64>,
+    /// Number of events, scaled up.
     pub count: i64,
-    /// Of the CPU's counter.
+    /// Delay in cycles of the CPU's time-stamp counter.
     pub cycles: i64,
+    /// Delay in nanoseconds, scaled up.
     pub delay_ns: i64,
 }
 
 /// A block or mutex profile.
 #[derive(Clone, Debug)]
 pub struct Contention {
+    /// One record per stack.
     pub records: Vec<ContentionRecord>,
-    /// Block: one event in so many ticks of waiting; mutex: one in so many events.
+    /// Block: one event per this many ticks of waiting is sampled; mutex: one per this many events.
     pub rate: u64,
-    pub is_settled: bool,
-    /// Ticks of the CPU's counter in a second, by which times are reckoned.
+    /// Whether two consecutive reads agreed.
+    pub is_consistent: bool,
+    /// Ticks of the CPU's time-stamp counter per second.
     pub ticks_hz: f64,
 }
 
-/// Why there is no such profile: the program does not collect it.
+/// Why the program does not collect a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotCollected {
+    /// Memory profiling is not linked in.
     #[error(
-        "the program does not collect it: the linker left memory profiling out, since nothing in the program reads it"
+        "the program does not collect it: the linker removed memory profiling, because nothing in the program reads it"
     )]
     HeapNotLinked,
+    /// `runtime.MemProfileRate` is 0.
     #[error("the program does not collect it: runtime.MemProfileRate is 0")]
     HeapRateZero,
+    /// `runtime.SetBlockProfileRate` was not called.
     #[error("the program does not collect it: it has not called runtime.SetBlockProfileRate")]
     BlockRateZero,
+    /// `runtime.SetMutexProfileFraction` was not called.
     #[error("the program does not collect it: it has not called runtime.SetMutexProfileFraction")]
     MutexFractionZero,
 }
 
-/// A profile of buckets, or why there is none.
+/// Why there is no bucket profile.
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
+    /// The runtime cannot be read.
     #[error(transparent)]
     Go(#[from] GoError),
+    /// The program does not collect the profile.
     #[error(transparent)]
     NotCollected(#[from] NotCollected),
 }
 
-/// The kind of bucket at an address; `None` if there is none.
+/// The kind of the bucket at an address; `None` if there is no bucket.
 pub fn kind_of(memory: &ProcessMemory, at: RuntimeAddr) -> Option<BucketKind> {
     let mut head = [0; HEAD_BYTES];
     if at.0 == 0 || !memory.read_exact(at, &mut head) || word(&head, NSTK) > MAX_BUCKET_STACK {
@@ -125,7 +146,7 @@ fn word(bytes: &[u8], offset: usize) -> u64 {
     bytes.get(offset..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |word| u64::from_le_bytes(*word))
 }
 
-/// A bucket: its stack, size of object, and where its counts lie.
+/// A bucket: its stack, object size, and the address of its counts.
 struct Bucket {
     stack: Vec<u64>,
     size: u64,
@@ -133,13 +154,14 @@ struct Bucket {
 }
 
 impl GoProcess {
-    /// Allocations and what of them is still in use, as `runtime.MemProfile` would publish it.
+    /// The heap profile, as `runtime.MemProfile` returns it. Errors: the program does not collect
+    /// it, or it cannot be read.
     pub fn heap(&self) -> Result<Heap, BucketError> {
         let rate = self.heap_rate()?;
         let buckets = self.buckets(BucketKind::Memory)?;
-        let (counts, cycle, is_settled) = self.settled(&buckets, self.cycle_bytes() * 4);
+        let (counts, cycle, is_consistent) = self.read_counts(&buckets, self.cycle_bytes() * 4);
         let records = heap_records(&buckets, &counts, cycle, self.layout.counts_bytes);
-        Ok(Heap { records, rate, is_settled, cycle })
+        Ok(Heap { records, rate, is_consistent, cycle })
     }
 
     fn heap_rate(&self) -> Result<u64, BucketError> {
@@ -164,7 +186,8 @@ impl GoProcess {
         if self.layout.counts_bytes { 32 } else { 16 }
     }
 
-    /// Waiting (`BucketKind::Block`), or holding others up (`BucketKind::Mutex`).
+    /// The block profile (`BucketKind::Block`) or the mutex profile (`BucketKind::Mutex`). Errors:
+    /// the program does not collect it, or it cannot be read.
     pub fn contention(&self, kind: BucketKind) -> Result<Contention, BucketError> {
         let (at, name, why) = match kind {
             BucketKind::Mutex => {
@@ -177,9 +200,9 @@ impl GoProcess {
         if rate == 0 && buckets.is_empty() {
             return Err(why.into());
         }
-        let (counts, _, is_settled) = self.settled(&buckets, 16);
+        let (counts, _, is_consistent) = self.read_counts(&buckets, 16);
         let ticks_hz = self.ticks_hz();
-        // Before Go 1.20 events were counted as they were, and scaled when read.
+        // Before Go 1.20, mutex events were counted unscaled and scaled when read.
         let scale =
             if kind == BucketKind::Mutex && self.version.minor < 20 { rate.max(1) as f64 } else { 1.0 };
         let record = |(bucket, counts): (&Bucket, &[u8])| {
@@ -193,7 +216,7 @@ impl GoProcess {
             }
         };
         let records = buckets.iter().zip(counts.chunks_exact(16)).map(record).collect();
-        Ok(Contention { records, rate, is_settled, ticks_hz })
+        Ok(Contention { records, rate, is_consistent, ticks_hz })
     }
 
     /// Walks the list of one kind.
@@ -211,7 +234,10 @@ impl GoProcess {
             let count = self.memory.read(at, &mut bytes);
             let stack_length = word(&bytes, NSTK);
             if count < HEAD_BYTES || word(&bytes, TYPE) != kind as u64 || stack_length > MAX_BUCKET_STACK {
-                return Err(GoError::Variable { what: "list of buckets", why: "it leads to something else" });
+                return Err(GoError::Variable {
+                    what: "list of buckets",
+                    why: "it does not consist of buckets",
+                });
             }
             let needed = HEAD_BYTES + stack_length as usize * 8;
             if count < needed {
@@ -228,9 +254,9 @@ impl GoProcess {
         Ok(buckets)
     }
 
-    /// The counts of all buckets (`size` bytes each), read until two readings in a row agree; the heap
-    /// profile's cycle; whether they did.
-    fn settled(&self, buckets: &[Bucket], size: usize) -> (Vec<u8>, u32, bool) {
+    /// The counts of all buckets (`size` bytes each), read until two consecutive reads agree; the
+    /// heap profile's cycle; whether two reads agreed.
+    fn read_counts(&self, buckets: &[Bucket], size: usize) -> (Vec<u8>, u32, bool) {
         let ranges: Vec<_> = buckets.iter().map(|bucket| (bucket.counts, size)).collect();
         let read = || {
             let mut counts = vec![0; ranges.len() * size];
@@ -255,7 +281,8 @@ impl GoProcess {
         if self.version.minor >= 19 { value >> 1 } else { value }
     }
 
-    /// Ticks of the CPU's counter in a second: as the runtime has reckoned it, or as it would now.
+    /// Ticks of the CPU's time-stamp counter per second: the runtime's own figure, or computed as
+    /// the runtime does.
     fn ticks_hz(&self) -> f64 {
         let field = |offset: i64| self.globals.ticks.and_then(|at| self.memory.read_word(at.offset(offset)));
         let has_start = self.version.minor >= 22;
@@ -280,8 +307,8 @@ fn missing(what: &'static str) -> GoError {
     GoError::Variable { what, why: "no function that uses it was found" }
 }
 
-/// `memRecord`: what is published, then three cycles that are yet to be. The runtime itself publishes the
-/// cycle that has ended before it reads; and all, if nothing has been published yet.
+/// `memRecord`: the published counts, then those of three future cycles. Before it reads, the
+/// runtime publishes the cycle that has ended, and all cycles if nothing has been published yet.
 fn heap_records(buckets: &[Bucket], counts: &[u8], cycle: u32, has_bytes: bool) -> Vec<HeapRecord> {
     let cycle_bytes = if has_bytes { 32 } else { 16 };
     let sum = |bucket: &Bucket, counts: &[u8], parts: &[usize]| {
@@ -312,17 +339,19 @@ fn heap_records(buckets: &[Bucket], counts: &[u8], cycle: u32, has_bytes: bool) 
 }
 
 impl HeapRecord {
+    /// Objects that are not freed.
     pub fn in_use_objects(&self) -> u64 {
         self.allocs.saturating_sub(self.frees)
     }
 
+    /// Bytes that are not freed.
     pub fn in_use_bytes(&self) -> u64 {
         self.alloc_bytes.saturating_sub(self.free_bytes)
     }
 }
 
-/// What a sample of `count` objects of together `bytes` stands for, where one byte in `rate` is sampled
-/// (Go's `scaleHeapSample`).
+/// Scales up a sample of `count` objects with `bytes` bytes in total, where one byte per `rate` is
+/// sampled (Go's `scaleHeapSample`): objects and bytes.
 pub fn scaled(count: u64, bytes: u64, rate: u64) -> (i64, i64) {
     if count == 0 || bytes == 0 {
         return (0, 0);
@@ -348,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cycle_that_has_ended_counts_and_later_ones_do_not() {
+    fn the_ended_cycle_is_counted_and_later_ones_are_not() {
         // active, then futures 0 to 2, each allocs, frees and their bytes.
         let counts = bytes(&[5, 1, 50, 10, 7, 0, 70, 0, 2, 1, 20, 10, 9, 9, 90, 90]);
         let records = heap_records(&[bucket(10)], &counts, 4, true);
@@ -358,14 +387,14 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_collection_everything_counts() {
+    fn all_cycles_are_counted_before_the_first_collection() {
         let counts = bytes(&[0, 0, 1, 0, 0, 0, 3, 1]);
         let records = heap_records(&[bucket(10)], &counts, 1, false);
         assert_eq!((records[0].allocs, records[0].alloc_bytes, records[0].free_bytes), (4, 40, 10));
     }
 
     #[test]
-    fn small_objects_are_scaled_up_and_large_ones_hardly() {
+    fn small_objects_are_scaled_up_and_large_ones_are_nearly_unchanged() {
         assert_eq!(scaled(0, 0, 512), (0, 0));
         assert_eq!(scaled(3, 30, 1), (3, 30));
         let (objects, space) = scaled(1, 16, 512 << 10);

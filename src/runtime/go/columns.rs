@@ -1,13 +1,13 @@
-//! Columns divided by tabs, so that equal columns of following lines stand under each other at tab stops
-//! of 8: what Go's `text/tabwriter` makes of its `debug=1` forms.
+//! Aligns columns with tabs at tab stops of 8, as Go's `text/tabwriter` does in the `debug=1`
+//! forms.
 //!
-//! Not here: what stands in them.
+//! Not here: the content of the columns.
 
 use std::io::{self, Write};
 
 const TAB: usize = 8;
 
-/// Writes rows of cells; the last cell of a row takes no part in columns.
+/// Writes rows of cells; the last cell of a row is not aligned.
 pub fn write<const CELLS: usize>(rows: Vec<[String; CELLS]>, writer: &mut dyn Write) -> io::Result<()> {
     let width = |text: &String| text.chars().count();
     let stops: [usize; CELLS] = std::array::from_fn(|cell| {

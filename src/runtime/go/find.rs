@@ -1,8 +1,9 @@
-//! Finds Go's tables in an ELF file: by section names where they are, else by what the bytes look like.
+//! Finds Go's tables in an ELF file: by section name where the section exists, else by content.
 //!
-//! Stripping, `-trimpath`, PIE and linking by gcc (cgo) take away symbols, section names or fixed
-//! addresses, but the runtime itself needs the function table and the `moduledata` that points to it:
-//! five pointers into the table at known distances, which nothing else has. Not here: a live process.
+//! Stripping, `-trimpath`, PIE and linking with gcc (cgo) remove symbols, section names or fixed
+//! addresses. But the runtime itself needs the function table and the `moduledata` that points to
+//! it. `moduledata` is recognized by five pointers into the table at known distances. Not here:
+//! live processes.
 
 use std::{
     collections::HashMap,
@@ -22,27 +23,28 @@ pub const MODULEDATA_TEXT: u64 = 176;
 /// `moduledata.gofunc`, newest first: Go 1.27; 1.20 to 1.26; 1.18 and 1.19.
 const GOFUNC: [u64; 3] = [344, 320, 304];
 const SECTIONS: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
-/// Sections that only Go's linker makes.
+/// Sections that only Go's linker creates.
 const MARKS: [&str; 5] =
     [".gopclntab", ".data.rel.ro.gopclntab", ".go.buildinfo", ".note.go.buildid", ".go.module"];
 
 /// The Go part of an ELF file.
 #[derive(Debug)]
 pub struct GoTables {
+    /// The function table.
     pub pclntab: Pclntab,
     /// `runtime.firstmoduledata`.
     pub moduledata: ElfAddr,
-    /// Functions of the runtime (and few others) by name, once asked for.
+    /// Functions of the runtime (and a few others) by name, filled at first use.
     by_name: OnceLock<HashMap<Box<str>, Function>>,
 }
 
-/// Whether the file's section names say that it has Go code.
+/// Whether the file has a section that only Go's linker creates.
 pub fn is_marked(elf: &ElfFile) -> bool {
     MARKS.iter().any(|name| elf.section(name).is_some())
 }
 
 impl GoTables {
-    /// The tables of a file; `None` if it has no Go code, or of a release before 1.18.
+    /// The tables of a file; `None` if it has no Go code, or code of a release before 1.18.
     pub fn find(elf: &Arc<ElfFile>) -> Option<GoTables> {
         let words = RelocatedWords::of(elf);
         header_places(elf).find_map(|(address, offset, limit)| {
@@ -73,14 +75,14 @@ impl GoTables {
     }
 }
 
-/// Where a function table may begin: address, position in the file, and position of what follows.
+/// Possible locations of a function table: address, start and limit as positions in the file.
 fn header_places(elf: &ElfFile) -> impl Iterator<Item = (ElfAddr, usize, usize)> + '_ {
     let named = SECTIONS.iter().filter_map(|name| {
         let section = elf.section(name)?;
         let start = usize::try_from(section.file_offset.0).ok()?;
         Some((section.address, start, start.checked_add(usize::try_from(section.size).ok()?)?))
     });
-    // Linked by gcc, a position-independent program has it in the middle of its relocated data.
+    // In a position-independent program linked by gcc, it is inside the relocated data.
     let scanned = elf.segments().iter().filter(|segment| !segment.executable).flat_map(|segment| {
         let start = segment.file_offset.0 as usize;
         let bytes = elf.range(segment.file_offset, segment.file_size).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Go's tables as the rest of rprof asks for them: names of addresses, and how to get from a frame to
-//! its caller's.
+//! Go's tables behind the interfaces of the rest of rprof: names of addresses, and the frame
+//! layouts that the unwinder needs.
 //!
 //! Not here: goroutines.
 
@@ -14,7 +14,8 @@ use crate::{
 };
 
 impl GoTables {
-    /// The functions at a (lookup) address, innermost inlined one first; `None` if it is no Go code.
+    /// The functions at a lookup address, the innermost inlined one first; `None` if it is not Go
+    /// code.
     pub fn name(&self, address: ElfAddr) -> Option<Vec<SourceFrame>> {
         let function = self.function_at(address)?;
         let frames = self.pclntab.frames(&function, address);
@@ -30,8 +31,8 @@ impl GoTables {
         Some(frames.collect())
     }
 
-    /// The Go function that an address lies in. (The table has an entry, without a name, for what lies
-    /// between parts of the text: C code, where cgo has put some there.)
+    /// The Go function that contains an address. (The table has an entry without a name for gaps in
+    /// the text, where cgo programs have C code.)
     pub fn function_at(&self, address: ElfAddr) -> Option<Function> {
         self.pclntab.find(address).filter(|function| !self.pclntab.name(function).is_empty())
     }

@@ -1,15 +1,14 @@
-//! Where the runtime's own variables are: by symbol where the program has symbols, else through functions
-//! that are known to use them. Either way what is found is believed only if memory holds there what such
-//! a variable must hold.
+//! Finds the runtime's own variables: by symbol where the program has symbols, else through
+//! functions that are known to use them. In both cases the memory at the address must pass a check.
 //!
 //! ```text
-//! variable            used by                                   must hold
-//! allglen, allgptr    forEachGRace, allgadd, tracebackothers    a table of g whose sched.g is themselves
-//! allm                mcommoninit                               m.g0.m is m
+//! variable            used by                                   check
+//! allglen, allgptr    forEachGRace, allgadd, tracebackothers    a table of g with g.sched.g = g
+//! allm                mcommoninit                               m.g0.m = m
 //! bucket lists        stkbucket                                 a bucket of kind 1, 2 or 3
 //! waitReasonStrings   waitReason.String                         "", …, "IO wait"
 //! ```
-//! Not here: what the variables mean.
+//! Not here: the meaning of the variables.
 
 use std::collections::HashMap;
 
@@ -23,47 +22,61 @@ use crate::{
     process::ProcessMemory,
 };
 
-/// The variables, as addresses in memory. `None`: not found, or not linked in.
+/// The addresses of the variables. `None`: not found, or not linked into the program.
 #[derive(Clone, Debug)]
 pub struct Globals {
+    /// `allglen`.
     pub all_g_count: RuntimeAddr,
+    /// `allgptr`.
     pub all_g_table: RuntimeAddr,
+    /// `allm`.
     pub all_m: Option<RuntimeAddr>,
-    /// Heads of the lists of memory, block and mutex buckets; those that are empty cannot be told apart.
+    /// Heads of the lists of memory, block and mutex buckets; empty lists cannot be distinguished.
     pub bucket_lists: Vec<RuntimeAddr>,
+    /// `MemProfileRate`.
     pub mem_profile_rate: Option<RuntimeAddr>,
+    /// `disableMemoryProfiling`.
     pub disable_mem_profiling: Option<RuntimeAddr>,
+    /// `blockprofilerate`.
     pub block_profile_rate: Option<RuntimeAddr>,
+    /// `mutexprofilerate`.
     pub mutex_profile_rate: Option<RuntimeAddr>,
+    /// `mProfCycle`.
     pub mem_profile_cycle: Option<RuntimeAddr>,
     /// `fingStatus`, or the older `fingRunning`, and its size.
     pub finalizer_state: Option<(RuntimeAddr, usize)>,
+    /// `waitReasonStrings`.
     pub wait_reasons: Option<RuntimeAddr>,
-    /// Goroutine headers show labels (`GODEBUG=tracebacklabels=1`).
+    /// Whether goroutine headers show labels (`GODEBUG=tracebacklabels=1`).
     pub traceback_labels: Option<RuntimeAddr>,
+    /// `ticks.val`.
     pub ticks: Option<RuntimeAddr>,
+    /// `gomaxprocs`.
     pub gomaxprocs: Option<RuntimeAddr>,
+    /// `sched`.
     pub sched: Option<RuntimeAddr>,
+    /// `memstats`.
     pub memstats: Option<RuntimeAddr>,
+    /// `gcController`.
     pub gc_controller: Option<RuntimeAddr>,
 }
 
-/// More goroutines than this are not believed.
+/// A larger number of goroutines is rejected as invalid.
 pub const MAX_GOROUTINES: u64 = 1 << 25;
-/// How many of them are checked.
+/// How many goroutines of the table are checked.
 const CHECKED: usize = 64;
-/// Longest code of a function that is looked through.
+/// The longest function that is searched, in bytes of code.
 const MAX_CODE: u64 = 64 << 10;
-/// Deepest stack that a bucket has.
+/// The deepest stack of a bucket.
 pub const MAX_BUCKET_STACK: u64 = 1100;
 
 impl Globals {
-    /// Finds them all. Error: the table of goroutines is not found.
+    /// Finds all variables. Errors: the table of goroutines was not found.
     pub fn find(file: &Loaded, memory: &ProcessMemory, layout: &Layout) -> Result<Globals, GoError> {
         let finder = Finder { file, memory, layout, symbols: symbols(file) };
         let (all_g_count, all_g_table) = finder.goroutine_table().ok_or(GoError::Variable {
             what: "table of goroutines",
-            why: "no function that uses it leads to one (has the process only just started?)",
+            why: "it was not found in the functions that use it (the process may have just started)",
         })?;
         let gc = finder.gc_variables();
         Ok(Globals {
@@ -92,7 +105,7 @@ impl Globals {
     }
 }
 
-/// `runtime.buildVersion`, by its use in `schedinit`: for programs without build information.
+/// `runtime.buildVersion`, found through `schedinit`: for programs without build information.
 pub fn build_version(file: &Loaded, memory: &ProcessMemory) -> Option<String> {
     let uses = uses_in(file, "runtime.schedinit");
     uses.iter().filter(|use_| use_.bytes == 8 || use_.kind == Use::Address).find_map(|use_| {
@@ -106,7 +119,7 @@ fn loads_8(use_: &Reference) -> bool {
     use_.bytes == 8 && use_.kind == Use::Load
 }
 
-/// The data that a function names, in the order of its instructions.
+/// The data that a function refers to, in the order of its instructions.
 fn uses_in(file: &Loaded, function: &str) -> Vec<Reference> {
     let table = &file.tables.pclntab;
     let Some(function) = file.tables.function(function) else { return Vec::new() };
@@ -166,7 +179,7 @@ impl Finder<'_> {
         uses_in(self.file, &format!("runtime.{function}"))
     }
 
-    /// A variable by its symbol, or as the first of its kind that one of the functions uses.
+    /// A variable by its symbol, or the first suitable one that one of the functions uses.
     fn variable(
         &self,
         name: &str,
@@ -218,7 +231,7 @@ impl Finder<'_> {
         let good = all
             .clone()
             .filter(|g| self.memory.read_word(RuntimeAddr(g.wrapping_add(G_SCHED_G as u64))) == Some(*g));
-        // One that is only just being made has not got it yet.
+        // A goroutine that is being created does not have it yet.
         good.count() * 10 >= all.len() * 9
     }
 
@@ -310,7 +323,7 @@ impl Finder<'_> {
         self.memory.read_u32(at).filter(|value| *value <= 1).map(|_| at)
     }
 
-    /// `runtime.ticks`: its field `val` is what `ticksPerSecond` looks at first.
+    /// `runtime.ticks`: `ticksPerSecond` reads its field `val` first.
     fn ticks(&self) -> Option<RuntimeAddr> {
         let value = if self.layout.minor >= 22 { 24 } else { 8 };
         self.symbol("ticks").or_else(|| {
@@ -320,7 +333,8 @@ impl Finder<'_> {
         })
     }
 
-    /// `runtime.sched`: `schedtrace` names its counts of idle threads and processors, at a known distance.
+    /// `runtime.sched`: `schedtrace` reads its counts of idle threads and processors, at a known
+    /// distance.
     fn sched(&self) -> Option<RuntimeAddr> {
         self.symbol("sched").or_else(|| {
             let words: Vec<u64> = self
@@ -339,8 +353,8 @@ impl Finder<'_> {
         })
     }
 
-    /// `runtime.memstats` and `runtime.gcController`, through what `gcMarkTermination` counts up and
-    /// `gcControllerState.resetLive` sets.
+    /// `runtime.memstats` and `runtime.gcController`: `gcMarkTermination` increments fields of the
+    /// first, `gcControllerState.resetLive` sets fields of the second.
     fn gc_variables(&self) -> (Option<RuntimeAddr>, Option<RuntimeAddr>) {
         let memstats = self.symbol("memstats").or_else(|| {
             let uses = self.uses("gcMarkTermination");
@@ -357,7 +371,7 @@ impl Finder<'_> {
         (memstats, self.symbol("gcController").or_else(|| self.gc_controller()))
     }
 
-    /// By what it must hold: a percentage, and the least heap that follows from it (4 MiB for 100).
+    /// Found by content: a percentage, and the minimum heap derived from it (4 MiB for 100).
     fn gc_controller(&self) -> Option<RuntimeAddr> {
         let minimum = if self.layout.gc_memory_limit == 0 { 8 } else { 16 };
         let fits = |at: &RuntimeAddr| {
@@ -370,7 +384,7 @@ impl Finder<'_> {
     }
 }
 
-/// Whether memory holds an `m` at `at`: its first thread-stack goroutine belongs to it.
+/// Whether there is an `m` at `at`: its `g0` must point back to it.
 pub fn is_thread(memory: &ProcessMemory, at: RuntimeAddr) -> bool {
     let g0 = memory.read_word(at).filter(|g0| *g0 != 0);
     at.0 != 0 && g0.is_some_and(|g0| memory.read_word(RuntimeAddr(g0.wrapping_add(G_M as u64))) == Some(at.0))

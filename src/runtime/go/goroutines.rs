@@ -1,17 +1,18 @@
-//! All goroutines of a process, read while it runs.
+//! Reads all goroutines of a process while it runs.
 //!
-//! Each goroutine is read like this: its `g`, its stack, its `g` again. Only if what matters of it is the
-//! same both times, the counter of its departures from running among it, was the stack that of one
-//! moment; else it is read again, and after some tries counted as unstable: never shown as truth.
+//! For each goroutine, its `g` is read, then its stack, then its `g` again. The stack is consistent
+//! only if the relevant fields of `g`, including the counter of its switches, are the same both
+//! times. Else the goroutine is read again, and after some attempts it is counted as unstable and
+//! shown without a stack.
 //!
 //! ```text
-//! what may happen meanwhile                  what tells it
-//! the table of goroutines is reallocated     read again, is the old one's address still there?
-//! it runs, its stack moves, it ends          status, sp, pc, stack bounds, goid differ
-//! it ran and waits at the same place again   trackingSeq differs
+//! what may happen meanwhile                  how it is detected
+//! the table of goroutines is reallocated     the table's address has changed
+//! it runs, its stack moves, it ends          status, sp, pc, stack bounds, goid have changed
+//! it ran and waits at the same place again   trackingSeq has changed
 //! ```
-//! Not here: text, profiles, the stacks of goroutines that run now (their registers are the kernel's to
-//! give: see [`Goroutines::running`]).
+//! Not here: text, profiles, the stacks of running goroutines (only the kernel has their registers:
+//! see [`Goroutines::running`]).
 
 use std::sync::Arc;
 
@@ -28,93 +29,110 @@ use crate::addr::RuntimeAddr;
 
 /// How many are read at once.
 const CHUNK: usize = 512;
-/// Readings of one goroutine before it is given up.
+/// How many times one goroutine is read before it counts as unstable.
 const TRIES: usize = 6;
-/// `g` structures closer than this are read together.
+/// `g` structures closer than this are read together, in bytes.
 const NEAR: u64 = 2048;
-/// The most of one stack that is read.
+/// The most stack that is read of one goroutine, in bytes.
 const MAX_STACK: u64 = 64 << 20;
-/// Most stack read at once of a chunk; the rest of it follows.
+/// The most stack that is read of a chunk at once, in bytes.
 const MAX_CHUNK_STACK: usize = 64 << 20;
 
-/// The states of `g.atomicstatus` (source: `src/runtime/runtime2.go`).
+/// State of `g.atomicstatus` (as the following ones; source: `src/runtime/runtime2.go`): `_Gidle`.
 pub const IDLE: u32 = 0;
+/// `_Grunnable`.
 pub const RUNNABLE: u32 = 1;
+/// `_Grunning`.
 pub const RUNNING: u32 = 2;
+/// `_Gsyscall`.
 pub const SYSCALL: u32 = 3;
+/// `_Gwaiting`.
 pub const WAITING: u32 = 4;
+/// `_Gdead`.
 pub const DEAD: u32 = 6;
+/// `_Gcopystack`.
 pub const COPYING: u32 = 8;
+/// `_Gleaked`.
 pub const LEAKED: u32 = 10;
+/// `_Gdeadextra`.
 pub const DEAD_EXTRA: u32 = 11;
-/// The garbage collector scans its stack.
+/// `_Gscan`, a bit: the garbage collector scans its stack.
 pub const SCAN: u32 = 0x1000;
 
-/// Number of a stack in [`Goroutines::stacks`].
+/// Index of a stack in [`Goroutines::stacks`].
 pub type StackId = u32;
 
-/// A goroutine as it was read.
+/// A goroutine at the time it was read.
 #[derive(Clone, Debug)]
 pub struct Goroutine {
+    /// `goid`.
     pub id: u64,
-    /// Without the scan bit.
+    /// Its state, without [`SCAN`].
     pub status: u32,
+    /// Whether the garbage collector scans its stack.
     pub is_scanned: bool,
+    /// Why it waits: an index into `waitReasonStrings`.
     pub wait_reason: u8,
-    /// CLOCK_MONOTONIC; 0: not known (only a garbage collection notes it).
+    /// Since when it waits, CLOCK_MONOTONIC in nanoseconds; 0: unknown (only a garbage collection
+    /// sets it).
     pub wait_since: u64,
+    /// Whether it is locked to its thread.
     pub is_locked: bool,
+    /// The `goid` of its creator; 0: unknown.
     pub parent: u64,
-    /// Return address in the function that started it.
+    /// The return address in the function that created it.
     pub created_at: u64,
-    /// Its first function.
+    /// The address of its first function.
     pub start: u64,
+    /// Its pprof labels, sorted by key.
     pub labels: Option<Arc<Vec<(String, String)>>>,
-    /// Number of its synctest bubble.
+    /// The number of its synctest bubble.
     pub bubble: Option<u64>,
+    /// Whether it belongs to the runtime.
     pub is_system: bool,
-    /// `None`: it could not be read in one piece, or it runs.
+    /// Its stack; `None`: it is running, or could not be read consistently.
     pub stack: Option<StackId>,
-    /// Values of arguments, frame by frame, where they were asked for.
+    /// The values of arguments, frame by frame, where requested.
     pub arguments: Box<[u64]>,
     /// The address of its `g`.
     pub address: u64,
-    /// The bounds of its stack.
+    /// The bounds of its stack: start and exclusive end.
     pub stack_bounds: (u64, u64),
-    /// The thread that it is bound to while it runs, as an address; 0: none.
+    /// The address of the `m` that runs it; 0: none.
     pub thread: u64,
 }
 
-/// All goroutines, and what reading them came to.
+/// All goroutines of a process.
 #[derive(Debug, Default)]
 pub struct Goroutines {
-    /// In the order of the runtime's table.
+    /// The goroutines, in the order of the runtime's table.
     pub all: Vec<Goroutine>,
+    /// The distinct stacks, leaf first, indexed by [`StackId`].
     pub stacks: Vec<(Box<[Frame]>, End)>,
-    /// Read again because they changed meanwhile.
+    /// How many reads were repeated because a goroutine changed meanwhile.
     pub read_again: u64,
-    /// Never read in one piece.
+    /// How many goroutines could not be read consistently.
     pub unstable: u64,
-    /// Bytes read.
+    /// Bytes read from the process.
     pub bytes: u64,
     numbers: FxHashMap<(Box<[Frame]>, End), StackId>,
 }
 
-/// What is wanted of goroutines.
+/// Options of reading goroutines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GoroutineOptions {
-    /// The values of arguments, for Go's own form of a dump.
+    /// Also read the values of arguments, for Go's own text form.
     pub arguments: bool,
 }
 
 impl GoProcess {
-    /// Reads all goroutines.
-    pub fn goroutines(&self, wanted: GoroutineOptions) -> Result<Goroutines, GoError> {
+    /// Reads all goroutines. Errors: the process has ended, or its memory cannot be read.
+    pub fn goroutines(&self, options: GoroutineOptions) -> Result<Goroutines, GoError> {
         let table = self.goroutine_table()?;
         let mut reading = Reading {
             process: self,
             layout: &self.layout,
-            wanted,
+            options,
             walker: Walker::new(self),
             labels: LabelReader::default(),
             found: Goroutines::default(),
@@ -159,7 +177,7 @@ impl GoProcess {
     }
 }
 
-/// Go's own rule which goroutines are the runtime's: those that begin in it, but for some.
+/// Go's rule for system goroutines: those whose first function is in the runtime, with exceptions.
 struct SystemGoroutines<'a> {
     process: &'a GoProcess,
     finalizers_run: bool,
@@ -183,7 +201,7 @@ impl<'a> SystemGoroutines<'a> {
     }
 }
 
-/// What is read of a `g`.
+/// The fields of a `g`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Header {
     address: u64,
@@ -230,12 +248,12 @@ impl Header {
         })
     }
 
-    /// Its status without the bit of the garbage collector.
+    /// Its status without [`SCAN`].
     fn state(&self) -> u32 {
         self.status & !SCAN
     }
 
-    /// There is (or was) somebody: not a `g` that waits to be used again.
+    /// Whether it is a goroutine, not an unused `g`.
     fn exists(&self) -> bool {
         self.id != 0 && !matches!(self.state(), IDLE | DEAD | DEAD_EXTRA)
     }
@@ -244,12 +262,12 @@ impl Header {
         self.state() == RUNNING && self.syscall.1 == 0
     }
 
-    /// Where its stack begins: pc and sp, and whether a system call saved them.
+    /// The pc and sp of its leaf, and whether a system call saved them.
     fn top(&self) -> ((u64, u64), bool) {
         if self.syscall.1 != 0 { (self.syscall, true) } else { (self.sched, false) }
     }
 
-    /// What of its stack is in use: start and length.
+    /// The used part of its stack: start and length.
     fn used_stack(&self) -> Option<(RuntimeAddr, usize)> {
         let ((_, sp), _) = self.top();
         let (low, high) = self.stack;
@@ -257,7 +275,7 @@ impl Header {
         fits.then(|| (RuntimeAddr(sp), (high - sp).min(MAX_STACK) as usize))
     }
 
-    /// Nothing happened between two readings that would have changed the stack.
+    /// Whether nothing that changes the stack happened between two reads.
     fn is_same(&self, later: &Header) -> bool {
         let parts = |header: &Header| {
             let top = (header.sched, header.syscall, header.stack);
@@ -277,7 +295,7 @@ struct Buffers {
 struct Reading<'a> {
     process: &'a GoProcess,
     layout: &'a Layout,
-    wanted: GoroutineOptions,
+    options: GoroutineOptions,
     walker: Walker<'a>,
     labels: LabelReader,
     found: Goroutines,
@@ -302,14 +320,14 @@ impl Reading<'_> {
             };
             let count = rest.iter().take_while(|header| fits(header)).count().max(1);
             let (now, later) = rest.split_at(count);
-            self.some(now);
+            self.read_stacks(now);
             rest = later;
         }
         debug_assert!(self.found.all.len() <= base + addresses.len());
     }
 
-    /// Reads the stacks of some, and takes those that stood still.
-    fn some(&mut self, first: &[Option<Header>]) {
+    /// Reads the stacks of several goroutines and keeps those that did not change.
+    fn read_stacks(&mut self, first: &[Option<Header>]) {
         let existing: Vec<&Header> = first.iter().flatten().filter(|header| header.exists()).collect();
         let with_stack: Vec<&Header> = existing
             .iter()
@@ -340,14 +358,14 @@ impl Reading<'_> {
             match piece {
                 Some(piece) if stable && number <= there => self.keep(before, Some(&stacks[piece])),
                 None if stable && before.runs() => self.keep(before, None),
-                _ => self.alone(before.address),
+                _ => self.read_alone(before.address),
             }
         }
         self.buffers.stacks = stacks;
     }
 
-    /// Reads one that changed while it was read, until it does not.
-    fn alone(&mut self, address: u64) {
+    /// Reads one goroutine repeatedly until it does not change meanwhile.
+    fn read_alone(&mut self, address: u64) {
         let mut last = None;
         let mut stack = Vec::new();
         for _ in 0..TRIES {
@@ -384,7 +402,7 @@ impl Reading<'_> {
             let ((pc, sp), in_syscall) = header.top();
             let copied = Copied { start: sp, bytes };
             let is_entry = pc == header.start;
-            let arguments = self.wanted.arguments.then_some(&mut self.arguments);
+            let arguments = self.options.arguments.then_some(&mut self.arguments);
             let end = self.walker.walk((pc, sp), in_syscall, is_entry, copied, &mut self.frames, arguments);
             self.found.number(&self.frames, end)
         });
@@ -402,7 +420,7 @@ impl Reading<'_> {
             start: header.start,
             labels,
             bubble,
-            // Settled when all are read; a goroutine that runs cleanups is the program's.
+            // Decided when all are read; a goroutine that runs cleanups belongs to the program.
             is_system: !header.runs_cleanups,
             stack,
             arguments: self.arguments.as_slice().into(),
@@ -412,7 +430,7 @@ impl Reading<'_> {
         });
     }
 
-    /// `synctestBubble.id`; before Go 1.25 groups were numbered by their first goroutine.
+    /// `synctestBubble.id`; before Go 1.25, the `goid` of the group's first goroutine.
     fn bubble_id(&self, at: u64) -> Option<u64> {
         const BUBBLE_ID: i64 = 72;
         const GROUP_ROOT: i64 = 88;
@@ -431,7 +449,7 @@ impl Reading<'_> {
         there.then(|| Header::parse(address, bytes, self.layout)).flatten()
     }
 
-    /// Reads many `g`, those that lie near each other together.
+    /// Reads several `g`, adjacent ones together.
     fn headers(&mut self, addresses: &[u64]) -> Vec<Option<Header>> {
         let size = self.layout.g_bytes();
         let mut order: Vec<usize> = (0..addresses.len()).collect();
@@ -470,9 +488,9 @@ impl Reading<'_> {
 }
 
 impl Goroutines {
-    /// The number of a stack.
+    /// The index of a stack; a new stack is added.
     fn number(&mut self, frames: &[Frame], end: End) -> StackId {
-        // (One allocation for each goroutine; equal stacks share theirs.)
+        // One allocation per goroutine; equal stacks share one.
         let key: (Box<[Frame]>, End) = (frames.into(), end);
         let next = self.stacks.len() as StackId;
         *self.numbers.entry(key).or_insert_with_key(|key| {
@@ -481,7 +499,7 @@ impl Goroutines {
         })
     }
 
-    /// Goroutines that run now, whose stacks only the kernel can tell.
+    /// The running goroutines with their indexes. Only the kernel has their registers.
     pub fn running(&self) -> impl Iterator<Item = (usize, &Goroutine)> {
         self.all
             .iter()
@@ -489,7 +507,8 @@ impl Goroutines {
             .filter(|(_, goroutine)| goroutine.status == RUNNING && goroutine.stack.is_none())
     }
 
-    /// Gives a goroutine that runs the stack that registers and memory of its thread told.
+    /// Sets the stack of a running goroutine from registers and stack memory of its thread.
+    /// `false`: they belong to something else.
     pub fn set_stack(
         &mut self,
         process: &GoProcess,

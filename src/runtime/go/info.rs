@@ -1,30 +1,38 @@
-//! What a Go process says of itself: release, modules, processors, threads, garbage collection.
+//! Facts about a Go process: release, modules, processors, threads, garbage collection.
 //!
-//! Not here: how that is shown.
+//! Not here: how they are printed.
 
 use super::{process::GoProcess, version::BuildInfo};
 use crate::addr::RuntimeAddr;
 
-/// Figures of a process, as they stood when asked for. `None`: not found in this program.
+/// Facts about a process, read once. `None`: not found in this program.
 #[derive(Clone, Debug, Default)]
 pub struct GoInfo {
+    /// The release, such as `go1.22.3`.
     pub version: String,
-    /// The release whose layout is used, and whether it is that very release.
+    /// The release whose layout is used.
     pub layout: &'static str,
+    /// Whether the layout is that of the program's own release.
     pub is_known_release: bool,
+    /// The build information.
     pub build: Option<BuildInfo>,
+    /// `GOMAXPROCS`.
     pub gomaxprocs: Option<u32>,
-    /// Entries of the table of goroutines, those that have ended and wait to be used again too.
+    /// Entries of the table of goroutines, including ended ones that can be reused.
     pub goroutine_slots: Option<u64>,
-    /// Threads of the runtime; of them idle; looking for work.
+    /// Threads of the runtime.
     pub threads: Option<usize>,
+    /// Idle threads.
     pub idle_threads: Option<u32>,
+    /// Threads that search for work.
     pub spinning_threads: Option<u32>,
+    /// Idle processors (Ps).
     pub idle_processors: Option<u32>,
-    /// Garbage collections; those of them that the program asked for.
+    /// Completed garbage collections.
     pub collections: Option<u32>,
+    /// Garbage collections forced by the program (`runtime.GC`).
     pub forced_collections: Option<u32>,
-    /// All pauses together, in nanoseconds.
+    /// The sum of all pauses, in nanoseconds.
     pub pause_total_ns: Option<u64>,
     /// When the last one ended, in nanoseconds since 1970; 0: never.
     pub last_collection_unix_ns: Option<u64>,
@@ -32,16 +40,20 @@ pub struct GoInfo {
     pub gc_percent: Option<i32>,
     /// `GOMEMLIMIT` in bytes.
     pub memory_limit: Option<i64>,
+    /// Bytes of the heap that are live or allocated since the last collection.
     pub heap_live_bytes: Option<u64>,
+    /// Bytes of the heap that the last collection marked as live.
     pub heap_marked_bytes: Option<u64>,
-    /// One allocation in so many bytes is sampled; 0: none.
+    /// One allocation per this many bytes is sampled; 0: none.
     pub mem_profile_rate: Option<u64>,
+    /// One block event per this many ticks of waiting is sampled; 0: none.
     pub block_profile_rate: Option<u64>,
+    /// One mutex event per this many is sampled; 0: none.
     pub mutex_profile_fraction: Option<u64>,
 }
 
 impl GoProcess {
-    /// Reads the figures.
+    /// Reads the facts.
     pub fn info(&self) -> GoInfo {
         let globals = &self.globals;
         let layout = &self.layout;

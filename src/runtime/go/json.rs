@@ -1,4 +1,4 @@
-//! Goroutines as JSON: everything that is known of each, for other programs.
+//! Goroutines as JSON, for other programs.
 //!
 //! Not here: Go's own forms (`text`).
 
@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::{goroutines::Goroutine, text::Text};
 
 impl Text<'_> {
-    /// `{"runtime": …, "goroutines": [{"id", "state", "wait_minutes", "locked", "created_by", "labels",
-    /// "stack": [{"function", "file", "line", "inlined"}]}]}`, one goroutine a line.
+    /// `{"runtime": …, "goroutines": [{"id", "state", "wait_minutes", "locked", "created_by",
+    /// "labels", "stack": [{"function", "file", "line", "inlined"}]}]}`, one goroutine per line.
+    /// Errors: those of `writer`.
     pub fn write_json(&mut self, writer: &mut dyn Write) -> io::Result<()> {
         let runtime = json!(self.process.version_text);
         write!(writer, "{{\"runtime\":{runtime},\"goroutines\":[")?;

@@ -1,8 +1,8 @@
-//! The labels that a program has put on a goroutine (`pprof.Do`, `pprof.SetGoroutineLabels`).
+//! The labels that a program has set on a goroutine (`pprof.Do`, `pprof.SetGoroutineLabels`).
 //!
-//! Up to Go 1.23 they are a `map[string]string`, from 1.24 on a list of pairs. They are never changed
-//! once made, but collected, and their memory is used again: what is known of an address is true for one
-//! pass only. Not here: whose labels they are.
+//! Up to Go 1.23 they are a `map[string]string`, since 1.24 a list of pairs. They are immutable,
+//! but they are garbage collected and their memory is reused, so labels are cached by address for
+//! one pass only. Not here: which goroutine has which labels.
 
 use std::sync::Arc;
 
@@ -11,17 +11,19 @@ use rustc_hash::FxHashMap;
 use super::process::{GoProcess, read_string};
 use crate::{addr::RuntimeAddr, process::ProcessMemory};
 
-/// Most labels of one goroutine, and longest text.
+/// Limit of the labels of one goroutine.
 const MAX_LABELS: u64 = 1024;
+/// Limit of the length of a key or value, in bytes.
 const MAX_TEXT: usize = 16 << 10;
-/// `hmap`: count, B, buckets, oldbuckets; a bucket of `map[string]string`: 8 hashes, 8 keys, 8 values.
+/// `hmap`: count, B, buckets, oldbuckets; a bucket of `map[string]string`: 8 hashes, 8 keys, 8
+/// values.
 const MAP_B: usize = 9;
 const MAP_BUCKETS: usize = 16;
 const MAP_OLD_BUCKETS: usize = 24;
 const IN_BUCKET: usize = 8;
 const BUCKET_BYTES: usize = 8 + IN_BUCKET * 32 + 8;
-const MOST_BUCKETS: u64 = MAX_LABELS / IN_BUCKET as u64;
-/// Smallest hash of a slot that is in use (`minTopHash`).
+const MAX_BUCKETS: u64 = MAX_LABELS / IN_BUCKET as u64;
+/// The smallest hash of a used slot (`minTopHash`).
 const MIN_TOP_HASH: u8 = 5;
 
 /// Labels, sorted by key.
@@ -44,7 +46,7 @@ impl LabelReader {
     }
 }
 
-/// The labels at an address; `None` if there are none, or nothing that looks like them.
+/// The labels at an address; `None` if there are none, or the memory there is not a label set.
 pub fn read(memory: &ProcessMemory, at: RuntimeAddr, is_list: bool) -> Option<Labels> {
     let mut labels = if is_list { list(memory, at)? } else { map(memory, at)? };
     labels.sort();
@@ -64,7 +66,7 @@ fn list(memory: &ProcessMemory, at: RuntimeAddr) -> Option<Vec<(String, String)>
 }
 
 fn map(memory: &ProcessMemory, at: RuntimeAddr) -> Option<Vec<(String, String)>> {
-    // The goroutine points to a variable of the map's type, which points to the map.
+    // The goroutine points to a variable that points to the map.
     let at = RuntimeAddr(memory.read_word(at)?);
     let mut head = [0; 32];
     memory.read_exact(at, &mut head).then_some(())?;
@@ -72,7 +74,7 @@ fn map(memory: &ProcessMemory, at: RuntimeAddr) -> Option<Vec<(String, String)>>
     if word(0) > MAX_LABELS {
         return None;
     }
-    let buckets = 1u64.checked_shl(head[MAP_B].into()).filter(|buckets| *buckets <= MOST_BUCKETS)?;
+    let buckets = 1u64.checked_shl(head[MAP_B].into()).filter(|buckets| *buckets <= MAX_BUCKETS)?;
     let mut labels = Vec::new();
     let tables = [(word(MAP_BUCKETS), buckets), (word(MAP_OLD_BUCKETS), buckets.div_ceil(2))];
     for (start, count) in tables {
@@ -91,7 +93,7 @@ fn map(memory: &ProcessMemory, at: RuntimeAddr) -> Option<Vec<(String, String)>>
     (labels.len() as u64 == word(0)).then_some(labels)
 }
 
-/// Adds the pairs of a bucket; gives the address of the bucket that it flows over into.
+/// Adds the pairs of a bucket. Returns the address of its overflow bucket.
 fn bucket_pairs(memory: &ProcessMemory, at: RuntimeAddr, labels: &mut Vec<(String, String)>) -> Option<u64> {
     let mut hashes = [0; IN_BUCKET];
     memory.read_exact(at, &mut hashes).then_some(())?;

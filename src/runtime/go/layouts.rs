@@ -1,66 +1,92 @@
-//! Where the runtime of each Go release keeps what rprof reads: one row a release, offsets in bytes.
+//! The structure layouts of each Go release: one row per release, offsets in bytes.
 //!
-//! Source of each row: the DWARF of a program built by that release (the last of its patches that is
-//! named), the same on amd64 and arm64. Patch releases have moved fields of `m`, never of `g`: what is
-//! read of `m` behind `curg` is found by content, or not used. Not here: finding globals.
+//! Source of each row: the DWARF of a program built by that release (the named patch release), the
+//! same on amd64 and arm64. Patch releases have moved fields of `m`, never of `g`; so fields of `m`
+//! behind `curg` are found by content, or not used. Not here: finding global variables.
 
 use super::version::Version;
 
-/// Offsets that differ between releases. What never has: `g.stack` 0, `g.m` 48, `g.sched` 56, `gobuf`
-/// sp 0, pc 8, g 16; `m.g0` 0; `bucket` allnext 8, typ 16, size 32, nstk 40.
+/// Offsets that differ between releases. The same in all releases: `g.stack` 0, `g.m` 48, `g.sched`
+/// 56, `gobuf` sp 0, pc 8, g 16; `m.g0` 0; `bucket` allnext 8, typ 16, size 32, nstk 40.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// `go1.MINOR`.
     pub minor: u32,
     /// The release it was read from.
     pub source: &'static str,
+    /// `g.syscallsp`.
     pub syscallsp: usize,
+    /// `g.syscallpc`.
     pub syscallpc: usize,
+    /// `g.atomicstatus`.
     pub atomicstatus: usize,
+    /// `g.goid`.
     pub goid: usize,
+    /// `g.waitsince`.
     pub waitsince: usize,
+    /// `g.waitreason`.
     pub waitreason: usize,
+    /// `g.trackingSeq`.
     pub tracking_seq: usize,
+    /// `g.lockedm`.
     pub lockedm: usize,
-    /// 0: not recorded before Go 1.21.
+    /// `g.parentGoid`; 0: not recorded before Go 1.21.
     pub parent_goid: usize,
+    /// `g.gopc`.
     pub gopc: usize,
+    /// `g.startpc`.
     pub startpc: usize,
+    /// `g.labels`.
     pub labels: usize,
-    /// `g.syncGroup`, then `g.bubble`: 0 where there is none.
+    /// `g.syncGroup`, later `g.bubble`; 0: the release has none.
     pub bubble: usize,
-    /// `g.runningCleanups`: 0 where there is none.
+    /// `g.runningCleanups`; 0: the release has none.
     pub running_cleanups: usize,
+    /// `m.procid`.
     pub procid: usize,
+    /// `m.curg`.
     pub curg: usize,
-    /// Where to look first; found by content.
+    /// `m.alllink`: where to look first; found by content.
     pub alllink: usize,
-    /// `m.createstack` less `m.alllink`.
+    /// `m.createstack` minus `m.alllink`.
     pub createstack_after: usize,
+    /// `m.vdsoSP`.
     pub vdso_sp: usize,
-    /// `memRecordCycle` has the bytes too.
+    /// Whether `memRecordCycle` has byte counts.
     pub counts_bytes: bool,
-    /// `g.labels` is a list; before Go 1.24 it was a map.
+    /// Whether `g.labels` is a list; before Go 1.24 it is a map.
     pub labels_are_list: bool,
-    /// Of `schedt`: idle and spinning threads, idle processors.
+    /// `schedt.nmidle`.
     pub sched_nmidle: usize,
+    /// `schedt.npidle`.
     pub sched_npidle: usize,
+    /// `schedt.nmspinning`.
     pub sched_nmspinning: usize,
-    /// Of `mstats`.
+    /// `mstats.numgc`.
     pub mstats_numgc: usize,
+    /// `mstats.numforcedgc`.
     pub mstats_numforcedgc: usize,
+    /// `mstats.pause_total_ns`.
     pub mstats_pause_total: usize,
+    /// `mstats.last_gc_unix`.
     pub mstats_last_gc_unix: usize,
-    /// Of `gcControllerState`: limit of memory (0: none yet), live and marked heap.
+    /// `gcControllerState.memoryLimit`; 0: the release has none.
     pub gc_memory_limit: usize,
+    /// `gcControllerState.heapLive`.
     pub gc_heap_live: usize,
+    /// `gcControllerState.heapMarked`.
     pub gc_heap_marked: usize,
 }
 
+/// `m.g0`, in all releases.
 pub const M_G0: usize = 0;
+/// `g.m`, in all releases.
 pub const G_M: usize = 48;
+/// `g.sched.sp`, in all releases.
 pub const G_SCHED_SP: usize = 56;
+/// `g.sched.pc`, in all releases.
 pub const G_SCHED_PC: usize = 64;
+/// `g.sched.g`, in all releases.
 pub const G_SCHED_G: usize = 72;
 
 const ROW_118: Layout = Layout {
@@ -210,13 +236,13 @@ const ROW_126: Layout = Layout {
 
 const ROW_127: Layout = Layout { minor: 27, source: "go1.27.3", counts_bytes: false, ..ROW_126 };
 
-/// Ascending by release.
+/// All rows, ascending by release.
 const ROWS: [Layout; 10] =
     [ROW_118, ROW_119, ROW_120, ROW_121, ROW_122, ROW_123, ROW_124, ROW_125, ROW_126, ROW_127];
 
 impl Layout {
-    /// The row of a release. A newer one than is known gets the newest row, and `false`: to be believed
-    /// only as far as it is checked.
+    /// The row of a release. A release newer than all rows gets the newest row and `false`: its
+    /// data must be checked.
     pub fn of(version: &Version) -> Option<(Layout, bool)> {
         let newest = ROWS.last()?;
         if version.minor > newest.minor {
@@ -225,12 +251,12 @@ impl Layout {
         ROWS.iter().find(|row| row.minor == version.minor).map(|row| (*row, true))
     }
 
-    /// `g.sched.bp`, the last of `gobuf`, which `g.syscallsp` follows.
+    /// `g.sched.bp`, the last field of `gobuf`, before `g.syscallsp`.
     pub fn sched_bp(&self) -> usize {
         self.syscallsp - 8
     }
 
-    /// How much of a `g` is read.
+    /// How many bytes of a `g` are read.
     pub fn g_bytes(&self) -> usize {
         [self.labels, self.startpc, self.bubble, self.gopc].into_iter().max().unwrap_or(0) + 8
     }
@@ -241,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_release_has_a_row_and_a_newer_one_is_told_apart() {
+    fn each_release_has_a_row_and_a_newer_one_is_recognized() {
         for minor in 18..=27 {
             let (row, is_known) = Layout::of(&Version { minor, patch: 0 }).expect("a row");
             assert!(is_known && row.minor == minor && row.source.starts_with(&format!("go1.{minor}.")));

@@ -1,19 +1,23 @@
-//! Go, from outside: any program linked by Go 1.18 or newer, stripped or not.
+//! The Go runtime, read from outside the process: any program linked by Go 1.18 or newer, stripped
+//! or not.
 //!
-//! **How its frames look.** Every function has an entry in the function table ([`pclntab`]), which tells
-//! at each instruction how far the stack pointer lies below the caller's: on amd64 the return address is
-//! just above that, the caller's frame pointer just below. No other register is kept for callers. A stack
-//! ends at a function marked as outermost (`runtime.goexit`, `mstart`). Functions that move the stack
-//! pointer themselves (`systemstack`, `asmcgocall`) are marked too; from the thread's own stack the way
-//! back to the goroutine's is by what its `sched` says it left with ([`samples`]), else by the frame pointer.
+//! **Frames.** Every function has an entry in the function table ([`pclntab`]). For each
+//! instruction it has the distance from the stack pointer to the caller's. On amd64 the return
+//! address is just above that distance and the caller's frame pointer just below. No other register
+//! is saved for callers. A stack ends at a function that is marked as outermost (`runtime.goexit`,
+//! `mstart`). Functions that set the stack pointer themselves (`systemstack`, `asmcgocall`) are
+//! marked too. The unwinder returns from the thread's system stack to the goroutine's stack with
+//! the registers saved in `g.sched` ([`samples`]), else with the frame pointer.
 //!
-//! **Where things are.** [`find`] leads from an ELF file to its tables, [`process`] from a process to its
-//! runtime, [`globals`] to the runtime's variables, and [`layouts`] says where fields lie, a row a release.
-//! [`goroutines`] reads them all while they run, [`walk`] follows their stacks, [`sites`] names the places,
-//! [`text`] writes them as Go does. [`buckets`] are the runtime's own profiles, [`bucket_text`] their text.
+//! **Modules.** [`find`] finds the tables in an ELF file, [`process`] the runtime in a process,
+//! [`globals`] the runtime's variables; [`layouts`] has the field offsets, one row per release.
+//! [`goroutines`] reads all goroutines while they run, [`walk`] unwinds their stacks, [`sites`]
+//! symbolizes their frames, [`text`] writes them as Go does. [`buckets`] reads the runtime's own
+//! profiles, [`bucket_text`] writes them as text.
 //!
-//! **Limits.** Releases 1.18 to 1.27; newer ones as far as the checks hold. Not gccgo, TinyGo, or tables
-//! that were altered. arm64 is written and untested. Not here: looking at threads, profiles, printing.
+//! **Limits.** Releases 1.18 to 1.27; newer ones if their data passes the checks. Not gccgo,
+//! TinyGo, or modified tables. arm64 is implemented and untested. Not here: sampling threads,
+//! profiles, printing.
 
 mod bucket_text;
 mod buckets;

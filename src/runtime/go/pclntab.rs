@@ -1,39 +1,44 @@
-//! Go's function table ("pclntab") as it lies in an ELF file: which function an address is in, how deep
-//! its frame is there, its file and line, and what was inlined into it.
+//! Go's function table ("pclntab") in an ELF file: for an address, its function, the size of the
+//! frame there, file and line, and the inlined functions.
 //!
-//! The form has been the same since Go 1.18 but for small things (source: `src/internal/abi/symtab.go`,
-//! `src/runtime/symtab.go`, `src/cmd/link/internal/ld/pcln.go` of each release). Linkers keep the table
-//! in stripped programs: the runtime itself needs it. Not here: finding it ([`super::find`]).
+//! The format has changed little since Go 1.18 (source: `src/internal/abi/symtab.go`,
+//! `src/runtime/symtab.go`, `src/cmd/link/internal/ld/pcln.go` of each release). Stripped programs
+//! keep the table, because the runtime needs it. Not here: finding it ([`super::find`]).
 
 use std::sync::Arc;
 
 use crate::{addr::ElfAddr, elf::ElfFile};
 
-/// `magic`, two zero bytes, instruction quantum (1 or 4), pointer size (8): the header's first word.
+/// `magic`, two zero bytes, instruction quantum (1 or 4), pointer size (8): the header's first
+/// word.
 const MAGIC_118: u32 = 0xffff_fff0;
 const MAGIC_120: u32 = 0xffff_fff1;
-/// Steps of one pc-value table that are followed: a function of 64 MiB of code would have more.
+/// Limit of the steps of one pc-value table: only a function with 64 MiB of code has more.
 const MAX_STEPS: usize = 1 << 20;
-/// Longest name or path that is read.
+/// The longest name or path, in bytes.
 const MAX_NAME: usize = 1 << 14;
-/// Functions inlined into one another at one place.
+/// Limit of the functions inlined at one address.
 const MAX_INLINED: usize = 256;
-/// Most functions of a program.
+/// Limit of the functions of a program.
 const MAX_FUNCTIONS: u64 = 1 << 24;
 
-/// `PCDATA_InlTreeIndex`, `PCDATA_ArgLiveIndex`.
+/// `PCDATA_InlTreeIndex`.
 const PCDATA_INLINE_TREE: u32 = 2;
+/// `PCDATA_ArgLiveIndex`.
 pub const PCDATA_ARG_LIVE: u32 = 3;
-/// `FUNCDATA_InlTree`, `FUNCDATA_ArgInfo`, `FUNCDATA_ArgLiveInfo`.
+/// `FUNCDATA_InlTree`.
 const FUNCDATA_INLINE_TREE: u8 = 3;
+/// `FUNCDATA_ArgInfo`.
 pub const FUNCDATA_ARG_INFO: u8 = 5;
+/// `FUNCDATA_ArgLiveInfo`.
 pub const FUNCDATA_ARG_LIVE: u8 = 6;
 
-/// `FuncFlag`: the function is the outermost of its stack; it writes the stack pointer itself.
+/// `FuncFlagTopFrame`: the function is the outermost of its stack.
 pub const FLAG_TOP_FRAME: u8 = 1;
+/// `FuncFlagSPWrite`: the function writes the stack pointer itself.
 pub const FLAG_SP_WRITE: u8 = 2;
 
-/// The first 8 bytes of a table of this form, as a word; `None` if `word` is not such.
+/// Whether `word` is the first word of a function table.
 pub fn is_header(word: u64) -> bool {
     let magic = word as u32;
     let [_, _, _, _, zero_a, zero_b, quantum, pointer] = word.to_le_bytes();
@@ -44,18 +49,19 @@ pub fn is_header(word: u64) -> bool {
         && pointer == 8
 }
 
-/// The five tables behind the header, as offsets from it, in the order of `moduledata`'s slices:
-/// function names, compilation units, files, pc-value tables, functions.
+/// The header of a function table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     quantum: u64,
     is_118: bool,
     function_count: u64,
+    /// The offsets of the five tables from the header, in the order of the slices in `moduledata`:
+    /// function names, compilation units, files, pc-value tables, functions.
     pub tables: [u64; 5],
 }
 
 impl Header {
-    /// Parses and checks: the offsets ascend, as linkers lay the tables.
+    /// Parses a header; `None` if it is not one, or the offsets do not ascend.
     pub fn parse(bytes: &[u8]) -> Option<Header> {
         let word = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk::<8>()?));
         let first = word(0)?;
@@ -74,28 +80,29 @@ impl Header {
     }
 }
 
-/// The function table of one file. Addresses are those that the file states.
+/// The function table of one file. Addresses are those in the file.
 #[derive(Debug)]
 pub struct Pclntab {
     elf: Arc<ElfFile>,
     /// Position of the header in the file.
     start: usize,
-    /// Position in the file of the byte behind what may belong to the table.
+    /// The exclusive end of the table, as a position in the file.
     end: usize,
     header: Header,
-    /// `moduledata.text`: functions' entries count from it.
+    /// `moduledata.text`: function entries are relative to it.
     text: u64,
-    /// `moduledata.gofunc`: functions' own data counts from it.
+    /// `moduledata.gofunc`: function data is relative to it.
     gofunc: u64,
-    /// The `FuncID` of compiler-made wrappers: the largest in use.
+    /// The `FuncID` of compiler-generated wrappers: the largest one in use.
     wrapper_id: u8,
 }
 
-/// A function: its entry in the table.
+/// A function: its entry in the function table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function {
+    /// The address of its first instruction.
     pub entry: u64,
-    /// The next function's entry.
+    /// The address of the next function.
     pub end: u64,
     /// Position of `_func` in the table of functions.
     at: usize,
@@ -105,29 +112,37 @@ pub struct Function {
     pcln: u32,
     pcdata_count: u32,
     unit_offset: u32,
-    /// 0 before Go 1.20.
+    /// The line of its declaration; 0 before Go 1.20.
     pub start_line: u32,
+    /// `FuncID`.
     pub id: u8,
+    /// `FuncFlag` bits.
     pub flags: u8,
     funcdata_count: u8,
 }
 
-/// A function at an address: itself, or one inlined into it.
+/// A function at an address: the physical one, or one inlined into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogicalFrame<'a> {
-    /// The linker's name, type arguments in full.
+    /// The linker's name with full type arguments.
     pub name: &'a str,
+    /// The source file.
     pub file: &'a str,
+    /// The current line.
     pub line: u32,
+    /// The line of its declaration; 0: unknown.
     pub start_line: u32,
+    /// `FuncID`.
     pub id: u8,
+    /// Whether it is inlined into the next frame.
     pub is_inlined: bool,
-    /// Where in its caller's (or its own) code it stands.
+    /// The address that the line belongs to, in the physical function's code.
     pub address: u64,
 }
 
 impl Pclntab {
-    /// A table whose header lies at `start` of the file. `limit`: behind the last byte it may have.
+    /// The table whose header is at position `start` of the file; `limit` is its exclusive end.
+    /// `None`: the header is invalid.
     pub fn new(
         elf: Arc<ElfFile>,
         start: usize,
@@ -144,10 +159,12 @@ impl Pclntab {
         Some(table)
     }
 
+    /// The file that has the table.
     pub fn elf(&self) -> &Arc<ElfFile> {
         &self.elf
     }
 
+    /// The number of functions.
     pub fn function_count(&self) -> u64 {
         self.header.function_count
     }
@@ -157,11 +174,11 @@ impl Pclntab {
         (0..self.header.function_count as usize).filter_map(|index| self.function(index))
     }
 
-    /// The function that an address lies in.
+    /// The function that contains an address.
     pub fn find(&self, address: ElfAddr) -> Option<Function> {
         let offset = u32::try_from(address.0.checked_sub(self.text)?).ok()?;
         let (mut low, mut high) = (0usize, self.header.function_count as usize);
-        // Entry `high` (the end of the text) is beyond the address, or nothing is.
+        // Entry `high` (the end of the text) must be greater than the address.
         if offset < self.entry_offset(0)? || offset >= self.entry_offset(high)? {
             return None;
         }
@@ -172,7 +189,7 @@ impl Pclntab {
         self.function(low)
     }
 
-    /// The first and the last address of the program's Go code, as far as the table says.
+    /// The first address and the exclusive end of the Go code, according to the table.
     pub fn text_range(&self) -> Option<(ElfAddr, ElfAddr)> {
         let at = |index: usize| Some(ElfAddr(self.text.wrapping_add(self.entry_offset(index)?.into())));
         Some((at(0)?, at(self.header.function_count as usize)?))
@@ -185,7 +202,7 @@ impl Pclntab {
     fn function(&self, index: usize) -> Option<Function> {
         let at = self.u32_in(4, index * 8 + 4)? as usize;
         let field = |offset: usize| self.u32_in(4, at + offset);
-        // Go 1.20 put `startLine` in front of the last four bytes.
+        // Go 1.20 inserted `startLine` before the last four bytes.
         let (start_line, last) = if self.header.is_118 { (0, 36) } else { (field(36)?, 40) };
         let [id, flags, _, funcdata_count] = field(last)?.to_le_bytes();
         Some(Function {
@@ -214,17 +231,17 @@ impl Pclntab {
         self.text_in(0, offset as usize).unwrap_or_default()
     }
 
-    /// Whether the compiler made the function to call another (`FuncIDWrapper`).
+    /// Whether the function is a compiler-generated wrapper (`FuncIDWrapper`).
     pub fn is_wrapper(&self, id: u8) -> bool {
         id == self.wrapper_id
     }
 
-    /// How far the stack pointer lies below where it was at the function's entry, in bytes.
+    /// The distance of the stack pointer below its value at the function's entry, in bytes.
     pub fn stack_depth(&self, function: &Function, address: ElfAddr) -> Option<i32> {
         self.value(function.pcsp, function.entry, address.0)
     }
 
-    /// `PCDATA` of a function at an address.
+    /// A `PCDATA` value of a function at an address.
     pub fn pcdata(&self, function: &Function, kind: u32, address: ElfAddr) -> Option<i32> {
         if kind >= function.pcdata_count {
             return None;
@@ -233,7 +250,7 @@ impl Pclntab {
         self.value(table, function.entry, address.0)
     }
 
-    /// `FUNCDATA` of a function: the bytes from there on.
+    /// The bytes from a `FUNCDATA` of a function on.
     pub fn funcdata(&self, function: &Function, kind: u8) -> Option<&[u8]> {
         if kind >= function.funcdata_count || function.pcdata_count > 64 {
             return None;
@@ -243,7 +260,7 @@ impl Pclntab {
         self.elf.bytes_from(ElfAddr(self.gofunc.wrapping_add(offset.into())))
     }
 
-    /// What stands at an address, innermost inlined function first, the function itself last.
+    /// The functions at an address, the innermost inlined one first, the physical one last.
     pub fn frames(&self, function: &Function, address: ElfAddr) -> Vec<LogicalFrame<'_>> {
         let mut frames = Vec::new();
         let mut at = address.0;
@@ -285,7 +302,7 @@ impl Pclntab {
         })
     }
 
-    /// Whether `gofunc` fits: the inline trees that the functions point to are such.
+    /// Whether `gofunc` is plausible: the functions' inline trees must be valid.
     pub fn inline_trees_fit(&self) -> bool {
         const ENOUGH: usize = 16;
         let mut seen = 0;
@@ -306,7 +323,7 @@ impl Pclntab {
         seen > 0
     }
 
-    /// File and line of an address as if nothing had been inlined.
+    /// The file and line of an address, disregarding inlined functions.
     pub fn file_line(&self, function: &Function, address: ElfAddr) -> (&str, u32) {
         let file = self.value(function.pcfile, function.entry, address.0);
         let line = self.value(function.pcln, function.entry, address.0).unwrap_or(0);
@@ -318,8 +335,8 @@ impl Pclntab {
         (path.unwrap_or("?"), u32::try_from(line).unwrap_or(0))
     }
 
-    /// The value that a pc-value table has for an address: pairs of (change of value, length) in
-    /// variable-length numbers.
+    /// The value of a pc-value table at an address: the table has pairs of value delta and length,
+    /// as variable-length numbers.
     fn value(&self, table: u32, entry: u64, address: u64) -> Option<i32> {
         if table == 0 {
             return None;
@@ -346,7 +363,7 @@ impl Pclntab {
         if self.header.is_118 { 40 } else { 44 }
     }
 
-    /// One of the five tables, up to the end of all.
+    /// The bytes from one of the five tables to the end of all.
     fn slice(&self, table: usize) -> Option<&[u8]> {
         let start = self.start.checked_add(usize::try_from(self.header.tables[table]).ok()?)?;
         self.elf.bytes().get(start..self.end)
@@ -367,7 +384,7 @@ impl Pclntab {
 struct Inlined {
     id: u8,
     name_offset: u32,
-    /// Of the call, from the function's entry.
+    /// The offset of the call from the function's entry.
     parent_offset: u32,
     start_line: u32,
 }
@@ -385,11 +402,11 @@ fn varint(bytes: &mut &[u8]) -> Option<u32> {
     None
 }
 
-/// The name that Go's own reports show: type arguments are left out (`f[...]`).
+/// A name without type arguments (`f[...]`), as Go's own reports show it.
 pub fn printed_name(name: &str) -> std::borrow::Cow<'_, str> {
     let Some(open) = name.find('[') else { return name.into() };
     let Some(close) = name.rfind(']').filter(|close| *close > open) else { return name.into() };
-    // A method of a generic type that has type parameters of its own (Go 1.27): both lists.
+    // A generic method of a generic type (Go 1.27) has two lists.
     let inner = &name[open..=close];
     let mut depth = 0usize;
     let first_end = inner.bytes().position(|byte| {
@@ -416,7 +433,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn type_arguments_are_left_out_of_printed_names() {
+    fn printed_names_have_no_type_arguments() {
         for (name, printed) in [
             ("main.f", "main.f"),
             ("main.f[go.shape.int]", "main.f[...]"),
@@ -430,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_whose_tables_do_not_ascend_is_none() {
+    fn a_header_whose_offsets_do_not_ascend_is_rejected() {
         let mut bytes = vec![0u8; 200];
         bytes[..8].copy_from_slice(&0x0801_0000_ffff_fff1u64.to_le_bytes());
         for (at, word) in [(8, 3u64), (32, 72), (40, 80), (48, 90), (56, 100), (64, 110)] {
@@ -443,7 +460,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_variable_length_number_never_reads_beyond_its_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..8)) {
+        fn a_variable_length_number_is_not_read_beyond_its_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..8)) {
             let mut rest = &bytes[..];
             varint(&mut rest);
             prop_assert!(rest.len() <= bytes.len());

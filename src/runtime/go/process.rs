@@ -1,6 +1,6 @@
-//! A running Go process: its tables, its release, and where its runtime's variables are.
+//! A running Go process: its tables, its release, and the addresses of its runtime's variables.
 //!
-//! Not here: reading goroutines and counters. Nothing is ever written into the process.
+//! Not here: reading goroutines and counters. rprof never writes into the process.
 
 use std::sync::Arc;
 
@@ -17,53 +17,65 @@ use crate::{
     process::{self, Mapping, ProcessError, ProcessMemory, files, threads},
 };
 
-/// Why a process cannot be read as one of Go.
+/// Why a process cannot be read as a Go program.
 #[derive(Debug, thiserror::Error)]
 pub enum GoError {
+    /// The process does not exist or cannot be read.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// The process with this number is not a Go program.
     #[error("process {0} is not a Go program")]
     NotGo(u32),
-    #[error(
-        "{0} is a Go program whose tables are not as those of Go 1.18 to 1.27: an older or altered release"
-    )]
+    /// The function table of the file is not supported.
+    #[error("{0} is a Go program without the tables of Go 1.18 to 1.27: its release is older or modified")]
     Tables(String),
-    #[error("Go {0} is not known: releases since 1.18 are")]
+    /// The release is not supported.
+    #[error("Go {0} is not supported: rprof knows releases since 1.18")]
     Release(String),
+    /// A variable of the runtime was not found, or its content is invalid.
     #[error("the runtime's {what} was not found in memory: {why}")]
     Variable { what: &'static str, why: &'static str },
-    #[error("may not read the memory of process {0}")]
+    /// Reading the process's memory is not permitted.
+    #[error("cannot read the memory of process {0}: not permitted")]
     Memory(u32),
 }
 
-/// Tables of a file, and where it is loaded.
+/// The tables of a mapped file.
 #[derive(Clone, Debug)]
 pub struct Loaded {
+    /// The tables.
     pub tables: Arc<GoTables>,
     /// Run-time address = address in the file + bias.
     pub bias: u64,
+    /// The file's path in the process's mount namespace.
     pub path: String,
 }
 
 /// A running Go process.
 #[derive(Debug)]
 pub struct GoProcess {
+    /// Its number.
     pub pid: u32,
+    /// Its memory.
     pub memory: ProcessMemory,
-    /// The program (or library) that the runtime is in, then plugins.
+    /// The program (or library) with the runtime, then plugins.
     pub files: Vec<Loaded>,
-    /// As the runtime says it: `go1.27.3`.
+    /// The release as the runtime reports it: `go1.27.3`.
     pub version_text: String,
+    /// The parsed release.
     pub version: Version,
+    /// The structure layout used.
     pub layout: Layout,
-    /// The layout is that of this very release, not of the newest one known.
+    /// Whether the layout is that of the program's release, not of the newest known release.
     pub is_known_release: bool,
+    /// The addresses of the runtime's variables.
     pub globals: Globals,
+    /// The build information, if the program has it.
     pub build_info: Option<BuildInfo>,
 }
 
 impl GoProcess {
-    /// Finds the runtime of a process. Errors: it is no Go program, or may not be read.
+    /// Finds the runtime of a process. Errors: it is not a Go program, or cannot be read.
     pub fn attach(pid: u32) -> Result<GoProcess, GoError> {
         let reader = threads::reader(pid);
         let mappings = process::read_mappings(reader)?;
@@ -80,7 +92,10 @@ impl GoProcess {
         let build_info = BuildInfo::read(&elf);
         let version_text = (build_info.as_ref().map(|info| info.go_version.clone()))
             .or_else(|| super::globals::build_version(file, &memory))
-            .ok_or(GoError::Variable { what: "version", why: "no build information, and no text like it" })?;
+            .ok_or(GoError::Variable {
+                what: "version",
+                why: "the program has no build information and no version text",
+            })?;
         let version = Version::parse(&version_text).ok_or_else(|| GoError::Release(version_text.clone()))?;
         let (layout, is_known_release) =
             Layout::of(&version).ok_or_else(|| GoError::Release(version_text.clone()))?;
@@ -99,7 +114,7 @@ impl GoProcess {
         })
     }
 
-    /// Whether a process seems to run Go code, by its files alone.
+    /// Whether a process seems to run Go code, judged by its mapped files alone.
     pub fn is_likely(pid: u32) -> bool {
         let reader = threads::reader(pid);
         let mappings = process::read_executable_mappings(reader).unwrap_or_default();
@@ -120,17 +135,17 @@ impl GoProcess {
         Some(file.tables.pclntab.name(&function))
     }
 
-    /// A Go string (pointer and length) of at most `most` bytes, whose header lies at `at`.
-    pub fn string_at(&self, at: RuntimeAddr, most: usize) -> Option<String> {
-        read_string(&self.memory, at, most)
+    /// A Go string whose header (pointer and length) is at `at`, with at most `max` bytes.
+    pub fn string_at(&self, at: RuntimeAddr, max: usize) -> Option<String> {
+        read_string(&self.memory, at, max)
     }
 }
 
 /// See [`GoProcess::string_at`].
-pub fn read_string(memory: &ProcessMemory, at: RuntimeAddr, most: usize) -> Option<String> {
+pub fn read_string(memory: &ProcessMemory, at: RuntimeAddr, max: usize) -> Option<String> {
     let pointer = memory.read_word(at)?;
     let length = usize::try_from(memory.read_word(at.offset(8))?).ok()?;
-    if length > most {
+    if length > max {
         return None;
     }
     let mut bytes = vec![0; length];
@@ -138,14 +153,14 @@ pub fn read_string(memory: &ProcessMemory, at: RuntimeAddr, most: usize) -> Opti
 }
 
 impl Loaded {
-    /// Where an address of the file stands in memory.
+    /// The run-time address of an address in the file.
     pub fn at(&self, address: ElfAddr) -> RuntimeAddr {
         RuntimeAddr(address.0.wrapping_add(self.bias))
     }
 }
 
-/// The files with Go code among those mapped; a file without Go's section names is looked into only if
-/// there is no other.
+/// The mapped files with Go code. Files without Go's section names are searched only if there is no
+/// other.
 fn loaded_files(pid: u32, mappings: &[Mapping]) -> Result<Vec<Loaded>, GoError> {
     let mut seen = std::collections::BTreeSet::new();
     let code = mappings.iter().filter(|mapping| mapping.executable && mapping.inode != 0);

@@ -1,10 +1,10 @@
-//! What is read of a Go process with each sample: the labels of the goroutine that was caught, and where a
-//! thread keeps its goroutine.
+//! What is read of a Go process with each sample: the labels of the running goroutine; and how a
+//! thread refers to its goroutine.
 //!
-//! Go keeps the goroutine that runs in a register of its own (r14, x28), and on amd64 in thread-local memory.
-//! Where the sampler could follow the pointers at the moment of the sample, the labels are the sample's own;
-//! else they are read some microseconds to a millisecond later: a program that changes them meanwhile gets
-//! the newer ones, or none. Not here: samples.
+//! Go keeps the running goroutine in a register (r14, x28), and on amd64 also in thread-local
+//! memory. If the sampler could follow the pointers when it took the sample, the labels are exact.
+//! Else they are read microseconds to a millisecond later; if the program changes them meanwhile,
+//! the sample gets the newer labels or none. Not here: samples.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::{
     process::{ProcessMemory, TaskLayout},
 };
 
-/// How one process's goroutines are read with samples.
+/// Reads the goroutines of one process's samples.
 #[derive(Clone, Debug)]
 pub struct GoSamples {
     layout: Layout,
@@ -30,7 +30,7 @@ pub struct GoSamples {
 }
 
 impl GoSamples {
-    /// `None`: the file holds no runtime, or one whose layout is not known for sure.
+    /// `None`: the file has no runtime, or one with an unknown layout.
     pub fn of(tables: &Arc<GoTables>, bias: u64, memory: &ProcessMemory) -> Option<GoSamples> {
         tables.function("runtime.schedinit")?;
         let info = BuildInfo::read(tables.pclntab.elf()).map(|info| info.go_version);
@@ -45,7 +45,7 @@ impl GoSamples {
         is_known.then_some(GoSamples { layout, thread_pointer_offset })
     }
 
-    /// Where a thread keeps its goroutine.
+    /// How a thread refers to its goroutine.
     pub fn tasks(&self) -> TaskLayout {
         TaskLayout {
             thread_pointer_offset: self.thread_pointer_offset,
@@ -61,7 +61,7 @@ impl GoSamples {
         }
     }
 
-    /// The labels that a goroutine's word for them pointed to.
+    /// The labels that `word`, a goroutine's `labels` field, points to.
     pub fn labels_at(&self, word: u64, memory: &ProcessMemory) -> Option<Labels> {
         if word == 0 {
             return None;
@@ -69,8 +69,8 @@ impl GoSamples {
         read(memory, RuntimeAddr(word), self.layout.labels_are_list)
     }
 
-    /// The labels of the goroutine that these registers are of. The register for it is believed if it holds
-    /// one, and the stack pointer lies in its stack.
+    /// The labels of the goroutine with these registers. Its register is used if it points to a `g`
+    /// whose stack contains the stack pointer.
     pub fn labels(&self, registers: &Registers, memory: &ProcessMemory) -> Option<Labels> {
         let g = registers.get(native::GO_G)?;
         let sp = registers.get(native::SP)?;

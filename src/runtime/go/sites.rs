@@ -1,6 +1,7 @@
-//! Frames of goroutines as functions with files and lines, each place in the code looked up once.
+//! Symbolizes frames of goroutines: functions with files and lines. Each code address is looked up
+//! once.
 //!
-//! Not here: which goroutine stands where.
+//! Not here: which goroutine has which frames.
 
 use std::rc::Rc;
 
@@ -9,24 +10,27 @@ use rustc_hash::FxHashMap;
 use super::{
     pclntab::{FUNCDATA_ARG_INFO, FUNCDATA_ARG_LIVE, LogicalFrame, PCDATA_ARG_LIVE, printed_name},
     process::GoProcess,
-    walk::{ARGS_MOST, Frame},
+    walk::{ARGS_MAX, Frame},
 };
 use crate::addr::{ElfAddr, RuntimeAddr};
 
-/// A place in the code where a frame stands.
+/// The code at a frame's pc.
 #[derive(Debug, Default)]
 pub struct Site {
-    /// Innermost inlined function first, the function itself last.
+    /// The functions, the innermost inlined one first, the physical one last.
     pub functions: Vec<SiteFunction>,
-    /// Of the frame's program counter, from the function's entry.
+    /// The offset of the pc from the function's entry.
     pub offset: u64,
-    /// What arguments the function has (`FUNCDATA_ArgInfo`); empty: not told.
+    /// The function's arguments (`FUNCDATA_ArgInfo`); empty: unknown.
     pub arguments: Vec<u8>,
-    /// Where it is told that arguments may have gone stale: from which offset, and for which slots not.
+    /// Arguments at this offset and above have a bit in `live` (`FUNCDATA_ArgLiveInfo`); others are
+    /// live.
     pub live_from: u8,
+    /// A bit per argument: whether its value is live. A value that is not live may be stale.
     pub live: Vec<u8>,
-    /// The file it lies in (number in [`GoProcess::files`]), and its address there.
+    /// The file with the code, as an index into [`GoProcess::files`].
     pub file: usize,
+    /// The address of the code in the file.
     pub address: u64,
 }
 
@@ -35,20 +39,27 @@ pub struct Site {
 pub struct SiteFunction {
     /// The linker's name.
     pub name: Box<str>,
-    /// As Go prints it.
+    /// The name as Go prints it, without type arguments.
     pub printed: Box<str>,
+    /// The source file.
     pub path: Box<str>,
+    /// The current line.
     pub line: u32,
+    /// The line of its declaration; 0: unknown.
     pub start_line: u32,
+    /// Whether it is inlined into the next function.
     pub is_inlined: bool,
+    /// Whether it is a compiler-generated wrapper.
     pub is_wrapper: bool,
-    /// Run-time address of the instruction that it stands at, and that from its function's entry.
+    /// The run-time address of the current instruction.
     pub pc: u64,
+    /// The offset of `pc` from the function's entry.
     pub offset: u64,
 }
 
 impl SiteFunction {
-    /// Go leaves out wrappers that the compiler made, unless they call these.
+    /// Whether Go hides the function in stacks: a compiler-generated wrapper, unless it calls one
+    /// of `SHOWN`.
     pub fn is_left_out(&self, callee: Option<&str>) -> bool {
         const SHOWN: [&str; 3] = ["runtime.gopanic", "runtime.sigpanic", "runtime.panicwrap"];
         self.is_wrapper && !callee.is_some_and(|callee| SHOWN.contains(&callee))
@@ -63,19 +74,23 @@ pub struct Sites<'a> {
 }
 
 impl<'a> Sites<'a> {
+    /// A lookup without cached sites.
     pub fn new(process: &'a GoProcess) -> Sites<'a> {
         Sites { process, known: FxHashMap::default() }
     }
 
+    /// The code at a frame's pc; empty if it is not Go code.
     pub fn at(&mut self, frame: Frame) -> Rc<Site> {
         let process = self.process;
         Rc::clone(
-            self.known.entry(frame).or_insert_with(|| Rc::new(make(process, frame).unwrap_or_default())),
+            self.known
+                .entry(frame)
+                .or_insert_with(|| Rc::new(build_site(process, frame).unwrap_or_default())),
         )
     }
 
-    /// The frames of return addresses as the runtime records them, each physical frame once: an address that
-    /// only tells which function was inlined is left out.
+    /// The physical frames of return addresses as the runtime records them. Addresses that only
+    /// identify an inlined function are left out.
     pub fn physical(&mut self, addresses: &[u64]) -> Vec<Frame> {
         let mut frames = Vec::with_capacity(addresses.len());
         let mut rest = addresses;
@@ -90,7 +105,7 @@ impl<'a> Sites<'a> {
         frames
     }
 
-    /// The functions of a stack that Go shows, innermost first.
+    /// The functions of a stack that Go shows, leaf first.
     pub fn shown(&mut self, frames: &[Frame]) -> Vec<SiteFunction> {
         let mut shown = Vec::new();
         let mut callee: Option<Box<str>> = None;
@@ -106,7 +121,7 @@ impl<'a> Sites<'a> {
     }
 }
 
-fn make(process: &GoProcess, frame: Frame) -> Option<Site> {
+fn build_site(process: &GoProcess, frame: Frame) -> Option<Site> {
     let (file, function, inside) = process.function_at(RuntimeAddr(frame.pc))?;
     let number = process.files.iter().position(|other| other.bias == file.bias && other.path == file.path)?;
     let table = &file.tables.pclntab;
@@ -127,7 +142,7 @@ fn make(process: &GoProcess, frame: Frame) -> Option<Site> {
     let mut site = Site {
         functions: table.frames(&function, at).into_iter().map(to_function).collect(),
         offset: inside.0 - function.entry,
-        arguments: info.map(|info| info[..info.len().min(ARGS_MOST)].to_vec()).unwrap_or_default(),
+        arguments: info.map(|info| info[..info.len().min(ARGS_MAX)].to_vec()).unwrap_or_default(),
         live_from: u8::MAX,
         live: Vec::new(),
         file: number,
@@ -139,8 +154,8 @@ fn make(process: &GoProcess, frame: Frame) -> Option<Site> {
         if let Some(bits) =
             usize::try_from(index).ok().filter(|index| *index > 0).and_then(|index| live.get(index..))
         {
-            // One bit a slot, and a list of arguments has at most 256 bytes.
-            site.live = bits[..bits.len().min(ARGS_MOST / 8)].to_vec();
+            // One bit per slot, and a list of arguments has at most 256 bytes.
+            site.live = bits[..bits.len().min(ARGS_MAX / 8)].to_vec();
         }
     }
     Some(site)

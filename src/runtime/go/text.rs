@@ -1,8 +1,10 @@
-//! Goroutines in Go's own words: `goroutine?debug=2`, each with its stack as a crash would show it, and
-//! `debug=1`, equal ones counted (source: `src/runtime/traceback.go`, `src/runtime/pprof/pprof.go` of
-//! each release; where releases differ, the target's own is followed).
+//! Goroutines in Go's text forms: `goroutine?debug=2`, each goroutine with its stack as in a crash,
+//! and `debug=1`, equal stacks counted (source: `src/runtime/traceback.go`,
+//! `src/runtime/pprof/pprof.go` of each release; where releases differ, the form of the target's
+//! release is used).
 //!
-//! Not here: what is shown of a goroutine that could not be read; that is said where it would stand.
+//! A goroutine whose stack could not be read has a line that says so instead. Not here: reading
+//! them.
 
 use std::{
     fmt::Write as _,
@@ -22,13 +24,14 @@ use super::{
 };
 use crate::{addr::RuntimeAddr, process::identity, text::go::quote};
 
-/// Frames shown from the inner and from the outer end of a long stack (Go 1.21 and newer).
+/// Frames shown from the leaf of a long stack (Go 1.21 and newer).
 const SHOWN_INNER: usize = 50;
+/// Frames shown from the root of a long stack.
 const SHOWN_OUTER: usize = 50;
-/// All that older releases look at, the runtime's own among them.
+/// Limit of the frames that older releases print, including hidden ones.
 const SHOWN_AT_MOST: usize = 100;
 
-/// Writes goroutines of one process.
+/// Writes the goroutines of one process.
 pub struct Text<'a> {
     pub(super) process: &'a GoProcess,
     pub(super) goroutines: &'a Goroutines,
@@ -36,11 +39,12 @@ pub struct Text<'a> {
     reasons: FxHashMap<u8, String>,
     now_ns: u64,
     shows_labels: bool,
-    /// Also the runtime's own goroutines.
+    /// Include the runtime's own goroutines.
     pub system: bool,
 }
 
 impl<'a> Text<'a> {
+    /// A writer for these goroutines.
     pub fn new(process: &'a GoProcess, goroutines: &'a Goroutines) -> Text<'a> {
         let at = process.globals.traceback_labels;
         Text {
@@ -59,7 +63,7 @@ impl<'a> Text<'a> {
         self.goroutines.all.iter().filter(move |goroutine| system || !goroutine.is_system)
     }
 
-    /// Each goroutine by itself: `debug=2`.
+    /// Writes every goroutine: `debug=2`. Errors: those of `writer`.
     pub fn write_each(&mut self, writer: &mut dyn Write) -> io::Result<()> {
         let mut text = String::new();
         for (number, goroutine) in self.shown().enumerate() {
@@ -75,7 +79,7 @@ impl<'a> Text<'a> {
         Ok(())
     }
 
-    /// What a goroutine does: its state, or what it waits for.
+    /// A goroutine's state, or its wait reason.
     pub fn state(&mut self, goroutine: &Goroutine) -> String {
         let waits = matches!(goroutine.status, WAITING | LEAKED) && goroutine.wait_reason != 0;
         if waits && let Some(reason) = self.reason(goroutine.wait_reason) {
@@ -92,7 +96,7 @@ impl<'a> Text<'a> {
         (!text.is_empty()).then_some(text.as_str())
     }
 
-    /// How many whole minutes it has waited.
+    /// How long it has waited, in whole minutes.
     pub fn minutes(&self, goroutine: &Goroutine) -> u64 {
         let waits = matches!(goroutine.status, WAITING | SYSCALL) && goroutine.wait_since != 0;
         if waits { self.now_ns.saturating_sub(goroutine.wait_since) / 60_000_000_000 } else { 0 }
@@ -138,7 +142,7 @@ impl<'a> Text<'a> {
         let Some((frames, _)) = goroutine.stack.and_then(|id| goroutines.stacks.get(id as usize)) else {
             text.push_str(match goroutine.status {
                 RUNNING => "\tgoroutine running on other thread; stack unavailable\n",
-                _ => "\tgoroutine changed while it was read, time and again; stack unavailable\n",
+                _ => "\tgoroutine kept changing while it was read; stack unavailable\n",
             });
             return;
         };
@@ -147,7 +151,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Writes the frames that Go shows; gives how many those are.
+    /// Writes the frames that Go shows. Returns their number.
     fn frames(&mut self, frames: &[Frame], values: &[u64], all: bool, text: &mut String) -> usize {
         let minor = self.process.version.minor;
         let mut lines: Vec<(usize, usize)> = Vec::new();
@@ -205,12 +209,12 @@ impl<'a> Text<'a> {
         text.push('\n');
     }
 
-    /// The function that started it.
+    /// The function that created it.
     pub(super) fn creator(&self, goroutine: &Goroutine) -> Option<String> {
         Some(printed(self.process.name_at(RuntimeAddr(goroutine.created_at))?).into_owned())
     }
 
-    /// Equal goroutines (by stack and labels) counted: `debug=1`.
+    /// Writes the distinct stacks and label sets with counts: `debug=1`. Errors: those of `writer`.
     pub fn write_counted(&mut self, writer: &mut dyn Write) -> io::Result<()> {
         let mut total = 0u64;
         let mut groups: FxHashMap<(u32, Option<String>), u64> = FxHashMap::default();
@@ -221,7 +225,7 @@ impl<'a> Text<'a> {
                 *groups.entry((stack, labels)).or_default() += 1;
             }
         }
-        // Different physical frames may be the same to Go: it counts by what it shows.
+        // Go counts by the shown text: different physical frames may be equal.
         let mut shown: FxHashMap<String, (u64, u32)> = FxHashMap::default();
         let mut texts: FxHashMap<u32, String> = FxHashMap::default();
         for ((stack, labels), count) in groups {
@@ -247,8 +251,8 @@ impl<'a> Text<'a> {
     }
 }
 
-/// A stack below a count, as all of Go's `debug=1` forms have it. The runtime's functions at its top are
-/// left out, if that leaves any and `all` is not asked for.
+/// Writes a stack as in all of Go's `debug=1` forms. Without `all`, the runtime's functions at the
+/// leaf are left out, unless there are no others. Errors: those of `writer`.
 pub fn write_stack_record(functions: &[SiteFunction], all: bool, writer: &mut dyn Write) -> io::Result<()> {
     let first = functions.iter().position(|function| all || !function.printed.starts_with("runtime."));
     let shown =
@@ -282,8 +286,8 @@ pub fn state_word(status: u32) -> &'static str {
     }
 }
 
-/// Whether a goroutine of a synctest bubble waits so that nothing outside can wake it, and the reason
-/// does not say so itself.
+/// Whether a goroutine of a synctest bubble is durably blocked (nothing outside the bubble can wake
+/// it), where the wait reason does not imply that.
 fn is_durable(goroutine: &Goroutine, state: &str) -> bool {
     const IDLE_REASONS: [&str; 8] = [
         "chan receive (nil chan)",
@@ -325,7 +329,7 @@ fn shows(function: &SiteFunction, is_first: bool, callee: Option<&str>, minor: u
             || is_shown_name(name, minor))
 }
 
-/// Whether Go shows a function of this name: not the runtime's inner ones.
+/// Whether Go shows a function with this name: internal functions of the runtime are hidden.
 fn is_shown_name(name: &str, minor: u32) -> bool {
     let Some(rest) = name.strip_prefix("runtime.") else { return name.contains('.') };
     let is_upper = |text: &str| text.starts_with(|first: char| first.is_ascii_uppercase());
@@ -353,7 +357,7 @@ fn push_frame(site: &Site, function: &SiteFunction, values: &[u64], text: &mut S
     text.push('\n');
 }
 
-/// How many values the operations name.
+/// How many values the operations refer to.
 fn argument_count(operations: &[u8]) -> usize {
     let (mut count, mut rest) = (0, operations.iter());
     while let Some(operation) = rest.next().filter(|operation| **operation != ARGS_END) {
@@ -400,7 +404,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_runtimes_inner_functions_are_not_shown() {
+    fn internal_functions_of_the_runtime_are_hidden() {
         for (name, minor, shown) in [
             ("main.main", 21, true),
             ("runtime.gopark", 27, false),
@@ -415,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_stand_as_go_shows_them() {
+    fn arguments_are_printed_as_go_prints_them() {
         let site = Site {
             arguments: vec![0, 8, ARGS_OPEN, 8, 8, 16, 4, ARGS_CLOSE, ARGS_MORE, ARGS_END],
             live_from: 8,
@@ -429,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_quoted_as_each_release_does() {
+    fn labels_are_quoted_as_in_each_release() {
         let labels = [("job".to_owned(), "a b".to_owned())];
         let mut text = String::new();
         push_labels(&labels, " ", false, &mut text);

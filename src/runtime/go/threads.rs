@@ -1,6 +1,6 @@
-//! Go's threads (`runtime.allm`), and where each was created.
+//! The threads of a Go runtime (`runtime.allm`), and the stacks that created them.
 //!
-//! Not here: what the kernel knows of threads.
+//! Not here: the kernel's view of threads.
 
 use super::{
     globals::is_thread,
@@ -14,29 +14,29 @@ const CREATE_STACK: usize = 32;
 /// Where `m.alllink` may be: patch releases have moved it.
 const LINKS: std::ops::Range<usize> = 240..480;
 const MAX_THREADS: usize = 1 << 20;
-/// Passes over a list that changes while it is read.
+/// How many times a list that changes meanwhile is read.
 const TRIES: usize = 5;
 
 /// A thread of the runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thread {
-    /// As the process's own PID namespace numbers it; 0: not started yet.
+    /// Its number in the process's own PID namespace; 0: not started yet.
     pub tid: u64,
-    /// The goroutine that it runs, as an address.
+    /// The address of the `g` that it runs.
     pub current: u64,
-    /// Return addresses of where it was created, innermost first; empty for most: started by the
-    /// scheduler.
+    /// The return addresses of the stack that created it, leaf first. Empty for most threads, which
+    /// the scheduler creates.
     pub created_at: Vec<u64>,
-    /// All words of that, the zeros too, as Go 1.23 and newer print them.
+    /// All words of `createstack` including zeros, as Go 1.23 and newer print them.
     pub created_words: Vec<u64>,
 }
 
-/// How long the chain of threads is that begins at `first`; 0: it does not end well.
+/// The length of the list of threads that begins at `first`; 0: the list is invalid.
 pub fn chain_length(memory: &ProcessMemory, layout: &Layout, first: RuntimeAddr) -> usize {
     find_link(memory, layout, first).map_or(0, |(_, length)| length)
 }
 
-/// Where `m.alllink` is, and how long the chain.
+/// The offset of `m.alllink`, and the length of the list.
 fn find_link(memory: &ProcessMemory, layout: &Layout, first: RuntimeAddr) -> Option<(usize, usize)> {
     if !is_thread(memory, first) {
         return None;
@@ -48,7 +48,7 @@ fn find_link(memory: &ProcessMemory, layout: &Layout, first: RuntimeAddr) -> Opt
         if best.is_none_or(|(_, longest)| length > longest) {
             best = Some((link, length));
         }
-        // The known place is right if it leads anywhere at all.
+        // The offset of the layout is right if the list has more than one thread.
         if link == layout.alllink && length > 1 {
             break;
         }
@@ -69,20 +69,20 @@ fn walk(memory: &ProcessMemory, first: RuntimeAddr, link: usize) -> Option<Vec<R
 }
 
 impl GoProcess {
-    /// All threads that the runtime knows, the newest first.
+    /// All threads of the runtime, the newest first. Errors: the list was not found.
     pub fn threads(&self) -> Result<Vec<Thread>, GoError> {
         let missing = |why| GoError::Variable { what: "list of threads", why };
-        let head = self.globals.all_m.ok_or(missing("no function that uses it leads to one"))?;
+        let head = self.globals.all_m.ok_or(missing("it was not found in the functions that use it"))?;
         for _ in 0..TRIES {
             let first = RuntimeAddr(self.memory.read_word(head).ok_or(GoError::Memory(self.pid))?);
             let Some((link, _)) = find_link(&self.memory, &self.layout, first) else { continue };
             let Some(all) = walk(&self.memory, first, link) else { continue };
             return Ok(all.into_iter().map(|at| self.thread(at, link)).collect());
         }
-        Err(missing("it changed while it was read, time and again"))
+        Err(missing("it kept changing while it was read"))
     }
 
-    /// The kernel's number of a thread, as the process's own PID namespace has it.
+    /// The number of the thread with its `m` at `at`, in the process's own PID namespace.
     pub fn thread_id(&self, at: u64) -> Option<u64> {
         let at = RuntimeAddr(at);
         is_thread(&self.memory, at).then(|| self.memory.read_word(at.offset(self.layout.procid as i64)))?

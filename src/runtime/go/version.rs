@@ -1,19 +1,21 @@
-//! Which Go built a program, and from what: its version, and the build information that the linker
-//! keeps in it (`runtime/debug.BuildInfo`; source: `src/debug/buildinfo/buildinfo.go`).
+//! The Go release that built a program, and the build information that the linker stores in it
+//! (`runtime/debug.BuildInfo`; source: `src/debug/buildinfo/buildinfo.go`).
 //!
-//! Not here: what follows from a version.
+//! Not here: differences between releases.
 
 use crate::elf::ElfFile;
 
 /// `go1.MINOR.PATCH`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
+    /// The 22 of `go1.22.3`.
     pub minor: u32,
+    /// The 3 of `go1.22.3`; 0 where there is none.
     pub patch: u32,
 }
 
 impl Version {
-    /// Reads `go1.27.3`, `go1.27rc1`, `go1.27.3 X:something`, `devel go1.28-abc`.
+    /// Parses `go1.27.3`, `go1.27rc1`, `go1.27.3 X:something`, `devel go1.28-abc`.
     pub fn parse(text: &str) -> Option<Version> {
         let rest = &text[text.find("go1.")? + 4..];
         let number = |text: &str| {
@@ -26,34 +28,34 @@ impl Version {
     }
 }
 
-/// What the linker wrote down.
+/// The build information of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BuildInfo {
-    /// `go1.27.3`.
+    /// The release: `go1.27.3`.
     pub go_version: String,
     /// The package of `main`.
     pub path: String,
-    /// The module that it is in, and its version.
+    /// The main module and its version.
     pub main_module: Option<(String, String)>,
-    /// Modules and versions that are linked in, replaced ones as what replaces them.
+    /// The linked modules and versions; a replaced module is shown as its replacement.
     pub dependencies: Vec<(String, String)>,
-    /// `-ldflags`, `CGO_ENABLED`, `vcs.revision` …
+    /// Build settings: `-ldflags`, `CGO_ENABLED`, `vcs.revision` …
     pub settings: Vec<(String, String)>,
 }
 
 const MAGIC: &[u8] = b"\xff Go buildinf:";
-/// Where the strings begin, in the form since Go 1.18.
+/// The offset of the strings, in the format since Go 1.18.
 const STRINGS_AT: usize = 32;
 const MAX_TEXT: usize = 4 << 20;
-/// Put around the modules' text: 16 bytes before and behind.
+/// The module text is enclosed by 16 bytes on each side.
 const SENTINEL: usize = 16;
 
 impl BuildInfo {
-    /// Reads it from a file; `None` if there is none (the linker may have been told to leave it out).
+    /// Reads it from a file; `None` if there is none (some build systems strip it).
     pub fn read(elf: &ElfFile) -> Option<BuildInfo> {
         let named = elf.section(".go.buildinfo").and_then(|section| elf.section_bytes(section));
         let bytes = named.filter(|bytes| bytes.starts_with(MAGIC)).or_else(|| scan(elf))?;
-        // Bit 1: the strings follow, each behind its length.
+        // Bit 1: the strings follow, each preceded by its length.
         if bytes.get(15)? & 2 == 0 {
             return None;
         }
@@ -94,7 +96,8 @@ fn text<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(text)
 }
 
-/// Lines of words divided by tabs: `path`, `mod`, `dep`, `=>` (replaces the line before), `build`.
+/// Parses lines of tab-separated words: `path`, `mod`, `dep`, `=>` (replaces the line before),
+/// `build`.
 fn parse_modules(text: &str) -> BuildInfo {
     let mut info = BuildInfo::default();
     for line in text.lines() {
@@ -126,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_in_all_their_forms() {
+    fn all_forms_of_versions_are_parsed() {
         let version = |text| Version::parse(text).map(|version| (version.minor, version.patch));
         assert_eq!(version("go1.27.3"), Some((27, 3)));
         assert_eq!(version("go1.27rc1"), Some((27, 0)));
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_module_is_what_replaces_it() {
+    fn a_replaced_module_is_shown_as_its_replacement() {
         let info = parse_modules(
             "path\ta/cmd\nmod\ta\tv1.0.0\th1:x\ndep\tb\tv1\n=>\tc\tv2\th1:y\nbuild\t-ldflags=\"-s -w\"\nbuild\tCGO_ENABLED=0\n",
         );

@@ -1,5 +1,5 @@
-//! From a goroutine's saved registers and a copy of its stack to its frames, by Go's own tables: the same
-//! walk that the runtime makes for a traceback (source: `src/runtime/traceback.go`).
+//! Unwinds a goroutine's stack from its saved registers and a copy of the stack, with Go's own
+//! tables, as the runtime does for a traceback (source: `src/runtime/traceback.go`).
 //!
 //! Not here: copying stacks, names.
 
@@ -11,22 +11,25 @@ use super::{
 };
 use crate::{addr::RuntimeAddr, arch::native};
 
-/// Deepest stack that is followed.
+/// Limit of the frames of a stack.
 pub const MAX_FRAMES: usize = 1 << 20;
 
-/// A physical frame: where it stands in the code.
+/// A physical frame: its place in the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Frame {
+    /// A code address.
     pub pc: u64,
-    /// The instruction at `pc` itself was being executed: it was interrupted, or is a function's first.
-    /// Else `pc` is a return address.
+    /// Whether `pc` is the current instruction (of an interrupted or new function). Else `pc` is a
+    /// return address.
     pub exact: bool,
 }
 
-/// A goroutine's stack, copied.
+/// A copy of a goroutine's stack.
 #[derive(Clone, Copy, Debug)]
 pub struct Copied<'a> {
+    /// The address of the first byte.
     pub start: u64,
+    /// The copied memory.
     pub bytes: &'a [u8],
 }
 
@@ -37,35 +40,34 @@ impl Copied<'_> {
     }
 }
 
-/// How a walk ended.
+/// Where a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum End {
     /// At the goroutine's first function.
     Whole,
-    /// In a function that moves the stack pointer in ways that no table tells; Go's own traceback ends
-    /// there too.
+    /// In a function that sets the stack pointer itself, where Go's own traceback ends too.
     Switch,
-    /// At a return address that is no Go code (C below a callback).
+    /// At a return address that is not Go code (C code below a callback).
     Foreign,
-    /// The copy does not hold the next frame.
+    /// At the end of the copy.
     Cut,
 }
 
-/// What is known of the code at one address, whoever stands there.
+/// Facts about the code at one address.
 #[derive(Clone, Debug)]
 struct Site {
-    /// `None`: the table does not tell the frame's size.
+    /// The frame's size; `None`: the table does not have it.
     depth: Option<i64>,
     is_top: bool,
     moves_sp: bool,
     is_callback: bool,
-    /// It was called by an interruption, not by its caller's own code.
+    /// Whether it was injected into the stack by a signal, not called by its caller's code.
     is_injected: bool,
-    /// Slots of arguments to show: offset and size.
+    /// The argument slots to show: offset and size.
     arguments: Box<[(u8, u8)]>,
 }
 
-/// Walks stacks of one process; keeps what it has learnt of each address.
+/// Unwinds the stacks of one process, with a cache of code addresses.
 #[derive(Debug)]
 pub struct Walker<'a> {
     process: &'a GoProcess,
@@ -73,12 +75,13 @@ pub struct Walker<'a> {
 }
 
 impl<'a> Walker<'a> {
+    /// An unwinder with an empty cache.
     pub fn new(process: &'a GoProcess) -> Walker<'a> {
         Walker { process, sites: FxHashMap::default() }
     }
 
-    /// Adds the frames from `pc`, `sp` on, leaf first, and if asked the values of their arguments.
-    /// `in_syscall`: they were saved at the entry of a system call.
+    /// Appends the frames from `pc`, `sp` on, leaf first, and if requested the values of their
+    /// arguments. `in_syscall`: the registers were saved at the entry of a system call.
     pub fn walk(
         &mut self,
         (pc, sp): (u64, u64),
@@ -128,7 +131,7 @@ impl<'a> Walker<'a> {
 
     fn site(&mut self, frame: Frame) -> Option<&Site> {
         let process = self.process;
-        self.sites.entry(frame).or_insert_with(|| make_site(process, frame)).as_ref()
+        self.sites.entry(frame).or_insert_with(|| build_site(process, frame)).as_ref()
     }
 }
 
@@ -137,11 +140,11 @@ fn argument(stack: &Copied<'_>, base: u64, (offset, size): (u8, u8)) -> u64 {
     if size < 8 { value & ((1 << (u32::from(size) * 8)) - 1) } else { value }
 }
 
-fn make_site(process: &GoProcess, frame: Frame) -> Option<Site> {
+fn build_site(process: &GoProcess, frame: Frame) -> Option<Site> {
     let (file, function, inside) = process.function_at(RuntimeAddr(frame.pc))?;
     let table = &file.tables.pclntab;
     let name = table.name(&function);
-    // The runtime takes the depth at the return address itself.
+    // The runtime uses the depth at the return address itself.
     let depth = table.stack_depth(&function, inside).map(i64::from).filter(|depth| *depth >= 0);
     let arguments = table.funcdata(&function, FUNCDATA_ARG_INFO).map(argument_slots).unwrap_or_default();
     Some(Site {
@@ -157,18 +160,23 @@ fn make_site(process: &GoProcess, frame: Frame) -> Option<Site> {
     })
 }
 
-/// `FUNCDATA_ArgInfo`: a list of operations (source: `abi.TraceArgs…` in `src/internal/abi/symtab.go`).
+/// `FUNCDATA_ArgInfo` is a list of operations (source: `abi.TraceArgs…` in
+/// `src/internal/abi/symtab.go`): the list ends (`TraceArgsEndSeq`).
 pub const ARGS_END: u8 = 0xff;
+/// An aggregate begins (`TraceArgsStartAgg`).
 pub const ARGS_OPEN: u8 = 0xfe;
+/// An aggregate ends (`TraceArgsEndAgg`).
 pub const ARGS_CLOSE: u8 = 0xfd;
+/// More arguments are not listed (`TraceArgsDotdotdot`).
 pub const ARGS_MORE: u8 = 0xfc;
+/// The offset of an argument is too large to be listed (`TraceArgsOffsetTooLarge`).
 pub const ARGS_TOO_FAR: u8 = 0xfb;
-/// Most bytes of such a list.
-pub const ARGS_MOST: usize = 256;
+/// The longest list, in bytes.
+pub const ARGS_MAX: usize = 256;
 
 fn argument_slots(info: &[u8]) -> Box<[(u8, u8)]> {
     let mut slots = Vec::new();
-    let mut rest = info.iter().take(ARGS_MOST);
+    let mut rest = info.iter().take(ARGS_MAX);
     while let Some(&operation) = rest.next() {
         match operation {
             ARGS_END => break,
