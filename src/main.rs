@@ -1,4 +1,4 @@
-//! Gives the command line to `cli::run` and its verdict to the operating system; nothing else.
+//! The `rprof` program: passes the command line to [`rprof::cli::run`].
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
-//! Errors as a person needs them: what happened, because of what, and what to try.
+//! Explains errors: what happened, why, and what to do.
 //!
 //! ```text
-//! error: may not watch process 4711 (redis-server)
+//! error: cannot profile process 4711 (redis-server)
 //!   because  kernel.perf_event_paranoid is 2 (at most 1 is needed) and CAP_PERFMON is missing
 //!   try      run rprof as root, or as the same user as the process …
 //! ```
@@ -19,14 +19,14 @@ use crate::{
     serve::ServeError,
 };
 
-/// `--name` fits nobody.
+/// `--name` matches no process.
 #[derive(Debug, thiserror::Error)]
 #[error("no process matches `{0}`")]
 pub struct NothingMatches(pub String);
 
-/// The profile could not be written to its place, and was saved under this path.
+/// The profile could not be written to its destination and was saved under this path.
 #[derive(Debug, thiserror::Error)]
-#[error("the profile is not where it should be; it was saved as {}", .0.display())]
+#[error("the profile could not be written to its destination; it was saved as {}", .0.display())]
 pub struct SavedElsewhere(pub PathBuf);
 
 struct Explanation {
@@ -77,12 +77,12 @@ fn known(error: &Error) -> Option<Explanation> {
     }
     error.is::<NothingMatches>().then(|| Explanation {
         what: error.to_string(),
-        because: vec!["neither a process's name, nor its program, nor its command line fits".into()],
-        advice: Some("`ps -e -o pid,comm,args` lists them; the expression is a regular one".into()),
+        because: vec!["the regular expression matches no process name, program or command line".into()],
+        advice: Some("`ps -e -o pid,comm,args` lists processes".into()),
     })
 }
 
-/// The process's trouble, where that is why a Go program could not be read.
+/// The process error, if that is why a Go program could not be read.
 fn process_of_go(error: &Error) -> Option<&ProcessError> {
     match (error.downcast_ref(), error.downcast_ref()) {
         (Some(GoError::Process(error)), _) | (_, Some(BucketError::Go(GoError::Process(error)))) => {
@@ -92,7 +92,7 @@ fn process_of_go(error: &Error) -> Option<&ProcessError> {
     }
 }
 
-/// The chain of an error: what failed first, then why, innermost last.
+/// The chain of an error: what failed, then why, innermost last.
 fn generic(error: &Error) -> Explanation {
     let mut chain = error.chain().map(ToString::to_string);
     let what = chain.next().unwrap_or_default();
@@ -101,12 +101,12 @@ fn generic(error: &Error) -> Explanation {
     Explanation { what, because, advice: io.and_then(io_advice).map(str::to_owned) }
 }
 
-/// exec refused: errno tells why (execve(2)).
+/// exec failed: errno gives the reason (execve(2)).
 fn not_started(what: String, source: &std::io::Error) -> Explanation {
     let advice = match source.raw_os_error() {
-        Some(libc::ENOENT) => "check the name: without a slash it is looked for in the folders of $PATH",
-        Some(libc::EACCES) => "check that it is a program, not a folder, and may be run (`ls -l`)",
-        Some(libc::ENOEXEC) => "name the interpreter too: rprof record -- sh SCRIPT",
+        Some(libc::ENOENT) => "check the name: a name without a slash is searched in $PATH",
+        Some(libc::EACCES) => "check that it is a program and executable (`ls -l`)",
+        Some(libc::ENOEXEC) => "name the interpreter: rprof record -- sh SCRIPT",
         _ => "run it without rprof first",
     };
     Explanation { what, because: vec![source.to_string()], advice: Some(advice.to_owned()) }
@@ -114,43 +114,41 @@ fn not_started(what: String, source: &std::io::Error) -> Explanation {
 
 fn unwritable(error: &WriteError) -> Explanation {
     let advice = match error {
-        WriteError::IsDirectory { .. } => "name a file, not a folder",
-        WriteError::NoFolder { .. } => "make the folder first, or name another file with -o",
+        WriteError::IsDirectory { .. } => "name a file in it",
+        WriteError::NoFolder { .. } => "create the directory first, or name another file with -o",
         WriteError::Folder { source, .. } | WriteError::Io { source, .. } => {
             io_advice(source).unwrap_or("name another file with -o")
         }
-        WriteError::DiskFull { .. } => "make room, or write to another disk with -o",
+        WriteError::DiskFull { .. } => "free some space, or write to another disk with -o",
     };
-    let because = vec!["the profile could not be written; what stood there before is untouched".to_owned()];
+    let because = vec!["the profile could not be written; an existing file there is unchanged".to_owned()];
     Explanation { what: error.to_string(), because, advice: Some(advice.to_owned()) }
 }
 
 fn io_advice(error: &std::io::Error) -> Option<&'static str> {
     use std::io::ErrorKind;
     Some(match error.kind() {
-        ErrorKind::NotFound => "check the path; folders are not made by rprof",
-        ErrorKind::PermissionDenied => {
-            "choose a place you may write to with -o, for example -o /tmp/out.pb.gz"
-        }
+        ErrorKind::NotFound => "check the path; rprof does not create directories",
+        ErrorKind::PermissionDenied => "write to a directory of yours with -o, for example -o /tmp/out.pb.gz",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "make room, or write to another disk with -o; what was there before is untouched"
+            "free some space, or write to another disk with -o; an existing file there is unchanged"
         }
-        ErrorKind::ReadOnlyFilesystem => "write to another place with -o, for example -o /tmp/out.pb.gz",
-        ErrorKind::IsADirectory => "name a file, not a folder",
+        ErrorKind::ReadOnlyFilesystem => "write to another directory with -o, for example -o /tmp/out.pb.gz",
+        ErrorKind::IsADirectory => "name a file in it",
         _ => return None,
     })
 }
 
-/// bind(2) refused.
+/// bind(2) failed.
 fn listen_advice(error: &std::io::Error) -> Option<&'static str> {
     use std::io::ErrorKind;
     Some(match error.kind() {
         ErrorKind::AddrInUse => {
-            "another port (0 takes one that is free), or end who listens there: `ss -ltnp` tells"
+            "another port (0 selects a free one), or end the program that listens there (see `ss -ltnp`)"
         }
-        ErrorKind::AddrNotAvailable => "an address that this machine has: `ip addr` lists them",
-        ErrorKind::PermissionDenied => "a port of 1024 or more, or a socket in a folder you may write to",
-        ErrorKind::NotFound => "a folder that is there: none is made for a socket",
+        ErrorKind::AddrNotAvailable => "an address of this machine: `ip addr` lists them",
+        ErrorKind::PermissionDenied => "a port of 1024 or more, or a socket in a directory you may write to",
+        ErrorKind::NotFound => "an existing directory: rprof does not create one for a socket",
         _ => return None,
     })
 }
@@ -161,11 +159,11 @@ fn capture(error: &CaptureError) -> Explanation {
         CaptureError::KernelThread(_) => Explanation {
             what: error.to_string(),
             because: Vec::new(),
-            advice: Some("`perf record -g -p PID` shows what the kernel does in it".into()),
+            advice: Some("`perf record -g -p PID` shows what the kernel does in this thread".into()),
         },
         CaptureError::NoProcess => Explanation {
-            what: "there is no process to watch".into(),
-            because: vec!["those that were named have ended".into()],
+            what: "there is no process to profile".into(),
+            because: vec!["the processes have ended".into()],
             advice: None,
         },
         CaptureError::Sampler { source, tried, identities } => sampler(source, tried, identities),
@@ -179,14 +177,15 @@ fn capture(error: &CaptureError) -> Explanation {
 fn process(error: &ProcessError) -> Explanation {
     let advice = match error {
         ProcessError::NoSuchProcess(_) => {
-            "`ps -e` or `pgrep -af NAME` lists processes; in a container, its PID namespace may hide others \
-             (--pid=host, or shareProcessNamespace, shows them)"
+            "`ps -e` or `pgrep -af NAME` lists processes; a container's PID namespace hides others \
+             (unless it runs with --pid=host or shareProcessNamespace)"
                 .to_owned()
         }
-        ProcessError::Zombie(_) => "profile the process that took its place, if there is one".into(),
+        ProcessError::Zombie(_) => "profile the process that replaced it, if there is one".into(),
         ProcessError::IsThread(_, group) => format!("rprof attach --pid {group}"),
         ProcessError::NotPermitted { pid, .. } => format!(
-            "the same user as the process, root, or CAP_SYS_PTRACE: `rprof doctor --pid {pid}` tells which"
+            "run rprof as the process's user, as root, or with CAP_SYS_PTRACE: `rprof doctor --pid {pid}` \
+             shows what is missing"
         ),
         ProcessError::Unreadable { .. } => {
             "check that /proc is mounted and belongs to this PID namespace".into()
@@ -194,7 +193,9 @@ fn process(error: &ProcessError) -> Explanation {
     };
     let because = match error {
         ProcessError::NoSuchProcess(pid) => {
-            vec![format!("/proc/{pid} does not exist: it has ended, or is not seen from here")]
+            vec![format!(
+                "/proc/{pid} does not exist: the process has ended, or is not visible in this PID namespace"
+            )]
         }
         _ => Vec::new(),
     };
@@ -212,7 +213,11 @@ fn sampler(
     because.push(last.to_string());
     let foreign = identities.iter().find(|id| id.uid != nix::unistd::getuid().as_raw());
     Explanation {
-        what: format!("may not or cannot watch process {}", names.join(", ")),
+        what: format!(
+            "cannot profile {} {}",
+            if names.len() == 1 { "process" } else { "processes" },
+            names.join(", ")
+        ),
         because,
         advice: Some(format!("{}\n           {}", sampler_advice(last, foreign), see_doctor(identities))),
     }
@@ -220,7 +225,7 @@ fn sampler(
 
 fn see_doctor(identities: &[Identity]) -> String {
     let pid = identities.first().map(|id| format!(" --pid {}", id.pid)).unwrap_or_default();
-    format!("`rprof doctor{pid}` tells what works here, what does not, and what unlocks it")
+    format!("`rprof doctor{pid}` shows what works here and what to change for the rest")
 }
 
 fn sampler_advice(error: &SamplerError, foreign: Option<&Identity>) -> String {
@@ -232,7 +237,7 @@ fn sampler_advice(error: &SamplerError, foreign: Option<&Identity>) -> String {
                                 --security-opt seccomp=unconfined (see docs/PERMISSIONS.md)"
                 .into(),
             Denial::SecurityModule => {
-                "ask whoever runs this machine: neither rights nor kernel.perf_event_paranoid are in the way"
+                "ask this machine's administrator: a security module forbids it, whatever the capabilities"
                     .into()
             }
             Denial::OtherUser => other_user.unwrap_or_else(|| "run rprof as root".into()),
@@ -244,13 +249,13 @@ fn sampler_advice(error: &SamplerError, foreign: Option<&Identity>) -> String {
             }),
         },
         SamplerError::Perf(PerfError::TooManyFiles { .. }) => {
-            "raise the limit on open files (`ulimit -n`), or run as root: `--sampler bpf` needs few".into()
+            "raise the limit on open files (`ulimit -n`), or run as root: `--sampler bpf` opens few".into()
         }
         SamplerError::Perf(PerfError::LockedMemory { .. }) => {
             "a smaller --buffer-bytes, a higher `ulimit -l`, or `sysctl kernel.perf_event_mlock_kb=4096`"
                 .into()
         }
-        _ => "--sampler auto picks what works here; docs/PERMISSIONS.md lists what each way needs".into(),
+        _ => "docs/PERMISSIONS.md lists what each sampler requires".into(),
     }
 }
 
@@ -271,18 +276,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_says_what_why_and_what_to_do() {
+    fn an_error_is_explained_with_what_why_and_what_to_do() {
         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
         let error = Err::<(), _>(full).context("cannot write /x/y.pb.gz").expect_err("an error");
         let text = explain(&error);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "error: cannot write /x/y.pb.gz");
         assert!(lines[1].starts_with("  because  "));
-        assert!(lines[2].starts_with("  try      make room"));
+        assert!(lines[2].starts_with("  try      free some space"));
     }
 
     #[test]
-    fn who_finds_the_port_taken_is_told_how_to_go_on() {
+    fn a_port_in_use_is_explained_with_what_to_do() {
         let source = std::io::Error::from(std::io::ErrorKind::AddrInUse);
         let address = "127.0.0.1:6060".parse().expect("an address");
         let text = explain(&Error::new(ServeError::Listen { address, source }));

@@ -1,5 +1,4 @@
-//! The command line as it is declared: words, types, help. What they mean is decided by the module of
-//! each verb.
+//! Declares the command line: verbs, options, types, help. Each verb's module interprets its own options.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -22,73 +21,76 @@ use super::{
     version = super::version::SHORT,
     long_version = super::version::long(),
     disable_help_subcommand = true,
-    about = "pprof for any running process: attaches to a live PID, samples it, names every frame, writes pprof",
+    about = "pprof for any running process: profile a live PID without changing or restarting it",
     after_help = EXIT_CODES,
     max_term_width = 100
 )]
 pub struct Cli {
+    /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 a profile was written (or the answer given), 1 it could not be, 2 the command line was wrong.
-With `record`, the command's own exit status is printed, not passed on.";
+Exit codes: 0 success, 1 failure, 2 wrong command line. `record` prints the command's exit status and
+does not pass it on.";
 
+/// The verbs, in alphabetical order.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Profile a running process: nothing in it is changed, stopped or restarted.
+    /// Profile a running process.
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(AttachArgs),
-    /// Show what grew and what shrank between two profiles, and whether that is more than chance.
+    /// Compare two profiles: which functions grew or shrank, and which changes are significant.
     #[command(after_help = DIFF_HELP)]
     Diff(DiffArgs),
-    /// Say what works here and what does not, why, and what unlocks it.
+    /// Check what this machine and user allow, and how to allow more.
     Doctor(DoctorArgs),
-    /// Show what every thread does now: its state, what it waits in, its whole stack.
+    /// Show the stack of every thread now, with its state and what it waits for.
     #[command(after_help = DUMP_EXAMPLES)]
     Dump(DumpArgs),
-    /// Draw a flame graph: an SVG picture, or a page for a browser (.html).
+    /// Draw a flame graph of profiles: SVG, or an interactive page (.html).
     Flame(FlameArgs),
     /// Make manual pages and completions.
     #[command(hide = true)]
     Generate(GenerateArgs),
     /// Show the help of a verb, or a document: permissions, sidecar, reports ...
     Help(HelpArgs),
-    /// Say who a process is, and of a Go program: release, modules, scheduler, garbage collection.
+    /// Show facts about a process (Go: release, modules, scheduler, GC).
     Info(InfoArgs),
-    /// Show source lines with what each has, of functions that match.
+    /// Annotate the source of matching functions with time per line.
     List(MatchArgs),
-    /// Show functions that match, with their callers and callees.
+    /// Show matching functions with their callers and callees.
     Peek(MatchArgs),
-    /// Read a profile with the command line of `go tool pprof`: -top, -tree, -list, -dot ...
+    /// Use the command line of `go tool pprof`: -top, -tree, -list, -dot, -http ...
     #[command(disable_help_flag = true)]
     Pprof(PprofArgs),
-    /// Start a command and profile it, with its children, from the first instruction.
+    /// Start a command and profile it and its children from the first instruction.
     #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),
-    /// Serve /debug/pprof/ of running processes over HTTP, as a Go program does of itself.
+    /// Serve /debug/pprof/ of running processes over HTTP.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<ServeArgs>),
-    /// Collect all that can be known of a process now and in the next seconds, in one file.
+    /// Collect an incident bundle: profiles, stacks and facts of a process in one file.
     #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotArgs),
-    /// Name what a profile left unnamed, with debug files that were not at hand then.
+    /// Add missing names to a profile from debug files.
     Symbolize(SymbolizeArgs),
-    /// Show the labels of a profile, and how much each of their values has.
+    /// Show the labels of a profile and the total of each value.
     Tags(FileArgs),
-    /// Show the functions that have the most: of a profile, or of a running process as it runs.
+    /// Show the hottest functions of a profile, or live of a running process.
     #[command(after_help = TOP_EXAMPLES)]
     Top(Box<TopArgs>),
-    /// Show whole stacks with what they have, those with most first.
+    /// Show whole stacks, the hottest first.
     Traces(FileArgs),
-    /// Show the functions that have the most, with their callers and callees.
+    /// Show the hottest functions with their callers and callees.
     Tree(FileArgs),
 }
 
+/// The arguments of `rprof pprof`, which [`super::pprof`] interprets.
 #[derive(Debug, Args)]
 pub struct PprofArgs {
-    /// Flags, the binary perhaps, and profiles; `rprof pprof -h` lists them.
+    /// Flags, an optional binary, and profiles: see `rprof pprof -h`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<std::ffi::OsString>,
 }
@@ -103,7 +105,7 @@ const DUMP_EXAMPLES: &str = "\
 Examples:
   rprof dump --pid 1234
   rprof dump 1234 --each --stats
-  rprof dump 1234 -o threads.pb.gz      then: rprof pprof -top threads.pb.gz
+  rprof dump 1234 -o threads.pb.gz      then: rprof top threads.pb.gz
   rprof dump 1234 --format json | jq '.threads[] | select(.state == \"running\")'";
 
 const RECORD_EXAMPLES: &str = "\
@@ -111,13 +113,14 @@ Examples:
   rprof record -- cargo test
   rprof record -F 999 -o build.svg -- make -j2";
 
+/// The arguments of `rprof attach`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("who").args(["target", "pid", "name"]).required(true).multiple(true)))]
 pub struct AttachArgs {
     /// Process to profile.
     #[arg(value_name = "PID", conflicts_with_all = ["pid", "name"])]
     pub target: Option<u32>,
-    /// Process to profile; may be given several times.
+    /// Process to profile; repeatable.
     #[arg(short, long, value_name = "PID")]
     pub pid: Vec<u32>,
     /// All processes whose name, program or command line matches this regular expression.
@@ -126,343 +129,372 @@ pub struct AttachArgs {
     /// What to profile.
     #[arg(long, value_enum, default_value_t = KindArg::Cpu)]
     pub kind: KindArg,
-    /// Also their child processes, those running now and those started later.
+    /// Also profile child processes: those running now and those started later.
     #[arg(long)]
     pub children: bool,
-    /// How long to sample: 30s, 500ms, 2m, or a number of seconds. Ctrl-C ends earlier and keeps the
-    /// data.
-    #[arg(short, long, default_value = "30s", value_parser = parse_duration)]
+    /// Sampling time: 30s, 500ms, 2m, or a number of seconds. Ctrl-C ends it early and keeps the data.
+    #[arg(short, long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub duration: Duration,
+    /// How to sample.
     #[command(flatten)]
     pub sampling: SamplingArgs,
+    /// Where the result goes.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// Where names come from.
     #[command(flatten)]
     pub debug: DebugArgs,
 }
 
+/// The arguments of `rprof doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Process to try things on.
+    /// Process to check access to.
     #[arg(value_name = "PID", conflicts_with = "pid")]
     pub target: Option<u32>,
-    /// Process to try things on. Without one, what depends on a process is tried on rprof itself.
+    /// Process to check access to. Without one, rprof checks what it can on itself.
     #[arg(short, long, value_name = "PID")]
     pub pid: Option<u32>,
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
 
+/// The arguments of `rprof info`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("whom").args(["target", "pid"]).required(true)))]
 pub struct InfoArgs {
-    /// Process to ask about.
+    /// Process to describe.
     #[arg(value_name = "PID")]
     pub target: Option<u32>,
-    /// Process to ask about.
+    /// Process to describe.
     #[arg(short, long, value_name = "PID")]
     pub pid: Option<u32>,
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
 
+/// The arguments of `rprof dump`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("whose").args(["target", "pid", "name"]).required(true).multiple(true)))]
 pub struct DumpArgs {
-    /// Process to look at.
+    /// Process to dump.
     #[arg(value_name = "PID", conflicts_with_all = ["pid", "name"])]
     pub target: Option<u32>,
-    /// Process to look at; may be given several times.
+    /// Process to dump; repeatable.
     #[arg(short, long, value_name = "PID")]
     pub pid: Vec<u32>,
     /// All processes whose name, program or command line matches this regular expression.
     #[arg(short, long, value_name = "REGEX")]
     pub name: Option<Regex>,
-    /// Also their child processes.
+    /// Also dump child processes.
     #[arg(long)]
     pub children: bool,
-    /// Every thread by itself, also those whose stacks are equal.
+    /// Show every thread separately, even if stacks are equal.
     #[arg(long)]
     pub each: bool,
-    /// File to write; its extension chooses the format. Standard output if not given, or `-`.
+    /// File to write; its extension selects the format. Default, or `-`: standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Format, whatever the extension.
+    /// Output format (default: from the file's extension).
     #[arg(long, value_enum)]
     pub format: Option<DumpFormatArg>,
-    /// How to look; for each thread the gentlest way that gives its whole stack, unless forced.
+    /// Method to read a thread (default: per thread, the least intrusive that gives a whole stack).
     #[arg(long, value_enum, default_value_t = LookArg::Auto)]
     pub look: LookArg,
-    /// Never stop a thread, not even for microseconds: stacks that need it are cut, and say so.
+    /// Never stop a thread, not even for microseconds. Stacks that need a stop are cut and reported.
     #[arg(long, conflicts_with = "consistent")]
     pub no_stop: bool,
-    /// Stop all threads of a process together, so that all stacks are of one moment.
+    /// Stop all threads of a process together, so that all stacks show the same instant.
     #[arg(long)]
     pub consistent: bool,
-    /// Kernel frames too, of threads that sleep: where in the kernel one is stuck. Needs root, or CAP_BPF
-    /// and CAP_PERFMON.
+    /// Add the kernel frames of sleeping threads. Needs root, or CAP_BPF and CAP_PERFMON.
     #[arg(long)]
     pub kernel: bool,
-    /// Of a Go program: its threads, not its goroutines.
+    /// Go: show threads instead of goroutines.
     #[arg(long)]
     pub threads: bool,
-    /// Of a Go program: its runtime's own goroutines too.
+    /// Go: include the runtime's own goroutines.
     #[arg(long)]
     pub system: bool,
-    /// Say what looking has cost, and how long threads stood still.
+    /// Print the cost of the dump and how long threads were stopped.
     #[arg(long)]
     pub stats: bool,
-    /// Say nothing but errors.
+    /// Print errors only.
     #[arg(short, long)]
     pub quiet: bool,
+    /// Where names come from.
     #[command(flatten)]
     pub debug: DebugArgs,
 }
 
+/// The arguments of `rprof record`.
 #[derive(Debug, Args)]
 pub struct RecordArgs {
-    /// Stop sampling after this time (the command runs on).
-    #[arg(short, long, value_parser = parse_duration)]
+    /// Stop sampling after this time; the command continues. Default: sample until the command ends.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
+    /// How to sample.
     #[command(flatten)]
     pub sampling: SamplingArgs,
+    /// Where the result goes.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// Where names come from.
     #[command(flatten)]
     pub debug: DebugArgs,
-    /// The command and its arguments, behind `--`.
+    /// The command and its arguments, after `--`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
 }
 
+/// Options on how samples are taken, shared by the verbs that sample.
 #[derive(Debug, Args)]
 pub struct SamplingArgs {
-    /// Samples for each second of CPU time.
+    /// Samples per second of CPU time.
     #[arg(short = 'F', long, default_value_t = 99, value_name = "HZ", visible_alias = "rate",
           value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub frequency: u32,
-    /// How to look; the best that the rights allow unless forced.
+    /// Sampling method (default: best one permitted).
     #[arg(long, value_enum, default_value_t = SamplerArg::Auto)]
     pub sampler: SamplerArg,
-    /// Leave kernel frames out.
+    /// Leave out kernel frames.
     #[arg(long)]
     pub no_kernel: bool,
-    /// More labels on samples than the thread's name.
+    /// Additional labels on each sample; the thread's name is always one.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KEYS")]
     pub label: Vec<LabelArg>,
-    /// The most stack that is copied with a sample.
+    /// Copy at most this many bytes of stack per sample.
     #[arg(long, value_name = "BYTES", default_value_t = 512 << 10,
           value_parser = clap::value_parser!(u32).range(1024..=512 << 10))]
     pub max_stack_bytes: u32,
-    /// Memory for the buffers that the kernel fills (0: chosen by itself).
+    /// Memory for the kernel's sample buffers (0: automatic).
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub buffer_bytes: usize,
 }
 
+/// Options on where a profile goes, shared by the verbs that write one.
 #[derive(Debug, Args)]
 pub struct OutputArgs {
-    /// File to write; its extension chooses the format. `-` is standard output.
+    /// File to write; its extension selects the format. `-` is standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Format, whatever the extension.
+    /// Output format (default: from the file's extension).
     #[arg(long, value_enum)]
     pub format: Option<FormatArg>,
-    /// Say nothing but errors.
+    /// Print errors only.
     #[arg(short, long)]
     pub quiet: bool,
-    /// Say what the profiling itself has cost.
+    /// Print what the profiling itself cost.
     #[arg(long)]
     pub stats: bool,
 }
 
+/// Options on debug files, shared by the verbs that name addresses.
 #[derive(Debug, Args)]
 pub struct DebugArgs {
-    /// Folder with debug files, laid out like /usr/lib/debug or holding *.debug; may be given several
-    /// times.
+    /// Directory with debug files, laid out like /usr/lib/debug or holding *.debug; repeatable.
     #[arg(long, value_name = "DIR")]
     pub debug_dir: Vec<PathBuf>,
-    /// Ask debuginfod servers for debug files (by default those in DEBUGINFOD_URLS).
+    /// Fetch debug files from debuginfod servers (default: those in DEBUGINFOD_URLS).
     #[arg(long, value_name = "URLS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub debuginfod: Option<String>,
 }
 
+/// The arguments of `rprof symbolize`.
 #[derive(Debug, Args)]
 pub struct SymbolizeArgs {
     /// Profile to read.
     #[arg(value_name = "FILE")]
     pub input: PathBuf,
-    /// File to write (by default the profile itself is replaced).
+    /// File to write (default: replace the profile).
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Where names come from.
     #[command(flatten)]
     pub debug: DebugArgs,
 }
 
+/// The arguments of the reports on whole profiles: `tags`, `traces`, `tree`.
 #[derive(Debug, Args)]
 pub struct FileArgs {
-    /// Profiles to read; several are put together.
+    /// Profiles to read; several are merged.
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
+    /// How to report.
     #[command(flatten)]
     pub report: ReportArgs,
 }
 
+/// The arguments of the reports on some functions: `list`, `peek`.
 #[derive(Debug, Args)]
 pub struct MatchArgs {
-    /// Which functions: a regular expression that matches anywhere in the name.
+    /// Functions to show: a regular expression that may match anywhere in the name.
     #[arg(value_name = "REGEX")]
     pub expression: String,
-    /// Profiles to read; several are put together.
+    /// Profiles to read; several are merged.
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
+    /// How to report.
     #[command(flatten)]
     pub report: ReportArgs,
 }
 
 const DIFF_HELP: &str = "\
-Shares of each profile's own total are compared, so that profiles of different length can be. With --cum,
-of what functions have with all they call. docs/REPORTS.md says how chance is reckoned with.";
+Compares shares of each profile's own total, so profiles of different lengths can be compared.
+With --cum, the shares include all called functions. docs/REPORTS.md describes the statistics.";
 
+/// The arguments of `rprof diff`.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// Profile to compare with.
+    /// The profile to compare with.
     #[arg(value_name = "BASE")]
     pub base: PathBuf,
     /// The newer profile.
     #[arg(value_name = "NEW")]
     pub new: PathBuf,
-    /// Also what changed by no more than chance explains.
+    /// Also show changes that are within noise.
     #[arg(long)]
     pub all: bool,
+    /// How to report.
     #[command(flatten)]
     pub report: ReportArgs,
 }
 
+/// The arguments of `rprof flame`.
 #[derive(Debug, Args)]
 pub struct FlameArgs {
-    /// Profiles to read; several are put together.
+    /// Profiles to read; several are merged.
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
-    /// Colour frames by how their share has changed since this profile.
+    /// Color frames by how their share changed since this profile.
     #[arg(long, value_name = "BASE")]
     pub diff: Option<PathBuf>,
-    /// File to write: .svg or .html (also .folded, .json for speedscope).
+    /// File to write: .svg or .html (also .folded, and .json for speedscope).
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// A row of threads under the root.
+    /// Add a row of threads below the root.
     #[arg(long)]
     pub by_thread: bool,
+    /// What is counted.
     #[command(flatten)]
     pub counted: SettingArgs,
 }
 
+/// `--sampler`: a sampling method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SamplerArg {
-    /// The best that works.
+    /// The best one permitted.
     Auto,
-    /// One event a CPU with a BPF filter: whole stacks, nothing to pay for other processes. Needs root,
-    /// or CAP_BPF and CAP_PERFMON.
+    /// One event per CPU with a BPF filter: whole stacks, no overhead for other processes. Needs root, or
+    /// CAP_BPF and CAP_PERFMON.
     Bpf,
-    /// One event a CPU, other processes' samples dropped. Needs CAP_PERFMON.
+    /// One event per CPU; samples of other processes are dropped. Needs CAP_PERFMON.
     PerfCpu,
-    /// One event a CPU that counts only the target's control group. Needs CAP_PERFMON.
+    /// One event per CPU that counts only the target's cgroup. Needs CAP_PERFMON.
     PerfCgroup,
-    /// One event for each thread and CPU: works on your own processes without any capability.
+    /// One event per thread and CPU: needs no capability for your own processes.
     PerfThread,
-    /// Threads held one by one for microseconds, at most 1 % of the time: works where perf events are
-    /// forbidden (containers), on processes that a debugger could attach to.
+    /// Stops threads one by one for microseconds, at most 1 % of the time. Works where perf events are
+    /// forbidden (containers), for processes that a debugger could attach to.
     Ptrace,
 }
 
+/// `--kind`: what to profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum KindArg {
-    /// Where CPU time goes.
+    /// CPU time.
     Cpu,
-    /// Where all time goes, also that of threads that sleep. Threads are looked at one by one.
+    /// All time of all threads, running or sleeping. Threads are read one by one.
     Wall,
-    /// Where threads wait, and for how long: every wait that lasts longer than 1/F of a second (-F), shorter
-    /// ones by chance. Needs root, or CAP_BPF and CAP_PERFMON.
+    /// Off-CPU time: where threads wait and for how long. Waits longer than 1/F second (-F) are all
+    /// recorded, shorter ones are sampled. Needs root, or CAP_BPF and CAP_PERFMON.
     #[value(name = "offcpu", alias = "off-cpu")]
     OffCpu,
-    /// What each thread did when, for ui.perfetto.dev: it ran, was ready to, waited, was woken and by whom.
+    /// Timeline for ui.perfetto.dev: when each thread ran, was runnable, waited, and what woke it.
     /// Needs root, or CAP_BPF and CAP_PERFMON.
     Trace,
-    /// What every thread does now, one sample a thread (see `rprof dump`).
+    /// The stack of every thread now, one sample per thread (see `rprof dump`).
     Threads,
-    /// Go: what is in use of the heap, by what allocated it; as the program's runtime counts it.
+    /// Go: memory in use on the heap, by allocating code, from the runtime's own records.
     Heap,
-    /// Go: all that was ever allocated, by what allocated it.
+    /// Go: all memory ever allocated, by allocating code.
     Allocs,
-    /// Go: where goroutines have waited for each other, if the program counts that.
+    /// Go: where goroutines waited for each other, if the program records that.
     Block,
-    /// Go: who has held others up, if the program counts that.
+    /// Go: which code held contended locks, if the program records that.
     Mutex,
-    /// What every goroutine of a Go program does now, equal ones counted; of any other program the same
-    /// as threads.
+    /// Go: the stack of every goroutine now, equal stacks counted. Other programs: same as threads.
     Goroutine,
-    /// Where memory grows: which code touches pages of memory for the first time (page faults).
+    /// Memory growth: which code touches new memory (page faults).
     Faults,
-    /// Which code makes threads: the stacks that made those of this time, and the start functions of those
-    /// that were there before. Of a Go program what its runtime noted, unless --sampler bpf is given.
+    /// Which code creates threads: stacks that create threads meanwhile, and the start functions of the
+    /// threads that exist already. Go: the runtime's own records, unless --sampler bpf is given.
     Threadcreate,
 }
 
+/// `--format` of `rprof dump`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DumpFormatArg {
     /// Text in the layout of Go's goroutine?debug=2 (.txt).
     Text,
-    /// Equal stacks counted, in the layout of debug=1.
+    /// Equal stacks counted, in the layout of Go's goroutine?debug=1.
     Aggregated,
-    /// pprof protobuf, gzipped: one sample a thread (.pb.gz).
+    /// pprof protobuf, gzipped: one sample per thread (.pb.gz).
     Pprof,
     /// Everything (.json).
     Json,
 }
 
+/// `--look`: how `rprof dump` reads a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LookArg {
-    /// The gentlest that gives the whole stack.
+    /// Per thread, the least intrusive method that gives a whole stack.
     Auto,
-    /// BPF task iterator: threads that sleep. Needs root, or CAP_BPF and CAP_PERFMON.
+    /// BPF task iterator, for sleeping threads. Needs root, or CAP_BPF and CAP_PERFMON.
     Bpf,
-    /// /proc and memory: threads that sleep.
+    /// /proc and the process's memory, for sleeping threads.
     Proc,
-    /// A perf event for each thread: threads that run.
+    /// A perf event per thread, for running threads.
     Perf,
-    /// Stop each thread for some microseconds, but none that its system call would fail for.
+    /// Stop each thread for microseconds, except threads whose system call would fail.
     Ptrace,
 }
 
+/// `--label`: an additional label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LabelArg {
+    /// Thread ID.
     Tid,
+    /// Process ID.
     Pid,
+    /// Process name.
     Process,
 }
 
+/// `--format` of a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FormatArg {
     /// pprof protobuf, gzipped (.pb.gz).
     Pprof,
-    /// Folded stacks, one a line (.folded).
+    /// Folded stacks, one per line (.folded).
     Folded,
     /// Interactive flame graph (.svg).
     Svg,
-    /// The same as a page (.html).
+    /// Flame graph as a web page (.html).
     Html,
     /// speedscope.app (.json).
     Speedscope,
 }
 
-/// `30s`, `1m30s`, `500ms`, or a bare number of seconds.
+/// Parses `30s`, `1m30s`, `500ms`, or a bare number of seconds. Errors: not a duration, or zero.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string()),
         Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string()),
     }?;
-    if parsed.is_zero() { Err("must be longer than nothing".into()) } else { Ok(parsed) }
+    if parsed.is_zero() { Err("must be greater than 0".into()) } else { Ok(parsed) }
 }
 
 #[cfg(test)]
@@ -477,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_read_with_and_without_a_unit() {
+    fn durations_are_parsed_with_and_without_a_unit() {
         assert_eq!(parse_duration("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("2.5"), Ok(Duration::from_millis(2500)));

@@ -15,6 +15,7 @@ use crate::{
     symbolize::{Debuginfod, SymbolizeOptions},
 };
 
+/// Runs the verb.
 pub fn run(arguments: AttachArgs) -> Result<()> {
     let pids = choose(arguments.target, &arguments.pid, arguments.name.as_ref())?;
     let first = identify(pids[0])?;
@@ -48,11 +49,11 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
     capture_and_write(&request, &destination, &arguments.output, || Ok(()))
 }
 
-/// Sleeping threads are seen only where threads are looked at one by one.
+/// Only ptrace reads threads one by one, asleep or not.
 fn wall(sampler: SamplerArg) -> Result<ProfileKind> {
     match sampler {
         SamplerArg::Auto | SamplerArg::Ptrace => Ok(ProfileKind::Wall),
-        _ => bail!("--kind wall is made by --sampler ptrace only: the others see threads that run"),
+        _ => bail!("--kind wall requires --sampler ptrace: other samplers see running threads only"),
     }
 }
 
@@ -60,37 +61,39 @@ fn wall(sampler: SamplerArg) -> Result<ProfileKind> {
 fn faults(sampler: SamplerArg) -> Result<ProfileKind> {
     match sampler {
         SamplerArg::Ptrace => {
-            bail!("--kind faults is made by the samplers bpf and perf: held threads tell none")
+            bail!("--kind faults requires the samplers bpf or perf: ptrace does not see page faults")
         }
         _ => Ok(ProfileKind::Faults),
     }
 }
 
-/// Only the kernel knows when a thread begins and ends to wait.
+/// Only the kernel knows when a wait starts and ends.
 fn off_cpu(sampler: SamplerArg) -> Result<ProfileKind> {
     match sampler {
         SamplerArg::Auto | SamplerArg::Bpf => Ok(ProfileKind::OffCpu),
         _ => bail!(
-            "--kind offcpu is made by --sampler bpf, or auto: the others do not see how long a thread waits \
-             (--kind wall looks at threads again and again, asleep or not)"
+            "--kind offcpu requires --sampler bpf or auto: other samplers cannot measure how long a thread \
+             waits (--kind wall samples all threads, asleep or not)"
         ),
     }
 }
 
-/// Whether a Go runtime's own notes of its threads are to be shown.
+/// Whether the profile comes from a Go runtime's own records of thread creation.
 fn go_keeps_it(arguments: &AttachArgs, pids: &[u32]) -> bool {
     arguments.sampling.sampler == SamplerArg::Auto && !arguments.children && super::goroutines::are_of(pids)
 }
 
-/// The making of a thread is caught by BPF, or not at all.
+/// Only BPF sees the creation of a thread.
 fn thread_create(sampler: SamplerArg) -> Result<ProfileKind> {
     match sampler {
         SamplerArg::Auto | SamplerArg::Bpf => Ok(ProfileKind::ThreadCreate),
-        _ => bail!("--kind threadcreate is made by --sampler bpf, or auto: the others see threads that run"),
+        _ => bail!(
+            "--kind threadcreate requires --sampler bpf or auto: other samplers do not see thread creation"
+        ),
     }
 }
 
-/// The processes that the flags name.
+/// The processes that the flags select, in ascending order. Errors: the name matches none.
 pub fn choose(target: Option<u32>, pids: &[u32], name: Option<&Regex>) -> Result<Vec<u32>> {
     let mut pids: Vec<u32> = target.into_iter().chain(pids.iter().copied()).collect();
     if let Some(pattern) = name {
@@ -105,7 +108,7 @@ pub fn choose(target: Option<u32>, pids: &[u32], name: Option<&Regex>) -> Result
     Ok(pids)
 }
 
-/// What `attach` and `record` have in common.
+/// The request that the sampling options describe, without targets.
 pub fn request(sampling: &SamplingArgs, debug: &DebugArgs) -> Request {
     Request {
         frequency_hz: sampling.frequency,
@@ -130,6 +133,7 @@ pub fn request(sampling: &SamplingArgs, debug: &DebugArgs) -> Request {
     }
 }
 
+/// The options on debug files.
 pub fn symbolize_options(debug: &DebugArgs) -> SymbolizeOptions {
     SymbolizeOptions {
         debug_dirs: debug.debug_dir.clone(),
@@ -138,7 +142,7 @@ pub fn symbolize_options(debug: &DebugArgs) -> SymbolizeOptions {
     }
 }
 
-/// The servers of the flag, or of DEBUGINFOD_URLS where the flag names none.
+/// The servers that the flag names, or those in DEBUGINFOD_URLS.
 fn debuginfod(urls: &str) -> Option<Debuginfod> {
     Debuginfod::from_environment(|name| match name {
         "DEBUGINFOD_URLS" if !urls.is_empty() => Some(urls.to_owned()),
@@ -146,7 +150,7 @@ fn debuginfod(urls: &str) -> Option<Debuginfod> {
     })
 }
 
-/// Captures, writes the file, and says how it went. `release` is called once sampling has begun.
+/// Captures, writes the file and prints the summary. `release` is called once sampling has started.
 pub fn capture_and_write(
     request: &Request,
     destination: &Destination,
@@ -172,14 +176,14 @@ fn ignores_hang_up() -> bool {
     u64::from_str_radix(ignored.trim(), 16).is_ok_and(|set| set & 1 == 1)
 }
 
-/// Ctrl-C, SIGTERM and SIGHUP end the capture early and keep its data; a second one ends rprof.
+/// Ctrl-C, SIGTERM and SIGHUP end the capture early and keep its data; a second signal ends rprof.
 pub fn stop_on_signals() -> Result<Stop> {
     use signal_hook::{consts, flag};
     let stop = Stop::default();
-    // Under nohup a hang-up is to be ignored.
+    // nohup(1) asks for SIGHUP to be ignored.
     let hang_up = (!ignores_hang_up()).then_some(consts::SIGHUP);
     for signal in [consts::SIGINT, consts::SIGTERM].into_iter().chain(hang_up) {
-        // The order matters: the first signal finds the flag unset.
+        // In this order: the first signal must find the flag unset.
         flag::register_conditional_default(signal, std::sync::Arc::clone(&stop.0))?;
         flag::register(signal, std::sync::Arc::clone(&stop.0))?;
     }

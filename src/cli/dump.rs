@@ -1,7 +1,7 @@
-//! `rprof dump`: every thread's stack, now.
+//! `rprof dump`: the stack of every thread now.
 //!
-//! The answer goes to standard output (or a file), how it went to standard error. Not here: looking,
-//! and the forms of the answer.
+//! The dump goes to standard output or a file, the summary to standard error. `capture::dump` reads the
+//! threads, `report::threads` formats them.
 
 use std::{
     fmt::Write as _,
@@ -21,26 +21,28 @@ use crate::{
     profile::file,
     report::{self, OutputFormat, RenderOptions, threads::Threads},
     sampler::look::LookMethod,
+    text::counted,
 };
 
-/// How many different warnings are shown; the rest are counted.
+/// How many different warnings are shown; the others are counted.
 const WARNINGS: usize = 8;
 
+/// Runs the verb.
 pub fn run(arguments: &DumpArgs) -> Result<()> {
     let pids = super::attach::choose(arguments.target, &arguments.pid, arguments.name.as_ref())?;
     if super::goroutines::are_wanted(arguments, &pids) {
         return super::goroutines::run(arguments, pids[0]);
     }
-    let answer = DumpOutput::choose(arguments)?;
+    let output = DumpOutput::choose(arguments)?;
     let dumped = dump(&request(arguments, pids))?;
-    answer.write(|form, writer| write(&dumped, form, arguments.each, writer))?;
+    output.write(|form, writer| write(&dumped, form, arguments.each, writer))?;
     if !arguments.quiet {
-        super::say(summary(&dumped, answer.path, arguments.stats).trim_end());
+        super::say(summary(&dumped, output.path, arguments.stats).trim_end());
     }
     Ok(())
 }
 
-/// `rprof attach --kind threads`: the same as a profile, to the place and in the format of `attach`.
+/// Runs `rprof attach --kind threads`: a dump as a profile, with the file name and format of `attach`.
 pub fn attach(pids: Vec<u32>, first: &Identity, arguments: &AttachArgs) -> Result<()> {
     let destination = Destination::choose(&arguments.output, Some(first))?;
     let symbolize = super::attach::symbolize_options(&arguments.debug);
@@ -73,38 +75,41 @@ fn request(arguments: &DumpArgs, pids: Vec<u32>) -> DumpRequest {
     }
 }
 
-/// A form of the answer.
+/// A format of a dump.
 #[derive(Clone, Copy)]
 pub(super) enum Form {
-    /// For reading: each thread (goroutine), or each stack, in full.
+    /// Text: each thread (goroutine), or each different stack, in full.
     Text,
-    /// Equal stacks counted.
+    /// Text: equal stacks counted.
     Aggregated,
+    /// JSON.
     Json,
-    /// One of those in which any profile can be written.
+    /// A format of profiles.
     Profile(OutputFormat),
 }
 
-/// Where the answer goes and in what form; known, and known to be possible, before anything is looked at.
+/// Where a dump goes and in which format, checked before any thread is read.
 pub(super) struct DumpOutput<'a> {
-    /// `None`: standard output.
+    /// The file; `None`: standard output.
     pub path: Option<&'a Path>,
+    /// The format.
     pub form: Form,
 }
 
 impl<'a> DumpOutput<'a> {
+    /// Reads the flags. Errors: no known format, a binary format for a terminal, or a path that is not writable.
     pub fn choose(arguments: &'a DumpArgs) -> Result<DumpOutput<'a>> {
         let path = arguments.output.as_deref().filter(|path| *path != Path::new("-"));
         let form = Form::choose(arguments.format, path)?;
         let is_binary = matches!(form, Form::Profile(OutputFormat::Pprof));
         if path.is_none() && is_binary && std::io::stdout().is_terminal() {
-            bail!("a pprof file is binary, and standard output is a terminal: give -o FILE, or a pipe");
+            bail!("a pprof file is binary, and standard output is a terminal: use -o FILE or a pipe");
         }
         path.map(file::check_writable).transpose()?;
         Ok(DumpOutput { path, form })
     }
 
-    /// Lets `write` write it. Who reads standard output may have seen enough (`| head`): that is no error.
+    /// Writes the dump with `write`. A pipe closed early (`| head`) is not an error.
     pub fn write(&self, write: impl FnOnce(Form, &mut dyn Write) -> std::io::Result<()>) -> Result<()> {
         let Some(path) = self.path else {
             let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
@@ -118,8 +123,8 @@ impl<'a> DumpOutput<'a> {
 }
 
 impl Form {
-    fn choose(asked: Option<DumpFormatArg>, path: Option<&Path>) -> Result<Form> {
-        if let Some(format) = asked {
+    fn choose(format: Option<DumpFormatArg>, path: Option<&Path>) -> Result<Form> {
+        if let Some(format) = format {
             return Ok(match format {
                 DumpFormatArg::Text => Form::Text,
                 DumpFormatArg::Aggregated => Form::Aggregated,
@@ -153,24 +158,22 @@ fn write(dumped: &Dump, form: Form, each: bool, writer: &mut dyn Write) -> std::
     }
 }
 
-/// One line of quality, warnings, and with `stats` what it cost.
+/// A quality line, warnings, and with `stats` the cost.
 fn summary(dumped: &Dump, path: Option<&Path>, stats: bool) -> String {
     let mut text = String::new();
     let numbers = &dumped.stats;
-    let ways: Vec<String> =
-        numbers.by_method.iter().map(|(way, count)| format!("{count} by {}", way.name())).collect();
+    let methods: Vec<String> =
+        numbers.by_method.iter().map(|(method, count)| format!("{count} by {}", method.name())).collect();
     let _ = writeln!(
         text,
-        "quality: {} thread{}, {:.1}% whole stacks; {}; {}",
-        numbers.threads,
-        if numbers.threads == 1 { "" } else { "s" },
+        "quality: {}, {:.1}% whole stacks; {}; {}",
+        counted(numbers.threads, "thread"),
         // Never round up to "all".
         (numbers.whole_share() * 1000.0).floor() / 10.0,
-        if ways.is_empty() { "none could be looked at".to_owned() } else { ways.join(", ") },
+        if methods.is_empty() { "no thread could be read".to_owned() } else { methods.join(", ") },
         match numbers.stopped.len() {
             0 => "no thread was stopped".to_owned(),
-            1 => "1 thread was stopped for a moment".to_owned(),
-            count => format!("{count} threads were stopped for a moment each"),
+            count => format!("{} stopped for microseconds", counted(count, "thread")),
         }
     );
     let mut issues: Vec<_> = dumped.issues.iter().collect();
@@ -179,16 +182,16 @@ fn summary(dumped: &Dump, path: Option<&Path>, stats: bool) -> String {
         let _ = writeln!(text, "warning: {issue} ({count})");
     }
     if issues.len() > WARNINGS {
-        let _ = writeln!(text, "warning: and {} more kinds of issue", issues.len() - WARNINGS);
+        let _ = writeln!(text, "warning: {} not shown", counted(issues.len() - WARNINGS, "more warning"));
     }
     if stats {
         let (all, median, longest) = numbers.stopped_summary();
         let _ = writeln!(
             text,
-            "stats: looking {:.1} ms, naming {:.1} ms; {} threads stopped, at most {} us each (median {} us), {} us in all",
+            "stats: reading {:.1} ms, naming {:.1} ms; {} stopped, at most {} us each (median {} us), {} us in all",
             numbers.reading.as_secs_f64() * 1e3,
             numbers.naming.as_secs_f64() * 1e3,
-            numbers.stopped.len(),
+            counted(numbers.stopped.len(), "thread"),
             longest.as_micros(),
             median.as_micros(),
             all.as_micros()

@@ -1,7 +1,6 @@
-//! `rprof flame FILE -o x.svg|x.html`: a flame graph of what the options leave of a profile, alone or
-//! compared with another.
+//! `rprof flame FILE -o x.svg|x.html`: a flame graph of a filtered profile, alone or compared with another.
 //!
-//! Not here: how it is drawn (`report::flame`).
+//! `report::flame` draws it.
 
 use std::{io, path::Path};
 
@@ -16,6 +15,7 @@ use crate::{
     report::{OutputFormat, RenderOptions, flame::compare, pprof, render},
 };
 
+/// Runs the verb.
 pub fn run(arguments: &FlameArgs) -> Result<()> {
     let path = &arguments.output;
     let is_stdout = path == Path::new("-");
@@ -46,15 +46,15 @@ pub fn run(arguments: &FlameArgs) -> Result<()> {
     Ok(())
 }
 
-/// What the options leave of a profile, with the one value that is measured.
+/// The profile after filtering, with only the selected value.
 fn measured(columns: Columns, arguments: &FlameArgs) -> Result<Columns> {
     let granularity = arguments.counted.settings.granularity.as_str();
     if ["lines", "addresses"].contains(&granularity) {
-        bail!("the boxes of a flame graph are functions or files: leave --{granularity} out");
+        bail!("a flame graph shows functions or files: omit --{granularity}");
     }
     let mut messages = Vec::new();
     let filtered = pprof::filtered(columns, &arguments.counted.settings, &mut messages);
-    // A flame graph has no labels' numbers, whose units may differ.
+    // A flame graph shows no numeric labels, so warnings about their units do not matter.
     messages.retain(|message| !message.starts_with("For tag "));
     messages.iter().for_each(|message| super::say(&format!("warning: {message}")));
     let (mut columns, value) = filtered.map_err(|error| anyhow!(error))?;

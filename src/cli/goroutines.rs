@@ -1,6 +1,6 @@
-//! `rprof dump` of a Go program, and `rprof attach --kind goroutine`: its goroutines, in Go's own words.
+//! `rprof dump` of a Go program and `rprof attach --kind goroutine`: its goroutines in Go's text formats.
 //!
-//! Not here: reading them, and the forms of the answer.
+//! `capture::goroutines` reads them.
 
 use std::{fmt::Write as _, io::Write, path::Path};
 
@@ -19,33 +19,33 @@ use crate::{
     process::{Identity, identify},
     report::{self, RenderOptions},
     runtime::go::GoProcess,
+    text::counted,
 };
 
-/// Whether a dump is to show goroutines: of one Go program, unless threads were asked for, or a way of
-/// looking at them.
+/// Whether a dump shows goroutines: those of a single Go program, unless options on threads are given.
 pub fn are_wanted(arguments: &DumpArgs, pids: &[u32]) -> bool {
     let of_threads = arguments.threads || arguments.each || arguments.kernel || arguments.children;
     !of_threads && arguments.look == LookArg::Auto && are_of(pids)
 }
 
-/// Whether these are one process, of Go.
+/// Whether this is a single process that runs a Go program.
 pub fn are_of(pids: &[u32]) -> bool {
     matches!(pids, [pid] if GoProcess::is_likely(*pid))
 }
 
-/// `rprof dump`.
+/// Runs `rprof dump` of a Go program.
 pub fn run(arguments: &DumpArgs, pid: u32) -> Result<()> {
-    let answer = DumpOutput::choose(arguments)?;
-    let in_full = matches!(answer.form, Form::Text);
+    let output = DumpOutput::choose(arguments)?;
+    let in_full = matches!(output.form, Form::Text);
     let dumped = dump(&GoDumpRequest { pid, arguments: in_full, consistent: arguments.consistent })?;
-    answer.write(|form, writer| write(&dumped, form, arguments.system, writer))?;
+    output.write(|form, writer| write(&dumped, form, arguments.system, writer))?;
     if !arguments.quiet {
-        super::say(summary(&dumped, answer.path, arguments.stats).trim_end());
+        super::say(summary(&dumped, output.path, arguments.stats).trim_end());
     }
     Ok(())
 }
 
-/// `rprof attach --kind goroutine`.
+/// Runs `rprof attach --kind goroutine`.
 pub fn attach(pid: u32, first: &Identity, arguments: &AttachArgs) -> Result<()> {
     let destination = Destination::choose(&arguments.output, Some(first))?;
     let dumped = dump(&GoDumpRequest { pid, ..GoDumpRequest::default() })?;
@@ -57,9 +57,9 @@ pub fn attach(pid: u32, first: &Identity, arguments: &AttachArgs) -> Result<()> 
     Ok(())
 }
 
-/// `rprof attach --kind heap`, and the others that the runtime keeps.
+/// Runs `rprof attach` for a kind that Go's runtime records (heap, allocs, block, mutex, threadcreate).
 pub fn profile(pids: &[u32], kind: GoKind, arguments: &AttachArgs) -> Result<()> {
-    let [pid] = pids else { bail!("--kind {} is of one process at a time", kind.name()) };
+    let [pid] = pids else { bail!("--kind {} takes one process", kind.name()) };
     let first = identify(*pid)?;
     let destination = Destination::choose(&arguments.output, Some(&first))?;
     let read = go_profile::read(*pid, kind)?;
@@ -68,9 +68,9 @@ pub fn profile(pids: &[u32], kind: GoKind, arguments: &AttachArgs) -> Result<()>
         return Ok(());
     }
     let mut text = format!(
-        "{}: {} records of {}, read once; nothing was stopped, nothing sampled\n",
+        "{}: {} of {}, read once; nothing was stopped, nothing was sampled\n",
         kind.name(),
-        read.records,
+        counted(read.records, "record"),
         read.version
     );
     for warning in &read.warnings {
@@ -83,7 +83,7 @@ pub fn profile(pids: &[u32], kind: GoKind, arguments: &AttachArgs) -> Result<()>
     Ok(())
 }
 
-/// As text, what `/debug/pprof/goroutine?debug=2` and `debug=1` show.
+/// The text formats are those of `/debug/pprof/goroutine?debug=2` and `?debug=1`.
 fn write(dumped: &GoDump, form: Form, system: bool, writer: &mut dyn Write) -> std::io::Result<()> {
     match form {
         Form::Text => dumped.text(system).write_each(writer),
@@ -95,14 +95,14 @@ fn write(dumped: &GoDump, form: Form, system: bool, writer: &mut dyn Write) -> s
     }
 }
 
-/// One line of quality, warnings, and with `stats` what it cost.
+/// A quality line, warnings, and with `stats` the cost.
 fn summary(dumped: &GoDump, path: Option<&Path>, stats: bool) -> String {
     let (numbers, goroutines) = (&dumped.stats, &dumped.goroutines);
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "quality: {} goroutines of {} ({} more of the runtime), {} read again, {} unstable; {}",
-        numbers.shown,
+        "quality: {} of {} ({} more of the runtime), {} read again, {} unstable; {}",
+        counted(numbers.shown, "goroutine"),
         dumped.process.version_text,
         numbers.system,
         goroutines.read_again,
@@ -110,37 +110,40 @@ fn summary(dumped: &GoDump, path: Option<&Path>, stats: bool) -> String {
         match numbers.stopped_threads {
             0 => "nothing was stopped".to_owned(),
             count => format!(
-                "{count} threads were stopped together for {:.1} ms",
+                "{} stopped together for {:.1} ms",
+                counted(count, "thread"),
                 numbers.stopped.as_secs_f64() * 1e3
             ),
         }
     );
     if numbers.running > numbers.running_captured {
         let unseen = numbers.running - numbers.running_captured;
-        let _ = writeln!(text, "warning: {unseen} goroutines ran, and their stacks could not be caught");
+        let unseen = counted(unseen, "running goroutine");
+        let _ = writeln!(text, "warning: the stacks of {unseen} could not be read");
     }
     if goroutines.unstable > 0 {
         let _ = writeln!(
             text,
-            "warning: {} goroutines changed each time they were read: they are listed without stacks",
-            goroutines.unstable
+            "warning: {} changed at every read and {} listed without a stack",
+            counted(goroutines.unstable, "goroutine"),
+            if goroutines.unstable == 1 { "is" } else { "are" }
         );
     }
     if !dumped.process.is_known_release {
         let _ = writeln!(
             text,
-            "warning: {} is newer than all releases that rprof knows: read as {}, whose checks held",
+            "warning: {} is newer than all known releases: read with the layout of {}, whose checks passed",
             dumped.process.version_text, dumped.process.layout.source
         );
     }
     if stats {
         let _ = writeln!(
             text,
-            "stats: finding the runtime {:.1} ms, reading {:.1} ms ({:.1} MiB, {} different stacks)",
+            "stats: finding the runtime {:.1} ms, reading {:.1} ms ({:.1} MiB, {})",
             numbers.attaching.as_secs_f64() * 1e3,
             numbers.reading.as_secs_f64() * 1e3,
             goroutines.bytes as f64 / f64::from(1 << 20),
-            goroutines.stacks.len()
+            counted(goroutines.stacks.len(), "different stack")
         );
     }
     if let Some(path) = path {

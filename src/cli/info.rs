@@ -1,6 +1,4 @@
-//! `rprof info`: who a process is, and, of a Go program, what its runtime says of itself.
-//!
-//! Not here: how that is found.
+//! `rprof info`: facts about a process, and about a Go program's runtime.
 
 use std::{
     fmt::Write as _,
@@ -17,8 +15,9 @@ use crate::{
     runtime::go::{GoError, GoInfo, GoProcess},
 };
 
+/// Runs the verb.
 pub fn run(arguments: &InfoArgs) -> Result<()> {
-    let pid = arguments.pid.or(arguments.target).context("no process was named")?;
+    let pid = arguments.pid.or(arguments.target).context("no process is given")?;
     let identity = identify(pid)?;
     let (go, why_not) = match GoProcess::attach(pid) {
         Ok(process) => (Some(process.info()), None),
@@ -58,8 +57,8 @@ impl Info {
         line("threads", threads::list(identity.pid).len().to_string());
         match (&self.go, &self.why_not) {
             (Some(go), _) => go_lines(go, &mut line),
-            (None, Some(why)) => line("runtime", format!("Go, but: {why}")),
-            (None, None) => line("runtime", "none that rprof knows (native code)".to_owned()),
+            (None, Some(why)) => line("runtime", format!("Go, but it cannot be read: {why}")),
+            (None, None) => line("runtime", "none known (native code)".to_owned()),
         }
         text
     }
@@ -79,14 +78,14 @@ impl Info {
 
 fn go_lines(go: &GoInfo, line: &mut impl FnMut(&str, String)) {
     let known = if go.is_known_release { "" } else { " (newer than all known releases)" };
-    line("runtime", format!("{}, read as {}{known}", go.version, go.layout));
+    line("runtime", format!("{}, read with the layout of {}{known}", go.version, go.layout));
     let shown = |value: Option<String>| value.unwrap_or_else(|| "not found".to_owned());
     let number = |value: Option<u64>| shown(value.map(|value| value.to_string()));
     line("GOMAXPROCS", number(go.gomaxprocs.map(u64::from)));
     line(
         "scheduler",
         format!(
-            "{} threads of the runtime, {} idle, {} looking for work; {} processors idle; room for {} goroutines",
+            "runtime threads: {}, idle {}, spinning {}; idle processors: {}; goroutine slots: {}",
             number(go.threads.map(|count| count as u64)),
             number(go.idle_threads.map(u64::from)),
             number(go.spinning_threads.map(u64::from)),
@@ -112,7 +111,7 @@ fn go_lines(go: &GoInfo, line: &mut impl FnMut(&str, String)) {
     line("GOGC", format!("{}, GOMEMLIMIT {}", shown(percent), shown(limit)));
     line("profiling", profiling(go));
     let Some(build) = &go.build else {
-        return line("build", "the linker left no build information".to_owned());
+        return line("build", "the program has no build information".to_owned());
     };
     line("package", build.path.clone());
     if let Some((path, version)) = &build.main_module {
@@ -133,7 +132,7 @@ fn collections(go: &GoInfo) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         format!(", the last {:.1} s ago", now.saturating_sub(Duration::from_nanos(ns)).as_secs_f64())
     });
-    format!("{count} ({forced} asked for by the program), all pauses {pause}{}", ago.unwrap_or_default())
+    format!("{count} ({forced} forced by the program), total pause {pause}{}", ago.unwrap_or_default())
 }
 
 fn profiling(go: &GoInfo) -> String {

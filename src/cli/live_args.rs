@@ -1,4 +1,4 @@
-//! What `rprof top` takes: files to report on, or processes to watch.
+//! The arguments of `rprof top`: profiles to report on, or processes to watch.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,70 +10,77 @@ use super::{
     report_args::ReportArgs,
 };
 
+/// Shown below `rprof top --help`.
 pub const TOP_EXAMPLES: &str = "\
 Examples:
-  rprof top cpu.pb.gz                  the functions with most, of a file
-  rprof top --pid 1234                 the same of a running process, as it runs (? shows the keys)
+  rprof top cpu.pb.gz                  the hottest functions of a profile
+  rprof top --pid 1234                 live, of a running process (? shows the keys)
   rprof top --name '^postgres' --kind offcpu";
 
+/// The arguments of `rprof top`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("of").args(["files", "pid", "name"]).required(true).multiple(true)))]
 pub struct TopArgs {
-    /// Profiles to read; several are put together. (A number that is no file: a process to watch.)
+    /// Profiles to read; several are merged. A number that is not a file is a process to watch.
     #[arg(value_name = "FILE", conflicts_with_all = ["pid", "name"])]
     pub files: Vec<PathBuf>,
+    /// The live view.
     #[command(flatten)]
     pub live: LiveArgs,
+    /// How to report.
     #[command(flatten)]
     pub report: ReportArgs,
 }
 
+/// The options of the live view.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Watching processes")]
 pub struct LiveArgs {
-    /// Process to watch, until q is pressed; may be given several times.
+    /// Process to watch until q is pressed; repeatable.
     #[arg(short, long, value_name = "PID")]
     pub pid: Vec<u32>,
     /// All processes whose name, program or command line matches this regular expression.
     #[arg(long, value_name = "REGEX")]
     pub name: Option<Regex>,
-    /// Also their child processes, those running now and those started later.
+    /// Also watch child processes: those running now and those started later.
     #[arg(long)]
     pub children: bool,
     /// What to watch.
     #[arg(long, value_enum, default_value_t = LiveKindArg::Cpu)]
     pub kind: LiveKindArg,
-    /// How often the view changes.
+    /// How often the view is updated.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
     pub interval: Duration,
+    /// How to sample.
     #[command(flatten)]
     pub sampling: SamplingArgs,
+    /// Where names come from.
     #[command(flatten)]
     pub debug: DebugArgs,
 }
 
-/// Whether none of these arguments was given. As their declaration has it: they are what they are when nothing
-/// is said.
-pub fn are_unsaid<A: Args + std::fmt::Debug>(given: &A) -> bool {
+/// Whether none of these arguments was given, that is, whether all have their declared defaults.
+pub fn are_defaults<A: Args + std::fmt::Debug>(given: &A) -> bool {
     let command = A::augment_args(Command::new("").no_binary_name(true));
-    let unsaid = command.try_get_matches_from([""; 0]).and_then(|matches| A::from_arg_matches(&matches));
-    unsaid.is_ok_and(|unsaid| format!("{unsaid:?}") == format!("{given:?}"))
+    let defaults = command.try_get_matches_from([""; 0]).and_then(|matches| A::from_arg_matches(&matches));
+    defaults.is_ok_and(|defaults| format!("{defaults:?}") == format!("{given:?}"))
 }
 
+/// `--kind` of the live view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LiveKindArg {
-    /// Where CPU time goes.
+    /// CPU time.
     Cpu,
-    /// Where all time goes, also that of threads that sleep.
+    /// All time of all threads, running or sleeping.
     Wall,
-    /// Where threads wait, and for how long.
+    /// Off-CPU time: where threads wait and for how long.
     #[value(name = "offcpu", alias = "off-cpu")]
     OffCpu,
-    /// Where memory grows.
+    /// Memory growth: which code touches new memory (page faults).
     Faults,
 }
 
-/// From a tenth of a second to a minute.
+/// Parses 100ms to 1m.
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text)?;
     if (Duration::from_millis(100)..=Duration::from_secs(60)).contains(&interval) {

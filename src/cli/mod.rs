@@ -1,7 +1,7 @@
-//! The command line: what a person types, what a person reads, and the exit code.
+//! The command line: arguments, messages and exit codes.
 //!
-//! `args` declares, one module a verb interprets, `advice` turns errors into what, why and what to do.
-//! Not here: anything that could be of use without a terminal.
+//! `args` declares the arguments, one module per verb interprets them, and `advice` explains errors: what
+//! happened, why, and what to do. Everything that is useful without a terminal is in other modules.
 
 mod advice;
 mod advice_go;
@@ -37,26 +37,26 @@ use clap::Parser;
 
 use args::{Cli, Verb};
 
-/// The answer was given or the profile written.
+/// The result was printed or written.
 const SUCCESS: u8 = 0;
-/// It could not be: the reason is on standard error.
+/// There is no result: the reason is on standard error.
 const FAILURE: u8 = 1;
 /// The command line was wrong.
 const USAGE: u8 = 2;
 
-/// Runs a command line (the program's name first) and says how it went.
+/// Runs a command line (the program's name first) and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if let [_, verb, rest @ ..] = &arguments[..]
         && verb == "pprof"
     {
-        // clap would take some of its flags for ours.
+        // clap would interpret some of its flags itself.
         return run_pprof(rest);
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(message) => {
-            // A closed pipe behind `--help` is not worth an error of its own.
+            // A closed pipe (`--help | head`) is not an error.
             let _ = message.print();
             return ExitCode::from(if message.use_stderr() { USAGE } else { SUCCESS });
         }
@@ -102,19 +102,19 @@ fn help_exit(arguments: &help::HelpArgs) -> ExitCode {
     }
 }
 
-/// `rprof pprof`, whose flags are not written as ours are.
+/// `rprof pprof`, whose flags follow Go's spelling.
 fn run_pprof(arguments: &[OsString]) -> ExitCode {
     let arguments: Vec<String> =
         arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout());
     let status = pprof::run(&arguments, &mut out, &mut std::io::stderr());
-    // Whoever read the report has seen enough of it.
+    // The reader may have closed the pipe (`| head`), which is not an error.
     let _ = out.flush();
     ExitCode::from(status)
 }
 
-/// Writes lines to standard error. Nobody may be there to read (`2>&1 | head`): that is no reason to
-/// fail. Paths and names are the target's own: what would command the terminal is replaced.
+/// Writes lines to standard error, which may be closed (`2>&1 | head`). Paths and names come from the
+/// target, so control characters are replaced.
 fn say(text: &str) {
     let shown: String = text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect();
     let _ = writeln!(std::io::stderr(), "{shown}");

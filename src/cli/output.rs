@@ -1,4 +1,4 @@
-//! Where a profile goes: the file's name, its format, and writing it.
+//! Where a profile goes: the file's name, its format, and how it is written.
 
 use std::{
     io::{IsTerminal, Write},
@@ -15,16 +15,18 @@ use crate::{
     report::{self, OutputFormat, RenderOptions},
 };
 
-/// A destination, checked before the first sample is taken.
+/// A destination, checked before sampling starts.
 #[derive(Debug)]
 pub struct Destination {
     path: PathBuf,
+    /// What is written.
     pub format: OutputFormat,
 }
 
 impl Destination {
-    /// From the flags; without `--output`, a name made of the target's and the time. A folder that
-    /// cannot be written to is an error now and not after half a minute of sampling.
+    /// Reads the flags. Without `--output`, the name consists of the target's name and the time. Errors: the
+    /// extension does not determine a format, a binary format would go to a terminal, or the path is not
+    /// writable (reported now, not after half a minute of sampling).
     pub fn choose(arguments: &OutputArgs, first: Option<&Identity>) -> Result<Destination> {
         let path = arguments.output.clone().unwrap_or_else(|| default_name(arguments.format, first));
         let format = match arguments.format {
@@ -34,7 +36,7 @@ impl Destination {
         };
         let destination = Destination { path, format };
         if destination.is_stdout() && format == OutputFormat::Pprof && std::io::stdout().is_terminal() {
-            bail!("a pprof file is binary, and standard output is a terminal: give -o FILE, or a pipe");
+            bail!("a pprof file is binary, and standard output is a terminal: use -o FILE or a pipe");
         }
         if !destination.is_stdout() {
             file::check_writable(&destination.path)?;
@@ -42,17 +44,18 @@ impl Destination {
         Ok(destination)
     }
 
+    /// Whether the profile goes to standard output (`-o -`).
     pub fn is_stdout(&self) -> bool {
         self.path == Path::new("-")
     }
 
+    /// The file; `-` for standard output.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes the profile. If it cannot go where it should (a disk that filled up meanwhile), it is put
-    /// into the folder for temporary files, so that what was collected is not lost; that is still an
-    /// error, which says where it is.
+    /// Writes the profile. If that fails (a disk that filled up meanwhile), the profile is saved in the
+    /// directory for temporary files instead, and the error names that file.
     pub fn write(&self, profile: &Profile) -> Result<()> {
         if self.is_stdout() {
             let mut stdout = std::io::stdout().lock();
@@ -82,7 +85,7 @@ fn output_format(format: FormatArg) -> OutputFormat {
     }
 }
 
-/// `rprof-redis-server-1234-20261123T091500Z.pb.gz` in the current folder.
+/// `rprof-redis-server-1234-20261123T091500Z.pb.gz` in the current directory.
 pub fn default_name(format: Option<FormatArg>, first: Option<&Identity>) -> PathBuf {
     let extension = match format.unwrap_or(FormatArg::Pprof) {
         FormatArg::Pprof => "pb.gz",
@@ -94,7 +97,7 @@ pub fn default_name(format: Option<FormatArg>, first: Option<&Identity>) -> Path
     PathBuf::from(format!("rprof-{}.{extension}", name_and_time(first)))
 }
 
-/// `redis-server-1234-20261123T091500Z`: what the names of files of a process have in common.
+/// `redis-server-1234-20261123T091500Z`: the common part of the names of a process's files.
 pub fn name_and_time(of: Option<&Identity>) -> String {
     let (name, pid) = of.map_or(("profile".into(), 0), |first| (first.display_name(), first.pid));
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
@@ -103,9 +106,8 @@ pub fn name_and_time(of: Option<&Identity>) -> String {
     format!("{name}-{pid}-{time}")
 }
 
-/// Writes a file where it should go. If that cannot be (a disk that filled up meanwhile), it is put under the
-/// name `rescued` into the folder for temporary files, by `write_rescued`, so that what was collected is not
-/// lost; that is still an error, which says where it is.
+/// Writes a file with `write`. If that fails (a disk that filled up meanwhile), `write_rescued` saves it as
+/// `rescued` in the directory for temporary files, and the error names that file.
 pub fn write_or_rescue(
     path: &Path,
     write: impl FnOnce(&Path) -> Result<(), WriteError>,

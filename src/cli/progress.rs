@@ -1,15 +1,18 @@
-//! The progress bar: time, samples, what is lost. Only on a terminal; quiet elsewhere.
+//! The progress bar: time, samples, losses. It is drawn on a terminal only.
 
 use std::{io::IsTerminal, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::capture::Progress;
+use crate::{
+    capture::Progress,
+    text::{counted, counted_as},
+};
 
 /// How often it is drawn.
 const DRAW_HZ: u8 = 5;
 
-/// A progress bar on standard error, or nothing.
+/// A progress bar on standard error, which is hidden unless that is a terminal. Dropping it clears it.
 pub struct Bar {
     bar: ProgressBar,
     duration: Option<Duration>,
@@ -17,6 +20,7 @@ pub struct Bar {
 }
 
 impl Bar {
+    /// A bar for a capture of this duration (`None`: until it is ended); hidden if `quiet`.
     pub fn new(quiet: bool, duration: Option<Duration>) -> Bar {
         let bar = if quiet || !std::io::stderr().is_terminal() {
             ProgressBar::hidden()
@@ -29,6 +33,7 @@ impl Bar {
         Bar { bar, duration, what: String::new() }
     }
 
+    /// Draws the state of the capture.
     pub fn show(&mut self, progress: &Progress<'_>) {
         match progress {
             Progress::Attached { sampler, identities, .. } => {
@@ -38,7 +43,7 @@ impl Bar {
                     .map(|id| format!("{} ({})", id.display_name(), id.pid))
                     .collect();
                 let more = if identities.len() > 3 { " …" } else { "" };
-                self.what = format!("{}{more} by {}", names.join(", "), sampler.name);
+                self.what = format!("{}{more}, sampler {}", names.join(", "), sampler.name);
             }
             Progress::Sampling { elapsed, tally } => {
                 let shown = self.duration.map_or(*elapsed, |all| all.min(*elapsed));
@@ -49,11 +54,11 @@ impl Bar {
                     Some(all) => format!("{time}/{:.0} s", all.as_secs_f64()),
                     None => format!("{time} s"),
                 });
-                let samples = tally.samples;
-                self.bar.set_message(format!("{samples} samples{lost}; {}. Ctrl-C ends it now", self.what));
+                let samples = counted(tally.samples, "sample");
+                self.bar.set_message(format!("{samples}{lost}; {}. Ctrl-C stops early", self.what));
             }
             Progress::Naming { addresses } => {
-                self.bar.set_message(format!("naming {addresses} addresses"));
+                self.bar.set_message(format!("naming {}", counted_as(*addresses, "address", "addresses")));
             }
         }
     }

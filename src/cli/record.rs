@@ -1,5 +1,4 @@
-//! `rprof record -- COMMAND`: starts a command and profiles it, with its children, from the first
-//! instruction.
+//! `rprof record -- COMMAND`: starts a command and profiles it and its children from the first instruction.
 
 use std::{
     path::Path,
@@ -27,15 +26,16 @@ use crate::{
     },
 };
 
-/// How often is looked whether the command has ended.
+/// How often rprof checks whether the command has ended.
 const WAIT_EVERY: Duration = Duration::from_millis(20);
 
+/// Runs the verb.
 pub fn run(arguments: RecordArgs) -> Result<()> {
     let command = arguments.command.first().map(|word| word.to_string_lossy().into_owned());
     let command = command.unwrap_or_default();
     let mut gate = launch::start(arguments.command).context("cannot start a process")?;
     let mut identity = identify(gate.pid())?;
-    // Until it runs, the process still has rprof's own name.
+    // Before exec(2) the process still has rprof's name.
     identity.name = Path::new(&command).file_name().unwrap_or_default().to_string_lossy().into_owned();
     identity.executable = None;
     let destination = Destination::choose(&arguments.output, Some(&identity))?;
@@ -51,11 +51,11 @@ pub fn run(arguments: RecordArgs) -> Result<()> {
         return captured.with_context(|| format!("cannot run {command}"));
     }
     if !gate.is_open() {
-        // Nothing was sampled: the command, still at the gate, ends with it.
+        // Nothing was sampled, and the command was not started: dropping the gate ends its process.
         return captured;
     }
     let how = match wait_for(&gate, &received) {
-        Ending::Exited(code) => format!("exited with {code}"),
+        Ending::Exited(code) => format!("exited with status {code}"),
         Ending::Killed(signal) => format!("was killed by signal {signal}"),
         Ending::Unknown => "has ended".to_owned(),
     };
@@ -65,7 +65,7 @@ pub fn run(arguments: RecordArgs) -> Result<()> {
     captured
 }
 
-/// The number of the signal that asked rprof to end; 0 until one does.
+/// The number of the last signal that asked rprof to end; 0 before any.
 fn received_signal() -> Result<Arc<AtomicUsize>> {
     let received = Arc::new(AtomicUsize::new(0));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -74,8 +74,8 @@ fn received_signal() -> Result<Arc<AtomicUsize>> {
     Ok(received)
 }
 
-/// Waits for the command. What asks rprof to end is meant for the command too and passed on, once (a
-/// second signal ends rprof itself).
+/// Waits for the command. A signal that asks rprof to end is passed on to the command once (a second signal
+/// ends rprof itself).
 fn wait_for(gate: &Gate, received: &AtomicUsize) -> Ending {
     loop {
         if let Some(ending) = gate.status() {

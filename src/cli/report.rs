@@ -1,6 +1,6 @@
 //! The short forms: `rprof top`, `list`, `tree`, `peek`, `tags`, `traces` and `diff`.
 //!
-//! Not here: what they say (`report::answer`), and `go tool pprof`'s command line ([`super::pprof`]).
+//! `report::answer` makes the reports; [`super::pprof`] is the command line of `go tool pprof`.
 
 use std::{
     io::{IsTerminal, Write},
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::{
     args::{DiffArgs, FileArgs, MatchArgs},
     live,
-    live_args::{TopArgs, are_unsaid},
+    live_args::{TopArgs, are_defaults},
     pprof,
     report_args::{ColorArg, ReportArgs},
 };
@@ -25,12 +25,12 @@ use crate::{
     },
 };
 
-/// `rprof tree FILE...`, and the others of its kind.
+/// Runs a report on whole profiles (`rprof tree FILE...`).
 pub fn of_files(name: &'static str, arguments: &FileArgs) -> Result<()> {
     run(name, None, &arguments.files, &arguments.report)
 }
 
-/// `rprof top FILE...`, and `rprof top --pid PID`.
+/// Runs `rprof top FILE...` or `rprof top --pid PID`.
 pub fn top(mut arguments: Box<TopArgs>) -> Result<()> {
     let live = &mut arguments.live;
     if let [only] = &arguments.files[..]
@@ -39,22 +39,24 @@ pub fn top(mut arguments: Box<TopArgs>) -> Result<()> {
         live.pid.push(pid);
     }
     if live.pid.is_empty() && live.name.is_none() {
-        if !are_unsaid(live) {
-            bail!("--kind, --interval, --children, -F and the like are for watching: rprof top --pid PID");
+        if !are_defaults(live) {
+            bail!(
+                "--kind, --interval, --children, -F … apply to a running process only: rprof top --pid PID"
+            );
         }
         return run("top", None, &arguments.files, &arguments.report);
     }
-    // A live view has keys for what these do: none is passed over in silence.
-    if !are_unsaid(&arguments.report) {
+    // The live view has keys for these: an option must not be ignored silently.
+    if !are_defaults(&arguments.report) {
         bail!(
-            "options on what is counted and how it is printed are for files; in the live view / searches, and s, t \
-             and n order (`rprof attach --pid PID -o FILE`, then `rprof top FILE` takes them)"
+            "report options are for files; in the live view / searches, and s, t and n sort. To use the options, run \
+             `rprof attach --pid PID -o FILE`, then `rprof top FILE`"
         );
     }
     live::run(&arguments.live)
 }
 
-/// `rprof list REGEX FILE...`, and the others of its kind.
+/// Runs a report on matching functions (`rprof list REGEX FILE...`).
 pub fn of_matches(name: &'static str, arguments: &MatchArgs) -> Result<()> {
     run(name, Some(&arguments.expression), &arguments.files, &arguments.report)
 }
@@ -63,60 +65,61 @@ fn run(name: &'static str, argument: Option<&str>, files: &[PathBuf], arguments:
     let command = Command::find(name).ok_or_else(|| anyhow!("there is no report `{name}`"))?;
     let columns = read(files)?;
     let mut messages = Vec::new();
-    let asked = ReportRequest { argument, count: arguments.printing.count(), ..ReportRequest::default() };
-    let made = answer(columns, command, asked, &arguments.settings(), &mut messages);
-    // In which unit a label's numbers are shown matters only where they are shown.
+    let request = ReportRequest { argument, count: arguments.printing.count(), ..ReportRequest::default() };
+    let output = answer(columns, command, request, &arguments.settings(), &mut messages);
+    // Warnings about a label's unit matter only in reports that show labels.
     let of_labels = ["tags", "traces"].contains(&name);
     messages.retain(|message| of_labels || !message.starts_with("For tag "));
     warn(&messages);
-    print(&made.map_err(|error| anyhow!(error))?, arguments)
+    print(&output.map_err(|error| anyhow!(error))?, arguments)
 }
 
-/// `rprof diff BASE NEW`.
+/// Runs `rprof diff BASE NEW`.
 pub fn compare(arguments: &DiffArgs) -> Result<()> {
     let both = [&arguments.base, &arguments.new];
     let [base, new] = both.map(|file| read(std::slice::from_ref(file)));
     let names = both.map(|file| file.display().to_string());
     let report = &arguments.report;
-    let asked = ReportRequest { count: report.printing.count(), ..ReportRequest::default() };
+    let request = ReportRequest { count: report.printing.count(), ..ReportRequest::default() };
     let mut messages = Vec::new();
     let (base, new) = (base?, new?);
     let kinds = [&base, &new].map(kinds);
-    let made = diff([base, new], names.clone(), &report.settings(), asked, arguments.all, &mut messages);
+    let output = diff([base, new], names.clone(), &report.settings(), request, arguments.all, &mut messages);
     messages.retain(|message| !message.starts_with("For tag "));
     messages.dedup();
     warn(&messages);
-    let made = made.map_err(|error| anyhow!(error)).with_context(|| {
+    let output = output.map_err(|error| anyhow!(error)).with_context(|| {
         let [base, new] = kinds;
-        format!("cannot compare {} (which measures {base}) with {} ({new})", names[0], names[1])
+        format!("cannot compare {} (it has {base}) with {} (it has {new})", names[0], names[1])
     });
-    print(&made?, report)
+    print(&output?, report)
 }
 
-/// What a profile measures, in words.
+/// The names of a profile's value types.
 fn kinds(columns: &Columns) -> String {
     let names = columns.header.kinds.iter().map(|kind| columns.text(kind.name));
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// Reads profiles and makes one of them. Those that cannot be read are an error: a report of the rest
-/// would be taken for one of all.
+/// Reads profiles and merges them. Errors: a file cannot be read (a report of the others could be mistaken for
+/// a report of all), or the profiles do not fit together.
 pub fn read(files: &[PathBuf]) -> Result<Columns> {
     let sources: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
-    let mut said = Vec::new();
-    let columns = pprof::fetch(&sources, &mut |message| said.push(message.to_string()));
-    let failed: Vec<&String> =
-        said.iter().filter(|said| sources.iter().any(|s| said.starts_with(&format!("{s}: ")))).collect();
+    let mut messages = Vec::new();
+    let columns = pprof::fetch(&sources, &mut |message| messages.push(message.to_string()));
+    let is_failure =
+        |message: &&String| sources.iter().any(|source| message.starts_with(&format!("{source}: ")));
+    let failed: Vec<&String> = messages.iter().filter(is_failure).collect();
     if let Some(first) = failed.first() {
         let (source, why) = first.split_once(": ").unwrap_or((first, ""));
         return Err(anyhow!("{why}")).with_context(|| match failed.len() {
             1 => format!("cannot read {source}"),
-            count => format!("cannot read {count} of {} files, among them {source}", sources.len()),
+            count => format!("cannot read {count} of {} files, including {source}", sources.len()),
         });
     }
     let columns = columns.map_err(|error| anyhow!(error))?;
     if !columns.functions.iter().any(|function| function.name != 0) && columns.sample_count() > 0 {
-        super::say("warning: nothing in it has a name: `rprof symbolize FILE` adds names");
+        super::say("warning: the profile has no names: `rprof symbolize FILE` adds them");
     }
     Ok(columns)
 }
@@ -144,7 +147,7 @@ fn print(answer: &ReportOutput, arguments: &ReportArgs) -> Result<()> {
     }
 }
 
-/// Writes to standard output. `rprof top FILE | head` closes the pipe early, which is no error.
+/// Writes to standard output. A pipe closed early (`rprof top FILE | head`) is not an error.
 pub fn to_stdout(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {

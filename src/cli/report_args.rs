@@ -1,7 +1,7 @@
-//! The options of the short forms (`rprof top --focus … --count …`): those of the table that the
-//! prompt and `rprof pprof` read, in the usual spelling, and how the answer is printed.
+//! The options of the short forms (`rprof top --focus … --count …`): those of the table that the prompt
+//! and `rprof pprof` share ([`OPTIONS`]), in the usual spelling, and how the report is printed.
 //!
-//! Not here: what is done with them ([`super::report`]).
+//! [`super::report`] interprets them.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Options that make no sense here, or that a short form has in its own way.
+/// Options that do not apply here, or that the short forms declare themselves.
 const NOT_HERE: [&str; 8] = [
     "output",
     "call_tree",
@@ -34,8 +34,21 @@ const NOT_HERE: [&str; 8] = [
     "showcolumns",
 ];
 
-/// Other names.
+/// Options with another name here.
 const ALIASES: [(&str, &str); 1] = [("sample_index", "sample-type")];
+
+/// Options and choices whose help differs here from that of the prompt.
+const HELP: [(&str, &str); 9] = [
+    ("trim", "Show everything: ignore count and fraction limits"),
+    ("functions", "Group by function"),
+    ("filefunctions", "Group by function and source file"),
+    ("files", "Group by source file"),
+    ("lines", "Group by source line"),
+    ("addresses", "Group by address"),
+    ("focus", "Only samples with a frame that matches"),
+    ("sample_index", "Value to report: its name, or its index from 0"),
+    ("unit", "Unit of values: s, ms, MB, kB ..., minimum, or auto (a unit per value)"),
+];
 
 /// Options whose value is a regular expression.
 const EXPRESSIONS: [&str; 8] =
@@ -43,54 +56,57 @@ const EXPRESSIONS: [&str; 8] =
 
 const HEADING: &str = "What is counted";
 
-/// Everything about a report.
+/// All options of a report: what is counted and how it is printed.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     #[command(flatten)]
     counted: SettingArgs,
+    /// How the report is printed.
     #[command(flatten)]
     pub printing: PrintArgs,
 }
 
 impl ReportArgs {
-    /// The options of the table, as asked for.
+    /// The report's settings, from the options given.
     pub fn settings(&self) -> Settings {
         let sort = if self.printing.cum { "cum" } else { "flat" };
         Settings { sort: sort.into(), ..self.counted.settings.clone() }
     }
 }
 
-/// What is counted: the options of the table.
+/// What is counted: the options of the shared table.
 #[derive(Clone, Debug, Default)]
 pub struct SettingArgs {
+    /// The settings, from the options given.
     pub settings: Settings,
 }
 
+/// How a report is printed.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "How it is printed")]
 pub struct PrintArgs {
-    /// Order by cumulative values: with all that is called.
+    /// Sort by cumulative values, which include called functions.
     #[arg(long)]
     pub cum: bool,
-    /// Most entries to show; 0: all.
+    /// Show at most this many entries (0: all).
     #[arg(short = 'n', long, alias = "nodecount", value_name = "N")]
     count: Option<usize>,
-    /// Text for people, or json, markdown, csv for scripts and language models.
+    /// Output format: text, or json, markdown, csv for scripts and language models.
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = text_format())]
     pub format: TextFormat,
-    /// No more than so many rows (50), or bytes (20kB); what is left out is counted.
+    /// Print at most this many rows (50) or bytes (20kB); omitted rows are counted.
     #[arg(long, value_name = "SIZE")]
     pub budget: Option<Budget>,
-    /// Colours in text.
+    /// When to color text.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorArg::Auto)]
     pub color: ColorArg,
-    /// File to write to, in place of standard output.
+    /// File to write instead of standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
 
 impl PrintArgs {
-    /// Most entries; `None`: as many as suit the report. Nothing limits what a budget limits already.
+    /// The maximum number of entries; `None`: the report's default. A budget replaces the default limit.
     pub fn count(&self) -> Option<usize> {
         match self.count {
             Some(0) => Some(usize::MAX),
@@ -100,12 +116,15 @@ impl PrintArgs {
     }
 }
 
+/// `--color`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorArg {
     /// On a terminal, unless NO_COLOR is set.
     #[default]
     Auto,
+    /// Always.
     Always,
+    /// Never.
     Never,
 }
 
@@ -118,14 +137,14 @@ fn options() -> impl Iterator<Item = &'static SettingOption> {
     OPTIONS.iter().filter(|option| !NOT_HERE.contains(&option.name))
 }
 
-/// `show_from` as `show-from`; what is on by itself, as `no-trim`.
+/// `show_from` as `show-from`; an option that is on by default, as `no-trim`.
 fn long_name(option: &SettingOption) -> String {
     let alias = ALIASES.iter().find(|(name, _)| *name == option.name).map(|(_, alias)| *alias);
     let name = alias.unwrap_or(option.name).replace('_', "-");
     if is_on(option) { format!("no-{name}") } else { name }
 }
 
-/// What clap calls it: none of our own arguments (`files`) may have the same name.
+/// The argument's ID in clap, which must differ from those of declared arguments (`files`).
 fn id(name: &str) -> String {
     format!("setting {name}")
 }
@@ -134,22 +153,25 @@ fn is_on(option: &SettingOption) -> bool {
     matches!((option.slot)(&mut Settings::default()), Slot::Bool(true))
 }
 
+fn help<'a>(name: &str, otherwise: &'a str) -> &'a str {
+    HELP.iter().find(|(option, _)| *option == name).map_or(otherwise, |(_, help)| help)
+}
+
 fn argument(option: &'static SettingOption) -> Arg {
     let arg = Arg::new(id(option.name)).long(long_name(option)).help_heading(HEADING);
     if option.is_bool() {
-        let help = if is_on(option) { format!("Do not: {}", option.help) } else { option.help.into() };
-        return arg.help(help).action(ArgAction::SetTrue);
+        return arg.help(help(option.name, option.help)).action(ArgAction::SetTrue);
     }
     let value = match (option.slot)(&mut Settings::default()) {
         Slot::Integer(_) | Slot::Float(_) => "N",
         _ if EXPRESSIONS.contains(&option.name) => "REGEX",
         _ => "TEXT",
     };
-    let arg = arg.help(option.help).value_name(value).allow_hyphen_values(true);
+    let arg = arg.help(help(option.name, option.help)).value_name(value).allow_hyphen_values(true);
     if long_name(option) == option.name { arg } else { arg.alias(option.name) }
 }
 
-/// Each choice of an option, as a switch of its own.
+/// Each choice of an option, as a separate switch.
 fn choices(option: &'static SettingOption) -> impl Iterator<Item = Arg> {
     option.choices.iter().map(move |choice| {
         let others: Vec<String> =
@@ -157,7 +179,7 @@ fn choices(option: &'static SettingOption) -> impl Iterator<Item = Arg> {
         Arg::new(id(choice))
             .long(*choice)
             .action(ArgAction::SetTrue)
-            .help(format!("{}: {choice}", option.help))
+            .help(help(choice, option.help))
             .help_heading(HEADING)
             .conflicts_with_all(others)
     })
@@ -243,7 +265,13 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_table_are_set_by_their_usual_spelling() {
+    fn every_help_text_here_belongs_to_an_option() {
+        let known = |name: &str| SettingOption::find(name).or_else(|| SettingOption::of_choice(name));
+        assert!(HELP.iter().all(|(name, _)| known(name).is_some()));
+    }
+
+    #[test]
+    fn options_of_the_shared_table_are_set_by_their_usual_spelling() {
         let read = read(
             "--focus a|b --show-from main --lines --cum --no-trim --unit ms --sample-type cpu --divide-by 2 -n 5",
         )
@@ -262,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_takes_the_place_of_a_count() {
+    fn a_budget_replaces_the_default_count() {
         let read = |line: &str| read(line).map(|read| (read.printing.count(), read.printing.budget)).unwrap();
         assert_eq!(read(""), (None, None));
         assert_eq!(read("--count 0"), (Some(usize::MAX), None));
@@ -271,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_with_the_options_name() {
+    fn an_invalid_value_is_refused_with_the_name_of_the_option() {
         for (line, words) in [
             ("--focus (", "--focus: error parsing regexp"),
             ("--lines --files", "cannot be used with"),

@@ -1,4 +1,4 @@
-//! `rprof serve`: `/debug/pprof/*` of any process.
+//! `rprof serve`: `/debug/pprof/` of any process over HTTP.
 
 use anyhow::{Error, Result, anyhow};
 
@@ -8,12 +8,13 @@ use crate::{
     serve::{self, Access, Address, Door, Failed, Limits, Options, Targets, TlsFiles},
 };
 
+/// Runs the verb until a signal ends it.
 pub fn run(arguments: ServeArgs) -> Result<()> {
     let stop = attach::stop_on_signals()?;
     let targets = targets(&arguments)?;
     let quiet = arguments.quiet;
     let mut door = Door::new(arguments.listen.clone(), access(&arguments)?);
-    // Each capture that lasts holds one.
+    // Each running capture holds a connection.
     door.connections += usize::from(arguments.max_captures);
     let options = Options {
         door,
@@ -41,11 +42,11 @@ pub fn run(arguments: ServeArgs) -> Result<()> {
             super::say(&match address {
                 Address::Tcp(address) => format!(
                     "serving {scheme}://{address}/debug/pprof/\n\
-                     look: {scheme}://{address}/ui/   (captures and shows, in a browser)\n\
-                     try:  go tool pprof {scheme}://{address}/debug/pprof/profile?seconds=10   (Ctrl-C ends)"
+                     web pages: {scheme}://{address}/ui/   (capture and view)\n\
+                     try: go tool pprof {scheme}://{address}/debug/pprof/profile?seconds=10   (Ctrl-C stops serving)"
                 ),
                 Address::Unix(path) => format!(
-                    "serving unix:{0}\ntry: curl --unix-socket {0} http://localhost/debug/pprof/   (Ctrl-C ends)",
+                    "serving unix:{0}\ntry: curl --unix-socket {0} http://localhost/debug/pprof/   (Ctrl-C stops serving)",
                     path.display()
                 ),
             });
@@ -62,7 +63,7 @@ fn targets(arguments: &ServeArgs) -> Result<Targets> {
         return Ok(Targets::AllMine);
     }
     let pids: Vec<u32> = arguments.target.into_iter().chain(arguments.pid.iter().copied()).collect();
-    // One that is not there now is a mistake; later it may end.
+    // A process that does not exist now is a mistake; later it may end.
     for pid in &pids {
         identify(*pid)?;
     }

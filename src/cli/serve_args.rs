@@ -1,4 +1,4 @@
-//! What `rprof serve` takes.
+//! The arguments of `rprof serve`.
 
 use std::path::PathBuf;
 
@@ -8,72 +8,77 @@ use regex::Regex;
 use super::args::{DebugArgs, SamplingArgs};
 use crate::serve::Address;
 
+/// Shown below `rprof serve --help`.
 pub const SERVE_EXAMPLES: &str = "\
 Examples:
-  rprof serve --pid 1234                  then: go tool pprof http://127.0.0.1:6060/debug/pprof/profile?seconds=10
+  rprof serve --pid 1234
+      then: go tool pprof http://127.0.0.1:6060/debug/pprof/profile?seconds=10
   rprof serve --name '^postgres' --listen unix:/run/rprof.sock
   rprof serve --all-mine --listen 0.0.0.0:6060 --token-file TOKEN --tls-cert C.pem --tls-key K.pem";
 
+/// The arguments of `rprof serve`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("served").args(["target", "pid", "name", "all_mine"]).required(true).multiple(false)))]
 pub struct ServeArgs {
     /// Process to serve.
     #[arg(value_name = "PID")]
     pub target: Option<u32>,
-    /// Process to serve; may be given several times.
+    /// Process to serve; repeatable.
     #[arg(short, long, value_name = "PID")]
     pub pid: Vec<u32>,
-    /// All processes whose name, program or command line matches this regular expression, at the time of
-    /// each request; your own, unless --any-user.
+    /// All processes whose name, program or command line matches this regular expression at the time of
+    /// each request; your own processes only, unless --any-user is given.
     #[arg(short, long, value_name = "REGEX")]
     pub name: Option<Regex>,
-    /// All processes of your own.
+    /// All your own processes.
     #[arg(long)]
     pub all_mine: bool,
-    /// With --name: processes of other users too.
+    /// With --name: include processes of other users.
     #[arg(long, requires = "name")]
     pub any_user: bool,
-    /// Where to listen: an IP address and a port, or unix:PATH. What other machines can reach needs
-    /// --token-file, or --tls-client-ca.
+    /// Where to listen: an IP address and a port, or unix:PATH. An address that other machines can reach
+    /// requires --token-file or --tls-client-ca.
     #[arg(short, long, value_name = "ADDRESS", default_value = "127.0.0.1:6060")]
     pub listen: Address,
-    /// Answer only those that show the token on this file's first line: `Authorization: Bearer TOKEN`, or
-    /// as the password in http://any:TOKEN@HOST/.
+    /// Require the token on the first line of this file: `Authorization: Bearer TOKEN`, or as the
+    /// password in http://any:TOKEN@HOST/.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Speak TLS, with this certificate (PEM).
+    /// Serve TLS with this certificate (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// The certificate's key (PEM).
+    /// The certificate's private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Answer only those that show a certificate signed by one of these (PEM).
+    /// Require a client certificate signed by one of these authorities (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
-    /// Another name by which this machine may be called; may be given several times.
+    /// Additional host name that requests may use for this machine; repeatable.
     #[arg(long, value_name = "NAME")]
     pub allow_host: Vec<String>,
-    /// Leave arguments out of command lines: they may hold secrets.
+    /// Leave out command-line arguments: they may hold secrets.
     #[arg(long)]
     pub redact_cmdline: bool,
-    /// Folder whose files the source view of /ui/ may show; may be given several times. Others are not shown: a process
-    /// says itself which files its source is.
-    #[arg(long, value_name = "FOLDER")]
+    /// Directory whose files the source view of /ui/ may show; repeatable. Other files are never shown,
+    /// because the profiled process chooses the paths of its sources.
+    #[arg(long, value_name = "DIR")]
     pub source_path: Vec<PathBuf>,
-    /// The longest profile that may be asked for.
+    /// The longest profile a request may ask for.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub max_seconds: u64,
-    /// How many captures may run at one time; what is of a moment waits for its turn.
+    /// How many captures may run at the same time; instant profiles wait their turn.
     #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub max_captures: u16,
-    /// The largest profile that is sent.
+    /// The largest profile to send.
     #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
     pub max_bytes: usize,
-    /// Say nothing but errors.
+    /// Print errors only.
     #[arg(short, long)]
     pub quiet: bool,
+    /// How to sample.
     #[command(flatten)]
     pub sampling: SamplingArgs,
+    /// Where names come from.
     #[command(flatten)]
     pub debug: DebugArgs,
 }

@@ -1,4 +1,4 @@
-//! What `rprof snapshot` takes.
+//! The arguments of `rprof snapshot`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,34 +6,35 @@ use clap::{ArgGroup, Args};
 
 use super::args::{DebugArgs, parse_duration};
 
+/// Shown below `rprof snapshot --help`.
 pub const SNAPSHOT_EXAMPLES: &str = "\
 Examples:
   rprof snapshot --pid 1234 -o incident.tar.gz
   rprof snapshot 1234 --duration 30s";
 
+/// The arguments of `rprof snapshot`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("whom").args(["target", "pid"]).required(true)))]
 pub struct SnapshotArgs {
-    /// Process to look at.
+    /// Process to profile.
     #[arg(value_name = "PID")]
     pub target: Option<u32>,
-    /// Process to look at.
+    /// Process to profile.
     #[arg(short, long, value_name = "PID")]
     pub pid: Option<u32>,
-    /// How long the profiles are: 10s, 500ms, 2m, or a number of seconds. Ctrl-C ends earlier and keeps
-    /// the data.
-    #[arg(short, long, default_value = "10s", value_parser = parse_duration)]
+    /// Sampling time: 10s, 500ms, 2m, or a number of seconds. Ctrl-C ends it early and keeps the data.
+    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub duration: Duration,
-    /// File to write (.tar.gz); by default named after the process and the time. Only its owner may read
-    /// it.
+    /// File to write (.tar.gz), readable by its owner only (default: named after process and time).
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Leave arguments out of the command line: they may hold secrets.
+    /// Leave out command-line arguments: they may hold secrets.
     #[arg(long)]
     pub redact_cmdline: bool,
-    /// Say nothing but errors.
+    /// Print errors only.
     #[arg(short, long)]
     pub quiet: bool,
+    /// Where names come from.
     #[command(flatten)]
     pub debug: DebugArgs,
 }

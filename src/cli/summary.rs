@@ -1,5 +1,5 @@
-//! What is said when a capture is done: one line of quality, warnings, the top functions, the file and
-//! the command that opens it. All of it on standard error: standard output is for data.
+//! The summary of a capture: the hottest functions, a quality line, warnings, the file and the command that
+//! opens it. It goes to standard error, because standard output is for data.
 
 use std::fmt::Write;
 
@@ -13,11 +13,12 @@ use crate::{
         answer::{ReportRequest, TextFormat, answer},
         pprof::{Command, Settings},
     },
+    text::counted,
 };
 
 /// How many functions the summary shows.
 const TOP_FUNCTIONS: usize = 10;
-/// How many different warnings are shown; the rest are counted.
+/// How many different warnings are shown; the others are counted.
 const WARNINGS: usize = 8;
 
 /// The whole summary.
@@ -41,18 +42,17 @@ pub fn text(capture: &Capture, destination: &Destination, stats: bool) -> String
     text
 }
 
-/// What `rprof top` shows of a profile, without its heading: the first `count` functions.
+/// The first `count` rows of `rprof top`, without its heading. `None`: the profile is empty.
 pub fn table(profile: &Profile, count: usize) -> Option<String> {
     let command = Command::find("top").filter(|_| !profile.sample.is_empty())?;
     let columns = parse::of_profile(profile).ok()?;
     let settings = Settings { compact_labels: true, ..Settings::default() };
-    let asked = ReportRequest { count: Some(count), ..ReportRequest::default() };
-    let made = answer(columns, command, asked, &settings, &mut Vec::new()).ok()?;
-    Some(made.print(TextFormat::Text, None, false))
+    let request = ReportRequest { count: Some(count), ..ReportRequest::default() };
+    let output = answer(columns, command, request, &settings, &mut Vec::new()).ok()?;
+    Some(output.print(TextFormat::Text, None, false))
 }
 
-/// `quality: 2970 samples (30.0 s of CPU), 99.9% whole stacks, 0 lost, 0.3% unnamed; bpf at 99 Hz …`
-/// Why it ended, where that is not that time was up.
+/// Why the capture ended, unless its time was up.
 pub(super) fn words(ended: Ended) -> &'static str {
     match ended {
         Ended::Duration => "",
@@ -62,18 +62,17 @@ pub(super) fn words(ended: Ended) -> &'static str {
     }
 }
 
+/// `quality: 2970 samples (30.0 s of CPU time in 30.0 s), 99.9% whole stacks, 0 lost, 0.3% unnamed; sampler …`
 fn quality(capture: &Capture) -> String {
     let tally = &capture.tally;
     let ended = words(capture.ended);
-    let sampled =
-        |of: &str| format!("{} samples ({:.2} s of {of} in", tally.samples, tally.amount as f64 / 1e9);
+    let samples = counted(tally.samples, "sample");
+    let sampled = |of: &str| format!("{samples} ({:.2} s of {of} in", tally.amount as f64 / 1e9);
     let what = match capture.kind {
         ProfileKind::Cpu => sampled("CPU time"),
-        ProfileKind::Wall => sampled("its threads' time"),
-        ProfileKind::Faults => {
-            format!("{} samples (about {} page faults in", tally.samples, tally.amount)
-        }
-        ProfileKind::ThreadCreate => threads_made(capture),
+        ProfileKind::Wall => sampled("thread time"),
+        ProfileKind::Faults => format!("{samples} (about {} in", counted(tally.amount, "page fault")),
+        ProfileKind::ThreadCreate => threads_created(capture),
         ProfileKind::OffCpu => waited(capture),
     };
     format!(
@@ -89,19 +88,20 @@ fn quality(capture: &Capture) -> String {
     )
 }
 
-/// Waits are counted in the profile: a sample may stand for several.
+/// The number of waits is in the profile: a sample may stand for several.
 fn waited(capture: &Capture) -> String {
     let waits: i64 = capture.profile.sample.iter().flat_map(|sample| sample.value.first()).sum();
     format!(
-        "{} samples of {waits} waits ({:.2} s in",
-        capture.tally.samples,
+        "{} of {} ({:.2} s in",
+        counted(capture.tally.samples, "sample"),
+        counted(waits, "wait"),
         capture.tally.amount as f64 / 1e9
     )
 }
 
-fn threads_made(capture: &Capture) -> String {
-    let (made, before) = capture.created_threads();
-    format!("{made} threads made ({before} more were there before;")
+fn threads_created(capture: &Capture) -> String {
+    let (created, before) = capture.created_threads();
+    format!("{} created ({before} existed before;", counted(created, "thread"))
 }
 
 fn warnings(capture: &Capture) -> Vec<String> {
@@ -121,7 +121,7 @@ fn warnings(capture: &Capture) -> Vec<String> {
         });
     }
     if more > 0 {
-        warnings.push(format!("and {more} more kinds of issue"));
+        warnings.push(format!("{} not shown", counted(more, "more warning")));
     }
     let weaker = capture.issues.iter().filter(|(issue, _)| matches!(issue, Issue::WeakerSampler { .. }));
     let weaker: Vec<String> = weaker.map(|(issue, _)| issue.to_string()).collect();
@@ -133,21 +133,21 @@ fn warnings(capture: &Capture) -> Vec<String> {
 
 fn no_samples(capture: &Capture) -> String {
     if capture.kind == ProfileKind::OffCpu {
-        return "no samples: no thread waited meanwhile. The file is valid and empty; `--kind cpu` shows what runs"
+        return "no samples: no thread waited. The file is valid and empty; `--kind cpu` shows running code"
             .to_owned();
     }
     if capture.ended == Ended::TargetsGone {
-        return "no samples: the process ended before one fell on it. The file is valid and empty; a higher -F, or \
-                `rprof record -F 4999 -- COMMAND`, sees more of short runs"
+        return "no samples: the process ended before the first one. The file is valid and empty; for short runs use \
+                a higher -F, or `rprof record -F 4999 -- COMMAND`"
             .to_owned();
     }
     let used = match capture.kernel_cpu_ns {
-        Some(ns) => format!("the kernel accounts {:.2} s of CPU time to it meanwhile", ns as f64 / 1e9),
-        None => "how much CPU time it used is not known".into(),
+        Some(ns) => format!("it used {:.2} s of CPU time", ns as f64 / 1e9),
+        None => "the CPU time it used is not known".into(),
     };
     format!(
-        "no samples: a CPU profile shows code that runs, and the process slept ({used}). \
-         The file is valid and empty; sample for longer or while it has work"
+        "no samples: a CPU profile shows running code, and the process slept ({used}). \
+         The file is valid and empty; sample for longer, or while the process works"
     )
 }
 
@@ -156,20 +156,20 @@ fn costs(capture: &Capture) -> String {
     let usage = own_usage();
     format!(
         "stats: attach {:.1} ms, finish {:.1} ms after the end; own CPU {:.0} ms, peak memory {:.1} MiB; \
-         {} events, {} KiB of buffer, {} KiB of stack copied\n\
+         {}, {} KiB of buffer, {} KiB of stack copied\n\
          stats: {}",
         capture.attach_took.as_secs_f64() * 1e3,
         capture.finish_took.as_secs_f64() * 1e3,
         usage.0,
         usage.1,
-        sampler.event_count,
+        counted(sampler.event_count, "event"),
         sampler.buffer_bytes >> 10,
         capture.tally.stack_bytes >> 10,
         sampler.summary,
     )
 }
 
-/// Own CPU time in milliseconds and peak resident memory in MiB (getrusage(2)).
+/// rprof's CPU time in milliseconds and peak resident memory in MiB (getrusage(2)).
 fn own_usage() -> (f64, f64) {
     use nix::sys::{resource, time::TimeValLike};
     resource::getrusage(resource::UsageWho::RUSAGE_SELF).map_or((0.0, 0.0), |usage| {

@@ -1,4 +1,4 @@
-//! `rprof symbolize FILE`: names what a profile left unnamed.
+//! `rprof symbolize FILE`: adds missing names to a profile.
 
 use anyhow::{Context, Result};
 
@@ -6,8 +6,10 @@ use super::{args::SymbolizeArgs, attach::symbolize_options, say};
 use crate::{
     capture::rename,
     profile::{decode, file, write_gzip},
+    text::counted_as,
 };
 
+/// Runs the verb.
 pub fn run(arguments: &SymbolizeArgs) -> Result<()> {
     let path = &arguments.input;
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -15,12 +17,15 @@ pub fn run(arguments: &SymbolizeArgs) -> Result<()> {
     let renamed = rename::rename(profile, &symbolize_options(&arguments.debug));
     let target = arguments.output.as_deref().unwrap_or(path);
     file::write_atomically(target, |writer| write_gzip(&renamed.profile, writer))?;
-    say(&format!("named {} of {} unnamed addresses", renamed.named, renamed.unnamed_before));
+    let unnamed = counted_as(renamed.unnamed_before, "unnamed address", "unnamed addresses");
+    say(&format!("named {} of {unnamed}", renamed.named));
     for (issue, count) in renamed.issues.iter() {
-        say(&format!("warning: {issue} ({count} addresses)"));
+        say(&format!("warning: {issue} ({})", counted_as(count, "address", "addresses")));
     }
     if renamed.issues.iter().next().is_some() {
-        say("  try      --debug-dir DIR with the programs or their debug files, or --debuginfod");
+        say(
+            "  try      --debug-dir DIR (a directory with the programs or their debug files), or --debuginfod",
+        );
     }
     say(&format!("wrote {}", target.display()));
     Ok(())

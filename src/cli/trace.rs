@@ -1,6 +1,4 @@
-//! `attach --kind trace`: what each thread did when, as a file for ui.perfetto.dev and a table of shares.
-//!
-//! Not here: profiles (`attach`).
+//! `rprof attach --kind trace`: a timeline of the threads, as a file for ui.perfetto.dev and a table.
 
 use std::{
     collections::BTreeMap,
@@ -22,15 +20,17 @@ use crate::{
     process::Identity,
     profile::{file, write_gzip},
     report::OutputFormat,
+    text::counted,
 };
 
-/// How many threads the table has.
+/// How many threads the table shows.
 const SHOWN: usize = 12;
 
+/// Runs `rprof attach --kind trace`.
 pub fn attach(pids: Vec<u32>, first: &Identity, arguments: &AttachArgs) -> Result<()> {
     if !matches!(arguments.sampling.sampler, SamplerArg::Auto | SamplerArg::Bpf) {
         bail!(
-            "--kind trace is made by --sampler bpf, or auto: the others do not see when threads wait and wake"
+            "--kind trace requires --sampler bpf or auto: other samplers do not see when threads wait and wake"
         );
     }
     let path = arguments.output.output.clone().unwrap_or_else(|| default_name(first));
@@ -41,7 +41,7 @@ pub fn attach(pids: Vec<u32>, first: &Identity, arguments: &AttachArgs) -> Resul
     };
     let to_stdout = path == Path::new("-");
     if to_stdout && io::stdout().is_terminal() {
-        bail!("a trace is binary, and standard output is a terminal: give -o FILE, or a pipe");
+        bail!("a trace is binary, and standard output is a terminal: use -o FILE or a pipe");
     }
     if !to_stdout {
         file::check_writable(&path)?;
@@ -87,7 +87,7 @@ fn default_name(of: &Identity) -> PathBuf {
     PathBuf::from(format!("rprof-{}.pftrace", name_and_time(Some(of))))
 }
 
-/// Nanoseconds of a thread.
+/// Nanoseconds of a thread by activity; `waits` by system call.
 #[derive(Default)]
 struct Times {
     runs: u64,
@@ -109,7 +109,7 @@ fn summary(trace: &Trace, path: Option<&PathBuf>, is_profile: bool) -> String {
     }
     let whole = (trace.until_ns - trace.from_ns).max(1) as f64;
     let percent = |ns: u64| ns as f64 / whole * 100.0;
-    let mut text = format!("{:>8} {:>8} {:>8}  thread, and what it waits in\n", "runs", "ready", "waits");
+    let mut text = format!("{:>8} {:>8} {:>8}  thread, and its waits\n", "running", "runnable", "waiting");
     let count = threads.len();
     let mut threads: Vec<_> = threads.into_iter().collect();
     threads.sort_by_key(|(tid, times)| (std::cmp::Reverse(times.runs + times.ready), *tid));
@@ -130,24 +130,25 @@ fn summary(trace: &Trace, path: Option<&PathBuf>, is_profile: bool) -> String {
         );
     }
     if count > SHOWN {
-        let _ = writeln!(text, "… {} more threads", count - SHOWN);
+        let _ = writeln!(text, "… {}", counted(count - SHOWN, "more thread"));
     }
     let _ = writeln!(
         text,
-        "quality: {} moments of {count} threads in {:.1} s{}, {} lost",
-        trace.len(),
+        "quality: {} of {} in {:.1} s{}, {} lost",
+        counted(trace.len(), "event"),
+        counted(count, "thread"),
         whole / 1e9,
         super::summary::words(trace.ended),
         trace.lost
     );
     if trace.is_empty() {
-        text.push_str("warning: nothing happened: no thread ran, woke or was made meanwhile\n");
+        text.push_str("warning: the trace is empty: no thread ran, woke or was created\n");
     }
     if trace.is_full {
         let _ = writeln!(
             text,
-            "warning: the trace is full ({} moments) and ends early: ask for less time (-d)",
-            trace.len()
+            "warning: the trace is full ({}) and ends early: use a shorter duration (-d)",
+            counted(trace.len(), "event")
         );
     }
     if let Some(path) = path {
@@ -155,7 +156,7 @@ fn summary(trace: &Trace, path: Option<&PathBuf>, is_profile: bool) -> String {
         let _ = match is_profile {
             true => write!(text, "wrote {path}\nopen it with: rprof pprof -http=: {path}   (Timeline)"),
             false => {
-                write!(text, "wrote {path}\nopen it at https://ui.perfetto.dev (it stays in the browser)")
+                write!(text, "wrote {path}\nopen it at https://ui.perfetto.dev (nothing is uploaded)")
             }
         };
     }

@@ -43,7 +43,7 @@ fn each_thread_is_counted_once_by_the_stack_that_made_it_or_by_its_start_functio
     };
     assert_eq!((during("serve_request"), during("grow_pool")), (60, 20), "{}", profile.summary());
     assert_eq!(profile.samples(), 86);
-    assert!(words.contains("80 threads made (6 more were there before; 4."), "{words}");
+    assert!(words.contains("80 threads created (6 existed before; 4."), "{words}");
     target.assert_unhurt();
 }
 

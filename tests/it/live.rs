@@ -74,7 +74,7 @@ fn a_wait_that_does_not_end_is_seen_while_it_lasts() {
     }
     let target = Target::start(&Fixture::c(&["sleeps.c"]).build());
     let terminal = Terminal::start("waits", &["top", &target.pid().to_string()]);
-    terminal.shows("CPU ");
+    terminal.shows("% of one");
     terminal.press(&["o"]);
     // Each second of it, in the same second.
     terminal.press(&["t"]);
@@ -87,7 +87,7 @@ fn a_wait_that_does_not_end_is_seen_while_it_lasts() {
         screen.contains("waiting") && screen.lines().any(is_there)
     });
     terminal.press(&["o"]);
-    terminal.shows("CPU ");
+    terminal.shows("% of one");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn what_was_seen_of_a_process_stays_when_it_ends_and_can_be_saved() {
     let terminal = Terminal::start("ends", &["top", "--pid", &target.pid().to_string()]);
     terminal.shows("sixty");
     drop(target);
-    let screen = terminal.shows("it has ended: what was seen of it stays here");
+    let screen = terminal.shows("the process has ended: its samples stay here");
     assert!(screen.contains("sixty"), "{screen}");
     for (columns, lines) in [(20, 5), (200, 50)] {
         terminal.resize(columns, lines);

@@ -45,12 +45,12 @@ fn an_incident_file_has_stacks_profiles_facts_and_findings() {
     let readme = read(folder.path(), "README.md");
     assert!(said.contains(readme.trim_end()), "it says what it found");
     assert!(
-        readme.contains("13 threads, 100.0 % of their stacks whole") && readme.contains("busy_thread"),
+        readme.contains("13 threads, 100.0 % of the stacks whole") && readme.contains("busy_thread"),
         "{readme}"
     );
     assert!(read(folder.path(), "threads.txt").contains("sleeping_thread(...)"));
     if is_root() {
-        assert!(readme.contains("## Where threads wait"), "{readme}");
+        assert!(readme.contains("## Off-CPU time"), "{readme}");
         assert!(folder.path().join("incident/offcpu.pb.gz").exists(), "{readme}");
     }
     assert!(read(folder.path(), "proc/status.txt").contains("VmRSS"));

@@ -1,14 +1,12 @@
-//! What unlocks a source of data that does not work: from the kernel's answer, the machine's settings,
-//! rprof's rights and the process's.
-//!
-//! Not here: finding out any of these.
+//! What allows a data source that does not work, derived from the kernel's error, the machine's settings, and
+//! the permissions of rprof and of the process.
 
 use crate::{
     process::host::{Container, Host, Rights},
     sampler::checks::{Check, Source},
 };
 
-/// Ways to unlock it, the nearest first; empty where nothing is needed.
+/// Alternatives that allow it, the simplest first; empty if nothing is needed.
 pub fn fixes(check: &Check, all: &[Check], host: &Host, rights: Option<&Rights>) -> Vec<String> {
     let why = check.result.as_ref().err().map_or("", String::as_str);
     match check.source {
@@ -20,14 +18,14 @@ pub fn fixes(check: &Check, all: &[Check], host: &Host, rights: Option<&Rights>)
         },
         Source::Bpf | Source::Switches => bpf(why, host),
         Source::MapFiles => {
-            let note = "(only for programs that were deleted or replaced while they ran)";
+            let note = "(needed only for programs that were deleted or replaced while running)";
             capability(host, "CHECKPOINT_RESTORE", "cap_checkpoint_restore", note)
         }
         Source::ProcessVmReadv if works(all, Source::ProcMem) => {
-            vec!["nothing: /proc/PID/mem serves instead (a seccomp filter forbids the call)".into()]
+            vec!["nothing: /proc/PID/mem is used instead (a seccomp filter forbids the call)".into()]
         }
         Source::Ptrace | Source::ProcessVmReadv | Source::ProcMem | Source::Maps | Source::ThreadState => {
-            looking_into(check, host, rights)
+            ptrace_rights(check, host, rights)
         }
     }
 }
@@ -36,7 +34,7 @@ fn works(all: &[Check], source: Source) -> bool {
     all.iter().any(|check| check.source == source && check.result.is_ok())
 }
 
-/// A capability, by a flag of the container or on the file.
+/// How to give rprof a capability: a flag of the container, or file capabilities.
 fn capability(host: &Host, name: &str, file: &str, note: &str) -> Vec<String> {
     let note = if note.is_empty() { String::new() } else { format!(" {note}") };
     match host.container {
@@ -55,7 +53,7 @@ fn capability(host: &Host, name: &str, file: &str, note: &str) -> Vec<String> {
             vec![format!("{tool} run --cap-add {name}{root} …{old}{note}")]
         }
         None if host.in_user_namespace => {
-            vec![format!("outside the user namespace: CAP_{name} in it does not count for this{note}")]
+            vec![format!("run outside the user namespace: CAP_{name} inside it does not apply here{note}")]
         }
         None => vec![
             format!("sudo rprof …{note}"),
@@ -76,7 +74,7 @@ fn perf(source: Source, why: &str, host: &Host, rights: Option<&Rights>) -> Vec<
     let mut fixes = Vec::new();
     let foreign = rights.filter(|rights| rights.uid != host.uid || rights.non_dumpable);
     if let Some(rights) = foreign.filter(|_| source == Source::PerfThread) {
-        fixes.push(format!("sudo -u '#{}' rprof …   (as the process's own user)", rights.uid));
+        fixes.push(format!("sudo -u '#{}' rprof …   (as the process's user)", rights.uid));
     } else {
         let level = match source {
             Source::PerfThread => 2,
@@ -94,8 +92,8 @@ fn tracepoints(why: &str, host: &Host) -> Vec<String> {
         return match host.container {
             Some(_) => vec!["-v /sys/kernel/tracing:/sys/kernel/tracing:ro for the container".into()],
             None => vec![
-                "sudo mount -t tracefs none /sys/kernel/tracing   (where it is not mounted)".into(),
-                "root, or CAP_DAC_READ_SEARCH and CAP_PERFMON   (its files are root's)".into(),
+                "sudo mount -t tracefs none /sys/kernel/tracing   (if it is not mounted)".into(),
+                "root, or CAP_DAC_READ_SEARCH and CAP_PERFMON   (its files belong to root)".into(),
             ],
         };
     }
@@ -113,7 +111,7 @@ fn bpf(why: &str, host: &Host) -> Vec<String> {
     if why.contains("lockdown") {
         return module(host);
     }
-    vec!["a kernel with BPF and its type information: Linux 5.15, CONFIG_DEBUG_INFO_BTF".into()]
+    vec!["a kernel with BPF and type information: Linux 5.15 or later, CONFIG_DEBUG_INFO_BTF".into()]
 }
 
 fn module(host: &Host) -> Vec<String> {
@@ -122,16 +120,16 @@ fn module(host: &Host) -> Vec<String> {
         host.lockdown.as_ref().filter(|level| *level != "none").map(|level| format!("lockdown={level}"));
     let what = named.or(lockdown).unwrap_or_else(|| "a security module".into());
     vec![format!(
-        "{what} forbids it: `dmesg` or /var/log/audit/audit.log names the rule; whoever runs the machine decides"
+        "{what} forbids it: see `dmesg` or /var/log/audit/audit.log for the rule, and ask the administrator"
     )]
 }
 
-/// Whatever asks for the rights of ptrace(2).
-fn looking_into(check: &Check, host: &Host, rights: Option<&Rights>) -> Vec<String> {
-    let Some(rights) = rights else { return vec!["name a process with --pid".into()] };
+/// Sources that require the access rights of ptrace(2).
+fn ptrace_rights(check: &Check, host: &Host, rights: Option<&Rights>) -> Vec<String> {
+    let Some(rights) = rights else { return vec!["give a process with --pid".into()] };
     if let Some(tracer) = rights.tracer.filter(|_| check.source == Source::Ptrace) {
         return vec![format!(
-            "process {tracer} traces it, and only one can: detach that debugger (dump works without)"
+            "process {tracer} traces it, and only one process can: detach that debugger (dump works without)"
         )];
     }
     if host.has("CAP_SYS_PTRACE")
@@ -147,7 +145,7 @@ fn looking_into(check: &Check, host: &Host, rights: Option<&Rights>) -> Vec<Stri
     match host.yama_scope {
         Some(3) => {
             return vec![
-                "kernel.yama.ptrace_scope is 3: nobody may attach until the next start of the machine".into(),
+                "kernel.yama.ptrace_scope is 3: ptrace is forbidden until the machine is rebooted".into(),
             ];
         }
         Some(scope @ (1 | 2)) if !host.has("CAP_SYS_PTRACE") && rights.uid == host.uid => {
@@ -156,19 +154,19 @@ fn looking_into(check: &Check, host: &Host, rights: Option<&Rights>) -> Vec<Stri
         _ => {}
     }
     if rights.uid != host.uid && host.container.is_none() {
-        fixes.push(format!("sudo -u '#{}' rprof …   (as the process's own user)", rights.uid));
+        fixes.push(format!("sudo -u '#{}' rprof …   (as the process's user)", rights.uid));
     }
     let reason = match () {
-        () if rights.non_dumpable => "(it is not dumpable)",
-        () if rights.more_capabilities => "(it has capabilities that rprof has not)",
+        () if rights.non_dumpable => "(the process is not dumpable)",
+        () if rights.more_capabilities => "(the process has capabilities that rprof lacks)",
         () if rights.other_namespaces.contains(&"user") => {
-            "(it is in another user namespace: the capability must be held there)"
+            "(the process is in another user namespace: the capability must be held there)"
         }
         () => "",
     };
     fixes.extend(capability(host, "SYS_PTRACE", "cap_sys_ptrace", reason));
     if check.source == Source::ThreadState && host.has("CAP_SYS_PTRACE") {
-        fixes.insert(0, "CAP_DAC_READ_SEARCH too: the file may be read by its owner only".into());
+        fixes.insert(0, "CAP_DAC_READ_SEARCH as well: only its owner may read the file".into());
     }
     fixes
 }
@@ -196,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_has_the_setting_that_unlocks_it() {
+    fn each_refusal_comes_with_the_setting_that_allows_it() {
         let docker = Host { uid: 7, container: Some(Container::Docker), seccomp: true, ..Host::default() };
         let kubernetes = Host { container: Some(Container::Kubernetes), ..docker.clone() };
         let plain = Host { uid: 7, ..Host::default() };
@@ -231,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn another_users_process_a_tracer_and_a_way_around_are_told() {
+    fn another_users_process_a_tracer_and_a_substitute_are_reported() {
         let plain = Host { uid: 7, ..Host::default() };
         let check = refused(Source::ProcMem, "EACCES");
         assert!(first(&check, &plain, &of(8)).starts_with("sudo -u '#8' rprof"));
@@ -240,6 +238,6 @@ mod tests {
         let mem = Check { source: Source::ProcMem, result: Ok(String::new()), errno: None };
         let readv = refused(Source::ProcessVmReadv, "EPERM");
         let found = fixes(&readv, &[readv.clone(), mem], &plain, Some(&of(7)));
-        assert!(found[0].starts_with("nothing: /proc/PID/mem serves"), "{found:?}");
+        assert!(found[0].starts_with("nothing: /proc/PID/mem is used"), "{found:?}");
     }
 }

@@ -1,7 +1,7 @@
-//! `rprof doctor`: what works here, what does not, why, and the exact command, capability or container
-//! setting that unlocks it. One line for each source of data.
+//! `rprof doctor`: what this machine and user allow, why something does not work, and the command, capability
+//! or container setting that allows it. One line per data source.
 //!
-//! Not here: trying things out (`sampler::checks`), settings (`process::host`).
+//! `sampler::checks` does the checks; `process::host` reads the settings.
 
 mod fix;
 mod names;
@@ -21,18 +21,19 @@ use crate::{
     sampler::checks::{self, Check, Source},
 };
 
-/// One line of the answer.
+/// One line of the result.
 struct Line {
     what: &'static str,
     /// How it works, or why it does not.
     result: Result<String, String>,
-    /// What to do about it; each is a way of its own.
+    /// What to do about it; each is an alternative.
     fixes: Vec<String>,
 }
 
+/// Runs the verb.
 pub fn run(arguments: &DoctorArgs) -> Result<()> {
-    let verdict = verdict(arguments.pid.or(arguments.target))?;
-    let text = if arguments.json { serde_json::to_string_pretty(&verdict.json)? } else { verdict.text };
+    let diagnosis = diagnose(arguments.pid.or(arguments.target))?;
+    let text = if arguments.json { serde_json::to_string_pretty(&diagnosis.json)? } else { diagnosis.text };
     match writeln!(std::io::stdout(), "{}", text.trim_end()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to standard output")
@@ -41,14 +42,16 @@ pub fn run(arguments: &DoctorArgs) -> Result<()> {
     }
 }
 
-/// What the doctor says, in both forms.
-pub struct Verdict {
+/// The result in both formats.
+pub struct Diagnosis {
+    /// For people.
     pub text: String,
+    /// For scripts: the objects `host` and `target`, and the list `checks`.
     pub json: Value,
 }
 
-/// Tries everything on a process, or on rprof itself.
-pub fn verdict(pid: Option<u32>) -> Result<Verdict> {
+/// Checks every data source on a process, or on rprof itself. Errors: there is no such process.
+pub fn diagnose(pid: Option<u32>) -> Result<Diagnosis> {
     let identity = pid.map(identify).transpose()?;
     let rights = pid.map(Rights::read);
     let host = Host::read();
@@ -56,7 +59,7 @@ pub fn verdict(pid: Option<u32>) -> Result<Verdict> {
     let mut lines: Vec<Line> =
         checks.iter().map(|check| line(check, &checks, &host, rights.as_ref())).collect();
     lines.extend(pid.map(names::line));
-    Ok(Verdict {
+    Ok(Diagnosis {
         text: as_text(&host, identity.as_ref(), rights.as_ref(), &lines, &checks),
         json: as_json(&host, identity.as_ref(), rights.as_ref(), &lines),
     })
@@ -78,7 +81,7 @@ fn name(source: Source) -> &'static str {
         Source::Tracepoints => "perf: tracepoints",
         Source::Uprobes => "perf: uprobes",
         Source::Bpf => "BPF",
-        Source::Switches => "BPF: switches of threads",
+        Source::Switches => "BPF: thread switches",
         Source::Ptrace => "ptrace",
         Source::ProcessVmReadv => "memory: process_vm_readv",
         Source::ProcMem => "memory: /proc/PID/mem",
@@ -112,7 +115,7 @@ fn as_text(
         };
         text += &format!("{mark} {:<32} {words}\n", line.what);
         for fix in &line.fixes {
-            text += &format!("        to unlock: {fix}\n");
+            text += &format!("        to allow: {fix}\n");
         }
     }
     text.push('\n');
@@ -127,18 +130,18 @@ fn works(checks: &[Check], source: Source) -> bool {
 fn attach_by(checks: &[Check]) -> &'static str {
     let works = |source| works(checks, source);
     if !works(Source::Maps) {
-        return "not possible: the process's memory map may not be read";
+        return "not possible: no permission to read the process's memory map";
     }
     match () {
         () if works(Source::Bpf) && works(Source::PerfCpu) => {
-            "by bpf (whole stacks, no price per context switch)"
+            "by bpf (whole stacks, no overhead per context switch)"
         }
         () if works(Source::PerfCpu) => "by perf-cpu or perf-cgroup",
         () if works(Source::PerfThread) => "by perf-thread",
         () if works(Source::Ptrace) => {
-            "by ptrace (threads are held for microseconds, at most 1 % of the time)"
+            "by ptrace (threads are stopped for microseconds, at most 1 % of the time)"
         }
-        () => "not possible with these rights",
+        () => "not possible with these permissions",
     }
 }
 
@@ -146,26 +149,26 @@ fn attach_by(checks: &[Check]) -> &'static str {
 fn waits_by(checks: &[Check]) -> &'static str {
     let works = |source| works(checks, source);
     match () {
-        () if !works(Source::Maps) => "not possible: the process's memory map may not be read",
+        () if !works(Source::Maps) => "not possible: no permission to read the process's memory map",
         () if works(Source::Switches) => "by bpf (--kind offcpu, --kind trace)",
-        () if works(Source::Ptrace) => "by ptrace, asleep or not (--kind wall); offcpu and trace need BPF",
-        () => "not possible with these rights",
+        () if works(Source::Ptrace) => "by ptrace (--kind wall); --kind offcpu and trace need BPF",
+        () => "not possible with these permissions",
     }
 }
 
 fn dump_by(checks: &[Check]) -> &'static str {
     let works = |source| works(checks, source);
     if !works(Source::Maps) || !(works(Source::ProcMem) || works(Source::ProcessVmReadv)) {
-        return "not possible: the process's memory may not be read";
+        return "not possible: no permission to read the process's memory";
     }
     match () {
         () if works(Source::Bpf) && works(Source::PerfThread) => "by bpf and perf: no thread is stopped",
         () if works(Source::ThreadState) && works(Source::PerfThread) => {
-            "by /proc and perf; a thread is held for microseconds only where its stack needs it"
+            "by /proc and perf; a thread is stopped for microseconds only if its stack needs it"
         }
-        () if works(Source::Ptrace) => "by /proc where possible, else each thread is held for microseconds",
-        () if works(Source::ThreadState) => "by /proc: threads that sleep",
-        () => "not possible with these rights",
+        () if works(Source::Ptrace) => "by /proc where possible; other threads are stopped for microseconds",
+        () if works(Source::ThreadState) => "by /proc: sleeping threads only",
+        () => "not possible with these permissions",
     }
 }
 
@@ -201,25 +204,25 @@ fn host_facts(host: &Host) -> Vec<(&'static str, String)> {
         Container::Kubernetes => "a Kubernetes pod",
         Container::Other => "a container",
     }));
-    place.extend(host.in_user_namespace.then_some("a user namespace (capabilities count only inside it)"));
+    place.extend(host.in_user_namespace.then_some("a user namespace (capabilities apply only inside it)"));
     place.extend(host.in_pid_namespace.then_some("a PID namespace"));
     facts.push((
         "rprof runs in",
-        if place.is_empty() { "the machine itself".into() } else { place.join(", ") },
+        if place.is_empty() { "the host, no container".into() } else { place.join(", ") },
     ));
     facts
 }
 
 fn target_facts(identity: &Identity, rights: &Rights, host: &Host) -> Vec<(&'static str, String)> {
-    let whose = if rights.uid == host.uid { " (rprof's own)" } else { " (another user's)" };
+    let whose = if rights.uid == host.uid { " (same as rprof)" } else { " (another user)" };
     let mut facts = vec![
         ("process", format!("{} {}", identity.pid, identity.display_name())),
         ("its uid", format!("{}{whose}", rights.uid)),
-        ("dumpable", if rights.non_dumpable { "no: its /proc folder is root's" } else { "yes" }.into()),
+        ("dumpable", if rights.non_dumpable { "no: its /proc files belong to root" } else { "yes" }.into()),
     ];
     let namespaces = match rights.other_namespaces.is_empty() {
-        true => "rprof's own".to_owned(),
-        false => format!("others than rprof's: {}", rights.other_namespaces.join(" ")),
+        true => "same as rprof".to_owned(),
+        false => format!("different from rprof's: {}", rights.other_namespaces.join(" ")),
     };
     facts.push(("namespaces", namespaces));
     facts.extend(rights.tracer.map(|tracer| ("traced by", format!("process {tracer}"))));

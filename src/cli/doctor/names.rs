@@ -1,6 +1,4 @@
-//! Whether the programs and libraries of a process have names: debug information, symbols, or neither.
-//!
-//! Not here: naming.
+//! Whether the programs and libraries of a process have debug information, symbols, or neither.
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,14 +8,15 @@ use crate::{
     elf::ElfFile,
     process::{Mapping, files, read_mappings, threads},
     symbolize::{ModuleFiles, SymbolizeOptions, hex, symbolize_module},
+    text::counted,
 };
 
-/// More files than this are counted by the first of them.
+/// How many files are checked.
 const MAX_FILES: usize = 64;
-/// How many without names are told.
+/// How many files without names are listed.
 const SHOWN: usize = 4;
 
-/// What debug files there are for a process's programs and libraries.
+/// The line on the debug files of a process's programs and libraries.
 pub fn line(pid: u32) -> Line {
     let reader = threads::reader(pid);
     let mut seen = BTreeSet::new();
@@ -27,23 +26,24 @@ pub fn line(pid: u32) -> Line {
         if seen.len() >= MAX_FILES || !seen.insert((mapping.inode, mapping.path.clone())) {
             continue;
         }
-        match look(reader, mapping) {
+        match check(reader, mapping) {
             Ok((true, _, _)) => lines += 1,
             Ok((false, true, _)) => symbols += 1,
-            Ok((false, false, build_id)) => nothing.push(format!("{} (build-id {build_id})", mapping.path)),
+            Ok((false, false, build_id)) => nothing.push(format!("{} (build ID {build_id})", mapping.path)),
             Err(why) => unreadable.push(why),
         }
     }
     if seen.is_empty() {
-        let result = Err("its files are not known: its memory map may not be read".to_owned());
+        let result = Err("not known: no permission to read the memory map".to_owned());
         return Line { what: "debug files", result, fixes: Vec::new() };
     }
-    let counts = format!("{lines} files with lines and inline frames, {symbols} with symbols only");
+    let counts =
+        format!("{} with lines and inlined frames, {symbols} with symbols only", counted(lines, "file"));
     let missing = nothing.len() + unreadable.len();
     let fixes = advice(symbols, &nothing, &unreadable);
     let result = match missing {
         0 => Ok(counts),
-        _ => Err(format!("{counts}, {} without any, {} unreadable", nothing.len(), unreadable.len())),
+        _ => Err(format!("{counts}, {} without either, {} unreadable", nothing.len(), unreadable.len())),
     };
     Line { what: "debug files", result, fixes }
 }
@@ -51,22 +51,27 @@ pub fn line(pid: u32) -> Line {
 fn advice(symbols: usize, nothing: &[String], unreadable: &[String]) -> Vec<String> {
     let mut fixes = Vec::new();
     fixes.extend(
-        nothing.iter().take(SHOWN).map(|file| format!("names for {file}: its -dbg or -debuginfo package")),
+        nothing
+            .iter()
+            .take(SHOWN)
+            .map(|file| format!("install the -dbgsym, -dbg or -debuginfo package of {file}")),
     );
     fixes.extend(unreadable.iter().take(SHOWN).cloned());
-    let asked = std::env::var("DEBUGINFOD_URLS").is_ok_and(|urls| !urls.is_empty());
+    let has_servers = std::env::var("DEBUGINFOD_URLS").is_ok_and(|urls| !urls.is_empty());
     if symbols + nothing.len() > 0 {
-        fixes.push(match asked {
-            true => "`--debuginfod` asks the servers in DEBUGINFOD_URLS for debug files".to_owned(),
-            false => "`--debuginfod=URL` asks a server for debug files, `--debug-dir DIR` names a folder"
-                .to_owned(),
+        fixes.push(match has_servers {
+            true => "`--debuginfod` fetches debug files from the servers in DEBUGINFOD_URLS".to_owned(),
+            false => {
+                "`--debuginfod=URL` fetches debug files from a server, `--debug-dir DIR` reads a directory"
+                    .to_owned()
+            }
         });
     }
     fixes
 }
 
-/// Whether there are lines, whether there are symbols, and the build-id.
-fn look(pid: u32, mapping: &Mapping) -> Result<(bool, bool, String), String> {
+/// Whether the file has lines, whether it has symbols, and its build ID.
+fn check(pid: u32, mapping: &Mapping) -> Result<(bool, bool, String), String> {
     let file = files::open(&files::MappedFile::of(pid, mapping));
     let elf = ElfFile::open(&file.map_err(|error| error.to_string())?);
     let elf = elf.map_err(|error| format!("{}: {error}", mapping.path))?;

@@ -1,6 +1,4 @@
-//! Draws a live view.
-//!
-//! Not here: what it shows (`table`), what keys do (`state`).
+//! Draws the live view. `table` makes its rows, `state` handles its keys.
 
 use std::time::Duration;
 
@@ -19,51 +17,54 @@ use super::{
 };
 use crate::capture::ProfileKind;
 
-/// What is drawn.
+/// Everything that a frame shows.
 pub struct Picture<'a> {
+    /// What is shown.
     pub state: &'a State,
-    /// What was measured in each second, of the last [`COURSE`] profiles, of what is shown.
+    /// The value per second of each of the last [`COURSE`] profiles, of what is shown.
     pub course: Vec<f64>,
-    /// What was measured in the time shown.
+    /// The totals of the time shown.
     pub sum: Sum,
+    /// The rows.
     pub table: &'a Table,
-    /// The row that is marked.
+    /// The index of the selected row.
     pub at: usize,
-    /// Who is watched.
+    /// The watched processes.
     pub who: String,
-    /// How: `bpf 99 Hz`.
+    /// The sampler and its rate: `bpf 99 Hz`.
     pub how: String,
-    /// How many threads there are; `None`: there is no such process any more.
+    /// The number of threads; `None`: all processes have ended.
     pub threads: Option<usize>,
-    /// What is to be said.
+    /// A message for the user; empty: none.
     pub message: &'a str,
-    /// Whether colours are wanted.
+    /// Whether to use colors.
     pub in_color: bool,
 }
 
-/// How many profiles the course over the table is of, at the most.
+/// How many profiles the bars above the table show at most.
 pub const COURSE: usize = 300;
-/// The most lines that a message takes.
+/// The maximum height of a message, in lines.
 const MOST_MESSAGE_LINES: u16 = 6;
 
 const HELP: &str = " Tab          functions / threads
- s  t  n      order: self, total, name      r  reversed
+ s  t  n      sort by self, total, name     r  reverse
  ↑ ↓ PgUp PgDn Home End (j k g G)           move
  Enter →      a thread's functions; a function's callers and callees
  Esc ←        back
- /            search in names; Esc forgets it
- o            waiting (off-CPU) / running (CPU)
- w            how far back: 10 s, 1 min, 5 min, 2 s
- p Space      pause: what comes meanwhile is left out
+ /            search in names; Esc clears the search
+ o            off-CPU time (waiting) / CPU time (running)
+ w            time shown: 10 s, 1 min, 5 min, 2 s
+ p Space      pause: samples taken meanwhile are dropped
  S            save the time shown as a pprof file
- q Ctrl-C     quit            Ctrl-Z  to the shell
+ q Ctrl-C     quit            Ctrl-Z  suspend
 
- SELF   the function itself      TOTAL  with all it calls
- Both are shares of all that was sampled in the time shown.";
+ SELF   the function itself      TOTAL  with called functions
+ Both are shares of all samples in the time shown.";
 
-/// Widths of the columns of numbers, with the spaces between.
+/// The width of the number columns, with the spaces between.
 const NUMBERS: u16 = 8 + 8 + 10;
 
+/// Draws a frame.
 pub fn draw(frame: &mut Frame<'_>, picture: &Picture<'_>) {
     let rows = [
         Constraint::Length(1),
@@ -86,7 +87,7 @@ pub fn draw(frame: &mut Frame<'_>, picture: &Picture<'_>) {
     }
 }
 
-/// What is to be said, over the last lines: as many as it takes.
+/// Draws the message over the last lines.
 fn draw_message(frame: &mut Frame<'_>, picture: &Picture<'_>) {
     let area = frame.area();
     let lines = picture.message.lines().map(|line| 1 + line.chars().count() as u16 / area.width.max(1));
@@ -97,7 +98,7 @@ fn draw_message(frame: &mut Frame<'_>, picture: &Picture<'_>) {
     frame.render_widget(message.style(style(picture, Color::Yellow)), place);
 }
 
-/// How many rows a page has.
+/// How many rows a page has on a terminal of this height.
 pub fn page(height: u16) -> usize {
     usize::from(height.saturating_sub(5)).max(1)
 }
@@ -115,7 +116,7 @@ fn heading<'a>(picture: &Picture<'a>) -> Line<'a> {
     let threads = match picture.threads {
         Some(1) => "1 thread".into(),
         Some(count) => format!("{count} threads"),
-        None => "it has ended".into(),
+        None => "ended".into(),
     };
     let whole = if sum.samples == 0 { 100.0 } else { 100.0 * sum.whole as f64 / sum.samples as f64 };
     parts.push(format!("  {threads}  {}  {whole:.1}% whole stacks", picture.how).into());
@@ -129,14 +130,14 @@ fn heading<'a>(picture: &Picture<'a>) -> Line<'a> {
     parts.into()
 }
 
-/// What was measured in a second.
+/// The value per second.
 fn amount(kind: ProfileKind, sum: Sum) -> String {
     let each_second = sum.value as f64 / sum.seconds.max(0.001);
     match kind {
         ProfileKind::Cpu => format!("CPU {:.0}% of one", each_second / 1e7),
         ProfileKind::Faults => format!("{each_second:.0} page faults/s"),
-        ProfileKind::OffCpu => format!("waiting {:.2} s in each second", each_second / 1e9),
-        ProfileKind::Wall | ProfileKind::ThreadCreate => format!("{:.2} s in each second", each_second / 1e9),
+        ProfileKind::OffCpu => format!("waiting {:.2} s/s", each_second / 1e9),
+        ProfileKind::Wall | ProfileKind::ThreadCreate => format!("{:.2} s/s", each_second / 1e9),
     }
 }
 
@@ -161,7 +162,7 @@ fn draw_table(frame: &mut Frame<'_>, picture: &Picture<'_>, area: Rect) {
     ];
     let [title, body] = Layout::vertical([Constraint::Length(1), Constraint::Min(1)]).areas(area);
     frame.render_widget(title_line(picture), title);
-    // Only what can be seen is made; the marked row is, at the lower edge if need be.
+    // Only visible rows are made. The selected row is always visible, at the lower edge if necessary.
     let height = usize::from(body.height.saturating_sub(1)).max(1);
     let first = (picture.at + 1).saturating_sub(height);
     let rows = table.rows.iter().skip(first).take(height);
@@ -177,7 +178,7 @@ fn draw_table(frame: &mut Frame<'_>, picture: &Picture<'_>, area: Rect) {
 fn title_line<'a>(picture: &Picture<'a>) -> Line<'a> {
     let mut parts = vec![
         Span::styled(format!(" {}", picture.table.title), Style::new().add_modifier(Modifier::BOLD)),
-        format!("  last {}", seen(picture)).into(),
+        format!("  last {}", time_shown(picture)).into(),
     ];
     if !picture.state.search.is_empty() {
         let found = format!("  {} with \"{}\" in the name", picture.table.rows.len(), picture.state.search);
@@ -186,8 +187,8 @@ fn title_line<'a>(picture: &Picture<'a>) -> Line<'a> {
     parts.into()
 }
 
-/// How long is looked back, in fact: there may not be so much yet.
-fn seen(picture: &Picture<'_>) -> String {
+/// The time that the table covers, which is shorter than requested at first.
+fn time_shown(picture: &Picture<'_>) -> String {
     humantime::format_duration(Duration::from_secs(picture.sum.seconds.round() as u64)).to_string()
 }
 
@@ -206,7 +207,7 @@ fn header(picture: &Picture<'_>) -> TableRow<'static> {
         (false, false) => "SELF/s",
     };
     let numbers = if of_threads {
-        // By itself or in all, a thread has the same.
+        // Self and total of a thread are equal.
         let share = if state.order == Order::Name { "SHARE".into() } else { mark(state.order, "SHARE") };
         [share, String::new(), per_second.into()]
     } else {
@@ -226,10 +227,10 @@ fn table_row(row: &Row, of_threads: bool, name: usize, more: usize) -> TableRow<
     TableRow::new(cells.into_iter().chain(texts))
 }
 
-/// The text, with something left out of its middle where it is too long.
+/// The text, shortened in the middle if it is too long.
 fn fit(text: &str, width: usize) -> String {
     let count = text.chars().count();
-    // The space to the next column is not ours.
+    // The last cell is the space to the next column.
     let width = width.saturating_sub(1);
     if count <= width {
         return text.to_owned();
@@ -240,23 +241,23 @@ fn fit(text: &str, width: usize) -> String {
     format!("{}…{tail}", text.chars().take(start).collect::<String>())
 }
 
-/// The chosen row's names, whole.
+/// The selected row's names in full.
 fn chosen_line(picture: &Picture<'_>) -> Line<'static> {
     let text = match picture.table.rows.get(picture.at) {
         Some(row) if picture.state.shown != Shown::Threads => format!(" {}  {}", row.name, row.more),
         Some(row) => format!(" {}", row.name.trim_start()),
-        None if !picture.state.search.is_empty() => " nothing has that in its name".into(),
+        None if !picture.state.search.is_empty() => " no name matches".into(),
         None => nothing(picture.state),
     };
     Line::styled(text, style(picture, Color::DarkGray))
 }
 
-/// Why there is nothing to see.
+/// Why the table is empty.
 fn nothing(state: &State) -> String {
     let span = humantime::format_duration(state.span());
     match state.kind {
-        ProfileKind::Cpu => format!(" it has not run in the last {span}: o shows what it waits for"),
-        _ => format!(" nothing was seen in the last {span}"),
+        ProfileKind::Cpu => format!(" no CPU time in the last {span}: o shows off-CPU time"),
+        _ => format!(" no samples in the last {span}"),
     }
 }
 
@@ -265,9 +266,9 @@ fn footing<'a>(picture: &Picture<'a>) -> Line<'a> {
     if state.is_searching {
         return Line::from(format!(" /{}▏", state.search));
     }
-    let other = if state.kind == ProfileKind::OffCpu { "running" } else { "waiting" };
+    let other = if state.kind == ProfileKind::OffCpu { "CPU" } else { "off-CPU" };
     let keys = format!(
-        " ? help  q quit  Tab functions/threads  Enter more  / search  s t n order  o {other}  p pause  w time  S save"
+        " ? help  q quit  Tab functions/threads  Enter more  / search  s t n sort  o {other}  p pause  w time  S save"
     );
     Line::styled(keys, style(picture, Color::DarkGray))
 }
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_screen_says_who_how_much_and_where() {
+    fn the_screen_shows_the_process_the_total_and_the_hottest_functions() {
         let history = history(&[("a", &["hot", "main"], 600), ("b", &["cold", "main"], 150)]);
         let screen = drawn(&State::new(ProfileKind::Cpu), &history, 100, 12);
         let lines: Vec<&str> = screen.lines().collect();
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_screen_too_small_for_anything_is_drawn_all_the_same() {
+    fn a_screen_of_any_size_is_drawn() {
         let history = history(&[("a", &["hot", "main"], 600)]);
         let mut state = State::new(ProfileKind::Cpu);
         for (width, height) in [(1, 1), (10, 3), (30, 6), (300, 100)] {
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_keeps_its_beginning_and_its_end() {
+    fn a_long_name_keeps_its_start_and_its_end() {
         assert_eq!(fit("std::vector<int>::push_back", 14), "std::vec…back");
         assert_eq!(fit("short", 14), "short");
         assert_eq!(fit("long name", 1), "…");
@@ -358,16 +359,16 @@ mod tests {
         let (state, history) = (State::new(ProfileKind::Cpu), History::default());
         let table = table(&state, &history);
         let mut terminal = Terminal::new(TestBackend::new(60, 10)).unwrap();
-        let message = "BPF is not permitted: no CAP_BPF and no CAP_PERFMON here; root has all it takes";
+        let message = "BPF is not permitted: no CAP_BPF and no CAP_PERFMON here; root has both of these";
         let picture = Picture { message, ..picture(&state, &history, &table) };
         terminal.draw(|frame| draw(frame, &picture)).unwrap();
         let screen = terminal.backend().to_string();
-        assert!(screen.contains("has all it takes") && !screen.contains("q quit"), "{screen}");
+        assert!(screen.contains("has both of these") && !screen.contains("q quit"), "{screen}");
     }
 
     #[test]
-    fn nothing_to_see_says_why() {
+    fn an_empty_table_gives_the_reason() {
         let screen = drawn(&State::new(ProfileKind::Cpu), &History::default(), 90, 10);
-        assert!(screen.contains("it has not run in the last 10s: o shows what it waits for"), "{screen}");
+        assert!(screen.contains("no CPU time in the last 10s: o shows off-CPU time"), "{screen}");
     }
 }

@@ -1,6 +1,6 @@
-//! What a live view has seen: the samples of the last minutes, by function and by thread.
+//! The samples of the last minutes, by function and by thread.
 //!
-//! Not here: which part of it is shown, and how (`table`, `draw`).
+//! `table` selects what is shown of them, `draw` draws it.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -13,42 +13,45 @@ use crate::{
     report::stacks::base_name,
 };
 
-/// The longest time that is looked back.
+/// The longest time that can be shown.
 const LONGEST: Duration = Duration::from_secs(300);
-/// The most profiles that are kept.
+/// The maximum number of profiles.
 const MOST_WINDOWS: usize = 4096;
-/// The most frames that are kept, of all samples together: 32 MiB.
+/// The maximum number of frames in all samples: 32 MiB.
 const MOST_FRAMES: usize = 8 << 20;
-/// The most different functions, and threads: names made at run time could go on without end.
+/// The maximum number of different functions, and of threads: a JIT compiler may create names without end.
 const MOST_NAMES: usize = 1 << 18;
 
-/// Number of a function, in the order they were met.
+/// The number of a function, in the order of first occurrence.
 pub type FunctionId = u32;
-/// Number of a thread.
+/// The number of a thread, in the order of first occurrence.
 pub type ThreadId = u32;
 
-/// A function, as a person knows it.
+/// A function as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Function {
+    /// Its name, without control characters.
     pub name: String,
-    /// The file of its source where that is known, else that of its code.
+    /// The base name of its source file, or of its binary if that is not known.
     pub place: String,
 }
 
-/// A thread.
+/// A thread as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Thread {
+    /// Its name, without control characters.
     pub name: String,
+    /// Its ID.
     pub tid: i64,
-    /// Its process's name, where several are watched.
+    /// Its process's name; empty if only one process is watched.
     pub process: String,
 }
 
-/// Gives equal things equal numbers.
+/// Interns values: equal values have equal numbers.
 struct Numbers<T> {
     numbers: FxHashMap<T, u32>,
     list: Vec<T>,
-    /// What all stand for that come when it is full.
+    /// Replaces all new values once the table is full.
     others: T,
 }
 
@@ -57,18 +60,18 @@ impl<T: Clone + Eq + std::hash::Hash> Numbers<T> {
         Numbers { numbers: FxHashMap::default(), list: Vec::new(), others }
     }
 
-    fn of(&mut self, thing: T) -> u32 {
-        let is_full = self.list.len() >= MOST_NAMES && !self.numbers.contains_key(&thing);
-        let thing = if is_full { self.others.clone() } else { thing };
+    fn of(&mut self, value: T) -> u32 {
+        let is_full = self.list.len() >= MOST_NAMES && !self.numbers.contains_key(&value);
+        let value = if is_full { self.others.clone() } else { value };
         let next = self.list.len() as u32;
-        *self.numbers.entry(thing).or_insert_with_key(|thing| {
-            self.list.push(thing.clone());
+        *self.numbers.entry(value).or_insert_with_key(|value| {
+            self.list.push(value.clone());
             next
         })
     }
 }
 
-/// Samples of one thread and stack.
+/// The samples of a thread that have the same stack.
 #[derive(Debug)]
 struct Stack {
     thread: ThreadId,
@@ -77,7 +80,7 @@ struct Stack {
     value: i64,
 }
 
-/// What one profile held.
+/// The contents of a profile.
 #[derive(Debug)]
 struct Window {
     length: Duration,
@@ -87,43 +90,51 @@ struct Window {
     lost: u64,
 }
 
-/// What is measured over a time.
+/// Totals over a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sum {
+    /// The length of the time.
     pub seconds: f64,
     /// Nanoseconds, or page faults.
     pub value: i64,
+    /// All samples.
     pub samples: u64,
+    /// Samples with a whole stack.
     pub whole: u64,
+    /// Lost samples.
     pub lost: u64,
 }
 
-/// What a function has.
+/// The values of a function, in the unit of [`Sum::value`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    /// By itself.
+    /// The function itself.
     pub own: i64,
-    /// With all that it calls.
+    /// With called functions.
     pub total: i64,
 }
 
-/// What a thread has.
+/// The values of a thread, in the unit of [`Sum::value`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ThreadShare {
+    /// The thread's value.
     pub total: i64,
-    /// The function that it was in most often, by itself.
+    /// The function with the greatest value of its own.
     pub hottest: Option<FunctionId>,
 }
 
-/// Who calls a function, and whom it calls.
+/// The callers and callees of a function, each with its value, the greatest first.
 #[derive(Debug, Default)]
 pub struct CallersAndCallees {
+    /// The function itself.
     pub of: Share,
+    /// The functions that call it.
     pub callers: Vec<(FunctionId, i64)>,
+    /// The functions that it calls.
     pub callees: Vec<(FunctionId, i64)>,
 }
 
-/// See the module.
+/// The samples of the last minutes.
 pub struct History {
     functions: Numbers<Function>,
     threads: Numbers<Thread>,
@@ -145,7 +156,7 @@ impl Default for History {
 }
 
 impl History {
-    /// Adds a profile; of its values the main one, which comes last.
+    /// Adds a profile: the last of its values, which is the main one.
     pub fn add(&mut self, capture: &Capture) {
         let profile = &capture.profile;
         let frames = self.frames_of(profile);
@@ -182,7 +193,7 @@ impl History {
             && (later >= LONGEST || self.windows.len() > MOST_WINDOWS || self.frames > MOST_FRAMES)
     }
 
-    /// Whether new names find no numbers any more.
+    /// Whether there is no number left for a new name.
     pub fn is_full(&self) -> bool {
         self.functions.list.len() >= MOST_NAMES || self.threads.list.len() >= MOST_NAMES
     }
@@ -231,10 +242,12 @@ impl History {
         })
     }
 
+    /// The function with this number, which this history has given out.
     pub fn function(&self, id: FunctionId) -> &Function {
         &self.functions.list[id as usize]
     }
 
+    /// The thread with this number, which this history has given out.
     pub fn thread(&self, id: ThreadId) -> &Thread {
         &self.threads.list[id as usize]
     }
@@ -244,13 +257,13 @@ impl History {
         last(&self.windows, span, |window| window.length)
     }
 
-    /// The last `span`, of one thread or all.
+    /// The stacks of the last `span`, of one thread or all.
     fn stacks(&self, span: Duration, thread: Option<ThreadId>) -> impl Iterator<Item = &Stack> {
         let stacks = self.last(span).flat_map(|window| &window.stacks);
         stacks.filter(move |stack| thread.is_none_or(|thread| stack.thread == thread))
     }
 
-    /// What was measured in the last `span`.
+    /// The totals of the last `span`; the value only of `thread`, if given.
     pub fn sum(&self, span: Duration, thread: Option<ThreadId>) -> Sum {
         let mut sum =
             Sum { value: self.stacks(span, thread).map(|stack| stack.value).sum(), ..Sum::default() };
@@ -263,14 +276,14 @@ impl History {
         sum
     }
 
-    /// What was measured in each second, of the last `count` profiles, oldest first, of one thread or all; 0
-    /// where there are fewer.
+    /// The value per second of each of the last `count` profiles, of one thread or all; oldest first, 0 where there
+    /// are fewer.
     pub fn course(&self, count: usize, thread: Option<ThreadId>) -> Vec<f64> {
         let wanted = |id: ThreadId| thread.is_none_or(|thread| thread == id).then_some(());
         self.courses_by(count, wanted).remove(&()).unwrap_or_else(|| vec![0.0; count])
     }
 
-    /// The same of each thread that was met in that time.
+    /// The same for each thread in that time.
     pub fn courses(&self, count: usize) -> FxHashMap<ThreadId, Vec<f64>> {
         self.courses_by(count, Some)
     }
@@ -292,10 +305,10 @@ impl History {
         courses
     }
 
-    /// What each function has that was met.
+    /// The functions of the last `span` with their values.
     pub fn functions(&self, span: Duration, thread: Option<ThreadId>) -> Vec<(FunctionId, Share)> {
         let mut shares = vec![Share::default(); self.functions.list.len()];
-        // In which stack each was counted last: one that calls itself has what it has once.
+        // The stack in which each function was counted last: a recursive function counts once per stack.
         let mut counted = vec![0usize; shares.len()];
         for (at, stack) in (1..).zip(self.stacks(span, thread)) {
             for (depth, id) in stack.functions.iter().enumerate() {
@@ -312,7 +325,7 @@ impl History {
         (0..).zip(shares).filter(|(_, share)| share.total != 0).collect()
     }
 
-    /// What each thread has that was met.
+    /// The threads of the last `span` with their values.
     pub fn threads(&self, span: Duration) -> Vec<(ThreadId, ThreadShare)> {
         let mut own: FxHashMap<(ThreadId, FunctionId), i64> = FxHashMap::default();
         let mut shares = vec![ThreadShare::default(); self.threads.list.len()];
@@ -334,22 +347,22 @@ impl History {
         (0..).zip(shares).filter(|(_, share)| share.total != 0).collect()
     }
 
-    /// Who calls a function, and whom it calls; those with most first.
+    /// The callers and callees of a function in the last `span`, of one thread or all.
     pub fn around(&self, span: Duration, thread: Option<ThreadId>, id: FunctionId) -> CallersAndCallees {
         let mut around = CallersAndCallees::default();
         let (mut callers, mut callees) = (FxHashMap::default(), FxHashMap::default());
-        // Of one stack each counts once.
-        let mut seen: Vec<(bool, FunctionId)> = Vec::new();
+        // Each counts once per stack.
+        let mut counted: Vec<(bool, FunctionId)> = Vec::new();
         for stack in self.stacks(span, thread).filter(|stack| stack.functions.contains(&id)) {
             around.of.total += stack.value;
             around.of.own += if stack.functions.first() == Some(&id) { stack.value } else { 0 };
-            seen.clear();
+            counted.clear();
             for pair in stack.functions.windows(2).filter(|pair| pair.contains(&id)) {
                 let (callee, caller) = (pair[0], pair[1]);
                 for (is_caller, other) in [(true, caller), (false, callee)] {
                     let is_ours = if is_caller { callee == id } else { caller == id };
-                    if is_ours && !seen.contains(&(is_caller, other)) {
-                        seen.push((is_caller, other));
+                    if is_ours && !counted.contains(&(is_caller, other)) {
+                        counted.push((is_caller, other));
                         *(if is_caller { &mut callers } else { &mut callees }).entry(other).or_insert(0) +=
                             stack.value;
                     }
@@ -366,12 +379,12 @@ impl History {
     }
 }
 
-/// What there was in the last `span`, newest first: at least one.
+/// The elements of the last `span`, newest first: at least one, unless there is none.
 pub fn last<T>(all: &VecDeque<T>, span: Duration, length: fn(&T) -> Duration) -> impl Iterator<Item = &T> {
-    let mut seen = Duration::ZERO;
+    let mut covered = Duration::ZERO;
     all.iter().rev().take_while(move |one| {
-        let is_in = seen < span;
-        seen += length(one);
+        let is_in = covered < span;
+        covered += length(one);
         is_in
     })
 }
@@ -380,7 +393,7 @@ fn frames_in(stacks: &[Stack]) -> usize {
     stacks.iter().map(|stack| stack.functions.len()).sum()
 }
 
-/// What a person calls the file of some code.
+/// The short name of a binary.
 fn code_name(path: &str) -> &str {
     if path == "[kernel.kallsyms]" { "[kernel]" } else { base_name(path) }
 }
@@ -399,7 +412,7 @@ pub mod tests {
 
     const SPAN: Duration = Duration::from_secs(10);
 
-    /// A second's profile of stacks: thread, functions innermost first, milliseconds.
+    /// A profile of one second. Each stack: thread, functions innermost first, milliseconds.
     pub fn capture(stacks: &[(&str, &[&str], i64)]) -> Capture {
         let mut builder = Builder::new(&[("samples", "count"), ("cpu", "nanoseconds")]);
         for (thread, functions, milliseconds) in stacks {
@@ -439,6 +452,7 @@ pub mod tests {
         }
     }
 
+    /// A history of one such profile.
     pub fn history(stacks: &[(&str, &[&str], i64)]) -> History {
         let mut history = History::default();
         history.add(&capture(stacks));
@@ -452,7 +466,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_function_has_what_it_does_itself_and_what_it_calls_once() {
+    fn a_recursive_function_counts_once_per_stack() {
         let history = history(&[("a", &["leaf", "main"], 30), ("b", &["walk", "walk", "main"], 10)]);
         let found = named(&history, history.functions(SPAN, None));
         let row = |name: &str, own, total| (name.to_owned(), own, total);
@@ -461,7 +475,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_thread_has_its_own_functions_and_the_hottest_is_named() {
+    fn a_thread_has_its_own_functions_and_its_hottest_one() {
         let history = history(&[("a", &["x", "main"], 5), ("a", &["y"], 20), ("b", &["z"], 100)]);
         let threads = history.threads(SPAN);
         let names: Vec<_> = threads
@@ -475,7 +489,7 @@ pub mod tests {
     }
 
     #[test]
-    fn callers_and_callees_are_told_apart_also_of_a_function_that_calls_itself() {
+    fn callers_and_callees_are_distinguished_also_for_a_recursive_function() {
         let history = history(&[("a", &["walk", "walk", "main"], 10), ("a", &["leaf", "walk", "main"], 30)]);
         let id = (0..).find(|id| history.function(*id).name == "walk").unwrap();
         let around = history.around(SPAN, None, id);
@@ -491,7 +505,7 @@ pub mod tests {
     }
 
     #[test]
-    fn what_is_older_than_the_span_is_not_shown_and_after_minutes_forgotten() {
+    fn samples_older_than_the_span_are_hidden_and_dropped_after_minutes() {
         let mut history = history(&[("a", &["old"], 5)]);
         for _ in 0..3 {
             history.add(&capture(&[("a", &["new"], 7)]));
@@ -506,7 +520,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_name_cannot_command_the_terminal() {
+    fn control_characters_in_names_are_replaced() {
         let history = history(&[("\x1b[2J", &["a\x07b"], 5)]);
         assert_eq!(history.thread(0).name, "?[2J");
         assert_eq!(history.function(0).name, "a?b");

@@ -1,11 +1,11 @@
-//! `rprof top --pid`: what running processes do, as they do it, on a terminal.
+//! `rprof top --pid`: a live view of running processes on a terminal.
 //!
 //! ```text
-//! watcher (a profile each second) ► history, kept ► table (what is asked for) ► draw
-//!                                    keys ► state ──────┘
+//! watcher (a profile per second) ► history, kept ► table (the rows) ► draw
+//!                                   keys ► state ─────┘
 //! ```
 //!
-//! Not here: profiles in files (`super::report`), how profiles are made (`capture`).
+//! `super::report` shows profiles in files.
 
 mod draw;
 mod history;
@@ -49,17 +49,17 @@ use kept::ProfileHistory;
 use state::{Action, State};
 use watcher::{Attached, WatchEvent, Watcher};
 
-/// How long between two looks for keys and news, in milliseconds.
-const LOOK_EVERY_MS: u8 = 100;
-/// How often what the system says of the processes is read again.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How often keys and new profiles are polled, in milliseconds.
+const POLL_EVERY_MS: u8 = 100;
+/// How often the threads of the processes are counted.
+const COUNT_THREADS_EVERY: Duration = Duration::from_secs(1);
 
-/// Watches, until told to quit.
+/// Runs the live view until the user quits. Errors: there is no terminal, or a process cannot be profiled.
 pub fn run(arguments: &LiveArgs) -> Result<()> {
     let pids = choose(None, &arguments.pid, arguments.name.as_ref())?;
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         bail!(
-            "a live view needs a terminal; `rprof attach --pid {} -d 5s` prints the functions with most as text",
+            "a live view needs a terminal; `rprof attach --pid {} -d 5s` prints the hottest functions as text",
             pids[0]
         );
     }
@@ -78,7 +78,7 @@ pub fn run(arguments: &LiveArgs) -> Result<()> {
         ..sampling
     };
     let stop = attach::stop_on_signals()?;
-    // Before the terminal is taken: why it cannot be is said on plain lines.
+    // Before the screen is taken over, so that an error is printed as plain lines.
     let mut view = View::begin(request, arguments.interval)?;
     let mut terminal = ratatui::try_init()?;
     let done = view.run(&mut terminal, &stop);
@@ -95,7 +95,7 @@ struct View {
     history: History,
     kept: ProfileHistory,
     message: String,
-    /// How many threads there are, and when that was asked.
+    /// When the threads were counted last, and their number.
     threads: (Instant, Option<usize>),
     in_color: bool,
 }
@@ -122,7 +122,7 @@ impl View {
         let mut is_stale = true;
         let mut table = table::table(&self.state, &self.history);
         while !stop.is_set() {
-            is_stale |= self.hear();
+            is_stale |= self.update();
             if std::mem::take(&mut is_stale) {
                 table = table::table(&self.state, &self.history);
                 terminal.draw(|frame| draw::draw(frame, &self.picture(&table)))?;
@@ -150,31 +150,31 @@ impl View {
         Ok(())
     }
 
-    /// Takes what the watcher has. Whether anything is new.
-    fn hear(&mut self) -> bool {
+    /// Takes new profiles from the watcher. Returns whether anything changed.
+    fn update(&mut self) -> bool {
         let mut is_new = false;
-        if self.threads.0.elapsed() > ASK_EVERY {
+        if self.threads.0.elapsed() > COUNT_THREADS_EVERY {
             let threads = threads_of(&self.attached.identities);
             is_new = threads != self.threads.1;
             self.threads = (Instant::now(), threads);
         }
-        while let Some(told) = self.watcher.told() {
-            match told {
-                // What is shown stays as it is.
+        while let Some(event) = self.watcher.next_event() {
+            match event {
+                // The view stays as it is.
                 WatchEvent::Window(_) if self.state.is_paused => continue,
                 WatchEvent::Window(capture) => {
                     if self.history.is_full() {
                         self.history = History::default();
-                        self.state.forget_places();
-                        self.message = "so many names have been seen that what is shown begins anew".into();
+                        self.state.forget_ids();
+                        self.message = "too many different names: the view starts again".into();
                     }
                     self.history.add(&capture);
                     self.kept.add(capture.elapsed, &capture.profile);
                 }
                 WatchEvent::Ended(None) => {
-                    self.message = "it has ended: what was seen of it stays here; q quits".into()
+                    self.message = "the process has ended: its samples stay here; q quits".into()
                 }
-                WatchEvent::Ended(Some(why)) => self.message = format!("watching has failed: {why}"),
+                WatchEvent::Ended(Some(why)) => self.message = format!("sampling failed: {why}"),
             }
             is_new = true;
         }
@@ -213,7 +213,7 @@ impl View {
         }
     }
 
-    /// Watches something else of the same processes. If that cannot be, all stays as it is.
+    /// Profiles another kind of the same processes. If that fails, the view stays as it is.
     fn watch(&mut self, kind: ProfileKind) {
         let request = Request { kind, ..self.request.clone() };
         match Watcher::begin(request.clone(), self.interval) {
@@ -221,7 +221,7 @@ impl View {
                 (self.watcher, self.attached, self.request) = (watcher, attached, request);
                 (self.history, self.kept) = (History::default(), ProfileHistory::default());
                 (self.state.kind, self.state.is_paused) = (kind, false);
-                self.state.forget_places();
+                self.state.forget_ids();
             }
             Err(error) => self.message = advice::explain(&error),
         }
@@ -241,31 +241,31 @@ impl View {
     }
 }
 
-/// What comes from the terminal.
+/// Input from the terminal.
 enum Input {
     Nothing,
     Something,
-    /// There is no terminal any more.
+    /// The terminal is gone.
     HungUp,
 }
 
-/// Waits a moment for a key, or for the terminal to change its size.
+/// Waits up to [`POLL_EVERY_MS`] for a key or a change of the terminal's size.
 fn next_key() -> Result<Input> {
     let stdin = std::io::stdin();
     let mut waited = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut waited, LOOK_EVERY_MS) {
+    match poll(&mut waited, POLL_EVERY_MS) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(error) => return Err(error.into()),
     }
     let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
-    // Asked before anything is read: at its end crossterm would read for ever.
+    // Checked before reading: at end of file crossterm would read forever.
     if waited[0].revents().is_some_and(|found| found.intersects(gone)) {
         return Ok(Input::HungUp);
     }
     Ok(if event::poll(Duration::ZERO)? { Input::Something } else { Input::Nothing })
 }
 
-/// Gives the terminal back to the shell until it says to go on.
+/// Gives the terminal back to the shell until rprof is continued.
 fn suspend(terminal: &mut DefaultTerminal) -> Result<()> {
     ratatui::try_restore()?;
     raise(Signal::SIGTSTP)?;
@@ -273,7 +273,7 @@ fn suspend(terminal: &mut DefaultTerminal) -> Result<()> {
     Ok(())
 }
 
-/// `None`: none of the processes lives.
+/// The number of threads; `None`: all processes have ended.
 fn threads_of(identities: &[Identity]) -> Option<usize> {
     let living: Vec<&Identity> = identities.iter().filter(|identity| identity.is_alive()).collect();
     let count = |identity: &&Identity| process::threads::list(identity.pid).len();

@@ -1,6 +1,4 @@
-//! What a live view shows now, and what keys do to it.
-//!
-//! Not here: drawing, watching.
+//! The state of the live view, and how keys change it.
 
 use std::time::Duration;
 
@@ -12,32 +10,35 @@ use super::{
 };
 use crate::capture::ProfileKind;
 
-/// The times that are looked back on.
+/// The times that can be shown; the first is the default.
 const SPANS: [Duration; 4] =
     [Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(300), Duration::from_secs(2)];
-/// The longest text that is searched for, in characters.
+/// The maximum length of a search text, in characters.
 const MOST_SEARCHED: usize = 200;
 
-/// Which table.
+/// A table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
+    /// Functions, of all threads or one.
     Functions,
+    /// Threads.
     Threads,
-    /// Who calls a function, and whom it calls.
+    /// The callers and callees of a function.
     CallersAndCallees(FunctionId),
 }
 
-/// What comes first.
+/// An order of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Most by itself.
+    /// The greatest value of its own first.
     Own,
-    /// Most with all it calls.
+    /// The greatest value with called functions first.
     Total,
+    /// By name.
     Name,
 }
 
-/// A place to come back to: what was shown there, and which row was chosen.
+/// A view to return to: what was shown, and which row was selected.
 #[derive(Clone, Debug, PartialEq)]
 struct Place {
     shown: Shown,
@@ -46,43 +47,50 @@ struct Place {
     search: String,
 }
 
-/// See the module.
+/// The state of the live view.
 #[derive(Debug)]
 pub struct State {
+    /// What is profiled.
     pub kind: ProfileKind,
+    /// The table.
     pub shown: Shown,
-    /// Only of this thread.
+    /// The thread that the table is restricted to.
     pub thread: Option<ThreadId>,
+    /// The order of rows.
     pub order: Order,
-    /// Least first, or names from Z to A.
+    /// Smallest value first, or names from Z to A.
     pub is_reversed: bool,
-    /// Only rows that have this in their names, whatever the case.
+    /// Only rows with this text in their names are shown, in upper or lower case.
     pub search: String,
-    /// Keys are the search's text.
+    /// Keys edit the search text.
     pub is_searching: bool,
+    /// New profiles are dropped.
     pub is_paused: bool,
+    /// The list of keys is shown.
     pub is_helping: bool,
-    /// Which row; `None`: the first, whatever it is.
+    /// The selected row; `None`: always the first.
     pub chosen: Option<Key>,
     span: usize,
     before: Vec<Place>,
 }
 
-/// What a key asks of others.
+/// What a key requests outside the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// End the view.
     Quit,
-    /// Give the terminal back to the shell for a while.
+    /// Give the terminal back to the shell until rprof is continued.
     Suspend,
-    /// Watch something else of the processes.
+    /// Profile another kind of the processes.
     Watch(ProfileKind),
-    /// Write what is kept to a file.
+    /// Write the time shown to a file.
     Save,
-    /// Draw all again.
+    /// Redraw the whole screen.
     Redraw,
 }
 
 impl State {
+    /// The state at the start.
     pub fn new(kind: ProfileKind) -> State {
         State {
             kind,
@@ -100,25 +108,25 @@ impl State {
         }
     }
 
-    /// How far is looked back.
+    /// The time shown.
     pub fn span(&self) -> Duration {
         SPANS[self.span]
     }
 
-    /// Whether the time in a second that stands in a row is that of all a function calls, too.
+    /// Whether the rate in a row includes called functions.
     pub fn is_rate_of_total(&self) -> bool {
         self.order == Order::Total || self.shown != Shown::Functions
     }
 
-    /// All that was seen is gone: numbers of functions and threads mean nothing any more.
-    pub fn forget_places(&mut self) {
+    /// Drops all numbers of functions and threads, because the history they refer to is gone.
+    pub fn forget_ids(&mut self) {
         let functions_of_all = (self.shown, self.thread) == (Shown::Threads, None);
         self.shown = if functions_of_all { Shown::Threads } else { Shown::Functions };
         (self.thread, self.chosen) = (None, None);
         self.before.clear();
     }
 
-    /// What a key does; `rows` are those shown now.
+    /// Handles a key; `rows` are shown now, `page` is the number of rows of a page.
     pub fn press(&mut self, key: KeyEvent, rows: &[Key], page: usize) -> Option<Action> {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return match key.code {
@@ -188,14 +196,14 @@ impl State {
         (self.order, self.is_reversed) = (order, false);
     }
 
-    /// Functions, or threads, of all.
+    /// Switches between all functions and all threads.
     fn show_other(&mut self) {
         self.shown = if self.shown == Shown::Threads { Shown::Functions } else { Shown::Threads };
         (self.thread, self.chosen) = (None, None);
         self.before.clear();
     }
 
-    /// Goes into the chosen row: of a thread, its functions; of a function, who calls it and whom it calls.
+    /// Opens the selected row: a thread's functions, or a function's callers and callees.
     fn open(&mut self, rows: &[Key]) {
         let Some(key) = rows.get(self.at(rows)).copied() else { return };
         let search = std::mem::take(&mut self.search);
@@ -209,7 +217,7 @@ impl State {
         self.chosen = None;
     }
 
-    /// Out of what was gone into; or what is searched for is forgotten.
+    /// Clears the search, or returns to the previous view.
     fn back(&mut self) {
         if !self.search.is_empty() {
             self.search.clear();
@@ -269,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn control_c_ends_it_whatever_is_typed() {
+    fn control_c_quits_in_every_mode() {
         let mut state = State::new(ProfileKind::Cpu);
         typed(&mut state, "/a");
         let key = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
@@ -279,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chosen_row_is_a_function_and_not_a_line() {
+    fn the_selection_follows_the_function_when_rows_move() {
         let mut state = State::new(ProfileKind::Cpu);
         press(&mut state, &[KeyCode::Down]);
         assert_eq!(state.chosen, Some(Key::Function(6)));
@@ -292,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn one_comes_back_to_where_one_was() {
+    fn escape_returns_to_the_previous_view() {
         let mut state = State::new(ProfileKind::Cpu);
         typed(&mut state, "/six");
         press(&mut state, &[KeyCode::Enter, KeyCode::Down, KeyCode::Enter]);
@@ -305,16 +313,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_into_is_the_row_that_is_marked() {
+    fn enter_opens_the_highlighted_row() {
         let mut state = State::new(ProfileKind::Cpu);
         press(&mut state, &[KeyCode::Down]);
-        // The chosen one is not shown any more: the first is marked.
+        // The selected function is not shown any more, so the first row is highlighted.
         state.press(KeyEvent::from(KeyCode::Enter), &[Key::Function(7)], 10);
         assert_eq!(state.shown, Shown::CallersAndCallees(7));
     }
 
     #[test]
-    fn the_key_for_waits_goes_there_and_back() {
+    fn the_off_cpu_key_switches_there_and_back() {
         let mut state = State::new(ProfileKind::Cpu);
         assert_eq!(press(&mut state, &[KeyCode::Char('o')]), Some(Action::Watch(ProfileKind::OffCpu)));
         state.kind = ProfileKind::OffCpu;
@@ -322,10 +330,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_before_cannot_be_shown_of_something_else() {
+    fn views_of_an_old_history_cannot_be_returned_to() {
         let mut state = State::new(ProfileKind::Cpu);
         press(&mut state, &[KeyCode::Enter]);
-        state.forget_places();
+        state.forget_ids();
         press(&mut state, &[KeyCode::Esc]);
         assert_eq!((state.shown, state.thread, state.chosen), (Shown::Functions, None, None));
     }

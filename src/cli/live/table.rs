@@ -1,6 +1,4 @@
-//! The rows of a live view: which, in what order, and their texts.
-//!
-//! Not here: where they stand on the screen (`draw`).
+//! The rows of the live view: selection, order and texts. `draw` draws them.
 
 use std::cmp::Reverse;
 
@@ -10,50 +8,60 @@ use super::{
 };
 use crate::capture::ProfileKind;
 
-/// The most rows that are made: nobody walks through more.
+/// The maximum number of rows.
 const MOST_ROWS: usize = 10_000;
-/// How many profiles of a thread's course are drawn.
+/// How many profiles a thread's bars show.
 const COURSE: usize = 16;
 
-/// What a row is of.
+/// What a row shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
+    /// A function.
     Function(FunctionId),
+    /// A thread.
     Thread(ThreadId),
+    /// A caller of the function shown.
     Caller(FunctionId),
+    /// A callee of the function shown.
     Callee(FunctionId),
 }
 
 /// A row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
+    /// What it shows.
     pub key: Key,
-    /// By itself and in all, as shares of what is shown: 0 to 1.
+    /// The share of the function itself: 0 to 1 of the totals shown.
     pub own: f64,
+    /// The share with called functions: 0 to 1 of the totals shown.
     pub total: f64,
-    /// In a second.
+    /// The value per second, with its unit.
     pub rate: String,
+    /// The name.
     pub name: String,
-    /// What else is known.
+    /// The file of a function; the bars and the hottest function of a thread.
     pub more: String,
 }
 
 /// A table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
+    /// What it shows.
     pub title: String,
-    /// Over the last two columns.
+    /// The headings of the last two columns.
     pub columns: [&'static str; 2],
+    /// The rows, in order.
     pub rows: Vec<Row>,
 }
 
 impl Table {
+    /// What each row shows.
     pub fn keys(&self) -> Vec<Key> {
         self.rows.iter().map(|row| row.key).collect()
     }
 }
 
-/// The table that is asked for.
+/// The table that the state selects.
 pub fn table(state: &State, history: &History) -> Table {
     let sum = history.sum(state.span(), state.thread);
     let of_thread = state.thread.map(|id| {
@@ -68,7 +76,7 @@ pub fn table(state: &State, history: &History) -> Table {
         },
         Shown::Threads => Table {
             title: "threads".into(),
-            columns: ["THREAD", "MOST IN"],
+            columns: ["THREAD", "HOTTEST FUNCTION"],
             rows: threads(state, history, sum),
         },
         Shown::CallersAndCallees(id) => Table {
@@ -81,8 +89,8 @@ pub fn table(state: &State, history: &History) -> Table {
             rows: around(state, history, sum, id),
         },
     };
-    let wanted = state.search.to_lowercase();
-    table.rows.retain(|row| wanted.is_empty() || row.name.to_lowercase().contains(&wanted));
+    let search = state.search.to_lowercase();
+    table.rows.retain(|row| search.is_empty() || row.name.to_lowercase().contains(&search));
     table.rows.truncate(MOST_ROWS);
     table
 }
@@ -153,7 +161,7 @@ fn threads(state: &State, history: &History, sum: Sum) -> Vec<Row> {
     shares.into_iter().map(row).collect()
 }
 
-/// Callers with most last, so that it stands beside the function; then itself; then callees.
+/// Callers, the hottest last so that it is next to the function; the function; callees.
 fn around(state: &State, history: &History, sum: Sum, id: FunctionId) -> Vec<Row> {
     let around = history.around(state.span(), state.thread, id);
     let row = |key, own, total| function_row(state, history, sum, key, own, total);
@@ -167,7 +175,7 @@ fn share(value: i64, sum: Sum) -> f64 {
     if sum.value == 0 { 0.0 } else { value as f64 / sum.value as f64 }
 }
 
-/// In a second: milliseconds of CPU time or of waiting, or page faults.
+/// Per second: milliseconds of CPU time or of waiting, or page faults.
 fn rate(kind: ProfileKind, value: i64, sum: Sum) -> String {
     let each_second = value as f64 / sum.seconds.max(0.001);
     match kind {
@@ -177,7 +185,7 @@ fn rate(kind: ProfileKind, value: i64, sum: Sum) -> String {
     }
 }
 
-/// A course as a row of small bars, the highest of them full.
+/// Values as a row of small bars; the greatest value has a full bar.
 pub fn bars(course: &[f64]) -> String {
     const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let most = course.iter().copied().fold(0.0, f64::max);
@@ -197,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_come_in_the_order_asked_for() {
+    fn functions_are_in_the_selected_order() {
         let history = history(&[("a", &["hot", "main"], 60), ("a", &["cold", "main"], 40)]);
         let mut state = State::new(ProfileKind::Cpu);
         assert_eq!(names(&state, &history), ["hot", "cold", "main"]);
@@ -212,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_leaves_shares_as_they_are() {
+    fn a_search_does_not_change_shares() {
         let history = history(&[("a", &["hot", "main"], 60), ("a", &["Cold", "main"], 40)]);
         let mut state = State::new(ProfileKind::Cpu);
         state.search = "cOL".into();
@@ -223,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_thread_only_its_functions_are_shown_and_are_all_of_it() {
+    fn the_functions_of_a_thread_have_shares_of_the_thread() {
         let history = history(&[("a", &["hot"], 60), ("b", &["cold"], 40)]);
         let mut state = State::new(ProfileKind::Cpu);
         state.shown = Shown::Threads;
@@ -238,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn around_a_function_stand_its_callers_and_its_callees() {
+    fn a_function_is_listed_between_its_callers_and_its_callees() {
         let history = history(&[("a", &["leaf", "mid", "one"], 10), ("a", &["mid", "two"], 30)]);
         let mut state = State::new(ProfileKind::Cpu);
         let id = (0..).find(|id| history.function(*id).name == "mid").unwrap();
@@ -247,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_course_is_drawn_against_its_highest_point() {
+    fn bars_are_relative_to_the_greatest_value() {
         assert_eq!(bars(&[0.0, 1.0, 4.0, 8.0]), " ▁▄█");
         assert_eq!(bars(&[0.0, 0.0]), "  ");
     }

@@ -1,6 +1,4 @@
-//! Watches processes beside the view: a thread that makes a profile each second, and hands them over.
-//!
-//! Not here: what is shown of them.
+//! A thread that profiles the watched processes and sends the view a profile per interval.
 
 use std::{
     sync::{
@@ -19,67 +17,70 @@ use crate::{
     process::Identity,
 };
 
-/// Profiles that wait to be shown; the watcher waits for the view when there are more.
+/// Profiles that wait to be shown; the watcher blocks when there are more.
 const WAITING: usize = 8;
 
-/// The thread is gone and has said nothing.
-const MISTAKE: &str = "watching broke off: a mistake in rprof";
+/// The thread ended without an event.
+const BROKEN: &str = "sampling ended unexpectedly: this is a bug in rprof";
 
-/// Who is watched, and how.
+/// What is watched, and with which sampler.
 #[derive(Clone, Debug)]
 pub struct Attached {
+    /// The sampler's name.
     pub sampler: &'static str,
+    /// The processes.
     pub identities: Vec<Identity>,
 }
 
-/// What the watcher tells.
+/// An event of the watcher.
 #[derive(Debug)]
 pub enum WatchEvent {
+    /// The profile of an interval.
     Window(Box<Capture>),
-    /// There is no more; why, where that is a failure.
+    /// There are no more profiles; the reason, if it is a failure.
     Ended(Option<String>),
 }
 
-/// See the module. It ends when this is dropped.
+/// The watching thread, which ends when this is dropped.
 pub struct Watcher {
     stop: Stop,
-    told: Option<Receiver<WatchEvent>>,
+    events: Option<Receiver<WatchEvent>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watcher {
-    /// Begins to watch, and says who and how once it does. Errors: it may not, or nobody is there.
+    /// Starts to watch; returns once sampling has started. Errors: no permission, or no such process.
     pub fn begin(request: Request, every: Duration) -> Result<(Watcher, Attached)> {
-        let (begun, attached) = mpsc::channel();
-        let (teller, told) = mpsc::sync_channel(WAITING);
+        let (started, attached) = mpsc::channel();
+        let (sender, events) = mpsc::sync_channel(WAITING);
         let stop = Stop::default();
         let own = stop.clone();
-        let thread = thread::spawn(move || watch(&request, every, &own, begun, &teller));
-        let watcher = Watcher { stop, told: Some(told), thread: Some(thread) };
+        let thread = thread::spawn(move || watch(&request, every, &own, started, &sender));
+        let watcher = Watcher { stop, events: Some(events), thread: Some(thread) };
         match attached.recv() {
             Ok(attached) => Ok((watcher, attached?)),
-            Err(_) => Err(anyhow!(MISTAKE)),
+            Err(_) => Err(anyhow!(BROKEN)),
         }
     }
 
-    /// What was told since; `None`: nothing yet.
-    pub fn told(&mut self) -> Option<WatchEvent> {
-        let told = match self.told.as_ref()?.try_recv() {
+    /// The next event; `None`: none yet, or none after the last.
+    pub fn next_event(&mut self) -> Option<WatchEvent> {
+        let event = match self.events.as_ref()?.try_recv() {
             Err(TryRecvError::Empty) => return None,
-            told => told.unwrap_or_else(|_| WatchEvent::Ended(Some(MISTAKE.into()))),
+            event => event.unwrap_or_else(|_| WatchEvent::Ended(Some(BROKEN.into()))),
         };
-        if let WatchEvent::Ended(_) = told {
-            self.told = None;
+        if let WatchEvent::Ended(_) = event {
+            self.events = None;
         }
-        Some(told)
+        Some(event)
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
         self.stop.0.store(true, Ordering::Relaxed);
-        // It may be waiting for somebody to take what it has.
-        self.told = None;
+        // The thread may be blocked because the channel is full.
+        self.events = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -90,17 +91,17 @@ fn watch(
     request: &Request,
     every: Duration,
     stop: &Stop,
-    begun: Sender<Result<Attached, CaptureError>>,
-    teller: &SyncSender<WatchEvent>,
+    started: Sender<Result<Attached, CaptureError>>,
+    sender: &SyncSender<WatchEvent>,
 ) {
-    // Nobody listens any more: then it was also told to stop.
-    let tell = |told| drop(teller.send(told));
-    let mut begun = Some(begun);
+    // Sending fails only after the view has dropped the watcher, which also sets `stop`.
+    let send = |event| drop(sender.send(event));
+    let mut started = Some(started);
     let mut progress = |progress: Progress<'_>| {
         if let Progress::Attached { sampler, identities, .. } = progress
-            && let Some(begun) = begun.take()
+            && let Some(started) = started.take()
         {
-            let _ = begun.send(Ok(Attached { sampler: sampler.name, identities: identities.to_vec() }));
+            let _ = started.send(Ok(Attached { sampler: sampler.name, identities: identities.to_vec() }));
         }
     };
     let mut why = None;
@@ -109,11 +110,11 @@ fn watch(
             Issue::SamplerFailed { why } => Some(why.clone()),
             _ => None,
         });
-        tell(WatchEvent::Window(Box::new(capture)));
+        send(WatchEvent::Window(Box::new(capture)));
     };
-    match (capture::windows(request, every, stop, &mut progress, &mut each), begun) {
-        (Ok(_), _) => tell(WatchEvent::Ended(why)),
-        (Err(error), Some(begun)) => drop(begun.send(Err(error))),
-        (Err(error), None) => tell(WatchEvent::Ended(Some(error.to_string()))),
+    match (capture::windows(request, every, stop, &mut progress, &mut each), started) {
+        (Ok(_), _) => send(WatchEvent::Ended(why)),
+        (Err(error), Some(started)) => drop(started.send(Err(error))),
+        (Err(error), None) => send(WatchEvent::Ended(Some(error.to_string()))),
     }
 }

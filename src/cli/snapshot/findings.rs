@@ -1,6 +1,4 @@
-//! What a snapshot shows, in words: the README.md that stands first in it.
-//!
-//! Only what was seen is said; what could not be had is listed. Not here: collecting.
+//! The README.md of a snapshot: what was measured, and what is not available.
 
 use std::{
     collections::BTreeMap,
@@ -16,14 +14,15 @@ use crate::{
     issue::Issue,
     process::Identity,
     profile::proto::{Profile, Sample},
+    text::counted,
 };
 
-/// How many functions, and how many kinds of wait, are named.
+/// How many functions, kinds of wait and notes are listed.
 const SHOWN: usize = 8;
-/// The share of a limit from which on it is worth a word.
+/// The share of a limit from which it is emphasized.
 const NEAR_LIMIT: f64 = 0.8;
 
-/// Sentences by subject.
+/// Lines of Markdown by subject.
 #[derive(Default)]
 pub struct Findings {
     threads: Vec<String>,
@@ -38,7 +37,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Of the dump of all threads.
+    /// Adds the dump of all threads.
     pub fn threads(&mut self, dumped: &Dump) {
         let profile = &dumped.profile;
         let mut waits: BTreeMap<String, usize> = BTreeMap::new();
@@ -51,8 +50,8 @@ impl Findings {
             *waits.entry(what).or_default() += 1;
         }
         self.threads.push(format!(
-            "{} threads, {:.1} % of their stacks whole:",
-            dumped.stats.threads,
+            "{}, {:.1} % of the stacks whole:",
+            counted(dumped.stats.threads, "thread"),
             dumped.stats.whole_share() * 100.0
         ));
         let mut waits: Vec<_> = waits.into_iter().collect();
@@ -60,7 +59,7 @@ impl Findings {
         self.threads.extend(waits.into_iter().take(SHOWN).map(|(what, count)| format!("- {count}: {what}")));
     }
 
-    /// Of a profile.
+    /// Adds a profile.
     pub fn profile(&mut self, captured: &Capture) {
         let seconds = captured.elapsed.as_secs_f64().max(0.001);
         let table = table(&captured.profile, SHOWN).unwrap_or_default();
@@ -69,19 +68,16 @@ impl Findings {
         let (section, mut lines) = match captured.kind {
             ProfileKind::Cpu => {
                 let used = sampled / seconds;
-                let text =
-                    format!("{used:.2} CPUs were used for {seconds:.1} s ({sampled:.2} s of CPU time).");
+                let text = format!("{used:.2} CPUs used for {seconds:.1} s ({sampled:.2} s of CPU time).");
                 (&mut self.cpu, vec![text, table])
             }
             ProfileKind::Wall => {
-                let text = format!("All time of all threads, {sampled:.1} s in {seconds:.1} s:");
+                let text = format!("The time of all threads, {sampled:.1} s in {seconds:.1} s:");
                 (&mut self.wall, vec![text, table])
             }
             ProfileKind::Faults => {
-                let text = format!(
-                    "About {} page faults in {seconds:.1} s, by what touched the memory:",
-                    captured.tally.amount
-                );
+                let faults = counted(captured.tally.amount, "page fault");
+                let text = format!("About {faults} in {seconds:.1} s, by the code that touched new memory:");
                 (&mut self.grown, vec![text, table])
             }
             ProfileKind::OffCpu => {
@@ -89,8 +85,9 @@ impl Findings {
                 (&mut self.off_cpu, vec![text, table])
             }
             ProfileKind::ThreadCreate => {
-                let (made, before) = captured.created_threads();
-                let text = format!("{made} threads were made in {seconds:.1} s; {before} were there before.");
+                let (created, before) = captured.created_threads();
+                let created = counted(created, "thread");
+                let text = format!("{created} created in {seconds:.1} s; {before} existed before.");
                 (&mut self.created, vec![text])
             }
         };
@@ -99,7 +96,7 @@ impl Findings {
         *section = lines;
     }
 
-    /// Of a text of /proc.
+    /// Adds a file of /proc/PID (see proc(5)).
     pub fn fact(&mut self, name: &str, text: &str) {
         match name {
             "status" => {
@@ -127,7 +124,7 @@ impl Findings {
         }
     }
 
-    /// The whole text.
+    /// The text of README.md.
     pub fn text(
         &self,
         identity: &Identity,
@@ -145,18 +142,18 @@ impl Findings {
         );
         for (title, lines) in [
             ("CPU", &self.cpu),
-            ("What threads do", &self.threads),
-            ("Where time goes, asleep or not", &self.wall),
-            ("Memory that was touched anew", &self.grown),
-            ("Where threads wait", &self.off_cpu),
-            ("Threads made", &self.created),
+            ("Threads", &self.threads),
+            ("Wall-clock time", &self.wall),
+            ("Memory growth", &self.grown),
+            ("Off-CPU time", &self.off_cpu),
+            ("Thread creation", &self.created),
             ("Memory, files, sockets", &self.facts),
         ] {
             if !lines.is_empty() {
                 let _ = write!(text, "\n## {title}\n\n{}\n", lines.join("\n"));
             }
         }
-        let _ = write!(text, "\n## Not to be had\n\n");
+        let _ = write!(text, "\n## Not available\n\n");
         if missing.is_empty() {
             text.push_str("Nothing is missing.\n");
         }
@@ -167,10 +164,10 @@ impl Findings {
             "\n## Files\n\n\
              - `cpu.pb.gz`, `wall.pb.gz`, `offcpu.pb.gz`, `faults.pb.gz`, `threadcreate.pb.gz`, `threads.pb.gz`: `rprof top FILE`, `rprof flame FILE -o x.html`, \
              `go tool pprof FILE`\n\
-             - `goroutines.*`, `heap.pb.gz`, `allocs.pb.gz`, `block.pb.gz`, `mutex.pb.gz`: of a Go program, what its runtime keeps\n\
-             - `threads.txt`, `threads.json`: every thread's stack at the beginning\n\
-             - `proc/`: what the kernel says of the process\n\
-             - `doctor.txt`: what rprof may do here\n",
+             - `goroutines.*`, `heap.pb.gz`, `allocs.pb.gz`, `block.pb.gz`, `mutex.pb.gz`: a Go runtime's own records\n\
+             - `threads.txt`, `threads.json`: every thread's stack at the start\n\
+             - `proc/`: the kernel's facts about the process (/proc/PID)\n\
+             - `doctor.txt`: what this machine and user allow\n",
         );
         text
     }
@@ -186,13 +183,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_that_is_near_is_said_and_what_is_missing_is_listed() {
+    fn a_limit_almost_reached_is_emphasized_and_missing_parts_are_listed() {
         let mut findings = Findings::default();
         findings.fact("status", "Name:\tx\nVmRSS:\t  10 kB\nVmSwap:\t 0 kB\n");
         findings.fact("limits", "Limit  Soft\nMax open files            100                  4096  files\n");
         findings.fact("fds", "81 open\n\n");
         let identity = crate::process::identify(std::process::id()).expect("me");
-        let missing = [("wall".to_owned(), "not allowed\n  try  root".to_owned())];
+        let missing = [("wall".to_owned(), "not permitted\n  try  root".to_owned())];
         let text = findings.text(&identity, SystemTime::UNIX_EPOCH, Duration::from_secs(10), &missing);
         assert!(
             text.contains("Memory: VmRSS 10 kB, VmSwap 0 kB.")
@@ -200,7 +197,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("- wall: not allowed\n    try  root") && text.contains("profiles of 10s"),
+            text.contains("- wall: not permitted\n    try  root") && text.contains("profiles of 10s"),
             "{text}"
         );
         assert!(!text.contains("## CPU"), "{text}");

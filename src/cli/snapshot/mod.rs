@@ -1,8 +1,7 @@
-//! `rprof snapshot`: all that can be known of a process now and in the next seconds, in one file for the
-//! incident.
+//! `rprof snapshot`: an incident bundle, that is, profiles, stacks and facts of a process in one archive.
 //!
-//! Each part is made by what also makes it alone (`attach`, `dump`, `doctor`); a part that cannot be had
-//! is listed with the reason and loses nothing of the others. Not here: the findings in words (`findings`).
+//! The verbs `attach`, `dump` and `doctor` make the parts. A part that is not available is listed with the
+//! reason and does not affect the others. `findings` writes the README.md of the archive.
 
 mod findings;
 
@@ -29,23 +28,24 @@ use crate::{
 };
 use findings::Findings;
 
-/// A file of the snapshot.
+/// A file in the archive.
 struct Part {
     name: String,
     bytes: Vec<u8>,
 }
 
-/// What is collected, and what could not be.
+/// What was collected, and what is not available.
 #[derive(Default)]
 struct Snapshot {
     parts: Vec<Part>,
-    /// What, and why not.
+    /// The name of a part that is not available, and the reason.
     missing: Vec<(String, String)>,
     findings: Findings,
 }
 
+/// Runs the verb.
 pub fn run(arguments: &SnapshotArgs) -> Result<()> {
-    let pid = arguments.pid.or(arguments.target).ok_or_else(|| anyhow!("no process was named"))?;
+    let pid = arguments.pid.or(arguments.target).ok_or_else(|| anyhow!("no process is given"))?;
     let identity = identify(pid)?;
     if identity.is_kernel_thread {
         return Err(Error::new(capture::CaptureError::KernelThread(pid)));
@@ -55,7 +55,7 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
     let stop = attach::stop_on_signals()?;
     let mut snapshot = Snapshot::default();
     let taken_at = SystemTime::now();
-    // The threads first: by the time the profiles are made, what was wrong may be over.
+    // Threads first: the incident may be over when the profiles are done.
     snapshot.threads(pid, arguments);
     if is_go(pid) {
         snapshot.go(pid);
@@ -64,9 +64,9 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
     snapshot.profiles(pid, arguments, &stop);
     snapshot.command(&identity, arguments.redact_cmdline);
     snapshot.take("doctor", || {
-        let verdict = doctor::verdict(Some(pid))?;
-        let json = serde_json::to_vec_pretty(&verdict.json)?;
-        Ok(vec![part("doctor.txt", verdict.text.into_bytes()), part("doctor.json", json)])
+        let diagnosis = doctor::diagnose(Some(pid))?;
+        let json = serde_json::to_vec_pretty(&diagnosis.json)?;
+        Ok(vec![part("doctor.txt", diagnosis.text.into_bytes()), part("doctor.json", json)])
     });
     let readme = snapshot.findings.text(&identity, taken_at, arguments.duration, &snapshot.missing);
     snapshot.parts.insert(0, part("README.md", readme.clone().into_bytes()));
@@ -88,7 +88,7 @@ fn default_name(identity: &Identity) -> PathBuf {
 }
 
 impl Snapshot {
-    /// Adds what `make` gives, or the reason why there is nothing.
+    /// Adds the parts from `make`, or the reason why there are none.
     fn take(&mut self, what: &str, make: impl FnOnce() -> Result<Vec<Part>>) {
         match make() {
             Ok(parts) => self.parts.extend(parts),
@@ -125,7 +125,7 @@ impl Snapshot {
         });
     }
 
-    /// What a Go runtime knows of itself.
+    /// The profiles that a Go runtime records.
     fn go(&mut self, pid: u32) {
         self.take("goroutines", || {
             let dumped = goroutines::dump(&GoDumpRequest { pid, ..GoDumpRequest::default() })?;
@@ -154,7 +154,7 @@ impl Snapshot {
         }
     }
 
-    /// All profiles of the same seconds.
+    /// All profiles, captured at the same time.
     fn profiles(&mut self, pid: u32, arguments: &SnapshotArgs, stop: &Stop) {
         const KINDS: [(ProfileKind, &str); 5] = [
             (ProfileKind::Cpu, "cpu"),
@@ -181,14 +181,14 @@ impl Snapshot {
             match result {
                 Ok(Ok(captured)) => self.profile(name, &captured),
                 Ok(Err(error)) => self.miss(name, &Error::new(error)),
-                Err(_) => self.miss(name, &anyhow!("it failed: a mistake in rprof")),
+                Err(_) => self.miss(name, &anyhow!("the capture failed: this is a bug in rprof")),
             }
         }
     }
 
     fn profile(&mut self, name: &str, captured: &Capture) {
         if captured.profile.sample.is_empty() {
-            let why = "nothing was seen of it: the process slept all the time, or has ended";
+            let why = "no samples: the process slept all the time, or has ended";
             return self.missing.push((name.to_owned(), why.to_owned()));
         }
         self.findings.profile(captured);
@@ -204,7 +204,7 @@ impl Snapshot {
     }
 }
 
-/// Writes the file: for its owner alone, whole or not at all.
+/// Writes the archive, readable by its owner only. A failed write leaves no partial file.
 fn write(path: &Path, snapshot: &Snapshot, taken_at: SystemTime) -> Result<(), WriteError> {
     let seconds = taken_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let folder = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
