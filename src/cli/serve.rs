@@ -21,9 +21,9 @@ pub fn run(arguments: ServeArgs) -> Result<()> {
         targets,
         request: attach::request(&arguments.sampling, &arguments.debug),
         limits: Limits {
-            most_seconds: arguments.max_seconds,
+            max_seconds: arguments.max_seconds,
             captures: arguments.max_captures.into(),
-            answer_bytes: arguments.max_bytes,
+            max_response_bytes: arguments.max_bytes,
         },
         redact_cmdline: arguments.redact_cmdline,
         explain: |failed| {

@@ -1,6 +1,6 @@
-//! Where the server listens and what an asker must show: addresses, the bearer token, TLS.
+//! Where the server listens and how clients authenticate: addresses, the bearer token, TLS.
 //!
-//! Not here: what is checked of each request (`guard`).
+//! Not here: the checks of each request (`guard`).
 
 use std::{
     fmt, fs, io,
@@ -22,22 +22,23 @@ use tokio_rustls::{
 
 use super::ServeError;
 
-/// Where to listen.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
+    /// An IP address and a port; port 0 lets the kernel choose one.
     Tcp(SocketAddr),
-    /// A socket in the file system; who may open it is a matter of its folder's rights and its own (0600).
+    /// A socket in the file system. Its mode (0600) and its folder's mode decide who can connect.
     Unix(PathBuf),
 }
 
 impl FromStr for Address {
     type Err = String;
 
-    /// `127.0.0.1:6060`, `[::1]:6060`, `localhost:6060`, `:6060` (this machine alone), `unix:PATH`.
+    /// Parses `127.0.0.1:6060`, `[::1]:6060`, `localhost:6060`, `:6060` (loopback) or `unix:PATH`.
     fn from_str(text: &str) -> Result<Address, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             return match path {
-                "" => Err("unix: is to be followed by a path".to_owned()),
+                "" => Err("unix: must be followed by a path".to_owned()),
                 path => Ok(Address::Unix(PathBuf::from(path))),
             };
         }
@@ -48,7 +49,7 @@ impl FromStr for Address {
             _ => text.to_owned(),
         };
         text.parse().map(Address::Tcp).map_err(|_| {
-            "an IP address and a port are wanted, as 127.0.0.1:6060 or [::1]:6060, or unix:PATH".to_owned()
+            "expected an IP address and a port, such as 127.0.0.1:6060 or [::1]:6060, or unix:PATH".to_owned()
         })
     }
 }
@@ -63,7 +64,7 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Nobody on another machine can connect.
+    /// Whether only this machine can connect.
     pub fn is_local(&self) -> bool {
         match self {
             Address::Tcp(address) => is_loopback(address.ip()),
@@ -72,27 +73,30 @@ impl Address {
     }
 }
 
-/// `::ffff:127.0.0.1` too.
+/// Whether this is a loopback address, also in its IPv4-mapped form (`::ffff:127.0.0.1`).
 pub fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-/// Files of TLS, in PEM.
+/// The files of TLS, in PEM.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
+    /// The server's certificate chain.
     pub certificate: PathBuf,
+    /// The private key of the certificate.
     pub key: PathBuf,
-    /// Askers must show a certificate signed by one of these.
+    /// Clients must present a certificate that one of these authorities signed.
     pub client_ca: Option<PathBuf>,
 }
 
-/// What an asker must show.
+/// How clients authenticate, and which host names they may use.
 #[derive(Clone, Default)]
 pub struct Access {
-    /// `Authorization: Bearer TOKEN`, or TOKEN as the password of `Basic`.
+    /// Clients send `Authorization: Bearer TOKEN`, or TOKEN as the password of `Basic`.
     pub token: Option<String>,
+    /// Serve TLS with these files.
     pub tls: Option<TlsFiles>,
-    /// More names by which askers may call this machine.
+    /// Additional host names that clients may use for this machine.
     pub hosts: Vec<String>,
 }
 
@@ -103,7 +107,10 @@ impl fmt::Debug for Access {
 }
 
 impl Access {
-    /// The first line of a file.
+    /// Reads the token: the first line of a file.
+    ///
+    /// # Errors [`ServeError::File`] when the file is not readable or the token has fewer than 16
+    /// characters.
     pub fn read_token(path: &Path) -> Result<String, ServeError> {
         let what = "cannot read the token file";
         let text = fs::read_to_string(path).map_err(|source| file(what, path, source))?;
@@ -112,17 +119,20 @@ impl Access {
             _ => Err(file(
                 what,
                 path,
-                io::Error::other("a token has 16 characters or more, on the first line"),
+                io::Error::other("the first line must be a token of at least 16 characters"),
             )),
         }
     }
 
-    /// Whoever asks has proved to be allowed to.
-    pub fn is_proven(&self) -> bool {
+    /// Whether clients must authenticate, by token or by certificate.
+    pub fn requires_authentication(&self) -> bool {
         self.token.is_some() || self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
     }
 
-    /// What makes TLS connections, if that was asked for.
+    /// The acceptor of TLS connections; `None` when TLS is off.
+    ///
+    /// # Errors
+    /// [`ServeError::File`] and [`ServeError::Tls`] when the files cannot be used.
     pub fn tls(&self) -> Result<Option<TlsAcceptor>, ServeError> {
         let Some(files) = &self.tls else { return Ok(None) };
         let certificates = certificates(&files.certificate)?;
@@ -153,7 +163,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServeError>
     let found: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(|error| read(io::Error::other(error)))?;
-    if found.is_empty() { Err(read(io::Error::other("there is none in it"))) } else { Ok(found) }
+    if found.is_empty() { Err(read(io::Error::other("the file contains no certificate"))) } else { Ok(found) }
 }
 
 fn tls_error(error: impl fmt::Display) -> ServeError {
@@ -169,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_loopback_unless_it_says_otherwise() {
+    fn an_address_without_a_host_is_loopback() {
         let parse = |text: &str| text.parse::<Address>();
         for text in
             ["127.0.0.1:6060", "[::1]:6060", "localhost:6060", ":6060", "unix:/run/rprof", "127.1.2.3:1"]
@@ -187,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_the_first_line_of_its_file_and_not_short() {
+    fn a_token_is_the_first_line_of_its_file_and_has_at_least_sixteen_characters() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("token");
         fs::write(&path, "0123456789abcdef \nmore\n").expect("own folder");

@@ -1,45 +1,49 @@
-//! The first page of `/ui/`: the processes, what can be captured of one, and what has been captured.
+//! The first page of `/ui/`: the processes, the kinds that can be captured, the captured profiles.
 //!
-//! It lists and links without a script; `capture.js` of the pages' assets makes of its forms captures that are shown
-//! at once. All that comes from processes is hostile text: it is escaped. Not here: what is captured (`ui`).
+//! Without a script, its forms download profiles; `capture.js` makes them capture and show a
+//! profile. Text that comes from processes is hostile: it is escaped. Not here: capturing (`ui`).
 
 use std::fmt::Write;
 
 use super::{
-    captured::{Captured, MOST},
+    captured::{Captured, MAX_KEPT},
     kinds::{KINDS, KindRow},
     pages::{command_line, escaped},
 };
 use crate::process::Identity;
 
-/// As that of the other pages, but this one has forms, which go to this server alone.
+/// The policy of the other pages, plus forms that may be sent to this server only.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
      connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// How long what takes time takes, unless told, in seconds: one waits for it.
+/// The default duration of a timed capture on this page, in seconds: a person waits for it.
 const SECONDS: u64 = 10;
 
-/// Kinds as one looks for them; others follow.
+/// The order of the kinds on the page; kinds that are not named follow.
 const ORDER: [&str; 10] =
     ["profile", "wall", "offcpu", "goroutine", "threadcreate", "faults", "heap", "allocs", "mutex", "block"];
 
-const PERFETTO: &str = "<p>A download opens in <a href=\"https://ui.perfetto.dev\" rel=\"noopener noreferrer\" \
+const PERFETTO: &str = "<p>Open a download in <a href=\"https://ui.perfetto.dev\" rel=\"noopener noreferrer\" \
      target=\"_blank\">ui.perfetto.dev</a>.</p>";
 
-/// What is on the page.
+/// The content of the page.
 pub struct Page<'a> {
-    pub living: &'a [Identity],
-    /// Whose profiles can be captured.
+    /// The served processes.
+    pub running: &'a [Identity],
+    /// The process whose profiles can be captured; `None`: the page lists the processes.
     pub chosen: Option<&'a Identity>,
-    /// What is wrong with the question; may be empty.
-    pub trouble: &'a str,
-    /// The newest first.
+    /// An error message; may be empty.
+    pub message: &'a str,
+    /// The captured profiles, the newest first.
     pub captured: &'a [Captured],
-    pub most_seconds: u64,
+    /// The longest duration that is allowed.
+    pub max_seconds: u64,
+    /// Leave arguments out of command lines.
     pub redact: bool,
 }
 
 impl Page<'_> {
+    /// The page as HTML.
     pub fn html(&self) -> String {
         let title = match self.chosen {
             Some(identity) => format!("{} · capture · rprof", escaped(&identity.display_name())),
@@ -51,17 +55,17 @@ impl Page<'_> {
              <link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"assets/style.css\">\n\
              <link rel=\"stylesheet\" href=\"assets/capture.css\">\n\
              <script type=\"module\" src=\"assets/capture.js\"></script>\n</head>\n<body>\n\
-             <a class=\"skip\" href=\"#view\">Skip to what can be captured</a>\n\
+             <a class=\"skip\" href=\"#view\">Skip to the content</a>\n\
              <header><div class=\"line\"><a class=\"title\" href=\"./\"><strong>rprof</strong><span>capture</span></a>\
              <a class=\"jump\" href=\"#captured\">Captured ({})</a><div class=\"menus\" id=\"theme\"></div></div></header>\n\
              <div id=\"notes\" role=\"status\" aria-live=\"polite\"></div>\n<main id=\"view\" tabindex=\"-1\">\n",
             self.captured.len()
         );
-        if !self.trouble.is_empty() {
-            let _ = writeln!(page, "<p class=\"trouble\">{}</p>", escaped(self.trouble));
+        if !self.message.is_empty() {
+            let _ = writeln!(page, "<p class=\"trouble\">{}</p>", escaped(self.message));
         }
         match self.chosen {
-            Some(identity) => self.of_process(identity, &mut page),
+            Some(identity) => self.process(identity, &mut page),
             None => self.processes(&mut page),
         }
         self.captured(&mut page);
@@ -71,8 +75,8 @@ impl Page<'_> {
 
     fn processes(&self, page: &mut String) {
         page.push_str("<section aria-labelledby=\"processes\">\n<h1 id=\"processes\">Processes</h1>\n");
-        if self.living.is_empty() {
-            page.push_str("<p class=\"quiet\">None of the processes served lives now.</p>\n</section>\n");
+        if self.running.is_empty() {
+            page.push_str("<p class=\"quiet\">None of the served processes is running.</p>\n</section>\n");
             return;
         }
         page.push_str("<div class=\"tools\" id=\"filter\"></div>\n");
@@ -80,7 +84,7 @@ impl Page<'_> {
             "<table class=\"processes\"><thead><tr><th scope=\"col\">PID</th><th scope=\"col\">Name</th>",
         );
         page.push_str("<th scope=\"col\">Command line</th></tr></thead>\n<tbody>\n");
-        for identity in self.living {
+        for identity in self.running {
             let _ = writeln!(
                 page,
                 "<tr><td class=\"number\">{0}</td><td><a href=\"./?pid={0}\">{1}</a></td><td><code>{2}</code></td></tr>",
@@ -92,8 +96,8 @@ impl Page<'_> {
         page.push_str("</tbody></table>\n</section>\n");
     }
 
-    fn of_process(&self, identity: &Identity, page: &mut String) {
-        let others = match self.living.len() {
+    fn process(&self, identity: &Identity, page: &mut String) {
+        let others = match self.running.len() {
             0 | 1 => "",
             _ => " <a href=\"./?pid=\">another process</a>",
         };
@@ -114,16 +118,19 @@ impl Page<'_> {
         page.push_str("</div>\n</section>\n");
     }
 
-    /// A form that, without a script, downloads what it asks for.
+    /// The form of one kind. Without a script it downloads the profile.
     fn card(&self, kind: &KindRow, pid: u32, page: &mut String) {
-        let most = self.most_seconds;
+        let max = self.max_seconds;
         let (value, more) = match kind.default_seconds {
-            Some(_) if kind.is_profile => (SECONDS.min(most).to_string(), " required"),
-            Some(default) => (default.min(most).to_string(), " required"),
-            // What there is now, or, if seconds are given, how that changes meanwhile.
-            None => (String::new(), " placeholder=\"now\" title=\"With seconds: how it changes meanwhile\""),
+            Some(_) if kind.is_profile => (SECONDS.min(max).to_string(), " required"),
+            Some(default) => (default.min(max).to_string(), " required"),
+            // Instant kinds: without seconds the current state, with seconds the difference.
+            None => (
+                String::new(),
+                " placeholder=\"now\" title=\"Empty: the current state. With seconds: the difference over that time.\"",
+            ),
         };
-        // What is shown is a profile; what can also be downloaded is the kind's own format.
+        // The pages show a pprof profile; the download has the kind's own format.
         let (download, note) = match kind.is_profile {
             true => ("", ""),
             false => (" <button data-download>Download</button>", PERFETTO),
@@ -133,8 +140,8 @@ impl Page<'_> {
             page,
             "<form class=\"card\" method=\"get\" action=\"../debug/pprof/{name}\" data-kind=\"{name}\" data-view=\"{view}\">\n<h3>{name}</h3>\n<p>{what}</p>{note}\n\
              <input type=\"hidden\" name=\"pid\" value=\"{pid}\">\n\
-             <div class=\"ask\"><button{class}>Capture</button>{download}\
-             <label><input type=\"number\" name=\"seconds\" min=\"1\" max=\"{most}\" value=\"{value}\"{more}> seconds</label></div>\n\
+             <div class=\"action\"><button{class}>Capture</button>{download}\
+             <label><input type=\"number\" name=\"seconds\" min=\"1\" max=\"{max}\" value=\"{value}\"{more}> seconds</label></div>\n\
              </form>",
             name = kind.name,
             view = kind.view(),
@@ -147,7 +154,7 @@ impl Page<'_> {
         page.push_str("<h1 id=\"captured-title\">Captured</h1>\n");
         if self.captured.is_empty() {
             page.push_str(
-                "<p class=\"quiet\">Nothing yet. What you capture is shown at once, and listed here.</p>\n",
+                "<p class=\"quiet\">No profiles yet. A captured profile opens at once and is listed here.</p>\n",
             );
             page.push_str("</section>\n");
             return;
@@ -157,7 +164,9 @@ impl Page<'_> {
         if compares {
             page.push_str("<th scope=\"col\">Base</th><th scope=\"col\">New</th>");
         }
-        page.push_str("<th scope=\"col\">Profile</th><th scope=\"col\">Of</th><th scope=\"col\">When</th>");
+        page.push_str(
+            "<th scope=\"col\">Profile</th><th scope=\"col\">Process</th><th scope=\"col\">Time</th>",
+        );
         page.push_str("<th scope=\"col\">File</th></tr></thead>\n<tbody>\n");
         let (base, new) = self.suggested();
         for one in self.captured {
@@ -170,11 +179,12 @@ impl Page<'_> {
         }
         let _ = writeln!(
             page,
-            "</form>\n<p class=\"quiet\">The last {MOST} are kept, in memory, until rprof ends.</p>\n</section>"
+            "</form>\n<p class=\"quiet\">The last {MAX_KEPT} profiles are kept in memory until rprof ends.</p>\n</section>"
         );
     }
 
-    /// Which two are compared unless others are chosen: the newest, and the one before it of the same kind.
+    /// The default comparison: the newest profile, and the one before it of the same kind and
+    /// process.
     fn suggested(&self) -> (usize, usize) {
         let Some((new, others)) = self.captured.split_first() else { return (0, 0) };
         let alike = others.iter().find(|other| other.kind == new.kind && other.pid == new.pid);

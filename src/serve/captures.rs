@@ -1,5 +1,6 @@
-//! Captures that run: a few at a time, one of a kind and process, each ended when its asker is gone. Those
-//! of a moment wait for their turn: scrapers ask for several kinds of several processes at once, without end.
+//! Running captures: a limited number at a time, one per process and kind. Closing the connection
+//! cancels the capture. Instant captures wait for a free slot, because scrapers request several
+//! kinds of several processes at once, again and again.
 //!
 //! Not here: what a capture does.
 
@@ -16,45 +17,46 @@ use tokio::{
 
 use crate::capture::Stop;
 
-/// Which capture: process and kind.
+/// Identifies a capture: PID and kind.
 pub type Key = (u32, &'static str);
 
-/// How long a capture takes.
+/// Whether a capture has a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
-    /// What there is now. It need not fear to wait for long, nor that those that last hold all places.
-    Moment,
-    /// The time that was asked for.
-    Lasting,
+    /// The current state. It takes little time, and has slots of its own that timed captures do not
+    /// use.
+    Instant,
+    /// The requested number of seconds.
+    Timed,
 }
 
-/// How long one of a moment waits for its turn: less than scrapers wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How often it is looked whether it is its turn.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long an instant capture waits for a slot: less than the timeout of scrapers.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+/// How often a waiting capture checks for a free slot.
+const CHECK_EVERY: Duration = Duration::from_millis(5);
 
 type Running = HashMap<Key, (Length, Stop)>;
 
-/// All captures that run.
+/// All running captures.
 pub struct Captures {
     running: Arc<Mutex<Running>>,
-    /// Of each length.
-    most: usize,
-    patience: Duration,
+    /// The number of concurrent captures of each [`Length`].
+    max: usize,
+    max_wait: Duration,
 }
 
-/// Why a capture is not begun, or gave nothing.
+/// Why a capture did not start or has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Busy {
-    /// The same is being made for another asker.
+    /// Another client is capturing the same kind of the same process.
     Same,
-    /// As many as may be are running.
+    /// The maximum number of captures is running.
     TooMany,
-    /// It failed in a way that is a mistake in rprof.
-    Broken,
+    /// The capture panicked: a bug in rprof.
+    Bug,
 }
 
-/// Ends the capture when the asker's connection, which holds this, is gone.
+/// Cancels the capture when it is dropped, that is, when the client's connection closes.
 struct CancelOnDrop(Stop);
 
 impl Drop for CancelOnDrop {
@@ -63,72 +65,77 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// A place among the running, given back when the capture has really ended.
-struct Place {
+/// A slot among the running captures; free again when the capture has really ended.
+struct Slot {
     running: Arc<Mutex<Running>>,
     key: Key,
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         lock(&self.running).remove(&self.key);
     }
 }
 
 fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
-    // Nothing panics while it is held.
+    // No code panics while it holds the lock.
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Captures {
-    pub fn new(most: usize) -> Captures {
-        Captures { running: Arc::default(), most, patience: PATIENCE }
+    /// At most `max` concurrent captures of each [`Length`].
+    pub fn new(max: usize) -> Captures {
+        Captures { running: Arc::default(), max, max_wait: MAX_WAIT }
     }
 
-    /// Runs `work` on a thread of its own. If the returned future is dropped, `work` is told to stop.
+    /// Runs `work` on a thread of its own. Dropping the returned future sets the stop flag of
+    /// `work`.
+    ///
+    /// # Errors
+    /// [`Busy`] when there is no free slot, or when `work` panics.
     pub async fn run<T: Send + 'static>(
         &self,
         key: Key,
         length: Length,
         work: impl FnOnce(&Stop) -> T + Send + 'static,
     ) -> Result<T, Busy> {
-        let (place, stop) = self.turn(key, length).await?;
+        let (slot, stop) = self.wait_for_slot(key, length).await?;
         let _ends = CancelOnDrop(stop.clone());
         let done = task::spawn_blocking(move || {
-            let _place = place;
+            let _slot = slot;
             work(&stop)
         });
-        done.await.map_err(|_| Busy::Broken)
+        done.await.map_err(|_| Busy::Bug)
     }
 
-    async fn turn(&self, key: Key, length: Length) -> Result<(Place, Stop), Busy> {
-        let came = Instant::now();
+    async fn wait_for_slot(&self, key: Key, length: Length) -> Result<(Slot, Stop), Busy> {
+        let start = Instant::now();
         loop {
             match self.begin(key, length) {
                 Err(Busy::Same | Busy::TooMany)
-                    if length == Length::Moment && came.elapsed() < self.patience =>
+                    if length == Length::Instant && start.elapsed() < self.max_wait =>
                 {
-                    sleep(LOOK_EVERY).await;
+                    sleep(CHECK_EVERY).await;
                 }
-                begun_or_not => return begun_or_not,
+                result => return result,
             }
         }
     }
 
-    fn begin(&self, key: Key, length: Length) -> Result<(Place, Stop), Busy> {
+    fn begin(&self, key: Key, length: Length) -> Result<(Slot, Stop), Busy> {
         let mut running = lock(&self.running);
         if running.contains_key(&key) {
             return Err(Busy::Same);
         }
-        if running.values().filter(|(other, _)| *other == length).count() >= self.most {
+        if running.values().filter(|(other, _)| *other == length).count() >= self.max {
             return Err(Busy::TooMany);
         }
         let stop = Stop::default();
         running.insert(key, (length, stop.clone()));
-        Ok((Place { running: Arc::clone(&self.running), key }, stop))
+        Ok((Slot { running: Arc::clone(&self.running), key }, stop))
     }
 
-    /// Tells all that run to stop.
+    /// Sets the stop flag of every running capture.
     pub fn stop_all(&self) {
         lock(&self.running).values().for_each(|(_, stop)| stop.0.store(true, Ordering::Relaxed));
     }
@@ -138,9 +145,9 @@ impl Captures {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Length::*, *};
+    use super::{Length::Timed, *};
 
-    fn until_told(stop: &Stop) -> bool {
+    fn until_stopped(stop: &Stop) -> bool {
         let began = Instant::now();
         while !stop.is_set() && began.elapsed() < Duration::from_secs(20) {
             std::thread::sleep(Duration::from_millis(1));
@@ -149,54 +156,55 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_asker_is_told_and_a_third_kind_finds_no_room() {
+    async fn an_equal_capture_is_refused_and_so_is_one_above_the_limit() {
         let captures = Captures::new(2);
-        let first = captures.run((1, "profile"), Lasting, until_told);
-        let second = captures.run((1, "wall"), Lasting, until_told);
+        let first = captures.run((1, "profile"), Timed, until_stopped);
+        let second = captures.run((1, "wall"), Timed, until_stopped);
         let mut both = Box::pin(async { tokio::join!(first, second) });
         assert!(tokio::time::timeout(Duration::from_millis(20), &mut both).await.is_err(), "both run");
-        assert_eq!(captures.run((1, "profile"), Lasting, |_| ()).await, Err(Busy::Same));
-        assert_eq!(captures.run((2, "profile"), Lasting, |_| ()).await, Err(Busy::TooMany));
+        assert_eq!(captures.run((1, "profile"), Timed, |_| ()).await, Err(Busy::Same));
+        assert_eq!(captures.run((2, "profile"), Timed, |_| ()).await, Err(Busy::TooMany));
         captures.stop_all();
         assert_eq!(both.await, (Ok(true), Ok(true)));
-        assert_eq!(captures.run((1, "profile"), Lasting, |_| 7).await, Ok(7));
+        assert_eq!(captures.run((1, "profile"), Timed, |_| 7).await, Ok(7));
     }
 
     #[tokio::test]
-    async fn what_is_of_a_moment_waits_for_its_turn_whatever_lasts() {
+    async fn an_instant_capture_waits_for_its_equals_but_not_for_timed_ones() {
         let captures = Captures::new(1);
-        let mut lasting = Box::pin(captures.run((1, "profile"), Lasting, until_told));
-        assert!(tokio::time::timeout(Duration::from_millis(20), &mut lasting).await.is_err(), "it runs");
-        let first = captures.run((1, "goroutine"), Moment, |_| std::thread::sleep(Duration::from_millis(30)));
-        let same = captures.run((1, "goroutine"), Moment, |_| ());
-        let other = captures.run((2, "goroutine"), Moment, |_| ());
+        let mut timed = Box::pin(captures.run((1, "profile"), Timed, until_stopped));
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut timed).await.is_err(), "it runs");
+        let first = captures
+            .run((1, "goroutine"), Length::Instant, |_| std::thread::sleep(Duration::from_millis(30)));
+        let same = captures.run((1, "goroutine"), Length::Instant, |_| ());
+        let other = captures.run((2, "goroutine"), Length::Instant, |_| ());
         assert_eq!(tokio::join!(first, same, other), (Ok(()), Ok(()), Ok(())));
         captures.stop_all();
-        assert_eq!(lasting.await, Ok(true));
+        assert_eq!(timed.await, Ok(true));
     }
 
     #[tokio::test]
-    async fn nobody_waits_for_ever() {
-        let captures = Captures { patience: Duration::from_millis(20), ..Captures::new(1) };
-        let _place = captures.begin((1, "goroutine"), Moment).expect("free");
-        assert_eq!(captures.run((1, "goroutine"), Moment, |_| ()).await, Err(Busy::Same));
-        assert_eq!(captures.run((2, "goroutine"), Moment, |_| ()).await, Err(Busy::TooMany));
+    async fn waiting_for_a_slot_has_a_time_limit() {
+        let captures = Captures { max_wait: Duration::from_millis(20), ..Captures::new(1) };
+        let _slot = captures.begin((1, "goroutine"), Length::Instant).expect("free");
+        assert_eq!(captures.run((1, "goroutine"), Length::Instant, |_| ()).await, Err(Busy::Same));
+        assert_eq!(captures.run((2, "goroutine"), Length::Instant, |_| ()).await, Err(Busy::TooMany));
     }
 
     #[tokio::test]
-    async fn a_capture_whose_asker_is_gone_ends_and_gives_its_place_back() {
+    async fn dropping_the_future_cancels_the_capture_and_frees_its_slot() {
         let captures = Captures::new(1);
-        let given_up = tokio::time::timeout(
+        let cancelled = tokio::time::timeout(
             Duration::from_millis(20),
-            captures.run((1, "profile"), Lasting, until_told),
+            captures.run((1, "profile"), Timed, until_stopped),
         );
-        assert!(given_up.await.is_err());
+        assert!(cancelled.await.is_err());
         for _ in 0..2000 {
             if lock(&captures.running).is_empty() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("it runs on");
+        panic!("the capture still runs");
     }
 }

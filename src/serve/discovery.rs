@@ -1,8 +1,8 @@
-//! The processes served, in the form that Prometheus's HTTP service discovery reads
-//! (prometheus.io/docs/prometheus/latest/http_sd): scrapers of profiles find them by it, with the label
-//! that makes them ask for each by its `pid`.
+//! The served processes in the format of Prometheus's HTTP service discovery
+//! (prometheus.io/docs/prometheus/latest/http_sd). Scrapers of profiles find the processes in it,
+//! with the label that adds each process's `pid` to their requests.
 //!
-//! Not here: which processes they are (`targets`), what is scraped of them (`kinds`).
+//! Not here: which processes are served (`targets`), the profiles (`kinds`).
 
 use std::collections::BTreeMap;
 
@@ -11,46 +11,49 @@ use serde_json::json;
 
 use super::{
     Server,
-    pages::{self, Answer},
+    pages::{self, HttpResponse},
 };
 use crate::{capture::goroutines::is_go, process::Identity};
 
-/// A process and what the labels say of it.
+/// A process and the facts that its labels state.
 struct Found {
     identity: Identity,
-    /// Its runtime counts allocations and waits: `allocs`, `heap`, `block`, `mutex` may be had.
+    /// Whether it is a Go program: `allocs`, `heap`, `block` and `mutex` may be available.
     is_go: bool,
     command_line: String,
 }
 
-/// The list. `host`: the name and port by which the asker has reached us, and will again.
-pub async fn answer(server: &Server, host: Option<&str>) -> Answer {
+/// The list. `host`: the host name and port that the client used, which its scrapes will use too.
+pub async fn respond(server: &Server, host: Option<&str>) -> HttpResponse {
     let Some(host) = host.filter(|host| !host.is_empty()) else {
-        return pages::failure(StatusCode::BAD_REQUEST, "the request does not say by which name (Host)");
+        return pages::failure(StatusCode::BAD_REQUEST, "the request has no Host header");
     };
     let (targets, redact) = (server.options.targets.clone(), server.options.redact_cmdline);
-    // Files of all processes are looked at.
-    let found = tokio::task::spawn_blocking(move || look(targets.living(), redact)).await;
+    // This reads files of every process.
+    let found = tokio::task::spawn_blocking(move || inspect(targets.running(), redact)).await;
     let Ok(found) = found else {
-        return pages::failure(StatusCode::INTERNAL_SERVER_ERROR, "the list failed: a mistake in rprof");
+        return pages::failure(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "listing the processes failed because of a bug in rprof",
+        );
     };
     let is_tls = server.options.door.access.tls.is_some();
     let groups: Vec<_> =
         found.iter().map(|found| json!({ "targets": [host], "labels": labels(found, is_tls) })).collect();
-    pages::answer(StatusCode::OK, "application/json", format!("{:#}\n", json!(groups)))
+    pages::response(StatusCode::OK, "application/json", format!("{:#}\n", json!(groups)))
 }
 
-fn look(living: Vec<Identity>, redact: bool) -> Vec<Found> {
+fn inspect(running: Vec<Identity>, redact: bool) -> Vec<Found> {
     let found = |identity: Identity| Found {
         is_go: is_go(identity.pid),
         command_line: pages::command_line(&identity, redact),
         identity,
     };
-    living.into_iter().map(found).collect()
+    running.into_iter().map(found).collect()
 }
 
-/// `__param_` and `__scheme__` make the request; `__meta_` are for rules of the scraper, which then drops
-/// them; the others are stored with each profile.
+/// `__param_` and `__scheme__` shape the scraper's request; `__meta_` labels are for its
+/// relabelling rules and are then dropped; the others are stored with each profile.
 fn labels(found: &Found, is_tls: bool) -> BTreeMap<&'static str, String> {
     let (pid, name) = (found.identity.pid.to_string(), found.identity.display_name());
     BTreeMap::from([
@@ -62,7 +65,7 @@ fn labels(found: &Found, is_tls: bool) -> BTreeMap<&'static str, String> {
         ("__meta_rprof_cmdline", found.command_line.clone()),
         ("__meta_rprof_go", found.is_go.to_string()),
         ("service_name", name),
-        // Two processes of one program must not be taken for one.
+        // Distinguishes several processes of one program.
         ("pid", pid),
     ])
 }
@@ -73,10 +76,10 @@ mod tests {
     use crate::process::{identify, select};
 
     #[test]
-    fn a_scraper_is_told_what_to_ask_for_and_what_it_is() {
+    fn the_labels_name_the_request_and_the_process() {
         let identity = identify(std::process::id()).expect("me");
         let name = identity.display_name();
-        let found = look(vec![identity], false);
+        let found = inspect(vec![identity], false);
         let labels = |is_tls| labels(&found[0], is_tls);
         assert_eq!(labels(false)["__param_pid"], std::process::id().to_string());
         assert_eq!((&labels(false)["service_name"], &labels(false)["__meta_rprof_name"]), (&name, &name));
@@ -90,10 +93,10 @@ mod tests {
     }
 
     #[test]
-    fn arguments_stay_out_of_labels_where_they_are_secret() {
+    fn with_redaction_labels_have_no_arguments() {
         let me = || vec![identify(std::process::id()).expect("me")];
         let arguments = select::arguments(std::process::id());
-        assert_eq!(look(me(), true)[0].command_line, arguments[0]);
-        assert_eq!(look(me(), false)[0].command_line, arguments.join(" "));
+        assert_eq!(inspect(me(), true)[0].command_line, arguments[0]);
+        assert_eq!(inspect(me(), false)[0].command_line, arguments.join(" "));
     }
 }

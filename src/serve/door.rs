@@ -1,7 +1,7 @@
-//! Takes connections and requests, refuses those that may not ask, and gives the others to whoever
-//! answers: the same door for profiles of processes ([`super::listen`]) and for pages ([`super::pages_of`]).
+//! Accepts connections, refuses requests that are not allowed, and passes the others to a [`Host`]:
+//! profiles of processes ([`super::listen`]) or pages of profile files ([`super::pages_of`]).
 //!
-//! Not here: who may ask (`guard`), answers.
+//! Not here: which requests are allowed (`guard`), responses.
 
 use std::{
     convert::Infallible, fs, future::Future, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration,
@@ -27,13 +27,13 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     Access, Address, ServeError,
     guard::{self, Refused},
-    pages::{self, Answer},
+    pages::{self, HttpResponse},
 };
 use crate::capture::Stop;
 
-/// The most of a question's body.
+/// The largest body of a request.
 const MOST_BODY_BYTES: usize = 1 << 20;
-/// How often it is looked whether to stop.
+/// How often the stop flag is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 enum Listener {
@@ -41,7 +41,7 @@ enum Listener {
     Unix { listener: UnixListener, _file: SocketFile },
 }
 
-/// Removes the socket's file in the end.
+/// Removes the socket's file when it is dropped.
 struct SocketFile(std::path::PathBuf);
 
 impl Drop for SocketFile {
@@ -50,25 +50,28 @@ impl Drop for SocketFile {
     }
 }
 
-/// Where to listen, and whom to hear.
+/// Where to listen, and which connections and requests are accepted.
 pub struct Door {
+    /// The address to listen on.
     pub listen: Address,
+    /// How clients authenticate.
     pub access: Access,
-    /// Connections at one time.
+    /// The number of concurrent connections.
     pub connections: usize,
-    /// How long a request may take to arrive.
+    /// How long a request's head, and then its body, may take to arrive.
     pub request_timeout: Duration,
 }
 
-/// Whoever answers what comes through the door.
+/// Responds to the requests that are allowed.
 pub trait Host: Send + Sync + 'static {
+    /// Where to listen and which clients are accepted.
     fn door(&self) -> &Door;
 
-    /// Answers a request that may be made; `body` is that of a POST.
-    fn answer(&self, head: Parts, body: String) -> impl Future<Output = Answer> + Send;
+    /// Responds to a request; `body` is the body of a POST, else empty.
+    fn respond(&self, head: Parts, body: String) -> impl Future<Output = HttpResponse> + Send;
 }
 
-/// Takes connections until told to stop.
+/// Accepts connections until `stop` is set.
 pub(super) async fn serve<H: Host>(
     host: Arc<H>,
     stop: &Stop,
@@ -76,7 +79,7 @@ pub(super) async fn serve<H: Host>(
 ) -> Result<(), ServeError> {
     let door = host.door();
     let address = &door.listen;
-    if !address.is_local() && !door.access.is_proven() {
+    if !address.is_local() && !door.access.requires_authentication() {
         return Err(ServeError::Unprotected { address: address.clone() });
     }
     let tls = door.access.tls()?;
@@ -86,15 +89,15 @@ pub(super) async fn serve<H: Host>(
         Listener::Tcp(tcp) => Address::Tcp(tcp.local_addr().map_err(refused)?),
         Listener::Unix { .. } => address.clone(),
     });
-    let places = Arc::new(Semaphore::new(door.connections));
+    let slots = Arc::new(Semaphore::new(door.connections));
     while !stop.is_set() {
-        let accepted = timeout(LOOK_EVERY, accept(&listener, &places)).await;
-        let Ok((accepted, place)) = accepted else { continue };
+        let accepted = timeout(LOOK_EVERY, accept(&listener, &slots)).await;
+        let Ok((accepted, slot)) = accepted else { continue };
         let host = Arc::clone(&host);
         match accepted {
-            Ok(Stream::Tcp(stream)) => drop(tokio::spawn(connection(host, stream, tls.clone(), place))),
-            Ok(Stream::Unix(stream)) => drop(tokio::spawn(connection(host, stream, None, place))),
-            // Too many open files, or the asker has gone already: later.
+            Ok(Stream::Tcp(stream)) => drop(tokio::spawn(connection(host, stream, tls.clone(), slot))),
+            Ok(Stream::Unix(stream)) => drop(tokio::spawn(connection(host, stream, None, slot))),
+            // Too many open files, or the client is already gone: try again later.
             Err(_) => sleep(LOOK_EVERY).await,
         }
     }
@@ -106,20 +109,20 @@ enum Stream {
     Unix(tokio::net::UnixStream),
 }
 
-async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> (io::Result<Stream>, OwnedSemaphorePermit) {
-    let place = Arc::clone(places).acquire_owned().await.expect("never closed");
+async fn accept(listener: &Listener, slots: &Arc<Semaphore>) -> (io::Result<Stream>, OwnedSemaphorePermit) {
+    let slot = Arc::clone(slots).acquire_owned().await.expect("never closed");
     let accepted = match listener {
         Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
         Listener::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
     };
-    (accepted, place)
+    (accepted, slot)
 }
 
 async fn bind(address: &Address) -> io::Result<Listener> {
     match address {
         Address::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
         Address::Unix(path) => {
-            // Of one that was killed: nobody listens any more.
+            // A server that was killed leaves its socket behind.
             let is_socket = fs::symlink_metadata(path)
                 .is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()));
             if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
@@ -133,13 +136,13 @@ async fn bind(address: &Address) -> io::Result<Listener> {
     }
 }
 
-async fn connection<H, S>(host: Arc<H>, stream: S, tls: Option<TlsAcceptor>, _place: OwnedSemaphorePermit)
+async fn connection<H, S>(host: Arc<H>, stream: S, tls: Option<TlsAcceptor>, _slot: OwnedSemaphorePermit)
 where
     H: Host,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Some(tls) = tls else { return requests(host, stream).await };
-    // One who only opens a connection must not hold its place for ever.
+    // A client that never finishes the handshake must not hold its slot for ever.
     if let Ok(Ok(stream)) = timeout(host.door().request_timeout, tls.accept(stream)).await {
         requests(host, stream).await;
     }
@@ -157,19 +160,22 @@ where
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(request_timeout).max_buf_size(64 << 10);
-    // An asker that misbehaves or hangs up ends its own connection: nobody is there to be told.
+    // An error ends this connection only, and its client is gone: there is nobody to report to.
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn respond<H: Host>(host: &H, request: HttpRequest<Incoming>) -> Answer {
+async fn respond<H: Host>(host: &H, request: HttpRequest<Incoming>) -> HttpResponse {
     let (head, body) = request.into_parts();
     let door = host.door();
     if let Err(refused) = guard::check(&head, &door.access, &door.listen) {
         return refusal(refused);
     }
     match timeout(door.request_timeout, read(&head, body)).await {
-        Ok(Ok(body)) => host.answer(head, body).await,
-        _ => pages::failure(StatusCode::BAD_REQUEST, "the request's body is too long or did not arrive"),
+        Ok(Ok(body)) => host.respond(head, body).await,
+        _ => pages::failure(
+            StatusCode::BAD_REQUEST,
+            "the request's body is too long or did not arrive in time",
+        ),
     }
 }
 
@@ -185,17 +191,17 @@ where
     Ok(String::from_utf8_lossy(&collected.to_bytes()).into_owned())
 }
 
-fn refusal(refused: Refused) -> Answer {
+fn refusal(refused: Refused) -> HttpResponse {
     let (status, why) = match refused {
-        Refused::Method => (StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD and POST are answered"),
+        Refused::Method => (StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and POST are allowed"),
         Refused::Host => (
             StatusCode::FORBIDDEN,
-            "this machine is not called by a name of its own; --allow-host NAME adds one",
+            "the request's Host is not a name of this machine; --allow-host NAME allows another name",
         ),
-        Refused::Origin => (StatusCode::FORBIDDEN, "pages of other sites are not answered"),
+        Refused::Origin => (StatusCode::FORBIDDEN, "requests from pages of other sites are refused"),
         Refused::Token => (
             StatusCode::UNAUTHORIZED,
-            "a token is needed: Authorization: Bearer TOKEN, or http://any:TOKEN@HOST/…",
+            "a token is required: send Authorization: Bearer TOKEN, or use http://any:TOKEN@HOST/…",
         ),
     };
     pages::failure(status, why)

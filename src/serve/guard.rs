@@ -1,35 +1,37 @@
-//! May this request be answered? Looks at nothing but its head.
+//! Decides from a request's head whether the request is allowed.
 //!
-//! A server on loopback is open to every page that a browser on the same machine shows: a page may make
-//! the browser ask, and by giving its own name the address 127.0.0.1 (DNS rebinding) may read the
-//! answer. So a request must call this machine by a name that is its own, and must not come from a page
-//! of another site.
+//! Every page that a browser on this machine shows can send requests to a server on loopback. A
+//! page whose host name resolves to 127.0.0.1 (DNS rebinding) can also read the responses. So a
+//! request must use a host name of this machine, and must not come from a page of another site.
 
 use hyper::{HeaderMap, Method, header, http::request::Parts};
 
 use super::access::{Access, Address, is_loopback};
 
-/// Why a request is not answered.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// Neither GET, HEAD nor POST.
     Method,
-    /// It calls this machine by a name that is not its own.
+    /// The host name is not a name of this machine.
     Host,
-    /// A page of another site makes it.
+    /// A page of another site sent the request.
     Origin,
     /// The token is missing or wrong.
     Token,
 }
 
-/// Lets a request pass or says why not.
+/// Checks a request.
+///
+/// # Errors
+/// [`Refused`]: the reason why the request is not allowed.
 pub fn check(head: &Parts, access: &Access, listen: &Address) -> Result<(), Refused> {
     if ![Method::GET, Method::HEAD, Method::POST].contains(&head.method) {
         return Err(Refused::Method);
     }
     let host = host_of(head);
-    // Whoever has the token, or a certificate, is no page that guesses; and has a reason for the name.
-    if !access.is_proven()
+    // A client that authenticates is not a page of another site, so any host name is accepted.
+    if !access.requires_authentication()
         && matches!(listen, Address::Tcp(_))
         && !host.is_some_and(|host| is_own(host, access, listen))
     {
@@ -44,8 +46,8 @@ pub fn check(head: &Parts, access: &Access, listen: &Address) -> Result<(), Refu
     }
 }
 
-/// The name that the asker calls us by, with its port: the URL's, or the header's, of which there must be
-/// just one.
+/// The host name and port that the client used: from the URL, or from the `Host` header, which must
+/// occur exactly once.
 pub fn host_of(head: &Parts) -> Option<&str> {
     if let Some(authority) = head.uri.authority() {
         return Some(authority.as_str());
@@ -71,7 +73,7 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// By `Origin`, and by what browsers say of themselves (W3C Fetch Metadata).
+/// Judges by `Origin` and by `Sec-Fetch-Site` (W3C Fetch Metadata Request Headers).
 fn is_of_another_site(headers: &HeaderMap, host: Option<&str>) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let foreign_origin = text("origin").is_some_and(|origin| {
@@ -98,7 +100,7 @@ fn shows(headers: &HeaderMap, token: &str) -> bool {
     is_equal(password, token.as_bytes())
 }
 
-/// Takes as long whatever differs, so that time tells nothing of the token but its length.
+/// Compares in constant time, so that timing reveals nothing about the token but its length.
 fn is_equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
@@ -122,22 +124,22 @@ mod tests {
         "127.0.0.1:6060".parse().expect("an address")
     }
 
-    fn asked(headers: &[(&str, &str)]) -> Result<(), Refused> {
+    fn checked(headers: &[(&str, &str)]) -> Result<(), Refused> {
         check(&head("/debug/pprof/", headers), &Access::default(), &local())
     }
 
     #[test]
-    fn only_a_name_of_this_machine_is_answered() {
+    fn only_host_names_of_this_machine_are_accepted() {
         for host in ["localhost", "LOCALHOST:6060", "127.0.0.1:6060", "[::1]:6060", "127.9.9.9"] {
-            assert_eq!(asked(&[("host", host)]), Ok(()), "{host}");
+            assert_eq!(checked(&[("host", host)]), Ok(()), "{host}");
         }
         for host in
             ["evil.example:6060", "127.0.0.1.evil.example", "localhost.evil", "10.0.0.1", "", "::1:80:"]
         {
-            assert_eq!(asked(&[("host", host)]), Err(Refused::Host), "{host}");
+            assert_eq!(checked(&[("host", host)]), Err(Refused::Host), "{host}");
         }
-        assert_eq!(asked(&[]), Err(Refused::Host));
-        assert_eq!(asked(&[("host", "localhost"), ("host", "evil.example")]), Err(Refused::Host));
+        assert_eq!(checked(&[]), Err(Refused::Host));
+        assert_eq!(checked(&[("host", "localhost"), ("host", "evil.example")]), Err(Refused::Host));
         let absolute = head("http://evil.example/debug/pprof/", &[("host", "localhost")]);
         assert_eq!(check(&absolute, &Access::default(), &local()), Err(Refused::Host));
         let named = Access { hosts: vec!["box.lan".into()], ..Access::default() };
@@ -145,8 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_other_sites_are_not_answered() {
-        let from = |name, value| asked(&[("host", "localhost:6060"), (name, value)]);
+    fn requests_from_pages_of_other_sites_are_refused() {
+        let from = |name, value| checked(&[("host", "localhost:6060"), (name, value)]);
         assert_eq!(from("origin", "http://localhost:6060"), Ok(()));
         assert_eq!(from("origin", "http://evil.example"), Err(Refused::Origin));
         assert_eq!(from("origin", "null"), Err(Refused::Origin));
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_token_is_asked_for_nothing_is_answered_without_it() {
+    fn with_a_token_configured_every_request_must_have_it() {
         let access = Access { token: Some("0123456789abcdef".into()), ..Access::default() };
         let with = |headers: &[(&str, &str)]| check(&head("/", headers), &access, &local());
         assert_eq!(with(&[("host", "any.name"), ("authorization", "Bearer 0123456789abcdef")]), Ok(()));
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_can_be_changed() {
+    fn only_get_head_and_post_are_allowed() {
         let mut delete = head("/", &[("host", "localhost")]);
         delete.method = Method::DELETE;
         assert_eq!(check(&delete, &Access::default(), &local()), Err(Refused::Method));
@@ -185,7 +187,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_host_but_this_machines_passes(host in "[ -~]{0,40}") {
+        fn no_other_host_name_passes(host in "[ -~]{0,40}") {
             let ours = host.to_ascii_lowercase().starts_with("localhost") || host.starts_with("127.") || host.starts_with('[') || host.starts_with("::");
             if !ours && let Ok(value) = hyper::header::HeaderValue::from_str(&host) {
                 let mut head = head("/", &[]);

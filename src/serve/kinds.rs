@@ -1,7 +1,7 @@
-//! The kinds of profile that are served: one row each, with what makes it.
+//! The kinds of profile that are served: one row each, with the function that captures it.
 //!
-//! A kind that a process cannot give is refused with the reason, never answered with an empty profile.
-//! Not here: how a profile is made (`capture`), HTTP.
+//! A kind that is not available for a process is refused with the reason; the response is never an
+//! empty profile. Not here: how a profile is captured (`capture`), HTTP.
 
 use std::time::{Duration, Instant};
 
@@ -28,28 +28,28 @@ pub struct KindRow {
     pub name: &'static str,
     /// What it shows, for a person.
     pub what: &'static str,
-    /// What else can be asked for by parameters; may be empty.
+    /// Which parameters it takes, for a person; may be empty.
     pub how: &'static str,
-    /// Whether what is answered is a profile, which pprof's tools show.
+    /// Whether the default format is pprof protobuf.
     pub is_profile: bool,
-    /// How long it takes unless told, in seconds. Others are of now, unless asked how they change.
+    /// The default duration in seconds; `None` for instant kinds.
     pub default_seconds: Option<u64>,
     make: fn(&Job<'_>) -> ProfileBytes,
 }
 
 impl KindRow {
-    /// What it shows, and what can be asked for.
+    /// What it shows and which parameters it takes.
     pub fn in_full(&self) -> String {
         if self.how.is_empty() { self.what.into() } else { format!("{}; {}", self.what, self.how) }
     }
 
-    /// The page on which it is shown first.
+    /// The view that shows it first.
     pub fn view(&self) -> &'static str {
         if self.is_profile { "flamegraph" } else { "timeline" }
     }
 }
 
-/// The answer's bytes: gzipped protobuf, or text where `debug` asks for it.
+/// The bytes of a response: gzipped protobuf, or text if `debug` requests it.
 type ProfileBytes = Result<Vec<u8>, KindError>;
 
 impl PartialEq for KindRow {
@@ -58,28 +58,35 @@ impl PartialEq for KindRow {
     }
 }
 
-/// What is to be made, of whom.
+/// A profile to capture.
 pub struct Job<'a> {
+    /// The process.
     pub pid: u32,
-    pub ask: &'a ProfileRequest,
-    pub request: &'a Request,
+    /// The kind, the duration and the format.
+    pub request: &'a ProfileRequest,
+    /// How to capture. Process, kind and duration come from the other fields.
+    pub template: &'a Request,
+    /// Set when the capture must end early.
     pub stop: &'a Stop,
 }
 
-/// Why there is no profile.
+/// Why a capture has no result.
 #[derive(Debug)]
 pub enum KindError {
+    /// The capture failed.
     Failed(Failed),
-    /// This process cannot give it; why, and what else there is.
+    /// The kind is not available for this process: the reason, and the kinds that are.
     NotOffered(String),
-    /// What was made cannot be put together.
+    /// The captured profiles cannot be combined.
     Broken(String),
 }
 
-/// What the failure of a capture comes from, for [`super::Options::explain`].
+/// The cause of a failed capture, for [`super::Options::explain`].
 #[derive(Debug)]
 pub enum Failed {
+    /// Sampling failed.
     Capture(CaptureError),
+    /// Reading the Go runtime's records failed.
     Go(BucketError),
 }
 
@@ -99,106 +106,110 @@ impl From<BucketError> for KindError {
 pub static KINDS: [KindRow; 11] = [
     KindRow {
         name: "allocs",
-        what: "Memory that was allocated since the program began, by where (programs whose runtime counts it)",
+        what: "All memory allocated since the program started, by allocation site (Go programs)",
         how: "",
         is_profile: true,
         default_seconds: None,
-        make: |job| kept(job, GoKind::Allocs),
+        make: |job| recorded(job, GoKind::Allocs),
     },
     KindRow {
         name: "block",
-        what: "Where threads wait for each other (programs whose runtime counts it)",
+        what: "Where goroutines wait for each other (Go programs)",
         how: "",
         is_profile: true,
         default_seconds: None,
-        make: |job| kept(job, GoKind::Block),
+        make: |job| recorded(job, GoKind::Block),
     },
     KindRow {
         name: "faults",
-        what: "Where memory grows, by the code that touches it for the first time",
-        how: "seconds=30 unless told",
+        what: "Page faults: which code touches new memory",
+        how: "seconds=N (default 30)",
         is_profile: true,
         default_seconds: Some(30),
         make: |job| Ok(encode_gzip(&captured(job, ProfileKind::Faults)?)),
     },
     KindRow {
         name: "goroutine",
-        what: "What every thread (of a Go program: every goroutine) does now",
-        how: "debug=2 one by one",
+        what: "The current stacks of all threads (Go programs: of all goroutines)",
+        how: "debug=2 prints each stack",
         is_profile: true,
         default_seconds: None,
         make: |job| if is_go(job.pid) { goroutines(job) } else { threads(job) },
     },
     KindRow {
         name: "heap",
-        what: "Memory in use, by where it was allocated (programs whose runtime counts it)",
+        what: "Memory in use, by allocation site (Go programs)",
         how: "",
         is_profile: true,
         default_seconds: None,
-        make: |job| kept(job, GoKind::Heap),
+        make: |job| recorded(job, GoKind::Heap),
     },
     KindRow {
         name: "mutex",
-        what: "Who holds locks that others wait for (programs whose runtime counts it)",
+        what: "Which code holds contended locks (Go programs)",
         how: "",
         is_profile: true,
         default_seconds: None,
-        make: |job| kept(job, GoKind::Mutex),
+        make: |job| recorded(job, GoKind::Mutex),
     },
     KindRow {
         name: "offcpu",
-        what: "Where threads wait, and for how long",
-        how: "seconds=30 unless told",
+        what: "Off-CPU time: where threads wait, and how long",
+        how: "seconds=N (default 30)",
         is_profile: true,
         default_seconds: Some(30),
         make: |job| Ok(encode_gzip(&captured(job, ProfileKind::OffCpu)?)),
     },
     KindRow {
         name: "profile",
-        what: "Where CPU time goes",
-        how: "seconds=30 unless told",
+        what: "CPU time: which code runs",
+        how: "seconds=N (default 30)",
         is_profile: true,
         default_seconds: Some(30),
         make: |job| Ok(encode_gzip(&captured(job, ProfileKind::Cpu)?)),
     },
     KindRow {
         name: "threadcreate",
-        what: "Which code has made the threads",
-        how: "with seconds=: which makes threads meanwhile",
+        what: "Which code created the threads",
+        how: "seconds=N: threads created during N seconds",
         is_profile: true,
         default_seconds: None,
         make: thread_create,
     },
     KindRow {
         name: "trace",
-        what: "What each thread did when: it ran, was ready to, waited",
-        how: "for ui.perfetto.dev, with format=pprof as a profile; seconds=1 unless told",
+        what: "A timeline of each thread: running, runnable, waiting",
+        how: "for ui.perfetto.dev, or a profile with format=pprof; seconds=N (default 1)",
         is_profile: false,
         default_seconds: Some(1),
         make: traced,
     },
     KindRow {
         name: "wall",
-        what: "Where all time of all threads goes, also of those that sleep",
-        how: "seconds=30 unless told",
+        what: "Wall-clock time of all threads, including sleeping ones",
+        how: "seconds=N (default 30)",
         is_profile: true,
         default_seconds: Some(30),
         make: |job| Ok(encode_gzip(&captured(job, ProfileKind::Wall)?)),
     },
 ];
 
+/// The kind of this name.
 pub fn by_name(name: &str) -> Option<&'static KindRow> {
     KINDS.iter().find(|kind| kind.name == name)
 }
 
-/// The answer's bytes.
+/// Captures a profile and returns the bytes of the response.
+///
+/// # Errors
+/// [`KindError`] when the capture fails or the kind is not available for the process.
 pub fn make(job: &Job<'_>) -> Result<Vec<u8>, KindError> {
-    (job.ask.kind.make)(job)
+    (job.request.kind.make)(job)
 }
 
 fn captured(job: &Job<'_>, kind: ProfileKind) -> Result<Profile, KindError> {
-    let duration = Duration::from_secs(job.ask.seconds.unwrap_or_default());
-    let request = Request { pids: vec![job.pid], kind, duration: Some(duration), ..job.request.clone() };
+    let duration = Duration::from_secs(job.request.seconds.unwrap_or_default());
+    let request = Request { pids: vec![job.pid], kind, duration: Some(duration), ..job.template.clone() };
     let Capture { profile, .. } = capture::run(&request, job.stop, || Ok(()), &mut |_| {})?;
     Ok(profile)
 }
@@ -207,11 +218,11 @@ fn traced(job: &Job<'_>) -> ProfileBytes {
     let request = TraceRequest {
         pids: vec![job.pid],
         children: false,
-        duration: Duration::from_secs(job.ask.seconds.unwrap_or_default()),
-        max_events: if job.ask.as_profile { MAX_PROFILE_EVENTS } else { MAX_EVENTS },
+        duration: Duration::from_secs(job.request.seconds.unwrap_or_default()),
+        max_events: if job.request.as_profile { MAX_PROFILE_EVENTS } else { MAX_EVENTS },
     };
     let trace = trace::run(&request, job.stop, &mut |_| {})?;
-    if job.ask.as_profile {
+    if job.request.as_profile {
         return Ok(encode_gzip(&trace.profile()));
     }
     let mut bytes = Vec::new();
@@ -221,32 +232,32 @@ fn traced(job: &Job<'_>) -> ProfileBytes {
 }
 
 fn thread_create(job: &Job<'_>) -> ProfileBytes {
-    if job.ask.seconds.is_none() && is_go(job.pid) {
-        return kept(job, GoKind::ThreadCreate);
+    if job.request.seconds.is_none() && is_go(job.pid) {
+        return recorded(job, GoKind::ThreadCreate);
     }
     let mut profile = captured(job, ProfileKind::ThreadCreate)?;
-    match job.ask.seconds {
+    match job.request.seconds {
         Some(_) => capture::keep_created_during(&mut profile),
         None => profile.duration_nanos = 0,
     }
-    Ok(in_form(&profile, job.ask.debug))
+    Ok(in_form(&profile, job.request.debug))
 }
 
 fn threads(job: &Job<'_>) -> ProfileBytes {
-    let profile = now_or_change(job, || {
+    let profile = instant_or_difference(job, || {
         let request = dump::DumpRequest {
             pids: vec![job.pid],
-            max_stack_bytes: job.request.max_stack_bytes,
-            symbolize: job.request.symbolize.clone(),
+            max_stack_bytes: job.template.max_stack_bytes,
+            symbolize: job.template.symbolize.clone(),
             ..dump::DumpRequest::default()
         };
         let mut profile = dump::dump(&request)?.profile;
-        if job.ask.seconds.is_some() {
-            leave_out_what_passes(&mut profile);
+        if job.request.seconds.is_some() {
+            remove_volatile_labels(&mut profile);
         }
         Ok(profile)
     })?;
-    Ok(in_form(&profile, job.ask.debug))
+    Ok(in_form(&profile, job.request.debug))
 }
 
 /// A profile of threads as protobuf, or in the layouts of Go's `debug=1` and `debug=2`.
@@ -267,42 +278,45 @@ fn goroutines(job: &Job<'_>) -> ProfileBytes {
         goroutines::dump(&request).map_err(BucketError::from)
     };
     let mut text = Vec::new();
-    let _ = match job.ask.debug {
-        0 => return Ok(encode_gzip(&now_or_change(job, || Ok(dumped(false)?.profile(false)))?)),
+    let _ = match job.request.debug {
+        0 => return Ok(encode_gzip(&instant_or_difference(job, || Ok(dumped(false)?.profile(false)))?)),
         debug => dumped(debug >= 2)?.write_text(debug >= 2, &mut text),
     };
     Ok(text)
 }
 
-/// What the runtime itself keeps account of.
-fn kept(job: &Job<'_>, kind: GoKind) -> ProfileBytes {
+/// A profile that the language runtime records itself.
+fn recorded(job: &Job<'_>, kind: GoKind) -> ProfileBytes {
     if !is_go(job.pid) {
         return Err(KindError::NotOffered(format!(
-            "{} cannot be had of process {}: its runtime keeps no such account (Go's does), and nothing is put into \
-             a process to make it. What it can give: profile, wall, offcpu, faults, trace, goroutine, threadcreate",
-            job.ask.kind.name, job.pid
+            "{} profiles need a Go program, and process {} is not one: its runtime does not record them. \
+             Available: profile, wall, offcpu, faults, trace, goroutine, threadcreate",
+            job.request.kind.name, job.pid
         )));
     }
-    if job.ask.debug != 0
+    if job.request.debug != 0
         && let Some(text) = go_profile::text(job.pid, kind)?
     {
         return Ok(text);
     }
-    let profile = now_or_change(job, || Ok(go_profile::read(job.pid, kind)?.profile))?;
-    Ok(in_form(&profile, job.ask.debug))
+    let profile = instant_or_difference(job, || Ok(go_profile::read(job.pid, kind)?.profile))?;
+    Ok(in_form(&profile, job.request.debug))
 }
 
-/// What there is now; if seconds were asked for, how that changes meanwhile.
+/// An instant profile; if seconds were requested, the difference over that time.
 ///
-/// What is of a moment has no duration, as in Go: Parca adds up over time whatever has one.
-fn now_or_change(job: &Job<'_>, now: impl Fn() -> Result<Profile, KindError>) -> Result<Profile, KindError> {
+/// An instant profile has no duration, as in Go: Parca sums up profiles that have one.
+fn instant_or_difference(
+    job: &Job<'_>,
+    now: impl Fn() -> Result<Profile, KindError>,
+) -> Result<Profile, KindError> {
     let first = now()?;
-    let Some(seconds) = job.ask.seconds else { return Ok(Profile { duration_nanos: 0, ..first }) };
+    let Some(seconds) = job.request.seconds else { return Ok(Profile { duration_nanos: 0, ..first }) };
     wait(Duration::from_secs(seconds), job.stop);
     difference(first, now()?)
 }
 
-/// Lets time pass, unless the asker goes.
+/// Waits for `duration`, or until the capture is cancelled.
 fn wait(duration: Duration, stop: &Stop) {
     let began = Instant::now();
     while !stop.is_set() && began.elapsed() < duration {
@@ -310,8 +324,8 @@ fn wait(duration: Duration, stop: &Stop) {
     }
 }
 
-/// What `last` has more (or less) than `first`; of the time of `last`, as long as lies between them, as
-/// in net/http/pprof.
+/// `last` minus `first`. Its time is that of `last`, its duration the time between them, as in
+/// net/http/pprof.
 fn difference(first: Profile, last: Profile) -> Result<Profile, KindError> {
     let (began, ended) = (first.time_nanos, last.time_nanos);
     let broken = |why: String| KindError::Broken(why);
@@ -324,11 +338,11 @@ fn difference(first: Profile, last: Profile) -> Result<Profile, KindError> {
     Ok(Profile { time_nanos: ended, duration_nanos: ended.saturating_sub(began), ..changed })
 }
 
-/// Labels of threads that differ each time one looks: with them nothing would ever be the same.
-fn leave_out_what_passes(profile: &mut Profile) {
-    let passes: Vec<bool> =
+/// Removes labels of threads that change with every dump: they would make all samples differ.
+fn remove_volatile_labels(profile: &mut Profile) {
+    let is_volatile: Vec<bool> =
         profile.string_table.iter().map(|text| ["cpu", "waited", "look"].contains(&text.as_str())).collect();
-    let is_kept = |key: i64| usize::try_from(key).ok().and_then(|key| passes.get(key)) != Some(&true);
+    let is_kept = |key: i64| usize::try_from(key).ok().and_then(|key| is_volatile.get(key)) != Some(&true);
     profile.sample.iter_mut().for_each(|sample| sample.label.retain(|label| is_kept(label.key)));
 }
 
@@ -342,7 +356,7 @@ mod tests {
         for (name, count) in counts {
             let function = builder.function(name, name, "", 0);
             let location = builder.location(None, 0, &[LineSpec { function, line: 0, column: 0 }]);
-            // A thread that sleeps has used no less CPU time than a moment ago.
+            // The CPU time of a thread grows from dump to dump.
             let labels =
                 [("tid", LabelValue::Number(7, "")), ("cpu", LabelValue::Number(time, "nanoseconds"))];
             builder.sample(&[location], &[*count], &labels);
@@ -352,11 +366,11 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_has_what_came_and_what_went_and_nothing_else() {
+    fn a_difference_contains_only_added_and_removed_samples() {
         let last = profile(&[("stays", 2), ("came", 3)], 5_000);
         let first = profile(&[("went", 1), ("stays", 2)], 4_000);
         let [first, last] = [first, last].map(|mut profile| {
-            leave_out_what_passes(&mut profile);
+            remove_volatile_labels(&mut profile);
             profile
         });
         let found = difference(first, last).expect("a profile");
@@ -369,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_stand_in_the_order_of_their_names() {
+    fn kinds_are_sorted_by_name() {
         assert!(KINDS.is_sorted_by_key(|kind| kind.name));
         assert!(by_name("heap").is_some() && by_name("").is_none() && by_name("Heap").is_none());
     }

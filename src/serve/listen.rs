@@ -1,6 +1,6 @@
-//! Answers what is asked of processes.
+//! Responds to requests for profiles of processes and for the list of processes.
 //!
-//! Not here: connections (`door`), each step of an answer (`route`, `targets`, `captures`, `kinds`, `pages`).
+//! Not here: connections (`door`), the steps (`route`, `targets`, `captures`, `kinds`, `pages`).
 
 use hyper::{StatusCode, http::request::Parts};
 
@@ -11,7 +11,7 @@ use super::{
     door::{Door, Host},
     guard,
     kinds::{self, Failed, Job, KindError},
-    pages::{self, Answer},
+    pages::{self, HttpResponse},
     route::{self, Parameters, ProfileRequest, RequestError, Route},
     symbol,
     targets::{NoTarget, choose_among},
@@ -30,107 +30,114 @@ impl Host for Server {
         &self.options.door
     }
 
-    async fn answer(&self, head: Parts, body: String) -> Answer {
+    async fn respond(&self, head: Parts, body: String) -> HttpResponse {
         if let Some(path) = ui::path(&head) {
-            return ui::answer(self, &head, path).await.unwrap_or_else(|answer| *answer);
+            return ui::respond(self, &head, path).await.unwrap_or_else(|response| *response);
         }
         let query = head.uri.query().unwrap_or_default();
         let is_form =
             head.headers.get("content-type").is_some_and(|kind| kind == "application/x-www-form-urlencoded");
-        // As Go's FormValue: what the body says comes before what the query says.
+        // As in Go's FormValue, parameters of the body take precedence over those of the query.
         let parameters =
             Parameters::parse(&if is_form { format!("{body}&{query}") } else { query.to_owned() });
-        let ask = match route::parse(head.uri.path(), &parameters, self.options.limits.most_seconds) {
-            Ok(ask) => ask,
-            Err(bad) => return bad_ask(&bad),
+        let route = match route::parse(head.uri.path(), &parameters, self.options.limits.max_seconds) {
+            Ok(route) => route,
+            Err(bad) => return bad_request(&bad),
         };
-        match answer(self, &ask, &parameters, &head, &body).await {
-            Ok(answer) => answer,
-            Err(answer) => *answer,
+        match respond(self, &route, &parameters, &head, &body).await {
+            Ok(response) => response,
+            Err(response) => *response,
         }
     }
 }
 
-/// Errors are answers too.
-async fn answer(
+/// Responds to a request; the error is a response too.
+async fn respond(
     server: &Server,
-    ask: &Route,
+    route: &Route,
     parameters: &Parameters,
     head: &Parts,
     body: &str,
-) -> Result<Answer, Box<Answer>> {
+) -> Result<HttpResponse, Box<HttpResponse>> {
     let redact = server.options.redact_cmdline;
     let chosen =
         || server.options.targets.choose(parameters.get("pid")).map_err(|why| Box::new(no_target(&why)));
-    Ok(match ask {
+    Ok(match route {
         Route::Redirect(to) => pages::redirect(to),
         Route::Style => pages::style(),
-        Route::Pids => pages::pids(&server.options.targets.living(), redact),
+        Route::Pids => pages::pids(&server.options.targets.running(), redact),
         Route::Index => {
-            let living = server.options.targets.living();
+            let running = server.options.targets.running();
             let pid = parameters.get("pid");
-            let is_asked_for = !pid.is_empty() || living.len() == 1;
-            let chosen = is_asked_for.then(|| choose_among(&living, pid)).transpose();
+            let is_requested = !pid.is_empty() || running.len() == 1;
+            let chosen = is_requested.then(|| choose_among(&running, pid)).transpose();
             let chosen = chosen.map_err(|why| Box::new(no_target(&why)))?;
-            pages::index(&living, chosen, redact)
+            pages::index(&running, chosen, redact)
         }
         Route::Cmdline => pages::cmdline(&chosen()?, redact),
-        Route::Discovery => discovery::answer(server, guard::host_of(head)).await,
+        Route::Discovery => discovery::respond(server, guard::host_of(head)).await,
         Route::Symbol => {
             let query = head.uri.query().unwrap_or_default();
             names(server, &chosen()?, if body.is_empty() { query } else { body }).await?
         }
-        Route::Profile(ask) => profile(server, &chosen()?, ask).await?,
+        Route::Profile(request) => profile(server, &chosen()?, request).await?,
     })
 }
 
-async fn names(server: &Server, identity: &Identity, question: &str) -> Result<Answer, Box<Answer>> {
-    let addresses = symbol::addresses(question);
+async fn names(server: &Server, identity: &Identity, query: &str) -> Result<HttpResponse, Box<HttpResponse>> {
+    let addresses = symbol::addresses(query);
     if addresses.is_empty() {
-        return Ok(pages::text(StatusCode::OK, symbol::answer(&[], &[])));
+        return Ok(pages::text(StatusCode::OK, symbol::response(&[], &[])));
     }
     let (pid, options) = (identity.pid, server.options.request.symbolize.clone());
     let work = move |_: &Stop| {
         let names = capture::names(pid, &addresses, &options);
-        symbol::answer(&addresses, &names)
+        symbol::response(&addresses, &names)
     };
     let text = server
         .captures
-        .run((pid, "symbol"), Length::Moment, work)
+        .run((pid, "symbol"), Length::Instant, work)
         .await
         .map_err(|why| Box::new(busy(why)))?;
     Ok(pages::text(StatusCode::OK, text))
 }
 
-async fn profile(server: &Server, identity: &Identity, ask: &ProfileRequest) -> Result<Answer, Box<Answer>> {
-    let bytes = captured(server, identity, ask).await?;
-    Ok(match ask.debug {
-        debug if debug != 0 && ask.kind.default_seconds.is_none() => pages::text(StatusCode::OK, bytes),
-        _ => pages::download(ask.kind.name, bytes),
+async fn profile(
+    server: &Server,
+    identity: &Identity,
+    request: &ProfileRequest,
+) -> Result<HttpResponse, Box<HttpResponse>> {
+    let bytes = captured(server, identity, request).await?;
+    Ok(match request.debug {
+        debug if debug != 0 && request.kind.default_seconds.is_none() => pages::text(StatusCode::OK, bytes),
+        _ => pages::download(request.kind.name, bytes),
     })
 }
 
-/// What the asker wants of the process, made now; or the answer that says why not.
+/// Captures the requested profile; the error is the response that reports the failure.
 pub(super) async fn captured(
     server: &Server,
     identity: &Identity,
-    ask: &ProfileRequest,
-) -> Result<Vec<u8>, Box<Answer>> {
-    let (pid, request) = (identity.pid, server.options.request.clone());
-    let asked = ask.clone();
-    let work = move |stop: &Stop| kinds::make(&Job { pid, ask: &asked, request: &request, stop });
-    let length = if ask.seconds.is_some() { Length::Lasting } else { Length::Moment };
-    let made =
-        server.captures.run((pid, ask.kind.name), length, work).await.map_err(|why| Box::new(busy(why)))?;
-    let bytes = made.map_err(|error| Box::new(unmade(server, error)))?;
-    if bytes.len() > server.options.limits.answer_bytes {
-        let why = format!("the profile has {} bytes, more than is served (--max-bytes)", bytes.len());
+    request: &ProfileRequest,
+) -> Result<Vec<u8>, Box<HttpResponse>> {
+    let (pid, template) = (identity.pid, server.options.request.clone());
+    let own = request.clone();
+    let work = move |stop: &Stop| kinds::make(&Job { pid, request: &own, template: &template, stop });
+    let length = if request.seconds.is_some() { Length::Timed } else { Length::Instant };
+    let result = server.captures.run((pid, request.kind.name), length, work).await;
+    let profile = result.map_err(|why| Box::new(busy(why)))?;
+    let bytes = profile.map_err(|error| Box::new(capture_failure(server, error)))?;
+    let max_bytes = server.options.limits.max_response_bytes;
+    if bytes.len() > max_bytes {
+        let why =
+            format!("the profile has {} bytes; at most {max_bytes} are served (--max-bytes)", bytes.len());
         return Err(Box::new(pages::failure(StatusCode::INTERNAL_SERVER_ERROR, &why)));
     }
     Ok(bytes)
 }
 
-pub(super) fn bad_ask(bad: &RequestError) -> Answer {
+/// The response to an invalid request.
+pub(super) fn bad_request(bad: &RequestError) -> HttpResponse {
     pages::failure(status_of(bad.status), &bad.why)
 }
 
@@ -138,40 +145,43 @@ fn status_of(number: u16) -> StatusCode {
     StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-pub(super) fn no_target(why: &NoTarget) -> Answer {
+/// The response to a request without exactly one process.
+pub(super) fn no_target(why: &NoTarget) -> HttpResponse {
     match why {
-        NoTarget::Nobody => pages::failure(StatusCode::NOT_FOUND, "none of the processes served lives now"),
+        NoTarget::NoneRunning => {
+            pages::failure(StatusCode::NOT_FOUND, "none of the served processes is running")
+        }
         NoTarget::NotServed(pid) => {
             let shown: String = pid.chars().filter(char::is_ascii_graphic).take(20).collect();
             pages::failure(
                 StatusCode::NOT_FOUND,
-                &format!("process {shown} is not served; /pids lists those that are"),
+                &format!("process {shown} is not served; /pids lists the served processes"),
             )
         }
-        NoTarget::Which(count) => pages::failure(
+        NoTarget::Ambiguous(count) => pages::failure(
             StatusCode::BAD_REQUEST,
             &format!("{count} processes are served: choose one with ?pid=; /pids lists them"),
         ),
     }
 }
 
-fn busy(why: Busy) -> Answer {
+fn busy(why: Busy) -> HttpResponse {
     match why {
         Busy::Same => pages::failure(
             StatusCode::CONFLICT,
-            "the same is being made of this process for somebody else: ask again when that is done",
+            "another client is capturing the same kind of profile of this process: retry when that capture has ended",
         ),
         Busy::TooMany => pages::failure(
             StatusCode::SERVICE_UNAVAILABLE,
-            "as many captures run as may at one time (--max-captures): ask again later",
+            "too many captures are running (--max-captures): retry later",
         ),
-        Busy::Broken => {
-            pages::failure(StatusCode::INTERNAL_SERVER_ERROR, "the capture failed: a mistake in rprof")
+        Busy::Bug => {
+            pages::failure(StatusCode::INTERNAL_SERVER_ERROR, "the capture failed because of a bug in rprof")
         }
     }
 }
 
-fn unmade(server: &Server, error: KindError) -> Answer {
+fn capture_failure(server: &Server, error: KindError) -> HttpResponse {
     match error {
         KindError::NotOffered(why) => pages::failure(StatusCode::NOT_IMPLEMENTED, &why),
         KindError::Broken(why) => pages::failure(StatusCode::INTERNAL_SERVER_ERROR, &why),

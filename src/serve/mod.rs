@@ -1,12 +1,13 @@
-//! HTTP: `/debug/pprof/*`, as Go programs offer it of themselves, for any process.
+//! The HTTP server: `/debug/pprof/*`, as Go's `net/http/pprof` serves it, for any process.
 //!
 //! ```text
-//! door ► guard (may it ask?) ► route (what does it ask?) ► targets (of whom?) ► captures (one at a time) ► kinds ► pages
-//!                            └► ui (pages on which profiles are made and looked at) ► captured, web
+//! door ► guard (is it allowed?) ► route (which resource?) ► targets (which process?)
+//!                                   │                        └► captures (concurrency) ► kinds ► pages
+//!                                   └► ui (pages that capture and show profiles) ► captured, web
 //! ```
 //!
-//! This module only translates: profiles are made by `capture`, texts by `report`. Not here: flags and
-//! what is printed.
+//! This module translates between HTTP and the rest: `capture` makes profiles, `report` makes
+//! texts. Not here: command-line flags and printing.
 
 mod access;
 mod capture_page;
@@ -39,78 +40,97 @@ use crate::{
 use captured::CaptureStore;
 use captures::Captures;
 
-/// What is served, to whom, and how much of it.
+/// What the server serves, to which clients, within which limits.
 pub struct Options {
+    /// Where to listen and which clients are accepted.
     pub door: Door,
+    /// The processes that can be profiled.
     pub targets: Targets,
-    /// How profiles are made; processes, kind and duration are the asker's.
+    /// How profiles are captured. Each HTTP request sets the process, the kind and the duration.
     pub request: Request,
+    /// Limits on captures and responses.
     pub limits: Limits,
-    /// Leave arguments out of command lines: they may hold secrets.
+    /// Leave arguments out of command lines: they may contain secrets.
     pub redact_cmdline: bool,
-    /// Why a capture failed and what to do, for a person.
+    /// Explains to a person why a capture failed and what to do.
     pub explain: fn(Failed) -> String,
 }
 
-/// What one asker, and all of them, may take.
+/// Limits on captures and responses.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The longest profile.
-    pub most_seconds: u64,
-    /// Captures at one time: so many that last, and so many of a moment.
+    /// The longest duration of a capture, in seconds.
+    pub max_seconds: u64,
+    /// The number of concurrent captures: this many timed ones and this many instant ones.
     pub captures: usize,
-    /// The largest answer, in bytes.
-    pub answer_bytes: usize,
+    /// The largest profile that is sent, in bytes.
+    pub max_response_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { most_seconds: 300, captures: 16, answer_bytes: 256 << 20 }
+        Limits { max_seconds: 300, captures: 16, max_response_bytes: 256 << 20 }
     }
 }
 
 impl Door {
-    /// Listens at an address, with limits that suit.
+    /// A door that listens on `listen`, with default limits.
     pub fn new(listen: Address, access: Access) -> Door {
         Door { listen, access, connections: 64, request_timeout: Duration::from_secs(10) }
     }
 }
 
-/// Why there is no server.
+/// Why the server does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// The address cannot be bound.
     #[error("cannot listen on {address}")]
     Listen {
+        /// The address that was requested.
         address: Address,
+        /// The error of bind(2) or listen(2).
         #[source]
         source: std::io::Error,
     },
+    /// Other machines can connect, but clients need not authenticate.
     #[error(
-        "{address} can be reached from other machines: that takes --token-file, or --tls-client-ca with --tls-cert and --tls-key"
+        "other machines can connect to {address}: add --token-file, or --tls-client-ca with --tls-cert and --tls-key"
     )]
-    Unprotected { address: Address },
+    Unprotected {
+        /// The address that was requested.
+        address: Address,
+    },
+    /// A token, key or certificate file cannot be used.
     #[error("{what} {}", path.display())]
     File {
+        /// What failed, for example `cannot read the key`.
         what: &'static str,
+        /// The file.
         path: std::path::PathBuf,
+        /// The error of reading or parsing it.
         #[source]
         source: std::io::Error,
     },
-    #[error("TLS cannot be set up: {0}")]
+    /// The certificate and the key cannot be used together.
+    #[error("cannot set up TLS: {0}")]
     Tls(String),
-    #[error("the server cannot run")]
+    /// The asynchronous runtime cannot start.
+    #[error("cannot start the server")]
     Runtime(#[from] std::io::Error),
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct Server {
     options: Options,
     captures: Captures,
-    gallery: Arc<CaptureStore>,
+    store: Arc<CaptureStore>,
 }
 
-/// Serves until told to stop; `tools` make the pages of captured profiles. `listening` is called with the
-/// address once connections are taken; port 0 has become a real one.
+/// Serves until `stop` is set. `tools` make the pages of captured profiles. `listening` is called
+/// with the address when connections are accepted; port 0 has then become the real port.
+///
+/// # Errors
+/// [`ServeError`] when the address, the files of TLS or the token cannot be used.
 pub fn run(
     options: Options,
     tools: Tools,
@@ -118,12 +138,12 @@ pub fn run(
     listening: impl FnOnce(&Address),
 ) -> Result<(), ServeError> {
     let captures = Captures::new(options.limits.captures);
-    let server = Arc::new(Server { options, captures, gallery: Arc::new(CaptureStore::new(tools)) });
-    // Waiting is all that happens here: captures have threads of their own.
+    let server = Arc::new(Server { options, captures, store: Arc::new(CaptureStore::new(tools)) });
+    // One thread suffices: captures run on threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(door::serve(Arc::clone(&server), stop, listening));
     server.captures.stop_all();
-    // Captures end within moments of being told to.
+    // A capture ends soon after its stop flag is set.
     runtime.shutdown_timeout(Duration::from_secs(5));
     done
 }

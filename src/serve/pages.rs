@@ -1,7 +1,7 @@
-//! Answers: their headers, the index page, the list of processes, what went wrong.
+//! Responses: their headers, the index page, the list of processes, failures.
 //!
-//! All that comes from processes (names, command lines) is hostile text: it is escaped. Not here: what is
-//! answered to which question (`listen`).
+//! Names and command lines of processes are hostile text: they are escaped. Not here: which
+//! response belongs to which request (`listen`).
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -17,7 +17,8 @@ use crate::{
     text::html::html_escape,
 };
 
-pub type Answer = Response<Full<Bytes>>;
+/// A response of the server.
+pub type HttpResponse = Response<Full<Bytes>>;
 
 const STYLE: &str = "\
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
@@ -27,10 +28,10 @@ td, th { text-align: left; padding: .2em 1em .2em 0; vertical-align: top; }
 code { font-size: 13px; overflow-wrap: anywhere; }
 ";
 
-/// An answer with the headers that all have.
-pub fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
+/// A response with the headers that all responses have; `kind` is its content type.
+pub fn response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> HttpResponse {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
     for (name, value) in [
         (header::CONTENT_TYPE, kind),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -39,63 +40,66 @@ pub fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) ->
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'self'; frame-ancestors 'none'"),
         (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ] {
-        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
-    answer
+    response
 }
 
-pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
-    answer(status, "text/plain; charset=utf-8", body)
+/// A response of plain text.
+pub fn text(status: StatusCode, body: impl Into<Bytes>) -> HttpResponse {
+    response(status, "text/plain; charset=utf-8", body)
 }
 
-/// A profile, with the name under which a browser saves it.
-pub fn download(name: &'static str, body: Vec<u8>) -> Answer {
-    let mut answer = answer(StatusCode::OK, "application/octet-stream", body);
+/// A profile, with the file name that browsers save it under.
+pub fn download(name: &'static str, body: Vec<u8>) -> HttpResponse {
+    let mut response = response(StatusCode::OK, "application/octet-stream", body);
     if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
-        answer.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
     }
-    answer
+    response
 }
 
-/// What went wrong. `go tool pprof` shows the text of an answer with `X-Go-Pprof` (net/http/pprof).
-pub fn failure(status: StatusCode, why: &str) -> Answer {
-    let mut answer = text(status, format!("{why}\n"));
-    answer.headers_mut().insert("x-go-pprof", HeaderValue::from_static("1"));
+/// A failure. `go tool pprof` shows the text of a response with `X-Go-Pprof` (net/http/pprof).
+pub fn failure(status: StatusCode, why: &str) -> HttpResponse {
+    let mut response = text(status, format!("{why}\n"));
+    response.headers_mut().insert("x-go-pprof", HeaderValue::from_static("1"));
     match status {
         StatusCode::UNAUTHORIZED => {
             let challenge = HeaderValue::from_static("Basic realm=\"rprof\", charset=\"UTF-8\"");
-            answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         StatusCode::METHOD_NOT_ALLOWED => {
-            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
         }
         _ => {}
     }
-    answer
+    response
 }
 
-pub fn redirect(to: &'static str) -> Answer {
-    let mut answer = text(StatusCode::MOVED_PERMANENTLY, "");
-    answer.headers_mut().insert(header::LOCATION, HeaderValue::from_static(to));
-    answer
+/// A permanent redirection.
+pub fn redirect(to: &'static str) -> HttpResponse {
+    let mut response = text(StatusCode::MOVED_PERMANENTLY, "");
+    response.headers_mut().insert(header::LOCATION, HeaderValue::from_static(to));
+    response
 }
 
-pub fn style() -> Answer {
-    answer(StatusCode::OK, "text/css; charset=utf-8", STYLE)
+/// The style sheet of the index page.
+pub fn style() -> HttpResponse {
+    response(StatusCode::OK, "text/css; charset=utf-8", STYLE)
 }
 
-/// What there is: of one process, or which processes there are.
-pub fn index(living: &[Identity], chosen: Option<&Identity>, redact: bool) -> Answer {
+/// The index page: the profiles of the chosen process, or the list of processes.
+pub fn index(running: &[Identity], chosen: Option<&Identity>, redact: bool) -> HttpResponse {
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>/debug/pprof/</title>\n\
          <link rel=\"stylesheet\" href=\"/style.css\"></head><body>\n<h1>/debug/pprof/</h1>\n",
     );
     match chosen {
-        Some(identity) => of_process(identity, living.len() > 1, redact, &mut page),
-        None => of_processes(living, redact, &mut page),
+        Some(identity) => of_process(identity, running.len() > 1, redact, &mut page),
+        None => of_processes(running, redact, &mut page),
     }
     page.push_str("</body></html>\n");
-    answer(StatusCode::OK, "text/html; charset=utf-8", page)
+    response(StatusCode::OK, "text/html; charset=utf-8", page)
 }
 
 fn of_process(identity: &Identity, one_of_several: bool, redact: bool, page: &mut String) {
@@ -118,15 +122,15 @@ fn of_process(identity: &Identity, one_of_several: bool, redact: bool, page: &mu
     let here = if rest.is_empty() { String::new() } else { format!("?{rest}") };
     page.push_str(&format!(
         "<tr><td><a href=\"cmdline?{rest}\">cmdline</a></td><td>The command line</td></tr>\n\
-         <tr><td><a href=\"symbol?{rest}\">symbol</a></td><td>Names of addresses, given as 0x401000+0x402000</td></tr>\n\
-         </table>\n<p><a href=\"/ui/{here}\">Capture and look at it here</a>: flame graphs, tables, comparisons.</p>\n<p>Without <code>debug=1</code> all are pprof files: <code>go tool pprof URL</code>, \
+         <tr><td><a href=\"symbol?{rest}\">symbol</a></td><td>Names of addresses, for example symbol?0x401000+0x402000</td></tr>\n\
+         </table>\n<p><a href=\"/ui/{here}\">Capture and view profiles in the browser</a>: flame graphs, tables, comparisons.</p>\n<p>Without <code>debug=1</code> these are pprof files: <code>go tool pprof URL</code>, \
          <code>rprof pprof URL</code>.</p>\n"
     ));
 }
 
-fn of_processes(living: &[Identity], redact: bool, page: &mut String) {
+fn of_processes(running: &[Identity], redact: bool, page: &mut String) {
     page.push_str("<table>\n<tr><th>PID</th><th>Name</th><th>Command</th></tr>\n");
-    for identity in living {
+    for identity in running {
         page.push_str(&format!(
             "<tr><td><a href=\"?pid={0}\">{0}</a></td><td>{1}</td><td><code>{2}</code></td></tr>\n",
             identity.pid,
@@ -135,17 +139,17 @@ fn of_processes(living: &[Identity], redact: bool, page: &mut String) {
         ));
     }
     page.push_str("</table>\n");
-    if living.is_empty() {
-        page.push_str("<p>None of the processes served lives now.</p>\n");
+    if running.is_empty() {
+        page.push_str("<p>None of the served processes is running.</p>\n");
     }
     page.push_str(
-        "<p><a href=\"/ui/\">Capture and look at it here</a>: flame graphs, tables, comparisons.</p>\n",
+        "<p><a href=\"/ui/\">Capture and view profiles in the browser</a>: flame graphs, tables, comparisons.</p>\n",
     );
 }
 
-/// The processes served, for programs.
-pub fn pids(living: &[Identity], redact: bool) -> Answer {
-    let list: Vec<_> = living
+/// The served processes, as JSON.
+pub fn pids(running: &[Identity], redact: bool) -> HttpResponse {
+    let list: Vec<_> = running
         .iter()
         .map(|identity| {
             json!({
@@ -157,23 +161,23 @@ pub fn pids(living: &[Identity], redact: bool) -> Answer {
             })
         })
         .collect();
-    answer(StatusCode::OK, "application/json", format!("{:#}\n", json!(list)))
+    response(StatusCode::OK, "application/json", format!("{:#}\n", json!(list)))
 }
 
-/// The arguments with NULs between them, as Go gives them.
-pub fn cmdline(identity: &Identity, redact: bool) -> Answer {
+/// The arguments separated by NUL bytes, as in Go.
+pub fn cmdline(identity: &Identity, redact: bool) -> HttpResponse {
     let arguments = select::arguments(identity.pid);
     let shown = if redact { arguments.into_iter().take(1).collect() } else { arguments };
     text(StatusCode::OK, shown.join("\0"))
 }
 
-/// A process's command line; its program alone, where arguments are kept back.
+/// A process's command line; without the arguments if `redact` is set.
 pub fn command_line(identity: &Identity, redact: bool) -> String {
     let arguments = select::arguments(identity.pid);
     if redact { arguments.into_iter().next().unwrap_or_default() } else { arguments.join(" ") }
 }
 
-/// Text as it stands in a page; control characters, which have no place there, are shown as such.
+/// Escapes text for HTML. Control characters become U+FFFD.
 pub fn escaped(text: &str) -> String {
     html_escape(text).replace(char::is_control, "\u{fffd}")
 }
@@ -183,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_process_calls_itself_is_text_and_not_markup() {
+    fn names_of_processes_are_escaped() {
         assert_eq!(
             escaped("<script>alert('x')</script>\0&\""),
             "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;\u{fffd}&amp;&#34;"
@@ -191,13 +195,13 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_forbids_scripts_and_sniffing() {
-        for answer in
+    fn every_response_forbids_scripts_and_sniffing() {
+        for response in
             [style(), redirect("/"), failure(StatusCode::NOT_FOUND, "no"), download("heap", vec![1])]
         {
-            assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+            assert_eq!(response.headers()["x-content-type-options"], "nosniff");
             assert!(
-                answer.headers()["content-security-policy"]
+                response.headers()["content-security-policy"]
                     .to_str()
                     .expect("text")
                     .starts_with("default-src 'none'")

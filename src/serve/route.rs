@@ -1,54 +1,60 @@
-//! What a request asks for: its path and parameters, as `net/http/pprof` of Go 1.26 takes them.
+//! Parses the path and the parameters of a request, with the rules of Go 1.26's `net/http/pprof`.
 //!
-//! Differences from Go: `pid` chooses among several processes; `seconds` has an upper limit. Not here:
-//! whether it may ask (`guard`), the answer.
+//! Differences from Go: `pid` chooses among several processes; `seconds` has an upper limit. Not
+//! here: whether the request is allowed (`guard`), the response.
 
 use std::collections::HashMap;
 
 use super::kinds::{self, KindRow};
 use crate::text::go::query_unescape;
 
-/// The path under which everything stands.
+/// The root path of the profiles.
 pub const ROOT: &str = "/debug/pprof/";
-/// Where the processes are listed.
+/// The path of the list of processes.
 pub const PIDS: &str = "/pids";
-/// Where scrapers find them.
+/// The path of the list for Prometheus's HTTP service discovery.
 pub const DISCOVERY: &str = "/sd";
 
-/// A question.
+/// A resource that the server has.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Route {
-    /// Another place to look at.
+    /// A redirection to another path.
     Redirect(&'static str),
-    /// What there is.
+    /// The index page of a process or of all processes.
     Index,
     /// The processes served, as JSON.
     Pids,
     /// The same, for Prometheus's HTTP service discovery.
     Discovery,
+    /// The style sheet of the index page.
     Style,
+    /// The command line of the process.
     Cmdline,
-    /// Names of the addresses that stand in the query, or in the body.
+    /// Names of the addresses in the query or in the body.
     Symbol,
+    /// A profile.
     Profile(ProfileRequest),
 }
 
-/// A question for a profile.
+/// A request for a profile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProfileRequest {
+    /// The kind of profile.
     pub kind: &'static KindRow,
-    /// How long; `None`: what there is now.
+    /// The duration in seconds; `None`: the state at the time of the request.
     pub seconds: Option<u64>,
-    /// 0: protobuf; 1 and more: text.
+    /// 0: protobuf; greater than 0: text.
     pub debug: i64,
-    /// As pprof protobuf, also where that is not the kind's own format (`format=pprof`).
+    /// `format=pprof`: pprof protobuf, also where that is not the kind's default format.
     pub as_profile: bool,
 }
 
-/// A question that cannot be answered: status and reason.
+/// An invalid request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestError {
+    /// The HTTP status.
     pub status: u16,
+    /// The reason, for a person.
     pub why: String,
 }
 
@@ -58,11 +64,11 @@ impl RequestError {
     }
 }
 
-/// The parameters of a query or a form; of several equal ones the first counts, as in Go.
+/// The parameters of a query or a form. The first value of a name counts, as in Go.
 pub struct Parameters(HashMap<String, String>);
 
 impl Parameters {
-    /// Parses `application/x-www-form-urlencoded` text. What is malformed is left out, as in Go.
+    /// Parses `application/x-www-form-urlencoded` text. Malformed parts are ignored, as in Go.
     pub fn parse(query: &str) -> Parameters {
         let mut found = HashMap::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';')) {
@@ -74,13 +80,17 @@ impl Parameters {
         Parameters(found)
     }
 
+    /// The value of a parameter; empty when it is absent.
     pub fn get(&self, key: &str) -> &str {
         self.0.get(key).map(String::as_str).unwrap_or_default()
     }
 }
 
-/// Reads a path and its parameters.
-pub fn parse(path: &str, parameters: &Parameters, most_seconds: u64) -> Result<Route, RequestError> {
+/// Parses a path and its parameters.
+///
+/// # Errors
+/// [`RequestError`] with status 404 for an unknown path, 400 for a wrong parameter.
+pub fn parse(path: &str, parameters: &Parameters, max_seconds: u64) -> Result<Route, RequestError> {
     match path {
         "/" | "/debug/pprof" => return Ok(Route::Redirect(ROOT)),
         ROOT => return Ok(Route::Index),
@@ -97,24 +107,27 @@ pub fn parse(path: &str, parameters: &Parameters, most_seconds: u64) -> Result<R
         "symbol" => return Ok(Route::Symbol),
         _ => {}
     }
-    parse_profile(name, parameters, most_seconds).map(Route::Profile)
+    parse_profile(name, parameters, max_seconds).map(Route::Profile)
 }
 
-/// Reads what is asked for of one kind.
+/// Parses a request for the profile `name`.
+///
+/// # Errors
+/// [`RequestError`] with status 404 for an unknown kind, 400 for a wrong parameter.
 pub fn parse_profile(
     name: &str,
     parameters: &Parameters,
-    most_seconds: u64,
+    max_seconds: u64,
 ) -> Result<ProfileRequest, RequestError> {
     let Some(kind) = kinds::by_name(name) else { return Err(RequestError::new(404, "Unknown profile")) };
     let seconds = match kind.default_seconds {
         Some(default) => Some(timed(parameters, default)),
         None => delta(parameters)?,
     };
-    if seconds.is_some_and(|seconds| seconds > most_seconds) {
+    if seconds.is_some_and(|seconds| seconds > max_seconds) {
         return Err(RequestError::new(
             400,
-            format!("at most {most_seconds} seconds (--max-seconds) are served"),
+            format!("seconds must be at most {max_seconds} seconds (--max-seconds)"),
         ));
     }
     let debug = parameters.get("debug").parse().unwrap_or(0);
@@ -124,7 +137,7 @@ pub fn parse_profile(
     Ok(ProfileRequest { kind, seconds, debug, as_profile: parameters.get("format") == "pprof" })
 }
 
-/// Of `profile` and its like: the default unless it is a positive number.
+/// The duration of a timed kind: the default unless `seconds` is a positive number.
 fn timed(parameters: &Parameters, default: u64) -> u64 {
     parameters
         .get("seconds")
@@ -135,7 +148,7 @@ fn timed(parameters: &Parameters, default: u64) -> u64 {
         .unwrap_or(default)
 }
 
-/// Of the others: what changes meanwhile, if given.
+/// The duration of an instant kind: if given, the profile is the difference over that time.
 fn delta(parameters: &Parameters) -> Result<Option<u64>, RequestError> {
     match parameters.get("seconds") {
         "" => Ok(None),
@@ -152,51 +165,51 @@ mod tests {
 
     use super::*;
 
-    fn ask(path: &str, query: &str) -> Result<Route, RequestError> {
+    fn parsed(path: &str, query: &str) -> Result<Route, RequestError> {
         parse(path, &Parameters::parse(query), 300)
     }
 
     fn profile(path: &str, query: &str) -> ProfileRequest {
-        match ask(path, query) {
-            Ok(Route::Profile(ask)) => ask,
+        match parsed(path, query) {
+            Ok(Route::Profile(request)) => request,
             other => panic!("{path}?{query}: {other:?}"),
         }
     }
 
     #[test]
-    fn a_profile_takes_thirty_seconds_unless_told() {
+    fn a_cpu_profile_takes_thirty_seconds_by_default() {
         let seconds = |query| profile("/debug/pprof/profile", query).seconds;
         assert_eq!(seconds(""), Some(30));
         assert_eq!(seconds("seconds=5"), Some(5));
         assert_eq!(seconds("seconds=0"), Some(30));
         assert_eq!(seconds("seconds=-3"), Some(30));
         assert_eq!(seconds("seconds=abc&seconds=7"), Some(30));
-        assert_eq!(ask("/debug/pprof/profile", "seconds=301").expect_err("too long").status, 400);
+        assert_eq!(parsed("/debug/pprof/profile", "seconds=301").expect_err("too long").status, 400);
         assert_eq!(
-            ask("/debug/pprof/profile", "seconds=99999999999999999999"),
-            ask("/debug/pprof/profile", "")
+            parsed("/debug/pprof/profile", "seconds=99999999999999999999"),
+            parsed("/debug/pprof/profile", "")
         );
     }
 
     #[test]
-    fn other_kinds_are_of_now_or_what_changes_meanwhile() {
+    fn an_instant_kind_with_seconds_is_a_difference() {
         assert_eq!(profile("/debug/pprof/heap", "").seconds, None);
         assert_eq!(profile("/debug/pprof/heap", "seconds=5").seconds, Some(5));
         assert_eq!(profile("/debug/pprof/goroutine", "debug=2").debug, 2);
         assert_eq!(profile("/debug/pprof/goroutine", "debug=x").debug, 0);
         for query in ["seconds=0", "seconds=x", "seconds=-1", "seconds=1&debug=1"] {
-            assert_eq!(ask("/debug/pprof/heap", query).expect_err(query).status, 400, "{query}");
+            assert_eq!(parsed("/debug/pprof/heap", query).expect_err(query).status, 400, "{query}");
         }
         assert_eq!(
-            ask("/debug/pprof/nonsense", "").expect_err("unknown"),
+            parsed("/debug/pprof/nonsense", "").expect_err("unknown"),
             RequestError::new(404, "Unknown profile")
         );
-        assert_eq!(ask("/etc/passwd", "").expect_err("elsewhere").status, 404);
-        assert_eq!(ask("/debug/pprof", ""), Ok(Route::Redirect("/debug/pprof/")));
+        assert_eq!(parsed("/etc/passwd", "").expect_err("elsewhere").status, 404);
+        assert_eq!(parsed("/debug/pprof", ""), Ok(Route::Redirect("/debug/pprof/")));
     }
 
     #[test]
-    fn parameters_are_decoded_and_the_first_counts() {
+    fn parameters_are_decoded_and_the_first_value_counts() {
         let parameters = Parameters::parse("pid=1%32&pid=9&a+b=c%20d&bad=%zz&;x=1&flag");
         assert_eq!((parameters.get("pid"), parameters.get("a b"), parameters.get("bad")), ("12", "c d", ""));
         assert_eq!(parameters.get("flag"), "");
@@ -204,9 +217,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_asked_there_is_an_answer(path in "/[ -~]{0,60}", query in "[ -~]{0,80}") {
-            if let Ok(Route::Profile(ask)) = ask(&path, &query) {
-                prop_assert!(ask.seconds.is_none_or(|seconds| (1..=300).contains(&seconds)));
+        fn every_request_is_parsed_to_a_valid_duration_or_an_error(path in "/[ -~]{0,60}", query in "[ -~]{0,80}") {
+            if let Ok(Route::Profile(request)) = parsed(&path, &query) {
+                prop_assert!(request.seconds.is_none_or(|seconds| (1..=300).contains(&seconds)));
             }
         }
     }

@@ -1,5 +1,5 @@
-//! `/debug/pprof/symbol`: names of addresses. A question is a row of numbers with `+` between them, in
-//! the query or in the body; the answer has a line `0xADDRESS name` for each that has a name.
+//! `/debug/pprof/symbol`: names of addresses. A request has numbers joined by `+`, in the query or
+//! in the body; the response has a line `0xADDRESS name` for each address that has a name.
 //!
 //! Not here: finding names (`capture`).
 
@@ -7,13 +7,13 @@ use std::fmt::Write;
 
 use crate::addr::RuntimeAddr;
 
-/// The most addresses of one question.
+/// The most addresses that one request may name.
 pub const MOST_ADDRESSES: usize = 10_000;
 
-/// The addresses of a question, in the forms of Go's strconv.ParseUint with base 0: 0x, 0o, 0b, decimal.
-/// Others are passed over.
+/// The addresses of a request, in the forms of Go's strconv.ParseUint with base 0: 0x, 0o, 0b,
+/// decimal. Other words are ignored.
 pub fn addresses(text: &str) -> Vec<RuntimeAddr> {
-    // A blank is a plus whose encoding was undone on the way.
+    // URL decoding turns a plus into a blank.
     let words = text.split(['+', ' ', '\n']).map(str::trim);
     words.filter_map(number).filter(|address| *address != 0).take(MOST_ADDRESSES).map(RuntimeAddr).collect()
 }
@@ -28,12 +28,12 @@ fn number(word: &str) -> Option<u64> {
     if word.starts_with('+') { None } else { word.parse().ok() }
 }
 
-/// The answer: that names can be had at all, then the names.
-pub fn answer(addresses: &[RuntimeAddr], names: &[Option<String>]) -> String {
+/// The response: `num_symbols: 1` (names are available), then the names.
+pub fn response(addresses: &[RuntimeAddr], names: &[Option<String>]) -> String {
     let mut text = "num_symbols: 1\n".to_owned();
     for (address, name) in addresses.iter().zip(names) {
         if let Some(name) = name {
-            // A name is one line.
+            // A name must stay on one line.
             let _ = writeln!(text, "{:#x} {}", address.0, name.replace(['\n', '\r'], " "));
         }
     }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_numbers_with_plus_between_them() {
+    fn addresses_are_numbers_joined_by_plus() {
         let found = |text: &str| addresses(text).iter().map(|address| address.0).collect::<Vec<u64>>();
         assert_eq!(found("0x401000+0X402000+17+0b11+x+"), [0x401000, 0x402000, 17, 3]);
         assert_eq!(found("0xffffffffffffffff 0x1ffffffffffffffff"), [u64::MAX]);
@@ -56,6 +56,9 @@ mod tests {
     #[test]
     fn addresses_without_a_name_are_left_out() {
         let names = [Some("main.main\nx".to_owned()), None];
-        assert_eq!(answer(&[RuntimeAddr(16), RuntimeAddr(32)], &names), "num_symbols: 1\n0x10 main.main x\n");
+        assert_eq!(
+            response(&[RuntimeAddr(16), RuntimeAddr(32)], &names),
+            "num_symbols: 1\n0x10 main.main x\n"
+        );
     }
 }

@@ -1,44 +1,49 @@
-//! Which processes are served. Only these: a request can choose among them, and name no other.
+//! The processes that are served. A request can choose among them and cannot name others.
 
 use regex::Regex;
 
 use crate::process::{Identity, identify, select};
 
-/// Who is served.
+/// Which processes are served.
 #[derive(Clone, Debug)]
 pub enum Targets {
     /// These processes.
     Pids(Vec<u32>),
-    /// Those that a regular expression fits now; of one's own user, unless `any_user`.
-    Named { pattern: Regex, any_user: bool },
-    /// All processes of one's own user.
+    /// The processes that match a regular expression at the time of the request.
+    Named {
+        /// Matched against name, program and command line.
+        pattern: Regex,
+        /// Include processes of other users.
+        any_user: bool,
+    },
+    /// All processes of the current user.
     AllMine,
 }
 
-/// Why no process is chosen.
+/// Why a request has no process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoTarget {
-    /// None of them lives.
-    Nobody,
-    /// The one asked for is not among them, or `pid` is no number.
+    /// None of the served processes is running.
+    NoneRunning,
+    /// The value of `pid` is not a number, or not the PID of a served process.
     NotServed(String),
-    /// There are several.
-    Which(usize),
+    /// The request names none of several processes; their number.
+    Ambiguous(usize),
 }
 
 impl Targets {
-    /// The living processes that are served, by number.
-    pub fn living(&self) -> Vec<Identity> {
+    /// The served processes that are running, by PID.
+    pub fn running(&self) -> Vec<Identity> {
         let pids = match self {
             Targets::Pids(pids) => pids.clone(),
             Targets::Named { pattern, .. } => select::by_name(pattern),
             Targets::AllMine => select::by_name(&Regex::new("").expect("a pattern")),
         };
-        let mut living: Vec<Identity> = pids.iter().filter_map(|pid| identify(*pid).ok()).collect();
-        living.retain(|identity| !identity.is_kernel_thread && self.is_served(identity));
-        living.sort_by_key(|identity| identity.pid);
-        living.dedup_by_key(|identity| identity.pid);
-        living
+        let mut running: Vec<Identity> = pids.iter().filter_map(|pid| identify(*pid).ok()).collect();
+        running.retain(|identity| !identity.is_kernel_thread && self.is_served(identity));
+        running.sort_by_key(|identity| identity.pid);
+        running.dedup_by_key(|identity| identity.pid);
+        running
     }
 
     fn is_served(&self, identity: &Identity) -> bool {
@@ -48,20 +53,26 @@ impl Targets {
         }
     }
 
-    /// The process that `pid` of a request names; without it, the only one.
+    /// The process that the parameter `pid` names; the only one if `pid` is empty.
+    ///
+    /// # Errors
+    /// [`NoTarget`] when that is not exactly one process.
     pub fn choose(&self, pid: &str) -> Result<Identity, NoTarget> {
-        choose_among(&self.living(), pid).cloned()
+        choose_among(&self.running(), pid).cloned()
     }
 }
 
-/// Of these the one that `pid` of a request names; without it, the only one.
-pub fn choose_among<'a>(living: &'a [Identity], pid: &str) -> Result<&'a Identity, NoTarget> {
-    match (pid, living) {
-        ("", []) => Err(NoTarget::Nobody),
+/// The process among `running` that the parameter `pid` names; the only one if `pid` is empty.
+///
+/// # Errors
+/// [`NoTarget`] when that is not exactly one process.
+pub fn choose_among<'a>(running: &'a [Identity], pid: &str) -> Result<&'a Identity, NoTarget> {
+    match (pid, running) {
+        ("", []) => Err(NoTarget::NoneRunning),
         ("", [only]) => Ok(only),
-        ("", several) => Err(NoTarget::Which(several.len())),
+        ("", several) => Err(NoTarget::Ambiguous(several.len())),
         _ => {
-            let found = living.iter().find(|identity| identity.pid.to_string() == pid);
+            let found = running.iter().find(|identity| identity.pid.to_string() == pid);
             found.ok_or_else(|| NoTarget::NotServed(pid.to_owned()))
         }
     }
@@ -72,20 +83,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_processes_that_are_served_can_be_chosen() {
+    fn only_served_processes_can_be_chosen() {
         let me = std::process::id();
         let targets = Targets::Pids(vec![me, me, 0x7fff_fff0]);
-        assert_eq!(targets.choose("").expect("the only one that lives").pid, me);
+        assert_eq!(targets.choose("").expect("the only running one").pid, me);
         assert_eq!(targets.choose(&me.to_string()).expect("served").pid, me);
         for pid in ["1", "x", "-1", "0x1", &format!("{me} "), &format!("0{me}")] {
             assert_eq!(targets.choose(pid).err(), Some(NoTarget::NotServed(pid.to_owned())), "{pid}");
         }
-        assert_eq!(Targets::Pids(vec![0x7fff_fff0]).choose("").err(), Some(NoTarget::Nobody));
-        assert_eq!(Targets::Pids(vec![me, 1]).choose("").err(), Some(NoTarget::Which(2)));
+        assert_eq!(Targets::Pids(vec![0x7fff_fff0]).choose("").err(), Some(NoTarget::NoneRunning));
+        assert_eq!(Targets::Pids(vec![me, 1]).choose("").err(), Some(NoTarget::Ambiguous(2)));
     }
 
     #[test]
-    fn by_name_a_process_of_another_user_is_served_only_if_told() {
+    fn a_name_matches_processes_of_other_users_only_with_any_user() {
         let pattern = Regex::new("^no process is called like this$").expect("a pattern");
         let identity =
             Identity { uid: nix::unistd::getuid().as_raw() + 1, ..identify(std::process::id()).expect("me") };

@@ -1,8 +1,9 @@
-//! `/ui/`: a page on which profiles are captured, and the pages on which they are looked at.
+//! `/ui/`: the page that captures profiles, and the pages that show them.
 //!
-//! A GET changes nothing; a capture is asked for by POST, which a link or a picture on a page of another site cannot
-//! make a browser do, and its form cannot without its `Origin` being seen (`guard`). Not here: capturing (`listen`,
-//! the same as for `/debug/pprof/`), what the first page looks like ([`super::capture_page`]), the others (`web`).
+//! A GET changes nothing. A capture needs a POST: links and images on pages of other sites cannot
+//! send one, and `guard` refuses their forms by `Origin`. Not here: capturing (`listen`, the same
+//! as for `/debug/pprof/`), the HTML of the first page ([`super::capture_page`]), the other pages
+//! (`web`).
 
 use std::sync::Arc;
 
@@ -15,81 +16,80 @@ use serde_json::json;
 
 use super::{
     Server, capture_page, listen,
-    pages::{self, Answer},
+    pages::{self, HttpResponse},
     route::{self, Parameters, ProfileRequest},
     targets::choose_among,
     web,
 };
 
-/// What a request asks for below `/ui/`; `None`: it asks for something else.
+/// The path below `/ui/`; `None` if the request is for another path.
 pub fn path(head: &Parts) -> Option<&str> {
     let path = head.uri.path();
     path.strip_prefix(web::ROOT).or((path == "/ui").then_some("/"))
 }
 
-/// Answers it. Errors are answers too.
-pub async fn answer(server: &Server, head: &Parts, path: &str) -> Result<Answer, Box<Answer>> {
+/// Responds to a request below `/ui/`; the error is a response too.
+pub async fn respond(server: &Server, head: &Parts, path: &str) -> Result<HttpResponse, Box<HttpResponse>> {
     let parameters = Parameters::parse(head.uri.query().unwrap_or_default());
     match path {
         "/" => Ok(web::moved(web::ROOT, StatusCode::TEMPORARY_REDIRECT)),
         "" => Ok(first(server, &parameters)),
         "capture" if head.method != Method::POST => {
-            Err(Box::new(pages::failure(StatusCode::METHOD_NOT_ALLOWED, "a capture is asked for by POST")))
+            Err(Box::new(pages::failure(StatusCode::METHOD_NOT_ALLOWED, "a capture needs POST")))
         }
         "capture" => capture(server, &parameters).await,
-        _ => Ok(web::shown(server.gallery.site(), head, path.to_owned()).await),
+        _ => Ok(web::respond(server.store.site(), head, path.to_owned()).await),
     }
 }
 
-/// Captures, keeps what was captured, and says where it is shown.
-async fn capture(server: &Server, parameters: &Parameters) -> Result<Answer, Box<Answer>> {
+/// Captures and stores a profile; the response has the number in its URL.
+async fn capture(server: &Server, parameters: &Parameters) -> Result<HttpResponse, Box<HttpResponse>> {
     let identity = server
         .options
         .targets
         .choose(parameters.get("pid"))
         .map_err(|why| Box::new(listen::no_target(&why)))?;
-    let ask = route::parse_profile(parameters.get("kind"), parameters, server.options.limits.most_seconds)
-        .map_err(|bad| Box::new(listen::bad_ask(&bad)))?;
-    if ask.debug != 0 {
-        let why = "text is nothing that these pages show: download it";
+    let request = route::parse_profile(parameters.get("kind"), parameters, server.options.limits.max_seconds)
+        .map_err(|bad| Box::new(listen::bad_request(&bad)))?;
+    if request.debug != 0 {
+        let why = "these pages cannot show text: download it from /debug/pprof/";
         return Err(Box::new(pages::failure(StatusCode::BAD_REQUEST, why)));
     }
-    let ask = ProfileRequest { as_profile: true, ..ask };
-    let profile = listen::captured(server, &identity, &ask).await?;
-    let gallery = Arc::clone(&server.gallery);
-    // It may have to wait for a comparison that is being made: others are answered meanwhile.
-    let kept =
-        tokio::task::spawn_blocking(move || gallery.keep(&identity, &ask, profile)).await.map_err(|_| {
-            let why = "the profile cannot be kept: a mistake in rprof";
+    let request = ProfileRequest { as_profile: true, ..request };
+    let profile = listen::captured(server, &identity, &request).await?;
+    let store = Arc::clone(&server.store);
+    // The store may be locked while a comparison is computed, so this does not block the event loop.
+    let kept = tokio::task::spawn_blocking(move || store.keep(&identity, &request, profile)).await.map_err(
+        |_| {
+            let why = "the profile cannot be stored because of a bug in rprof";
             Box::new(pages::failure(StatusCode::INTERNAL_SERVER_ERROR, why))
-        })?;
-    let made = json!({ "number": kept.number, "clock": kept.clock, "bytes": kept.bytes });
-    Ok(pages::answer(StatusCode::OK, "application/json", format!("{made}\n")))
+        },
+    )?;
+    let stored = json!({ "number": kept.number, "clock": kept.clock, "bytes": kept.bytes });
+    Ok(pages::response(StatusCode::OK, "application/json", format!("{stored}\n")))
 }
 
-/// The page of what can be captured and what has been.
-fn first(server: &Server, parameters: &Parameters) -> Answer {
-    let living = server.options.targets.living();
+/// The first page: the kinds that can be captured, and the captured profiles.
+fn first(server: &Server, parameters: &Parameters) -> HttpResponse {
+    let running = server.options.targets.running();
     let pid = parameters.get("pid");
     let chosen =
-        if pid.is_empty() && living.len() != 1 { Ok(None) } else { choose_among(&living, pid).map(Some) };
+        if pid.is_empty() && running.len() != 1 { Ok(None) } else { choose_among(&running, pid).map(Some) };
     let (status, chosen, why) = match chosen {
         Ok(chosen) => (StatusCode::OK, chosen, String::new()),
-        // The rest of the page is of use all the same.
-        Err(_) => {
-            (StatusCode::NOT_FOUND, None, format!("Process {pid} is not served, or not there any more."))
-        }
+        // The rest of the page is still useful.
+        Err(_) => (StatusCode::NOT_FOUND, None, format!("Process {pid} is not served or has ended.")),
     };
     let page = capture_page::Page {
-        living: &living,
+        running: &running,
         chosen,
-        trouble: &why,
-        captured: &server.gallery.list(),
-        most_seconds: server.options.limits.most_seconds,
+        message: &why,
+        captured: &server.store.list(),
+        max_seconds: server.options.limits.max_seconds,
         redact: server.options.redact_cmdline,
     };
-    let mut answer = pages::answer(status, "text/html; charset=utf-8", page.html());
+    let mut response = pages::response(status, "text/html; charset=utf-8", page.html());
     let policy = HeaderValue::from_static(capture_page::CONTENT_SECURITY_POLICY);
-    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-    answer
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
 }

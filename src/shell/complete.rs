@@ -1,4 +1,4 @@
-//! What may stand at the end of a line: commands, options, their values, functions, labels.
+//! Completion of the last word: commands, options, their values, functions, labels.
 //!
 //! Not here: keys and the terminal ([`super::editor`]).
 
@@ -13,16 +13,18 @@ use crate::{
     },
 };
 
-/// Most values remembered of a label: request numbers are not worth completing.
+/// The largest number of values that are kept of a label: completing request IDs is not useful.
 const MAX_VALUES: usize = 1000;
-/// Units that `unit=` is completed with.
+/// The units that complete `unit=`.
 const UNITS: [&str; 13] =
     ["minimum", "auto", "ns", "us", "ms", "s", "hrs", "B", "kB", "MB", "GB", "TB", "count"];
 
-/// What a word may be completed to.
+/// A possible completion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
+    /// The text in the list.
     pub shown: String,
+    /// The text that replaces the word.
     pub inserted: String,
 }
 
@@ -33,15 +35,16 @@ impl Candidate {
     }
 }
 
-/// How a line goes on, and from where (in bytes).
+/// The completions of a line, and the byte offset where the replaced text begins.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Completion {
+    /// One of these words.
     Words(usize, Vec<Candidate>),
-    /// With the name of a file.
+    /// A file name.
     File(usize),
 }
 
-/// The words of a profile.
+/// The names in a profile: functions, sample types, labels.
 pub(super) struct Vocabulary {
     functions: Vec<String>,
     kinds: Vec<String>,
@@ -49,6 +52,7 @@ pub(super) struct Vocabulary {
 }
 
 impl Vocabulary {
+    /// Collects the names of a profile.
     pub fn new(columns: &Columns) -> Vocabulary {
         let functions: BTreeSet<&str> =
             columns.functions.iter().map(|function| columns.text(function.name)).collect();
@@ -72,17 +76,17 @@ impl Vocabulary {
         Vocabulary { functions, kinds, labels }
     }
 
-    /// Names of functions.
+    /// The names of functions.
     pub fn functions(&self) -> &[String] {
         &self.functions
     }
 
-    /// Names of what is measured.
+    /// The names of sample types.
     pub fn kinds(&self) -> &[String] {
         &self.kinds
     }
 
-    /// What may stand at the end of `line`, which ends where the cursor is.
+    /// The completions of `line`, which ends at the cursor.
     pub fn complete(&self, line: &str) -> Completion {
         let word_at = line.rfind(char::is_whitespace).map_or(0, |at| at + 1);
         if order::split_pipe(line).1.is_some() || line.ends_with(" | ") {
@@ -106,7 +110,7 @@ impl Vocabulary {
         }
     }
 
-    /// What a line may begin with.
+    /// The words that can begin a line.
     fn first_words(&self) -> Vec<Candidate> {
         let mut all = Vec::new();
         for command in COMMANDS {
@@ -141,7 +145,7 @@ impl Vocabulary {
             && *from == at
             && "cum".starts_with(bare)
         {
-            // Names that only contain what was typed are not what is meant.
+            // `-cum` is more likely than a name that merely contains the typed text.
             candidates.retain(|candidate| candidate.inserted != bare);
             candidates.insert(0, Candidate::plain("cum"));
         }
@@ -166,7 +170,7 @@ impl Vocabulary {
         }
     }
 
-    /// Functions, for the last alternative of an expression.
+    /// Functions that complete the last alternative of an expression.
     fn function_terms(&self, at: usize, typed: &str) -> Completion {
         let (at, typed) = last_part(at, typed, '|');
         Completion::Words(at, matching(typed, self.functions.iter().map(String::as_str)))
@@ -189,7 +193,7 @@ impl Vocabulary {
     }
 }
 
-/// Names that `help` knows.
+/// The names that `help` accepts.
 fn names() -> Vec<Candidate> {
     let commands = COMMANDS.iter().map(|command| command.name);
     let options = OPTIONS.iter().flat_map(|option| [option.name].into_iter().chain(option.choices.to_vec()));
@@ -208,8 +212,8 @@ fn starting(typed: &str, mut all: Vec<Candidate>) -> Vec<Candidate> {
     all
 }
 
-/// Names that begin with what was typed; if there is none, those that contain it. The latter replace
-/// it only where there is one: of several, what was typed would get lost.
+/// The names that begin with the typed text; if there is none, the names that contain it. One of
+/// the latter replaces the text only if it is the only one: otherwise the typed text would be lost.
 fn matching<'a>(typed: &str, names: impl Iterator<Item = &'a str> + Clone) -> Vec<Candidate> {
     let candidate = |name: &str| Candidate { shown: printable(name).into(), inserted: as_expression(name) };
     let begins = |name: &&str| name.starts_with(typed) || as_expression(name).starts_with(typed);
@@ -226,7 +230,7 @@ fn matching<'a>(typed: &str, names: impl Iterator<Item = &'a str> + Clone) -> Ve
     found
 }
 
-/// A name as a word that is an expression which matches it: a dot stands for what would end the word.
+/// An expression that matches a name and is one word: a dot replaces blanks and control characters.
 fn as_expression(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for letter in name.chars() {
@@ -310,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_completed_behind_a_redirection_and_a_pipe() {
+    fn files_are_completed_after_a_redirection_and_a_pipe() {
         check("top >/tm", 5, &["(file)"]);
         check("top > /tm", 6, &["(file)"]);
         check("top | sort -o /t", 14, &["(file)"]);

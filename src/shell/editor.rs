@@ -1,6 +1,6 @@
-//! Reads lines at a terminal: editing, completion at the tab key, history.
+//! Reads lines from a terminal: editing, completion with the tab key, history.
 //!
-//! Not here: what may be completed ([`super::complete`]).
+//! Not here: the completions ([`super::complete`]).
 
 use std::{path::PathBuf, rc::Rc};
 
@@ -19,24 +19,28 @@ use super::{
     history,
 };
 
-/// The terminal's side of the prompt.
+/// The line editor of the prompt.
 pub(super) struct Terminal {
     editor: Editor<LineHelper, FileHistory>,
     history: Option<PathBuf>,
     colored: bool,
 }
 
-/// What a person typed.
+/// The input of a person.
 pub(super) enum Input {
+    /// A line.
     Line(String),
-    /// Ctrl-C: the line is given up.
-    GivenUp,
-    /// Ctrl-D.
+    /// Ctrl-C: discards the line.
+    Interrupted,
+    /// Ctrl-D: ends the session.
     End,
 }
 
 impl Terminal {
-    /// Takes the terminal. A history that cannot be kept is said to `say`, and done without.
+    /// Opens the terminal. If the history cannot be kept, that is reported to `say`.
+    ///
+    /// # Errors
+    /// When the terminal cannot be set up.
     pub fn new(
         vocabulary: Rc<Vocabulary>,
         colored: bool,
@@ -58,13 +62,16 @@ impl Terminal {
             let ready = history::prepare(&path).map_err(ReadlineError::from);
             match ready.and_then(|()| terminal.editor.load_history(&path)) {
                 Ok(()) => terminal.history = Some(path),
-                Err(error) => say(&format!("no history is kept in {}: {error}", path.display())),
+                Err(error) => say(&format!("cannot keep the history in {}: {error}", path.display())),
             }
         }
         Ok(terminal)
     }
 
     /// Shows the prompt and reads a line.
+    ///
+    /// # Errors
+    /// When the terminal cannot be read.
     pub fn read(&mut self, prompt: &str) -> Result<Input, ReadlineError> {
         let styled = match self.colored {
             true => format!("\x1b[36m{prompt}\x1b[0m"),
@@ -75,19 +82,19 @@ impl Terminal {
                 self.remember(&line);
                 Ok(Input::Line(line))
             }
-            Err(ReadlineError::Interrupted) => Ok(Input::GivenUp),
+            Err(ReadlineError::Interrupted) => Ok(Input::Interrupted),
             Err(ReadlineError::Eof) => Ok(Input::End),
             Err(error) => Err(error),
         }
     }
 
-    /// Each line is written at once: several prompts may be open, and none may end well.
+    /// Writes each line at once: several prompts may be open, and any of them may be killed.
     fn remember(&mut self, line: &str) {
         let is_new = !line.trim().is_empty() && self.editor.add_history_entry(line).unwrap_or(false);
         if let Some(path) = &self.history
             && is_new
         {
-            // A history that cannot be written is no reason to disturb.
+            // A failure here is not worth interrupting the session.
             let _ = self.editor.append_history(path);
         }
     }

@@ -1,13 +1,13 @@
-//! The prompt's own texts: help, and the table of options.
+//! The texts of `help` and `options`.
 //!
-//! Not here: what the options do (`report::pprof`).
+//! Not here: the effect of the options (`report::pprof`).
 
 use crate::{
     profile::columns::Columns,
     report::pprof::{COMMANDS, Command, OPTIONS, Settings, options::SettingOption},
 };
 
-/// Help, about everything or about a command or an option.
+/// The help text of a command or an option; of all of them if `about` is empty.
 pub(super) fn help(about: &str) -> String {
     if about.is_empty() {
         return everything();
@@ -25,18 +25,18 @@ fn everything() -> String {
     for command in COMMANDS {
         text += &format!("    {:<16} {}\n", command.name, command.help);
     }
-    text += "    o/options        What options are set to\n    q/quit/exit/^D   Leave\n";
+    text += "    o/options        List options and their current values\n    q/quit/exit/^D   Exit\n";
     text += "\nOptions (name=value):\n";
     for option in OPTIONS {
         let choices = option.choices.join(" | ");
         text += &format!("    {:<22} {} {choices}\n", option.name, option.help);
     }
     text += "\n    :                Clear focus, ignore, hide, tagfocus, tagignore\n";
-    text += "    help NAME        About a command or an option";
+    text += "    help NAME        Help on a command or an option";
     text
 }
 
-/// The options and what they are set to.
+/// The options and their current values, in the layout of the reference.
 pub(super) fn options(columns: &Columns, settings: &Settings) -> String {
     let kinds: Vec<_> = columns.header.kinds.iter().map(|kind| columns.text(kind.name)).collect();
     let mut lines: Vec<String> = Vec::new();

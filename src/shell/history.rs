@@ -1,4 +1,4 @@
-//! Where the prompt's history is kept between runs.
+//! The file of the prompt's history.
 //!
 //! Not here: the history itself, which the line editor holds.
 
@@ -9,19 +9,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Most lines kept.
+/// The largest number of lines that are kept.
 pub(super) const MAX_LINES: usize = 1000;
 
-/// The file, by the rules of the XDG base directory specification: state is in `$XDG_STATE_HOME`, or
-/// else in `~/.local/state`. `None` where neither is known.
+/// The path of the file. State is in `$XDG_STATE_HOME`, else in `~/.local/state` (XDG Base
+/// Directory Specification). `None` if neither is known.
 pub(super) fn path(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
     Some(state.join("rprof/history"))
 }
 
-/// Makes the file if there is none, and sees to it that only its owner reads it: what was looked for
-/// in a profile is nobody else's affair.
+/// Creates the file if necessary and makes it readable by its owner only: searches can reveal
+/// secrets.
+///
+/// # Errors
+/// When the file or its folder cannot be created or changed.
 pub(super) fn prepare(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -38,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_is_where_xdg_says() {
+    fn the_path_follows_the_xdg_specification() {
         let with = |state: Option<&str>, home: Option<&str>| {
             let (state, home) = (state.map(String::from), home.map(String::from));
             path(|name| if name == "HOME" { home.clone() } else { state.clone() })
@@ -50,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_owner_may_read_it_even_if_it_was_open_before() {
+    fn the_file_becomes_readable_by_its_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b/history");
         let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;

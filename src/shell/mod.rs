@@ -1,10 +1,10 @@
-//! The prompt of `rprof pprof`.
+//! The interactive prompt of `rprof pprof`.
 //!
-//! [`pprof`] is the session, `order` understands a line, `words` says what went wrong in plain words.
-//! On a terminal `editor` reads lines, with completion (`complete`) and a history kept between runs
-//! (`history`); `pipe` brings reports to other programs.
+//! [`pprof`] is the session, `order` parses a line, `words` explains errors in plain words. On a
+//! terminal, `editor` reads lines with completion (`complete`) and a persistent history
+//! (`history`). `pipe` sends reports to other programs.
 //!
-//! Not here: what its commands make (`report`).
+//! Not here: the reports of the commands (`report`).
 
 mod complete;
 mod editor;
@@ -12,5 +12,6 @@ mod help;
 mod history;
 mod order;
 mod pipe;
+/// The session.
 pub mod pprof;
 mod words;

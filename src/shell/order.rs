@@ -1,24 +1,27 @@
-//! A command line of the prompt, understood: `top10 -cum focus -ignore >file`, or `… | program`.
+//! Parses a command line of the prompt: `top10 -cum focus -ignore >file`, or `… | program`.
 //!
-//! Not here: assignments and shortcuts ([`super::pprof`]), and carrying it out.
+//! Not here: assignments and shortcuts ([`super::pprof`]), running the command.
 
 use crate::{
     report::pprof::{Command, Settings, options::SettingOption},
     text::go::quote,
 };
 
-/// What a line asks for.
+/// A parsed command line.
 #[derive(Debug)]
 pub(super) struct Order {
+    /// The command.
     pub command: &'static Command,
+    /// Its argument, for commands that take one.
     pub argument: Option<String>,
+    /// The settings of the session with the changes of this line.
     pub settings: Settings,
-    /// What the report is piped to.
+    /// The program that the report is piped to.
     pub pipe: Option<String>,
 }
 
-/// The part before a pipe, and what stands behind it. A bar with blanks around it is a pipe; in an
-/// expression it has none.
+/// The part before a pipe and the part behind it. A bar is a pipe only with blanks around it;
+/// otherwise it belongs to an expression.
 pub(super) fn split_pipe(line: &str) -> (&str, Option<&str>) {
     match line.split_once(" | ") {
         Some((line, pipe)) => (line, Some(pipe.trim()).filter(|pipe| !pipe.is_empty())),
@@ -26,8 +29,11 @@ pub(super) fn split_pipe(line: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Reads a command line. Errors are in the reference's words.
-pub(super) fn understand(line: &str, settings: &Settings) -> Result<Order, String> {
+/// Parses a command line.
+///
+/// # Errors
+/// The error text of the reference.
+pub(super) fn parse(line: &str, settings: &Settings) -> Result<Order, String> {
     let (line, pipe) = split_pipe(line);
     let mut words = line.split_whitespace().map(String::from);
     let Some(mut name) = words.next() else { return Err("no command".into()) };
@@ -102,20 +108,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_a_command_hold_for_it_alone() {
+    fn settings_on_a_command_line_apply_to_that_command_only() {
         let settings = Settings::default();
-        let order = understand("top5 -cum a b -c >f", &settings).unwrap();
+        let order = parse("top5 -cum a b -c >f", &settings).unwrap();
         let own = order.settings;
         assert_eq!((own.nodecount, &*own.sort, &*own.output), (5, "cum", "f"));
         assert_eq!((&*own.focus, &*own.ignore), ("a|b", "c"));
-        let order = understand("top a|b | head -3", &settings).unwrap();
+        let order = parse("top a|b | head -3", &settings).unwrap();
         assert_eq!((&*order.settings.focus, order.pipe.as_deref()), ("a|b", Some("head -3")));
         assert_eq!(order.settings.nodecount, 10);
     }
 
     #[test]
-    fn what_is_no_command_is_said_to_be_none() {
-        let error = |line: &str| understand(line, &Settings::default()).unwrap_err();
+    fn an_unknown_command_is_reported_in_the_words_of_the_reference() {
+        let error = |line: &str| parse(line, &Settings::default()).unwrap_err();
         assert_eq!(error("foo"), "unrecognized command: \"foo\"");
         assert_eq!(error("peek"), "command peek requires an argument");
         assert_eq!(error("nodecount 5"), "did you mean: nodecount=5");

@@ -1,6 +1,6 @@
-//! Brings a report to another program (`top | head`), through the user's shell.
+//! Pipes a report to another program (`top | head`), through the user's shell.
 //!
-//! Not here: what the line asked for ([`super::order`]).
+//! Not here: parsing the line ([`super::order`]).
 
 use std::{
     io::{self, Write},
@@ -11,15 +11,15 @@ use std::{
     },
 };
 
-/// What Ctrl-C does: it ends rprof, unless another program has the terminal.
+/// The effect of Ctrl-C: it ends rprof, unless another program has the terminal.
 #[derive(Clone, Default)]
 pub(super) struct Interrupts {
-    /// Whether Ctrl-C ends rprof. `None`: it always does, as nobody asked for anything else.
+    /// Whether Ctrl-C ends rprof. `None`: the signal has its default effect.
     ends: Option<Arc<AtomicBool>>,
 }
 
 impl Interrupts {
-    /// Takes the signal over; what could not be taken over stays as it is.
+    /// Installs a handler for SIGINT; if that fails, the signal keeps its default effect.
     pub fn take_over() -> Interrupts {
         let ends = Arc::new(AtomicBool::new(true));
         let taken =
@@ -34,7 +34,10 @@ impl Interrupts {
     }
 }
 
-/// Gives `bytes` to `program`, a command of the user's shell, and waits for its end.
+/// Writes `bytes` to `program`, a command of the user's shell, and waits for it to end.
+///
+/// # Errors
+/// When no shell can be started.
 pub(super) fn pipe(program: &str, bytes: &[u8], interrupts: &Interrupts) -> Result<(), String> {
     let shell = std::env::var("SHELL").ok().filter(|shell| shell.starts_with('/'));
     let failed = |error: io::Error| format!("cannot run {program}: {error}");
@@ -46,13 +49,13 @@ pub(super) fn pipe(program: &str, bytes: &[u8], interrupts: &Interrupts) -> Resu
     };
     let ended = child.and_then(|mut child| {
         if let Some(mut stdin) = child.stdin.take() {
-            // A program that has seen enough stops reading.
+            // A program may stop reading early, as head does.
             let _ = stdin.write_all(bytes);
         }
         child.wait()
     });
     interrupts.set(true);
-    // How it ended is its own affair, and its shell has said what there is to say.
+    // The exit status is ignored: the shell has already reported failures.
     ended.map(|_| ()).map_err(failed)
 }
 
@@ -61,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_stops_reading_is_no_error() {
+    fn a_program_that_stops_reading_early_is_not_an_error() {
         let much = vec![b'x'; 1 << 20];
         assert_eq!(pipe("exec <&-; true", &much, &Interrupts::default()), Ok(()));
         let folder = tempfile::tempdir().unwrap();

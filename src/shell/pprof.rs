@@ -1,8 +1,8 @@
-//! The session of `rprof pprof`: commands, assignments and shortcuts as the reference has them, and
-//! what it lacks: pipes, bare choices (`cum`, `lines`), and at a terminal completion, a history that
-//! lasts, colours and plain words.
+//! The session of `rprof pprof`: the commands, assignments and shortcuts of the reference, and
+//! more: pipes, bare choices (`cum`, `lines`), and on a terminal completion, a persistent history,
+//! colours and plain words.
 //!
-//! Not here: the reports, and bringing them to files or programs (`Delivery`).
+//! Not here: the reports, and writing them to files or programs ([`Deliver`]).
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
@@ -13,7 +13,7 @@ use super::{
     complete::Vocabulary,
     editor::{Input, Terminal},
     help,
-    order::{Order, understand},
+    order::{Order, parse},
     pipe::{self, Interrupts},
     words,
 };
@@ -28,14 +28,15 @@ use crate::{
 
 const PROMPT: &str = "(pprof) ";
 
-/// Where a report goes that no file is named for.
+/// The destination of reports without an output file.
 pub struct Outlet<'a> {
+    /// The writer.
     pub writer: &'a mut dyn Write,
-    /// Whether it takes bytes that are no text. Where it does not, they go to a file of their own.
+    /// Whether it accepts binary data. If not, binary reports go to a file of their own.
     pub takes_bytes: bool,
 }
 
-/// Makes a report and brings it to the outlet, or where the settings say.
+/// Makes a report and writes it to the outlet, or to the output file of the settings.
 pub type Deliver<'a> = &'a mut dyn FnMut(
     Columns,
     &'static Command,
@@ -45,7 +46,10 @@ pub type Deliver<'a> = &'a mut dyn FnMut(
     &mut dyn FnMut(&str),
 ) -> Result<(), String>;
 
-/// Reads commands until the end of the input, or until told to stop.
+/// Reads and runs commands until the end of the input or the command `quit`.
+///
+/// # Errors
+/// When the input or the terminal cannot be read.
 pub fn run(
     columns: Columns,
     mut settings: Settings,
@@ -62,9 +66,9 @@ pub fn run(
     greet(&columns, &settings, say);
     let session = Session { columns, settings, person };
     if session.person.is_some() {
-        return session.at_a_terminal(out, say, deliver);
+        return session.read_from_terminal(out, say, deliver);
     }
-    session.fed_by_a_program(out, say, deliver)?;
+    session.read_from_program(out, say, deliver)?;
     if is_terminal {
         let _ = writeln!(out);
     }
@@ -72,7 +76,7 @@ pub fn run(
 }
 
 fn greet(columns: &Columns, settings: &Settings, say: &mut dyn FnMut(&str)) {
-    // The greeting shows labels in full.
+    // Only the commands shorten labels; the greeting does not.
     let in_full = Settings { compact_labels: false, ..settings.clone() };
     let mut messages = Vec::new();
     let greeting = greeting(columns.clone(), &in_full, &mut messages);
@@ -87,7 +91,7 @@ fn greet(columns: &Columns, settings: &Settings, say: &mut dyn FnMut(&str)) {
     say("Entering interactive mode (type \"help\" for commands, \"o\" for options)");
 }
 
-/// What there is for a person at a terminal, and not for a program that feeds the prompt.
+/// The features for a person at a terminal. A program that feeds the prompt does not get them.
 struct Interactive {
     vocabulary: Rc<Vocabulary>,
     colored: bool,
@@ -108,7 +112,7 @@ impl Interactive {
         let text = String::from_utf8_lossy(report);
         let text = paint::harmless(&text);
         let text = if self.colored { paint::paint(&text) } else { text.into_owned() };
-        // A terminal that is gone is noticed when the next line is read.
+        // If the terminal is gone, reading the next line reports it.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 }
@@ -120,7 +124,7 @@ struct Session {
 }
 
 impl Session {
-    fn fed_by_a_program(
+    fn read_from_program(
         mut self,
         out: &mut dyn Write,
         say: &mut dyn FnMut(&str),
@@ -128,7 +132,7 @@ impl Session {
     ) -> Result<(), String> {
         let mut lines = io::stdin().lock().lines();
         loop {
-            // A pipe's reader may want to see the prompt: the reference writes it to the output.
+            // The reference also writes the prompt to a pipe.
             let _ = write!(out, "{PROMPT}").and_then(|()| out.flush());
             let Some(line) = lines.next() else { return Ok(()) };
             let line = line.map_err(|error| error.to_string())?;
@@ -138,18 +142,18 @@ impl Session {
         }
     }
 
-    fn at_a_terminal(
+    fn read_from_terminal(
         mut self,
         out: &mut dyn Write,
         say: &mut dyn FnMut(&str),
         deliver: Deliver,
     ) -> Result<(), String> {
         let failed = |error| format!("cannot read from the terminal: {error}");
-        let Some(person) = &mut self.person else { return self.fed_by_a_program(out, say, deliver) };
+        let Some(person) = &mut self.person else { return self.read_from_program(out, say, deliver) };
         let mut terminal = Terminal::new(person.vocabulary.clone(), person.colored, say).map_err(failed)?;
         person.interrupts = Interrupts::take_over();
         loop {
-            // What was said so far comes before the prompt.
+            // Earlier output must appear before the prompt.
             let _ = out.flush();
             match terminal.read(PROMPT).map_err(failed)? {
                 Input::Line(line) => {
@@ -157,13 +161,13 @@ impl Session {
                         return Ok(());
                     }
                 }
-                Input::GivenUp => {}
+                Input::Interrupted => {}
                 Input::End => return Ok(()),
             }
         }
     }
 
-    /// Does what a line says. False: to stop.
+    /// Runs a line. Returns false if the session ends.
     fn line(&mut self, line: &str, out: &mut dyn Write, say: &mut dyn FnMut(&str), deliver: Deliver) -> bool {
         for line in self.expand(line.trim()) {
             let failed = match self.assignment(&line) {
@@ -181,8 +185,8 @@ impl Session {
                             say(&self.in_plain_words(&help::help(&words[1..].join(" ")), &line));
                             None
                         }
-                        _ => understand(&line, &self.settings)
-                            .and_then(|order| self.carry_out(order, out, say, deliver))
+                        _ => parse(&line, &self.settings)
+                            .and_then(|order| self.execute(order, out, say, deliver))
                             .err(),
                     }
                 }
@@ -201,7 +205,7 @@ impl Session {
         }
     }
 
-    /// Shortcuts: `:` clears filters, the name of a sample type chooses it.
+    /// Expands shortcuts: `:` clears filters, the name of a sample type selects it.
     fn expand(&self, line: &str) -> Vec<String> {
         if line == ":" {
             return ["focus=", "ignore=", "hide=", "tagfocus=", "tagignore="].map(String::from).into();
@@ -221,7 +225,8 @@ impl Session {
         vec![line.to_string()]
     }
 
-    /// `name=value`, or a bare name of a switch. `None`: it is something else.
+    /// Runs an assignment: `name=value`, or the bare name of a boolean. `None` if the line is not
+    /// one.
     fn assignment(&mut self, line: &str) -> Option<Result<(), String>> {
         let (name, value) = match line.split_once('=') {
             Some((name, value)) => {
@@ -253,7 +258,7 @@ impl Session {
         Some(option.set(&mut self.settings, value))
     }
 
-    fn carry_out(
+    fn execute(
         &self,
         order: Order,
         out: &mut dyn Write,
@@ -263,29 +268,29 @@ impl Session {
         let Order { command, argument, settings, pipe } = order;
         let columns = self.columns.clone();
         let argument = argument.as_deref();
-        let mut tell = |text: &str| self.tell(text, &settings, say);
+        let mut report_message = |text: &str| self.show_message(text, &settings, say);
         if self.person.is_none() && pipe.is_none() {
             let outlet = Outlet { writer: out, takes_bytes: false };
-            return deliver(columns, command, argument, &settings, outlet, &mut tell);
+            return deliver(columns, command, argument, &settings, outlet, &mut report_message);
         }
         let mut bytes = Vec::new();
         let outlet = Outlet { writer: &mut bytes, takes_bytes: pipe.is_some() };
-        deliver(columns, command, argument, &settings, outlet, &mut tell)?;
+        deliver(columns, command, argument, &settings, outlet, &mut report_message)?;
         match (pipe, &self.person) {
             (None, None) => {}
             (None, Some(person)) => person.show(&bytes, out),
             (Some(program), person) => {
                 let _ = out.flush();
-                let nobody = Interrupts::default();
-                let interrupts = person.as_ref().map_or(&nobody, |person| &person.interrupts);
+                let default = Interrupts::default();
+                let interrupts = person.as_ref().map_or(&default, |person| &person.interrupts);
                 pipe::pipe(&program, &bytes, interrupts)?;
             }
         }
         Ok(())
     }
 
-    /// Passes on what a report says, to a person with what may have been meant.
-    fn tell(&self, text: &str, settings: &Settings, say: &mut dyn FnMut(&str)) {
+    /// Shows a message of a report; a person also gets suggestions.
+    fn show_message(&self, text: &str, settings: &Settings, say: &mut dyn FnMut(&str)) {
         let with_names = self.person.as_ref().and_then(|person| {
             let expression = match text.split(' ').next()? {
                 "Focus" => &settings.focus,
@@ -327,22 +332,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_goes_to_a_pipe_but_not_to_the_prompt() {
+    fn binary_reports_go_to_a_pipe_but_not_to_the_prompt() {
         let session = session();
-        let mut asked = Vec::new();
+        let mut takes_bytes = Vec::new();
         for line in ["proto", "proto | cat >/dev/null"] {
-            let order = understand(line, &session.settings).unwrap();
+            let order = parse(line, &session.settings).unwrap();
             let mut deliver = |_: Columns,
                                _: &Command,
                                _: Option<&str>,
                                _: &Settings,
                                outlet: Outlet,
                                _: &mut dyn FnMut(&str)| {
-                asked.push(outlet.takes_bytes);
+                takes_bytes.push(outlet.takes_bytes);
                 Ok(())
             };
-            session.carry_out(order, &mut Vec::new(), &mut |_| (), &mut deliver).unwrap();
+            session.execute(order, &mut Vec::new(), &mut |_| (), &mut deliver).unwrap();
         }
-        assert_eq!(asked, [false, true]);
+        assert_eq!(takes_bytes, [false, true]);
     }
 }

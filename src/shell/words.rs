@@ -1,45 +1,45 @@
-//! What went wrong, in plain words, with what may have been meant: for people at a terminal. Programs
-//! that feed the prompt get the reference's own words.
+//! Error messages in plain words, with suggestions, for people at a terminal. Programs that feed
+//! the prompt get the messages of the reference.
 //!
-//! Not here: finding out what went wrong.
+//! Not here: detecting errors.
 
 use super::complete::Vocabulary;
 use crate::report::pprof::{COMMANDS, OPTIONS, options::SettingOption};
 
-/// Most names proposed.
-const MAX_PROPOSED: usize = 3;
+/// The largest number of suggestions.
+const MAX_SUGGESTIONS: usize = 3;
 
-/// Says in plain words what `error`, in the reference's words, says of `line`.
+/// Rewrites `error`, a message of the reference about `line`, in plain words.
 pub(super) fn explain(error: &str, line: &str, vocabulary: &Vocabulary) -> String {
-    if let Some(name) = quoted_behind(error, "unrecognized command: ") {
-        return format!("there is no command `{name}`{}", proposal(near(&name, command_words(vocabulary))));
+    if let Some(name) = quoted_after(error, "unrecognized command: ") {
+        return format!("there is no command `{name}`{}", suggestion(near(&name, command_words(vocabulary))));
     }
     if let Some(name) = error.strip_prefix("Unknown command: ") {
         let known = command_words(vocabulary);
-        return format!("there is no command or option `{name}`{}", proposal(near(name, known)));
+        return format!("there is no command or option `{name}`{}", suggestion(near(name, known)));
     }
     if let Some(expression) = error.strip_prefix("no matches found for regexp: ") {
-        let proposed = proposal(near_functions(expression, vocabulary));
-        return format!("no function matches `{expression}`{proposed}");
+        let suggested = suggestion(near_functions(expression, vocabulary));
+        return format!("no function matches `{expression}`{suggested}");
     }
     if error.starts_with("command ") && error.ends_with(" requires an argument") {
         let command = line.split_whitespace().next().unwrap_or_default();
-        return format!("{command} needs to know of which functions: {command} REGEXP");
+        return format!("{command} needs the functions to show: {command} REGEXP");
     }
     if let Some((name, value)) = line.split_once('=') {
         let (name, value) = (name.trim(), value.trim());
-        if let Some(told) = wrong_value(error, name, value, vocabulary) {
-            return told;
+        if let Some(message) = wrong_value(error, name, value, vocabulary) {
+            return message;
         }
     }
     if error.contains("error parsing regexp") {
-        let advice = "names may need a \\ before ( ) [ ] * + ? | ., and the tab key writes it";
+        let advice = "escape ( ) [ ] * + ? | . in names with a \\; the tab key does it for you";
         return format!("{error}\n  {advice}");
     }
     error.into()
 }
 
-/// What to add to a message that says an expression of the settings matched nothing.
+/// The message with suggestions, if it reports that an expression of the settings matched nothing.
 pub(super) fn nothing_matched(message: &str, expression: &str, vocabulary: &Vocabulary) -> Option<String> {
     let of_names = ["Focus ", "Ignore ", "Hide ", "Show ", "ShowFrom "];
     if !message.ends_with("expression matched no samples")
@@ -48,26 +48,26 @@ pub(super) fn nothing_matched(message: &str, expression: &str, vocabulary: &Voca
         return None;
     }
     let names = near_functions(expression, vocabulary);
-    (!names.is_empty()).then(|| format!("{message} (`{expression}`){}", proposal(names)))
+    (!names.is_empty()).then(|| format!("{message} (`{expression}`){}", suggestion(names)))
 }
 
 fn wrong_value(error: &str, name: &str, value: &str, vocabulary: &Vocabulary) -> Option<String> {
     if error.starts_with("unknown config field") {
-        return Some(format!("{name} is chosen by its name alone: {name}"));
+        return Some(format!("{name} takes no value; enter only: {name}"));
     }
     let option = SettingOption::find(name)?;
     if error.contains("strconv.Atoi") {
-        return Some(format!("{name} is a whole number, not `{value}`"));
+        return Some(format!("{name} must be an integer, not `{value}`"));
     }
     if error.contains("strconv.ParseFloat") {
-        return Some(format!("{name} is a number, not `{value}`"));
+        return Some(format!("{name} must be a number, not `{value}`"));
     }
     if error.starts_with("illegal value") {
-        return Some(format!("{name} is true or false, not `{value}`"));
+        return Some(format!("{name} must be true or false, not `{value}`"));
     }
     let choices = |known: Vec<&str>| {
         let list = known.join(", ");
-        format!("{name} is one of {list}; not `{value}`{}", proposal(near(value, known.into_iter())))
+        format!("{name} must be one of {list}, not `{value}`{}", suggestion(near(value, known.into_iter())))
     };
     if error.starts_with("invalid ") && !option.choices.is_empty() {
         return Some(choices(option.choices.to_vec()));
@@ -78,7 +78,7 @@ fn wrong_value(error: &str, name: &str, value: &str, vocabulary: &Vocabulary) ->
     None
 }
 
-fn quoted_behind(error: &str, start: &str) -> Option<String> {
+fn quoted_after(error: &str, start: &str) -> Option<String> {
     Some(error.strip_prefix(start)?.trim_matches('"').to_string())
 }
 
@@ -90,22 +90,22 @@ fn command_words(vocabulary: &Vocabulary) -> impl Iterator<Item = &str> {
     COMMANDS.iter().map(|command| command.name).chain(options).chain(own).chain(kinds)
 }
 
-/// The words that `word` may be a slip of, the likeliest first.
+/// The known words that `word` may be a typing error of, the most similar first.
 pub(super) fn near<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let slips = (word.chars().count() / 3).max(1);
+    let max_distance = (word.chars().count() / 3).max(1);
     let mut near: Vec<(usize, &str)> = known
         .filter(|known| *known != word)
         .map(|known| (strsim::damerau_levenshtein(word, known), known))
-        .filter(|(distance, known)| *distance <= slips && *distance < known.chars().count())
+        .filter(|(distance, known)| *distance <= max_distance && *distance < known.chars().count())
         .collect();
     near.sort_unstable();
     near.dedup();
-    near.truncate(MAX_PROPOSED);
+    near.truncate(MAX_SUGGESTIONS);
     let best = near.first().map_or(0, |first| first.0);
     near.into_iter().take_while(|(distance, _)| *distance == best).map(|(_, name)| name.into()).collect()
 }
 
-/// Functions whose name, or the last part of it, is like the expression.
+/// The functions whose name, or its last part, is similar to the expression.
 fn near_functions(expression: &str, vocabulary: &Vocabulary) -> Vec<String> {
     let wanted = expression.to_lowercase();
     let score = |name: &str| {
@@ -120,11 +120,11 @@ fn near_functions(expression: &str, vocabulary: &Vocabulary) -> Vec<String> {
     let mut near: Vec<(f64, &String)> = names.map(|name| (score(name), name)).collect();
     near.retain(|(score, _)| *score >= 0.85);
     near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    near.into_iter().take(MAX_PROPOSED).map(|(_, name)| name.clone()).collect()
+    near.into_iter().take(MAX_SUGGESTIONS).map(|(_, name)| name.clone()).collect()
 }
 
 /// `; did you mean …?`, or nothing.
-fn proposal(names: Vec<String>) -> String {
+fn suggestion(names: Vec<String>) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match &quoted[..] {
         [] => String::new(),
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_slip_is_answered_with_what_was_meant() {
-        for (error, line, told) in [
+        for (error, line, expected) in [
             ("unrecognized command: \"tpo\"", "tpo", "there is no command `tpo`; did you mean `top`?"),
             ("unrecognized command: \"zzzzzz\"", "zzzzzz", "there is no command `zzzzzz`"),
             (
@@ -169,33 +169,29 @@ mod tests {
                 "peek WORK",
                 "no function matches `WORK`; did you mean `main.work`?",
             ),
-            (
-                "command list requires an argument",
-                "list",
-                "list needs to know of which functions: list REGEXP",
-            ),
+            ("command list requires an argument", "list", "list needs the functions to show: list REGEXP"),
             (
                 "strconv.Atoi: parsing \"x\": invalid syntax",
                 "nodecount=x",
-                "nodecount is a whole number, not `x`",
+                "nodecount must be an integer, not `x`",
             ),
             (
                 "illegal value \"maybe\" for bool variable",
                 "trim = maybe",
-                "trim is true or false, not `maybe`",
+                "trim must be true or false, not `maybe`",
             ),
             (
                 "invalid \"sort\" value \"cun\"",
                 "sort=cun",
-                "sort is one of cum, flat; not `cun`; did you mean `cum`?",
+                "sort must be one of cum, flat, not `cun`; did you mean `cum`?",
             ),
             (
                 "sample_index \"cpi\" must be one of: [cpu]",
                 "sample_index=cpi",
-                "sample_index is one of cpu; not `cpi`; did you mean `cpu`?",
+                "sample_index must be one of cpu, not `cpi`; did you mean `cpu`?",
             ),
         ] {
-            assert_eq!(explained(error, line), told);
+            assert_eq!(explained(error, line), expected);
         }
     }
 }

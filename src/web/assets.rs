@@ -1,6 +1,6 @@
-//! The pages' scripts and styles: readable files of `assets/`, carried along as they are.
+//! The pages' scripts and styles: the files of `assets/`, embedded as they are.
 //!
-//! Not here: what they ask for ([`super::data`]).
+//! Not here: the data that they request ([`super::data`]).
 
 use super::Response;
 
@@ -8,7 +8,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 
-/// Pages: one file, whose script shows what its address says.
+/// The views. All have the same HTML; its script shows the view that the URL names.
 pub const VIEWS: &[&str] =
     &["flamegraph", "top", "graph", "peek", "source", "disasm", "tags", "threads", "timeline", "diff"];
 
@@ -52,10 +52,12 @@ const ASSETS: &[(&str, &str, &str)] = &[
     asset!("units.js", SCRIPT),
 ];
 
+/// The HTML of every view.
 pub fn page() -> Response {
     Response::new(HTML, PAGE)
 }
 
+/// The asset of this name.
 pub fn find(name: &str) -> Option<Response> {
     let (_, kind, text) = ASSETS.iter().find(|(known, _, _)| *known == name)?;
     Some(Response::new(kind, *text))

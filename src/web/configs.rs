@@ -1,6 +1,7 @@
-//! Settings saved under a name, in the reference's file and format: `{"configs": [{"name": ..., "focus": ...}]}`.
+//! Named settings, in the file format of `go tool pprof`: `{"configs": [{"name": ..., "focus":
+//! ...}]}`.
 //!
-//! Not here: where that file is (`cli` says).
+//! Not here: the path of the file (`cli` chooses it).
 
 use std::{fs, io, path::Path};
 
@@ -12,14 +13,14 @@ use crate::{
     report::pprof::{OPTIONS, Settings},
 };
 
-/// What belongs to where profiles come from or go to, not to how they are looked at.
+/// Options of input and output, which do not belong to a view.
 const NOT_SAVED: [&str; 3] = ["output", "source_path", "trim_path"];
 
 fn trouble(path: &Path, error: &dyn std::fmt::Display) -> DataError {
     DataError { status: 500, why: format!("{}: {error}", path.display()) }
 }
 
-/// The file's content; without a file, nothing is saved yet.
+/// The content of the file; empty if there is no file.
 fn read(path: &Path) -> Result<Vec<Map<String, Value>>, DataError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -39,7 +40,10 @@ fn write(path: &Path, configs: Vec<Map<String, Value>>) -> Result<(), DataError>
     write_atomically(path, |file| file.write_all(text.as_bytes())).map_err(|error| trouble(path, &error))
 }
 
-/// All that are saved, as parameters of addresses; the default first.
+/// All saved settings as URL parameters, after the default.
+///
+/// # Errors
+/// [`DataError`] when the file is not readable or a parameter is invalid.
 pub fn list(path: Option<&Path>, query: &Query, given: &Settings) -> Result<Value, DataError> {
     let now = query.settings(given)?;
     let saved = path.map_or_else(|| Ok(Vec::new()), read)?;
@@ -59,7 +63,7 @@ fn name_of(config: &Map<String, Value>) -> &str {
     config.get("name").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A saved config as parameters of an address.
+/// Saved settings as URL parameters.
 fn parameters(config: &Map<String, Value>) -> Map<String, Value> {
     let options = OPTIONS.iter().filter(|option| !option.url_name.is_empty());
     options
@@ -73,20 +77,23 @@ fn parameters(config: &Map<String, Value>) -> Map<String, Value> {
         .collect()
 }
 
-/// Saves what the address asks for under the name in `config`.
+/// Saves the settings of the URL under the name in `config`.
+///
+/// # Errors
+/// [`DataError`] when the name or a parameter is invalid or the file cannot be written.
 pub fn save(path: Option<&Path>, query: &Query, given: &Settings) -> Result<(), DataError> {
     let (path, name) = file_and_name(path, query)?;
     let settings = query.settings(given)?;
-    let usual = Settings::default();
+    let default = Settings::default();
     let mut config = Map::from_iter([("name".to_string(), Value::from(name))]);
     for option in OPTIONS.iter().filter(|option| !NOT_SAVED.contains(&option.name)) {
         let text = option.get(&settings);
-        if text == option.get(&usual) {
+        if text == option.get(&default) {
             continue;
         }
         let as_is =
             serde_json::from_str::<Value>(&text).ok().filter(|value| value.is_number() || value.is_boolean());
-        let is_text = option.get(&usual).is_empty() || !option.choices.is_empty() || option.name == "unit";
+        let is_text = option.get(&default).is_empty() || !option.choices.is_empty() || option.name == "unit";
         config.insert(option.name.into(), as_is.filter(|_| !is_text).unwrap_or(text.into()));
     }
     let mut configs = read(path)?;
@@ -97,7 +104,10 @@ pub fn save(path: Option<&Path>, query: &Query, given: &Settings) -> Result<(), 
     write(path, configs)
 }
 
-/// Takes the one named in `config` away.
+/// Deletes the settings named in `config`.
+///
+/// # Errors
+/// [`DataError`] when there are none of this name or the file cannot be written.
 pub fn delete(path: Option<&Path>, query: &Query) -> Result<(), DataError> {
     let (path, name) = file_and_name(path, query)?;
     let mut configs = read(path)?;
@@ -111,7 +121,7 @@ pub fn delete(path: Option<&Path>, query: &Query) -> Result<(), DataError> {
 
 fn file_and_name<'a>(path: Option<&'a Path>, query: &'a Query) -> Result<(&'a Path, &'a str), DataError> {
     let path = path.ok_or_else(|| {
-        DataError::bad_request("settings cannot be saved here: there is no folder for them")
+        DataError::bad_request("settings cannot be saved here: no configuration folder is known")
     })?;
     match query.get("config") {
         "" | "Default" => Err(DataError::bad_request("invalid config name")),
@@ -124,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_saved_comes_back_in_the_references_format() {
+    fn saved_settings_are_listed_and_have_the_format_of_the_reference() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pprof/settings.json");
         let file = Some(path.as_path());
@@ -147,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_needed_and_a_file_that_is_no_json_is_not_overwritten() {
+    fn a_name_is_required_and_a_file_that_is_not_json_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("settings.json");
         fs::write(&path, "not json").unwrap();

@@ -1,4 +1,4 @@
-//! What the pages ask for: which data there are, and what makes them.
+//! The data that the pages request, by path.
 //!
 //! Not here: pages and their scripts.
 
@@ -10,22 +10,27 @@ use crate::report::{
     pprof::{Command, Messages, OPTIONS, Settings, generate_with, greeting},
 };
 
-/// A question that has no answer: the status, and why.
+/// A request that failed.
 #[derive(Debug)]
 pub struct DataError {
+    /// The HTTP status.
     pub status: u16,
+    /// The reason, for a person.
     pub why: String,
 }
 
 impl DataError {
+    /// Status 400.
     pub fn bad_request(why: &str) -> DataError {
         DataError { status: 400, why: why.into() }
     }
 
+    /// Status 404.
     pub fn missing(why: &str) -> DataError {
         DataError { status: 404, why: why.into() }
     }
 
+    /// The error as a response.
     pub fn response(self) -> Response {
         Response::failure(self.status, &self.why)
     }
@@ -33,34 +38,37 @@ impl DataError {
 
 type DataResult = Result<Response, DataError>;
 
-/// Answers a question for data.
-pub fn answer(site: &Site, request: Request) -> DataResult {
+/// Responds to a request for data.
+///
+/// # Errors
+/// [`DataError`] when the request is invalid or the data are not available.
+pub fn respond(site: &Site, request: Request) -> DataResult {
     let query = Query::parse(request.query);
-    let made = |value: Value| Ok(Response::json(value.to_string()));
+    let json = |value: Value| Ok(Response::json(value.to_string()));
     match request.path {
-        "api/info" => made(info(site, &query)?),
-        "api/flame" => made(flame::answer(&*site.prepared(&query)?, &query)?),
-        "api/search" => made(search::answer(&*site.prepared(&query)?, &query)?),
-        "api/threads" => made(threads::answer(&*site.prepared(&query)?)),
-        "api/timeline" => made(timeline::answer(&*site.prepared(&query)?, &query)?),
+        "api/info" => json(info(site, &query)?),
+        "api/flame" => json(flame::respond(&*site.prepared(&query)?, &query)?),
+        "api/search" => json(search::respond(&*site.prepared(&query)?, &query)?),
+        "api/threads" => json(threads::respond(&*site.prepared(&query)?)),
+        "api/timeline" => json(timeline::respond(&*site.prepared(&query)?, &query)?),
         "api/diff" => diff(site, &query),
-        "api/configs" => made(configs::list(site.tools.configs.as_deref(), &query, &site.tools.settings)?),
+        "api/configs" => json(configs::list(site.tools.configs.as_deref(), &query, &site.tools.settings)?),
         "saveconfig" | "deleteconfig" if !request.is_post => {
-            Err(DataError { status: 405, why: "this is asked for by POST".into() })
+            Err(DataError { status: 405, why: "this needs POST".into() })
         }
         "saveconfig" => configs::save(site.tools.configs.as_deref(), &query, &site.tools.settings)
-            .and_then(|()| made(json!({}))),
+            .and_then(|()| json(json!({}))),
         "deleteconfig" => {
-            configs::delete(site.tools.configs.as_deref(), &query).and_then(|()| made(json!({})))
+            configs::delete(site.tools.configs.as_deref(), &query).and_then(|()| json(json!({})))
         }
         "api/report" => report(site, &query),
         "api/graph" => graph(site, &query),
         "download" => download(site, &query),
-        _ => Err(DataError { status: 404, why: "there is no such page".into() }),
+        _ => Err(DataError { status: 404, why: "page not found".into() }),
     }
 }
 
-/// What is known before anything is asked for.
+/// Facts about the profile, and the settings of the command line.
 fn info(site: &Site, query: &Query) -> Result<Value, DataError> {
     let columns = site.profiles.columns(query)?;
     let kinds = &columns.header.kinds;
@@ -75,7 +83,7 @@ fn info(site: &Site, query: &Query) -> Result<Value, DataError> {
     Ok(json!({
         "name": site.profiles.name(query)?,
         "profiles": site.profiles.list(),
-        "number": site.profiles.asked(query)?.0,
+        "number": site.profiles.requested(query)?.0,
         "made_at": site.profiles.made_at(query)?,
         "can_save": site.tools.configs.is_some(),
         "kinds": kinds,
@@ -88,56 +96,56 @@ fn info(site: &Site, query: &Query) -> Result<Value, DataError> {
     }))
 }
 
-/// Reports that are shown as tables, and how many entries each has unless asked for otherwise.
+/// The reports that are shown as tables, and the default number of entries of each.
 const REPORTS: [(&str, usize); 6] =
     [("top", 500), ("peek", 500), ("list", 50), ("disasm", 50), ("tags", 200), ("traces", 200)];
 
 fn report(site: &Site, query: &Query) -> DataResult {
     let name = query.get("report");
-    let known = REPORTS.iter().find(|(known, _)| *known == name);
-    let Some((_, count)) = known else {
-        return Err(DataError::bad_request("report= is one of top, peek, list, disasm, tags, traces"));
+    let row = REPORTS.iter().find(|(known, _)| *known == name);
+    let Some((_, count)) = row else {
+        return Err(DataError::bad_request("report= must be one of top, peek, list, disasm, tags, traces"));
     };
     let settings = query.settings(&site.tools.settings)?;
-    let command = Command::find(name).ok_or_else(|| DataError::bad_request("no such report"))?;
+    let command = Command::find(name).ok_or_else(|| DataError::bad_request("unknown report"))?;
     let count = usize::try_from(settings.nodecount).ok().filter(|count| *count > 0).unwrap_or(*count);
-    // The reference's links name functions by the filter.
-    let asked = [query.get("re"), query.get("f")].into_iter().find(|text| !text.is_empty());
-    let argument = command.has_argument.then(|| asked.unwrap_or("."));
-    let asked = ReportRequest { argument, count: Some(count), tool: Some(&*site.tools.objects) };
+    // Links in the reference's format name the function in `f`.
+    let expression = [query.get("re"), query.get("f")].into_iter().find(|text| !text.is_empty());
+    let argument = command.has_argument.then(|| expression.unwrap_or("."));
+    let request = ReportRequest { argument, count: Some(count), tool: Some(&*site.tools.objects) };
     let columns = site.profiles.columns(query)?;
     let mut messages = Vec::new();
-    let made = answer::answer(columns, command, asked, &settings, &mut messages);
-    let mut made = made.map_err(|why| DataError::bad_request(&why))?;
-    made.notes.extend(messages);
-    Ok(Response::json(made.print(TextFormat::Json, None, false)))
+    let report = answer::answer(columns, command, request, &settings, &mut messages);
+    let mut report = report.map_err(|why| DataError::bad_request(&why))?;
+    report.notes.extend(messages);
+    Ok(Response::json(report.print(TextFormat::Json, None, false)))
 }
 
-/// What changed between two profiles; `all`: also what chance explains.
+/// The changes between two profiles; with `all`, also those within noise.
 fn diff(site: &Site, query: &Query) -> DataResult {
     let settings = query.settings(&site.tools.settings)?;
     let (both, names) = site.profiles.both(query)?;
     let count = usize::try_from(settings.nodecount).ok().filter(|count| *count > 0).unwrap_or(500);
-    let asked = ReportRequest { count: Some(count), ..ReportRequest::default() };
+    let request = ReportRequest { count: Some(count), ..ReportRequest::default() };
     let mut messages = Vec::new();
-    let made = answer::diff(both, names, &settings, asked, !query.get("all").is_empty(), &mut messages);
-    let mut made = made.map_err(|why| DataError::bad_request(&why))?;
-    made.notes.extend(messages);
-    Ok(Response::json(made.print(TextFormat::Json, None, false)))
+    let report = answer::diff(both, names, &settings, request, !query.get("all").is_empty(), &mut messages);
+    let mut report = report.map_err(|why| DataError::bad_request(&why))?;
+    report.notes.extend(messages);
+    Ok(Response::json(report.print(TextFormat::Json, None, false)))
 }
 
 /// The call graph, drawn.
 fn graph(site: &Site, query: &Query) -> DataResult {
     let settings = query.settings(&site.tools.settings)?;
-    let dot = Command::find("dot").ok_or_else(|| DataError::bad_request("no such report"))?;
+    let dot = Command::find("dot").ok_or_else(|| DataError::bad_request("unknown report"))?;
     let columns = site.profiles.columns(query)?;
-    let made = generate_with(&*site.tools.objects, columns, dot, None, &settings, &mut Messages::new());
-    let made = made.map_err(|why| DataError::bad_request(&why))?;
-    let drawn = (site.tools.draw)(&made).map_err(|why| DataError { status: 501, why })?;
+    let graph = generate_with(&*site.tools.objects, columns, dot, None, &settings, &mut Messages::new());
+    let graph = graph.map_err(|why| DataError::bad_request(&why))?;
+    let drawn = (site.tools.draw)(&graph).map_err(|why| DataError { status: 501, why })?;
     Ok(Response::new("image/svg+xml", drawn))
 }
 
-/// The profile itself, whatever is looked at of it.
+/// The profile itself, without filters.
 fn download(site: &Site, query: &Query) -> DataResult {
     let (name, bytes) = match site.profiles.encoded(query)? {
         Some((number, bytes)) => (format!("profile{number}.pb.gz"), bytes.to_vec()),

@@ -1,4 +1,4 @@
-//! A flame graph as the page takes it: arrays of numbers, and the names they need, each once.
+//! The data of a flame graph: arrays of numbers, and each name once.
 //!
 //! Not here: summing ([`super::tree`]), drawing (`assets/flame.js`).
 
@@ -14,18 +14,21 @@ use super::{
 };
 use crate::text::path::base_name;
 
-/// Boxes below this share of the width are not drawn, and not sent.
+/// Boxes that are narrower than this share of the width are neither drawn nor sent.
 const SHARE: f64 = 1.0 / 4000.0;
 
-/// Makes the answer. `root=1,2,3`: below these frames; `around=7`: below a frame wherever it is;
-/// `up=1`: callers in place of callees.
-pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, DataError> {
+/// Responds with a flame graph. `root=1,2,3`: of the callees below this path; `around=7`: of a
+/// frame, wherever it occurs; `up=1`: callers instead of callees.
+///
+/// # Errors
+/// [`DataError`] when a frame number is invalid.
+pub fn respond(prepared: &Prepared, query: &Query) -> Result<Value, DataError> {
     let direction = if query.get("up").is_empty() { Direction::Callees } else { Direction::Callers };
     let source =
         Source { columns: &prepared.columns, frames: &prepared.frames, value: prepared.value, direction };
     let start = start(query)?;
     let tree = tree(&source, &start, SHARE);
-    let mut answer = json!({
+    let mut response = json!({
         "total": prepared.total,
         "kind": kind(prepared),
         "is_difference": prepared.is_difference,
@@ -34,17 +37,17 @@ pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, DataError> {
     });
     if let Start::Frame(number) = start {
         let frame = prepared.frames.all.get(number as usize);
-        answer["around"] = frame.map_or_else(String::new, |frame| title(&prepared.columns, frame)).into();
+        response["around"] = frame.map_or_else(String::new, |frame| title(&prepared.columns, frame)).into();
     }
     let numbers = number_frames(&tree);
-    answer["frames"] = names(prepared, &numbers);
-    answer["nodes"] = nodes(&tree, &numbers, prepared.is_difference);
-    Ok(answer)
+    response["frames"] = names(prepared, &numbers);
+    response["nodes"] = nodes(&tree, &numbers, prepared.is_difference);
+    Ok(response)
 }
 
 fn start(query: &Query) -> Result<Start, DataError> {
     let number = |text: &str| {
-        text.parse::<u32>().map_err(|_| DataError::bad_request("root= and around= take numbers of frames"))
+        text.parse::<u32>().map_err(|_| DataError::bad_request("root= and around= must be frame numbers"))
     };
     match (query.get("around"), query.get("root")) {
         ("", "") => Ok(Start::Path(Vec::new())),
@@ -58,7 +61,7 @@ fn kind(prepared: &Prepared) -> Value {
     json!({ "name": prepared.columns.text(kind.name), "unit": prepared.columns.text(kind.unit) })
 }
 
-/// Frames in the order in which the tree meets them.
+/// Frames in the order of their first occurrence in the tree.
 struct Numbers {
     order: Vec<u32>,
     by_frame: FxHashMap<u32, usize>,
@@ -98,7 +101,7 @@ fn short(module: &str) -> &str {
 fn nodes(tree: &Tree, numbers: &Numbers, is_difference: bool) -> Value {
     let frame = |node: &super::tree::Node| numbers.by_frame.get(&node.frame).copied().unwrap_or(0);
     let nodes = &tree.nodes;
-    let mut answer = json!({
+    let mut response = json!({
         "parent": nodes.iter().map(|node| node.parent).collect::<Vec<_>>(),
         "frame": nodes.iter().map(frame).collect::<Vec<_>>(),
         "weight": nodes.iter().map(|node| node.weight).collect::<Vec<_>>(),
@@ -107,8 +110,8 @@ fn nodes(tree: &Tree, numbers: &Numbers, is_difference: bool) -> Value {
         "inlined": nodes.iter().enumerate().filter(|(_, node)| node.inlined).map(|(at, _)| at).collect::<Vec<_>>(),
     });
     if is_difference {
-        answer["net"] = nodes.iter().map(|node| node.net).collect();
-        answer["own_net"] = nodes.iter().map(|node| node.own_net).collect();
+        response["net"] = nodes.iter().map(|node| node.net).collect();
+        response["own_net"] = nodes.iter().map(|node| node.own_net).collect();
     }
-    answer
+    response
 }

@@ -1,4 +1,4 @@
-//! The frames of a profile that has been filtered: what each location is called, root side first.
+//! The frames of a filtered profile: the name of each location, callers before callees.
 //!
 //! Not here: sums.
 
@@ -11,20 +11,24 @@ use crate::{
     text::path::base_name,
 };
 
-/// What makes one frame different from another. What a report does not tell apart is 0 in all of them.
+/// The identity of a frame. A field that the granularity does not distinguish is 0 in all frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Frame {
+    /// The function.
     pub name: TextId,
+    /// The source file.
     pub file: TextId,
+    /// The source line.
     pub line: i64,
+    /// The source column.
     pub column: i64,
-    /// Only where it is told apart, or where there is no name.
+    /// The address, if the granularity distinguishes addresses or the frame has no name.
     pub address: u64,
-    /// File of the mapping.
+    /// The file of the mapping.
     pub module: TextId,
 }
 
-/// A frame where it stands: its number, and whether it was inlined into the one before it.
+/// A frame of a location: its number, and whether it is inlined into the frame before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Use(u32);
 
@@ -35,10 +39,12 @@ impl Use {
         Use(frame | if inlined { Use::INLINED } else { 0 })
     }
 
+    /// The number of the frame in [`Frames::all`].
     pub fn frame(self) -> u32 {
         self.0 & !Use::INLINED
     }
 
+    /// Whether the frame is inlined into the one before it.
     pub fn is_inlined(self) -> bool {
         self.0 & Use::INLINED != 0
     }
@@ -46,12 +52,14 @@ impl Use {
 
 /// All frames, and those of each location.
 pub struct Frames {
+    /// All frames, by number.
     pub all: Vec<Frame>,
     of_location: Vec<Range<u32>>,
     uses: Vec<Use>,
 }
 
 impl Frames {
+    /// Collects the frames of all locations.
     pub fn new(columns: &Columns) -> Frames {
         let mut numbers: FxHashMap<Frame, u32> = FxHashMap::default();
         let mut frames = Frames { all: Vec::new(), of_location: Vec::new(), uses: Vec::new() };
@@ -80,7 +88,7 @@ impl Frames {
         })
     }
 
-    /// The frames of a location, outermost first; never none.
+    /// The frames of a location, outermost first; at least one.
     pub fn of(&self, location: u32) -> &[Use] {
         let range = self.of_location[location as usize].clone();
         &self.uses[range.start as usize..range.end as usize]
@@ -110,7 +118,7 @@ fn unnamed(columns: &Columns, location: &Location) -> Frame {
     Frame { address: location.address, module: columns.mapping_file(location), ..Frame::default() }
 }
 
-/// What a person calls it.
+/// The frame as text: address, function, file and line, as far as they are known.
 pub fn title(columns: &Columns, frame: &Frame) -> String {
     let mut title = String::new();
     if frame.address != 0 {
@@ -150,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_name_is_called_by_its_address_and_file() {
+    fn a_frame_without_a_name_is_titled_by_address_and_file() {
         let mut columns = Columns::default();
         let file = columns.intern("/usr/lib/libfoo.so");
         let title = |frame: Frame| title(&columns, &frame);

@@ -1,12 +1,13 @@
-//! Profiles in a browser: pages, and the data they ask for.
+//! Profiles in a browser: pages, and the data that the pages request.
 //!
 //! ```text
-//! Request ► route (a page, a script, data?) ► settings (what do its parameters ask for?) ► reports ► Response
+//! Request ► route (page, asset or data) ► settings (from the parameters) ► reports ► Response
 //! ```
 //!
-//! Everything shown comes from `report`; here it is only chosen and sent. The pages are plain modules and
-//! style sheets in `assets/`, carried along as they are. Not here: sockets, and who may ask (`serve`), files and
-//! programs (`cli` hands in what reads them).
+//! `report` computes everything that is shown; this module selects and sends it. The pages are
+//! plain JavaScript modules and style sheets in `assets/`, embedded as they are. Not here: sockets
+//! and access control (`serve`), reading files and programs (`cli` passes the functions in
+//! [`Tools`]).
 
 mod assets;
 mod configs;
@@ -36,54 +37,58 @@ use query::Query;
 
 pub use profiles::{Offered, Read};
 
-/// The pages' scripts and styles come from here, nothing from elsewhere, and nothing stands in the page itself.
+/// Scripts and styles come only from this server; inline ones are forbidden.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' \
      data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Draws a graph written in Graphviz's language as SVG.
+/// Draws a graph in the DOT language as SVG; the error is for a person.
 pub type Draw = dyn Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync;
 
-/// What the pages are made with; whoever serves them hands it in.
+/// The functions and settings that the pages need from the caller.
 pub struct Tools {
-    /// Where the address says nothing else.
+    /// The settings where the URL has no parameter.
     pub settings: Settings,
-    /// The file of saved settings; `None`: none can be saved.
+    /// The file of saved settings; `None`: settings cannot be saved.
     pub configs: Option<PathBuf>,
-    /// Opens programs, for assembly.
+    /// Opens program files for disassembly.
     pub objects: Box<dyn ObjectTool + Send + Sync>,
+    /// Draws call graphs.
     pub draw: Box<Draw>,
 }
 
-/// What the pages show, and with what.
+/// The pages of a set of profiles.
 pub struct Site {
     profiles: Profiles,
     tools: Tools,
     cache: Mutex<Cache>,
 }
 
-/// A question: what stands behind the pages' place in the address.
+/// A request for a page, an asset or data.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// `flamegraph`, `api/flame`, `assets/app.js`.
+    /// The path below the root of the pages: `flamegraph`, `api/flame`, `assets/app.js`.
     pub path: &'a str,
-    /// Without `?`.
+    /// The query without `?`.
     pub query: &'a str,
+    /// Whether the method is POST.
     pub is_post: bool,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub struct Response {
-    /// As HTTP numbers them.
+    /// The HTTP status.
     pub status: u16,
+    /// The content type.
     pub content_type: &'static str,
+    /// The content.
     pub body: Vec<u8>,
-    /// Where to look instead, below the pages' place.
+    /// The target of a redirection, relative to the root of the pages.
     pub location: Option<&'static str>,
-    /// The name under which a browser is to save it.
+    /// The file name for a download.
     pub save_as: Option<String>,
-    /// Whether the body is packed by gzip.
-    pub is_packed: bool,
+    /// Whether the body is compressed with gzip.
+    pub is_compressed: bool,
 }
 
 impl Response {
@@ -94,7 +99,7 @@ impl Response {
             body: body.into(),
             location: None,
             save_as: None,
-            is_packed: false,
+            is_compressed: false,
         }
     }
 
@@ -102,15 +107,15 @@ impl Response {
         Response::new("application/json", body)
     }
 
-    /// The same with its body packed, if that makes it smaller by much.
-    pub fn packed(mut self) -> Response {
-        const LEAST: usize = 2048;
-        if self.body.len() < LEAST || self.save_as.is_some() {
+    /// Compresses the body with gzip, unless it is small or a download.
+    pub fn compressed(mut self) -> Response {
+        const MIN_BYTES: usize = 2048;
+        if self.body.len() < MIN_BYTES || self.save_as.is_some() {
             return self;
         }
-        let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
-        if let Ok(packed) = packer.write_all(&self.body).and_then(|()| packer.finish()) {
-            (self.body, self.is_packed) = (packed, true);
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        if let Ok(compressed) = encoder.write_all(&self.body).and_then(|()| encoder.finish()) {
+            (self.body, self.is_compressed) = (compressed, true);
         }
         self
     }
@@ -122,57 +127,57 @@ impl Response {
 }
 
 impl Site {
-    /// Pages of `profiles`, numbered from 0; there is at least one.
+    /// Pages of `profiles`, numbered from 0. There must be at least one.
     pub fn new(profiles: Vec<Offered>, tools: Tools) -> Site {
         Site { profiles: Profiles::new(profiles), tools, cache: Mutex::default() }
     }
 
-    /// Pages of profiles that are still to be made, on a page of somebody else's.
+    /// Pages of profiles that are added later.
     pub fn growing(tools: Tools) -> Site {
         Site { profiles: Profiles::growing(), tools, cache: Mutex::default() }
     }
 
-    /// Adds a profile, and gives the number that pages call it by: the first has 1.
+    /// Adds a profile and returns its number in URLs; the first one has 1.
     pub fn add(&self, offered: Offered) -> usize {
         self.profiles.add(offered)
     }
 
-    /// Takes the profile with the lowest number away.
+    /// Removes the profile with the lowest number.
     pub fn remove_oldest(&self) {
         self.profiles.remove_oldest();
     }
 
-    /// Answers a question. What is wrong with it is said in the answer.
-    pub fn answer(&self, request: Request) -> Response {
+    /// Responds to a request. An invalid request gets a response that explains the error.
+    pub fn respond(&self, request: Request) -> Response {
         if let Some(name) = request.path.strip_prefix("assets/") {
-            return assets::find(name).unwrap_or_else(|| Response::failure(404, "there is no such file"));
+            return assets::find(name).unwrap_or_else(|| Response::failure(404, "file not found"));
         }
         if request.path.is_empty() {
             return Response { status: 302, location: Some("flamegraph"), ..Response::json("") };
         }
         if assets::VIEWS.contains(&request.path) {
-            // The page says itself what is wrong with the rest.
-            let status = match self.profiles.asked(&Query::parse(request.query)) {
+            // The page itself reports other errors.
+            let status = match self.profiles.requested(&Query::parse(request.query)) {
                 Err(why) if why.status == 404 => 404,
                 _ => 200,
             };
             return Response { status, ..assets::page() };
         }
-        data::answer(self, request).unwrap_or_else(|why| why.response())
+        data::respond(self, request).unwrap_or_else(|why| why.response())
     }
 
-    /// The profile as filters leave it, made once for the same filters.
+    /// The filtered profile, cached by filters.
     fn prepared(&self, query: &Query) -> Result<Arc<prepared::Prepared>, data::DataError> {
         let settings = query.settings(&self.tools.settings)?;
-        let key = format!("{:?} {settings:?}", self.profiles.asked(query)?);
-        // Whoever failed while it held the cache left it as it was.
-        let known = self.cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).find(&key);
-        if let Some(known) = known {
-            return Ok(known);
+        let key = format!("{:?} {settings:?}", self.profiles.requested(query)?);
+        // A panic while the lock was held cannot have left the cache inconsistent.
+        let cached = self.cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).find(&key);
+        if let Some(cached) = cached {
+            return Ok(cached);
         }
-        let made = Arc::new(prepared::prepare(&self.profiles.columns(query)?, &settings)?);
-        self.cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).keep(key, &made);
-        Ok(made)
+        let prepared = Arc::new(prepared::prepare(&self.profiles.columns(query)?, &settings)?);
+        self.cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).keep(key, &prepared);
+        Ok(prepared)
     }
 }
 

@@ -1,6 +1,7 @@
-//! A profile as filters leave it, with its frames named: what flame graphs and searches are made from.
+//! A filtered profile with named frames: the input of flame graphs, searches, threads and
+//! timelines.
 //!
-//! Not here: the other reports, which filter for themselves.
+//! Not here: the other reports, which filter on their own.
 
 use std::sync::Arc;
 
@@ -14,41 +15,47 @@ use crate::{
     report::pprof::{Settings, filtered},
 };
 
-/// How many are kept: what is looked at, what was looked at before, and what it is compared with.
+/// The number of cached profiles: the current one, the previous one and the base of a comparison.
 const KEPT: usize = 3;
 
-/// A profile to make trees of.
+/// A filtered profile.
 pub struct Prepared {
+    /// The samples that pass the filters.
     pub columns: Columns,
+    /// Their frames.
     pub frames: Frames,
-    /// Number of the value that is shown.
+    /// The index of the value that is shown.
     pub value: usize,
-    /// What 100% is, in that value's unit.
+    /// The value that is 100%, in the unit of that value.
     pub total: i64,
     /// Whether samples of a second profile are subtracted.
     pub is_difference: bool,
-    /// From when to when samples are, also those that filters leave out.
+    /// The time range of all samples, including those that the filters remove.
     pub extent: Option<Extent>,
-    /// What filters had to say.
+    /// Messages of the filters.
     pub messages: Vec<String>,
 }
 
 /// Filters `loaded`.
+///
+/// # Errors
+/// [`DataError`] when a filter is invalid.
 pub fn prepare(loaded: &Columns, settings: &Settings) -> Result<Prepared, DataError> {
     let mut settings = settings.clone();
     if settings.granularity.is_empty() {
         settings.granularity = "filefunctions".into();
     }
     let mut messages = Vec::new();
-    let made = filtered(loaded.clone(), &settings, &mut messages);
-    let (columns, value) = made.map_err(|why| DataError::bad_request(&why))?;
+    let result = filtered(loaded.clone(), &settings, &mut messages);
+    let (columns, value) = result.map_err(|why| DataError::bad_request(&why))?;
     let of = if settings.relative_percentages { &columns } else { loaded };
     let (total, is_difference) = total(of, value);
     let extent = timeline::extent(loaded, value);
     Ok(Prepared { frames: Frames::new(&columns), columns, value, total, is_difference, extent, messages })
 }
 
-/// The sum of all values without signs, of the base's alone where there is one; and whether any is negative.
+/// The sum of all absolute values (of the base's only, if there is a base), and whether a value is
+/// negative.
 fn total(columns: &Columns, value: usize) -> (i64, bool) {
     let base = columns.texts.find(BASE_KEY).filter(|_| columns.has_labels());
     let (mut all, mut of_base, mut is_difference) = (0i64, 0i64, false);
@@ -63,11 +70,12 @@ fn total(columns: &Columns, value: usize) -> (i64, bool) {
     (if of_base > 0 { of_base } else { all }, is_difference)
 }
 
-/// The last few, the newest last.
+/// The most recently used profiles, the newest last.
 #[derive(Default)]
 pub struct Cache(Vec<(String, Arc<Prepared>)>);
 
 impl Cache {
+    /// The profile of this key.
     pub fn find(&mut self, key: &str) -> Option<Arc<Prepared>> {
         let at = self.0.iter().position(|(known, _)| known == key)?;
         let found = self.0.remove(at);
@@ -76,6 +84,7 @@ impl Cache {
         Some(prepared)
     }
 
+    /// Adds a profile; the least recently used one makes room.
     pub fn keep(&mut self, key: String, prepared: &Arc<Prepared>) {
         if self.0.len() == KEPT {
             self.0.remove(0);

@@ -1,7 +1,7 @@
-//! The profiles that can be looked at: read when they are first asked for, and compared two by two.
+//! The profiles of a site: read on first use, and compared in pairs.
 //!
-//! Each has a number that stays its own: one that is taken away leaves its number unused. Not here: reading
-//! files (`cli` hands in what reads them), how many are kept (whoever adds them).
+//! Each profile has a number that is never used again. Not here: reading files (`cli` passes the
+//! functions), limits on the number of profiles (the caller removes old ones).
 
 use std::{
     collections::VecDeque,
@@ -16,43 +16,43 @@ use crate::profile::columns::{Columns, decode, labels::BASE_KEY, merge};
 /// Reads a profile; the error is for a person.
 pub type Read = dyn Fn() -> Result<Columns, String> + Send + Sync;
 
-/// Of profiles that are kept as bytes, as many are kept unpacked: those that are compared.
-const KEPT_UNPACKED: usize = 2;
+/// The number of encoded profiles that are cached decoded: the two of a comparison.
+const KEPT_DECODED: usize = 2;
 
-/// A profile that can be looked at.
+/// A profile of a site.
 pub struct Offered {
-    /// What a person calls it: its file's name.
+    /// Its name for a person: its file's name.
     pub name: String,
     content: Content,
-    /// The page where it was made, and another can be; empty: there is none.
+    /// The URL of the page that captured it; empty: none.
     made_at: String,
 }
 
-/// A profile's number, and its file's bytes.
+/// A profile's number and its file's bytes.
 pub type Encoded = (usize, Arc<[u8]>);
 
 enum Content {
-    /// Read once, and kept.
+    /// Read on first use.
     Read { read: Box<Read>, columns: OnceLock<Result<Arc<Columns>, String>> },
-    /// Its file's bytes, unpacked while it is looked at.
+    /// The bytes of its file, decoded while it is in use.
     Encoded(Arc<[u8]>),
 }
 
 impl Offered {
-    /// One that is there already.
+    /// A profile that is already decoded.
     pub fn loaded(name: &str, columns: Columns) -> Offered {
-        let read: Box<Read> = Box::new(|| Err("it is gone".into()));
+        let read: Box<Read> = Box::new(|| Err("the profile is not available any more".into()));
         let columns = Ok(Arc::new(columns)).into();
         Offered::of(name, Content::Read { read, columns }, "")
     }
 
-    /// One that `read` reads when it is asked for.
+    /// A profile that `read` reads on first use.
     pub fn unread(name: &str, read: Box<Read>) -> Offered {
         Offered::of(name, Content::Read { read, columns: OnceLock::new() }, "")
     }
 
-    /// One that is kept as its file's bytes; `made_at` is the address, from the pages' place, of the page where
-    /// another like it can be made.
+    /// A profile that is kept as the bytes of its file. `made_at` is the URL, relative to the root
+    /// of the pages, of the page that captured it.
     pub fn encoded(name: &str, bytes: impl Into<Arc<[u8]>>, made_at: &str) -> Offered {
         Offered::of(name, Content::Encoded(bytes.into()), made_at)
     }
@@ -66,14 +66,14 @@ impl Offered {
     }
 }
 
-/// All of them, by number.
+/// All profiles, by number.
 pub struct Profiles {
     all: RwLock<Row>,
-    /// Shown where the address names none: the last one added, or else the first.
+    /// Which profile is the default: the newest or the first.
     shows_newest: bool,
-    /// Those of [`Content::Encoded`] that were looked at last, the newest last.
-    unpacked: Mutex<Vec<(usize, Arc<Columns>)>>,
-    /// The comparison that was looked at last.
+    /// The decoded profiles of [`Content::Encoded`], the most recently used last.
+    decoded: Mutex<Vec<(usize, Arc<Columns>)>>,
+    /// The most recent comparison.
     compared: Mutex<Option<(String, Arc<Columns>)>>,
 }
 
@@ -90,13 +90,13 @@ impl Row {
 }
 
 impl Profiles {
-    /// These, numbered from 0.
+    /// `all`, numbered from 0.
     pub fn new(all: Vec<Offered>) -> Profiles {
         let all = all.into_iter().map(Arc::new).collect();
         Profiles::of(Row { first: 0, all }, false)
     }
 
-    /// None yet; those that are added are numbered from 1.
+    /// No profiles yet; added ones are numbered from 1.
     pub fn growing() -> Profiles {
         Profiles::of(Row { first: 1, all: VecDeque::new() }, true)
     }
@@ -105,24 +105,24 @@ impl Profiles {
         Profiles {
             all: RwLock::new(row),
             shows_newest,
-            unpacked: Mutex::default(),
+            decoded: Mutex::default(),
             compared: Mutex::default(),
         }
     }
 
-    /// Nothing panics while it is held.
+    /// No code panics while it holds the lock.
     fn row(&self) -> std::sync::RwLockReadGuard<'_, Row> {
         self.all.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds one, and gives its number.
+    /// Adds a profile and returns its number.
     pub fn add(&self, offered: Offered) -> usize {
         let mut row = self.all.write().unwrap_or_else(PoisonError::into_inner);
         row.all.push_back(Arc::new(offered));
         row.first + row.all.len() - 1
     }
 
-    /// Takes the one with the lowest number away.
+    /// Removes the profile with the lowest number.
     pub fn remove_oldest(&self) {
         let mut row = self.all.write().unwrap_or_else(PoisonError::into_inner);
         if row.all.pop_front().is_none() {
@@ -131,33 +131,36 @@ impl Profiles {
         row.first += 1;
         let first = row.first;
         drop(row);
-        self.unpacked.lock().unwrap_or_else(PoisonError::into_inner).retain(|(number, _)| *number >= first);
+        self.decoded.lock().unwrap_or_else(PoisonError::into_inner).retain(|(number, _)| *number >= first);
         *self.compared.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Numbers and names, for choosing.
+    /// The numbers and names of all profiles.
     pub fn list(&self) -> Vec<Value> {
         let row = self.row();
         let numbered = row.all.iter().enumerate();
         numbered.map(|(at, one)| json!({ "number": row.first + at, "name": one.name })).collect()
     }
 
-    /// The number of the profile asked for, and of that to compare it with.
-    pub fn asked(&self, query: &Query) -> Result<(usize, Option<usize>), DataError> {
+    /// The numbers of the requested profile and of the base to compare it with.
+    ///
+    /// # Errors
+    /// [`DataError`] when there is no such profile.
+    pub fn requested(&self, query: &Query) -> Result<(usize, Option<usize>), DataError> {
         let row = self.row();
         let number = |name: &str| match query.get(name) {
             "" => Ok(None),
             text => match text.parse::<usize>() {
                 Ok(number) if row.get(number).is_some() => Ok(Some(number)),
                 Ok(number) => Err(missing(number, &row)),
-                Err(_) => Err(DataError::bad_request(&format!("{name}={text}: there is no such profile"))),
+                Err(_) => Err(DataError::bad_request(&format!("{name}={text}: profile not found"))),
             },
         };
         let (new, base) = (number("in")?, number("vs")?);
-        let usual = if self.shows_newest { row.all.len().saturating_sub(1) } else { 0 } + row.first;
+        let default = if self.shows_newest { row.all.len().saturating_sub(1) } else { 0 } + row.first;
         match new {
-            None if row.all.is_empty() => Err(DataError::missing("there is no profile yet")),
-            new => Ok((new.unwrap_or(usual), base)),
+            None if row.all.is_empty() => Err(DataError::missing("no profile has been captured yet")),
+            new => Ok((new.unwrap_or(default), base)),
         }
     }
 
@@ -166,7 +169,7 @@ impl Profiles {
         row.get(number).cloned().ok_or_else(|| missing(number, &row))
     }
 
-    fn unpacked(&self, number: usize) -> Result<Arc<Columns>, DataError> {
+    fn decoded(&self, number: usize) -> Result<Arc<Columns>, DataError> {
         let offered = self.one(number)?;
         let bytes = match &offered.content {
             Content::Read { read, columns } => {
@@ -175,47 +178,59 @@ impl Profiles {
             }
             Content::Encoded(bytes) => bytes,
         };
-        // Held meanwhile: who asks for the same at the same time need not unpack it again.
-        let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
-        let columns = match unpacked.iter().position(|(known, _)| *known == number) {
-            Some(at) => unpacked.remove(at).1,
+        // The lock is held while decoding, so that concurrent requests decode only once.
+        let mut decoded = self.decoded.lock().unwrap_or_else(PoisonError::into_inner);
+        let columns = match decoded.iter().position(|(known, _)| *known == number) {
+            Some(at) => decoded.remove(at).1,
             None => {
                 let read = decode::read(bytes.to_vec());
                 Arc::new(read.map_err(|why| offered.unreadable(&why.to_string()))?)
             }
         };
-        if unpacked.len() == KEPT_UNPACKED {
-            unpacked.remove(0);
+        if decoded.len() == KEPT_DECODED {
+            decoded.remove(0);
         }
-        unpacked.push((number, Arc::clone(&columns)));
+        decoded.push((number, Arc::clone(&columns)));
         Ok(columns)
     }
 
-    /// What calls the two profiles of a question; one, where nothing is compared.
+    /// The name of the requested profile, or of both in a comparison.
+    ///
+    /// # Errors
+    /// [`DataError`] when there is no such profile.
     pub fn name(&self, query: &Query) -> Result<String, DataError> {
-        let (new, base) = self.asked(query)?;
+        let (new, base) = self.requested(query)?;
         let name = self.one(new)?.name.clone();
         base.map_or_else(|| Ok(name.clone()), |base| Ok(format!("{} → {name}", self.one(base)?.name)))
     }
 
-    /// Where the profile asked for was made.
+    /// The URL of the page that captured the requested profile; empty: none.
+    ///
+    /// # Errors
+    /// [`DataError`] when there is no such profile.
     pub fn made_at(&self, query: &Query) -> Result<String, DataError> {
-        Ok(self.one(self.asked(query)?.0)?.made_at.clone())
+        Ok(self.one(self.requested(query)?.0)?.made_at.clone())
     }
 
-    /// The bytes of the profile asked for, if that is what is kept of it.
+    /// The bytes of the requested profile, if it is kept encoded.
+    ///
+    /// # Errors
+    /// [`DataError`] when there is no such profile.
     pub fn encoded(&self, query: &Query) -> Result<Option<Encoded>, DataError> {
-        let (number, base) = self.asked(query)?;
+        let (number, base) = self.requested(query)?;
         Ok(match &self.one(number)?.content {
             Content::Encoded(bytes) if base.is_none() => Some((number, Arc::clone(bytes))),
             _ => None,
         })
     }
 
-    /// The profile asked for; of two, the difference, in which the base's samples are marked.
+    /// The requested profile; for two, the difference, in which the base's samples are marked.
+    ///
+    /// # Errors
+    /// [`DataError`] when a profile is missing, not readable or not comparable.
     pub fn columns(&self, query: &Query) -> Result<Columns, DataError> {
-        let (new, base) = self.asked(query)?;
-        let Some(base) = base else { return self.unpacked(new).map(|columns| Columns::clone(&columns)) };
+        let (new, base) = self.requested(query)?;
+        let Some(base) = base else { return self.decoded(new).map(|columns| Columns::clone(&columns)) };
         let key = format!("{new} {base} {}", query.get("norm"));
         let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, columns)) = &*compared
@@ -223,39 +238,42 @@ impl Profiles {
         {
             return Ok(Columns::clone(columns));
         }
-        let [new, base] = [self.unpacked(new)?, self.unpacked(base)?].map(|columns| Columns::clone(&columns));
-        let made = difference(new, base, query)
-            .map_err(|why| DataError::bad_request(&format!("the two cannot be compared: {why}")))?;
-        *compared = Some((key, Arc::new(made.clone())));
-        Ok(made)
+        let [new, base] = [self.decoded(new)?, self.decoded(base)?].map(|columns| Columns::clone(&columns));
+        let combined = difference(new, base, query)
+            .map_err(|why| DataError::bad_request(&format!("cannot compare the two profiles: {why}")))?;
+        *compared = Some((key, Arc::new(combined.clone())));
+        Ok(combined)
     }
 
     /// The two profiles to compare, base first, with their names.
+    ///
+    /// # Errors
+    /// [`DataError`] when there are not two profiles.
     pub fn both(&self, query: &Query) -> Result<([Columns; 2], [String; 2]), DataError> {
-        let (new, base) = self.asked(query)?;
+        let (new, base) = self.requested(query)?;
         let name = self.one(new)?.name.clone();
-        let columns = self.unpacked(new)?;
+        let columns = self.decoded(new)?;
         if let Some(base) = base {
-            let columns = [Columns::clone(&*self.unpacked(base)?), Columns::clone(&columns)];
+            let columns = [Columns::clone(&*self.decoded(base)?), Columns::clone(&columns)];
             return Ok((columns, [self.one(base)?.name.clone(), name]));
         }
         let both = split(&columns).ok_or_else(|| {
             DataError::bad_request(if self.shows_newest {
-                "Nothing to compare with yet: choose a base; where there is no choice, capture another profile first."
+                "Choose a base to compare with. If there is no other profile, capture one first."
             } else {
-                "Nothing to compare with yet: choose a base, or give one: rprof pprof -http=: -diff_base=BASE FILE"
+                "Choose a base to compare with, or start with one: rprof pprof -http=: -diff_base=BASE FILE"
             })
         })?;
         Ok((both, ["base".into(), name]))
     }
 }
 
-/// Why there is no profile of this number.
+/// The error for a number without a profile.
 fn missing(number: usize, row: &Row) -> DataError {
     DataError::missing(&if number < row.first && number > 0 {
-        format!("profile {number} is not kept any more: newer ones took its place")
+        format!("profile {number} is not kept any more: newer profiles replaced it")
     } else {
-        format!("there is no profile {number}")
+        format!("profile {number} not found")
     })
 }
 
@@ -268,7 +286,7 @@ fn difference(mut new: Columns, mut base: Columns, query: &Query) -> Result<Colu
     merge::combine(vec![new, base])
 }
 
-/// A difference taken apart again: base and new. `None`: it is none whose base is marked.
+/// Splits a difference into base and new. `None` if no sample is marked as the base's.
 fn split(columns: &Columns) -> Option<[Columns; 2]> {
     let key = columns.texts.find(BASE_KEY).filter(|_| columns.has_labels())?;
     let is_base: Vec<bool> = (0..columns.sample_count())
@@ -277,9 +295,9 @@ fn split(columns: &Columns) -> Option<[Columns; 2]> {
     if !is_base.contains(&true) {
         return None;
     }
-    let part = |wanted: bool| {
+    let part = |of_base: bool| {
         let mut part = columns.clone();
-        part.retain(None, |sample, stack| (is_base[sample] == wanted).then_some(0..stack.len()));
+        part.retain(None, |sample, stack| (is_base[sample] == of_base).then_some(0..stack.len()));
         part
     };
     let mut base = part(true);

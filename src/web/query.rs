@@ -1,6 +1,6 @@
-//! The parameters of an address, and the settings they stand for.
+//! The parameters of a URL, and the settings that they select.
 //!
-//! Not here: what is made with them.
+//! Not here: the reports.
 
 use super::data::DataError;
 use crate::{
@@ -8,11 +8,11 @@ use crate::{
     text::go::query_unescape,
 };
 
-/// The parameters of an address; of several of one name the first counts.
+/// The parameters of a URL. The first value of a name counts.
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads `a=b&c=d`; what cannot be decoded is left out.
+    /// Parses `a=b&c=d`; parts that cannot be decoded are ignored.
     pub fn parse(text: &str) -> Query {
         let pairs = text.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -21,22 +21,25 @@ impl Query {
         Query(pairs.collect())
     }
 
-    /// These parameters.
+    /// A query of these names and values.
     pub fn of(pairs: Vec<(String, String)>) -> Query {
         Query(pairs)
     }
 
-    /// A parameter; empty: it is not there.
+    /// The value of a parameter; empty when it is absent.
     pub fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
     }
 
-    /// What is asked for, where nothing else is asked for than `settings`.
+    /// `settings` with the changes that the parameters request.
+    ///
+    /// # Errors
+    /// [`DataError`] when a value is invalid.
     pub fn settings(&self, settings: &Settings) -> Result<Settings, DataError> {
         let mut settings = settings.clone();
         for option in OPTIONS.iter().filter(|option| !option.url_name.is_empty()) {
             let Some((_, value)) = self.0.iter().find(|(key, _)| key == option.url_name) else { continue };
-            // An empty choice is none; an empty expression takes one of the command line away.
+            // An empty choice changes nothing; an empty expression removes that of the command line.
             if value.is_empty() && !is_text(option.get(&settings).as_str(), option.choices, option.is_bool())
             {
                 continue;
@@ -49,7 +52,7 @@ impl Query {
     }
 }
 
-/// Whether a setting may be any text, the empty one too.
+/// Whether a setting accepts any text, including the empty one.
 fn is_text(value: &str, choices: &[&str], is_bool: bool) -> bool {
     choices.is_empty() && !is_bool && value.parse::<f64>().is_err()
 }
@@ -65,11 +68,14 @@ mod tests {
 
     #[test]
     fn parameters_are_those_of_the_reference() {
-        let asked =
+        let parsed =
             settings("f=a%2Bb&i=c+d&g=lines&n=7&nf=0.5&trim=f&sort=&si=cpu&calltree=true&p=x").unwrap();
-        assert_eq!((&*asked.focus, &*asked.ignore, &*asked.granularity), ("a+b", "c d", "lines"));
-        assert_eq!((asked.nodecount, asked.nodefraction, asked.trim, asked.call_tree), (7, 0.5, false, true));
-        assert_eq!((&*asked.sort, &*asked.sample_index), ("flat", "cpu"));
+        assert_eq!((&*parsed.focus, &*parsed.ignore, &*parsed.granularity), ("a+b", "c d", "lines"));
+        assert_eq!(
+            (parsed.nodecount, parsed.nodefraction, parsed.trim, parsed.call_tree),
+            (7, 0.5, false, true)
+        );
+        assert_eq!((&*parsed.sort, &*parsed.sample_index), ("flat", "cpu"));
         assert_eq!(settings("").unwrap().focus, "before");
         assert_eq!(settings("f=").unwrap().focus, "");
     }
@@ -80,12 +86,12 @@ mod tests {
             let option = OPTIONS.iter().find(|option| option.name == name).expect(name);
             assert_eq!(option.url_name, "", "{name}");
         }
-        let asked = settings("source_path=/&trim_path=/a&output=/b&source_roots=/").unwrap();
-        assert_eq!(asked, settings("").unwrap());
+        let parsed = settings("source_path=/&trim_path=/a&output=/b&source_roots=/").unwrap();
+        assert_eq!(parsed, settings("").unwrap());
     }
 
     #[test]
-    fn what_cannot_be_is_refused_by_its_name() {
+    fn an_invalid_value_is_refused_with_the_parameter_name() {
         assert_eq!(settings("g=atoms").unwrap_err(), "g=: invalid \"granularity\" value \"atoms\"");
         assert!(settings("n=x").unwrap_err().starts_with("n=: "));
     }

@@ -1,18 +1,22 @@
-//! How much of a profile has a frame whose name matches, and which names do: exactly, also where the
-//! picture leaves out what is narrow.
+//! Search: the share of samples with a matching frame, and the matching names. It covers the whole
+//! profile, also frames that are too narrow to be drawn.
 //!
-//! Not here: marking what is on the screen, which the page does itself.
+//! Not here: highlighting matches, which the page does itself.
 
 use serde_json::{Value, json};
 
 use super::{data::DataError, frames::title, prepared::Prepared, query::Query};
 use crate::profile::go_regexp::GoRegexp;
 
-/// Most names that are listed.
-const MOST_NAMES: usize = 200;
+/// The largest number of names in a response.
+const MAX_NAMES: usize = 200;
 
-/// Makes the answer: `q` is a regular expression. Case counts unless it begins with `(?i)`.
-pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, DataError> {
+/// Responds to a search for the regular expression `q`, which is case-sensitive unless it begins
+/// with `(?i)`.
+///
+/// # Errors
+/// [`DataError`] when the expression is invalid.
+pub fn respond(prepared: &Prepared, query: &Query) -> Result<Value, DataError> {
     let expression = GoRegexp::new(query.get("q")).map_err(|why| DataError::bad_request(&why.to_string()))?;
     let columns = &prepared.columns;
     let titles: Vec<String> = prepared.frames.all.iter().map(|frame| title(columns, frame)).collect();
@@ -31,7 +35,7 @@ pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, DataError> {
     let numbers = (0..titles.len()).filter(|at| matches[*at]);
     let count = numbers.clone().count();
     let names: Vec<Value> =
-        numbers.take(MOST_NAMES).map(|at| json!({ "id": at, "name": titles[at] })).collect();
+        numbers.take(MAX_NAMES).map(|at| json!({ "id": at, "name": titles[at] })).collect();
     Ok(
         json!({ "frames": count, "samples": samples, "weight": weight, "total": prepared.total, "names": names }),
     )

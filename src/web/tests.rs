@@ -1,4 +1,4 @@
-//! What the pages are answered, of a small profile.
+//! The responses of a site with a small profile.
 
 use serde_json::Value;
 
@@ -13,8 +13,8 @@ use crate::{
     report::pprof::objects::NoObjects,
 };
 
-/// `main` (100) calls `work` (90) and `idle` (10); `tight` (60) is inlined into `work`, which also (30)
-/// calls `main` again and that `work`.
+/// `main` (100) calls `work` (90) and `idle` (10); `tight` (60) is inlined into `work`, which also
+/// (30) calls `main` again and that `work`.
 pub(super) fn profile() -> Columns {
     let mut columns = decoded(["main", "work", "idle", "tight"]);
     let by_function = Detail {
@@ -52,15 +52,15 @@ fn tools(draw: Box<Draw>) -> Tools {
     Tools { settings: Settings::default(), configs: None, objects: Box::new(NoObjects), draw }
 }
 
-fn asked(path: &str, query: &str) -> (u16, Value) {
-    let response = site(profile()).answer(Request { path, query, is_post: false });
+fn get(path: &str, query: &str) -> (u16, Value) {
+    let response = site(profile()).respond(Request { path, query, is_post: false });
     let text = String::from_utf8(response.body).expect("text");
     (response.status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
 #[test]
 fn a_flame_graph_is_sent_as_arrays() {
-    let (status, flame) = asked("api/flame", "");
+    let (status, flame) = get("api/flame", "");
     assert_eq!(status, 200, "{flame}");
     assert_eq!(flame["total"], 100);
     assert_eq!(flame["frames"]["name"], serde_json::json!(["main", "work", "idle", "tight"]));
@@ -69,9 +69,9 @@ fn a_flame_graph_is_sent_as_arrays() {
 }
 
 #[test]
-fn every_page_and_every_file_it_names_is_there() {
+fn every_page_and_every_file_that_it_names_exists() {
     let site = site(profile());
-    let get = |path: &str| site.answer(Request { path, query: "", is_post: false });
+    let get = |path: &str| site.respond(Request { path, query: "", is_post: false });
     for view in assets::VIEWS {
         assert_eq!((get(view).status, get(view).content_type), (200, "text/html; charset=utf-8"), "{view}");
     }
@@ -86,14 +86,14 @@ fn every_page_and_every_file_it_names_is_there() {
 }
 
 #[test]
-fn modules_import_only_what_is_carried_along() {
+fn modules_import_only_embedded_files() {
     let site = site(profile());
     for (name, text) in assets::scripts() {
         let imports = text.split(['"']).filter(|part| part.starts_with("./"));
         for import in imports {
             let path = format!("assets/{}", import.trim_start_matches("./"));
-            let answer = site.answer(Request { path: &path, query: "", is_post: false });
-            assert_eq!(answer.status, 200, "{name} imports {import}");
+            let response = site.respond(Request { path: &path, query: "", is_post: false });
+            assert_eq!(response.status, 200, "{name} imports {import}");
         }
         for forbidden in ["innerHTML", "insertAdjacentHTML", "document.write", "eval(", "http://cdn"] {
             assert!(!text.contains(forbidden), "{name} has {forbidden}");
@@ -102,56 +102,56 @@ fn modules_import_only_what_is_carried_along() {
 }
 
 #[test]
-fn a_search_counts_in_the_whole_profile() {
-    let (status, found) = asked("api/search", "q=%5E(tight%7Cidle)$");
+fn a_search_counts_the_whole_profile() {
+    let (status, found) = get("api/search", "q=%5E(tight%7Cidle)$");
     assert_eq!(
         (status, &found["frames"], &found["weight"], &found["total"]),
         (200, &2.into(), &70.into(), &100.into())
     );
-    assert_eq!(asked("api/search", "q=(").0, 400);
+    assert_eq!(get("api/search", "q=(").0, 400);
 }
 
 #[test]
-fn filters_and_zooms_go_together() {
-    let (_, flame) = asked("api/flame", "i=tight");
+fn filters_and_zooms_can_be_combined() {
+    let (_, flame) = get("api/flame", "i=tight");
     assert_eq!(flame["nodes"]["weight"][0], 40);
-    let (_, below) = asked("api/flame", "root=0,1");
+    let (_, below) = get("api/flame", "root=0,1");
     assert_eq!(below["nodes"]["weight"], serde_json::json!([90, 60, 30, 30]));
-    let (_, around) = asked("api/flame", "around=1&up=1");
+    let (_, around) = get("api/flame", "around=1&up=1");
     assert_eq!(
         (&around["around"], &around["nodes"]["weight"]),
         (&"work".into(), &serde_json::json!([90, 90]))
     );
-    let (status, why) = asked("api/flame", "f=(");
+    let (status, why) = get("api/flame", "f=(");
     assert_eq!(status, 400);
     assert!(why["error"].as_str().is_some_and(|why| why.starts_with("parsing focus regexp")), "{why}");
-    assert_eq!(asked("api/flame", "root=x").0, 400);
-    assert_eq!((asked("api/flame", "in=7").0, asked("api/flame", "in=x").0), (404, 400));
-    assert_eq!(asked("api/flame", "around=4000000000").1["nodes"]["weight"], serde_json::json!([0]));
+    assert_eq!(get("api/flame", "root=x").0, 400);
+    assert_eq!((get("api/flame", "in=7").0, get("api/flame", "in=x").0), (404, 400));
+    assert_eq!(get("api/flame", "around=4000000000").1["nodes"]["weight"], serde_json::json!([0]));
 }
 
 #[test]
-fn reports_graphs_and_downloads_are_those_of_the_command_line() {
-    let (_, top) = asked("api/report", "report=top&sort=cum");
+fn reports_graphs_and_downloads_are_the_same_as_on_the_command_line() {
+    let (_, top) = get("api/report", "report=top&sort=cum");
     assert_eq!(top["functions"][0]["name"], "main");
-    let (_, peek) = asked("api/report", "report=peek&re=tight");
+    let (_, peek) = get("api/report", "report=peek&re=tight");
     assert_eq!(peek["functions"][0]["callers"][0]["name"], "work");
-    assert_eq!(asked("api/report", "report=web").0, 400);
-    let (status, graph) = asked("api/graph", "");
+    assert_eq!(get("api/report", "report=web").0, 400);
+    let (status, graph) = get("api/graph", "");
     assert!(
         status == 200 && graph.as_str().is_some_and(|text| text.starts_with("drawn: digraph")),
         "{graph}"
     );
-    let download = site(profile()).answer(Request { path: "download", query: "f=tight", is_post: false });
+    let download = site(profile()).respond(Request { path: "download", query: "f=tight", is_post: false });
     assert_eq!(decode::read(download.body).expect("a profile").sample_count(), 3);
 }
 
 #[test]
-fn where_threads_and_times_are_not_known_that_is_said() {
-    assert_eq!(asked("api/threads", "").1["groups"], serde_json::json!([]));
-    let (_, timeline) = asked("api/timeline", "");
-    assert!(timeline["why"].as_str().is_some_and(|why| why.contains("do not say when")), "{timeline}");
-    assert_eq!(asked("api/diff", "").0, 400);
+fn without_threads_and_times_the_response_says_why() {
+    assert_eq!(get("api/threads", "").1["groups"], serde_json::json!([]));
+    let (_, timeline) = get("api/timeline", "");
+    assert!(timeline["why"].as_str().is_some_and(|why| why.contains("have no times")), "{timeline}");
+    assert_eq!(get("api/diff", "").0, 400);
 }
 
 /// Two threads: one runs in the first second of ten, the other in the sixth.
@@ -169,16 +169,16 @@ fn trace() -> Columns {
 }
 
 #[test]
-fn a_timeline_keeps_its_times_whatever_filters_leave_out() {
+fn filters_do_not_change_the_times_of_a_timeline() {
     let site = site(trace());
     let get = |query: &str| -> Value {
-        let answer = site.answer(Request { path: "api/timeline", query, is_post: false });
-        serde_json::from_slice(&answer.body).expect("JSON")
+        let response = site.respond(Request { path: "api/timeline", query, is_post: false });
+        serde_json::from_slice(&response.body).expect("JSON")
     };
     let seconds = |timeline: &Value| timeline["rows"][0]["value"].as_f64().expect("a number") / 1e9;
     let whole = get("");
     assert_eq!((whole["row_count"].as_u64(), whole["length_ns"].as_i64()), (Some(2), Some(10_000_000_000)));
-    // Both run for a second; who waits as well comes first.
+    // Both run for a second; the one that also waits comes first.
     assert_eq!((&whole["rows"][0]["name"], &whole["states"][1]), (&" (1)".into(), &"waits".into()));
     for query in ["from=5000000000&until=6000000000", "from=5000000000&until=6000000000&tf=tid=2"] {
         let part = get(query);
@@ -191,7 +191,7 @@ fn a_timeline_keeps_its_times_whatever_filters_leave_out() {
 fn two_profiles_are_compared_whichever_comes_first() {
     let offered = || [Offered::loaded("a", profile()), Offered::loaded("b", profile())];
     let site = Site::new(offered().into(), tools(Box::new(|_| Err("no graph".into()))));
-    let get = |path: &str, query: &str| site.answer(Request { path, query, is_post: false });
+    let get = |path: &str, query: &str| site.respond(Request { path, query, is_post: false });
     let flame: Value = serde_json::from_slice(&get("api/flame", "in=1&vs=0").body).expect("JSON");
     assert_eq!(flame["is_difference"], true);
     assert_eq!((&flame["nodes"]["weight"][0], &flame["nodes"]["net"][0]), (&200.into(), &0.into()));
@@ -204,7 +204,7 @@ fn two_profiles_are_compared_whichever_comes_first() {
 fn profiles_that_come_and_go_keep_their_numbers() {
     let site = Site::growing(tools(Box::new(|_| Err("no graph".into()))));
     let get = |path: &str, query: &str| {
-        let response = site.answer(Request { path, query, is_post: false });
+        let response = site.respond(Request { path, query, is_post: false });
         (response.status, String::from_utf8_lossy(&response.body).into_owned())
     };
     assert_eq!(get("api/info", "").0, 404);
@@ -229,10 +229,10 @@ fn profiles_that_come_and_go_keep_their_numbers() {
             "{path}?{query}: {status} {why}"
         );
     }
-    assert_eq!(get("flamegraph", "in=1").0, 404, "the page says it with its status");
-    assert!(get("api/info", "in=9").1.contains("there is no profile 9"));
+    assert_eq!(get("flamegraph", "in=1").0, 404, "the status reports it");
+    assert!(get("api/info", "in=9").1.contains("profile 9 not found"));
     assert_eq!((get("api/flame", "in=2&vs=3").0, add("four")), (200, 4));
-    let download = site.answer(Request { path: "download", query: "in=2", is_post: false });
+    let download = site.respond(Request { path: "download", query: "in=2", is_post: false });
     assert_eq!((download.body == bytes, download.save_as.as_deref()), (true, Some("profile2.pb.gz")));
-    assert_eq!(site.answer(Request { path: "saveconfig", query: "config=x", is_post: true }).status, 400);
+    assert_eq!(site.respond(Request { path: "saveconfig", query: "config=x", is_post: true }).status, 400);
 }

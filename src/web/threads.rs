@@ -1,7 +1,7 @@
-//! Threads and goroutines: those with the same stack together, with their names, states and waits. Of a
-//! profile that is no dump but names threads, how much each thread has.
+//! Threads and goroutines: grouped by stack, with their names, states and waits. For a profile that
+//! is not a dump but names threads, the value of each thread.
 //!
-//! Not here: making dumps.
+//! Not here: capturing dumps.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use super::{frames::title, prepared::Prepared};
 use crate::profile::columns::{Columns, Label, TextId};
 
-/// Most groups that are sent: the largest.
-const MOST_GROUPS: usize = 500;
-/// Most names a group lists.
-const MOST_NAMES: usize = 50;
-/// What a dump counts.
+/// The largest number of groups in a response: those with the largest values.
+const MAX_GROUPS: usize = 500;
+/// The largest number of names of a group.
+const MAX_NAMES: usize = 50;
+/// The sample types of dumps.
 const DUMPS: [&str; 5] = ["threads", "thread", "goroutine", "goroutines", "goroutineleak"];
 
-/// Labels that matter here, by their numbers in this profile.
+/// The text IDs of the labels that are read here.
 struct Keys {
     thread: Option<TextId>,
     state: Option<TextId>,
@@ -34,8 +34,8 @@ struct Group {
     waited_ns: i64,
 }
 
-/// Makes the answer; without groups where a profile says nothing of threads.
-pub fn answer(prepared: &Prepared) -> Value {
+/// Responds with the groups; with none if the profile has no thread labels.
+pub fn respond(prepared: &Prepared) -> Value {
     let columns = &prepared.columns;
     let key = |name: &str| columns.texts.find(name);
     let keys = Keys { thread: key("thread"), state: key("state"), wait: key("wait"), waited: key("waited") };
@@ -58,7 +58,7 @@ pub fn answer(prepared: &Prepared) -> Value {
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups.sort_by(|(a, one), (b, other)| other.value.cmp(&one.value).then_with(|| a.cmp(b)));
     let states = states(&groups);
-    groups.truncate(MOST_GROUPS);
+    groups.truncate(MAX_GROUPS);
     let groups: Vec<Value> = groups.iter().map(|((frames, _), group)| group.json(prepared, frames)).collect();
     json!({ "groups": groups, "states": states, "total": prepared.total, "unit": columns.text(kind.unit) })
 }
@@ -71,7 +71,7 @@ impl Group {
         if !words.is_empty() {
             self.states.insert(words.join(": "));
         }
-        if !name.is_empty() && self.names.len() < MOST_NAMES {
+        if !name.is_empty() && self.names.len() < MAX_NAMES {
             self.names.insert(name);
         }
         let waited = labels.iter().find(|label| Some(label.key) == keys.waited);
@@ -91,7 +91,7 @@ impl Group {
     }
 }
 
-/// How much is in each state, the most first.
+/// The sum of each state, the largest first.
 fn states(groups: &[((Vec<u32>, String), Group)]) -> Value {
     let mut sums: HashMap<String, i64> = HashMap::default();
     for (_, group) in groups.iter().filter(|(_, group)| !group.states.is_empty()) {
@@ -111,7 +111,7 @@ fn frames_of(prepared: &Prepared, sample: usize) -> Vec<u32> {
     stack.flat_map(|location| prepared.frames.of(*location).iter().rev().map(|used| used.frame())).collect()
 }
 
-/// The text of a label of a sample.
+/// The text of a sample's label.
 pub fn text_of<'a>(columns: &'a Columns, labels: &[Label], key: Option<TextId>) -> Option<&'a str> {
     let label = labels.iter().find(|label| Some(label.key) == key)?;
     label.as_text().map(|text| columns.text(text))

@@ -1,7 +1,8 @@
-//! What was measured when, a row a thread: of profiles whose samples carry their times as a label.
+//! The timeline: one row per thread, for profiles whose samples have their time as a label.
 //!
-//! A sample with the time of its end (and nanoseconds as its value) lasted as long as its value says; others are of
-//! one moment. Where samples tell a state (a trace: runs, waits …), each state is told apart. Not here: drawing.
+//! A sample with an end time and a value in nanoseconds lasted as long as its value; other samples
+//! are points in time. If samples have a state (a trace: `runs`, `waits` …), each state is summed
+//! separately. Not here: drawing.
 
 use hashbrown::HashMap;
 use serde_json::{Value, json};
@@ -9,22 +10,22 @@ use serde_json::{Value, json};
 use super::{data::DataError, frames::title, prepared::Prepared, query::Query, threads::text_of};
 use crate::profile::columns::{Columns, Label, TextId};
 
-/// Labels that hold the time of a sample's end, as profilers write them,
-const ENDS: [&str; 1] = ["end_timestamp_ns"];
-/// and of a moment.
-const MOMENTS: [&str; 3] = ["timestamp_ns", "timestamp", "time_ns"];
-/// Steps of time that are sent.
+/// The label that profilers use for the end time of a sample.
+const END_LABELS: [&str; 1] = ["end_timestamp_ns"];
+/// The labels that profilers use for the time of a sample without duration.
+const POINT_LABELS: [&str; 3] = ["timestamp_ns", "timestamp", "time_ns"];
+/// The number of time steps in a response.
 const STEPS: usize = 400;
-/// Most rows that are sent: those with most.
-const MOST_ROWS: usize = 64;
-/// Most states that are told apart, and what all others are together.
-const MOST_STATES: usize = 5;
+/// The largest number of rows in a response: the threads with the largest values.
+const MAX_ROWS: usize = 64;
+/// The largest number of states that are distinguished; the rest are summed as [`OTHERS`].
+const MAX_STATES: usize = 5;
 const OTHERS: &str = "others";
 
-/// The state that makes no thread worth to be seen first.
+/// The state that does not count when threads are ranked.
 const IDLE: &str = "waits";
 
-/// A sample in time: nanoseconds since the profile's first one, from and until; and its value.
+/// A sample with its time range, in nanoseconds since the first sample, and its value.
 struct Timed {
     sample: usize,
     from: i64,
@@ -32,34 +33,37 @@ struct Timed {
     value: i64,
 }
 
-/// From when to when a profile's samples are, all of them, in nanoseconds of its own clock.
+/// The time range of all samples of a profile, in nanoseconds of the profile's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     first: i64,
     last: i64,
 }
 
-/// What one thread has in each step.
+/// The values of one thread in each step.
 struct Row {
     value: i64,
     /// By state, then by step.
     values: Vec<Vec<i64>>,
-    /// By step: the largest part of one sample, and which sample that is.
-    most: Vec<(i64, usize)>,
+    /// By step: the largest contribution of one sample, and the index of that sample.
+    largest: Vec<(i64, usize)>,
 }
 
-/// The part of time that is asked for, in nanoseconds since the first sample.
+/// The requested time range, in nanoseconds since the first sample.
 struct Window {
     from: i64,
     until: i64,
 }
 
-/// Makes the answer; without rows, and with a reason, where samples have no times.
-pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, DataError> {
+/// Responds with the rows; with a reason and no rows if samples have no times.
+///
+/// # Errors
+/// [`DataError`] when the requested range is not numeric.
+pub fn respond(prepared: &Prepared, query: &Query) -> Result<Value, DataError> {
     let columns = &prepared.columns;
-    let Some(extent) = prepared.extent else { return Ok(json!({ "rows": [], "why": why(columns) })) };
+    let Some(extent) = prepared.extent else { return Ok(json!({ "rows": [], "why": reason(columns) })) };
     let length = extent.last.saturating_sub(extent.first);
-    let window = Window::asked(query, length)?;
+    let window = Window::requested(query, length)?;
     let times = Times::of(columns, prepared.value);
     let timed = (0..columns.sample_count()).filter_map(|sample| times.timed(columns, sample, extent.first));
     let timed: Vec<Timed> = timed.filter(|one| one.from < window.until && one.until >= window.from).collect();
@@ -90,7 +94,7 @@ pub fn answer(prepared: &Prepared, query: &Query) -> Result<Value, DataError> {
     }))
 }
 
-/// A thread: its name's text, and its number.
+/// A thread: the text of its name, and its TID.
 type Thread = (Option<TextId>, Option<i64>);
 
 fn thread_of(labels: &[Label], [thread, tid, _]: [Option<TextId>; 3]) -> Thread {
@@ -99,7 +103,8 @@ fn thread_of(labels: &[Label], [thread, tid, _]: [Option<TextId>; 3]) -> Thread 
     (find(thread).and_then(Label::as_text), number)
 }
 
-/// The threads that have most besides waiting, [`MOST_ROWS`] of them; and how many there are.
+/// The [`MAX_ROWS`] threads with the largest values outside [`IDLE`], and the number of all
+/// threads.
 fn shown(
     columns: &Columns,
     timed: &[Timed],
@@ -119,26 +124,26 @@ fn shown(
     let count = sums.len();
     let mut sums: Vec<_> = sums.into_iter().collect();
     sums.sort_unstable_by_key(|(thread, sums)| (std::cmp::Reverse(*sums), *thread));
-    (sums.into_iter().take(MOST_ROWS).map(|(thread, _)| thread).collect(), count)
+    (sums.into_iter().take(MAX_ROWS).map(|(thread, _)| thread).collect(), count)
 }
 
-/// The number of a state; of those that are too many, that of the rest.
+/// The index of a state; states above the limit share the index of [`OTHERS`].
 fn state_number<'a>(states: &mut Vec<&'a str>, state: &'a str) -> usize {
     if let Some(at) = states.iter().position(|known| *known == state) {
         return at;
     }
     match states.len() {
-        0..MOST_STATES => states.push(state),
-        MOST_STATES => states.push(OTHERS),
+        0..MAX_STATES => states.push(state),
+        MAX_STATES => states.push(OTHERS),
         _ => {}
     }
     states.len() - 1
 }
 
-/// Where a profile's samples have their times.
+/// The labels of a profile that have the times of samples.
 struct Times {
     ends: Vec<TextId>,
-    moments: Vec<TextId>,
+    points: Vec<TextId>,
     value: usize,
     /// Whether values are nanoseconds.
     is_time: bool,
@@ -149,25 +154,25 @@ impl Times {
         let find = |names: &[&str]| names.iter().filter_map(|name| columns.texts.find(name)).collect();
         let kind = columns.header.kinds.get(value).copied().unwrap_or_default();
         let is_time = columns.text(kind.unit) == "nanoseconds";
-        Times { ends: find(&ENDS), moments: find(&MOMENTS), value, is_time }
+        Times { ends: find(&END_LABELS), points: find(&POINT_LABELS), value, is_time }
     }
 
-    /// A sample that has a time, which is counted from `first`.
+    /// A sample that has a time, relative to `first`.
     fn timed(&self, columns: &Columns, sample: usize, first: i64) -> Option<Timed> {
         let labels = columns.labels(sample);
         let value = columns.values(sample).get(self.value).copied().unwrap_or(0);
         let end = time_of(labels, &self.ends);
-        let until = end.or_else(|| time_of(labels, &self.moments))?;
+        let until = end.or_else(|| time_of(labels, &self.points))?;
         let took = if self.is_time && end.is_some() { value.max(0) } else { 0 };
         let from = until.saturating_sub(took);
         Some(Timed { sample, from: from.saturating_sub(first), until: until.saturating_sub(first), value })
     }
 }
 
-/// Over which time a profile's samples are; `None`: they do not say.
+/// The time range of a profile's samples; `None` if they have no times.
 pub fn extent(columns: &Columns, value: usize) -> Option<Extent> {
     let times = Times::of(columns, value);
-    if times.ends.is_empty() && times.moments.is_empty() {
+    if times.ends.is_empty() && times.points.is_empty() {
         return None;
     }
     let mut found: Option<Extent> = None;
@@ -179,7 +184,8 @@ pub fn extent(columns: &Columns, value: usize) -> Option<Extent> {
 }
 
 impl Timed {
-    /// What of its value belongs between two times: what lasted has its length as its value.
+    /// The part of its value between two times. The value of a sample with a duration is that
+    /// duration.
     fn part(&self, from: i64, until: i64) -> i64 {
         match self.until - self.from {
             0 => self.value,
@@ -189,7 +195,7 @@ impl Timed {
 }
 
 impl Window {
-    fn asked(query: &Query, length: i64) -> Result<Window, DataError> {
+    fn requested(query: &Query, length: i64) -> Result<Window, DataError> {
         let number = |name: &str, otherwise: i64| match query.get(name) {
             "" => Ok(otherwise),
             text => text
@@ -197,7 +203,7 @@ impl Window {
                 .map_err(|_| DataError::bad_request(&format!("{name}={text}: not a number of nanoseconds"))),
         };
         let whole = length.saturating_add(1);
-        // At least a nanosecond, also of the longest time there can be.
+        // At least one nanosecond, even at the largest time.
         let from = number("from", 0)?.clamp(0, whole - 1);
         let until = number("until", whole)?.clamp(from + 1, whole);
         Ok(Window { from, until })
@@ -208,7 +214,7 @@ impl Window {
         ((part / i128::from(self.until - self.from)) as usize).min(STEPS - 1)
     }
 
-    /// When a step begins.
+    /// The start of a step.
     fn begin_of(&self, step: usize) -> i64 {
         let part = i128::from(self.until - self.from) * step as i128;
         self.from.saturating_add(((part + STEPS as i128 - 1) / STEPS as i128) as i64)
@@ -217,10 +223,10 @@ impl Window {
 
 impl Row {
     fn new() -> Row {
-        Row { value: 0, values: Vec::new(), most: vec![(0, usize::MAX); STEPS] }
+        Row { value: 0, values: Vec::new(), largest: vec![(0, usize::MAX); STEPS] }
     }
 
-    /// Adds a sample's value where it belongs: to one step, or spread over those that it lasted in.
+    /// Adds a sample's value to its step, or spreads it over the steps that it covers.
     fn add(&mut self, one: &Timed, state: usize, window: &Window) {
         while self.values.len() <= state {
             self.values.push(vec![0; STEPS]);
@@ -231,24 +237,24 @@ impl Row {
             let part = one.part(window.begin_of(step), until);
             self.value = self.value.saturating_add(part);
             self.values[state][step] = self.values[state][step].saturating_add(part);
-            if part > self.most[step].0 {
-                self.most[step] = (part, one.sample);
+            if part > self.largest[step].0 {
+                self.largest[step] = (part, one.sample);
             }
         }
     }
 
     fn json(&self, name: &str, prepared: &Prepared, names: &mut Names) -> Value {
-        let most: Vec<i64> = (self.most.iter())
+        let names_by_step: Vec<i64> = (self.largest.iter())
             .map(|(_, sample)| match *sample {
                 usize::MAX => -1,
                 sample => names.of(leaf(prepared, sample)),
             })
             .collect();
-        json!({ "name": name, "value": self.value, "values": self.values, "most": most })
+        json!({ "name": name, "value": self.value, "values": self.values, "most": names_by_step })
     }
 }
 
-/// Names, each sent once.
+/// A table of names, so that each is sent once.
 #[derive(Default)]
 struct Names {
     list: Vec<String>,
@@ -265,7 +271,7 @@ impl Names {
     }
 }
 
-/// The function that a sample is in.
+/// The leaf function of a sample.
 fn leaf(prepared: &Prepared, sample: usize) -> String {
     let mut stack = prepared.columns.stack(sample).iter();
     let frame = stack.find_map(|location| prepared.frames.of(*location).last());
@@ -278,7 +284,7 @@ fn time_of(labels: &[Label], keys: &[TextId]) -> Option<i64> {
     labels.iter().find(|label| keys.contains(&label.key)).and_then(Label::as_number).map(|(time, _)| time)
 }
 
-/// A thread's name and number, as far as they are known.
+/// A thread's name and TID, as far as they are known.
 fn name_of(columns: &Columns, (name, tid): Thread) -> String {
     let name = name.map(|name| columns.text(name));
     match (name, tid) {
@@ -288,13 +294,13 @@ fn name_of(columns: &Columns, (name, tid): Thread) -> String {
     }
 }
 
-/// Why there is no timeline.
-fn why(columns: &Columns) -> String {
+/// The reason why there is no timeline.
+fn reason(columns: &Columns) -> String {
     let samples = columns.sample_count();
     format!(
-        "The {samples} samples of this profile do not say when they were taken: equal stacks are counted together. \
-         A timeline is drawn of profiles whose samples have a label timestamp_ns or end_timestamp_ns, as those of \
-         rprof attach --kind trace -o FILE.pb.gz have."
+        "The {samples} samples of this profile have no times: samples with equal stacks were added up. \
+         A timeline needs samples with a label timestamp_ns or end_timestamp_ns, for example from \
+         rprof attach --kind trace -o FILE.pb.gz."
     )
 }
 
@@ -307,18 +313,18 @@ mod tests {
     }
 
     #[test]
-    fn what_lasts_is_spread_over_its_time_and_a_moment_is_not() {
+    fn a_duration_is_spread_over_its_steps_and_a_point_is_not() {
         let window = Window { from: 0, until: 4000 };
         let mut row = Row::new();
         row.add(&timed(5, 25, 20), 0, &window);
         assert_eq!(row.values[0][..4], [5, 10, 5, 0]);
         row.add(&timed(35, 35, 7), 1, &window);
         assert_eq!((row.values[1][3], row.value), (7, 27));
-        assert_eq!((row.most[0], row.most[3]), ((5, 0), (7, 0)));
+        assert_eq!((row.largest[0], row.largest[3]), ((5, 0), (7, 0)));
     }
 
     #[test]
-    fn only_the_time_asked_for_counts() {
+    fn only_the_requested_range_counts() {
         let window = Window { from: 1000, until: 1400 };
         let mut row = Row::new();
         row.add(&timed(0, 5000, 5000), 0, &window);
@@ -327,21 +333,22 @@ mod tests {
     }
 
     #[test]
-    fn a_window_lies_within_what_there_is() {
-        let asked =
-            |text: &str| Window::asked(&Query::parse(text), 1000).map(|window| (window.from, window.until));
-        assert_eq!(asked("").unwrap(), (0, 1001));
-        assert_eq!(asked("from=10&until=20").unwrap(), (10, 20));
-        assert_eq!(asked("from=-5&until=9999999").unwrap(), (0, 1001));
-        assert_eq!(asked("from=20&until=10").unwrap(), (20, 21));
-        assert_eq!(asked("from=5000").unwrap(), (1000, 1001));
+    fn a_window_is_clamped_to_the_extent_of_the_samples() {
+        let window = |text: &str| {
+            Window::requested(&Query::parse(text), 1000).map(|window| (window.from, window.until))
+        };
+        assert_eq!(window("").unwrap(), (0, 1001));
+        assert_eq!(window("from=10&until=20").unwrap(), (10, 20));
+        assert_eq!(window("from=-5&until=9999999").unwrap(), (0, 1001));
+        assert_eq!(window("from=20&until=10").unwrap(), (20, 21));
+        assert_eq!(window("from=5000").unwrap(), (1000, 1001));
         let mut states = Vec::new();
         let numbers: Vec<usize> =
             ["a", "b", "c", "d", "e", "f", "g", "b"].map(|state| state_number(&mut states, state)).into();
         assert_eq!((numbers, states[5]), (vec![0, 1, 2, 3, 4, 5, 5, 1], OTHERS));
-        assert!(asked("from=x").is_err());
+        assert!(window("from=x").is_err());
         for query in ["", "from=9223372036854775807", "until=1"] {
-            let longest = Window::asked(&Query::parse(query), i64::MAX).unwrap();
+            let longest = Window::requested(&Query::parse(query), i64::MAX).unwrap();
             assert_eq!(longest.step_of(i64::MAX), STEPS - 1, "{query}");
         }
     }

@@ -1,101 +1,107 @@
-//! Sums stacks into a tree of calls, as much of it as can be seen: a call that is narrower than a
-//! share of the whole is not followed. So the work is that of what is drawn, however many samples there are.
+//! Sums stacks into a call tree, as far as it is visible: calls below a share of the whole are not
+//! expanded. So the cost depends on what is drawn, not on the number of samples.
 //!
-//! Samples are sorted, not nodes looked up: those that reach a node lie side by side, and are divided
-//! among its callees. Not here: JSON, colours.
+//! The samples of a node are adjacent in one array, and are partitioned among its callees; no node
+//! is looked up. Not here: JSON, colours.
 
 use std::{collections::BinaryHeap, ops::Range};
 
 use super::frames::{Frames, Use};
 use crate::profile::columns::Columns;
 
-/// Most nodes of an answer: the heaviest.
-const MOST_NODES: usize = 40_000;
-/// Most calls in a row.
-const MOST_DEPTH: u32 = 2_000;
+/// The largest number of nodes: those with the largest weight.
+const MAX_NODES: usize = 40_000;
+/// The largest depth.
+const MAX_DEPTH: u32 = 2_000;
 
-/// Which way stacks are read.
+/// The direction in which stacks are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// From the root: who is called.
+    /// From the root towards callees.
     Callees,
-    /// From the leaf: who calls.
+    /// From the leaf towards callers.
     Callers,
 }
 
-/// Where the tree begins.
+/// The root of the tree.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Start {
-    /// With these frames, one calling (or called by) the next; none: with all samples.
+    /// The path of these frames, each calling (or called by) the next; empty: all samples.
     Path(Vec<u32>),
-    /// With a frame, wherever it stands; where it calls itself, with the outermost.
+    /// A frame, wherever it occurs; in a recursion, its outermost occurrence.
     Frame(u32),
 }
 
 /// A call and everything below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Number of a frame; the first node has none.
+    /// The number of its frame; the first node has none.
     pub frame: u32,
-    /// Number of a node before this one; the first is its own.
+    /// The index of its parent, which is lower than its own; the first node is its own parent.
     pub parent: u32,
+    /// The distance from the first node.
     pub depth: u32,
-    /// Sum of its samples' values, each without sign: its width.
+    /// The sum of the absolute values of its samples: its width.
     pub weight: i64,
-    /// The same with signs.
+    /// The sum of the values of its samples.
     pub net: i64,
-    /// The part of `weight` that ends here.
+    /// The part of `weight` whose leaf is this node.
     pub own: i64,
+    /// The part of `net` whose leaf is this node.
     pub own_net: i64,
-    /// In all its samples inlined.
+    /// Whether it is inlined in all its samples.
     pub inlined: bool,
-    /// Callees that are not in the tree.
+    /// The number of callees that are not in the tree.
     pub hidden: u32,
 }
 
-/// A tree, parents before children.
+/// A call tree.
 pub struct Tree {
+    /// The nodes, parents before children.
     pub nodes: Vec<Node>,
 }
 
-/// What a tree is made of.
+/// The input of a tree.
 pub struct Source<'p> {
+    /// The samples.
     pub columns: &'p Columns,
+    /// The frames of their locations.
     pub frames: &'p Frames,
-    /// Number of the value that is summed.
+    /// The index of the value that is summed.
     pub value: usize,
+    /// The direction in which stacks are read.
     pub direction: Direction,
 }
 
-/// A sample's value and how far its stack has been read. All that dividing needs stands in one place: there may
-/// be millions, and each look elsewhere waits for memory.
+/// A sample's value and the position in its stack. All fields that partitioning needs are in one
+/// place: there may be millions of samples, and every other memory access costs a cache miss.
 #[derive(Clone, Copy)]
 struct Cursor {
     value: i64,
-    /// Where its locations begin or, read from the leaf, end in [`Columns::all_frames`].
+    /// The start of its locations in [`Columns::all_frames`]; their end if read from the leaf.
     edge: u32,
-    /// Locations that are not yet read.
+    /// The number of locations that are not yet read.
     left: u32,
-    /// Frames of the next location that are read.
+    /// The number of frames of the next location that are read.
     frames: u32,
-    /// The frame behind what was read, once it was looked for; `None`: there is none.
+    /// The next frame, set by `count`; `None` at the end of the stack.
     next: Option<Use>,
 }
 
-/// Makes a tree; calls below `share` of its root are left out.
+/// Builds a tree; calls below `share` of the root are left out.
 pub fn tree(source: &Source, start: &Start, share: f64) -> Tree {
     let mut grower = Grower::new(source, start);
     let root = grower.tree.nodes[0];
-    let least = ((root.weight as f64 * share).ceil() as i64).max(1);
+    let min_weight = ((root.weight as f64 * share).ceil() as i64).max(1);
     while let Some(Branch { node, samples, .. }) = grower.branches.pop() {
-        if grower.tree.nodes[node as usize].depth < MOST_DEPTH {
-            grower.grow(node, samples, least);
+        if grower.tree.nodes[node as usize].depth < MAX_DEPTH {
+            grower.grow(node, samples, min_weight);
         }
     }
     grower.tree
 }
 
-/// A node whose samples are not yet divided; the heaviest comes first.
+/// A node whose samples are not yet partitioned; the one with the largest weight comes first.
 #[derive(PartialEq, Eq)]
 struct Branch {
     weight: i64,
@@ -115,14 +121,14 @@ impl PartialOrd for Branch {
     }
 }
 
-/// What is known of one callee while samples are counted.
+/// The sums of one callee while samples are counted.
 #[derive(Clone, Copy, Default)]
 struct Slot {
     weight: i64,
     net: i64,
     samples: u32,
     not_inlined: bool,
-    /// Where its next sample goes, plus one; 0: it is left out.
+    /// The index of its next sample plus one; 0 if the callee is left out.
     place: usize,
 }
 
@@ -130,9 +136,9 @@ struct Grower<'s> {
     source: &'s Source<'s>,
     tree: Tree,
     branches: BinaryHeap<Branch>,
-    /// Those of a branch lie side by side.
+    /// Cursors of the same branch are adjacent.
     cursors: Vec<Cursor>,
-    /// By frame; all empty between two nodes.
+    /// By frame; all are empty between two nodes.
     slots: Vec<Slot>,
     touched: Vec<u32>,
     sorted: Vec<Cursor>,
@@ -175,14 +181,18 @@ impl<'s> Grower<'s> {
         }
     }
 
-    /// Gives a node its callees and divides its samples among them.
-    fn grow(&mut self, node: u32, samples: Range<usize>, least: i64) {
+    /// Adds the callees of a node and partitions its samples among them.
+    fn grow(&mut self, node: u32, samples: Range<usize>, min_weight: i64) {
         self.count(node, samples.clone());
         let slots = &self.slots;
-        let mut kept: Vec<u32> =
-            self.touched.iter().copied().filter(|frame| slots[*frame as usize].weight >= least).collect();
+        let mut kept: Vec<u32> = self
+            .touched
+            .iter()
+            .copied()
+            .filter(|frame| slots[*frame as usize].weight >= min_weight)
+            .collect();
         kept.sort_unstable_by_key(|frame| (std::cmp::Reverse(slots[*frame as usize].weight), *frame));
-        kept.truncate(MOST_NODES.saturating_sub(self.tree.nodes.len()));
+        kept.truncate(MAX_NODES.saturating_sub(self.tree.nodes.len()));
         let mut place = samples.start;
         for frame in &kept {
             let slot = &mut self.slots[*frame as usize];
@@ -207,11 +217,11 @@ impl<'s> Grower<'s> {
             self.branches.push(Branch { weight, node: number, samples: range });
         }
         self.tree.nodes[node as usize].hidden = (self.touched.len() - kept.len()) as u32;
-        self.divide(samples);
+        self.partition(samples);
         self.touched.drain(..).for_each(|frame| self.slots[frame as usize] = Slot::default());
     }
 
-    /// Adds up what each callee has.
+    /// Sums the samples of each callee.
     fn count(&mut self, node: u32, samples: Range<usize>) {
         let (mut own, mut own_net) = (0i64, 0i64);
         for cursor in &mut self.cursors[samples] {
@@ -235,8 +245,8 @@ impl<'s> Grower<'s> {
         (node.own, node.own_net) = (own, own_net);
     }
 
-    /// Puts the samples of each callee that is kept side by side.
-    fn divide(&mut self, samples: Range<usize>) {
+    /// Makes the samples of each kept callee adjacent.
+    fn partition(&mut self, samples: Range<usize>) {
         self.sorted.clear();
         self.sorted.extend_from_slice(&self.cursors[samples]);
         for cursor in self.sorted.drain(..) {
@@ -251,6 +261,7 @@ impl<'s> Grower<'s> {
 }
 
 impl Source<'_> {
+    /// The value of a sample.
     pub fn value_of(&self, sample: usize) -> i64 {
         self.columns.values(sample).get(self.value).copied().unwrap_or(0)
     }
@@ -277,7 +288,7 @@ impl Source<'_> {
         Some(used)
     }
 
-    /// A sample at the place where it is to be read from; `None`: it is no part of the tree.
+    /// A cursor behind the start of the tree; `None` if the sample is not part of the tree.
     fn begin(&self, sample: usize, value: i64, start: &Start) -> Option<Cursor> {
         let range = self.columns.stack_range(sample);
         let edge = match self.direction {

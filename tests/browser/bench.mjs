@@ -1,9 +1,9 @@
-// Measures the pages of `rprof pprof -http` beside those of `go tool pprof -http`, in Chromium: as a Markdown table.
+// Compares the pages of `rprof pprof -http` with those of `go tool pprof -http` in Chromium, as a Markdown table.
 //
-//   node bench.mjs PROFILE.pb.gz…        profiles as scripts/bench_profiles.py makes them; NO_GO=1: rprof alone
+//   node bench.mjs PROFILE.pb.gz…        profiles made by scripts/bench_profiles.py; NO_GO=1: rprof only
 //
-// "First view": from the start of the command until the flame graph has been painted. "Zoom": from a press of a key
-// until the next picture, the longest of ten, each a level deeper. "Sent": until the first view. Memory: the server's largest resident set.
+// "First view": from the start of the command until the flame graph is painted. "Zoom": from a key press to the next
+// frame, the longest of ten, each one level deeper. "Sent": bytes until the first view. Memory: the server's peak RSS.
 
 import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -54,7 +54,7 @@ async function measure(context, command, port, ready, zooms) {
   }
 }
 
-// Zooms into the widest box below, ten times.
+// Zooms into the widest callee ten times.
 async function zoomTime(page) {
   return page.evaluate(async () => {
     const canvas = document.querySelector(".flame canvas");
@@ -86,7 +86,7 @@ try {
     const commands = [["rprof", [rprof, "pprof", "-no_browser", "-symbolize=none", `-http=localhost:${port}`, file], port, drawn, true]];
     if (!process.env.NO_GO) {
       const go = process.env.GO ?? "/usr/local/go/bin/go";
-      // The program itself: the memory is not that of `go`.
+      // Starts the tool itself, so that the memory is not that of `go`.
       const pprof = execFileSync(go, ["tool", "-n", "pprof"], { encoding: "utf8" }).trim();
       commands.push(["go tool pprof", [pprof, "-no_browser", "-symbolize=none", `-http=localhost:${port + 1}`, file], port + 1, shown, false]);
     }

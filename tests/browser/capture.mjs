@@ -1,8 +1,8 @@
-// Drives a browser through the page on which profiles are captured, and says what is wrong.
+// Tests in a browser: the page that captures profiles.
 //
 //   node capture.mjs ADDRESS [FOLDER]     screenshots go to FOLDER
 //
-// tests/it/serve_ui.rs serves a program that spends most of its time in `sixty`, and another that does the same.
+// tests/it/serve_ui.rs serves two processes of a program that spends most of its time in `sixty`.
 
 import assert from "node:assert/strict";
 import { address, assertAccessible, assertFits, pages, run, shot as picture } from "./harness.mjs";
@@ -12,7 +12,7 @@ const shot = (page, name) => picture(page, `capture_${name}`, { fullPage: true }
 const card = (page, kind) => page.locator(`form[data-kind=${kind}]`);
 const rows = (page) => page.locator(".captured tbody tr");
 
-/** The first page, of the first process, once its script has taken its forms over. */
+/** Opens the page of the first process and waits until its script has started. */
 async function open(page, hasScripts = true) {
   await page.goto(`${address}/ui/`);
   await page.locator(".processes a").first().click();
@@ -20,7 +20,7 @@ async function open(page, hasScripts = true) {
   if (hasScripts) await page.locator("#theme button").waitFor();
 }
 
-/** Captures one kind, and waits until it is shown. */
+/** Captures one kind and waits until the profile is shown. */
 async function capture(page, kind, seconds) {
   if (seconds) await card(page, kind).locator("input[type=number]").fill(String(seconds));
   await card(page, kind).getByRole("button", { name: "Capture" }).click();
@@ -29,7 +29,7 @@ async function capture(page, kind, seconds) {
 }
 
 const checks = {
-  async "a click captures and shows, and a link leads back to the list"() {
+  async "a click captures and shows a profile, and a link leads back to the list"() {
     const page = await newPage();
     await page.goto(`${address}/ui/`);
     assert.equal(await page.locator(".processes tbody tr").count(), 2);
@@ -54,23 +54,23 @@ const checks = {
     await page.context().close();
   },
 
-  async "a trace is shown as a timeline, of which a part can be looked at"() {
+  async "a trace is shown as a timeline that can be zoomed"() {
     const page = await newPage();
     await open(page);
     await card(page, "trace").getByRole("button", { name: "Capture" }).click();
     await page.waitForURL(/\/ui\/timeline\?in=\d+/);
     await page.locator(".timeline canvas").first().waitFor();
-    assert.match(await page.locator(".chips").innerText(), /runs/);
+    assert.match(await page.locator(".chips").innerText(), /running/);
     const lane = await page.locator(".timeline canvas").first().boundingBox();
     await page.mouse.move(lane.x + lane.width / 2, lane.y + 10);
-    await page.waitForFunction(() => /(runs|ready|waits) .*most:/.test(document.querySelector(".detail").textContent));
+    await page.waitForFunction(() => /(running|runnable|waiting) .*mostly in /.test(document.querySelector(".detail").textContent));
     await shot(page, "timeline");
     await page.mouse.move(lane.x + lane.width * 0.25, lane.y + 10);
     await page.mouse.down();
     await page.mouse.move(lane.x + lane.width * 0.5, lane.y + 10, { steps: 4 });
     await page.mouse.up();
     await page.waitForURL(/from=\d+/);
-    // A quarter of it: a second, and longer where rprof had to wait for a CPU.
+    // A quarter of a second, or more if rprof had to wait for a CPU.
     await page.waitForFunction(() => /^[2-9]\d\d ms of/.test(document.querySelector(".tools span")?.textContent ?? ""));
     await shot(page, "timeline_part");
     await page.getByRole("button", { name: "All" }).click();
@@ -78,7 +78,7 @@ const checks = {
     await page.context().close();
   },
 
-  async "the menu of a box leads to the function's instructions"() {
+  async "the menu of a box leads to the function's disassembly"() {
     const page = await newPage();
     await open(page);
     await rows(page).getByRole("link", { name: /^profile/ }).first().click();
@@ -95,24 +95,24 @@ const checks = {
     await page.context().close();
   },
 
-  async "what a process cannot give is said where it was asked for"() {
+  async "a kind that is not available is refused on its card"() {
     const page = await newPage();
     await open(page);
     await card(page, "heap").getByRole("button", { name: "Capture" }).click();
     await card(page, "heap").getByRole("alert").waitFor();
-    assert.match(await card(page, "heap").getByRole("alert").innerText(), /keeps no such account/);
+    assert.match(await card(page, "heap").getByRole("alert").innerText(), /need a Go program/);
     await shot(page, "refused");
     await page.context().close();
   },
 
-  async "a capture can be given up, and its place is free again"() {
+  async "a capture can be cancelled, and its slot is free again"() {
     const page = await newPage();
     await open(page);
     await card(page, "wall").locator("input[type=number]").fill("200");
     await card(page, "wall").getByRole("button", { name: "Capture" }).click();
     await card(page, "wall").getByRole("button", { name: "Cancel" }).click();
     await card(page, "wall").getByRole("alert").waitFor();
-    assert.match(await card(page, "wall").getByRole("alert").innerText(), /Given up/);
+    assert.match(await card(page, "wall").getByRole("alert").innerText(), /Cancelled/);
     for (const until = Date.now() + 10_000; ; ) {
       await card(page, "wall").locator("input[type=number]").fill("1");
       await card(page, "wall").getByRole("button", { name: "Capture" }).click();
@@ -123,7 +123,7 @@ const checks = {
     await page.context().close();
   },
 
-  async "two that were captured are compared, and one that goes on does not end with another"() {
+  async "two captured profiles are compared, and a running capture outlives another one"() {
     const page = await newPage();
     await open(page);
     const before = await rows(page).count();
@@ -149,27 +149,27 @@ const checks = {
     await page.context().close();
   },
 
-  async "of a profile without samples that is said"() {
+  async "a profile without samples is reported as empty"() {
     const page = await newPage();
     await open(page);
     await card(page, "threadcreate").locator("input[type=number]").fill("1");
     await card(page, "threadcreate").getByRole("button", { name: "Capture" }).click();
     await page.waitForURL(/\/ui\/flamegraph\?in=\d+/);
-    await page.getByText("There are no samples in this profile").waitFor();
+    await page.getByText("This profile has no samples").waitFor();
     await page.context().close();
   },
 
-  async "a profile that is not kept is said not to be"() {
+  async "a number without a profile is reported"() {
     const page = await newPage();
     const answer = await page.goto(`${address}/ui/flamegraph?in=999`);
     assert.equal(answer.status(), 404);
-    await page.waitForFunction(() => /no profile 999/.test(document.getElementById("notes").textContent));
-    await page.getByRole("link", { name: "To the first page" }).click();
+    await page.waitForFunction(() => /profile 999 not found/.test(document.getElementById("notes").textContent));
+    await page.getByRole("link", { name: "Go to the first page" }).click();
     await page.locator(".processes").waitFor();
     await page.context().close();
   },
 
-  async "without scripts it lists and links, and its forms download"() {
+  async "without scripts the page lists and links, and its forms download"() {
     const page = await newPage({ javaScriptEnabled: false });
     await open(page, false);
     assert.ok(await rows(page).count() >= 3);
@@ -180,7 +180,7 @@ const checks = {
     await page.context().close();
   },
 
-  async "a phone's width is enough, and nobody is shut out, in light and dark"() {
+  async "the pages fit a phone and are accessible, in light and dark"() {
     for (const [colorScheme, width] of [["light", 390], ["dark", 390], ["dark", 1200]]) {
       const page = await newPage({ colorScheme, bypassCSP: true, viewport: { width, height: 800 } });
       for (const name of ["processes", "list", "flame"]) {

@@ -1,6 +1,6 @@
-// What the checks in a browser share: pages that note whatever goes wrong on them, pictures, and what holds of every page.
+// The harness of the browser tests: pages that record errors, screenshots, assertions for every page.
 //
-// Its users are run as `node X.mjs ADDRESS [FOLDER]`; screenshots go to FOLDER. Not here: what is checked.
+// The tests run as `node X.mjs ADDRESS [FOLDER]`; screenshots go to FOLDER. Not here: the tests.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -12,22 +12,22 @@ const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-ru
 
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
-const troubles = [];
+const problems = [];
 
-/** Makes a page that notes whatever goes wrong on it, but answers that are asked for: those with an `expected` status. */
+/** Creates pages that record every error, except console messages that match `expected`. */
 export function pages(viewport, expected) {
   return async (options = {}) => {
-    // The checker of accessibility is put into the page from outside: only there the policy is set aside.
+    // axe is injected into the page; only pages that need it bypass the content security policy.
     const context = await browser.newContext({ viewport, ...options });
     const page = await context.newPage();
-    page.on("pageerror", (error) => troubles.push(`${page.url()}: ${error.message}`));
-    page.on("console", (message) => message.type() === "error" && !expected.test(message.text()) && troubles.push(`${page.url()}: ${message.text()}`));
+    page.on("pageerror", (error) => problems.push(`${page.url()}: ${error.message}`));
+    page.on("console", (message) => message.type() === "error" && !expected.test(message.text()) && problems.push(`${page.url()}: ${message.text()}`));
     page.on("request", (request) => {
       const url = request.url();
-      if (!url.startsWith(address) && !/^(blob|data):/.test(url)) troubles.push(`asks elsewhere: ${url}`);
+      if (!url.startsWith(address) && !/^(blob|data):/.test(url)) problems.push(`request to another server: ${url}`);
     });
     page.on("dialog", (dialog) => {
-      troubles.push(`a script of a name ran: ${dialog.message()}`);
+      problems.push(`a script in a name ran: ${dialog.message()}`);
       dialog.dismiss();
     });
     return page;
@@ -36,13 +36,13 @@ export function pages(viewport, expected) {
 
 export const shot = async (page, name, more = {}) => folder && page.screenshot({ path: `${folder}/${name}.png`, ...more });
 
-/** Nothing is wider than the window. */
+/** Asserts that nothing is wider than the window. */
 export async function assertFits(page, what) {
-  const [wide, seen] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
-  assert.ok(wide <= seen + 1, `${what} is ${wide} px wide`);
+  const [contentWidth, windowWidth] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+  assert.ok(contentWidth <= windowWidth + 1, `${what} is ${contentWidth} px wide`);
 }
 
-/** axe finds nothing serious. */
+/** Asserts that axe finds no serious violation. */
 export async function assertAccessible(page, what) {
   await page.addScriptTag({ path: axe });
   const { violations } = await page.evaluate(() => window.axe.run());
@@ -50,19 +50,19 @@ export async function assertAccessible(page, what) {
   assert.deepEqual(serious.map(({ id, nodes }) => `${id}: ${nodes[0].html}`), [], what);
 }
 
-/** Runs the checks one after another, says how each went, and ends the program. */
+/** Runs the checks one after another, prints each result, and exits. */
 export async function run(checks) {
   let failed = 0;
   for (const [name, check] of Object.entries(checks)) {
     const began = performance.now();
-    troubles.length = 0;
+    problems.length = 0;
     try {
       await check();
-      assert.deepEqual(troubles, []);
+      assert.deepEqual(problems, []);
       console.log(`ok    ${name} (${Math.round(performance.now() - began)} ms)`);
     } catch (error) {
       failed += 1;
-      console.log(`FAILED ${name}: ${error.message}\n${troubles.join("\n")}`);
+      console.log(`FAILED ${name}: ${error.message}\n${problems.join("\n")}`);
     }
   }
   await browser.close();

@@ -1,9 +1,9 @@
-// Drives a browser through the pages of a profile, and says what is wrong.
+// Tests in a browser: the pages of a profile.
 //
 //   node views.mjs ADDRESS [FOLDER]     screenshots go to FOLDER
 //
 // tests/it/web.rs serves the profile: `main` calls `work` (with `tight` inlined) and `idle`, the second file has
-// more of `idle`, and one function's name tries to be a script.
+// more of `idle`, and the name of one function is a script.
 
 import assert from "node:assert/strict";
 import { address, assertAccessible, assertFits, pages, run, shot } from "./harness.mjs";
@@ -11,21 +11,21 @@ import { address, assertAccessible, assertFits, pages, run, shot } from "./harne
 const newPage = pages({ width: 1200, height: 700 }, /40[0-9]|501/);
 
 async function open(page, view) {
-  // The first profile is all files together, the second the first file.
+  // Profile 0 is the merge of all files, profile 1 the first file.
   const which = /[?&]in=/.test(view) ? view : `${view}${view.includes("?") ? "&" : "?"}in=1`;
   await page.goto(`${address}/ui/${which}`);
   await page.waitForSelector("#bar nav");
-  await page.waitForFunction(() => !/One moment|Reading/.test(document.getElementById("view").textContent));
+  await page.waitForFunction(() => !/Loading|Reading/.test(document.getElementById("view").textContent));
 }
 
 const text = (page) => page.locator("#view").innerText();
 const detail = (page) => page.locator(".detail").first().innerText();
 
 const checks = {
-  async "every view shows something"() {
+  async "every view shows its content"() {
     const page = await newPage();
     const expected = { flamegraph: /all/, top: /main/, graph: /main/, peek: /Called by/, source: /main/, disasm: /./, tags: /thread/,
-      threads: /T-1/, timeline: /do not say when/, diff: /choose a base|Base/ };
+      threads: /T-1/, timeline: /have no times/, diff: /Choose a base|Base/ };
     for (const [view, wanted] of Object.entries(expected)) {
       await open(page, view);
       if (view === "flamegraph") await page.waitForFunction(() => document.querySelector(".detail").textContent);
@@ -36,7 +36,7 @@ const checks = {
     await page.context().close();
   },
 
-  async "a click zooms, Escape zooms out, and the address keeps it"() {
+  async "a click zooms, Escape zooms out, and the URL keeps the zoom"() {
     const page = await newPage();
     await open(page, "flamegraph");
     const box = await page.locator(".flame canvas").boundingBox();
@@ -67,7 +67,7 @@ const checks = {
     await page.keyboard.press("/");
     await page.keyboard.type("^tight$");
     await page.waitForFunction(() => /1 function, 60/.test(document.querySelector(".found").textContent));
-    assert.match(await page.locator(".found").innerText(), /66\.7% of what is shown/);
+    assert.match(await page.locator(".found").innerText(), /66\.7% of the visible part/);
     assert.ok((await page.evaluate(() => location.search)).includes("p="));
     await shot(page, "search");
     await page.keyboard.press("ControlOrMeta+a");
@@ -76,7 +76,7 @@ const checks = {
     await page.context().close();
   },
 
-  async "the menu of a box refines, and a filter can be taken away"() {
+  async "the menu of a box adds a filter, and the filter can be removed"() {
     const page = await newPage();
     await open(page, "flamegraph");
     const box = await page.locator(".flame canvas").boundingBox();
@@ -92,7 +92,7 @@ const checks = {
     await page.context().close();
   },
 
-  async "callers and callees of one function are shown together"() {
+  async "callers and callees of a function are shown together"() {
     const page = await newPage();
     await open(page, "flamegraph");
     await page.locator(".flame canvas").focus();
@@ -168,7 +168,7 @@ const checks = {
     await page.context().close();
   },
 
-  async "a phone's width is enough"() {
+  async "every view fits a phone"() {
     const page = await newPage({ viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true });
     for (const view of ["flamegraph", "top", "graph", "peek", "source", "tags", "threads"]) {
       await open(page, view);
@@ -178,7 +178,7 @@ const checks = {
     await page.context().close();
   },
 
-  async "nobody is shut out: axe finds nothing serious, in light and dark"() {
+  async "axe finds no serious violation, in light and dark"() {
     for (const colorScheme of ["light", "dark"]) {
       const page = await newPage({ colorScheme, bypassCSP: true });
       const most = ["flamegraph", "top", "source", "diff?vs=1&in=2&all=1"];

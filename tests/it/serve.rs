@@ -1,5 +1,5 @@
-//! `rprof serve`: what Go's net/http/pprof answers, for programs that never imported it; and that nobody
-//! else is answered.
+//! `rprof serve`: the responses of Go's net/http/pprof for programs that do not import it, and access
+//! control.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -14,14 +14,14 @@ use rprof::profile::{self, Profile};
 
 use crate::harness::{Fixture, Skip, Stacks, Target, alone, installed, open_folder, skip, wait_until};
 
-/// A running `rprof serve`, ended with the test.
+/// A running `rprof serve`; dropping it ends the server.
 pub struct Server {
     child: Child,
     pub address: String,
 }
 
 impl Server {
-    /// On a free port of this machine, or where the arguments say.
+    /// Starts a server on a free loopback port, or where the arguments say.
     pub fn start(arguments: &[&str]) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rprof"));
         command.arg("serve").args(arguments).stderr(Stdio::piped());
@@ -31,7 +31,7 @@ impl Server {
         let mut child = command.spawn().expect("rprof starts");
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
         let first = lines.next().expect("it says where it listens").expect("text");
-        // Nobody may be left out of breath by a full pipe.
+        // Drains stderr, so that the server never blocks on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         let address = first.split("://").nth(1).map(|rest| rest.trim_end_matches("/debug/pprof/").to_owned());
         Server { child, address: address.unwrap_or(first) }
@@ -41,17 +41,17 @@ impl Server {
         Server::start(&["--pid", &target.pid().to_string()])
     }
 
-    /// Sends bytes, reads to the end.
+    /// Sends bytes and reads until the connection closes.
     fn raw(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time");
         let _ = stream.write_all(bytes);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        answer
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        bytes
     }
 
-    pub fn ask(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+    pub fn ask(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Response {
         let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
         if !headers.iter().any(|header| header.to_lowercase().starts_with("host:")) {
             request += &format!("Host: {}\r\n", self.address);
@@ -60,10 +60,10 @@ impl Server {
             request += &format!("{header}\r\n");
         }
         request += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
-        Answer::parse(&self.raw(request.as_bytes()))
+        Response::parse(&self.raw(request.as_bytes()))
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Response {
         self.ask("GET", path, &[], "")
     }
 
@@ -80,19 +80,19 @@ impl Drop for Server {
 }
 
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
-    /// In small letters.
+    /// In lower case.
     pub head: String,
     pub body: Vec<u8>,
 }
 
-impl Answer {
-    pub fn parse(bytes: &[u8]) -> Answer {
+impl Response {
+    pub fn parse(bytes: &[u8]) -> Response {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(bytes.len());
         let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
         let status = head.split(' ').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0);
-        Answer { status, head, body: bytes.get(end + 4..).unwrap_or_default().to_vec() }
+        Response { status, head, body: bytes.get(end + 4..).unwrap_or_default().to_vec() }
     }
 
     pub fn text(&self) -> String {
@@ -114,7 +114,7 @@ pub fn sample_type(profile: &Profile) -> &str {
 }
 
 #[test]
-fn a_program_that_imported_nothing_answers_as_go_programs_do() {
+fn a_c_program_has_the_endpoints_of_go_programs() {
     let _alone = alone();
     let mut target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let server = Server::of(&target);
@@ -139,7 +139,7 @@ fn a_program_that_imported_nothing_answers_as_go_programs_do() {
     );
     assert!(
         server.get("/debug/pprof/threadcreate?seconds=1").profile().sample.is_empty(),
-        "it makes no thread"
+        "it creates no thread"
     );
     let wall = server.get("/debug/pprof/wall?seconds=1").profile();
     assert_eq!(wall.string(wall.sample_type[1].r#type), "wall");
@@ -159,7 +159,7 @@ fn a_program_that_imported_nothing_answers_as_go_programs_do() {
 }
 
 #[test]
-fn a_go_program_that_imported_nothing_shows_its_goroutines() {
+fn a_go_program_without_the_import_has_its_goroutines() {
     let _alone = alone();
     if installed("go").is_none() {
         return skip(Skip::NotInstalled("go"));
@@ -183,19 +183,19 @@ fn a_go_program_that_imported_nothing_shows_its_goroutines() {
 }
 
 #[test]
-fn what_cannot_be_had_is_refused_in_words() {
+fn an_unavailable_profile_is_refused_with_the_reason() {
     let _alone = alone();
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let server = Server::of(&target);
     for (path, status, words) in [
-        ("/debug/pprof/heap", 501, "no such account"),
-        ("/debug/pprof/block?debug=1", 501, "no such account"),
+        ("/debug/pprof/heap", 501, "need a go program"),
+        ("/debug/pprof/block?debug=1", 501, "need a go program"),
         ("/debug/pprof/nonsense", 404, "unknown profile"),
         ("/debug/pprof/../../etc/passwd", 404, "unknown profile"),
         ("/etc/passwd", 404, "not found"),
         ("/debug/pprof/goroutine?seconds=0", 400, "must be a positive integer"),
         ("/debug/pprof/goroutine?seconds=1&debug=1", 400, "incompatible"),
-        ("/debug/pprof/profile?seconds=301", 400, "at most 300 seconds"),
+        ("/debug/pprof/profile?seconds=301", 400, "must be at most 300 seconds"),
         ("/debug/pprof/profile?pid=1", 404, "process 1 is not served"),
         ("/debug/pprof/?pid=%3Cscript%3E", 404, "is not served"),
     ] {
@@ -214,34 +214,34 @@ fn what_cannot_be_had_is_refused_in_words() {
 }
 
 #[test]
-fn a_capture_is_one_askers_and_ends_when_he_hangs_up() {
+fn closing_the_connection_cancels_the_capture() {
     let _alone = alone();
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let server = Server::of(&target);
     let mut first = TcpStream::connect(&server.address).expect("it listens");
-    let question =
+    let request =
         format!("GET /debug/pprof/profile?seconds=120 HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
-    first.write_all(question.as_bytes()).expect("sent");
+    first.write_all(request.as_bytes()).expect("sent");
     assert!(
         wait_until(10, || server.get("/debug/pprof/profile?seconds=1").status == 409),
-        "the first is at work"
+        "the first capture runs"
     );
-    assert_eq!(server.get("/debug/pprof/goroutine").status, 200, "another kind is free");
+    assert_eq!(server.get("/debug/pprof/goroutine").status, 200, "another kind has its own slot");
     drop(first);
     assert!(
         wait_until(10, || server.get("/debug/pprof/profile?seconds=1").status == 200),
-        "his capture has ended"
+        "the first capture has ended"
     );
 }
 
 #[test]
-fn several_processes_are_served_and_a_request_chooses() {
+fn a_request_chooses_among_several_processes() {
     let _alone = alone();
     let program = Fixture::c(&["ratio.c"]).build();
     let (one, two) = (Target::start(&program), Target::start(&program));
     let pids = [one.pid().to_string(), two.pid().to_string()];
     let server = Server::start(&["--pid", &pids[0], "--pid", &pids[1], "--redact-cmdline"]);
-    assert_eq!(server.get("/debug/pprof/goroutine").status, 400, "which?");
+    assert_eq!(server.get("/debug/pprof/goroutine").status, 400, "ambiguous");
     let index = server.get("/debug/pprof/").text();
     assert!(pids.iter().all(|pid| index.contains(&format!("?pid={pid}"))), "{index}");
     let chosen = server.get(&format!("/debug/pprof/goroutine?pid={}", pids[1])).profile();
@@ -249,7 +249,7 @@ fn several_processes_are_served_and_a_request_chooses() {
 }
 
 #[test]
-fn pages_of_other_sites_and_other_names_of_this_machine_are_not_answered() {
+fn requests_of_other_sites_and_with_other_host_names_are_refused() {
     let _alone = alone();
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let server = Server::of(&target);
@@ -269,7 +269,7 @@ fn pages_of_other_sites_and_other_names_of_this_machine_are_not_answered() {
 }
 
 #[test]
-fn with_a_token_nothing_is_answered_without_it() {
+fn with_a_token_configured_every_request_needs_it() {
     let _alone = alone();
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let folder = open_folder();
@@ -284,29 +284,29 @@ fn with_a_token_nothing_is_answered_without_it() {
 }
 
 #[test]
-fn a_unix_socket_is_its_owners_and_gone_in_the_end() {
+fn a_unix_socket_has_mode_0600_and_is_removed_at_the_end() {
     let _alone = alone();
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let folder = open_folder();
     let path = folder.path().join("socket");
     let mut server =
         Server::start(&["--pid", &target.pid().to_string(), "--listen", &format!("unix:{}", path.display())]);
-    let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
+    let mode = std::fs::metadata(&path).expect("it exists").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let mut stream = UnixStream::connect(&path).expect("it listens");
     stream
         .write_all(b"GET /debug/pprof/cmdline HTTP/1.1\r\nHost: any\r\nConnection: close\r\n\r\n")
         .expect("sent");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("answered");
-    assert!(Answer::parse(&answer).text().contains("ratio"));
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("a response");
+    assert!(Response::parse(&bytes).text().contains("ratio"));
     let ended = Command::new("kill").args(["-TERM", &server.child.id().to_string()]).status();
     assert!(ended.expect("kill runs").success());
-    assert!(wait_until(10, || matches!(server.child.try_wait(), Ok(Some(_)))), "it ends when told");
+    assert!(wait_until(10, || matches!(server.child.try_wait(), Ok(Some(_)))), "it ends on SIGTERM");
     assert!(!path.exists());
 }
 
-/// A stream of numbers that is the same in each run (xorshift).
+/// A deterministic pseudo-random number (xorshift).
 fn random(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -315,7 +315,7 @@ fn random(state: &mut u64) -> u64 {
 }
 
 #[test]
-fn ten_thousand_malformed_requests_leave_the_server_as_it_was() {
+fn ten_thousand_malformed_requests_do_not_affect_the_server() {
     let _alone = alone();
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let server = Server::of(&target);
@@ -372,19 +372,19 @@ fn go_tool_pprof_reads_from_it() {
             .env("GOCACHE", crate::harness::go_cache())
             .output()
             .expect("go runs");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        (String::from_utf8_lossy(&output.stdout).into_owned(), said)
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (String::from_utf8_lossy(&output.stdout).into_owned(), stderr)
     };
-    let (top, said) = pprof("profile?seconds=2");
-    assert!(top.contains("sixty") && top.contains("Type: cpu"), "{top}\n{said}");
-    let (top, said) = pprof("goroutine");
-    assert!(top.contains("Type: threads") && top.contains("main"), "{top}\n{said}");
-    let (_, said) = pprof("heap");
-    assert!(said.contains("no such account"), "{said}");
+    let (top, stderr) = pprof("profile?seconds=2");
+    assert!(top.contains("sixty") && top.contains("Type: cpu"), "{top}\n{stderr}");
+    let (top, stderr) = pprof("goroutine");
+    assert!(top.contains("Type: threads") && top.contains("main"), "{top}\n{stderr}");
+    let (_, stderr) = pprof("heap");
+    assert!(stderr.contains("need a Go program"), "{stderr}");
 }
 
 #[test]
-fn tls_with_certificates_on_both_sides_is_spoken() {
+fn tls_with_client_certificates_works() {
     let _alone = alone();
     let (Some(openssl), Some(curl)) = (installed("openssl"), installed("curl")) else {
         return skip(Skip::NotInstalled("openssl and curl"));
@@ -448,11 +448,11 @@ fn tls_with_certificates_on_both_sides_is_spoken() {
             command.args(["--cert", &path(&format!("{who}.pem")), "--key", &path(&format!("{who}.key"))]);
         }
         let output = command.output().expect("curl runs");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        (String::from_utf8_lossy(&output.stdout).into_owned(), said)
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (String::from_utf8_lossy(&output.stdout).into_owned(), stderr)
     };
-    let (answer, said) = ask("client");
-    assert!(answer.contains("ratio"), "{said}");
+    let (answer, stderr) = ask("client");
+    assert!(answer.contains("ratio"), "{stderr}");
     for other in ["nobody", "stranger"] {
         assert_eq!(ask(other).0, "", "{other}");
     }

@@ -1,8 +1,8 @@
-//! Scrapers of profiles against `rprof serve`: what they send, byte for byte as it was seen of them, and
-//! that the answers are what they take.
+//! Scrapers of profiles against `rprof serve`: the requests that they send, byte for byte as recorded,
+//! and the checks that they apply to responses.
 //!
-//! Seen of Parca (after 0.28.0) and of `discovery.http` and `pyroscope.scrape` of Grafana Alloy (after
-//! 1.18.0), whose profiles went to Pyroscope (after 2.2.0). Not here: these programs themselves.
+//! Recorded from Parca (after 0.28.0) and from `discovery.http` and `pyroscope.scrape` of Grafana Alloy
+//! (after 1.18.0), which sent the profiles to Pyroscope (after 2.2.0). Not here: these programs.
 
 use std::{
     collections::BTreeMap,
@@ -17,16 +17,16 @@ use rprof::profile::Profile;
 use crate::{
     go::Truthful,
     harness::{Fixture, Skip, Target, alone, installed, skip, wait_until},
-    serve::{Answer, Server, sample_type},
+    serve::{Response, Server, sample_type},
 };
 
-/// What each says of itself.
+/// The headers of each scraper.
 const PARCA: &str = "User-Agent: conprof/\r\n";
 const ALLOY: &str = "User-Agent: Alloy/v1.18.0 (linux; binary)\r\n";
 const DISCOVERY: &str = "User-Agent: Prometheus/v0.0.0\r\nAccept: application/json\r\n\
                          X-Prometheus-Refresh-Interval-Seconds: 60\r\n";
 
-/// A scraper's connection to one target, which it keeps.
+/// A scraper's persistent connection to one target.
 struct Scraper {
     stream: TcpStream,
     address: String,
@@ -40,7 +40,7 @@ impl Scraper {
         Scraper { stream, address: address.to_owned(), headers }
     }
 
-    fn get(&mut self, path: &str) -> Answer {
+    fn get(&mut self, path: &str) -> Response {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{}\r\n", self.address, self.headers);
         self.stream.write_all(request.as_bytes()).expect("the connection is kept");
         let mut bytes = Vec::new();
@@ -49,21 +49,21 @@ impl Scraper {
             self.stream.read_exact(&mut byte).expect("an answer");
             bytes.push(byte[0]);
         }
-        let head = Answer::parse(&bytes).head;
+        let head = Response::parse(&bytes).head;
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        let mut body = vec![0; length.expect("its length is said").parse().expect("a number")];
+        let mut body = vec![0; length.expect("a content-length").parse().expect("a number")];
         self.stream.read_exact(&mut body).expect("all of it");
         bytes.extend(body);
-        Answer::parse(&bytes)
+        Response::parse(&bytes)
     }
 }
 
-/// The path that a scraper makes of a discovered target's labels for a kind of profile.
+/// The path that a scraper builds from the labels of a discovered target for a kind of profile.
 fn path(labels: &BTreeMap<String, String>, kind: &str, seconds: &str) -> String {
     format!("/debug/pprof/{kind}?pid={}{seconds}", labels["__param_pid"])
 }
 
-/// The targets that Prometheus's HTTP service discovery finds: where, and with which labels.
+/// The targets that Prometheus's HTTP service discovery finds: addresses and labels.
 fn discovered(server: &Server) -> Vec<(String, BTreeMap<String, String>)> {
     let answer = Scraper::connect(&server.address, DISCOVERY).get("/sd");
     assert!(answer.status == 200 && answer.head.contains("content-type: application/json\r\n"), "{answer:?}");
@@ -75,9 +75,9 @@ fn discovered(server: &Server) -> Vec<(String, BTreeMap<String, String>)> {
     groups.iter().map(group).collect()
 }
 
-/// What Parca and Pyroscope check of a profile, beyond its being one.
+/// The checks of Parca and Pyroscope, in addition to a valid profile.
 #[track_caller]
-fn taken(answer: &Answer) -> Profile {
+fn accepted(answer: &Response) -> Profile {
     let profile = answer.profile();
     assert!(answer.head.contains("content-type: application/octet-stream\r\n"), "{}", answer.head);
     assert!(!answer.head.contains("content-encoding"), "the profile is gzip, the answer is not");
@@ -88,7 +88,7 @@ fn taken(answer: &Answer) -> Profile {
         profile.function.iter().map(|function| function.id).collect(),
         profile.location.iter().map(|location| location.id).collect(),
     ] {
-        assert!(ids.iter().zip(1..).all(|(id, place)| *id == place), "in a row from 1: {ids:?}");
+        assert!(ids.iter().zip(1..).all(|(id, place)| *id == place), "consecutive from 1: {ids:?}");
     }
     let names =
         profile.sample_type.iter().chain(&profile.period_type).map(|name| profile.string(name.r#type));
@@ -99,7 +99,7 @@ fn taken(answer: &Answer) -> Profile {
     );
     assert!(profile.period_type.is_some() && profile.period > 0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as i64;
-    assert!((now - profile.time_nanos).abs() < 600_000_000_000, "it is of now: {}", profile.time_nanos);
+    assert!((now - profile.time_nanos).abs() < 600_000_000_000, "it is recent: {}", profile.time_nanos);
     assert!(profile.sample.iter().flat_map(|sample| &sample.value).all(|value| *value >= 0));
     profile
 }
@@ -111,7 +111,8 @@ fn types(profile: &Profile) -> Vec<String> {
     profile.sample_type.iter().chain(&profile.period_type).map(name).collect()
 }
 
-/// One process, as a scraper asks again and again: what lasts by itself, what is of a moment beside it.
+/// Scrapes one process repeatedly, as a scraper does: timed kinds on their own connections, instant kinds beside
+/// them.
 fn scrape_twice(address: &str, labels: &BTreeMap<String, String>, headers: &'static str) {
     thread::scope(|scope| {
         for (kind, of) in [
@@ -121,7 +122,7 @@ fn scrape_twice(address: &str, labels: &BTreeMap<String, String>, headers: &'sta
             scope.spawn(move || {
                 let mut scraper = Scraper::connect(address, headers);
                 for _ in 0..2 {
-                    let profile = taken(&scraper.get(&path(labels, kind, "&seconds=2")));
+                    let profile = accepted(&scraper.get(&path(labels, kind, "&seconds=2")));
                     assert_eq!(types(&profile), of);
                     assert!((1_900_000_000..30_000_000_000).contains(&profile.duration_nanos));
                     assert!(kind == "offcpu" || !profile.sample.is_empty(), "it is busy");
@@ -130,20 +131,20 @@ fn scrape_twice(address: &str, labels: &BTreeMap<String, String>, headers: &'sta
         }
         let mut scraper = Scraper::connect(address, headers);
         for _ in 0..2 {
-            let profile = taken(&scraper.get(&path(labels, "goroutine", "")));
+            let profile = accepted(&scraper.get(&path(labels, "goroutine", "")));
             assert_eq!(types(&profile), ["threads/count", "threads/count"]);
-            assert_eq!(profile.duration_nanos, 0, "of a moment: Parca adds up what has a duration");
+            assert_eq!(profile.duration_nanos, 0, "instant: Parca sums up profiles that have a duration");
             for kind in ["allocs", "block", "mutex"] {
                 let refused = scraper.get(&path(labels, kind, ""));
                 assert_eq!(refused.status, 501, "{kind}");
-                assert!(refused.text().contains("no such account"), "it stands in the scraper's log");
+                assert!(refused.text().contains("need a Go program"), "scrapers log the reason");
             }
         }
     });
 }
 
 #[test]
-fn scrapers_find_processes_by_themselves_and_take_what_each_has() {
+fn scrapers_discover_processes_and_accept_their_profiles() {
     let _alone = alone();
     let program = Fixture::c(&["ratio.c"]).build();
     let (one, two) = (Target::start(&program), Target::start(&program));
@@ -162,11 +163,11 @@ fn scrapers_find_processes_by_themselves_and_take_what_each_has() {
         }
     });
     drop(one);
-    assert!(wait_until(10, || discovered(&server).len() == 1), "the other is left");
+    assert!(wait_until(10, || discovered(&server).len() == 1), "only the other one is left");
 }
 
 #[test]
-fn scrapers_take_what_the_runtime_of_a_go_program_counts() {
+fn scrapers_accept_the_profiles_of_the_go_runtime() {
     let _alone = alone();
     let Some(go) = installed("go") else { return skip(Skip::NotInstalled("go")) };
     let program = Truthful::start(&Fixture::go_with(&["gotruth.go", "gotruth_plain.go"], &go).build());
@@ -188,9 +189,9 @@ fn scrapers_take_what_the_runtime_of_a_go_program_counts() {
         ("mutex", &waits),
         ("goroutine", &["goroutine/count", "goroutine/count"]),
     ] {
-        // Twice: Alloy sends on what has been added since the last time.
+        // Twice: Alloy forwards the difference to the previous profile.
         for _ in 0..2 {
-            let profile = taken(&scraper.get(&path(&found[0].1, kind, "")));
+            let profile = accepted(&scraper.get(&path(&found[0].1, kind, "")));
             assert_eq!(types(&profile), of, "{kind}");
             assert_eq!(profile.duration_nanos, 0, "{kind}");
             assert!(!profile.sample.is_empty(), "{kind}");
@@ -200,9 +201,9 @@ fn scrapers_take_what_the_runtime_of_a_go_program_counts() {
     assert!((900_000_000..30_000_000_000).contains(&changed.duration_nanos), "{}", changed.duration_nanos);
 }
 
-/// As Parca does where `params` are in its configuration: `seconds` of the CPU profile are with all kinds.
+/// Parca with `params` in its configuration sends the `seconds` of the CPU profile with all kinds.
 #[test]
-fn threads_that_sleep_on_are_no_change() {
+fn sleeping_threads_are_not_a_change() {
     let _alone = alone();
     let target = Target::start(&Fixture::c(&["sleeper.c"]).build());
     let server = Server::of(&target);
@@ -214,34 +215,34 @@ fn threads_that_sleep_on_are_no_change() {
 }
 
 #[test]
-fn what_is_of_a_moment_does_not_wait_for_what_lasts() {
+fn an_instant_profile_does_not_wait_for_a_timed_one() {
     let _alone = alone();
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let pid = target.pid().to_string();
     let server = Server::start(&["--pid", &pid, "--max-captures", "1"]);
     let ask = || {
         let stream = TcpStream::connect(&server.address).expect("it listens");
-        let question =
+        let request =
             format!("GET /debug/pprof/profile?seconds=120 HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
-        (&stream).write_all(question.as_bytes()).expect("sent");
+        (&stream).write_all(request.as_bytes()).expect("sent");
         stream
     };
     let mut lasting = ask();
     let is_full = || {
         let is_full = server.get("/debug/pprof/wall?seconds=1").status == 503;
         if !is_full {
-            // That one had the place: the other was refused.
+            // The probe took the slot, so the long capture was refused.
             lasting = ask();
         }
         is_full
     };
-    assert!(wait_until(30, is_full), "one lasts");
+    assert!(wait_until(30, is_full), "the long capture runs");
     let began = Instant::now();
     thread::scope(|scope| {
         for _ in 0..6 {
-            scope.spawn(|| taken(&Scraper::connect(&server.address, ALLOY).get("/debug/pprof/goroutine")));
+            scope.spawn(|| accepted(&Scraper::connect(&server.address, ALLOY).get("/debug/pprof/goroutine")));
         }
     });
-    assert!(began.elapsed() < Duration::from_secs(60), "not after it");
+    assert!(began.elapsed() < Duration::from_secs(60), "they did not wait for it");
     drop(lasting);
 }

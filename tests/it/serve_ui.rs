@@ -1,4 +1,4 @@
-//! `/ui/` of `rprof serve`: captures are shown, and nobody gets more by it than from `/debug/pprof/`.
+//! `/ui/` of `rprof serve`: captured profiles are shown, under the same access control as `/debug/pprof/`.
 
 use std::{fs, io::Write, net::TcpStream, path::Path, process::Command};
 
@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use crate::{
     harness::{Fixture, Skip, Stacks, Target, alone, is_root, skip, wait_until},
-    serve::{Answer, Server},
+    serve::{Response, Server},
     web::browser_tests,
 };
 
-/// Captures, and gives the profile's number.
+/// Captures a profile and returns its number.
 #[track_caller]
 fn capture(server: &Server, query: &str) -> u64 {
     let answer = post(server, query);
@@ -18,7 +18,7 @@ fn capture(server: &Server, query: &str) -> u64 {
     json(&answer)["number"].as_u64().expect("a number")
 }
 
-/// Captures a CPU profile in which the process, busy as it is, was seen to run: on a machine that is busier, the next one.
+/// Captures a CPU profile with samples; repeats on a machine that is too busy to run the process.
 #[track_caller]
 fn capture_busy(server: &Server, pid: &str) -> u64 {
     for _ in 0..20 {
@@ -28,15 +28,15 @@ fn capture_busy(server: &Server, pid: &str) -> u64 {
             return number;
         }
     }
-    panic!("it never runs");
+    panic!("the process never runs");
 }
 
-fn post(server: &Server, query: &str) -> Answer {
+fn post(server: &Server, query: &str) -> Response {
     server.ask("POST", &format!("/ui/capture?{query}"), &[], "")
 }
 
 #[track_caller]
-fn json(answer: &Answer) -> Value {
+fn json(answer: &Response) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.text()))
 }
 
@@ -49,7 +49,7 @@ fn report(server: &Server, number: u64, report: &str, function: &str) -> Value {
 }
 
 #[test]
-fn what_is_captured_on_the_page_is_shown_listed_and_given_as_a_file() {
+fn a_captured_profile_is_shown_listed_and_downloadable() {
     let _alone = alone();
     let mut target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let server = Server::of(&target);
@@ -69,17 +69,17 @@ fn what_is_captured_on_the_page_is_shown_listed_and_given_as_a_file() {
         assert!(page.contains(&format!("data-kind=\"{kind}\"")), "{kind}: {page}");
     }
     assert!(page.contains("/debug/pprof/trace") && page.contains("ui.perfetto.dev"), "{page}");
-    assert!(page.contains("Nothing yet"), "{page}");
+    assert!(page.contains("No profiles yet"), "{page}");
     assert!(server.get("/debug/pprof/").text().contains("<a href=\"/ui/\">"));
     assert_eq!(server.get("/ui").status, 307);
-    assert_eq!(server.get("/ui/api/info").status, 404, "there is no profile yet");
+    assert_eq!(server.get("/ui/api/info").status, 404, "no profile has been captured");
 
     let number = capture(&server, "kind=profile&seconds=3");
     let info = json(&server.get(&format!("/ui/api/info?in={number}")));
     let (name, pid) = (info["name"].as_str().expect("a name"), target.pid());
     let clock = name.strip_prefix(&format!("ratio (pid {pid}) profile 3s ")).expect(name);
     assert!(clock.len() == 8 && clock.matches(':').count() == 2, "{name}");
-    assert_eq!(info["made_at"], format!("./?pid={pid}"), "there is a way back");
+    assert_eq!(info["made_at"], format!("./?pid={pid}"), "the page that captured it");
     assert_eq!(info["can_save"], false);
 
     let kept = server.get(&format!("/ui/download?in={number}"));
@@ -90,9 +90,10 @@ fn what_is_captured_on_the_page_is_shown_listed_and_given_as_a_file() {
     let flame = json(&server.get(&format!("/ui/api/flame?si=samples&in={number}")));
     let sixty = flame["frames"]["name"].as_array().expect("names").iter().position(|name| name == "sixty");
     let frames = flame["nodes"]["frame"].as_array().expect("nodes");
-    // The first node is all, and has no frame.
+    // The first node is the root, which has no frame.
     let node = (1..frames.len()).find(|at| frames[*at].as_u64() == sixty.map(|sixty| sixty as u64));
-    let weight = flame["nodes"]["weight"][node.expect("it is in the picture")].as_f64().expect("a number");
+    let weight =
+        flame["nodes"]["weight"][node.expect("it is in the flame graph")].as_f64().expect("a number");
     let share = 100.0 * weight / flame["total"].as_f64().expect("a total");
     assert!((share - stacks.share_of("sixty")).abs() < 0.01, "{share}");
 
@@ -114,7 +115,7 @@ fn a_trace_is_shown_as_a_timeline_of_each_thread() {
     let whole = timeline("");
     let states: Vec<&str> =
         whole["states"].as_array().expect("states").iter().filter_map(Value::as_str).collect();
-    // Seconds of a thread in a state, in the time shown.
+    // The seconds of a thread in a state, within the visible range.
     let seconds = |timeline: &Value, thread: &str, state: &str| {
         let rows = timeline["rows"].as_array().expect("rows");
         let row = rows.iter().find(|row| row["name"].as_str().is_some_and(|name| name.starts_with(thread)));
@@ -122,8 +123,8 @@ fn a_trace_is_shown_as_a_timeline_of_each_thread() {
         let values = row.zip(at).and_then(|(row, at)| row["values"][at].as_array()).into_iter().flatten();
         values.filter_map(Value::as_f64).sum::<f64>() / 1e9
     };
-    // It works 20 ms and sleeps 80 ms, in turn.
-    // It works by the clock: for a part of that it may have to wait for a CPU.
+    // It works 20 ms and sleeps 80 ms, alternately. It works by the clock, so a part of the 20 ms may be
+    // spent waiting for a CPU.
     let waits = seconds(&whole, "works", "waits");
     let awake = seconds(&whole, "works", "runs") + seconds(&whole, "works", "ready");
     assert!((1.2..1.7).contains(&waits) && (0.25..0.7).contains(&awake), "{waits} {awake}");
@@ -140,15 +141,15 @@ fn a_trace_is_shown_as_a_timeline_of_each_thread() {
 }
 
 #[test]
-fn a_capture_on_the_page_is_refused_as_those_of_debug_pprof_are() {
+fn a_capture_on_the_page_is_refused_for_the_same_reasons_as_on_debug_pprof() {
     let _alone = alone();
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let server = Server::of(&target);
     for (query, status, words) in [
-        ("kind=heap", 501, "keeps no such account"),
-        ("kind=profile&seconds=301", 400, "at most 300 seconds"),
+        ("kind=heap", 501, "need a go program"),
+        ("kind=profile&seconds=301", 400, "must be at most 300 seconds"),
         ("kind=goroutine&seconds=x", 400, "positive integer"),
-        ("kind=goroutine&debug=2", 400, "nothing that these pages show"),
+        ("kind=goroutine&debug=2", 400, "these pages cannot show text"),
         ("kind=nonsense", 404, "unknown profile"),
         ("kind=profile&seconds=1&pid=1", 404, "process 1 is not served"),
     ] {
@@ -160,50 +161,57 @@ fn a_capture_on_the_page_is_refused_as_those_of_debug_pprof_are() {
             answer.text()
         );
     }
-    let asked =
+    let status =
         |method: &str, header: &str| server.ask(method, "/ui/capture?kind=goroutine", &[header], "").status;
-    assert_eq!(asked("GET", "Accept: */*"), 405, "a link captures nothing");
-    assert_eq!(asked("HEAD", "Accept: */*"), 405);
-    assert_eq!(asked("POST", "Origin: http://evil.example"), 403);
-    assert_eq!(asked("POST", "Origin: null"), 403);
-    assert_eq!(asked("POST", "Sec-Fetch-Site: cross-site"), 403);
-    assert_eq!(asked("POST", "Host: evil.example"), 403);
+    assert_eq!(status("GET", "Accept: */*"), 405, "a link cannot capture");
+    assert_eq!(status("HEAD", "Accept: */*"), 405);
+    assert_eq!(status("POST", "Origin: http://evil.example"), 403);
+    assert_eq!(status("POST", "Origin: null"), 403);
+    assert_eq!(status("POST", "Sec-Fetch-Site: cross-site"), 403);
+    assert_eq!(status("POST", "Host: evil.example"), 403);
     assert_eq!(server.ask("POST", "/ui/saveconfig?config=x&f=y", &[], "").status, 400, "nothing is written");
     let gone = server.get("/ui/?pid=1");
     assert!(gone.status == 404 && gone.text().contains("is not served"), "{}", gone.text());
-    assert!(server.get("/ui/").text().contains("Nothing yet"), "none of these left anything");
+    assert!(server.get("/ui/").text().contains("No profiles yet"), "none of these stored a profile");
 }
 
 #[test]
-fn who_hangs_up_ends_his_capture_on_the_page_too() {
+fn closing_the_connection_cancels_a_capture_on_the_page() {
     let _alone = alone();
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let server = Server::of(&target);
     let mut first = TcpStream::connect(&server.address).expect("it listens");
-    let question = format!(
+    let request = format!(
         "POST /ui/capture?kind=profile&seconds=120 HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n",
         server.address
     );
-    first.write_all(question.as_bytes()).expect("sent");
-    assert!(wait_until(10, || post(&server, "kind=profile&seconds=1").status == 409), "the first is at work");
-    assert_eq!(server.get("/debug/pprof/profile?seconds=1").status, 409, "for those who ask elsewhere too");
+    first.write_all(request.as_bytes()).expect("sent");
+    assert!(
+        wait_until(10, || post(&server, "kind=profile&seconds=1").status == 409),
+        "the first capture runs"
+    );
+    assert_eq!(
+        server.get("/debug/pprof/profile?seconds=1").status,
+        409,
+        "the slot is shared with /debug/pprof/"
+    );
     drop(first);
     let mut number = 0;
     assert!(
         wait_until(10, || {
             let answer = post(&server, "kind=profile&seconds=1");
             number = serde_json::from_slice::<Value>(&answer.body)
-                .map_or(0, |made| made["number"].as_u64().unwrap_or(0));
+                .map_or(0, |stored| stored["number"].as_u64().unwrap_or(0));
             answer.status == 200
         }),
-        "his capture has ended"
+        "the first capture has ended"
     );
     let page = server.get("/ui/").text();
     assert!(page.contains(&format!("in={number}\">profile 1s")) && !page.contains("profile 120s"), "{page}");
 }
 
 #[test]
-fn the_last_thirty_are_kept_and_of_older_ones_it_is_said_that_they_are_gone() {
+fn the_last_thirty_profiles_are_kept_and_older_ones_are_reported_as_gone() {
     let _alone = alone();
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let server = Server::of(&target);
@@ -228,18 +236,18 @@ fn the_last_thirty_are_kept_and_of_older_ones_it_is_said_that_they_are_gone() {
     let page = server.get("/ui/").text();
     assert_eq!(page.matches("href=\"flamegraph?in=").count(), 30);
     let info = json(&server.get("/ui/api/info"));
-    assert_eq!(info["number"], last, "the newest is shown where none is named");
+    assert_eq!(info["number"], last, "the newest is the default");
     assert_eq!(info["profiles"].as_array().map(Vec::len), Some(30));
 }
 
 #[test]
-fn source_files_are_shown_only_from_folders_that_were_given() {
+fn source_files_are_shown_only_from_the_given_folders() {
     let _alone = alone();
     let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/programs");
     let ratio = Target::start(&Fixture::c(&["ratio.c"]).build());
     let liar = Target::start(&Fixture::c(&["liar.c"]).build());
     let pids = [ratio.pid().to_string(), liar.pid().to_string()];
-    let users = fs::read_to_string("/etc/passwd").expect("every machine has it");
+    let users = fs::read_to_string("/etc/passwd").expect("the file exists");
     let users = users.lines().next().expect("a user");
     let folder = programs.to_string_lossy();
     for (arguments, shows) in [(&[][..], false), (&["--source-path", &*folder], true)] {
@@ -253,13 +261,13 @@ fn source_files_are_shown_only_from_folders_that_were_given() {
 
         let number = capture_busy(&server, &pids[1]);
         let lies = report(&server, number, "list", "lies");
-        assert!(lies.to_string().contains("/etc/passwd"), "it says so: {lies}");
+        assert!(lies.to_string().contains("/etc/passwd"), "its debug information names the file: {lies}");
         assert!(lies.to_string().contains("--source-path") && !lies.to_string().contains(users), "{lies}");
     }
 }
 
 #[test]
-fn arguments_that_are_kept_back_are_not_on_the_page_either() {
+fn redacted_arguments_are_not_on_the_page() {
     let _alone = alone();
     let target = Target::start_with(&Fixture::c(&["ratio.c"]).build(), &["password=<b>hunter2</b>"]);
     let pid = target.pid().to_string();
@@ -270,7 +278,7 @@ fn arguments_that_are_kept_back_are_not_on_the_page_either() {
 }
 
 #[test]
-fn a_browser_captures_shows_and_compares() {
+fn a_browser_captures_shows_and_compares_profiles() {
     let folder = match browser_tests() {
         Ok(folder) => folder,
         Err(why) => return skip(why),
@@ -284,6 +292,6 @@ fn a_browser_captures_shows_and_compares() {
     command.arg(folder.join("capture.mjs")).arg(format!("http://{}", server.address));
     command.args(std::env::var_os("RPROF_SCREENSHOTS")).current_dir(&folder);
     let output = command.output().expect("node runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -1,4 +1,4 @@
-//! `rprof pprof -http`: pages of a profile, asked for by hand and by a browser.
+//! `rprof pprof -http`: the pages of a profile, requested over a socket and by a browser.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::harness::{Skip, installed, skip};
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'&<img src=x onerror=\"window.hostile=1\">";
 
-/// `main` calls `work`, in which `tight` is inlined, `idle`, and a function whose name is hostile.
+/// `main` calls `work` (with `tight` inlined), `idle`, and a function with a hostile name.
 fn write_profile(path: &Path, idle: i64) {
     let mut builder = Builder::new(&[("samples", "count"), ("cpu", "nanoseconds")]);
     let source = path.parent().expect("a folder").join("a.c").display().to_string();
@@ -38,7 +38,7 @@ fn write_profile(path: &Path, idle: i64) {
     fs::write(path, encode_gzip(&builder.finish())).expect("written");
 }
 
-/// A folder with two profiles and their source.
+/// A folder with two profiles and their source file.
 fn profiles() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("a.c"), "int a;\nmain <b>bold</b>\nwork\n").expect("written");
@@ -48,7 +48,7 @@ fn profiles() -> (tempfile::TempDir, PathBuf, PathBuf) {
     (folder, one, two)
 }
 
-/// `rprof pprof -http`, ended with the test.
+/// A running `rprof pprof -http`; dropping it ends the server.
 struct Pages {
     child: Child,
     address: String,
@@ -61,10 +61,9 @@ impl Pages {
         command.env("HOME", home).env("XDG_CONFIG_HOME", home.join("config")).stderr(Stdio::piped());
         let mut child = command.spawn().expect("rprof starts");
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-        let said =
-            lines.find(|line| line.starts_with("Serving web UI on")).expect("it says where it listens");
+        let first = lines.find(|line| line.starts_with("Serving web UI on")).expect("the address");
         std::thread::spawn(move || lines.for_each(drop));
-        let address = said.trim_start_matches("Serving web UI on http://").to_owned();
+        let address = first.trim_start_matches("Serving web UI on http://").to_owned();
         Pages { child, address }
     }
 
@@ -74,10 +73,10 @@ impl Pages {
         let host =
             if header.starts_with("Host:") { String::new() } else { format!("Host: {}\r\n", self.address) };
         let request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n{host}{header}\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("asked");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("answered");
-        String::from_utf8_lossy(&answer).into_owned()
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).expect("a response");
+        String::from_utf8_lossy(&response).into_owned()
     }
 
     fn get(&self, path: &str) -> String {
@@ -93,7 +92,7 @@ impl Drop for Pages {
 }
 
 #[test]
-fn pages_stand_where_the_reference_has_them_and_allow_no_script_but_their_own() {
+fn pages_have_the_paths_of_the_reference_and_forbid_foreign_scripts() {
     let (folder, one, _) = profiles();
     let pages = Pages::of(folder.path(), &[&one]);
     assert!(pages.get("/").contains("307") && pages.get("/").contains("location: /ui/"));
@@ -111,7 +110,7 @@ fn pages_stand_where_the_reference_has_them_and_allow_no_script_but_their_own() 
 }
 
 #[test]
-fn only_this_machine_is_answered_and_pages_of_other_sites_are_not() {
+fn other_host_names_and_requests_of_other_sites_are_refused() {
     let (folder, one, _) = profiles();
     let pages = Pages::of(folder.path(), &[&one]);
     assert!(pages.ask("GET", "/ui/api/flame", "Host: evil.example").starts_with("HTTP/1.1 403"));
@@ -131,7 +130,7 @@ fn only_this_machine_is_answered_and_pages_of_other_sites_are_not() {
 }
 
 #[test]
-fn a_folder_offers_its_profiles_and_two_are_compared() {
+fn a_folder_has_its_profiles_and_two_are_compared() {
     let (folder, ..) = profiles();
     let pages = Pages::of(folder.path(), &[folder.path()]);
     let info = pages.get("/ui/api/info");
@@ -143,19 +142,19 @@ fn a_folder_offers_its_profiles_and_two_are_compared() {
     assert!(flame.contains("\"is_difference\":true") && flame.contains("\"net\""), "{flame}");
 }
 
-/// The folder with what `scripts/test` installed for the browser, if all of it is there.
+/// The folder of the browser tests, if `scripts/test` has installed their dependencies.
 pub(crate) fn browser_tests() -> Result<PathBuf, Skip> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
     for program in ["chromium", "node"] {
         installed(program).ok_or(Skip::NotInstalled(program))?;
     }
-    let is_there =
+    let is_installed =
         ["playwright-core", "axe-core"].iter().all(|name| folder.join("node_modules").join(name).is_dir());
-    if is_there { Ok(folder) } else { Err(Skip::NotInstalled("playwright-core (npm)")) }
+    if is_installed { Ok(folder) } else { Err(Skip::NotInstalled("playwright-core (npm)")) }
 }
 
 #[test]
-fn a_browser_shows_every_view_and_runs_no_script_that_a_name_brings() {
+fn a_browser_shows_every_view_and_runs_no_script_in_a_name() {
     let folder = match browser_tests() {
         Ok(folder) => folder,
         Err(why) => return skip(why),
@@ -166,6 +165,6 @@ fn a_browser_shows_every_view_and_runs_no_script_that_a_name_brings() {
     command.arg(folder.join("views.mjs")).arg(format!("http://{}", pages.address));
     command.args(std::env::var_os("RPROF_SCREENSHOTS")).current_dir(&folder);
     let output = command.output().expect("node runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
 }

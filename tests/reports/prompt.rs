@@ -1,4 +1,4 @@
-//! The prompt at a terminal, driven through tmux: completion, history, pipes, colours, plain words.
+//! The prompt on a terminal, driven through tmux: completion, history, pipes, colours, messages.
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -10,21 +10,21 @@ use std::{
 
 use crate::fixture;
 
-/// What no answer on the screen may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest time until the screen shows a response.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// rprof in a terminal of its own, which ends with it.
+/// rprof in a terminal of its own, which is closed when this is dropped.
 struct Terminal {
     socket: PathBuf,
     folder: tempfile::TempDir,
 }
 
 impl Terminal {
-    /// `None`, said aloud, where there is no tmux.
+    /// `None`, with a message, if tmux is not installed.
     fn open() -> Option<Terminal> {
         if Command::new("tmux").arg("-V").output().is_err() {
             let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-            eprintln!("SKIPPED: tmux is not installed: the prompt is not tried at a terminal");
+            eprintln!("SKIPPED: tmux is not installed: the prompt is not tested on a terminal");
             assert!(!in_ci, "scripts/test installs tmux");
             return None;
         }
@@ -45,7 +45,7 @@ impl Terminal {
         self.folder.path().join("state")
     }
 
-    /// Starts the prompt on a profile, with more in the environment.
+    /// Starts the prompt with a profile and additional environment variables.
     fn start(&self, profile: &Path, environment: &str) {
         let line = format!(
             "cd '{}'; exec env XDG_STATE_HOME='{}' SHELL=/bin/sh {environment} '{}' pprof -symbolize=none '{}'",
@@ -68,7 +68,7 @@ impl Terminal {
         self.keys(&["Enter"]);
     }
 
-    /// The screen without blanks at line ends; with escape sequences, if asked for.
+    /// The screen without trailing blanks; with escape sequences if `escapes` is set.
     fn screen(&self, escapes: bool) -> String {
         let more: &[&str] = if escapes { &["-e"] } else { &[] };
         self.tmux(&[&["capture-pane", "-p", "-t", "t"][..], more].concat())
@@ -82,12 +82,12 @@ impl Terminal {
             if screen.contains(text) {
                 return screen;
             }
-            assert!(began.elapsed() < PATIENCE, "{text:?} does not appear on:\n{screen}");
+            assert!(began.elapsed() < TIMEOUT, "{text:?} does not appear on:\n{screen}");
             std::thread::sleep(Duration::from_millis(30));
         }
     }
 
-    /// Ctrl-C, and the empty prompt that follows it: what is typed before that is given up too.
+    /// Presses Ctrl-C and waits for the empty prompt: input typed before that is discarded.
     #[track_caller]
     fn interrupt(&self) {
         self.keys(&["C-c"]);
@@ -97,7 +97,7 @@ impl Terminal {
             if screen.trim_end().lines().last().is_some_and(|line| line.trim_end() == "(pprof)") {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "no new prompt on:\n{screen}");
+            assert!(began.elapsed() < TIMEOUT, "no new prompt on:\n{screen}");
             std::thread::sleep(Duration::from_millis(30));
         }
     }
@@ -106,7 +106,7 @@ impl Terminal {
     fn wait_for_the_end(&self) {
         let began = Instant::now();
         while Command::new("tmux").arg("-S").arg(&self.socket).arg("ls").output().unwrap().status.success() {
-            assert!(began.elapsed() < PATIENCE, "it goes on:\n{}", self.screen(false));
+            assert!(began.elapsed() < TIMEOUT, "it still runs:\n{}", self.screen(false));
             std::thread::sleep(Duration::from_millis(30));
         }
     }
@@ -114,7 +114,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // The server of this socket is this test's own; it may have ended with its only program.
+        // This test owns the server of this socket. It may have ended with its only program.
         let _ = Command::new("tmux").arg("-S").arg(&self.socket).arg("kill-server").output();
         let _ = std::fs::remove_file(&self.socket);
     }
@@ -144,7 +144,7 @@ fn the_tab_key_completes_commands_options_functions_and_labels() {
 }
 
 #[test]
-fn history_is_kept_between_runs_for_its_owner_alone() {
+fn the_history_persists_and_only_its_owner_can_read_it() {
     let Some(terminal) = Terminal::open() else { return };
     terminal.start(&heap(), "");
     terminal.line("top3");
@@ -156,7 +156,7 @@ fn history_is_kept_between_runs_for_its_owner_alone() {
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let kept = std::fs::read_to_string(&file).unwrap();
     assert!(kept.lines().any(|line| line == "top3"), "{kept}");
-    // What begins with a blank is not kept, as in shells.
+    // A line that begins with a blank is not kept, as in shells.
     assert!(!kept.contains("top4"), "{kept}");
     terminal.start(&heap(), "");
     terminal.keys(&["Up", "Up", "Enter"]);
@@ -167,13 +167,12 @@ fn history_is_kept_between_runs_for_its_owner_alone() {
 }
 
 #[test]
-fn a_pipe_may_end_early_and_takes_ctrl_c_for_itself() {
+fn a_piped_program_may_end_early_and_receives_ctrl_c() {
     let Some(terminal) = Terminal::open() else { return };
     terminal.start(&heap(), "");
     terminal.line("raw | head -2");
     terminal.wait("PeriodType");
-    // Prints the report, then waits for the terminal. (A shell would not do: some swallow a Ctrl-C that
-    // comes between two commands.)
+    // Prints the report, then waits for the terminal. (Some shells swallow a Ctrl-C between two commands.)
     terminal.line("top | cat - /dev/tty");
     terminal.wait("flat%");
     terminal.interrupt();
@@ -184,7 +183,7 @@ fn a_pipe_may_end_early_and_takes_ctrl_c_for_itself() {
 }
 
 #[test]
-fn colours_are_for_terminals_that_want_them() {
+fn colours_depend_on_the_terminal_and_no_color() {
     for (environment, colored) in [("TERM=xterm-256color", true), ("TERM=xterm NO_COLOR=1", false)] {
         let Some(terminal) = Terminal::open() else { return };
         terminal.start(&heap(), environment);
@@ -194,7 +193,7 @@ fn colours_are_for_terminals_that_want_them() {
         terminal.wait("\ncounted");
         let screen = terminal.screen(true);
         assert_eq!(screen.contains("\u{1b}[31m") || screen.contains("\u{1b}[1m"), colored, "{screen:?}");
-        // Never into a pipe.
+        // A pipe gets no colours.
         assert!(screen.contains("\n0"), "{screen}");
         terminal.line("quit");
         terminal.wait_for_the_end();
@@ -202,7 +201,7 @@ fn colours_are_for_terminals_that_want_them() {
 }
 
 #[test]
-fn what_goes_wrong_is_said_in_plain_words() {
+fn errors_are_explained_in_plain_words() {
     let Some(terminal) = Terminal::open() else { return };
     terminal.start(&heap(), "");
     terminal.line("tpo");
@@ -210,7 +209,7 @@ fn what_goes_wrong_is_said_in_plain_words() {
     terminal.line("sort=cun");
     terminal.wait("did you mean `cum`?");
     terminal.line("nodecount=x");
-    terminal.wait("nodecount is a whole number, not `x`");
+    terminal.wait("nodecount must be an integer, not `x`");
     terminal.line("peek no_such_thing");
     terminal.wait("no function matches `no_such_thing`");
     terminal.line("q");

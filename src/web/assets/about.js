@@ -1,4 +1,4 @@
-// What profile this is, and the choice among several.
+// Facts about the profile, and the choice among several profiles.
 
 import { make } from "./dom.js";
 import { change } from "./navigate.js";

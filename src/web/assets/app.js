@@ -1,12 +1,12 @@
-// The frame around all views: which one the address names, the bar above it, light and dark.
+// The frame around all views: selects the view that the URL names, and builds the bar above it.
 
-import { ask, parameters, settings } from "./data.js";
+import { request, parameters, settings } from "./data.js";
 import { make, say } from "./dom.js";
 import { buildBar } from "./bar.js";
 import { goTo } from "./navigate.js";
 import { startTheme } from "./theme.js";
 
-/** Views by the last part of the address: the module that shows it. */
+/** The modules of the views, by the last part of the URL. */
 const VIEWS = {
   flamegraph: () => import("./flame_view.js"),
   top: () => import("./top.js"),
@@ -32,19 +32,19 @@ let running = null;
 async function info() {
   const wanted = parameters().get("in") ?? "";
   if (!shownInfo || infoFor !== wanted) {
-    shownInfo = await ask("info", settings());
+    shownInfo = await request("info", settings());
     infoFor = wanted;
   }
   return shownInfo;
 }
 
-/** Shows what the address says. */
+/** Shows the view that the URL names. */
 async function show() {
   const view = document.getElementById("view");
   running?.abort();
   running = new AbortController();
   const { signal } = running;
-  view.replaceChildren(make("p", { class: "quiet" }, "One moment …"));
+  view.replaceChildren(make("p", { class: "quiet" }, "Loading …"));
   view.className = `view-${currentView()}`;
   try {
     const known = await info();
@@ -56,7 +56,7 @@ async function show() {
     await module.show(view, known, signal, currentView());
   } catch (error) {
     if (signal.aborted) return;
-    view.replaceChildren(make("p", { class: "quiet" }, "There is nothing to show. ", make("a", { href: "." }, "To the first page")));
+    view.replaceChildren(make("p", { class: "quiet" }, "This page cannot be shown. ", make("a", { href: "." }, "Go to the first page")));
     say(error.message, true);
   }
 }

@@ -1,4 +1,4 @@
-// The bar above every view: views, menus, what is filtered.
+// The bar above every view: links to the views, menus, active filters.
 
 import { make } from "./dom.js";
 import { addressOf, change } from "./navigate.js";
@@ -20,7 +20,7 @@ export const VIEW_NAMES = {
   diff: "Diff",
 };
 
-/** What filters are called; by their names in the address. */
+/** The names of filters, by their URL parameters. */
 const FILTERS = {
   f: "focus", i: "ignore", h: "hide", s: "show", sf: "show from", prunefrom: "prune from",
   tf: "tag focus", ti: "tag ignore", ts: "tag show", th: "tag hide",

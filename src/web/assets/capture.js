@@ -1,33 +1,33 @@
-// The page on which profiles are captured: its forms ask for a profile here, wait, and go where it is shown.
-// Without this script they download it.
+// The page that captures profiles: its forms request a capture, show the progress, and open the profile.
+// Without this script the forms download the profile.
 
-import { answerOf } from "./data.js";
+import { fetchResponse } from "./data.js";
 import { make, say } from "./dom.js";
 import { startTheme, themeButton } from "./theme.js";
 
-/** How often progress is shown, in milliseconds. */
+/** The interval of progress updates, in milliseconds. */
 const TICK_MS = 100;
-/** So many processes and a field to filter them is of use. */
+/** The number of processes from which on the list has a filter field. */
 const MANY = 8;
-/** What is being captured now. */
+/** The captures that are running. */
 const running = new Set();
 
-/** Captures what a form asks for. A capture ends when its question is given up. */
+/** Captures the profile of a form. Aborting the request cancels the capture. */
 async function capture(form) {
-  const asked = new URLSearchParams(new FormData(form));
-  asked.set("kind", form.dataset.kind);
+  const query = new URLSearchParams(new FormData(form));
+  query.set("kind", form.dataset.kind);
   const stop = new AbortController();
   form.querySelector(".trouble")?.remove();
-  const end = showProgress(form, Number(asked.get("seconds")), stop);
+  const end = showProgress(form, Number(query.get("seconds")), stop);
   running.add(stop);
   try {
-    const { number } = await answerOf(`capture?${asked}`, { method: "POST", signal: stop.signal });
+    const { number } = await fetchResponse(`capture?${query}`, { method: "POST", signal: stop.signal });
     running.delete(stop);
-    // Leaving this page would end the others.
+    // Leaving this page would cancel the other captures.
     if (running.size) await refresh();
     else location.assign(`${form.dataset.view}?in=${number}`);
   } catch (error) {
-    const why = stop.signal.aborted ? "Given up: nothing was kept." : error.message.trim();
+    const why = stop.signal.aborted ? "Cancelled. No profile was saved." : error.message.trim();
     form.append(make("p", { class: stop.signal.aborted ? "trouble quiet" : "trouble", role: "alert" }, why));
   } finally {
     running.delete(stop);
@@ -35,10 +35,10 @@ async function capture(form) {
   }
 }
 
-/** Shows how far a capture is, and how to end it. Gives what takes that away. */
+/** Shows the progress of a capture and a button to cancel it. Returns a function that removes both. */
 function showProgress(form, seconds, stop) {
-  const button = form.querySelector(".ask button");
-  const bar = make("progress", { max: seconds || 1, "aria-label": `${form.dataset.kind} is captured` });
+  const button = form.querySelector(".action button");
+  const bar = make("progress", { max: seconds || 1, "aria-label": `Capturing ${form.dataset.kind}` });
   const text = make("span");
   const box = make("div", { class: "run" }, bar, text, make("button", { type: "button", onclick: () => stop.abort() }, "Cancel"));
   const began = performance.now();
@@ -49,7 +49,7 @@ function showProgress(form, seconds, stop) {
       text.textContent = `${Math.floor(passed)} of ${seconds} s`;
     } else {
       bar.removeAttribute("value");
-      text.textContent = seconds ? "naming …" : "one moment …";
+      text.textContent = seconds ? "resolving names …" : "capturing …";
     }
   };
   button.disabled = true;
@@ -63,17 +63,17 @@ function showProgress(form, seconds, stop) {
   };
 }
 
-/** The list of what was captured, as it is now. */
+/** Updates the list of captured profiles. */
 async function refresh() {
   try {
-    const page = new DOMParser().parseFromString(await answerOf(location.href, {}, "text"), "text/html");
+    const page = new DOMParser().parseFromString(await fetchResponse(location.href, {}, "text"), "text/html");
     for (const part of ["#captured", ".jump"]) document.querySelector(part).replaceWith(document.adoptNode(page.querySelector(part)));
   } catch (error) {
     say(error.message, true);
   }
 }
 
-/** A field that leaves processes out whose row does not have its text. */
+/** A field that hides processes whose row does not contain its text. */
 function filterField() {
   const rows = [...document.querySelectorAll(".processes tbody tr")];
   if (rows.length < MANY) return;
@@ -94,5 +94,5 @@ for (const form of document.querySelectorAll("form[data-kind]")) {
     capture(form);
   });
 }
-// A page that the browser kept shows an old list.
+// A page from the back/forward cache shows an old list.
 window.addEventListener("pageshow", (event) => event.persisted && refresh());

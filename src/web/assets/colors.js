@@ -1,4 +1,4 @@
-// Which colour a frame has: its package or library decides, so that what belongs together looks so.
+// The colour of a frame: frames of the same package or library have the same colour.
 
 function hash(text) {
   let hash = 0x811c9dc5;
@@ -7,7 +7,7 @@ function hash(text) {
   return Math.imul(hash, 0x2c1b3c6d) >>> 0;
 }
 
-/** The package of a name: what is before the function in Go, C++, Rust, Java, Python. */
+/** The package of a function name: the part before the function in Go, C++, Rust, Java, Python. */
 export function packageOf(name, module) {
   const plain = name.replace(/^<+/, "").replace(/[<(].*$/, "");
   const go = /^(.*\/[\w-]+|[\w-]+)\.[^/]*$/.exec(plain);
@@ -17,7 +17,7 @@ export function packageOf(name, module) {
   return module || "?";
 }
 
-/** Red where more, green where less than in the profile compared with; grey where the same. */
+/** Red for more than in the base, green for less, grey for no change. */
 function changeColor(change, dark) {
   const strength = Math.min(1, Math.abs(change)) ** 0.6;
   const hue = change > 0 ? 4 : 140;

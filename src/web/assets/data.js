@@ -1,48 +1,48 @@
-// Asks the server for data, and keeps what the address says.
+// Requests data from the server, with the settings of the URL.
 
-/** Parameters of the address that ask for something, as the reference names them; the rest is the page's own. */
+/** The URL parameters that the server reads, named as in the reference. Other parameters belong to the page. */
 export const SETTINGS = [
   "f", "i", "h", "s", "sf", "prunefrom", "tf", "ti", "ts", "th", "si", "g", "sort", "n", "nf", "ef", "trim",
   "calltree", "rel", "unit", "compact", "intel", "mean", "norm", "dropneg", "noinlines", "showcolumns", "in", "vs",
 ];
 
-/** What the address asks for. */
+/** The parameters of the URL. */
 export function parameters() {
   return new URLSearchParams(location.search);
 }
 
-/** The address's settings, for a question about data; `more` comes on top. */
+/** The settings of the URL, as parameters of a request for data; `more` overrides them. */
 export function settings(more = {}) {
-  const asked = new URLSearchParams();
-  for (const [name, value] of parameters()) if (SETTINGS.includes(name)) asked.append(name, value);
+  const query = new URLSearchParams();
+  for (const [name, value] of parameters()) if (SETTINGS.includes(name)) query.append(name, value);
   for (const [name, value] of Object.entries(more)) {
-    if (value === null || value === "") asked.delete(name);
-    else asked.set(name, value);
+    if (value === null || value === "") query.delete(name);
+    else query.set(name, value);
   }
-  return asked;
+  return query;
 }
 
-/** Asks for `api/<name>`. What went wrong becomes an error with the server's words. */
-export function ask(name, query, as = "json") {
-  return answerOf(`api/${name}?${query ?? settings()}`, { headers: { Accept: "application/json" } }, as);
+/** Requests `api/<name>`. A failure is thrown as an error with the server's message. */
+export function request(name, query, as = "json") {
+  return fetchResponse(`api/${name}?${query ?? settings()}`, { headers: { Accept: "application/json" } }, as);
 }
 
-/** Asks for an address, and gives the answer as JSON or text. */
-export async function answerOf(address, options, as = "json") {
-  let answer;
+/** Fetches a URL and returns the response as JSON or text. */
+export async function fetchResponse(address, options, as = "json") {
+  let response;
   try {
-    answer = await fetch(address, options);
+    response = await fetch(address, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("rprof does not answer any more. Was it stopped?");
+    throw new Error("rprof does not respond. Is it still running?");
   }
-  if (answer.ok) return as === "json" ? answer.json() : answer.text();
-  const text = await answer.text();
+  if (response.ok) return as === "json" ? response.json() : response.text();
+  const text = await response.text();
   let why = text;
   try {
     why = JSON.parse(text).error;
   } catch {
-    // It is plain text.
+    // The body is plain text.
   }
   throw new Error(why);
 }

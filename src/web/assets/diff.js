@@ -1,6 +1,6 @@
-// Two profiles compared: what grew, what shrank, and whether that is more than chance.
+// The comparison of two profiles: which functions grew or shrank, and whether that is significant.
 
-import { ask, parameters, settings } from "./data.js";
+import { request, parameters, settings } from "./data.js";
 import { make, quoted } from "./dom.js";
 import { addressOf, change } from "./navigate.js";
 import { clearSelection } from "./selection.js";
@@ -10,7 +10,7 @@ import { valueText } from "./units.js";
 export async function show(view, info, signal) {
   clearSelection();
   const chooser = choose(info);
-  const report = await ask("diff", settings(parameters().get("all") ? { all: 1 } : {})).catch((error) => ({ error }));
+  const report = await request("diff", settings(parameters().get("all") ? { all: 1 } : {})).catch((error) => ({ error }));
   if (signal.aborted) return;
   if (report.error) return view.replaceChildren(chooser ?? "", make("p", { class: "quiet", role: "status" }, report.error.message));
   const { unit } = report.profile;
@@ -18,16 +18,16 @@ export async function show(view, info, signal) {
   const filter = searchField((expression) => draw(expression));
   const draw = (expression) => {
     const shown = report.changes.filter((row) => !expression || expression.test(row.name));
-    filter.say(shown.length ? `${shown.length} changes` : "nothing changed by more than chance explains");
+    filter.say(shown.length ? `${shown.length} ${shown.length === 1 ? "change" : "changes"}` : "all changes are within noise");
     body.replaceChildren(...shown.map((row) => line(row, unit)));
   };
   const all = Boolean(parameters().get("all"));
   const hidden = report.method.not_significant_left_out;
   const toggle = all || hidden ? make("button", { "aria-pressed": String(all), onclick: () => change({ all: all ? null : 1 }) },
-    all ? "Only what chance does not explain" : `Show ${hidden.toLocaleString("en")} that chance may explain`) : "";
+    all ? "Significant only" : `Show ${hidden.toLocaleString("en")} within noise`) : "";
   const heads = ["Change", "", "Base", "New", "q", "Name"].map((text) => make("th", { scope: "col" }, text || make("span", { class: "unseen" }, "Direction")));
-  view.replaceChildren(chooser ?? "", make("p", { class: "quiet" }, `Shares of each profile's own total: ${report.base.name} → ${report.new.name}. `,
-    make("a", { href: addressOf("flamegraph", { all: null }), "data-go": true }, "As a red and green flame graph")),
+  view.replaceChildren(chooser ?? "", make("p", { class: "quiet" }, `Change of each function's share of the total, in percentage points: ${report.base.name} → ${report.new.name}. q: estimated share of noise among the changes with this q or a lower one. `,
+    make("a", { href: addressOf("flamegraph", { all: null }), "data-go": true }, "Show as a red and green flame graph")),
     make("div", { class: "tools" }, filter.field, filter.found, toggle),
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Changes" }, make("table", { class: "numbers" }, make("thead", {}, make("tr", {}, ...heads)), body)), notes(report) ?? "");
   draw(null);

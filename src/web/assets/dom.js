@@ -1,6 +1,6 @@
-// Makes elements. Names from profiles are anybody's choice: they only ever become text.
+// Creates elements. Names in profiles are hostile input: they only become text nodes and attributes.
 
-/** An element: `make("td", { class: "number" }, "12", child)`; `onclick` and the like are listeners. */
+/** Creates an element: `make("td", { class: "number" }, "12", child)`. `onclick` etc. add listeners. */
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -12,7 +12,7 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Shows a text for a while where everybody looks, and screen readers read it. */
+/** Shows a message at the top of the page, also to screen readers. */
 export function say(text, isTrouble = false) {
   const notes = document.getElementById("notes");
   if (!text) return notes.replaceChildren();
@@ -30,7 +30,7 @@ export function save(name, type, content) {
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
-/** What a regular expression needs to match just this text. */
+/** A regular expression that matches exactly this text. */
 export function quoted(text) {
   return text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
 }

@@ -1,4 +1,4 @@
-// The field above views that show what matches an expression.
+// The input field of views that show the functions that match an expression.
 
 import { make } from "./dom.js";
 import { change } from "./navigate.js";

@@ -1,15 +1,15 @@
-// A flame graph on a canvas: draws what is seen, and no more.
+// A flame graph on a canvas.
 //
 // Not here: menus, search fields, other views (flame_view.js).
 
 import { Colors, packageOf } from "./colors.js";
 
 const ROW = 21;
-const LEAST_WIDTH = 0.35;
-const LEAST_TEXT = 26;
+const MIN_WIDTH = 0.35;
+const MIN_TEXT_WIDTH = 26;
 
 export class FlameCanvas {
-  /** `on.zoom(node)`, `on.hover(node, x, y)`, `on.menu(node, x, y)` are called; node -1: nothing. */
+  /** Calls `on.zoom(node)`, `on.hover(node, x, y)` and `on.menu(node, x, y)`; node -1 is none. */
   constructor(canvas, on) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d", { alpha: false });
@@ -29,7 +29,7 @@ export class FlameCanvas {
     this.zoomed = zoomed;
     this.focused = zoomed;
     this.hovered = -1;
-    // A key may come before the first picture.
+    // A key may be pressed before the first painting.
     this.above = new Set([0, ...tree.path(zoomed)]);
     this.deepest = tree.depth.reduce((most, depth) => Math.max(most, depth), 0);
     this.resize();
@@ -49,11 +49,11 @@ export class FlameCanvas {
     this.draw();
   }
 
-  /** Draws everything, soon and once. */
+  /** Schedules one painting of everything. */
   draw() {
-    if (this.asked) return;
-    this.asked = requestAnimationFrame(() => {
-      this.asked = 0;
+    if (this.scheduled) return;
+    this.scheduled = requestAnimationFrame(() => {
+      this.scheduled = 0;
       const began = performance.now();
       this.paint(this.context, this.ratio);
       this.tookMs = performance.now() - began;
@@ -77,7 +77,7 @@ export class FlameCanvas {
     };
   }
 
-  /** Left edge and width of a node, in pixels. */
+  /** The left edge and the width of a node, in pixels. */
   extent(at) {
     const { tree, zoomed, width } = this;
     const scale = width / Math.max(1, tree.weight[zoomed]);
@@ -85,7 +85,7 @@ export class FlameCanvas {
     return [(tree.start[at] - tree.start[zoomed]) * scale, tree.weight[at] * scale];
   }
 
-  /** Whether a node is the zoomed one or leads to it. */
+  /** Whether a node is the zoomed one or one of its callers. */
   isAbove(at) {
     return this.above.has(at);
   }
@@ -111,7 +111,7 @@ export class FlameCanvas {
     while (nodes.length) {
       const at = nodes.pop();
       const [x, width] = this.extent(at);
-      if (width < LEAST_WIDTH) continue;
+      if (width < MIN_WIDTH) continue;
       this.box(context, theme, at, x, width);
       this.rest(context, theme, at, x, width);
       for (let child = tree.first[at]; child >= 0; child = tree.next[child]) nodes.push(child);
@@ -131,13 +131,13 @@ export class FlameCanvas {
     const gap = width > 3 ? 1 : 0;
     context.fillRect(x, y, width - gap, ROW - 1);
     if (tree.inlined[at] && width > 3) {
-      // Inlined: hangs together with its caller by a bar of its own.
+      // A bar marks a function that is inlined into its caller.
       context.fillStyle = theme.text;
       context.globalAlpha *= 0.55;
       context.fillRect(x, this.upward ? y + ROW - 3 : y, width - gap, 2);
       context.globalAlpha = faded ? 0.45 : 1;
     }
-    if (width >= LEAST_TEXT) this.label(context, theme, at, x, y, width, matched);
+    if (width >= MIN_TEXT_WIDTH) this.label(context, theme, at, x, y, width, matched);
     context.globalAlpha = 1;
   }
 
@@ -154,7 +154,7 @@ export class FlameCanvas {
     context.fillText(text, Math.max(x, 0) + 4, y + ROW / 2);
   }
 
-  /** The name as it stands in a box: without its package's path, and then without its package, where room is scarce. */
+  /** The name in a box: without the path of its package, and then without the package, if space is short. */
   shown(context, at, width) {
     const name = this.tree.name(at);
     const short = name.slice(name.lastIndexOf("/", name.indexOf("(") < 0 ? name.length : name.indexOf("(")) + 1);
@@ -163,20 +163,20 @@ export class FlameCanvas {
     return fits ?? fitted(context, own, width);
   }
 
-  /** What callees have that are too narrow to be sent: said, not hidden. */
+  /** Draws one box for all callees that are too narrow to be sent. */
   rest(context, theme, at, x, width) {
     const { tree } = this;
     const below = tree.weight[at] - tree.own[at] - tree.childSum[at];
     if (!tree.hidden[at] || below <= 0) return;
-    const room = (below / Math.max(1, tree.weight[at])) * width;
-    if (room < 4) return;
+    const space = (below / Math.max(1, tree.weight[at])) * width;
+    if (space < 4) return;
     const left = x + (tree.childSum[at] / Math.max(1, tree.weight[at])) * width;
     const y = this.upward ? this.top(at) - ROW : this.top(at) + ROW;
     context.fillStyle = theme.root;
-    context.fillRect(left, y, room - 1, ROW - 1);
-    if (room < 60) return;
+    context.fillRect(left, y, space - 1, ROW - 1);
+    if (space < 60) return;
     context.fillStyle = theme.faint;
-    context.fillText(fitted(context, `${tree.hidden[at].toLocaleString("en")} narrow callees`, room - 8), left + 4, y + ROW / 2);
+    context.fillText(fitted(context, `${tree.hidden[at].toLocaleString("en")} narrow callees`, space - 8), left + 4, y + ROW / 2);
   }
 
   outline(context, theme) {
@@ -189,7 +189,7 @@ export class FlameCanvas {
     }
   }
 
-  /** The node at a place; -1: none. */
+  /** The node at a position; -1: none. */
   at(x, y) {
     const row = Math.floor((this.upward ? this.height - y : y) / ROW);
     for (const at of this.rows[row] ?? []) {
@@ -237,7 +237,7 @@ export class FlameCanvas {
       ArrowRight: () => this.tree.next[this.focused], ArrowLeft: () => this.before(this.focused) }[event.key];
     if (moved) {
       const to = moved();
-      if (to >= 0 && this.extent(to)[1] >= LEAST_WIDTH) this.focus(to);
+      if (to >= 0 && this.extent(to)[1] >= MIN_WIDTH) this.focus(to);
     } else if (event.key === "Enter" || event.key === " ") this.on.zoom(this.focused);
     else if (event.key === "Escape") this.on.zoom(0);
     else if (event.key === "ContextMenu" || (event.key === "F10" && event.shiftKey)) {
@@ -264,11 +264,11 @@ export class FlameCanvas {
   }
 }
 
-/** As much of a text as fits, with an ellipsis; nothing where that says nothing. */
+/** The text shortened to a width, with an ellipsis; empty if hardly anything fits. */
 function fitted(context, text, width) {
   if (context.measureText(text).width <= width) return text;
-  const wanted = Math.floor((width / context.measureText(text).width) * text.length) - 1;
-  for (let length = wanted; length > 1; length--) {
+  const estimate = Math.floor((width / context.measureText(text).width) * text.length) - 1;
+  for (let length = estimate; length > 1; length--) {
     const shortened = `${text.slice(0, length)}…`;
     if (context.measureText(shortened).width <= width) return shortened;
   }

@@ -1,4 +1,4 @@
-// Saves a flame graph: as SVG and PNG what is seen, folded stacks of all that was sent.
+// Saves a flame graph: the visible part as SVG and PNG, everything that was sent as folded stacks.
 
 import { save } from "./dom.js";
 
@@ -11,7 +11,7 @@ export function flameExports(flame) {
   ];
 }
 
-/** What a canvas is told to draw, written down as SVG. */
+/** The drawing of a canvas as SVG. */
 function svg(flame) {
   const recorder = new Recorder(flame.context);
   flame.paint(recorder, 1);
@@ -21,7 +21,7 @@ function svg(flame) {
     `font-family="system-ui, sans-serif" font-size="12">${recorder.parts.join("\n")}</svg>\n`;
 }
 
-/** Takes the calls that the canvas makes. */
+/** Records the drawing calls as SVG elements. */
 class Recorder {
   constructor(context) {
     this.measures = context;
@@ -49,7 +49,7 @@ class Recorder {
 
 function escaped(text) {
   const known = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
-  // Control characters are forbidden in XML.
+  // XML forbids control characters.
   // eslint-disable-next-line no-control-regex
   return text.replace(/[\u0000-\u001f]/g, "\ufffd").replace(/[&<>"]/g, (letter) => known[letter]);
 }

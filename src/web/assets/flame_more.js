@@ -1,6 +1,6 @@
-// What can be done with a box: its menu, and the sandwich of its callers and callees.
+// The menu of a box, and the view of its callers and callees.
 
-import { ask, settings } from "./data.js";
+import { request, settings } from "./data.js";
 import { make, quoted } from "./dom.js";
 import { FlameCanvas } from "./flame.js";
 import { FlameTree } from "./flame_tree.js";
@@ -8,13 +8,13 @@ import { item, moveFocus, refineItems } from "./menus.js";
 import { addressOf, goTo } from "./navigate.js";
 import { shareText, valueText } from "./units.js";
 
-/** Opens the menu of a node at a place of the window. */
+/** Opens the menu of a node at a position in the window. */
 export function boxMenu(flame, at, x, y) {
   document.querySelector(".box-menu")?.remove();
   const { tree } = flame;
   const name = tree.name(at);
   const exact = `^${quoted(name)}$`;
-  // Assembly is looked for by what is printed of an instruction, in which the name stands between others.
+  // The disassembly matches the expression with a line of text in which the name is one word.
   const asWord = `(^| )${quoted(name)}( |$)`;
   const number = String(tree.frames.id[tree.frame[at]]);
   const items = [
@@ -29,7 +29,7 @@ export function boxMenu(flame, at, x, y) {
     make("hr"),
     item("Copy name", () => navigator.clipboard?.writeText(name)),
   ];
-  const list = make("div", { class: "menu-items box-menu", role: "menu", "aria-label": `What to do with ${name}` }, ...items);
+  const list = make("div", { class: "menu-items box-menu", role: "menu", "aria-label": `Actions for ${name}` }, ...items);
   const close = () => {
     list.remove();
     document.removeEventListener("pointerdown", outside, true);
@@ -50,14 +50,14 @@ export function boxMenu(flame, at, x, y) {
   list.querySelector("[role=menuitem]").focus();
 }
 
-/** Shows who calls a function (above, upward) and whom it calls (below). */
+/** Shows the callers of a function (above, growing upward) and its callees (below). */
 export async function sandwich(view, info, signal, number) {
-  const [up, down] = await Promise.all([ask("flame", settings({ around: number, up: 1 })), ask("flame", settings({ around: number }))]);
+  const [up, down] = await Promise.all([request("flame", settings({ around: number, up: 1 })), request("flame", settings({ around: number }))]);
   if (signal.aborted) return;
   const title = down.around;
   const { unit } = down.kind;
   const weight = down.nodes.weight[0];
-  const back = make("a", { href: addressOf("flamegraph", { around: null }), "data-go": true }, "← whole flame graph");
+  const back = make("a", { href: addressOf("flamegraph", { around: null }), "data-go": true }, "← Whole flame graph");
   const halves = [["Callers", up, true], ["Callees", down, false]].map(([name, sent, upward]) => half(name, sent, upward, title, signal));
   view.replaceChildren(make("div", { class: "tools" }, back, make("strong", {}, title),
     make("span", {}, `${valueText(weight, unit)} (${shareText(weight, down.total)})`)), ...halves.map(({ section }) => section));

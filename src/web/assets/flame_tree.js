@@ -1,6 +1,6 @@
-// The tree of calls that the server sends, and where its boxes stand.
+// The call tree that the server sends, and the positions of its boxes.
 
-/** A tree as the page uses it: arrays by node, parents before children. */
+/** A call tree: arrays indexed by node, parents before children. */
 export class FlameTree {
   constructor(sent) {
     this.sent = sent;
@@ -20,7 +20,7 @@ export class FlameTree {
     this.place();
   }
 
-  /** Gives each node its row, its beginning (as a value) and its place in the order of drawing. */
+  /** Computes the row of each node, its start (as a value) and its place in the drawing order. */
   place() {
     this.depth = new Int32Array(this.count);
     this.start = new Float64Array(this.count);
@@ -28,7 +28,7 @@ export class FlameTree {
     this.next = new Int32Array(this.count).fill(-1);
     const last = new Int32Array(this.count).fill(-1);
     const used = new Float64Array(this.count);
-    /** What the callees that were sent have together. */
+    /** The sum of the callees that were sent. */
     this.childSum = used;
     for (let at = 1; at < this.count; at++) {
       const parent = this.parent[at];
@@ -53,14 +53,14 @@ export class FlameTree {
     return at === 0 ? "" : this.frames.modules[this.frames.module[this.frame[at]]];
   }
 
-  /** Nodes from the root to this one. */
+  /** The nodes from the root to this one. */
   path(at) {
     const path = [];
     for (let node = at; node > 0; node = this.parent[node]) path.push(node);
     return path.reverse();
   }
 
-  /** The server's numbers of the frames of a path. */
+  /** The server's frame numbers of a path. */
   numbers(at) {
     return this.path(at).map((node) => this.frames.id[this.frame[node]]);
   }
@@ -71,7 +71,7 @@ export class FlameTree {
     return children;
   }
 
-  /** Whether something below a node was too narrow to be sent, although it would be seen at this width. */
+  /** Whether callees below a node were too narrow to be sent but are visible after a zoom to it. */
   isCut(at) {
     if (at === 0) return false;
     const nodes = [at];
@@ -83,12 +83,12 @@ export class FlameTree {
     return false;
   }
 
-  /** By how much a node grew, between -1 (gone) and 1 (new). */
+  /** The relative change of a node, from -1 (gone) to 1 (new). */
   change(at) {
     return this.net && this.weight[at] ? this.net[at] / this.weight[at] : 0;
   }
 
-  /** The weight of all matching nodes, none counted twice. */
+  /** The weight of all matching nodes; nested matches count once. */
   matched(matches, from = 0) {
     let sum = 0;
     const nodes = [from];
@@ -100,7 +100,7 @@ export class FlameTree {
     return sum;
   }
 
-  /** `a;b;c 12` lines: what ends in each node. */
+  /** Folded stacks: a line `a;b;c 12` for the own value of each node. */
   folded() {
     const lines = [];
     for (let at = 1; at < this.count; at++) {

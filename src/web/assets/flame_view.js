@@ -1,6 +1,6 @@
-// The flame graph with what is around it: search, zoom, menu of a box, sandwich, export.
+// The flame graph view: search, zoom, menu of a box, callers and callees, export.
 
-import { ask, parameters, settings } from "./data.js";
+import { request, parameters, settings } from "./data.js";
 import { make, quoted, say } from "./dom.js";
 import { FlameCanvas } from "./flame.js";
 import { flameExports } from "./flame_export.js";
@@ -15,9 +15,9 @@ export async function show(view, info, signal) {
   clearSelection();
   const around = parameters().get("around");
   if (around) return sandwich(view, info, signal, around);
-  if (!info.samples) return view.replaceChildren(make("p", { class: "quiet", role: "status" }, "There are no samples in this profile: nothing that it measures happened meanwhile."));
+  if (!info.samples) return view.replaceChildren(make("p", { class: "quiet", role: "status" }, "This profile has no samples: the events it counts did not occur during the capture."));
   const upside = parameters().get("up");
-  const sent = await ask("flame", settings(upside ? { up: 1 } : {}));
+  const sent = await request("flame", settings(upside ? { up: 1 } : {}));
   if (signal.aborted) return;
   new FlameView(view, sent, signal);
 }
@@ -44,13 +44,13 @@ class FlameView {
     });
     this.found = make("output", { class: "found" });
     this.reset = make("button", { disabled: true, onclick: () => this.zoom(0) }, "Reset zoom");
-    const flip = make("button", { "aria-pressed": "false", title: "Root at the bottom", onclick: () => {
+    const flip = make("button", { "aria-pressed": "false", title: "Draw the root at the bottom", onclick: () => {
       this.canvas.upward = !this.canvas.upward;
       flip.setAttribute("aria-pressed", String(this.canvas.upward));
       this.canvas.draw();
     } }, "Upward");
     const up = Boolean(parameters().get("up"));
-    const invert = make("button", { "aria-pressed": String(up), title: "Sum stacks from the leaf: who calls what is hot", onclick: () => {
+    const invert = make("button", { "aria-pressed": String(up), title: "Group stacks by leaf: which callers lead to hot functions", onclick: () => {
       note({ up: up ? null : 1, p: null }, true);
       window.dispatchEvent(new Event("rprof:go"));
     } }, "Bottom-up");
@@ -88,7 +88,7 @@ class FlameView {
     }, options);
   }
 
-  /** What the address says is zoomed to and searched for. */
+  /** Restores the zoom and the search of the URL. */
   async restore() {
     const query = parameters();
     this.search.value = query.get("q") ?? "";
@@ -101,10 +101,10 @@ class FlameView {
       at = child;
     }
     if (at) await this.zoom(at, false);
-    else this.tell(0);
+    else this.describe(0);
   }
 
-  /** Zooms to a node; fetches what was too narrow to be sent before. */
+  /** Zooms to a node; fetches callees that were too narrow to be sent before. */
   async zoom(at, isStep = true) {
     if (at === 0 && this.tree !== this.whole) {
       this.tree = this.whole;
@@ -117,7 +117,7 @@ class FlameView {
     this.canvas.zoomed = at;
     this.canvas.focused = at;
     this.canvas.draw();
-    this.tell(at);
+    this.describe(at);
     this.count();
     if (tree.isCut(at)) await this.fetchBelow(at);
   }
@@ -128,7 +128,7 @@ class FlameView {
     const more = { root: numbers.join(",") };
     if (parameters().get("up")) more.up = 1;
     try {
-      const sent = await ask("flame", settings(more));
+      const sent = await request("flame", settings(more));
       if (this.signal.aborted || this.canvas.zoomed !== at || this.tree !== tree) return;
       this.tree = grafted(tree, at, sent);
       this.matchFrames();
@@ -140,8 +140,8 @@ class FlameView {
 
   hover(at, x, y) {
     this.tip.hidden = at < 0;
-    if (at < 0) return this.tell(this.canvas.zoomed);
-    this.tell(at);
+    if (at < 0) return this.describe(this.canvas.zoomed);
+    this.describe(at);
     const { tree } = this;
     const facts = this.facts(at);
     this.tip.replaceChildren(make("strong", {}, tree.name(at)), make("span", {}, facts),
@@ -162,7 +162,7 @@ class FlameView {
     return parts.join(" · ");
   }
 
-  tell(at) {
+  describe(at) {
     this.detail.replaceChildren(make("strong", {}, this.tree.name(at)), " ", this.facts(at));
   }
 
@@ -171,7 +171,7 @@ class FlameView {
     this.timer = setTimeout(() => this.searchNow(), 200);
   }
 
-  /** Marks what matches, keeps the zoom, and says how much of the whole it is. */
+  /** Highlights matches, keeps the zoom, and shows the share of the whole profile. */
   async searchNow() {
     const expression = this.search.value;
     note({ q: expression || null }, false);
@@ -189,7 +189,7 @@ class FlameView {
     this.count();
     this.canvas.draw();
     if (!expression) return;
-    const exact = await ask("search", settings({ q: expression })).catch(() => null);
+    const exact = await request("search", settings({ q: expression })).catch(() => null);
     if (this.search.value !== expression || this.signal.aborted) return;
     this.exact = exact;
     this.count();
@@ -206,19 +206,19 @@ class FlameView {
     const drawn = tree.matched(canvas.matches, canvas.zoomed);
     const parts = [];
     if (exact) parts.push(`${exact.frames.toLocaleString("en")} ${exact.frames === 1 ? "function" : "functions"}, ${shareText(exact.weight, exact.total)}`);
-    if (canvas.zoomed || !exact) parts.push(`${shareText(drawn, tree.weight[canvas.zoomed])} of what is shown`);
+    if (canvas.zoomed || !exact) parts.push(`${shareText(drawn, tree.weight[canvas.zoomed])} of the visible part`);
     this.found.textContent = parts.join(" · ");
   }
 }
 
-/** What a box has in both profiles: its width is their sum. */
+/** The values of a box in both profiles; its width is their sum. */
 function comparison(tree, at, value) {
   const [base, now] = [(tree.weight[at] - tree.net[at]) / 2, (tree.weight[at] + tree.net[at]) / 2];
   const share = base ? `, ${tree.net[at] < 0 ? "" : "+"}${((tree.net[at] / base) * 100).toFixed(1)}%` : "";
   return `${value(base)} → ${value(now)} · change ${tree.net[at] > 0 ? "+" : ""}${value(tree.net[at])}${share}`;
 }
 
-/** The tree with what is below one node sent anew; of the rest, only what leads there. */
+/** A tree of the callers of one node and, below it, a newly sent tree. */
 function grafted(tree, at, sent) {
   const path = [0, ...tree.path(at)];
   const top = path.length - 1;
@@ -242,10 +242,10 @@ function grafted(tree, at, sent) {
 }
 
 function showHelp() {
-  const keys = [["← → ↑ ↓", "go to neighbours, callers and callees"], ["Enter", "zoom to the box"], ["Escape", "show everything; in the search field: search nothing"], ["/", "search"], ["Shift F10", "menu of the box"], ["?", "this list"]];
+  const keys = [["← → ↑ ↓", "move to neighbours, callers and callees"], ["Enter", "zoom to the box"], ["Escape", "reset the zoom; in the search field: clear the search"], ["/", "search"], ["Shift F10", "menu of the box"], ["?", "this list"]];
   const rows = keys.map(([key, text]) => make("tr", {}, make("td", {}, make("kbd", {}, key)), make("td", {}, text)));
   const dialog = make("dialog", { "aria-label": "Keys" }, make("h2", {}, "Keys"), make("table", {}, make("tbody", {}, ...rows)),
-    make("p", { class: "quiet" }, "A bar along a box: inlined into its caller. Colours: packages and libraries."),
+    make("p", { class: "quiet" }, "A bar along the edge of a box marks an inlined function. Each package or library has a colour."),
     make("form", { method: "dialog" }, make("p", { class: "buttons" }, make("button", { class: "main" }, "Close"))));
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);

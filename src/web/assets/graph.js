@@ -1,6 +1,6 @@
-// The call graph: drawn by the server as SVG, moved and zoomed here.
+// The call graph: the server draws it as SVG, this module moves and zooms it.
 
-import { ask, settings } from "./data.js";
+import { request, settings } from "./data.js";
 import { make } from "./dom.js";
 import { clearSelection, selected, toggle } from "./selection.js";
 import { exports } from "./menus.js";
@@ -11,7 +11,7 @@ const ELEMENTS = new Set(["svg", "g", "title", "polygon", "polyline", "path", "e
 const ATTRIBUTES = new Set(["id", "class", "transform", "fill", "stroke", "stroke-width", "stroke-dasharray", "points", "d", "cx", "cy",
   "rx", "ry", "x", "y", "text-anchor", "font-family", "font-size", "font-weight", "viewBox", "fill-opacity", "stroke-opacity"]);
 
-/** A copy of a drawing with nothing in it but shapes and text: no scripts, no links. */
+/** A copy of a drawing with shapes and text only: no scripts, no links. */
 function harmless(element) {
   const name = element.localName;
   if (!ELEMENTS.has(name)) return null;
@@ -29,11 +29,11 @@ function harmless(element) {
 
 export async function show(view, info, signal) {
   clearSelection();
-  const text = await ask("graph", settings(), "text");
+  const text = await request("graph", settings(), "text");
   if (signal.aborted) return;
   const drawn = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
   const svg = drawn.querySelector("parsererror") ? null : harmless(drawn);
-  if (!svg) throw new Error("The graph that was drawn cannot be read.");
+  if (!svg) throw new Error("The drawing of the graph is not valid SVG.");
   for (const title of svg.querySelectorAll("title")) title.remove();
   nameNodes(svg);
   svg.setAttribute("role", "img");
@@ -43,15 +43,15 @@ export async function show(view, info, signal) {
   const button = (text, label, action) => make("button", { class: "icon", "aria-label": label, title: label, onclick: action }, text);
   const found = make("output", { class: "found" });
   view.replaceChildren(make("div", { class: "tools" }, make("span", { class: "quiet" }, "Drag to move, wheel to zoom, click a box to select it."),
-    found, make("span", { class: "grow" }), button("+", "Larger", () => mover.scale(0.8)), button("−", "Smaller", () => mover.scale(1.25)),
-    button("⤢", "All of it", () => mover.all())), frame);
+    found, make("span", { class: "grow" }), button("+", "Zoom in", () => mover.scale(0.8)), button("−", "Zoom out", () => mover.scale(1.25)),
+    button("⤢", "Show all", () => mover.all())), frame);
   mover.begin();
   svg.addEventListener("click", (event) => choose(event, mover, found));
   exports.splice(0, exports.length, ["Graph (SVG)", () => save("graph.svg", "image/svg+xml", text)]);
   signal.addEventListener("abort", () => exports.splice(0));
 }
 
-/** What a box stands for: Graphviz says it in the tip, with the value behind. */
+/** Takes the name of each box from its Graphviz tooltip, which ends with the value. */
 function nameNodes(svg) {
   for (const node of svg.querySelectorAll("g.node")) {
     const tip = node.querySelector("[data-title]")?.dataset.title;
@@ -75,10 +75,10 @@ function choose(event, mover, found) {
   if (!node || mover.moved) return;
   toggle(node.dataset.name);
   node.classList.toggle("chosen", selected().has(node.dataset.name));
-  found.textContent = selected().size ? `${selected().size} selected: Refine acts on them` : "";
+  found.textContent = selected().size ? `${selected().size} selected: use the Refine menu` : "";
 }
 
-/** Moves and zooms a drawing by what part of it is seen. */
+/** Moves and zooms a drawing by changing its visible part. */
 class Mover {
   constructor(svg, frame, signal) {
     this.svg = svg;
@@ -98,7 +98,7 @@ class Mover {
     this.fit(Infinity);
   }
 
-  /** The top of it, as large as can be read; all of it where that is large enough. */
+  /** Shows the top at a readable size; all of it if that is readable. */
   begin() {
     this.fit(1.5);
     const boxes = [...this.svg.querySelectorAll("g.node[data-name]")].map((node) => node.getBBox());
@@ -108,12 +108,12 @@ class Mover {
     this.apply();
   }
 
-  /** Shows all, but not smaller than `most` units to a pixel. */
-  fit(most) {
+  /** Shows all, with at most `max` units per pixel. */
+  fit(max) {
     const [x, y, width, height] = this.whole;
     const box = this.frame.getBoundingClientRect();
-    // Never larger than life: a graph of two boxes should not fill the window.
-    const scale = Math.min(Math.max(width / box.width, height / box.height, 0.75), most);
+    // A graph of two boxes should not fill the window.
+    const scale = Math.min(Math.max(width / box.width, height / box.height, 0.75), max);
     this.width = box.width * scale;
     this.height = box.height * scale;
     this.x = x - (this.width - width) / 2;
@@ -125,7 +125,7 @@ class Mover {
     this.svg.setAttribute("viewBox", `${this.x} ${this.y} ${this.width} ${this.height}`);
   }
 
-  /** Shows `factor` times as much around a place of the frame, given in shares of its size. */
+  /** Shows `factor` times as much around a point of the frame, given as shares of its size. */
   scale(factor, acrossX = 0.5, acrossY = 0.5) {
     const width = Math.min(Math.max(this.width * factor, 60), this.whole[2] * 20);
     const used = width / this.width;

@@ -1,11 +1,11 @@
 // The menus of the bar.
 
-import { ask, parameters, settings, SETTINGS } from "./data.js";
+import { request, parameters, settings, SETTINGS } from "./data.js";
 import { make, quoted, save, say } from "./dom.js";
 import { addressOf, change } from "./navigate.js";
 import { selection } from "./selection.js";
 
-/** A menu that opens on a click, and closes on Escape, on a choice and on a click elsewhere. */
+/** A menu that opens on a click and closes on Escape, on a choice and on a click elsewhere. */
 export function menu(label, fill) {
   const list = make("div", { class: "menu-items", role: "menu", hidden: true });
   const button = make("button", { "aria-haspopup": "menu", "aria-expanded": "false" }, label);
@@ -64,7 +64,7 @@ export function sampleMenu(info) {
 
 const REFINE = [["Focus", "f", false], ["Ignore", "i", true], ["Hide", "h", true], ["Show", "s", false], ["Show from", "sf", false]];
 
-/** Asks for samples with (without, ...) what is selected or searched for. */
+/** Sets or extends a filter with the selection or the search. */
 function refine(name, adds, expression) {
   const before = parameters().get(name);
   change({ [name]: adds && before ? `${before}|${expression}` : expression });
@@ -78,22 +78,22 @@ export function refineMenu() {
   return menu("Refine", (close) => {
     const expression = selection();
     const reset = item("Reset", () => change(Object.fromEntries(SETTINGS.slice(0, 10).map((name) => [name, null]))));
-    if (expression) return [make("p", { class: "hint" }, `of ${expression}`), ...refineItems(expression), reset, ...options(close)];
-    return [make("p", { class: "hint" }, "Search for something, or select it, to refine by it."), reset, ...options(close)];
+    if (expression) return [make("p", { class: "hint" }, `Functions: ${expression}`), ...refineItems(expression), reset, ...options(close)];
+    return [make("p", { class: "hint" }, "Search for functions or select them first."), reset, ...options(close)];
   });
 }
 
 const CHOICES = {
-  g: ["Told apart", [["", "as usual"], ["functions", "functions"], ["filefunctions", "functions by file"], ["files", "files"], ["lines", "lines"], ["addresses", "addresses"]]],
-  sort: ["Order", [["", "as usual"], ["flat", "own value"], ["cum", "with callees"]]],
+  g: ["Group by", [["", "default"], ["functions", "functions"], ["filefunctions", "functions by file"], ["files", "files"], ["lines", "lines"], ["addresses", "addresses"]]],
+  sort: ["Sort by", [["", "default"], ["flat", "flat (own value)"], ["cum", "cum (with callees)"]]],
 };
 const TEXTS = {
   f: "Focus", i: "Ignore", h: "Hide", s: "Show", sf: "Show from", prunefrom: "Prune from",
-  tf: "Tag focus", ti: "Tag ignore", ts: "Tag show", th: "Tag hide", unit: "Unit (ms, MB …)", n: "Most entries", nf: "Least share of an entry", ef: "Least share of an edge",
+  tf: "Tag focus", ti: "Tag ignore", ts: "Tag show", th: "Tag hide", unit: "Unit (ms, MB …)", n: "Max rows", nf: "Hide functions below (share)", ef: "Hide edges below (share)",
 };
-const SWITCHES = { trim: "Leave out small entries", calltree: "Graph as a tree of calls", rel: "Percentages of what is shown", noinlines: "Inlined functions in their callers", mean: "Mean of each", dropneg: "Leave out what is negative", showcolumns: "Columns of lines" };
+const SWITCHES = { trim: "Hide small entries", calltree: "Graph as a call tree", rel: "Percentages of the filtered total", noinlines: "Count inlined functions as their callers", mean: "Average per sample", dropneg: "Drop negative values", showcolumns: "Show columns" };
 
-/** A form of everything that can be set. */
+/** The entry that opens the dialog of all settings. */
 function options(close) {
   const open = item("All options …", () => {
     close();
@@ -128,18 +128,18 @@ function optionsDialog() {
 }
 
 function formSettings(form) {
-  const asked = {};
+  const changes = {};
   for (const field of form.querySelectorAll("[name]")) {
-    if (field.type !== "checkbox") asked[field.name] = field.value || null;
-    else if (field.name === "trim") asked.trim = field.checked ? null : "false";
-    else asked[field.name] = field.checked ? "true" : null;
+    if (field.type !== "checkbox") changes[field.name] = field.value || null;
+    else if (field.name === "trim") changes.trim = field.checked ? null : "false";
+    else changes[field.name] = field.checked ? "true" : null;
   }
-  return asked;
+  return changes;
 }
 
 export function configMenu() {
   return menu("Config", async (close) => {
-    const { configs } = await ask("configs");
+    const { configs } = await request("configs");
     const rows = configs.map((config) => {
       const chosen = item(config.name, () => change({ ...cleared(), ...config.settings }), config.current);
       const remove = item("🗙", async () => send("deleteconfig", { config: config.name }));
@@ -166,18 +166,18 @@ function saveDialog() {
 }
 
 async function send(what, more) {
-  const answer = await fetch(`${what}?${settings(more)}`, { method: "POST" });
-  say(answer.ok ? "Done." : JSON.parse(await answer.text()).error, !answer.ok);
+  const response = await fetch(`${what}?${settings(more)}`, { method: "POST" });
+  say(response.ok ? "Done." : JSON.parse(await response.text()).error, !response.ok);
 }
 
 export function downloadMenu() {
   return menu("Download", () => [
     item("Profile (protobuf)", () => (location.href = `download?${settings()}`)),
     ...exports.map(([text, action]) => item(text, action)),
-    item("This address", () => navigator.clipboard?.writeText(new URL(addressOf(location.pathname.split("/").pop()), location.href).href)),
+    item("Copy link", () => navigator.clipboard?.writeText(new URL(addressOf(location.pathname.split("/").pop()), location.href).href)),
   ]);
 }
 
-/** What the view that is shown can save: texts and what makes them. */
+/** The downloads of the current view: labels and actions. */
 export const exports = [];
 export { quoted, save };

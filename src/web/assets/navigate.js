@@ -1,8 +1,8 @@
-// Changes the address, and with it what is shown.
+// Changes the URL, and with it the view.
 
 import { parameters } from "./data.js";
 
-/** An address of a view with the settings there are now, changed by `changes`; null takes one away. */
+/** The URL of a view with the current settings and `changes`; null removes a setting. */
 export function addressOf(view, changes = {}) {
   const query = parameters();
   for (const [name, value] of Object.entries(changes)) {
@@ -13,18 +13,18 @@ export function addressOf(view, changes = {}) {
   return `${view}${text ? `?${text}` : ""}`;
 }
 
-/** Goes there without loading the page again. */
+/** Goes to a URL without reloading the page. */
 export function goTo(address) {
   history.pushState(null, "", address);
   window.dispatchEvent(new Event("rprof:go"));
 }
 
-/** The view that is shown, with other settings. */
+/** Shows the current view with changed settings. */
 export function change(changes) {
   goTo(addressOf(location.pathname.split("/").pop(), changes));
 }
 
-/** Changes the address without showing anything anew. */
+/** Changes the URL without changing the view. */
 export function note(changes, isStep) {
   const address = addressOf(location.pathname.split("/").pop(), changes);
   if (isStep) history.pushState(null, "", address);

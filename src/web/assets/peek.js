@@ -1,6 +1,6 @@
-// Functions, each with who calls it and whom it calls.
+// Functions with their callers and callees.
 
-import { ask, parameters, settings } from "./data.js";
+import { request, parameters, settings } from "./data.js";
 import { make, quoted } from "./dom.js";
 import { addressOf } from "./navigate.js";
 import { expressionForm } from "./expression.js";
@@ -12,7 +12,7 @@ export async function show(view, info, signal) {
   clearSelection();
   const expression = parameters().get("re") ?? "";
   const form = expressionForm("peek", expression);
-  const report = await ask("report", settings({ report: "peek", re: expression, n: parameters().get("n") ?? "40" })).catch((error) => ({ error }));
+  const report = await request("report", settings({ report: "peek", re: expression, n: parameters().get("n") ?? "40" })).catch((error) => ({ error }));
   if (signal.aborted) return;
   if (report.error) return view.replaceChildren(form, make("p", { class: "quiet", role: "alert" }, report.error.message));
   const { unit, total } = report.profile;
@@ -25,13 +25,13 @@ function card(one, unit, total) {
   const value = (number) => valueText(number, unit, parameters().get("unit") ?? "");
   return make("section", { class: "card" },
     make("h2", {}, one.name, one.inlined && one.inlined !== "no" ? make("small", {}, " inlined") : null),
-    make("p", { class: "quiet" }, `${value(one.flat)} (${shareText(one.flat, total)}) itself · ${value(one.cum)} (${shareText(one.cum, total)}) with callees`,
+    make("p", { class: "quiet" }, `${value(one.flat)} (${shareText(one.flat, total)}) flat · ${value(one.cum)} (${shareText(one.cum, total)}) cum`,
       one.file ? ` · ${one.file}` : ""),
     make("div", { class: "two" }, side("Called by", one.callers, one.cum, value), side("Calls", one.callees, one.cum, value)));
 }
 
 function side(title, rows, cum, value) {
-  if (!rows?.length) return make("div", {}, make("h3", {}, title), make("p", { class: "quiet" }, title === "Calls" ? "nothing" : "nobody"));
+  if (!rows?.length) return make("div", {}, make("h3", {}, title), make("p", { class: "quiet" }, title === "Calls" ? "no callees" : "no callers"));
   const lines = rows.map((row) => make("tr", {},
     make("td", { class: "number" }, value(row.value)),
     make("td", { class: "number" }, meter(row.value, cum), shareText(row.value, cum)),

@@ -1,11 +1,11 @@
-// What is selected in a view or searched for: what menus act on.
+// The selected or searched functions, on which the menus act.
 
 import { quoted } from "./dom.js";
 
 const names = new Set();
 let searched = "";
 
-/** The names selected in this view. */
+/** The selected names. */
 export function selected() {
   return names;
 }
@@ -15,7 +15,7 @@ export function clearSelection() {
   searched = "";
 }
 
-/** Selects a name, or lets it go. */
+/** Selects or deselects a name. */
 export function toggle(name) {
   if (!names.delete(name)) names.add(name);
 }
@@ -24,7 +24,7 @@ export function setSearched(expression) {
   searched = expression;
 }
 
-/** A regular expression for what is selected, else what is searched for; empty: neither. */
+/** A regular expression for the selection, else the search expression; empty: neither. */
 export function selection() {
   if (!names.size) return searched;
   return [...names].map((name) => `^${quoted(name)}$`).join("|");

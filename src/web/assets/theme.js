@@ -1,4 +1,4 @@
-// Light or dark: what the system prefers, unless chosen here.
+// The light or dark theme: the preference of the system, unless chosen here.
 
 import { make } from "./dom.js";
 
@@ -31,7 +31,7 @@ export function themeButton() {
     try {
       localStorage.setItem(KEY, isDark() ? "light" : "dark");
     } catch {
-      // Then it lasts as long as the page.
+      // Without storage the choice lasts as long as the page.
     }
     apply();
   };

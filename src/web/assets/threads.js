@@ -1,6 +1,6 @@
-// Threads and goroutines: those with the same stack together, with what they wait for.
+// Threads and goroutines grouped by stack, with their states and waits.
 
-import { ask, parameters, settings } from "./data.js";
+import { request, parameters, settings } from "./data.js";
 import { make } from "./dom.js";
 import { clearSelection } from "./selection.js";
 import { notes, searchField } from "./top.js";
@@ -8,11 +8,11 @@ import { shareText, valueText } from "./units.js";
 
 export async function show(view, info, signal) {
   clearSelection();
-  const report = await ask("threads", settings());
+  const report = await request("threads", settings());
   if (signal.aborted) return;
   if (!report.groups.length) {
     return view.replaceChildren(make("p", { class: "quiet" },
-      "This profile does not say which threads its samples are of. rprof dump and rprof attach write profiles that do."));
+      "The samples of this profile have no thread labels. Profiles of rprof dump and rprof attach have them."));
   }
   const { unit } = report;
   const box = make("div");
@@ -27,7 +27,7 @@ export async function show(view, info, signal) {
   draw(null);
 }
 
-/** How much is in each state. */
+/** The sum of each state. */
 function states(report, unit) {
   if (!report.states.length) return "";
   const items = report.states.map(({ name, value }) => make("li", {}, make("strong", {}, valueText(value, unit)), ` ${name}`));

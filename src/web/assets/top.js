@@ -1,6 +1,6 @@
-// The table of functions: what each has itself, and with what it calls.
+// The table of functions, with flat and cumulative values.
 
-import { ask, parameters, settings } from "./data.js";
+import { request, parameters, settings } from "./data.js";
 import { make, quoted } from "./dom.js";
 import { addressOf } from "./navigate.js";
 import { clearSelection, selected, setSearched, toggle } from "./selection.js";
@@ -10,7 +10,7 @@ export const COLUMNS = [["flat", "Flat"], ["flat_percent", "Flat %"], ["cum", "C
 
 export async function show(view, info, signal) {
   clearSelection();
-  const report = await ask("report", settings({ report: "top" }));
+  const report = await request("report", settings({ report: "top" }));
   if (signal.aborted) return;
   const { unit, total } = report.profile;
   const rows = report.functions;
@@ -31,18 +31,18 @@ export async function show(view, info, signal) {
     body.replaceChildren(...shown.map((row) => line(row, unit, total)));
     filter.say(`${shown.length} of ${rows.length}`);
   };
-  const more = report.more_functions ? make("p", { class: "quiet" }, `${report.more_functions.count.toLocaleString("en")} more functions are left out (Refine, All options: Most entries).`) : null;
+  const more = report.more_functions ? make("p", { class: "quiet" }, `${report.more_functions.count.toLocaleString("en")} more functions are not shown (Refine, All options, Max rows).`) : null;
   view.replaceChildren(make("div", { class: "tools" }, filter.field, filter.found),
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Functions" }, make("table", { class: "numbers" }, make("thead", {}, make("tr", {}, ...heads)), body)), more ?? "", notes(report) ?? "");
   draw(null);
 }
 
-/** What a report has to say beside its table. */
+/** The notes of a report. */
 export function notes(report) {
   return report.notes?.length ? make("ul", { class: "quiet" }, ...report.notes.map((text) => make("li", {}, text))) : null;
 }
 
-/** A search field that gives a regular expression (or null) while it is typed into. */
+/** A search field that calls `changed` with a regular expression, or null, on each input. */
 export function searchField(changed) {
   const found = make("output", { class: "found" });
   let expression = null;

@@ -1,4 +1,4 @@
-// Values as people read them.
+// Formats values for people.
 
 const SCALES = {
   nanoseconds: [["ns", 1], ["µs", 1e3], ["ms", 1e6], ["s", 1e9], ["min", 60e9], ["h", 3600e9]],
@@ -21,7 +21,7 @@ function digits(number) {
   return number.toLocaleString("en", { minimumFractionDigits: count, maximumFractionDigits: count });
 }
 
-/** `1.25 s` of 1250000000 nanoseconds; counts with separators. `wanted`: a unit to use in any case. */
+/** `1.25 s` for 1250000000 nanoseconds; counts get separators. `wanted` forces a unit. */
 export function valueText(value, unit, wanted = "") {
   const [number, scales] = scaled(value, unit);
   if (!scales) {
@@ -33,7 +33,7 @@ export function valueText(value, unit, wanted = "") {
   return `${digits(number / fitting[1])} ${fitting[0]}`;
 }
 
-/** `12.3%`; as many digits as tell something. */
+/** `12.3%`, with three significant digits. */
 export function shareText(part, whole) {
   if (!whole) return "–";
   const share = (part / whole) * 100;
