@@ -1,4 +1,5 @@
-//! Declares the command line: verbs, options, types, help. Each verb's module interprets its own options.
+//! Declares the command line: verbs, options, types, help. Each verb's module interprets its own
+//! options.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -115,7 +116,7 @@ Examples:
 
 /// The arguments of `rprof attach`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("who").args(["target", "pid", "name"]).required(true).multiple(true)))]
+#[command(group(ArgGroup::new("processes").args(["target", "pid", "name"]).required(true).multiple(true)))]
 pub struct AttachArgs {
     /// Process to profile.
     #[arg(value_name = "PID", conflicts_with_all = ["pid", "name"])]
@@ -132,7 +133,8 @@ pub struct AttachArgs {
     /// Also profile child processes: those running now and those started later.
     #[arg(long)]
     pub children: bool,
-    /// Sampling time: 30s, 500ms, 2m, or a number of seconds. Ctrl-C ends it early and keeps the data.
+    /// Sampling time: 30s, 500ms, 2m, or a number of seconds. Ctrl-C ends it early and keeps the
+    /// data.
     #[arg(short, long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub duration: Duration,
     /// How to sample.
@@ -162,7 +164,7 @@ pub struct DoctorArgs {
 
 /// The arguments of `rprof info`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("whom").args(["target", "pid"]).required(true)))]
+#[command(group(ArgGroup::new("process").args(["target", "pid"]).required(true)))]
 pub struct InfoArgs {
     /// Process to describe.
     #[arg(value_name = "PID")]
@@ -177,7 +179,7 @@ pub struct InfoArgs {
 
 /// The arguments of `rprof dump`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("whose").args(["target", "pid", "name"]).required(true).multiple(true)))]
+#[command(group(ArgGroup::new("processes").args(["target", "pid", "name"]).required(true).multiple(true)))]
 pub struct DumpArgs {
     /// Process to dump.
     #[arg(value_name = "PID", conflicts_with_all = ["pid", "name"])]
@@ -203,7 +205,8 @@ pub struct DumpArgs {
     /// Method to read a thread (default: per thread, the least intrusive that gives a whole stack).
     #[arg(long, value_enum, default_value_t = LookArg::Auto)]
     pub look: LookArg,
-    /// Never stop a thread, not even for microseconds. Stacks that need a stop are cut and reported.
+    /// Never stop a thread, not even for microseconds. Stacks that need a stop are cut and
+    /// reported.
     #[arg(long, conflicts_with = "consistent")]
     pub no_stop: bool,
     /// Stop all threads of a process together, so that all stacks show the same instant.
@@ -232,7 +235,8 @@ pub struct DumpArgs {
 /// The arguments of `rprof record`.
 #[derive(Debug, Args)]
 pub struct RecordArgs {
-    /// Stop sampling after this time; the command continues. Default: sample until the command ends.
+    /// Stop sampling after this time; the command continues. Default: sample until the command
+    /// ends.
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
     /// How to sample.
@@ -387,8 +391,8 @@ pub struct FlameArgs {
 pub enum SamplerArg {
     /// The best one permitted.
     Auto,
-    /// One event per CPU with a BPF filter: whole stacks, no overhead for other processes. Needs root, or
-    /// CAP_BPF and CAP_PERFMON.
+    /// One event per CPU with a BPF filter: whole stacks, no overhead for other processes. Needs
+    /// root, or CAP_BPF and CAP_PERFMON.
     Bpf,
     /// One event per CPU; samples of other processes are dropped. Needs CAP_PERFMON.
     PerfCpu,
@@ -396,8 +400,8 @@ pub enum SamplerArg {
     PerfCgroup,
     /// One event per thread and CPU: needs no capability for your own processes.
     PerfThread,
-    /// Stops threads one by one for microseconds, at most 1 % of the time. Works where perf events are
-    /// forbidden (containers), for processes that a debugger could attach to.
+    /// Stops threads one by one for microseconds, at most 1 % of the time. Works where perf events
+    /// are forbidden (containers), for processes that a debugger could attach to.
     Ptrace,
 }
 
@@ -429,8 +433,9 @@ pub enum KindArg {
     Goroutine,
     /// Memory growth: which code touches new memory (page faults).
     Faults,
-    /// Which code creates threads: stacks that create threads meanwhile, and the start functions of the
-    /// threads that exist already. Go: the runtime's own records, unless --sampler bpf is given.
+    /// Which code creates threads: stacks that create threads meanwhile, and the start functions of
+    /// the threads that exist already. Go: the runtime's own records, unless --sampler bpf is
+    /// given.
     Threadcreate,
 }
 

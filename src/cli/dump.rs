@@ -1,7 +1,7 @@
 //! `rprof dump`: the stack of every thread now.
 //!
-//! The dump goes to standard output or a file, the summary to standard error. `capture::dump` reads the
-//! threads, `report::threads` formats them.
+//! The dump goes to standard output or a file, the summary to standard error. `capture::dump` reads
+//! the threads, `report::threads` formats them.
 
 use std::{
     fmt::Write as _,
@@ -42,7 +42,8 @@ pub fn run(arguments: &DumpArgs) -> Result<()> {
     Ok(())
 }
 
-/// Runs `rprof attach --kind threads`: a dump as a profile, with the file name and format of `attach`.
+/// Runs `rprof attach --kind threads`: a dump as a profile, with the file name and format of
+/// `attach`.
 pub fn attach(pids: Vec<u32>, first: &Identity, arguments: &AttachArgs) -> Result<()> {
     let destination = Destination::choose(&arguments.output, Some(first))?;
     let symbolize = super::attach::symbolize_options(&arguments.debug);
@@ -97,7 +98,8 @@ pub(super) struct DumpOutput<'a> {
 }
 
 impl<'a> DumpOutput<'a> {
-    /// Reads the flags. Errors: no known format, a binary format for a terminal, or a path that is not writable.
+    /// Reads the flags. Errors: no known format, a binary format for a terminal, or a path that is
+    /// not writable.
     pub fn choose(arguments: &'a DumpArgs) -> Result<DumpOutput<'a>> {
         let path = arguments.output.as_deref().filter(|path| *path != Path::new("-"));
         let form = Form::choose(arguments.format, path)?;

@@ -1,4 +1,5 @@
-//! `rprof flame FILE -o x.svg|x.html`: a flame graph of a filtered profile, alone or compared with another.
+//! `rprof flame FILE -o x.svg|x.html`: a flame graph of a filtered profile, alone or compared with
+//! another.
 //!
 //! `report::flame` draws it.
 

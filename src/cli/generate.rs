@@ -1,5 +1,5 @@
-//! `rprof generate`: manual pages and completions, made from the declaration of the command line.
-//! Packages carry them (`scripts/package`); whoever has only the binary makes them with it.
+//! `rprof generate`: manual pages and completions, from the declaration of the command line.
+//! Packages contain them (`scripts/package`); users of the bare binary can make them.
 
 use std::{
     fs,
@@ -13,24 +13,34 @@ use clap_complete::Shell;
 
 use super::args::Cli;
 
+/// The arguments of `rprof generate`.
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
+    /// What to make.
     #[command(subcommand)]
     pub what: What,
 }
 
+/// What to make.
 #[derive(Debug, Subcommand)]
 pub enum What {
     /// Print completions for a shell.
-    Completions { shell: Shell },
-    /// Write manual pages, one for rprof and one for each verb, into a folder.
-    Man { folder: PathBuf },
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write manual pages into a directory, one for rprof and one per verb.
+    Man {
+        /// The directory, which is created if it does not exist.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
-/// Writes what is asked for.
+/// Runs the verb.
 ///
 /// # Errors
-/// The folder or a file in it cannot be written.
+/// The directory or a file in it cannot be written.
 pub fn run(arguments: &GenerateArgs) -> Result<()> {
     match &arguments.what {
         What::Completions { shell } => {
@@ -41,7 +51,7 @@ pub fn run(arguments: &GenerateArgs) -> Result<()> {
             Ok(())
         }
         What::Man { folder } => {
-            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
             clap_mangen::generate_to(Cli::command(), folder)
                 .with_context(|| format!("cannot write manual pages to {}", folder.display()))
         }

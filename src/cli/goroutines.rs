@@ -1,4 +1,5 @@
-//! `rprof dump` of a Go program and `rprof attach --kind goroutine`: its goroutines in Go's text formats.
+//! `rprof dump` of a Go program and `rprof attach --kind goroutine`: its goroutines in Go's text
+//! formats.
 //!
 //! `capture::goroutines` reads them.
 
@@ -22,7 +23,8 @@ use crate::{
     text::counted,
 };
 
-/// Whether a dump shows goroutines: those of a single Go program, unless options on threads are given.
+/// Whether a dump shows goroutines: those of a single Go program, unless options on threads are
+/// given.
 pub fn are_wanted(arguments: &DumpArgs, pids: &[u32]) -> bool {
     let of_threads = arguments.threads || arguments.each || arguments.kernel || arguments.children;
     !of_threads && arguments.look == LookArg::Auto && are_of(pids)
@@ -57,7 +59,8 @@ pub fn attach(pid: u32, first: &Identity, arguments: &AttachArgs) -> Result<()> 
     Ok(())
 }
 
-/// Runs `rprof attach` for a kind that Go's runtime records (heap, allocs, block, mutex, threadcreate).
+/// Runs `rprof attach` for a kind that Go's runtime records (heap, allocs, block, mutex,
+/// threadcreate).
 pub fn profile(pids: &[u32], kind: GoKind, arguments: &AttachArgs) -> Result<()> {
     let [pid] = pids else { bail!("--kind {} takes one process", kind.name()) };
     let first = identify(*pid)?;

@@ -1,5 +1,5 @@
-//! `rprof help`: the help of a verb, or a document, which travels inside the binary: messages point to
-//! documents, and a machine that has rprof need not have its sources.
+//! `rprof help`: the help of a verb, or a document. The documents are embedded in the binary,
+//! because messages refer to them and a machine with rprof may not have its sources.
 
 use std::io::{self, Write};
 
@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, error::ErrorKind};
 
 use super::args::Cli;
 
+/// The arguments of `rprof help`.
 #[derive(Debug, Args)]
 pub struct HelpArgs {
     /// A verb (attach, dump ...) or a document (permissions, sidecar ...).
@@ -38,13 +39,13 @@ const DOCUMENTS: &[Document] = documents! {
     "waiting" "WAITING.md" "off-CPU profiles and traces"
     "go" "GO.md" "goroutines, heap and the rest of Go programs"
     "http" "HTTP.md" "serving /debug/pprof/ of running processes"
-    "snapshot" "SNAPSHOT.md" "the incident file"
+    "snapshot" "SNAPSHOT.md" "the incident bundle"
 };
 
-/// Prints what is asked for.
+/// Prints the requested help.
 ///
 /// # Errors
-/// A usage error, for clap to print, where no verb and no document has the name.
+/// A usage error, for clap to print, if no verb and no document has the name.
 pub fn run(arguments: &HelpArgs, out: &mut impl Write) -> Result<(), clap::Error> {
     let text = match &arguments.words[..] {
         [] => overview(),
@@ -69,7 +70,7 @@ fn overview() -> String {
     text
 }
 
-/// The help of a verb; where a document has the same name, it is mentioned.
+/// The help of a verb, with a reference to the document of the same name if there is one.
 fn verb(word: &str) -> Option<String> {
     let mut rprof = Cli::command().bin_name("rprof");
     rprof.build();
@@ -84,7 +85,7 @@ fn document(word: &str) -> Option<&'static Document> {
     DOCUMENTS.iter().find(|document| document.name.eq_ignore_ascii_case(word))
 }
 
-/// A document by the name of its file, as messages and other documents have it: `docs/DUMP.md`.
+/// A document by its file name, as in messages and in other documents: `docs/DUMP.md`.
 fn document_by_file(word: &str) -> Option<&'static Document> {
     let stem = word.strip_suffix(".md")?;
     document(stem.strip_prefix("docs/").unwrap_or(stem))
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verb_has_its_own_help() {
+    fn the_help_of_a_verb_is_printed_by_its_name() {
         let text = help(&["attach"]).expect("a verb");
         assert!(text.contains("Usage: rprof attach") && text.contains("--duration"), "{text}");
     }
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_verb_and_a_document_share_a_name_both_are_reachable() {
+    fn a_verb_and_a_document_of_the_same_name_are_both_available() {
         let verb = help(&["dump"]).expect("a verb");
         assert!(verb.contains("Usage: rprof dump") && verb.contains("rprof help dump.md"), "{verb}");
         assert_eq!(help(&["dump.md"]).expect("a document"), include_str!("../../docs/DUMP.md"));

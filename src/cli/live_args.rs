@@ -19,7 +19,7 @@ Examples:
 
 /// The arguments of `rprof top`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("of").args(["files", "pid", "name"]).required(true).multiple(true)))]
+#[command(group(ArgGroup::new("source").args(["files", "pid", "name"]).required(true).multiple(true)))]
 pub struct TopArgs {
     /// Profiles to read; several are merged. A number that is not a file is a process to watch.
     #[arg(value_name = "FILE", conflicts_with_all = ["pid", "name"])]

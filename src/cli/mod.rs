@@ -1,7 +1,8 @@
 //! The command line: arguments, messages and exit codes.
 //!
-//! `args` declares the arguments, one module per verb interprets them, and `advice` explains errors: what
-//! happened, why, and what to do. Everything that is useful without a terminal is in other modules.
+//! `args` declares the arguments, one module per verb interprets them, and `advice` explains
+//! errors: what happened, why, and what to do. Everything that is useful without a terminal is in
+//! other modules.
 
 mod advice;
 mod advice_go;
@@ -91,7 +92,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// `rprof help`; a wrong name is a wrong command line.
+/// `rprof help`; an unknown name is a usage error.
 fn help_exit(arguments: &help::HelpArgs) -> ExitCode {
     match help::run(arguments, &mut std::io::stdout()) {
         Ok(()) => ExitCode::from(SUCCESS),
@@ -113,8 +114,8 @@ fn run_pprof(arguments: &[OsString]) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// Writes lines to standard error, which may be closed (`2>&1 | head`). Paths and names come from the
-/// target, so control characters are replaced.
+/// Writes lines to standard error, which may be closed (`2>&1 | head`). Paths and names come from
+/// the target, so control characters are replaced.
 fn say(text: &str) {
     let shown: String = text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect();
     let _ = writeln!(std::io::stderr(), "{shown}");

@@ -24,9 +24,9 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// Reads the flags. Without `--output`, the name consists of the target's name and the time. Errors: the
-    /// extension does not determine a format, a binary format would go to a terminal, or the path is not
-    /// writable (reported now, not after half a minute of sampling).
+    /// Reads the flags. Without `--output`, the name consists of the target's name and the time.
+    /// Errors: the extension does not determine a format, a binary format would go to a terminal,
+    /// or the path is not writable (reported now, not after half a minute of sampling).
     pub fn choose(arguments: &OutputArgs, first: Option<&Identity>) -> Result<Destination> {
         let path = arguments.output.clone().unwrap_or_else(|| default_name(arguments.format, first));
         let format = match arguments.format {
@@ -54,8 +54,8 @@ impl Destination {
         &self.path
     }
 
-    /// Writes the profile. If that fails (a disk that filled up meanwhile), the profile is saved in the
-    /// directory for temporary files instead, and the error names that file.
+    /// Writes the profile. If that fails (a disk that filled up meanwhile), the profile is saved in
+    /// the directory for temporary files instead, and the error names that file.
     pub fn write(&self, profile: &Profile) -> Result<()> {
         if self.is_stdout() {
             let mut stdout = std::io::stdout().lock();
@@ -106,8 +106,8 @@ pub fn name_and_time(of: Option<&Identity>) -> String {
     format!("{name}-{pid}-{time}")
 }
 
-/// Writes a file with `write`. If that fails (a disk that filled up meanwhile), `write_rescued` saves it as
-/// `rescued` in the directory for temporary files, and the error names that file.
+/// Writes a file with `write`. If that fails (a disk that filled up meanwhile), `write_rescued`
+/// saves it as `rescued` in the directory for temporary files, and the error names that file.
 pub fn write_or_rescue(
     path: &Path,
     write: impl FnOnce(&Path) -> Result<(), WriteError>,

@@ -12,7 +12,8 @@ use crate::{
 /// How often it is drawn.
 const DRAW_HZ: u8 = 5;
 
-/// A progress bar on standard error, which is hidden unless that is a terminal. Dropping it clears it.
+/// A progress bar on standard error, which is hidden unless that is a terminal. Dropping it clears
+/// it.
 pub struct Bar {
     bar: ProgressBar,
     duration: Option<Duration>,

@@ -1,4 +1,5 @@
-//! `rprof record -- COMMAND`: starts a command and profiles it and its children from the first instruction.
+//! `rprof record -- COMMAND`: starts a command and profiles it and its children from the first
+//! instruction.
 
 use std::{
     path::Path,
@@ -74,8 +75,8 @@ fn received_signal() -> Result<Arc<AtomicUsize>> {
     Ok(received)
 }
 
-/// Waits for the command. A signal that asks rprof to end is passed on to the command once (a second signal
-/// ends rprof itself).
+/// Waits for the command. A signal that asks rprof to end is passed on to the command once (a
+/// second signal ends rprof itself).
 fn wait_for(gate: &Gate, received: &AtomicUsize) -> Ending {
     loop {
         if let Some(ending) = gate.status() {

@@ -101,8 +101,8 @@ fn kinds(columns: &Columns) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// Reads profiles and merges them. Errors: a file cannot be read (a report of the others could be mistaken for
-/// a report of all), or the profiles do not fit together.
+/// Reads profiles and merges them. Errors: a file cannot be read (a report of the others could be
+/// mistaken for a report of all), or the profiles do not fit together.
 pub fn read(files: &[PathBuf]) -> Result<Columns> {
     let sources: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
     let mut messages = Vec::new();

@@ -1,5 +1,6 @@
-//! The options of the short forms (`rprof top --focus … --count …`): those of the table that the prompt
-//! and `rprof pprof` share ([`OPTIONS`]), in the usual spelling, and how the report is printed.
+//! The options of the short forms (`rprof top --focus … --count …`): those of the table that the
+//! prompt and `rprof pprof` share ([`OPTIONS`]), in the usual spelling, and how the report is
+//! printed.
 //!
 //! [`super::report`] interprets them.
 
@@ -54,7 +55,7 @@ const HELP: [(&str, &str); 9] = [
 const EXPRESSIONS: [&str; 8] =
     ["focus", "ignore", "prune_from", "hide", "show", "show_from", "tagshow", "taghide"];
 
-const HEADING: &str = "What is counted";
+const HEADING: &str = "Report content";
 
 /// All options of a report: what is counted and how it is printed.
 #[derive(Debug, Args)]
@@ -83,7 +84,7 @@ pub struct SettingArgs {
 
 /// How a report is printed.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "How it is printed")]
+#[command(next_help_heading = "Report format")]
 pub struct PrintArgs {
     /// Sort by cumulative values, which include called functions.
     #[arg(long)]
@@ -106,7 +107,8 @@ pub struct PrintArgs {
 }
 
 impl PrintArgs {
-    /// The maximum number of entries; `None`: the report's default. A budget replaces the default limit.
+    /// The maximum number of entries; `None`: the report's default. A budget replaces the default
+    /// limit.
     pub fn count(&self) -> Option<usize> {
         match self.count {
             Some(0) => Some(usize::MAX),

@@ -18,7 +18,7 @@ Examples:
 
 /// The arguments of `rprof serve`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("served").args(["target", "pid", "name", "all_mine"]).required(true).multiple(false)))]
+#[command(group(ArgGroup::new("processes").args(["target", "pid", "name", "all_mine"]).required(true).multiple(false)))]
 pub struct ServeArgs {
     /// Process to serve.
     #[arg(value_name = "PID")]
@@ -26,8 +26,8 @@ pub struct ServeArgs {
     /// Process to serve; repeatable.
     #[arg(short, long, value_name = "PID")]
     pub pid: Vec<u32>,
-    /// All processes whose name, program or command line matches this regular expression at the time of
-    /// each request; your own processes only, unless --any-user is given.
+    /// All processes whose name, program or command line matches this regular expression at the
+    /// time of each request; your own processes only, unless --any-user is given.
     #[arg(short, long, value_name = "REGEX")]
     pub name: Option<Regex>,
     /// All your own processes.
@@ -36,8 +36,8 @@ pub struct ServeArgs {
     /// With --name: include processes of other users.
     #[arg(long, requires = "name")]
     pub any_user: bool,
-    /// Where to listen: an IP address and a port, or unix:PATH. An address that other machines can reach
-    /// requires --token-file or --tls-client-ca.
+    /// Where to listen: an IP address and a port, or unix:PATH. An address that other machines can
+    /// reach requires --token-file or --tls-client-ca.
     #[arg(short, long, value_name = "ADDRESS", default_value = "127.0.0.1:6060")]
     pub listen: Address,
     /// Require the token on the first line of this file: `Authorization: Bearer TOKEN`, or as the
@@ -59,8 +59,8 @@ pub struct ServeArgs {
     /// Leave out command-line arguments: they may hold secrets.
     #[arg(long)]
     pub redact_cmdline: bool,
-    /// Directory whose files the source view of /ui/ may show; repeatable. Other files are never shown,
-    /// because the profiled process chooses the paths of its sources.
+    /// Directory whose files the source view of /ui/ may show; repeatable. Other files are never
+    /// shown, because the profiled process chooses the paths of its sources.
     #[arg(long, value_name = "DIR")]
     pub source_path: Vec<PathBuf>,
     /// The longest profile a request may ask for.

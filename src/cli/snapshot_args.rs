@@ -14,7 +14,7 @@ Examples:
 
 /// The arguments of `rprof snapshot`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("whom").args(["target", "pid"]).required(true)))]
+#[command(group(ArgGroup::new("process").args(["target", "pid"]).required(true)))]
 pub struct SnapshotArgs {
     /// Process to profile.
     #[arg(value_name = "PID")]
@@ -22,7 +22,8 @@ pub struct SnapshotArgs {
     /// Process to profile.
     #[arg(short, long, value_name = "PID")]
     pub pid: Option<u32>,
-    /// Sampling time: 10s, 500ms, 2m, or a number of seconds. Ctrl-C ends it early and keeps the data.
+    /// Sampling time: 10s, 500ms, 2m, or a number of seconds. Ctrl-C ends it early and keeps the
+    /// data.
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub duration: Duration,
     /// File to write (.tar.gz), readable by its owner only (default: named after process and time).

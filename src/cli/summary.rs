@@ -1,5 +1,5 @@
-//! The summary of a capture: the hottest functions, a quality line, warnings, the file and the command that
-//! opens it. It goes to standard error, because standard output is for data.
+//! The summary of a capture: the hottest functions, a quality line, warnings, the file and the
+//! command that opens it. It goes to standard error, because standard output is for data.
 
 use std::fmt::Write;
 
@@ -62,7 +62,8 @@ pub(super) fn words(ended: Ended) -> &'static str {
     }
 }
 
-/// `quality: 2970 samples (30.0 s of CPU time in 30.0 s), 99.9% whole stacks, 0 lost, 0.3% unnamed; sampler …`
+/// `quality: 2970 samples (30.0 s of CPU time in 30.0 s), 99.9% whole stacks, 0 lost, 0.3% unnamed;
+/// sampler …`
 fn quality(capture: &Capture) -> String {
     let tally = &capture.tally;
     let ended = words(capture.ended);

@@ -1,4 +1,5 @@
-//! `rprof attach --kind trace`: a timeline of the threads, as a file for ui.perfetto.dev and a table.
+//! `rprof attach --kind trace`: a timeline of the threads, as a file for ui.perfetto.dev and a
+//! table.
 
 use std::{
     collections::BTreeMap,

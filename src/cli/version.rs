@@ -3,7 +3,7 @@
 /// The release.
 pub const SHORT: &str = env!("CARGO_PKG_VERSION");
 
-/// The release, the commit and its date, what it was built for, and what is inside.
+/// The release, the commit and its date, the build target, and the features.
 pub fn long() -> String {
     let commit = match (env!("RPROF_BUILD_COMMIT"), env!("RPROF_BUILD_DATE")) {
         ("", _) => "not recorded by this build".to_owned(),

@@ -1,5 +1,5 @@
-//! What allows a data source that does not work, derived from the kernel's error, the machine's settings, and
-//! the permissions of rprof and of the process.
+//! What allows a data source that does not work, derived from the kernel's error, the machine's
+//! settings, and the permissions of rprof and of the process.
 
 use crate::{
     process::host::{Container, Host, Rights},

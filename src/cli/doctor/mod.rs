@@ -1,5 +1,5 @@
-//! `rprof doctor`: what this machine and user allow, why something does not work, and the command, capability
-//! or container setting that allows it. One line per data source.
+//! `rprof doctor`: what this machine and user allow, why something does not work, and the command,
+//! capability or container setting that allows it. One line per data source.
 //!
 //! `sampler::checks` does the checks; `process::host` reads the settings.
 

@@ -19,7 +19,8 @@ const LONGEST: Duration = Duration::from_secs(300);
 const MOST_WINDOWS: usize = 4096;
 /// The maximum number of frames in all samples: 32 MiB.
 const MOST_FRAMES: usize = 8 << 20;
-/// The maximum number of different functions, and of threads: a JIT compiler may create names without end.
+/// The maximum number of different functions, and of threads: a JIT compiler may create names
+/// without end.
 const MOST_NAMES: usize = 1 << 18;
 
 /// The number of a function, in the order of first occurrence.
@@ -276,8 +277,8 @@ impl History {
         sum
     }
 
-    /// The value per second of each of the last `count` profiles, of one thread or all; oldest first, 0 where there
-    /// are fewer.
+    /// The value per second of each of the last `count` profiles, of one thread or all; oldest
+    /// first, 0 where there are fewer.
     pub fn course(&self, count: usize, thread: Option<ThreadId>) -> Vec<f64> {
         let wanted = |id: ThreadId| thread.is_none_or(|thread| thread == id).then_some(());
         self.courses_by(count, wanted).remove(&()).unwrap_or_else(|| vec![0.0; count])

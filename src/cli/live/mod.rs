@@ -54,7 +54,8 @@ const POLL_EVERY_MS: u8 = 100;
 /// How often the threads of the processes are counted.
 const COUNT_THREADS_EVERY: Duration = Duration::from_secs(1);
 
-/// Runs the live view until the user quits. Errors: there is no terminal, or a process cannot be profiled.
+/// Runs the live view until the user quits. Errors: there is no terminal, or a process cannot be
+/// profiled.
 pub fn run(arguments: &LiveArgs) -> Result<()> {
     let pids = choose(None, &arguments.pid, arguments.name.as_ref())?;
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {

@@ -239,11 +239,11 @@ impl State {
             KeyCode::End | KeyCode::Char('G') => last,
             _ => return,
         };
-        // The first row is whoever has most, not whoever had most when it was chosen.
+        // Selecting the first row means the hottest function at any time, not this function.
         self.chosen = if to == 0 { None } else { rows.get(to.min(last)).copied() };
     }
 
-    /// Which row is chosen.
+    /// The index of the selected row.
     pub fn at(&self, rows: &[Key]) -> usize {
         self.chosen.and_then(|key| rows.iter().position(|row| *row == key)).unwrap_or(0)
     }

@@ -49,7 +49,8 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Starts to watch; returns once sampling has started. Errors: no permission, or no such process.
+    /// Starts to watch; returns once sampling has started. Errors: no permission, or no such
+    /// process.
     pub fn begin(request: Request, every: Duration) -> Result<(Watcher, Attached)> {
         let (started, attached) = mpsc::channel();
         let (sender, events) = mpsc::sync_channel(WAITING);

@@ -1,6 +1,4 @@
-//! Programs and libraries, opened for the reports that look into them: symbols, assembly, source lines.
-//!
-//! Not here: whether a file is one at all ([`super::object`]), what is made of it (`report`).
+//! Opens programs and libraries for reports that need symbols, assembly or source lines.
 
 use std::{
     cell::OnceCell,
@@ -23,7 +21,7 @@ use crate::{
     },
 };
 
-/// The files of this machine.
+/// Opens any file of this machine.
 pub(super) struct LocalFiles;
 
 impl ObjectTool for LocalFiles {
@@ -32,8 +30,9 @@ impl ObjectTool for LocalFiles {
     }
 }
 
-/// Of this machine's files those that are the very ones of the profile, by their build-ids. A process chooses the
-/// paths in its profile: whoever shows it to others must not open what stands there by that alone.
+/// Opens only files that have the build ID of the profile's mapping. A process chooses the paths in
+/// its profile, so a server that shows the profile to others must not open a file by its path
+/// alone.
 pub(super) struct SameFiles;
 
 impl ObjectTool for SameFiles {
@@ -41,30 +40,30 @@ impl ObjectTool for SameFiles {
         let path = mapping.file;
         let failed = |why: &str| format!("open {path}: {why}");
         if mapping.build_id.is_empty() {
-            return Err(failed("it has no build-id by which to know the file again"));
+            return Err(failed("the profile has no build ID to identify the file"));
         }
         let is_file = std::fs::metadata(path).map_err(|error| failed(&system_words(&error)))?.is_file();
         let file = if is_file {
             File::open(path).map_err(|error| failed(&system_words(&error)))?
         } else {
-            return Err(failed("not an ordinary file"));
+            return Err(failed("not a regular file"));
         };
         let elf = ElfFile::open(&file).map_err(|_| failed("it is not the file that was profiled"))?;
         let binary = Binary::of(elf, mapping);
         if binary.elf.build_id().is_none() || !binary.has_build_id(mapping.build_id) {
-            return Err(failed("it is not the file that was profiled: its build-id is another"));
+            return Err(failed("it is not the file that was profiled: its build ID differs"));
         }
         Ok(Box::new(binary))
     }
 }
 
-/// The build-id of a file; empty where it has none.
+/// The build ID of a file in hexadecimal; empty if it has none.
 pub(super) fn build_id_of(path: &str) -> String {
     let elf = File::open(path).ok().and_then(|file| ElfFile::open(&file).ok());
     elf.as_ref().and_then(ElfFile::build_id).map_or(String::new(), hex)
 }
 
-/// An ELF file, and where it was in memory.
+/// An ELF file and its place in memory.
 pub(super) struct Binary {
     elf: Arc<ElfFile>,
     path: PathBuf,
@@ -75,7 +74,7 @@ pub(super) struct Binary {
 }
 
 impl Binary {
-    /// Opens the file of a mapping. Errors are in the reference's words.
+    /// Opens the file of a mapping. Error messages are those of `go tool pprof`.
     pub fn open(mapping: &ObjectMapping<'_>) -> Result<Binary, String> {
         let path = mapping.file;
         let file = File::open(path).map_err(|error| format!("open {path}: {}", system_words(&error)))?;
@@ -97,7 +96,7 @@ impl Binary {
         }
     }
 
-    /// What is known of addresses, as the file counts them.
+    /// The names of addresses (as in the file, see [`Object::address`]).
     pub fn symbolize(&self, addresses: &[u64], dwarf: bool) -> Vec<Symbolized> {
         let module = ModuleFiles { file: self.elf.clone(), path: Some(self.path.clone()), root: None };
         let addresses: Vec<ElfAddr> = addresses.iter().map(|address| ElfAddr(*address)).collect();
@@ -105,18 +104,18 @@ impl Binary {
         symbolize_module(&module, &addresses, &options).addresses
     }
 
-    /// Whether it is the file with this build-id, as far as either says.
+    /// Whether the file has this build ID; also true if either has none.
     pub fn has_build_id(&self, wanted: &str) -> bool {
         wanted.is_empty() || self.elf.build_id().is_none_or(|id| hex(id) == wanted)
     }
 
     fn disassembler(&self) -> Result<&Disassembler, String> {
-        let made =
+        let code =
             self.code.get_or_init(|| Disassembler::new(self.elf.clone()).map_err(|error| error.to_string()));
-        made.as_ref().map_err(Clone::clone)
+        code.as_ref().map_err(Clone::clone)
     }
 
-    /// Where the first executable segment begins, at a boundary of pages.
+    /// The page-aligned start of the first executable segment.
     fn load_address(&self) -> u64 {
         const PAGE: u64 = 0x1000;
         let code = self.elf.segments().iter().find(|segment| segment.executable);
@@ -161,11 +160,12 @@ impl Object for Binary {
         [".gopclntab", ".data.rel.ro.gopclntab"].iter().any(|name| self.elf.section(name).is_some())
     }
 
-    /// As the reference has it: the function that owns the code, the line of what is inlined there.
+    /// As in `go tool pprof`: the name of the outermost function, the file and line of the
+    /// innermost one.
     fn frames(&self, addresses: &[u64]) -> Vec<Option<ObjectFrame>> {
         let symbolized = self.symbolize(addresses, true);
         let frames = symbolized.into_iter().map(|symbolized| {
-            // The reference knows names only where there are lines.
+            // `go tool pprof` has names only together with lines.
             let frames = symbolized.frames;
             let (inner, owner) = frames.first().zip(frames.last())?;
             let file = inner.file.clone().unwrap_or_default();
@@ -184,11 +184,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn for_others_only_the_file_that_was_profiled_is_opened() {
+    fn only_the_file_that_was_profiled_is_opened() {
         let own = std::env::current_exe().expect("a program");
         let own = own.to_str().expect("a path");
         let id = build_id_of(own);
-        assert!(!id.is_empty(), "linkers of today write one");
+        assert!(!id.is_empty(), "current linkers write a build ID");
         let opened = |file: &str, build_id: &str| {
             let mapping = ObjectMapping { file, build_id, start: 0, limit: 0, offset: 0 };
             SameFiles.open(&mapping).map(drop)
@@ -200,10 +200,10 @@ mod tests {
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("own folder");
         let paths = [&text, &pipe].map(|path| path.display().to_string());
         for (file, build_id, words) in [
-            (own, "", "no build-id"),
+            (own, "", "no build ID"),
             (own, "00112233", "not the file"),
             (&*paths[0], &*id, "not the file"),
-            (&*paths[1], &*id, "not an ordinary file"),
+            (&*paths[1], &*id, "not a regular file"),
             ("/nowhere/at/all", &*id, "no such file"),
         ] {
             let why = opened(file, build_id).expect_err(file);

@@ -1,6 +1,4 @@
-//! A folder or an archive of profiles (a spool, an `incident.tar.gz`): which files in it may be profiles.
-//!
-//! Not here: reading profiles.
+//! Lists the profiles in a directory or an archive (a spool, an `incident.tar.gz`).
 
 use std::{
     fs::{self, File},
@@ -10,19 +8,19 @@ use std::{
 
 use flate2::read::GzDecoder;
 
-/// Endings of profiles' names.
+/// File name extensions of profiles.
 const ENDINGS: [&str; 6] = [".pb.gz", ".pb", ".pprof", ".prof", ".cpu", ".folded"];
-/// Most profiles of a collection.
+/// The maximum number of profiles.
 const MOST_FILES: usize = 1000;
-/// Most folders in one another.
+/// The maximum depth of nested directories.
 const MOST_DEPTH: usize = 4;
-/// Most that an archive's profiles may have, unpacked.
+/// The maximum size of an archive's unpacked profiles.
 const MOST_BYTES: u64 = 4 << 30;
 
-/// Profiles found, each with what a person calls it.
+/// The profiles found: the name shown, and the path.
 pub(super) type Found = Vec<(String, PathBuf)>;
 
-/// Whether a source is a folder or an archive.
+/// Whether a source is a directory or an archive.
 pub(super) fn is_collection(source: &str) -> bool {
     is_archive(source) || Path::new(source).is_dir()
 }
@@ -31,7 +29,7 @@ fn is_archive(source: &str) -> bool {
     [".tar.gz", ".tgz", ".tar"].iter().any(|ending| source.ends_with(ending)) && Path::new(source).is_file()
 }
 
-/// The profiles of a source, by name; those of an archive are unpacked below `folder`.
+/// The profiles of a source, sorted by name; those of an archive are unpacked into `folder`.
 pub(super) fn profiles_of(source: &str, folder: &Path) -> Result<Found, String> {
     let mut found = Found::new();
     let path = Path::new(source);
@@ -55,7 +53,7 @@ fn look(top: &Path, folder: &Path, depth: usize, found: &mut Found) -> io::Resul
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.strip_prefix(top).unwrap_or(&path).display().to_string();
-        // A link may lead anywhere, also back here.
+        // A link may lead anywhere, including back here.
         if path.is_symlink() || found.len() >= MOST_FILES {
             continue;
         }
@@ -70,7 +68,8 @@ fn look(top: &Path, folder: &Path, depth: usize, found: &mut Found) -> io::Resul
     Ok(())
 }
 
-/// Unpacks what may be profiles, under names of our own: those in the archive may lead out of the folder.
+/// Unpacks files that may be profiles under new names: a name in the archive may lead out of the
+/// directory.
 fn unpack(archive: &Path, folder: &Path, found: &mut Found) -> io::Result<()> {
     let file = File::open(archive)?;
     let is_packed = archive.extension().is_some_and(|ending| ending != "tar");
@@ -84,7 +83,8 @@ fn unpack(archive: &Path, folder: &Path, found: &mut Found) -> io::Result<()> {
         }
         let path = folder.join(format!("{}.profile", found.len()));
         let size = io::copy(&mut io::Read::take(&mut entry, left + 1), &mut File::create(&path)?)?;
-        left = left.checked_sub(size).ok_or_else(|| io::Error::other("its profiles have more than 4 GiB"))?;
+        left =
+            left.checked_sub(size).ok_or_else(|| io::Error::other("its profiles are larger than 4 GiB"))?;
         found.push((name, path));
     }
     Ok(())
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_are_none_that_is_said() {
+    fn a_directory_without_profiles_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let error = profiles_of(&folder.path().display().to_string(), folder.path()).unwrap_err();
         assert!(error.contains("no profiles in it"), "{error}");

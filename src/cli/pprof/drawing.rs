@@ -1,7 +1,5 @@
-//! Graphs become pictures: by the `dot` that is installed, as the reference has it, or by the Graphviz
-//! that rprof carries along (SVG and PostScript).
-//!
-//! Not here: graphs, and Graphviz (`report`).
+//! Draws graphs with an installed `dot`, as `go tool pprof` does, or with the embedded Graphviz
+//! (SVG and PostScript, see `report::graphviz`).
 
 use std::{
     io::{self, Write},
@@ -13,8 +11,8 @@ use crate::report::{
     pprof::readable,
 };
 
-/// Draws a graph. An installed `dot` goes first: it is several times faster than the one inside, and
-/// what it draws is what the reference shows on this machine.
+/// Draws a graph. An installed `dot` is preferred: it is several times faster than the embedded
+/// one, and its output equals that of `go tool pprof` on this machine.
 pub(super) fn draw(graph: Vec<u8>, format: &str, say: &mut dyn FnMut(&str)) -> Result<Vec<u8>, String> {
     let graph = readable(&String::from_utf8_lossy(&graph)).into_bytes();
     let drawn = match by_dot(&graph, format) {
@@ -22,7 +20,7 @@ pub(super) fn draw(graph: Vec<u8>, format: &str, say: &mut dyn FnMut(&str)) -> R
             graphviz::draw(&graph, format).map_err(|error| format!("cannot draw the graph: {error}"))?
         }
         Err(NoDot::Missing(why)) => {
-            say(&format!("-{format} is drawn by Graphviz; -svg and -ps need none"));
+            say(&format!("-{format} requires an installed Graphviz; -svg and -ps need none"));
             return Err(failed(&why));
         }
         Err(NoDot::Failed(why)) => return Err(failed(&why)),
@@ -34,7 +32,7 @@ pub(super) fn draw(graph: Vec<u8>, format: &str, say: &mut dyn FnMut(&str)) -> R
     })
 }
 
-/// Draws a graph as SVG, without what makes it move by itself.
+/// Draws a graph as SVG without scripts.
 pub(super) fn draw_plain(graph: &[u8]) -> Result<Vec<u8>, String> {
     let readable = readable(&String::from_utf8_lossy(graph)).into_bytes();
     match by_dot(&readable, "svg") {
@@ -44,8 +42,8 @@ pub(super) fn draw_plain(graph: &[u8]) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The same by the Graphviz inside alone, which can touch nothing: names in the graph are those that some process
-/// gives itself, and whoever draws may have more rights than it.
+/// Draws a graph as SVG with the embedded Graphviz only, which cannot access files: the names in
+/// the graph come from the target, and rprof may have more permissions than the target.
 pub(super) fn draw_inside(graph: &[u8]) -> Result<Vec<u8>, String> {
     let readable = readable(&String::from_utf8_lossy(graph)).into_bytes();
     let drawn =
@@ -72,7 +70,7 @@ fn by_dot(graph: &[u8], format: &str) -> Result<Vec<u8>, NoDot> {
     })?;
     let stdin = child.stdin.take();
     let output = std::thread::scope(|scope| {
-        // If it does not take all, its exit status says why.
+        // If `dot` does not read everything, its exit status gives the reason.
         scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(graph)));
         child.wait_with_output()
     });
@@ -80,6 +78,6 @@ fn by_dot(graph: &[u8], format: &str) -> Result<Vec<u8>, NoDot> {
     match output.status.code() {
         Some(0) => Ok(output.stdout),
         Some(code) => Err(NoDot::Failed(format!("exit status {code}"))),
-        None => Err(NoDot::Failed("it was ended by a signal".into())),
+        None => Err(NoDot::Failed("it was killed by a signal".into())),
     }
 }

@@ -1,7 +1,5 @@
-//! The reference's command line, read as Go's `flag` package reads it: `-f`, `--f`, `-f=v`, `-f v`;
-//! what follows the first word that is no flag is no flag either.
-//!
-//! Not here: the help text ([`super::usage`]).
+//! The command line of `go tool pprof`, parsed as Go's `flag` package does: `-f`, `--f`, `-f=v`,
+//! `-f v`; flags end at the first word that is not a flag. [`super::usage`] has the help text.
 
 use crate::{
     report::pprof::{
@@ -11,48 +9,64 @@ use crate::{
     text::go::{self, IntegerError, quote},
 };
 
-/// A command line that could be read.
+/// A parsed command line. Text fields are empty if the flag is not given.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
+    /// The options of reports.
     pub settings: Settings,
-    /// Sources, and before them perhaps the binary.
+    /// The sources; before [`Flags::interpret`], possibly with the binary first.
     pub arguments: Vec<String>,
+    /// The file of the first mapping.
     pub binary: Option<String>,
+    /// `-base`: a source to subtract.
     pub base: String,
+    /// `-diff_base`: a source to compare with.
     pub diff_base: String,
+    /// `-symbolize`: the mode.
     pub symbolize: String,
+    /// `-buildid`: the build ID of the first mapping.
     pub build_id: String,
+    /// `-add_comment`: a comment to add to the profile.
     pub comment: String,
+    /// `-http`: the address to serve pages on.
     pub http: String,
-    /// What an asker must show, where pages are for other machines (the reference has no such flag).
+    /// `-token_file`: the file with the token that requests need (not in `go tool pprof`).
     pub token_file: String,
+    /// `-tools`: accepted, but not used.
     pub tools: String,
-    /// Of the report: empty for the reference's text, or json, markdown, csv.
+    /// `-format`: json, markdown or csv; empty: the text of `go tool pprof`.
     pub format: String,
+    /// `-tls_cert`: the file of the client certificate.
     pub tls_cert: String,
+    /// `-tls_key`: the file of its key.
     pub tls_key: String,
+    /// `-tls_ca`: the file of the certificate authority.
     pub tls_ca: String,
+    /// `-timeout`: seconds to wait for a server; -1: the default.
     pub timeout_s: i64,
+    /// `-seconds`: the duration to ask a server for; -1: the server's default.
     pub seconds: i64,
+    /// `-no_browser`: do not open a browser.
     pub no_browser: bool,
-    /// Shorthands for sample types, by place in [`SHORTHANDS`].
+    /// Which of [`SHORTHANDS`] are given.
     shorthands: [bool; SHORTHANDS.len()],
-    /// Choices of options that were switched on.
+    /// The choices of options that are switched on.
     choices: Vec<&'static str>,
     commands: Vec<&'static str>,
     command_arguments: Vec<(&'static str, String)>,
 }
 
-/// What a command line is.
+/// The result of parsing a command line.
 pub enum Outcome {
+    /// A valid command line.
     Flags(Box<Flags>),
-    /// Help was asked for.
+    /// A request for help.
     Help,
-    /// It cannot be read; the error.
+    /// An invalid command line, with the error message.
     Refused(String),
 }
 
-/// Flags that stand for a sample type, in the order in which they are heard.
+/// Flags that select a sample type, in order of precedence.
 const SHORTHANDS: [(&str, &str); 7] = [
     ("total_delay", "delay"),
     ("mean_delay", "delay"),
@@ -71,7 +85,7 @@ enum Target<'a> {
     CommandArgument(&'static str),
 }
 
-/// Reads a command line.
+/// Parses a command line.
 pub fn parse(arguments: &[String]) -> Outcome {
     let mut flags = Flags {
         timeout_s: -1,
@@ -118,12 +132,12 @@ pub fn parse(arguments: &[String]) -> Outcome {
 }
 
 impl Flags {
-    /// Those of a command line that only names sources.
+    /// The flags of a command line with sources only.
     pub(super) fn of_sources(sources: &[String]) -> Flags {
         Flags { arguments: sources.to_vec(), timeout_s: -1, seconds: -1, ..Flags::default() }
     }
 
-    /// The same for one source alone.
+    /// The same flags for a single source, without a base.
     pub(super) fn with_source(&self, source: &str) -> Flags {
         let arguments = vec![source.to_string()];
         Flags { arguments, base: String::new(), diff_base: String::new(), ..self.clone() }
@@ -199,8 +213,9 @@ impl Flags {
         Ok(())
     }
 
-    /// Gives the flags their meaning: the binary is taken off the arguments, choices become settings.
-    /// Gives the command asked for with its argument, if one was.
+    /// Interprets the flags: separates the binary from the sources, and applies choices to the
+    /// settings. Returns the requested report and its argument, if any. Errors are those of `go
+    /// tool pprof`.
     pub fn interpret(
         &mut self,
         opens_as_object: &mut dyn FnMut(&str) -> bool,
@@ -299,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_are_read_as_go_reads_them() {
+    fn flags_are_parsed_as_in_go() {
         let Outcome::Flags(mut flags) = read("-top --nodecount=0x10 -focus a -cum -trim=0 p -lines") else {
             panic!("refused")
         };
@@ -311,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_refuses_is_refused_in_its_words() {
+    fn invalid_flags_give_the_error_messages_of_go() {
         for (line, error) in [
             ("-nope p", "flag provided but not defined: -nope"),
             ("-nodecount=x p", "invalid value \"x\" for flag -nodecount: parse error"),

@@ -1,7 +1,6 @@
-//! `rprof pprof`: the whole command line of `go tool pprof`, to the byte.
+//! `rprof pprof`: the command line of `go tool pprof` with byte-identical reports.
 //!
-//! Not here: the reports (`report::pprof`), and what the reference's flags are read with
-//! ([`flags`]).
+//! `report::pprof` makes the reports, [`flags`] parses the flags.
 
 use std::{
     fs,
@@ -32,12 +31,12 @@ pub(super) mod web;
 
 pub use flags::{Flags, Outcome};
 
-/// Runs `rprof pprof` with the arguments behind it. Reports go to `out`, everything else that is said
-/// to `err`. Gives the exit status: 0, or 2 as the reference has it.
+/// Runs `rprof pprof` with the arguments after it. Reports go to `out`, messages to `err`. Returns
+/// the exit status: 0, or 2 for any error, as `go tool pprof` does.
 pub fn run(arguments: &[String], out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let mut say = |text: &str| {
         let end = if text.ends_with('\n') { "" } else { "\n" };
-        // Nothing can be said where this fails.
+        // A failure to print a message cannot be reported.
         let _ = write!(err, "{text}{end}");
     };
     let status = match try_run(arguments, out, &mut say) {
@@ -68,8 +67,8 @@ fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str))
         say(&usage::text());
     }
     let command = flags.interpret(&mut |path| object::opens(path), say)?;
-    let asked = command.as_ref().map(|(command, _)| *command);
-    check_format(&flags.format, asked)?;
+    let requested = command.as_ref().map(|(command, _)| *command);
+    check_format(&flags.format, requested)?;
     if !flags.http.is_empty() {
         web::run(&flags, say)?;
         return Ok(0);
@@ -79,7 +78,7 @@ fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str))
         Some((command, argument)) if is_other_format(&flags.format, command) => {
             let text = formatted(columns, command, argument.as_deref(), &flags, say)?;
             let outlet = Outlet { writer: out, takes_bytes: true };
-            // To be read, whatever the report is made for otherwise.
+            // Text, so it is printed, whatever the report's usual delivery is.
             deliver(text.into_bytes(), Delivery::Print, &flags.settings.output, outlet, say)?;
         }
         Some((command, argument)) => {
@@ -94,29 +93,29 @@ fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str))
     Ok(0)
 }
 
-/// Whether there is such a format of such a report. (The reference has none but its own.)
+/// Checks that the report has this format, which is an extension of `go tool pprof`.
 fn check_format(format: &str, command: Option<&Command>) -> Result<(), String> {
     if format.is_empty() {
         return Ok(());
     }
     if TextFormat::find(format).is_none() {
         let known = FORMATS.map(|(name, _)| name).join(", ");
-        return Err(format!("-format={format}: no such format; there are {known}"));
+        return Err(format!("-format={format}: unknown format; known are {known}"));
     }
     match command {
         Some(command) if is_answered(command) => Ok(()),
-        Some(command) => Err(format!("-format={format} does not go with -{}", command.name)),
-        None => Err(format!("-format={format} needs a report, such as -top")),
+        Some(command) => Err(format!("-format={format} is not available for -{}", command.name)),
+        None => Err(format!("-format={format} requires a report, such as -top")),
     }
 }
 
-/// Whether the report is to be made in another format than the reference's.
+/// Whether the report has another format than in `go tool pprof`.
 fn is_other_format(format: &str, command: &Command) -> bool {
     let is_text = TextFormat::find(format) == Some(TextFormat::Text);
     !(format.is_empty() || is_text && is_text_already(command))
 }
 
-/// A report in another format than the reference's.
+/// A report in a format that `go tool pprof` does not have.
 fn formatted(
     columns: Columns,
     command: &'static Command,
@@ -129,19 +128,19 @@ fn formatted(
         0 => usize::MAX,
         count => count,
     });
-    let asked = ReportRequest { argument, count, tool: Some(&binaries::LocalFiles) };
-    let made = answer(columns, command, asked, &flags.settings, &mut messages);
+    let request = ReportRequest { argument, count, tool: Some(&binaries::LocalFiles) };
+    let output = answer(columns, command, request, &flags.settings, &mut messages);
     messages.iter().for_each(|message| say(message));
-    Ok(made?.print(TextFormat::find(&flags.format).unwrap_or_default(), None, false))
+    Ok(output?.print(TextFormat::find(&flags.format).unwrap_or_default(), None, false))
 }
 
-/// Reads profiles and makes one of them, for the short forms. Those that cannot be read are said to
-/// `say`, each behind its name.
+/// Reads profiles and merges them, for the short forms. For each profile that cannot be read, `say`
+/// gets a message that starts with its name.
 pub(super) fn fetch(sources: &[String], say: &mut dyn FnMut(&str)) -> Result<Columns, String> {
     sources::fetch(&Flags::of_sources(sources), say)
 }
 
-/// Makes a report and brings it where it belongs.
+/// Makes a report and delivers it.
 pub fn report(
     columns: Columns,
     command: &Command,
@@ -156,12 +155,12 @@ pub fn report(
         return printed(written.and_then(|()| out.flush()));
     }
     let mut messages = Vec::new();
-    let made = generate_with(&binaries::LocalFiles, columns, command, argument, settings, &mut messages);
+    let output = generate_with(&binaries::LocalFiles, columns, command, argument, settings, &mut messages);
     messages.iter().for_each(|message| say(message));
-    deliver(made?, command.delivery, &settings.output, outlet, say)
+    deliver(output?, command.delivery, &settings.output, outlet, say)
 }
 
-/// Brings a finished report where it belongs: a file, a terminal, a viewer.
+/// Delivers a finished report to a file, standard output or a viewer.
 pub fn deliver(
     mut bytes: Vec<u8>,
     delivery: Delivery,
@@ -194,13 +193,13 @@ pub fn deliver(
 
 fn printed(written: io::Result<()>) -> Result<(), String> {
     match written {
-        // Whoever read the report has seen enough of it.
+        // A pipe closed early (`| head`) is not an error.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
         _ => Ok(()),
     }
 }
 
-/// Creates `<prefix>001.<suffix>`, or with the next number that is free.
+/// Creates `<prefix>001.<suffix>`, or the file with the next free number.
 fn numbered_file(folder: &Path, prefix: &str, suffix: &str) -> Result<(String, fs::File), String> {
     for number in 1..10_000 {
         let path = folder.join(format!("{prefix}{number:03}.{suffix}"));

@@ -1,12 +1,10 @@
-//! Function names of C++ and Rust made readable, where a profile holds the linker's names only.
-//!
-//! Not here: finding names of addresses.
+//! Demangles C++ and Rust names in profiles that have linker names only.
 
 use std::borrow::Cow;
 
 use crate::profile::columns::Columns;
 
-/// How much of a name is shown.
+/// How much of a name is kept (`-symbolize=demangle=…`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Detail {
     /// No parameters, no template arguments.
@@ -19,7 +17,7 @@ pub(super) enum Detail {
     None,
 }
 
-/// Gives functions without a name of their own a readable one. With `force`, all of them.
+/// Demangles the names of functions that have only a linker name; with `force`, of all functions.
 pub(super) fn demangle(columns: &mut Columns, force: bool, detail: Detail) {
     if force {
         for function in &mut columns.functions {
@@ -53,7 +51,7 @@ fn readable(name: &str, detail: Detail) -> Cow<'_, str> {
     Cow::Owned(if detail == Detail::Simple { cut_out(&name, '<', '>') } else { name })
 }
 
-/// What a mangled name says; `None` if it is not one.
+/// The demangled name; `None` if the name is not mangled.
 fn mangled(name: &str, detail: Detail) -> Option<String> {
     if !name.starts_with("_Z") && !name.starts_with("_R") {
         return None;
@@ -69,11 +67,11 @@ fn mangled(name: &str, detail: Detail) -> Option<String> {
     Some(if detail == Detail::Simple { without_templates(&text) } else { text })
 }
 
-/// Longest name that is looked through for a beginning that is a symbol: each is tried.
+/// The maximum length of a name whose prefixes are tried, because each prefix is parsed.
 const LONGEST_TRIED: usize = 160;
 
-/// The symbol that a name begins with. Where parameters are not shown, the reference does not look at what
-/// follows a symbol (`@plt`, the version of a library).
+/// The longest prefix that is a symbol. Unless parameters are shown, `go tool pprof` ignores what
+/// follows a symbol (`@plt`, a version).
 fn beginning(name: &str, detail: Detail) -> Option<cpp_demangle::Symbol<&str>> {
     if detail == Detail::Full || name.len() > LONGEST_TRIED {
         return None;
@@ -82,7 +80,7 @@ fn beginning(name: &str, detail: Detail) -> Option<cpp_demangle::Symbol<&str>> {
     beginnings.filter_map(|part| cpp_demangle::Symbol::new(part).ok()).next()
 }
 
-/// Cuts out template arguments; the angles of operators are none.
+/// Removes template arguments, but not the angle brackets of operators.
 fn without_templates(name: &str) -> String {
     let mut out = String::new();
     let mut depth = 0usize;
@@ -116,14 +114,14 @@ fn without_templates(name: &str) -> String {
     out
 }
 
-/// Whether a name looks like a C++ name that is readable already. Java and Go have names like it.
+/// Whether a name looks like a demangled C++ name. Some Java and Go names are similar.
 fn looks_like_cpp(name: &str) -> bool {
     !name.contains(".<")
         && !name.contains("]).")
         && (name.contains(['<', '>', '[', ']']) || name.contains("::"))
 }
 
-/// Cuts out everything between matching `open` and `close`; nothing from where they stop matching.
+/// Removes everything between matching `open` and `close`, up to the first mismatch.
 fn cut_out(name: &str, open: char, close: char) -> String {
     let mut name = name.to_string();
     let (mut depth, mut first, mut at) = (0, 0, 0);
@@ -155,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_made_readable_and_simple() {
+    fn names_are_demangled_and_simplified() {
         for (name, simple) in [
             ("_ZN3foo3barIiEEvT_", "foo::bar"),
             ("_ZN3foo3barEv@plt", "foo::bar"),

@@ -1,10 +1,8 @@
-//! Whether a file is a program or library: the first word behind the flags may name one.
-//!
-//! Not here: reading it.
+//! Whether a file is a program or library: the first argument after the flags may be one.
 
 use std::{fs::File, io::Read, os::unix::fs::FileExt};
 
-/// Beginnings of ELF, Mach-O (both orders, both sizes), PE, and Go's object archives.
+/// Magic numbers of ELF, Mach-O (both byte orders and sizes), PE, and Go's object archives.
 const BEGINNINGS: [&[u8]; 7] = [
     b"\x7fELF",
     b"\xfe\xed\xfa\xce",
@@ -15,13 +13,13 @@ const BEGINNINGS: [&[u8]; 7] = [
     b"!<arch>\n",
 ];
 
-/// Whether the file at `path` can be opened and is one.
+/// Whether the file at `path` can be opened and is a program or library.
 pub(super) fn opens(path: &str) -> bool {
     let Some((start, file)) = beginning(path) else { return false };
     BEGINNINGS.iter().any(|beginning| start.starts_with(beginning)) || is_bare_coff(&start, &file)
 }
 
-/// Whether it is one that holds nothing, by chance (see [`is_bare_coff`]).
+/// Whether Go takes it for an empty object file (see [`is_bare_coff`]).
 pub(super) fn is_empty(path: &str) -> bool {
     beginning(path).is_some_and(|(start, file)| is_bare_coff(&start, &file))
 }
@@ -33,8 +31,8 @@ fn beginning(path: &str) -> Option<(Vec<u8>, File)> {
     Some((start, file))
 }
 
-/// Whether it is a COFF object for no machine in particular, without sections: what Go's `debug/pe`
-/// takes gperftools' CPU profiles for, which begin with zeros.
+/// Whether it looks like a COFF object for an unknown machine without sections. Go's `debug/pe`
+/// accepts gperftools' CPU profiles, which start with zeros, as such an object.
 fn is_bare_coff(header: &[u8], file: &File) -> bool {
     let number = |at: usize, size: usize| {
         let bytes = header.get(at..at + size)?;

@@ -1,6 +1,6 @@
-//! Fetches the profiles named on the command line and makes one of them.
+//! Fetches the profiles named on the command line and merges them.
 //!
-//! Not here: reading bytes (`profile::columns`), names of addresses ([`super::symbolize`]).
+//! `profile::columns` decodes them, [`super::symbolize`] adds names.
 
 use std::{fs, io, path::Path};
 
@@ -17,10 +17,10 @@ use crate::text::path::base_name;
 
 pub(super) mod http;
 
-/// Files are read so many at a time.
+/// How many files are read at a time.
 const CHUNK: usize = 128;
 
-/// The profile that the flags ask for.
+/// The profile that the flags describe.
 pub(super) fn fetch(flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<Columns, String> {
     let base: Vec<String> =
         [&flags.base, &flags.diff_base].into_iter().filter(|base| !base.is_empty()).cloned().collect();
@@ -76,13 +76,13 @@ struct FetchedProfiles {
     origins: Origins,
 }
 
-/// Fetches all sources and puts them together; those that fail are only reported.
+/// Fetches all sources and merges them; sources that fail are only reported.
 fn grab(sources: &[String], flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<FetchedProfiles, String> {
     let mut grabbed = FetchedProfiles::default();
     for chunk in sources.chunks(CHUNK) {
         let is_file = |source: &String| fs::metadata(source).is_ok_and(|found| found.is_file());
         let mut fetched = None;
-        // Where profiles are merged as they come, they may have to be read again.
+        // Profiles merged as they arrive may have to be read again, so all must be files.
         if chunk.len() > 2 && chunk.iter().all(is_file) {
             fetched = fetch_all(chunk, flags, Accumulator::merged());
         }
@@ -103,8 +103,8 @@ fn grab(sources: &[String], flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<
     Ok(grabbed)
 }
 
-/// Fetches some sources. Gives what is known of them, their profiles, and what is to be said; `None` if
-/// the profiles cannot be gathered in this way.
+/// Fetches some sources. Returns facts about them, their profiles, and messages; `None` if
+/// `gathered` cannot take the profiles.
 fn fetch_all(
     sources: &[String],
     flags: &Flags,
@@ -114,7 +114,7 @@ fn fetch_all(
     let mut messages = Vec::new();
     let mut names = sources.iter();
     let mut is_gathered = true;
-    // Of one, all processors may work on it.
+    // A single profile is decoded on all processors.
     let series = (sources.len() > 1).then(decode::Series::default);
     in_order(
         sources.len(),
@@ -143,7 +143,7 @@ fn fetch_all(
 struct Fetched {
     columns: Result<Columns, String>,
     messages: Vec<String>,
-    /// The address it came from, unless it is a file.
+    /// Its URL, unless it is a file.
     server: Option<String>,
 }
 
@@ -183,7 +183,7 @@ fn read(bytes: Vec<u8>, series: Option<&decode::Series>) -> Result<Columns, Stri
     columns.map_err(|error| error.to_string())
 }
 
-/// An error of the system in the words of the C library, which Go uses too.
+/// The C library's text for a system error, as in Go.
 pub(super) fn system_words(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
@@ -191,7 +191,7 @@ pub(super) fn system_words(error: &io::Error) -> String {
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
-/// Gives mappings the files of this machine, and the profile a mapping if it has none.
+/// Sets the files of mappings to local files, and adds a mapping if the profile has none.
 fn locate_binaries(columns: &mut Columns, flags: &Flags, say: &mut dyn FnMut(&str)) {
     let home = || format!("{}/pprof/binaries", std::env::var("HOME").unwrap_or_default());
     let search = std::env::var("PPROF_BINARY_PATH").ok().filter(|path| !path.is_empty());
@@ -223,7 +223,7 @@ fn locate_binaries(columns: &mut Columns, flags: &Flags, say: &mut dyn FnMut(&st
     }
 }
 
-/// Where a binary may be.
+/// The paths at which a binary may be.
 fn candidates(search: &str, file: &str, build_id: &str) -> Vec<String> {
     let mut names = Vec::new();
     let join = |parts: &[&str]| crate::text::path::clean_path(&parts.join("/"));
@@ -258,7 +258,7 @@ fn candidates(search: &str, file: &str, build_id: &str) -> Vec<String> {
     names
 }
 
-/// Notes for each mapping which server it came from; those without a file are called after it for now.
+/// Notes the server of each mapping. Mappings without a file have the URL as a temporary file name.
 fn note_origins(columns: &mut Columns, source: &str, origins: &mut Origins) {
     for at in 0..columns.mappings.len() {
         let mapping = columns.mappings[at];
@@ -272,7 +272,7 @@ fn note_origins(columns: &mut Columns, source: &str, origins: &mut Origins) {
     }
 }
 
-/// Mappings that were called after their server have no file again.
+/// Removes the temporary file names of [`note_origins`].
 fn forget_origins(columns: &mut Columns) {
     for at in 0..columns.mappings.len() {
         let mapping = columns.mappings[at];
@@ -282,7 +282,7 @@ fn forget_origins(columns: &mut Columns) {
     }
 }
 
-/// Keeps a profile that came over the network.
+/// Saves a profile that was fetched over the network.
 fn save(columns: &Columns, say: &mut dyn FnMut(&str)) -> Result<(), String> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let folders = [

@@ -1,7 +1,5 @@
-//! `-symbolize`: names for addresses that the profile has none for, from files of this machine, then
-//! from the servers that the profile came from; and names made readable.
-//!
-//! Not here: finding names in files (`symbolize`), how names are made readable ([`super::names`]).
+//! `-symbolize`: adds missing names from local files, then from the servers that the profile came
+//! from, and demangles names ([`super::names`]).
 
 use rustc_hash::FxHashMap;
 
@@ -19,23 +17,23 @@ use crate::{
     text::path::base_name,
 };
 
-/// Where mappings come from: by build-id, file or address of the server, each server and the address at
-/// which the mapping began there.
+/// The origins of mappings: by build ID, file or URL, the servers and the start address of the
+/// mapping in each server's profile.
 pub(super) type Origins = FxHashMap<String, Vec<(String, u64)>>;
 
-/// What `-symbolize` asks for.
+/// The value of `-symbolize`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mode {
     local: bool,
     remote: bool,
     /// Symbol tables only: no lines, no inlined functions.
     fast: bool,
-    /// Also what has names.
+    /// Replace existing names.
     force: bool,
     detail: Detail,
 }
 
-/// Names what has no name.
+/// Adds missing names as the flags request.
 pub(super) fn symbolize(
     columns: &mut Columns,
     origins: &Origins,
@@ -53,7 +51,7 @@ pub(super) fn symbolize(
     Ok(())
 }
 
-/// `None`: nothing is to be done.
+/// `None`: no symbolization.
 fn read_mode(text: &str, say: &mut dyn FnMut(&str)) -> Option<Mode> {
     let mut mode = Mode { local: true, remote: true, fast: false, force: false, detail: Detail::Simple };
     for word in text.to_lowercase().split(':') {
@@ -113,14 +111,14 @@ fn name_locally(columns: &mut Columns, mode: Mode, say: &mut dyn FnMut(&str)) {
         }
         let base = base_name(file);
         let id = if build_id.is_empty() { String::new() } else { format!(" (build ID {build_id})") };
-        let asked = ObjectMapping {
+        let object_mapping = ObjectMapping {
             file,
             build_id,
             start: mapping.start,
             limit: mapping.limit,
             offset: mapping.offset,
         };
-        match Binary::open(&asked) {
+        match Binary::open(&object_mapping) {
             Err(error) => {
                 say(&format!("Local symbolization failed for {base}{id}: {error}"));
                 missing = true;
@@ -174,9 +172,8 @@ fn name_mapping(
     }
 }
 
-/// The line of a frame; its function is added where it is new. It has the linker's name for now, which
-/// is made readable when all have theirs. Columns and where functions begin are left out: the reference
-/// does not know them, and reports would differ.
+/// The line of a frame; a new function is added, with its linker name (demangling follows). Columns
+/// and start lines are left out: `go tool pprof` does not have them, and reports would differ.
 fn line_of(columns: &mut Columns, frame: &SourceFrame, functions: &mut FxHashMap<Function, u32>) -> Line {
     let name = columns.intern(&frame.system_name);
     let file = columns.intern(frame.file.as_deref().unwrap_or_default());
@@ -215,7 +212,7 @@ fn name_remotely(columns: &mut Columns, origins: &Origins, force: bool, flags: &
     Ok(())
 }
 
-/// `bias`: what the server's addresses are greater by.
+/// `bias`: the server's addresses minus the profile's.
 fn name_mapping_remotely(
     columns: &mut Columns,
     mapping: usize,
@@ -227,7 +224,7 @@ fn name_mapping_remotely(
     let unnamed = columns.locations.iter().filter(|location| {
         is_own(location) && location.address != 0 && columns.lines_of(location).is_empty()
     });
-    let asked: Result<Vec<String>, String> = unnamed
+    let addresses: Result<Vec<String>, String> = unnamed
         .map(|location| {
             let there = location.address.checked_add_signed(bias).map(|address| format!("{address:#x}"));
             there.ok_or_else(|| {
@@ -235,11 +232,11 @@ fn name_mapping_remotely(
             })
         })
         .collect();
-    let asked = asked?;
-    if asked.is_empty() {
+    let addresses = addresses?;
+    if addresses.is_empty() {
         return Ok(());
     }
-    let reply = http::post(server, asked.join("+"), flags)?;
+    let reply = http::post(server, addresses.join("+"), flags)?;
     let names = names_in(&reply, bias)?;
     let mut functions: FxHashMap<&str, u32> = FxHashMap::default();
     for row in 0..columns.locations.len() {
@@ -257,10 +254,11 @@ fn name_mapping_remotely(
     Ok(())
 }
 
-/// The reply's names by address of the profile: lines of `0x<address> <name>`; others are passed over.
+/// The names in a reply by the profile's address: lines of `0x<address> <name>`; other lines are
+/// ignored.
 fn names_in(reply: &str, bias: i64) -> Result<FxHashMap<u64, String>, String> {
     let mut names = FxHashMap::default();
-    // What no line end ends is not read.
+    // A last line without a line end is ignored.
     for line in reply.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
         let Some((address, name)) = address_and_name(line) else { continue };
         let parsed = u64::from_str_radix(address, 16);
@@ -274,7 +272,7 @@ fn names_in(reply: &str, bias: i64) -> Result<FxHashMap<u64, String>, String> {
     Ok(names)
 }
 
-/// The first hexadecimal number with blanks behind it, and what follows those.
+/// The first hexadecimal number that is followed by blanks, and the text after them.
 fn address_and_name(line: &str) -> Option<(&str, &str)> {
     line.match_indices("0x").find_map(|(at, _)| {
         let rest = &line[at + 2..];
@@ -290,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mode_is_read_word_by_word() {
+    fn a_mode_is_parsed_word_by_word() {
         let read = |text: &str| read_mode(text, &mut |_| ());
         let mode = Mode { local: true, remote: true, fast: false, force: false, detail: Detail::Simple };
         assert_eq!(read(""), Some(mode));
@@ -298,13 +296,13 @@ mod tests {
         assert_eq!(read("FastLocal"), Some(Mode { remote: false, fast: true, ..mode }));
         assert_eq!(read("remote:force"), Some(Mode { local: false, force: true, ..mode }));
         assert_eq!(read("demangle=full"), Some(Mode { detail: Detail::Full, force: true, ..mode }));
-        let mut said = Vec::new();
-        assert_eq!(read_mode("bad", &mut |text| said.push(text.to_string())), Some(mode));
-        assert_eq!(said[0], "ignoring unrecognized symbolization option: bad");
+        let mut messages = Vec::new();
+        assert_eq!(read_mode("bad", &mut |text| messages.push(text.to_string())), Some(mode));
+        assert_eq!(messages[0], "ignoring unrecognized symbolization option: bad");
     }
 
     #[test]
-    fn a_servers_reply_is_read_line_by_line() {
+    fn a_servers_reply_is_parsed_line_by_line() {
         let reply = "num_symbols: 1\n0x1010\tmain.f\n--- 0x1020  two words\n0xzz no\n0x1030 cut";
         let names = names_in(reply, 0x10).unwrap();
         assert_eq!(names.len(), 2);

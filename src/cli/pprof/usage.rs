@@ -1,6 +1,4 @@
-//! The help text of `rprof pprof`.
-//!
-//! Not here: the tables it is made from (`report::pprof`).
+//! The help text of `rprof pprof`, from the tables in `report::pprof`.
 
 use std::fmt::Write;
 
@@ -8,50 +6,52 @@ use crate::report::pprof::{COMMANDS, OPTIONS};
 
 const HEAD: &str = "usage:
 
-  A report, printed:
+  Print a report:
       rprof pprof <format> [options] [binary] <source> ...
-  A prompt that makes reports:
+  Start an interactive prompt:
       rprof pprof [options] [binary] <source> ...
+  Show the profile in a browser:
+      rprof pprof -http [host]:[port] [options] [binary] <source> ...
 
-A source is a profile: a file (profile.proto, gzipped or not, or one of the formats before it), or the
-URL of a server that gives one. Several are put together. The binary, if given, stands for the first
+A source is a profile: a file (profile.proto, gzipped or not, or a legacy format), or the URL of a
+server that returns one. Several sources are merged. The binary, if given, is the file of the first
 mapping.
 
 ";
 
 const SOURCES: &str = "
-Beyond go tool pprof:
-    -format name       Of top, text, tree, peek, list, tags, traces: json, markdown or csv
+Not in go tool pprof:
+    -format name       json, markdown or csv, for top, text, tree, peek, list, tags and traces
 
-In a browser:
-    -http [host]:port  Show the profile there, and open a browser; no host: this machine alone, no port: any
-    -no_browser        Open none
-    -token_file file   Where other machines can reach it: who asks must show the token on its first line
+Browser:
+    -http [host]:port  Serve the profile and open a browser (default host: localhost, default port: any)
+    -no_browser        Do not open a browser
+    -token_file file   Require the token on the first line of this file; needed if host is not local
 
-Where profiles come from:
-    -seconds n         How long the server is to measure
-    -timeout n         How many seconds to wait for it
-    -tls_cert, -tls_key, -tls_ca   Certificate, its key, and the authority, for https
+Sources:
+    -seconds n         Ask the server for a profile of n seconds
+    -timeout n         Wait at most n seconds for the server
+    -tls_cert, -tls_key, -tls_ca   Client certificate, its key, and the certificate authority, for https
     -base source       Subtract this profile
-    -diff_base source  Compare with this profile: percentages are of it
-    -buildid id        Build-id of the main binary, if the profile has none
-    -add_comment text  Put a comment into the profile
+    -diff_base source  Compare with this profile; percentages refer to it
+    -buildid id        Build ID of the main binary, if the profile has none
+    -add_comment text  Add a comment to the profile
     -symbolize mode    none, local, fastlocal, remote; :force; :demangle=none|full|templates
 
-Short for -sample_index:
+Shorthands for -sample_index:
     -inuse_space -inuse_objects -alloc_space -alloc_objects
     -contentions -total_delay -mean_delay (with -mean)
 
 Environment:
-    PPROF_BINARY_PATH  Folders with binaries (default $HOME/pprof/binaries)
-    PPROF_TMPDIR       Folder for profiles that were fetched (default $HOME/pprof)
+    PPROF_BINARY_PATH  Directories with binaries (default $HOME/pprof/binaries)
+    PPROF_TMPDIR       Directory for fetched profiles (default $HOME/pprof)
 ";
 
-/// The whole text.
+/// The help text.
 pub(super) fn text() -> String {
     let mut text = String::from(HEAD);
     // Writing to memory does not fail.
-    let _ = writeln!(text, "Formats (one at most):");
+    let _ = writeln!(text, "Formats (at most one):");
     for command in COMMANDS {
         let argument = if command.has_argument { " regexp" } else { "" };
         let _ = writeln!(text, "    -{:<17} {}", format!("{}{argument}", command.name), command.help);

@@ -1,6 +1,4 @@
-//! Shows a finished report with a program of the desktop: a browser, mostly.
-//!
-//! Not here: what is shown.
+//! Shows a finished report with a desktop program, usually a browser.
 
 use std::{
     fs,
@@ -16,9 +14,9 @@ use std::{
 
 use super::numbered_file;
 
-/// What was shown. A browser reads its file when it pleases: it stays until rprof ends.
+/// The files shown. A browser may read its file late, so files are removed when rprof ends.
 static SHOWN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-/// Whether there is a prompt to go back to while the viewer runs.
+/// Whether the prompt continues while a viewer runs.
 static AT_PROMPT: AtomicBool = AtomicBool::new(false);
 
 /// From now on viewers run beside the prompt.
@@ -32,27 +30,27 @@ pub(super) fn show(bytes: &[u8], suffix: &str, programs: &[&str]) -> Result<(), 
     SHOWN.lock().map_err(|error| error.to_string())?.push(path.clone().into());
     file.write_all(bytes).map_err(|error| error.to_string())?;
     drop(file);
-    let mut answer = Ok(());
+    let mut result = Ok(());
     for program in programs_or_browsers(programs) {
         let mut words = program.split(' ');
         let Some(name) = words.next() else { continue };
-        // What it says is no part of the report.
+        // The viewer's output is not part of the report.
         let mut viewer = Process::new(name);
         viewer.args(words).arg(&path).stdin(Stdio::null()).stdout(Stdio::null());
         match viewer.spawn() {
             Ok(mut viewer) => {
                 let ended = if AT_PROMPT.load(Ordering::Relaxed) { None } else { viewer.wait().ok() };
-                // A viewer may only have told a browser to open the file: that takes a moment.
+                // The program may only forward the file to a running browser, which then reads it.
                 std::thread::sleep(Duration::from_secs(1));
                 return match ended.and_then(|status| status.code()) {
                     None | Some(0) => Ok(()),
                     Some(code) => Err(format!("exit status {code}")),
                 };
             }
-            Err(_) => answer = Err(format!("exec: \"{name}\": executable file not found in $PATH")),
+            Err(_) => result = Err(format!("exec: \"{name}\": executable file not found in $PATH")),
         }
     }
-    answer
+    result
 }
 
 fn programs_or_browsers(programs: &[&str]) -> Vec<String> {
@@ -62,7 +60,7 @@ fn programs_or_browsers(programs: &[&str]) -> Vec<String> {
     browsers()
 }
 
-/// Programs that show pages, the wanted one first.
+/// Browsers to try, `$BROWSER` first.
 pub(super) fn browsers() -> Vec<String> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let known = ["chrome", "google-chrome", "chromium", "firefox", "sensible-browser"];
@@ -70,11 +68,11 @@ pub(super) fn browsers() -> Vec<String> {
     variable("BROWSER").into_iter().chain(known.map(String::from)).chain(desktop).collect()
 }
 
-/// Removes the files of what was shown.
+/// Removes the files shown.
 pub(super) fn remove_shown() {
     let Ok(mut shown) = SHOWN.lock() else { return };
     for path in shown.drain(..) {
-        // It stays only if it cannot be removed.
+        // A file that cannot be removed stays in the directory for temporary files.
         let _ = fs::remove_file(path);
     }
 }

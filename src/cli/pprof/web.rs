@@ -1,6 +1,6 @@
-//! `-http`: the pages of a profile, until told to stop.
+//! `-http`: serves the pages of a profile until a signal ends rprof.
 //!
-//! Not here: the pages (`web`), who may look at them (`serve`).
+//! `web` makes the pages, `serve` controls access to them.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +15,7 @@ use crate::{
     web::{Offered, Site, Tools},
 };
 
-/// Where to listen: `[host]:[port]`. No host is this machine alone, no port is any.
+/// Parses the address to listen on: `[host]:[port]`. Default host: localhost, default port: any.
 pub(super) fn address(text: &str) -> Result<Address, String> {
     let refused = |why: &str| Err(format!("could not split http address: address {text}: {why}"));
     let Some((host, port)) = text.rsplit_once(':') else { return refused("missing port in address") };
@@ -23,10 +23,11 @@ pub(super) fn address(text: &str) -> Result<Address, String> {
     format!("{host}:{port}").parse().or_else(|error: String| refused(&error))
 }
 
-/// Shows the sources until Ctrl-C: together, and where there are several each by itself.
+/// Serves the merged profile until Ctrl-C, and each of several sources separately.
 pub(super) fn run(flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<(), String> {
     let door = door(flags)?;
-    let folder = tempfile::tempdir().map_err(|error| format!("no folder for what is unpacked: {error}"))?;
+    let folder = tempfile::tempdir()
+        .map_err(|error| format!("cannot create a directory for unpacked profiles: {error}"))?;
     let offered = offered(flags, folder.path(), say)?;
     let site = Site::new(offered, tools_for_oneself(flags.settings.clone()));
     let stop = attach::stop_on_signals().map_err(|error| error.to_string())?;
@@ -40,7 +41,7 @@ pub(super) fn run(flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<(), String
     .map_err(|error| in_full(&error))
 }
 
-/// What pages are made with that whoever started them looks at.
+/// The tools for pages that only the user who started rprof sees.
 fn tools_for_oneself(settings: Settings) -> Tools {
     Tools {
         settings,
@@ -50,8 +51,9 @@ fn tools_for_oneself(settings: Settings) -> Tools {
     }
 }
 
-/// What pages are made with that show processes to others (`rprof serve`): a process chooses the names and paths in its
-/// profile, and whoever looks chooses the questions. Neither may have files read, written or programs started.
+/// The tools for pages that other users see (`rprof serve`). A process chooses the names and paths
+/// in its profile, and clients choose the requests; neither may make rprof access files or start
+/// programs.
 pub(in crate::cli) fn tools_for_others(source_folders: &[PathBuf]) -> Result<Tools, String> {
     let mut roots = Vec::new();
     for folder in source_folders {
@@ -67,7 +69,7 @@ pub(in crate::cli) fn tools_for_others(source_folders: &[PathBuf]) -> Result<Too
     })
 }
 
-/// Who may look, and from where.
+/// The address to listen on and the token.
 fn door(flags: &Flags) -> Result<Door, String> {
     let listen = address(&flags.http)?;
     let token = match &*flags.token_file {
@@ -77,14 +79,14 @@ fn door(flags: &Flags) -> Result<Door, String> {
     if !listen.is_local() && token.is_none() {
         let why = "other machines can reach it, and a profile may hold secrets";
         return Err(format!(
-            "-http={}: {why}: give -token_file=FILE (then: http://any:TOKEN@HOST/)",
+            "-http={}: {why}: use -token_file=FILE (then open http://any:TOKEN@HOST/)",
             flags.http
         ));
     }
     Ok(Door::new(listen, Access { token, ..Access::default() }))
 }
 
-/// What can be looked at, what is shown first at the beginning.
+/// The profiles of the pages; the first one is shown first.
 fn offered(flags: &Flags, folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Vec<Offered>, String> {
     let mut found = Vec::new();
     for (at, source) in flags.arguments.iter().enumerate() {
@@ -113,14 +115,14 @@ fn offered(flags: &Flags, folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Ve
     Ok(offered)
 }
 
-/// The reference's file of saved settings.
+/// The file in which `go tool pprof` saves settings.
 fn configs_file() -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let folder = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")))?;
     Some(folder.join("pprof/settings.json"))
 }
 
-/// An error and what is behind it.
+/// An error and its cause.
 fn in_full(error: &serve::ServeError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
@@ -128,7 +130,7 @@ fn in_full(error: &serve::ServeError) -> String {
     }
 }
 
-/// What the pages call the profile.
+/// The profile's name in the pages.
 fn name_of(sources: &[String]) -> String {
     match sources {
         [] => "profile".into(),
@@ -146,12 +148,12 @@ fn open_browser(url: &str, say: &mut dyn FnMut(&str)) {
         let quiet = std::process::Stdio::null;
         browser.args(words).arg(url).stdin(quiet()).stdout(quiet()).stderr(quiet());
         if let Ok(mut browser) = browser.spawn() {
-            // Nobody waits for it; without this it would stay as a zombie.
+            // Reaps the process, which would otherwise stay a zombie.
             std::thread::spawn(move || browser.wait());
             return;
         }
     }
-    say(&format!("No browser could be started: open {url} in one"));
+    say(&format!("Cannot start a browser: open {url} in one"));
 }
 
 #[cfg(test)]
@@ -159,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_without_host_or_port_is_this_machine_and_any_port() {
+    fn the_default_address_is_localhost_and_any_port() {
         for (text, address) in [
             (":8000", "127.0.0.1:8000"),
             ("localhost:", "127.0.0.1:0"),
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_is_called_by_its_file() {
+    fn a_profile_is_named_after_its_file() {
         assert_eq!(name_of(&["/tmp/a.pb.gz".into()]), "a.pb.gz");
         assert_eq!(name_of(&["a".into(), "b".into(), "c".into()]), "a and 2 more");
     }

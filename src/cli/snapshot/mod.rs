@@ -1,7 +1,8 @@
-//! `rprof snapshot`: an incident bundle, that is, profiles, stacks and facts of a process in one archive.
+//! `rprof snapshot`: an incident bundle, that is, profiles, stacks and facts of a process in one
+//! archive.
 //!
-//! The verbs `attach`, `dump` and `doctor` make the parts. A part that is not available is listed with the
-//! reason and does not affect the others. `findings` writes the README.md of the archive.
+//! The verbs `attach`, `dump` and `doctor` make the parts. A part that is not available is listed
+//! with the reason and does not affect the others. `findings` writes the README.md of the archive.
 
 mod findings;
 

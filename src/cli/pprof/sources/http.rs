@@ -1,6 +1,4 @@
-//! Profiles from servers: `http`, `https`, `https+insecure`.
-//!
-//! Not here: what is done with the bytes.
+//! Fetches profiles from servers: `http`, `https`, `https+insecure`.
 
 use std::{fs, io::Read, net::ToSocketAddrs, time::Duration};
 
@@ -13,7 +11,7 @@ use crate::{
     },
 };
 
-/// What is asked of a server.
+/// A request for a profile.
 pub(in crate::cli::pprof) struct Request {
     url: String,
     timeout: Duration,
@@ -29,8 +27,8 @@ struct Tls {
 }
 
 impl Request {
-    /// The request for `source`; `None` if it is no address. Where the path is missing, a CPU profile
-    /// is asked for.
+    /// The request for `source`; `None` if it is not a URL. The default path requests a CPU
+    /// profile.
     pub fn new(source: &str, flags: &Flags) -> Option<Request> {
         let (scheme, rest) = match source.split_once("://") {
             Some((scheme, rest)) => (scheme, rest),
@@ -79,12 +77,12 @@ impl Request {
         Some(Request { url, timeout, seconds: flags.seconds, tls: Tls::of(flags) })
     }
 
-    /// The whole address.
+    /// The URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The profile's bytes.
+    /// Fetches the profile's bytes. Error messages are those of `go tool pprof`.
     pub fn fetch(&self, messages: &mut Vec<String>) -> Result<Vec<u8>, String> {
         messages.push(format!("Fetching profile over HTTP from {}", self.url));
         if self.seconds > 0 {
@@ -104,7 +102,7 @@ impl Request {
     }
 }
 
-/// Whether what stands behind the host's last colon can be a port.
+/// Whether the text after the host's last colon can be a port.
 fn has_fitting_port(host: &str) -> bool {
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     match host.rsplit_once(':') {
@@ -113,7 +111,7 @@ fn has_fitting_port(host: &str) -> bool {
     }
 }
 
-/// The scheme of an absolute address.
+/// The scheme of an absolute URL.
 pub(in crate::cli::pprof) fn scheme(address: &str) -> Option<&str> {
     let (scheme, _) = address.split_once(':')?;
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
@@ -121,7 +119,7 @@ pub(in crate::cli::pprof) fn scheme(address: &str) -> Option<&str> {
         .then_some(scheme)
 }
 
-/// Where the server that a profile came from tells names of addresses.
+/// The URL for names of addresses at the server that a profile came from.
 pub(in crate::cli::pprof) fn symbol_address(source: &str) -> Option<String> {
     const GPERFTOOLS: [&str; 5] =
         ["/pprof/heap", "/pprof/growth", "/pprof/profile", "/pprof/pmuprofile", "/pprof/contention"];
@@ -134,7 +132,7 @@ pub(in crate::cli::pprof) fn symbol_address(source: &str) -> Option<String> {
     (!host.is_empty()).then(|| format!("{scheme}://{host}{slash}{path}"))
 }
 
-/// Posts a question and gives the reply's text.
+/// Posts a text and returns the text of the response.
 pub(in crate::cli::pprof) fn post(address: &str, question: String, flags: &Flags) -> Result<String, String> {
     const WAIT: Duration = Duration::from_secs(60);
     let failed = |why: String| format!("http post {address}: {why}");
@@ -151,7 +149,7 @@ pub(in crate::cli::pprof) fn post(address: &str, question: String, flags: &Flags
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The address for the network, and whether certificates are not to be looked at.
+/// The URL without `+insecure`, and whether certificates are not checked.
 fn without_insecure(url: &str) -> (String, bool) {
     match url.strip_prefix("https+insecure://") {
         Some(rest) => (format!("https://{rest}"), true),
@@ -181,7 +179,7 @@ fn check_status(response: &mut ureq::http::Response<ureq::Body>) -> Result<(), S
     Err(body.map_or(line.clone(), |body| format!("{line} - {body}")))
 }
 
-/// What went wrong with the network in Go's words, as far as they are known.
+/// Go's text for a network error, as far as it is known.
 fn go_words(url: &str, error: &ureq::Error) -> String {
     let place = url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next();
     let place = place.unwrap_or_default();
@@ -252,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_tell_names_beside_their_profiles() {
+    fn a_server_has_a_symbol_url_next_to_its_profiles() {
         let at = |source: &str| symbol_address(source).unwrap_or_default();
         assert_eq!(at("http://h:1/debug/pprof/profile?seconds=3"), "http://h:1/debug/pprof/symbol");
         assert_eq!(at("http://h/pprof/heap"), "http://h/pprof/symbol");
