@@ -10,6 +10,10 @@ use std::{collections::BTreeMap, fmt};
 pub enum Issue {
     /// Samples that the kernel dropped because the buffer was full.
     LostSamples,
+    /// Samples came faster than their stacks could be unwound, and those that came too late were dropped.
+    LateSamples,
+    /// So few samples that shares are uncertain by this many percentage points.
+    FewSamples { samples: u64, points: u32 },
     /// Records of mappings, forks or exits may be missing; their content was read from /proc
     /// instead.
     LostSideband,
@@ -71,6 +75,14 @@ impl fmt::Display for Issue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Issue::LostSamples => write!(f, "samples were lost: the buffer was full"),
+            Issue::LateSamples => write!(
+                f,
+                "samples were dropped: they came faster than their stacks could be unwound (a lower -F takes fewer)"
+            ),
+            Issue::FewSamples { samples, points } => write!(
+                f,
+                "few samples ({samples}): a share may be off by {points} points; sample for longer or at a higher -F"
+            ),
             Issue::LostSideband => write!(f, "records of new mappings or processes were lost"),
             Issue::CutStack { why } => write!(f, "stacks are cut short: {why}"),
             Issue::UnreadableFile { path, why } => write!(f, "{path} could not be read: {why}"),

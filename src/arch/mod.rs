@@ -21,6 +21,21 @@ pub use x86_64 as native;
 #[cfg(target_arch = "x86_64")]
 use x86_64_syscalls::SYSCALL_NAMES;
 
+/// The name of the CPU that rprof is built for, as a literal: names of embedded files contain it.
+#[cfg(target_arch = "aarch64")]
+macro_rules! native_name {
+    () => {
+        "aarch64"
+    };
+}
+#[cfg(target_arch = "x86_64")]
+macro_rules! native_name {
+    () => {
+        "x86_64"
+    };
+}
+pub(crate) use native_name;
+
 /// The CPU's time-stamp counter, which Go's `cputicks` reads. Its rate depends on the machine.
 pub fn cpu_ticks() -> u64 {
     tick_counter::start()

@@ -102,7 +102,7 @@ fn candidates(choice: SamplerChoice, kind: ProfileKind) -> Vec<(&'static str, Op
         SamplerChoice::Auto if kind == ProfileKind::Faults => vec![("bpf", bpf), ("perf", perf_any)],
         _ if kind == ProfileKind::OffCpu => vec![("bpf", waits)],
         SamplerChoice::Auto if kind == ProfileKind::ThreadCreate => {
-            vec![("bpf", bpf), (idle::NAME, without_events)]
+            vec![("bpf", bpf), ("perf", perf_any), (idle::NAME, without_events)]
         }
         SamplerChoice::Ptrace => vec![("ptrace", held)],
         SamplerChoice::Auto => vec![("bpf", bpf), ("perf", perf_any), ("ptrace", held)],

@@ -26,6 +26,10 @@ pub(super) fn finish(
     capture: &mut Capture,
 ) {
     count_issues(world, &capture.tally);
+    if matches!(request.kind, ProfileKind::Cpu | ProfileKind::Wall) {
+        let few = few_samples(capture.tally.samples);
+        few.into_iter().for_each(|issue| world.issues.add(issue, 1));
+    }
     capture.unnamed_share = unnamed_share(world, names);
     let (values, period) = values_of(request);
     let mut builder = Builder::new(&values);
@@ -71,8 +75,19 @@ fn count_issues(world: &mut World, tally: &Tally) {
     for (why, count) in cuts {
         world.issues.add(Issue::CutStack { why }, count);
     }
-    world.issues.add(Issue::LostSamples, tally.lost);
+    world.issues.add(Issue::LostSamples, tally.lost - tally.late);
+    world.issues.add(Issue::LateSamples, tally.late);
     world.issues.add(Issue::StackTableFull, world.collector.overflow().count);
+}
+
+/// With fewer samples than this, the profile says how uncertain shares are.
+const FEW_SAMPLES: u64 = 50;
+
+/// What shares of so few samples are worth, where they are few.
+fn few_samples(samples: u64) -> Option<Issue> {
+    // Half the width of the 95 % confidence interval of a share of one half.
+    let points = 98.0 / (samples as f64).sqrt();
+    (1..FEW_SAMPLES).contains(&samples).then(|| Issue::FewSamples { samples, points: points.round() as u32 })
 }
 
 /// The share of frames without a name, weighted by samples: 0 to 1.
@@ -208,4 +223,16 @@ fn reasons(capture: &Capture) -> String {
     let shown: Vec<String> =
         cuts.iter().take(REASONS_SHOWN).map(|(why, count)| format!("{count}: {why}")).collect();
     if shown.is_empty() { String::new() } else { format!(" ({})", shown.join("; ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_samples_are_reported_with_the_uncertainty_of_their_shares() {
+        assert_eq!(few_samples(4), Some(Issue::FewSamples { samples: 4, points: 49 }));
+        assert_eq!(few_samples(49), Some(Issue::FewSamples { samples: 49, points: 14 }));
+        assert_eq!((few_samples(0), few_samples(50)), (None, None));
+    }
 }

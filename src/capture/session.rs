@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{
-    Capture, CaptureError, Ended, LabelKeys, POLL_DEEP_EVERY, POLL_EVERY, Progress, Request, Stop, attach,
-    finish, identify_all,
+    Capture, CaptureError, Ended, LabelKeys, POLL_DEEP_EVERY, POLL_EVERY, ProfileKind, Progress, Request,
+    Stop, attach, finish, identify_all,
     naming::{Names, name_new},
     threadcreate::Threads,
     world::World,
@@ -16,8 +16,24 @@ use crate::{
     issue::{Issue, Issues},
     process::{Identity, identify, identity},
     profile::proto::Profile,
-    sampler::{Sampler, SamplerError, idle},
+    sampler::{Event, Sampler, SamplerError, idle},
 };
+
+/// How long the samples that are still buffered at the end of a profile may take to unwind.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// Until when samples are unwound: a time, or the request to stop; whichever comes first.
+#[derive(Clone, Copy)]
+struct Limit<'a> {
+    at: Option<Instant>,
+    stop: Option<&'a Stop>,
+}
+
+impl Limit<'_> {
+    fn is_reached(&self) -> bool {
+        self.stop.is_some_and(Stop::is_set) || self.at.is_some_and(|at| Instant::now() >= at)
+    }
+}
 
 /// A running capture.
 pub(super) struct Session<'r> {
@@ -125,7 +141,8 @@ impl<'r> Session<'r> {
             if stop.is_set() {
                 return Ok(Ended::Stopped);
             }
-            match self.poll(left.min(self.poll_every)) {
+            let limit = Limit { at: until.map(|until| self.began + until), stop: Some(stop) };
+            match self.poll(left.min(self.poll_every), limit) {
                 // Not a failure: the profile ends here.
                 Err(SamplerError::NoTarget) => return Ok(Ended::TargetsGone),
                 other => other?,
@@ -137,7 +154,9 @@ impl<'r> Session<'r> {
         }
     }
 
-    fn poll(&mut self, timeout: Duration) -> Result<(), SamplerError> {
+    /// Hands what the sampler has to the world. Samples that come once `limit` is reached are dropped and
+    /// counted: the sampler may have more of them than can be unwound in time.
+    fn poll(&mut self, timeout: Duration, limit: Limit<'_>) -> Result<(), SamplerError> {
         let (world, sampler) = (&mut self.world, &mut self.sampler);
         for (tid, start, end) in world.hints.drain(..) {
             sampler.hint_stack(tid, start, end);
@@ -146,7 +165,10 @@ impl<'r> Session<'r> {
             sampler.hint_tasks(pid, layout.as_ref());
         }
         let late_before = world.late_reads;
-        let polled = sampler.poll(timeout, &mut |event| world.handle(event));
+        let polled = sampler.poll(timeout, &mut |event| match event {
+            Event::Sample(_) if limit.is_reached() => world.tally.count_late(),
+            event => world.handle(event),
+        });
         // The interval grows slowly: at 99 Hz only every fifth poll returns a sample.
         self.poll_every = if world.late_reads > late_before {
             POLL_DEEP_EVERY
@@ -154,6 +176,13 @@ impl<'r> Session<'r> {
             (self.poll_every + self.poll_every / 8).min(POLL_EVERY)
         };
         polled
+    }
+
+    /// The limit for what is still buffered at the end of a profile. The waits that go on then come last
+    /// and are few: they have none.
+    fn drain_limit(&self) -> Limit<'static> {
+        let is_limited = self.request.kind != ProfileKind::OffCpu;
+        Limit { at: is_limited.then(|| Instant::now() + DRAIN_TIME), stop: None }
     }
 
     fn all_targets_ended(&self) -> bool {
@@ -169,7 +198,7 @@ impl<'r> Session<'r> {
     pub fn end(&mut self, sampled: Result<Ended, SamplerError>) -> Result<Ended, CaptureError> {
         let ended = sampled.and_then(|ended| {
             self.sampler.stop()?;
-            match self.poll(Duration::ZERO) {
+            match self.poll(Duration::ZERO, self.drain_limit()) {
                 Ok(()) | Err(SamplerError::NoTarget) => Ok(ended),
                 Err(error) => Err(error),
             }
@@ -190,7 +219,7 @@ impl<'r> Session<'r> {
     /// The profile of the window since the last one; sampling continues.
     pub fn window(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Capture {
         // If this fails, waits that are in progress are counted in the next profile.
-        let _ = self.sampler.split().and_then(|()| self.poll(Duration::ZERO));
+        let _ = self.sampler.split().and_then(|()| self.poll(Duration::ZERO, self.drain_limit()));
         self.has_returned_profile = true;
         let capture = self.capture(Ended::Duration);
         self.learn_kernel_names();
@@ -270,4 +299,103 @@ fn with_profile(
     finish::finish(request, world, names, threads, &mut capture);
     capture.finish_took = finishing.elapsed();
     capture
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::Ordering, thread::sleep};
+
+    use super::*;
+    use crate::{
+        addr::RuntimeAddr,
+        sampler::{Description, KernelStack, RawSample, StackCopy},
+    };
+
+    /// Hands over all its samples in one poll, as a ring that fills faster than it is read.
+    struct Flood {
+        description: Description,
+        samples: u64,
+        pause: Duration,
+        /// Set when half of the samples were handed over.
+        stop: Option<Stop>,
+    }
+
+    impl Sampler for Flood {
+        fn description(&self) -> &Description {
+            &self.description
+        }
+
+        fn poll(&mut self, _: Duration, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), SamplerError> {
+            let all = std::mem::take(&mut self.samples);
+            for number in 0..all {
+                if let Some(stop) = self.stop.as_ref().filter(|_| number == all / 2) {
+                    stop.0.store(true, Ordering::Relaxed);
+                }
+                sink(Event::Sample(RawSample {
+                    time_ns: number,
+                    pid: std::process::id(),
+                    tid: std::process::id(),
+                    comm: None,
+                    period: 1,
+                    count: 1,
+                    registers: None,
+                    stack: StackCopy { start: RuntimeAddr(0), bytes: &[], capped: false, has_holes: false },
+                    kernel_stack: KernelStack(&[]),
+                    task: None,
+                }));
+                sleep(self.pause);
+            }
+            Ok(())
+        }
+
+        fn stop(&mut self) -> Result<(), SamplerError> {
+            Ok(())
+        }
+    }
+
+    fn flooded<'r>(request: &'r Request, samples: u64, pause: Duration, stop: Option<Stop>) -> Session<'r> {
+        let description = Description {
+            name: "flood",
+            event: "none",
+            summary: String::new(),
+            kernel: false,
+            buffer_bytes: 0,
+            event_count: 0,
+        };
+        let pid = std::process::id();
+        let since = Mark::now(std::iter::once(pid));
+        Session {
+            request,
+            identities: vec![identify(pid).expect("this process")],
+            world: World::new(LabelKeys::default()),
+            sampler: Box::new(Flood { description, samples, pause, stop }),
+            names: Names::default(),
+            began: since.at,
+            attach_took: Duration::ZERO,
+            since,
+            poll_every: POLL_EVERY,
+            has_returned_profile: false,
+        }
+    }
+
+    #[test]
+    fn samples_that_come_after_the_end_are_dropped_and_counted_as_lost() {
+        let request = Request::default();
+        let mut session = flooded(&request, 200, Duration::from_millis(2), None);
+        let ended = session.sample(Some(Duration::from_millis(20)), &Stop::default(), &mut |_| {});
+        assert_eq!(ended.expect("sampled"), Ended::Duration);
+        let tally = &session.world.tally;
+        assert_eq!(tally.samples + tally.lost, 200);
+        assert_eq!(tally.late, tally.lost);
+        assert!((1..=11).contains(&tally.samples), "{} samples in 20 ms, one each 2 ms", tally.samples);
+    }
+
+    #[test]
+    fn a_request_to_stop_takes_effect_between_two_samples() {
+        let (request, stop) = (Request::default(), Stop::default());
+        let mut session = flooded(&request, 100, Duration::ZERO, Some(stop.clone()));
+        let ended = session.sample(None, &stop, &mut |_| {}).expect("sampled");
+        assert_eq!(ended, Ended::Stopped);
+        assert_eq!((session.world.tally.samples, session.world.tally.lost), (50, 50));
+    }
 }

@@ -20,8 +20,11 @@ pub struct Tally {
     pub whole: u64,
     /// Samples of processes during exec or exit, which have no user memory.
     pub without_user_stack: u64,
-    /// Samples that the kernel dropped because the buffer was full.
+    /// Samples that were taken and are not in the profile: the kernel had no room for them, or they came
+    /// too late.
     pub lost: u64,
+    /// Those of the lost samples that came too late to be unwound.
+    pub late: u64,
     /// User frames.
     pub frames: u64,
     /// Frames found by scanning the stack: probably correct.
@@ -46,6 +49,12 @@ impl Tally {
             None | Some(StackEnd::Root) => self.whole += 1,
             Some(end) => *self.ends.entry(end).or_default() += 1,
         }
+    }
+
+    /// Counts a sample that came too late to be unwound.
+    pub(super) fn count_late(&mut self) {
+        self.late += 1;
+        self.lost += 1;
     }
 
     /// The share of samples with a whole stack, 0 to 1; 1 without samples.

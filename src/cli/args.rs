@@ -157,6 +157,9 @@ pub struct DoctorArgs {
     /// Process to check access to. Without one, rprof checks what it can on itself.
     #[arg(short, long, value_name = "PID")]
     pub pid: Option<u32>,
+    /// Also the last lines of the kernel's log for each BPF program that it refuses.
+    #[arg(short, long)]
+    pub verbose: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -30,10 +30,20 @@ pub enum Source {
     Tracepoints,
     /// Perf events at instructions of a program.
     Uprobes,
-    /// BPF programs.
-    Bpf,
-    /// BPF programs at context switches: when threads start and end waiting, and who wakes them.
-    Switches,
+    /// The BPF program that takes CPU samples and samples of page faults.
+    BpfCpu,
+    /// The BPF program that follows forks (`--children`).
+    BpfForks,
+    /// The BPF program that sees threads being created.
+    BpfThreadCreate,
+    /// The BPF programs that see threads wait.
+    BpfWaits,
+    /// The BPF programs that see threads run, wait and wake.
+    BpfTrace,
+    /// The BPF program that reads the registers of sleeping threads.
+    BpfThreads,
+    /// The BPF program that names kernel functions.
+    BpfKernelNames,
     /// Stopping a thread for some microseconds by ptrace(2).
     Ptrace,
     /// Reading memory by process_vm_readv(2).
@@ -57,12 +67,22 @@ pub struct Check {
     pub result: Result<String, String>,
     /// The error number, if the kernel returned one.
     pub errno: Option<i32>,
+    /// The whole log of the kernel's verifier, where that refused a BPF program.
+    pub log: Option<String>,
 }
 
 impl Check {
     fn new<E: std::fmt::Display>(source: Source, result: Result<impl Into<String>, E>) -> Check {
         let result = result.map(Into::into).map_err(|error| error.to_string());
-        Check { source, result, errno: None }
+        Check { source, result, errno: None, log: None }
+    }
+
+    fn bpf(source: Source, works: &str, result: Result<(), SamplerError>) -> Check {
+        let log = match &result {
+            Err(SamplerError::BpfRefused { log, .. }) => Some(log.clone()),
+            _ => None,
+        };
+        Check { log, ..Check::new(source, result.map(|()| works)) }
     }
 
     fn io(source: Source, works: &str, result: std::io::Result<()>) -> Check {
@@ -82,15 +102,37 @@ pub fn all(pid: Option<u32>) -> Vec<Check> {
         Check::new(Source::KernelFrames, probed.kernel.as_ref().map(|()| "perf events see the kernel")),
         Check::new(Source::Tracepoints, perf::probe::tracepoint().map(|()| "sched:sched_switch opens")),
         Check::io(Source::Uprobes, "the uprobe PMU opens", perf::probe::uprobe()),
-        Check::new(
-            Source::Bpf,
-            bpf::threads::sleepers(target, false).map(|_| "programs load; whole stacks, task iterator"),
-        ),
-        Check::new(Source::Switches, switches(target).map(|()| "BPF programs are called at them")),
         Check::new(Source::Ptrace, may_hold(target)),
     ];
+    checks.splice(checks.len() - 1..checks.len() - 1, bpf_programs(target));
     checks.extend(reading(target));
     checks
+}
+
+/// Each group of BPF programs that works or fails as one, loaded and attached by itself.
+fn bpf_programs(pid: u32) -> [Check; 7] {
+    let open = |trigger, follow_forks| bpf::open(&options(pid, trigger, follow_forks)).map(drop);
+    [
+        Check::bpf(Source::BpfCpu, "whole stacks, no cost per context switch", open(Trigger::Time, false)),
+        Check::bpf(
+            Source::BpfForks,
+            "child processes are sampled from their start",
+            open(Trigger::Time, true),
+        ),
+        Check::bpf(Source::BpfThreadCreate, "every new thread is seen", open(Trigger::ThreadCreated, false)),
+        Check::bpf(Source::BpfWaits, "every wait is timed", open(Trigger::Waited, false)),
+        Check::bpf(Source::BpfTrace, "every switch and wake-up is seen", bpf::trace::open(&[pid]).map(drop)),
+        Check::bpf(
+            Source::BpfThreads,
+            "registers of all sleeping threads, which are not stopped",
+            bpf::threads::sleepers(pid, true).map(drop),
+        ),
+        Check::bpf(
+            Source::BpfKernelNames,
+            "kernel functions are named one by one",
+            bpf::check_kernel_names(),
+        ),
+    ]
 }
 
 fn thread_event(pid: u32) -> Result<(), perf::PerfError> {
@@ -103,17 +145,16 @@ fn whole_cpus(probed: &super::perf::Probe) -> Result<&'static str, &SamplerError
     way.map_or(Ok(""), |way| way.outcome.as_ref().map(|()| "one event a CPU"))
 }
 
-fn switches(pid: u32) -> Result<(), SamplerError> {
-    let options = SamplerOptions {
-        trigger: Trigger::Waited,
+fn options(pid: u32, trigger: Trigger, follow_forks: bool) -> SamplerOptions {
+    SamplerOptions {
+        trigger,
         frequency_hz: 99,
         pids: vec![pid],
-        follow_forks: false,
-        kernel: false,
+        follow_forks,
+        kernel: true,
         max_stack_bytes: 1024,
         buffer_bytes: 0,
-    };
-    bpf::open(&options).map(drop)
+    }
 }
 
 fn may_hold(pid: u32) -> Result<&'static str, String> {
@@ -170,7 +211,7 @@ mod tests {
         let checks = all(None);
         let sources: std::collections::HashSet<Source> = checks.iter().map(|check| check.source).collect();
         assert_eq!(sources.len(), checks.len());
-        assert_eq!(sources.len(), 13);
+        assert_eq!(sources.len(), 18);
         for source in [Source::ProcMem, Source::Maps, Source::ThreadState] {
             let check = checks.iter().find(|check| check.source == source).expect("tried");
             assert!(check.result.is_ok(), "{check:?}");

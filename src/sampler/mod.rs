@@ -185,7 +185,7 @@ pub enum Trigger {
     Time,
     /// A page fault: one in [`FAULTS_A_SAMPLE`] on each CPU. For [`bpf`] and [`perf`].
     PageFault,
-    /// The creation of a thread. For [`bpf`] only.
+    /// The creation of a thread. For [`bpf`], and for [`perf`] on whole CPUs.
     ThreadCreated,
     /// The end of a wait. All waits longer than one period of [`SamplerOptions::frequency_hz`] are
     /// taken; shorter ones are taken at random, one per period of waiting.
@@ -279,6 +279,16 @@ pub enum SamplerError {
     /// A perf event was refused, or a limit was reached; the inner error says which.
     #[error(transparent)]
     Perf(#[from] PerfError),
+    /// The kernel's verifier refused a BPF program.
+    #[error("the kernel refuses the BPF program `{program}`: {reason}")]
+    BpfRefused {
+        /// The program's name.
+        program: String,
+        /// The error and the last line of the verifier's log.
+        reason: String,
+        /// The verifier's whole log.
+        log: String,
+    },
     /// The kernel or rprof's rights do not allow this method.
     #[error("{0}")]
     Unavailable(String),

@@ -22,8 +22,9 @@ const PROG_TEST_RUN: libc::c_long = 10;
 const MAP_FREEZE: libc::c_long = 22;
 /// `BPF_RAW_TRACEPOINT_OPEN`.
 const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
-/// Size of the buffer for the verifier's log of a refused program.
-const LOG_BYTES: usize = 64 * 1024;
+/// Size of the buffer for the verifier's log of a refused program: at first, and at most.
+const LOG_BYTES: usize = 1 << 20;
+const MAX_LOG_BYTES: usize = 64 << 20;
 
 /// The kinds of program that rprof loads (`enum bpf_prog_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,14 +125,29 @@ struct TestRunAttr {
     cpu: u32,
 }
 
-/// Loads a program under a name of at most 15 bytes. Errors: those of bpf(2); if the verifier
-/// refused the program, with the last line of its log.
+/// Why a program was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// bpf(2) failed before the verifier read the program: rights, or no such command or kind.
+    #[error(transparent)]
+    System(#[from] io::Error),
+    /// The verifier refused the program.
+    #[error("{source}: {}", log_end(log))]
+    Verifier {
+        /// What bpf(2) returned.
+        source: io::Error,
+        /// The verifier's whole log: each instruction that it followed, then its reason.
+        log: String,
+    },
+}
+
+/// Loads a program, under a name of at most 15 bytes. Errors: see [`LoadError`].
 pub fn load_program(
     kind: ProgramKind,
     name: &str,
     instructions: &[Instruction],
     license: &CStr,
-) -> io::Result<OwnedFd> {
+) -> Result<OwnedFd, LoadError> {
     load_attached(kind, name, instructions, license, (0, 0))
 }
 
@@ -142,7 +158,7 @@ pub fn load_typed_tracepoint(
     instructions: &[Instruction],
     license: &CStr,
     tracepoint: u32,
-) -> io::Result<OwnedFd> {
+) -> Result<OwnedFd, LoadError> {
     load_attached(ProgramKind::Tracing, name, instructions, license, (TRACE_RAW_TRACEPOINT, tracepoint))
 }
 
@@ -154,7 +170,7 @@ pub fn load_iterator_program(
     instructions: &[Instruction],
     license: &CStr,
     iterator: u32,
-) -> io::Result<OwnedFd> {
+) -> Result<OwnedFd, LoadError> {
     load_attached(ProgramKind::Tracing, name, instructions, license, (TRACE_ITER, iterator))
 }
 
@@ -164,17 +180,24 @@ fn load_attached(
     instructions: &[Instruction],
     license: &CStr,
     to: (u32, u32),
-) -> io::Result<OwnedFd> {
-    let error = match try_load(kind, name, instructions, license, to, &mut []) {
+) -> Result<OwnedFd, LoadError> {
+    let first = match try_load(kind, name, instructions, license, to, &mut []) {
         Ok(program) => return Ok(program),
-        // No rights, or no such kind: the verifier has not looked at it.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => return Err(error),
+        // No rights, or no such kind: the verifier has not read it.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => {
+            return Err(error.into());
+        }
         Err(error) => error,
     };
     let mut log = vec![0; LOG_BYTES];
-    match try_load(kind, name, instructions, license, to, &mut log) {
-        Ok(program) => Ok(program),
-        Err(_) => Err(io::Error::new(error.kind(), format!("{error}: {}", log_end(&log)))),
+    loop {
+        match try_load(kind, name, instructions, license, to, &mut log) {
+            Ok(program) => return Ok(program),
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && log.len() < MAX_LOG_BYTES => {
+                log = vec![0; log.len() * 4];
+            }
+            Err(_) => return Err(LoadError::Verifier { source: first, log: log_text(&log) }),
+        }
     }
 }
 
@@ -209,12 +232,15 @@ fn try_load(
     unsafe { bpf_opening(PROG_LOAD, &mut attr) }
 }
 
-/// The last line of the verifier's log that is not a statistic.
-fn log_end(log: &[u8]) -> String {
+fn log_text(log: &[u8]) -> String {
     let text = log.split(|byte| *byte == 0).next().unwrap_or_default();
-    let text = String::from_utf8_lossy(text);
-    let mut lines = text.lines().rev().filter(|line| !line.starts_with("processed "));
-    lines.next().unwrap_or("the verifier gives no reason").to_owned()
+    String::from_utf8_lossy(text).into_owned()
+}
+
+/// The last line of the verifier's log that is not a statistic: why it refused the program.
+fn log_end(log: &str) -> &str {
+    let mut lines = log.lines().rev().filter(|line| !line.starts_with("processed "));
+    lines.next().unwrap_or("the verifier gives no reason")
 }
 
 /// Attaches a program to a tracepoint (`sched_process_fork`) until the returned descriptor is
@@ -306,13 +332,18 @@ unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
     }
 }
 
-/// Before Linux 5.11, BPF maps count as locked memory: raises that limit there, as far as rights
-/// allow. Later kernels charge the memory cgroup, and nothing is changed.
-pub fn lift_locked_memory_limit() {
+/// Whether BPF maps and programs count as locked memory (RLIMIT_MEMLOCK): before Linux 5.11. Later
+/// kernels charge the memory cgroup.
+pub fn counts_as_locked_memory() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse::<u32>);
-    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return };
-    if (major, minor) >= (5, 11) {
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return false };
+    (major, minor) < (5, 11)
+}
+
+/// Lifts the limit of locked memory where BPF counts as such, as far as rights go.
+pub fn lift_locked_memory_limit() {
+    if !counts_as_locked_memory() {
         return;
     }
     let limit = Resource::RLIMIT_MEMLOCK;
@@ -410,9 +441,25 @@ mod tests {
 
     #[test]
     fn the_reason_for_refusal_is_the_last_line_before_the_statistics() {
-        let log = b"0: R1=ctx()\nR1 invalid mem access\nprocessed 1 insns\n\0\0";
-        assert_eq!(log_end(log), "R1 invalid mem access");
-        assert_eq!(log_end(b""), "the verifier gives no reason");
+        let log = log_text(b"0: R1=ctx()\nR1 invalid mem access\nprocessed 1 insns\n\0\0");
+        assert_eq!(log_end(&log), "R1 invalid mem access");
+        assert_eq!(log_end(""), "the verifier gives no reason");
+    }
+
+    #[test]
+    fn the_whole_log_of_a_refused_program_is_kept() {
+        // r0 = *(r1 + 0): register 1 is the context, of which a raw tracepoint has no byte at -8.
+        let read: Instruction = [0x79, 0x10, 0xf8, 0xff, 0, 0, 0, 0];
+        let exit: Instruction = [0x95, 0, 0, 0, 0, 0, 0, 0];
+        let loaded = load_program(ProgramKind::RawTracepoint, "refused", &[read, exit], c"GPL");
+        match loaded {
+            Err(LoadError::Verifier { log, .. }) => {
+                assert!(log.contains("0: (79) r0 = *(u64 *)(r1 -8)"), "{log}");
+                assert!(log_end(&log).contains("invalid bpf_context access"), "{log}");
+            }
+            Err(LoadError::System(error)) if error.raw_os_error() == Some(libc::EPERM) => {}
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -48,6 +48,26 @@ fn each_thread_is_counted_once_by_the_stack_that_made_it_or_by_its_start_functio
 }
 
 #[test]
+fn without_bpf_a_perf_tracepoint_sees_each_new_thread_with_its_stack() {
+    let _alone = alone();
+    if !is_root() {
+        return skip(Skip::NeedsRoot);
+    }
+    let mut target = Target::start(&Fixture::c(&["makes_threads.c"]).build());
+    let (profile, words) = profile(&target, Rprof::attach(&target).without(&["bpf"]));
+    assert_there_before(&profile);
+    let during = |name: &'static str| {
+        profile.count(|stack| {
+            stack.label("created") == Some("during the profile")
+                && stack.has_in_order(&["_start", "main", name, "make"])
+        })
+    };
+    assert_eq!((during("serve_request"), during("grow_pool")), (60, 20), "{}", profile.summary());
+    assert!(words.contains("(task_newtask") && words.contains("sampler perf-"), "{words}");
+    target.assert_unhurt();
+}
+
+#[test]
 fn without_bpf_new_threads_go_by_their_start_functions_and_that_is_said() {
     let _alone = alone();
     let program = readable_by_all(&Fixture::c(&["makes_threads.c"]).build());

@@ -117,7 +117,7 @@ fn the_doctor_says_what_works_and_what_a_container_forbids() {
     for source in ["ptrace", "memory: /proc/PID/mem", "/proc/PID/maps", "/proc/PID/task/TID/syscall"] {
         assert_eq!(check(&answer, source)["works"], true, "{answer:#}");
     }
-    for source in ["perf: CPU samples of the process", "BPF", "memory: process_vm_readv"] {
+    for source in ["perf: CPU samples of the process", "BPF: waits (off-CPU)", "memory: process_vm_readv"] {
         let check = check(&answer, source);
         assert_eq!(check["works"], false, "{check:#}");
         assert!(check["unlock"].as_array().is_some_and(|ways| !ways.is_empty()), "{check:#}");

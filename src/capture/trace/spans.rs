@@ -44,8 +44,9 @@ pub struct Span {
     pub until_ns: u64,
 }
 
-/// The spans of `events` (ordered by time), ordered by end. A thread whose first event is that it
-/// leaves a CPU ran since `from_ns`; one whose first event is a wake-up waited since then.
+/// The spans of `events` (ordered by time) between `from_ns` and `until_ns`, ordered by end and cut at these
+/// times. A thread whose first event is that it leaves a CPU ran since `from_ns`; one whose first event is
+/// a wake-up waited since then.
 pub fn spans(events: &[ThreadEvent], from_ns: u64, until_ns: u64) -> Vec<Span> {
     let mut open: FxHashMap<u32, Span> = FxHashMap::default();
     let mut spans = Vec::with_capacity(events.len());
@@ -69,6 +70,12 @@ pub fn spans(events: &[ThreadEvent], from_ns: u64, until_ns: u64) -> Vec<Span> {
     let mut rest: Vec<Span> = open.into_values().collect();
     rest.sort_by_key(|span| (span.pid, span.tid));
     spans.extend(rest.into_iter().map(|span| Span { until_ns: until_ns.max(span.from_ns), ..span }));
+    // The programs are attached before the window begins and detached after it ends.
+    spans.retain_mut(|span| {
+        let overlaps = span.until_ns >= from_ns && span.from_ns <= until_ns;
+        (span.from_ns, span.until_ns) = (span.from_ns.max(from_ns), span.until_ns.min(until_ns));
+        overlaps
+    });
     spans
 }
 
@@ -143,6 +150,21 @@ mod tests {
                 (50, 90, ThreadActivity::Ready { by_tid: None }),
             ]
         );
+    }
+
+    #[test]
+    fn spans_are_cut_at_the_window() {
+        let waits = ThreadEventKind::Waits { system_call: None, uninterruptible: false };
+        let events = [
+            event(10, 7, ThreadEventKind::Runs),
+            event(20, 7, waits),
+            event(60, 7, ThreadEventKind::Runs),
+            event(130, 7, waits),
+            event(140, 7, ThreadEventKind::Runs),
+        ];
+        let found: Vec<_> =
+            spans(&events, 50, 100).into_iter().map(|span| (span.from_ns, span.until_ns)).collect();
+        assert_eq!(found, [(50, 60), (60, 100)]);
     }
 
     #[test]

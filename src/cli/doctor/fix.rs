@@ -16,7 +16,13 @@ pub fn fixes(check: &Check, all: &[Check], host: &Host, rights: Option<&Rights>)
             Some(libc::ENOENT) => vec!["a kernel with CONFIG_UPROBE_EVENTS".into()],
             _ => capability(host, "SYS_ADMIN", "cap_sys_admin", "(Linux before 6.16: CAP_PERFMON is enough)"),
         },
-        Source::Bpf | Source::Switches => bpf(why, host),
+        Source::BpfCpu
+        | Source::BpfForks
+        | Source::BpfThreadCreate
+        | Source::BpfWaits
+        | Source::BpfTrace
+        | Source::BpfThreads
+        | Source::BpfKernelNames => bpf(check, why, host),
         Source::MapFiles => {
             let note = "(needed only for programs that were deleted or replaced while running)";
             capability(host, "CHECKPOINT_RESTORE", "cap_checkpoint_restore", note)
@@ -100,7 +106,14 @@ fn tracepoints(why: &str, host: &Host) -> Vec<String> {
     capability(host, "PERFMON", "cap_perfmon", "")
 }
 
-fn bpf(why: &str, host: &Host) -> Vec<String> {
+fn bpf(check: &Check, why: &str, host: &Host) -> Vec<String> {
+    if why.contains("locked memory") {
+        return vec![
+            "ulimit -l unlimited   (as root), or root, or CAP_SYS_RESOURCE: rprof then lifts the limit"
+                .into(),
+            "Linux 5.11 or later, which does not count BPF as locked memory".into(),
+        ];
+    }
     if why.contains("seccomp") || why.contains("no CAP_") {
         let mut fixes = capability(host, "BPF", "cap_bpf,cap_perfmon", "");
         if host.container.is_some() {
@@ -108,10 +121,23 @@ fn bpf(why: &str, host: &Host) -> Vec<String> {
         }
         return fixes;
     }
-    if why.contains("lockdown") {
+    if why.contains("security module") {
         return module(host);
     }
-    vec!["a kernel with BPF and type information: Linux 5.15 or later, CONFIG_DEBUG_INFO_BTF".into()]
+    if why.contains("CONFIG_DEBUG_INFO_BTF") {
+        return vec!["a kernel that describes its types: CONFIG_DEBUG_INFO_BTF".into()];
+    }
+    if check.log.is_some() && check.source != Source::BpfKernelNames {
+        return vec![
+            "nothing on this machine: please report the kernel's release and the verifier's log (`rprof doctor -v`)"
+                .into(),
+        ];
+    }
+    let needed = match check.source {
+        Source::BpfKernelNames => "Linux 5.13 (until then /proc/kallsyms is read instead)",
+        _ => "Linux 5.10 or later",
+    };
+    vec![needed.into()]
 }
 
 fn module(host: &Host) -> Vec<String> {
@@ -176,7 +202,7 @@ mod tests {
     use super::*;
 
     fn refused(source: Source, why: &str) -> Check {
-        Check { source, result: Err(why.into()), errno: Some(libc::EPERM) }
+        Check { source, result: Err(why.into()), errno: Some(libc::EPERM), log: None }
     }
 
     fn of(uid: u32) -> Rights {
@@ -214,7 +240,13 @@ mod tests {
             ),
             (refused(Source::Ptrace, "ptrace: EPERM"), &yama, "sudo sysctl kernel.yama.ptrace_scope=0"),
             (refused(Source::Ptrace, "ptrace: EPERM"), &docker, "docker run --cap-add SYS_PTRACE"),
-            (refused(Source::Bpf, "BPF is not permitted: no CAP_BPF here"), &plain, "sudo rprof"),
+            (refused(Source::BpfCpu, "BPF is not permitted: no CAP_BPF here"), &plain, "sudo rprof"),
+            (
+                refused(Source::BpfCpu, "BPF is not permitted: the limit of locked memory is 8192 KiB"),
+                &plain,
+                "ulimit -l unlimited",
+            ),
+            (refused(Source::BpfKernelNames, "refused"), &plain, "Linux 5.13"),
             (
                 refused(Source::Tracepoints, "its ID cannot be read from tracefs"),
                 &docker,
@@ -229,13 +261,20 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_the_verifier_refuses_is_a_mistake_to_report() {
+        let log = Some("R3 unbounded memory access".to_owned());
+        let check = Check { log, ..refused(Source::BpfWaits, "the kernel refuses the BPF program `sweep`") };
+        assert!(first(&check, &Host::default(), &of(7)).contains("please report"));
+    }
+
+    #[test]
     fn another_users_process_a_tracer_and_a_substitute_are_reported() {
         let plain = Host { uid: 7, ..Host::default() };
         let check = refused(Source::ProcMem, "EACCES");
         assert!(first(&check, &plain, &of(8)).starts_with("sudo -u '#8' rprof"));
         let traced = Rights { tracer: Some(99), ..of(7) };
         assert!(first(&refused(Source::Ptrace, "EPERM"), &plain, &traced).contains("process 99 traces it"));
-        let mem = Check { source: Source::ProcMem, result: Ok(String::new()), errno: None };
+        let mem = Check { source: Source::ProcMem, result: Ok(String::new()), errno: None, log: None };
         let readv = refused(Source::ProcessVmReadv, "EPERM");
         let found = fixes(&readv, &[readv.clone(), mem], &plain, Some(&of(7)));
         assert!(found[0].starts_with("nothing: /proc/PID/mem is used"), "{found:?}");

@@ -21,6 +21,9 @@ use crate::{
     sampler::checks::{self, Check, Source},
 };
 
+/// How many lines of the verifier's log `-v` shows.
+const LOG_LINES: usize = 25;
+
 /// One line of the result.
 struct Line {
     what: &'static str,
@@ -28,11 +31,13 @@ struct Line {
     result: Result<String, String>,
     /// What to do about it; each is an alternative.
     fixes: Vec<String>,
+    /// The whole log of the kernel's verifier, where that refused a BPF program.
+    log: Option<String>,
 }
 
 /// Runs the verb.
 pub fn run(arguments: &DoctorArgs) -> Result<()> {
-    let diagnosis = diagnose(arguments.pid.or(arguments.target))?;
+    let diagnosis = diagnose(arguments.pid.or(arguments.target), arguments.verbose)?;
     let text = if arguments.json { serde_json::to_string_pretty(&diagnosis.json)? } else { diagnosis.text };
     match writeln!(std::io::stdout(), "{}", text.trim_end()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -46,12 +51,14 @@ pub fn run(arguments: &DoctorArgs) -> Result<()> {
 pub struct Diagnosis {
     /// For people.
     pub text: String,
-    /// For scripts: the objects `host` and `target`, and the list `checks`.
+    /// For scripts: the objects `host` and `target`, and the list `checks`, always with the verifier's whole
+    /// logs.
     pub json: Value,
 }
 
-/// Checks every data source on a process, or on rprof itself. Errors: there is no such process.
-pub fn diagnose(pid: Option<u32>) -> Result<Diagnosis> {
+/// Checks every data source on a process, or on rprof itself. `verbose`: the text has the last lines of the
+/// verifier's log for each BPF program that the kernel refuses. Errors: there is no such process.
+pub fn diagnose(pid: Option<u32>, verbose: bool) -> Result<Diagnosis> {
     let identity = pid.map(identify).transpose()?;
     let rights = pid.map(Rights::read);
     let host = Host::read();
@@ -60,7 +67,7 @@ pub fn diagnose(pid: Option<u32>) -> Result<Diagnosis> {
         checks.iter().map(|check| line(check, &checks, &host, rights.as_ref())).collect();
     lines.extend(pid.map(names::line));
     Ok(Diagnosis {
-        text: as_text(&host, identity.as_ref(), rights.as_ref(), &lines, &checks),
+        text: as_text(&host, identity.as_ref(), rights.as_ref(), &lines, &checks, verbose),
         json: as_json(&host, identity.as_ref(), rights.as_ref(), &lines),
     })
 }
@@ -70,7 +77,7 @@ fn line(check: &Check, all: &[Check], host: &Host, rights: Option<&Rights>) -> L
         Ok(_) => Vec::new(),
         Err(_) => fix::fixes(check, all, host, rights),
     };
-    Line { what: name(check.source), result: check.result.clone(), fixes }
+    Line { what: name(check.source), result: check.result.clone(), fixes, log: check.log.clone() }
 }
 
 fn name(source: Source) -> &'static str {
@@ -80,8 +87,13 @@ fn name(source: Source) -> &'static str {
         Source::KernelFrames => "perf: kernel frames",
         Source::Tracepoints => "perf: tracepoints",
         Source::Uprobes => "perf: uprobes",
-        Source::Bpf => "BPF",
-        Source::Switches => "BPF: thread switches",
+        Source::BpfCpu => "BPF: CPU samples, page faults",
+        Source::BpfForks => "BPF: child processes",
+        Source::BpfThreadCreate => "BPF: new threads",
+        Source::BpfWaits => "BPF: waits (off-CPU)",
+        Source::BpfTrace => "BPF: scheduling (trace)",
+        Source::BpfThreads => "BPF: sleeping threads (dump)",
+        Source::BpfKernelNames => "BPF: names of kernel functions",
         Source::Ptrace => "ptrace",
         Source::ProcessVmReadv => "memory: process_vm_readv",
         Source::ProcMem => "memory: /proc/PID/mem",
@@ -97,6 +109,7 @@ fn as_text(
     rights: Option<&Rights>,
     lines: &[Line],
     checks: &[Check],
+    verbose: bool,
 ) -> String {
     let mut text = String::new();
     for (key, value) in host_facts(host) {
@@ -117,10 +130,22 @@ fn as_text(
         for fix in &line.fixes {
             text += &format!("        to allow: {fix}\n");
         }
+        text += &line.log.as_deref().filter(|_| verbose).map(log_end).unwrap_or_default();
     }
     text.push('\n');
     let [attach, dump, waits] = [attach_by, dump_by, waits_by].map(|by| by(checks));
     text + &format!("attach: {attach}\ndump:   {dump}\nwaits:  {waits}\n")
+}
+
+/// The last lines of the verifier's log, indented.
+fn log_end(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    let from = lines.len().saturating_sub(LOG_LINES);
+    let mut text = format!("        verifier log, last {} of {} lines:\n", lines.len() - from, lines.len());
+    for line in &lines[from..] {
+        text += &format!("          {line}\n");
+    }
+    text
 }
 
 fn works(checks: &[Check], source: Source) -> bool {
@@ -133,9 +158,7 @@ fn attach_by(checks: &[Check]) -> &'static str {
         return "not possible: no permission to read the process's memory map";
     }
     match () {
-        () if works(Source::Bpf) && works(Source::PerfCpu) => {
-            "by bpf (whole stacks, no overhead per context switch)"
-        }
+        () if works(Source::BpfCpu) => "by bpf (whole stacks, no overhead per context switch)",
         () if works(Source::PerfCpu) => "by perf-cpu or perf-cgroup",
         () if works(Source::PerfThread) => "by perf-thread",
         () if works(Source::Ptrace) => {
@@ -150,7 +173,9 @@ fn waits_by(checks: &[Check]) -> &'static str {
     let works = |source| works(checks, source);
     match () {
         () if !works(Source::Maps) => "not possible: no permission to read the process's memory map",
-        () if works(Source::Switches) => "by bpf (--kind offcpu, --kind trace)",
+        () if works(Source::BpfWaits) && works(Source::BpfTrace) => "by bpf (--kind offcpu, --kind trace)",
+        () if works(Source::BpfWaits) => "by bpf (--kind offcpu; --kind trace is not available)",
+        () if works(Source::BpfTrace) => "by bpf (--kind trace; --kind offcpu is not available)",
         () if works(Source::Ptrace) => "by ptrace (--kind wall); --kind offcpu and trace need BPF",
         () => "not possible with these permissions",
     }
@@ -162,7 +187,9 @@ fn dump_by(checks: &[Check]) -> &'static str {
         return "not possible: no permission to read the process's memory";
     }
     match () {
-        () if works(Source::Bpf) && works(Source::PerfThread) => "by bpf and perf: no thread is stopped",
+        () if works(Source::BpfThreads) && works(Source::PerfThread) => {
+            "by bpf and perf: no thread is stopped"
+        }
         () if works(Source::ThreadState) && works(Source::PerfThread) => {
             "by /proc and perf; a thread is stopped for microseconds only if its stack needs it"
         }
@@ -246,8 +273,25 @@ fn as_json(host: &Host, identity: Option<&Identity>, rights: Option<&Rights>, li
                 "works": line.result.is_ok(),
                 "detail": line.result.as_ref().unwrap_or_else(|why| why),
                 "unlock": line.fixes,
+                "verifier_log": line.log,
             })
         })
         .collect();
     json!({ "host": facts(host_facts(host)), "target": target, "checks": checks })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_verifier_log_is_shown_with_its_last_line_last() {
+        let log: String = (0..100).map(|number| format!("{number}: insn\n")).collect();
+        let shown = log_end(&log);
+        assert!(
+            shown.starts_with("        verifier log, last 25 of 100 lines:\n          75: insn\n"),
+            "{shown}"
+        );
+        assert!(shown.ends_with("          99: insn\n"), "{shown}");
+    }
 }

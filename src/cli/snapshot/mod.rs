@@ -65,7 +65,7 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
     snapshot.profiles(pid, arguments, &stop);
     snapshot.command(&identity, arguments.redact_cmdline);
     snapshot.take("doctor", || {
-        let diagnosis = doctor::diagnose(Some(pid))?;
+        let diagnosis = doctor::diagnose(Some(pid), true)?;
         let json = serde_json::to_vec_pretty(&diagnosis.json)?;
         Ok(vec![part("doctor.txt", diagnosis.text.into_bytes()), part("doctor.json", json)])
     });

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0-only
 //
-// The part of rprof's CPU sampler that runs in the kernel. `sample` is called by a timer event on
-// each CPU: it drops whatever is not a target process and copies a target's registers and the real
-// extent of its stack into one ring. `thread_created` does so when a target makes a thread.
-// `follow_fork` makes a target's children targets before they run. None writes anything into a process.
+// The part of rprof's CPU sampler that runs in the kernel. A perf event on each CPU calls `sample`: it
+// ignores all but the target processes, and copies a target's registers and its stack, as far as that
+// really reaches, into one ring. `thread_created` does so when a target creates a thread. `follow_fork`
+// makes a target's children targets before they run. No program writes anything into a process.
 //
-// Not here: which processes, how large, how often: user space says so in `settings` and `targets`.
+// Not here: which processes, how much and how often: user space sets `settings` and `targets`.
 // Built by scripts/bpf; the layout of `struct record` is read in record.rs.
 
 #include "kernel.bpf.h"
@@ -20,31 +20,30 @@ struct event_context {
 #define COMM_BYTES 16
 #define KERNEL_FRAMES 127
 #define KERNEL_BYTES (KERNEL_FRAMES * 8)
-// Room that a kernel stack takes in a record.
+// Bytes that a kernel stack takes in a record.
 #define KERNEL_ROOM 1024
-// Further from the stack pointer than this nobody's stack ends: the value that suggests so means
-// something else.
+// No stack ends further from the stack pointer than this: a value that says so is not the end.
 #define PLAUSIBLE_STACK_BYTES (64UL << 20)
 #define LARGEST_STACK_BYTES (512 * 1024)
-// So much is copied of the stack of the task that a thread works for on a stack of its own.
+// At most this much is copied of a task's own stack, where the thread works for it on another stack.
 #define TASK_STACK_BYTES (32 * 1024)
-// More than a runtime's record of a thread has.
+// More bytes than a runtime's record of a thread has.
 #define THREAD_RECORD_BYTES 4096
 #define MOST_BYTES_WITH_HOLES (256 * 1024)
-// Memory is there or not by the page. Where pages are larger, this is finer than need be.
+// Memory is present or absent page by page. Where pages are larger, this is finer than necessary.
 #define PAGE_BYTES 4096UL
 
 // record.flags
 #define HAS_REGISTERS 1
-// Where the stack ends is known, not guessed from what is readable.
+// The end of the stack is known, not guessed from what is readable.
 #define EXTENT_KNOWN 2
 // More of the stack lies above the copy.
 #define EXTENT_CUT 4
-// Pages that were not there are zeros in the copy: never touched, as a rule, or else swapped out.
+// Absent pages are zeros in the copy: pages never touched, as a rule, or swapped out.
 #define HAS_HOLES 8
-// The copy is of the stack for signal handlers; what they interrupted stands on another.
+// The copy is of the stack for signal handlers; what they interrupted is on another stack.
 #define ON_SIGNAL_STACK 16
-// The task's registers are those with which it left its stack.
+// The record has the registers that the task had when it left its stack.
 #define HAS_TASK_REGISTERS 32
 // The thread works for a task.
 #define HAS_TASK 64
@@ -58,11 +57,11 @@ struct record_head {
 	__u32 flags;
 	__u32 stack_bytes;
 	__u32 kernel_bytes;
-	// Room for the stack, after which the task's begins.
+	// Bytes reserved for the stack; the task's stack follows them.
 	__u32 stack_room;
 	char comm[COMM_BYTES];
-	// The task that the thread works for: its labels; if it does so on another stack, the task's saved
-	// registers and what is copied of its stack.
+	// The task that the thread works for: its labels; if the thread works on another stack, the task's
+	// saved registers and what is copied of the task's stack.
 	__u64 task_labels;
 	__u64 task_pc;
 	__u64 task_sp;
@@ -72,15 +71,15 @@ struct record_head {
 	__u64 registers[REGISTER_WORDS];
 };
 
-// What user space asks for; written once, before the events are switched on.
+// Set by user space once, before the events are enabled.
 struct settings {
-	// Inode number of the PID namespace whose numbers rprof speaks.
+	// Inode number of the PID namespace whose process numbers rprof uses.
 	__u32 namespace_inode;
-	// That is the first PID namespace, so that the kernel's own numbers are the right ones.
+	// That is the first PID namespace: the kernel's own numbers are the right ones.
 	__u32 first_namespace;
 	__u32 max_stack_bytes;
 	__u32 kernel_stacks;
-	// Wake the reader when this many bytes wait for it.
+	// Wake the reader when this many bytes wait in the ring.
 	__u64 wake_bytes;
 };
 
@@ -89,11 +88,11 @@ struct extent {
 	__u64 end;
 };
 
-// Where a language's runtime, whose tasks have stacks of their own, keeps what of its task: offsets in its
-// records. A zero thread pointer offset: the running task's record is in a register (WORD_TASK).
+// Offsets in the records of a language runtime whose tasks have stacks of their own. A zero thread pointer
+// offset: the address of the running task's record is in a register (WORD_TASK).
 struct task_layout {
 	__s64 thread_pointer_offset;
-	// In a task's record: its thread's record; first and last address of its stack; what it was left with.
+	// In a task's record: its thread's record, the bounds of its stack, its saved registers, its labels.
 	__u32 thread;
 	__u32 stack_start;
 	__u32 stack_end;
@@ -101,7 +100,7 @@ struct task_layout {
 	__u32 pc;
 	__u32 fp;
 	__u32 labels;
-	// In a thread's record: the task that it works for, and the one that stands for its own stack.
+	// In a thread's record: the task that it works for, and the one that represents its own stack.
 	__u32 task;
 	__u32 own_task;
 	__u32 reserved;
@@ -114,13 +113,13 @@ struct counters {
 
 struct scratch {
 	struct record_head head;
-	// Numbers that live in memory, not in a register: what is read back from here is any number to the
-	// verifier, so that it looks at what follows once and not once for each way that led there.
+	// These numbers are kept in memory, not in registers: the verifier then knows nothing about what is
+	// read back, and checks what follows once, not once for each path that leads there.
 	volatile __u64 found_bytes;
 	volatile __u64 want_bytes;
 	volatile __u64 any_page;
 	volatile __u64 task_bytes;
-	// Where the stack ends, if the runtime says so.
+	// Where the stack ends, if the runtime's records say so.
 	__u64 known_end;
 	__u64 kernel[KERNEL_FRAMES];
 };
@@ -132,7 +131,7 @@ struct {
 	__type(value, struct settings);
 } settings SEC(".maps");
 
-// Process numbers, as rprof's namespace has them.
+// The target processes, by their number in rprof's namespace.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8192);
@@ -140,7 +139,7 @@ struct {
 	__type(value, __u32);
 } targets SEC(".maps");
 
-// Where the stacks of some threads lie, by thread number.
+// Bounds of the stacks of some threads, by thread number.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
@@ -182,7 +181,7 @@ static __always_inline int readable(__u64 address)
 	return bpf_probe_read_user(&byte, 1, (void *)address) == 0;
 }
 
-// Puts into `found_bytes` how much of `want_bytes` can be read, up to the first page that is not there.
+// Sets `found_bytes` to how much of `want_bytes` can be read, up to the first absent page.
 static __always_inline void readable_bytes(struct scratch *scratch)
 {
 	__u64 sp = scratch->head.stack_start;
@@ -204,7 +203,7 @@ static __always_inline int plausible_end(__u64 sp, __u64 end)
 	return sp < end && end - sp < PLAUSIBLE_STACK_BYTES;
 }
 
-// Where the stack for signal handlers ends (sigaltstack(2)), if the thread is on it.
+// The end of the stack for signal handlers (sigaltstack(2)), if the thread is on it; else 0.
 static __always_inline __u64 signal_stack_end(struct task_struct *task, __u64 sp)
 {
 	__u64 start = BPF_CORE_READ(task, sas_ss_sp);
@@ -230,8 +229,8 @@ static __always_inline __u64 word_at(__u64 address)
 	return bpf_probe_read_user(&word, sizeof(word), (void *)address) ? 0 : word;
 }
 
-// Finds the task that the thread works for. If the thread runs on that task's stack, it is known where the
-// stack ends; if on another, what of the task's is to be copied.
+// Finds the task that the thread works for: if the thread runs on the task's stack, where that ends; if on
+// another stack, which part of the task's stack to copy.
 static __always_inline void find_task(struct task_struct *task, const struct task_layout *layout,
 				      struct scratch *scratch)
 {
@@ -243,7 +242,7 @@ static __always_inline void find_task(struct task_struct *task, const struct tas
 						: head->registers[WORD_TASK];
 	thread = word_at(current + layout->thread);
 	record = word_at(thread + layout->task);
-	// A thread whose pointer leads into its runtime's record does not have a C library's data there.
+	// If the thread pointer points into the runtime's record, no C library keeps its data there.
 	if (pointer - thread < THREAD_RECORD_BYTES) {
 		own_end = word_at(current + layout->stack_end);
 		if (word_at(current + layout->stack_start) < sp && sp < own_end)
@@ -262,7 +261,7 @@ static __always_inline void find_task(struct task_struct *task, const struct tas
 		return;
 	}
 	saved = word_at(record + layout->sp);
-	// (On a stack for signals the task was interrupted, and has left nothing.)
+	// (On a signal stack the task was interrupted, and has saved nothing.)
 	if (current == word_at(thread + layout->own_task) && start < saved && saved < end) {
 		head->flags |= HAS_TASK_REGISTERS;
 		head->task_sp = saved;
@@ -276,8 +275,8 @@ static __always_inline void find_task(struct task_struct *task, const struct tas
 	}
 }
 
-// Where the stack of this thread ends, or 0. The kernel knows where it put the first thread's; C
-// libraries keep a thread's own data, which the thread register points to, at the top of its stack.
+// Where the stack of this thread ends, or 0. The kernel knows where it put the first thread's stack; C
+// libraries keep a thread's data, which the thread register points to, at the top of its stack.
 static __always_inline __u64 stack_end(struct task_struct *task, struct record_head *head, __u64 sp)
 {
 	struct extent *hint = bpf_map_lookup_elem(&stacks, &head->tid);
@@ -306,27 +305,26 @@ static __always_inline int in_user_mode(struct event_context *context)
 #endif
 }
 
-// Puts the thread's user-space registers into the head: those it entered the kernel with, or those at
-// the `event` that caught it in user mode. A thread that has none (a worker of the kernel inside the
-// process) shows zeros.
+// Copies the thread's user-space registers into the head: those it entered the kernel with, or those of
+// the `event` that interrupted it in user mode. A thread that has none (a kernel worker in the process)
+// has zeros.
 static __always_inline void take_registers(struct event_context *event, struct record_head *head)
 {
 	if (event) {
-		// Each word apart: the verifier wants constant offsets into the context.
+		// Word by word: the verifier demands constant offsets into the context.
 #pragma unroll
 		for (int i = 0; i < REGISTER_WORDS; i++)
 			head->registers[i] = event->registers[i];
 	} else {
-		void *registers = (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
-
-		if (bpf_probe_read_kernel(head->registers, sizeof(head->registers), registers))
-			return;
+		if (copy_registers(head->registers, current_task()))
+			head->flags |= HAS_REGISTERS;
+		return;
 	}
 	if (head->registers[WORD_PC] && head->registers[WORD_SP])
 		head->flags |= HAS_REGISTERS;
 }
 
-// Settles how much of the stack to copy, and what is known of where it ends.
+// How much of the stack to copy; sets what is known about its end.
 static __always_inline __u64 wanted_bytes(struct task_struct *task, const struct settings *set,
 					  struct scratch *scratch)
 {
@@ -352,13 +350,13 @@ static __always_inline __u64 wanted_bytes(struct task_struct *task, const struct
 
 enum outcome {
 	WRITTEN,
-	// There is no room in the ring.
+	// The ring is full.
 	NO_ROOM,
-	// Some of the stack cannot be read: reading is all or nothing and fails on a page that is not there.
+	// Part of the stack cannot be read: a read fails as a whole if one page is absent.
 	UNREADABLE,
 };
 
-// Writes what comes before the stack: the head, and kernel frames if there are any. Where the stack goes.
+// Writes what precedes the stack: the head and the kernel frames, if any. Returns where the stack goes.
 static __always_inline void *write_head(struct scratch *scratch, struct record_head *record)
 {
 	void *payload = record + 1;
@@ -382,13 +380,15 @@ static __always_inline enum outcome write_both(struct scratch *scratch, __u64 wa
 	if (!record)
 		return NO_ROOM;
 	payload = write_head(scratch, record);
-	// Even reading nothing fails once an ending thread has given up its memory.
+	USE_CHECKED_COPY(want);
+	// Even a read of no bytes fails once an ending thread has given up its memory.
 	if (want > room || (want && bpf_probe_read_user(payload, want, (void *)scratch->head.stack_start))) {
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 		return UNREADABLE;
 	}
 	record->stack_bytes = want;
 	record->stack_room = room;
+	USE_CHECKED_COPY(task_bytes);
 	if (task_room && task_bytes <= task_room &&
 	    !bpf_probe_read_user(payload + room, task_bytes, (void *)scratch->head.task_stack_start))
 		record->task_stack_bytes = task_bytes;
@@ -401,7 +401,7 @@ static __always_inline enum outcome write_record(struct scratch *scratch, __u64 
 	return write_both(scratch, wake, room, want, 0);
 }
 
-// Takes the smallest record that holds the stack with a task's; few sizes, since most of both are small.
+// Writes the smallest record that holds the stack and the task's; few sizes, since most stacks are small.
 static __always_inline enum outcome write_with_task(struct scratch *scratch, __u64 wake, __u64 want)
 {
 	if (want <= 4 * 1024 && scratch->task_bytes <= 4 * 1024)
@@ -411,7 +411,7 @@ static __always_inline enum outcome write_with_task(struct scratch *scratch, __u
 	return write_both(scratch, wake, LARGEST_STACK_BYTES, want, TASK_STACK_BYTES);
 }
 
-// Takes the smallest record that holds the sample. Sizes must be constants for the kernel.
+// Writes the smallest record that holds the sample. The kernel demands constant sizes.
 static __always_inline enum outcome write_sample(struct scratch *scratch, __u64 wake, __u64 want)
 {
 	if (scratch->task_bytes)
@@ -437,8 +437,8 @@ static __always_inline enum outcome write_sample(struct scratch *scratch, __u64 
 	return write_record(scratch, wake, LARGEST_STACK_BYTES, want);
 }
 
-// Writes a record whose stack is copied page by page, the pages that are not there left out: a function
-// with a large array that it has hardly used leaves a hole in the midst of its thread's stack.
+// Writes a record whose stack is copied page by page, without absent pages: a function with a large array
+// that it has hardly used leaves a hole in the middle of its thread's stack.
 static __always_inline enum outcome write_pages(struct scratch *scratch, __u64 wake, const __u32 room, __u64 want)
 {
 	struct record_head *record = bpf_ringbuf_reserve(&ring, sizeof(*record) + KERNEL_ROOM + room, 0);
@@ -452,7 +452,7 @@ static __always_inline enum outcome write_pages(struct scratch *scratch, __u64 w
 	for (__u32 offset = 0; offset < room; offset += PAGE_BYTES) {
 		if (offset >= want)
 			break;
-		// What cannot be read becomes zeros.
+		// A failed read leaves zeros.
 		if (!bpf_probe_read_user(payload + offset, PAGE_BYTES, (void *)(start + offset)))
 			scratch->any_page = 1;
 	}
@@ -467,8 +467,8 @@ static __always_inline enum outcome write_pages(struct scratch *scratch, __u64 w
 	return WRITTEN;
 }
 
-// One size only: the verifier looks at each page's turn, and loading should not take long. Deeper stacks
-// with holes are read on by user space.
+// One size only: the verifier follows the loop for every page, which makes loading slow. User space reads
+// the rest of deeper stacks with holes.
 static __always_inline enum outcome write_with_holes(struct scratch *scratch, __u64 wake)
 {
 	scratch->any_page = 0;
@@ -483,12 +483,12 @@ static __always_inline enum outcome write_readable(struct scratch *scratch, cons
 {
 	__u64 waiting = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
 	struct record_head *head = &scratch->head;
-	// The stack that a signal interrupted is read before it runs on.
+	// User space reads the stack that the signal interrupted, before that changes.
 	__u64 wake = waiting >= set->wake_bytes || head->flags & ON_SIGNAL_STACK ? BPF_RB_FORCE_WAKEUP
 										  : BPF_RB_NO_WAKEUP;
 	enum outcome outcome = UNREADABLE;
 
-	// Without stack there is nothing to guess, and nothing to fail.
+	// Without a stack there is nothing to guess and nothing that can fail.
 	if (!(head->flags & HAS_REGISTERS) || head->flags & EXTENT_KNOWN)
 		outcome = write_sample(scratch, wake, scratch->want_bytes);
 	if (outcome == UNREADABLE && head->flags & EXTENT_KNOWN && !(head->flags & EXTENT_CUT))
@@ -502,7 +502,7 @@ static __always_inline enum outcome write_readable(struct scratch *scratch, cons
 	return outcome == UNREADABLE ? write_record(scratch, wake, 1024, 0) : outcome;
 }
 
-// Fills in who is running. 0: not a target.
+// Sets process and thread of the record. 0: not a target.
 static __always_inline int identify(struct task_struct *task, const struct settings *set, struct record_head *head)
 {
 	if (set->first_namespace) {
@@ -520,7 +520,7 @@ static __always_inline int identify(struct task_struct *task, const struct setti
 	return 1;
 }
 
-// Empties a record of all but whose it is.
+// Resets a record except process and thread.
 static __always_inline void empty(struct scratch *scratch)
 {
 	scratch->head.time_ns = bpf_ktime_get_ns();
@@ -535,7 +535,7 @@ static __always_inline void empty(struct scratch *scratch)
 	scratch->known_end = 0;
 }
 
-// Begins a record of the thread that runs, if it is a target's: head, registers. 0: it is not.
+// Begins a record of the thread that runs. 0: it is not a target's.
 static __always_inline struct scratch *begin(struct task_struct *task, const struct settings *set)
 {
 	__u32 zero = 0;
@@ -548,7 +548,7 @@ static __always_inline struct scratch *begin(struct task_struct *task, const str
 	return scratch;
 }
 
-// Copies the stack that the registers point to, and hands the record over.
+// Copies the stack that the registers point to, and submits the record.
 static __always_inline void finish(struct task_struct *task, const struct settings *set, struct scratch *scratch)
 {
 	__u32 zero = 0;
@@ -619,10 +619,10 @@ int follow_fork(struct raw_arguments *context)
 	return 0;
 }
 
-// Of the flags of clone(2): the new one is a thread of the same process.
+// Flag of clone(2): the new task is a thread of the same process.
 #define CLONE_THREAD 0x00010000
 
-// task_newtask(new, clone_flags): called in the thread that makes another, before that can run.
+// task_newtask(new, clone_flags): called in the thread that creates another, before that can run.
 SEC("raw_tracepoint/task_newtask")
 int thread_created(struct raw_arguments *context)
 {

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0-only
 //
-// What rprof's programs in the kernel have in common: the kernel types that they read, how many words
-// the registers of a thread are, and which number a thread has in rprof's namespace.
+// Shared by rprof's BPF programs: the kernel types that they read, a thread's registers and state, and a
+// thread's number in rprof's PID namespace.
 
 #include <linux/types.h>
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
+// Makes the compiler check and use the same copy of a number. Otherwise it may check one copy and use
+// another, and verifiers up to Linux 6.12 know only the bounds of the copy that was checked.
+#define USE_CHECKED_COPY(x) asm volatile("" : "+r"(x))
+
 #define KERNEL_TYPE __attribute__((preserve_access_index))
 
-// Of each kernel type only the members used here; their offsets are settled when loading.
+// Of each kernel type only the members used here; the loader sets their offsets.
 struct ns_common {
 	unsigned int inum;
 } KERNEL_TYPE;
@@ -37,6 +41,11 @@ struct sched_info {
 	unsigned long pcount;
 } KERNEL_TYPE;
 
+// Only its size is used.
+struct pt_regs {
+	unsigned long sp;
+} KERNEL_TYPE;
+
 #if defined(__TARGET_ARCH_x86)
 
 // struct pt_regs (asm/ptrace.h): r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs
@@ -45,7 +54,7 @@ struct sched_info {
 #define WORD_PC 16
 #define WORD_CS 17
 #define WORD_SP 19
-// Where Go keeps the goroutine that runs: r14.
+// The register in which Go keeps the goroutine that runs: r14.
 #define WORD_TASK 1
 
 struct thread_struct {
@@ -59,7 +68,7 @@ struct thread_struct {
 #define WORD_SP 31
 #define WORD_PC 32
 #define WORD_PSTATE 33
-// Where Go keeps the goroutine that runs: x28.
+// The register in which Go keeps the goroutine that runs: x28.
 #define WORD_TASK 28
 
 struct thread_struct {
@@ -74,6 +83,7 @@ struct thread_struct {
 
 struct task_struct {
 	unsigned int __state;
+	void *stack;
 	struct mm_struct *mm;
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
@@ -82,6 +92,77 @@ struct task_struct {
 	unsigned long sas_ss_sp;
 	unsigned long sas_ss_size;
 } KERNEL_TYPE;
+
+// The name of `__state` before Linux 5.14.
+struct task_struct___before_5_14 {
+	long state;
+} KERNEL_TYPE;
+
+// The state of a thread (linux/sched.h); 0: it runs or is ready to run.
+static __always_inline unsigned int state_of(struct task_struct *task)
+{
+	struct task_struct___before_5_14 *old = (void *)task;
+
+	if (bpf_core_field_exists(task->__state))
+		return BPF_CORE_READ(task, __state);
+	return BPF_CORE_READ(old, state);
+}
+
+#if defined(BEFORE_5_15)
+
+// THREAD_SIZE of the kernel with pages of 4 or 16 KiB.
+#define KERNEL_STACK_BYTES 16384
+
+static __always_inline int is_user_mode(const __u64 *registers)
+{
+#if defined(__TARGET_ARCH_x86)
+	return (registers[WORD_CS] & 3) == 3;
+#else
+	return (registers[WORD_PSTATE] & 0xf) == 0;
+#endif
+}
+
+// Where the kernel keeps the user-space registers of a thread: at the top of its kernel stack. (The helper
+// bpf_task_pt_regs came with Linux 5.15.)
+static __always_inline void *registers_of(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, stack) + KERNEL_STACK_BYTES - bpf_core_type_size(struct pt_regs);
+}
+
+static __always_inline struct task_struct *current_task(void)
+{
+	return (struct task_struct *)bpf_get_current_task();
+}
+
+#else
+
+static __always_inline void *registers_of(struct task_struct *task)
+{
+	return (void *)bpf_task_pt_regs(task);
+}
+
+// The thread that runs, as a pointer that `registers_of` accepts.
+static __always_inline struct task_struct *current_task(void)
+{
+	return bpf_get_current_task_btf();
+}
+
+#endif
+
+// Copies the user-space registers of a thread. 0: it has none, as a thread of the kernel.
+static __always_inline int copy_registers(__u64 *to, struct task_struct *task)
+{
+	if (bpf_probe_read_kernel(to, REGISTER_WORDS * sizeof(*to), registers_of(task)))
+		return 0;
+#if defined(BEFORE_5_15)
+	// The place is computed, so what is there is checked.
+	if (!is_user_mode(to)) {
+		to[WORD_PC] = 0;
+		return 0;
+	}
+#endif
+	return to[WORD_PC] && to[WORD_SP];
+}
 
 // Namespaces nest at most this deep (MAX_PID_NS_LEVEL).
 #define NAMESPACE_LEVELS 33

@@ -1,35 +1,38 @@
-//! Names of kernel addresses, asked of the kernel one by one (`names.bpf.c`): it looks each up in tables
-//! it holds, which costs a microsecond, where printing all of them as `/proc/kallsyms` costs as much as
-//! a short profile does.
+//! Names of kernel addresses, requested from the kernel one by one (`names.bpf.c`): it looks each up in its
+//! tables, which takes a microsecond. To print all of them as `/proc/kallsyms` takes as long as a short
+//! profile.
 //!
-//! Not here: reading `/proc/kallsyms`, which serves where this does not work.
+//! Not here: reading `/proc/kallsyms`, which is used where this does not work.
 
 use std::os::fd::AsFd;
 
-use super::load::{self, ANSWER_BYTES};
+use super::{
+    load::{self, ANSWER_BYTES},
+    refusal,
+};
 use crate::{
     addr::RuntimeAddr,
     sampler::{KernelName, SamplerError},
     sys::bpf,
 };
 
-/// The name of each address, in the order asked. Errors: the kernel offers no such program.
+/// The name of each address, in their order. Errors: the kernel does not offer such a program.
 pub fn names(addresses: &[RuntimeAddr]) -> Result<Vec<Option<KernelName>>, SamplerError> {
     let loaded = load::load_names()?;
     let name = |address: &RuntimeAddr| {
         let bytes = bpf::run_raw_tracepoint(loaded.name.as_fd(), &[address.0])
             .map_err(|source| SamplerError::System { what: "running a BPF program".to_owned(), source })?;
-        // 0: there was no answer; more than there is room for: the name is cut.
+        // 0: no result; more than fits: the name is cut.
         if !(1..=ANSWER_BYTES).contains(&(bytes as usize)) {
             return Ok(None);
         }
-        let answer = loaded.answer.get(&0, 0).map_err(|error| load::from_map(&error))?;
+        let answer = loaded.answer.get(&0, 0).map_err(|error| refusal::from_map(&error))?;
         Ok(parse(&answer))
     };
     addresses.iter().map(name).collect()
 }
 
-/// `function` or `function [module]`; what has no name is printed as a number.
+/// `function` or `function [module]`; an address without a name is printed as a number.
 fn parse(answer: &[u8]) -> Option<KernelName> {
     let text = answer.split(|byte| *byte == 0).next().unwrap_or_default();
     let text = String::from_utf8_lossy(text);

@@ -1,10 +1,10 @@
-//! What our program must know of the running kernel's types, cut out of its type information (BTF,
+//! The types of the running kernel that a program uses, extracted from the kernel's type information (BTF,
 //! kernel document bpf/btf).
 //!
-//! The kernel describes some 130,000 types in 5 MiB; a program uses a handful of members of a handful
-//! of structures. Parsing all of it costs more than a whole short profile does, so what the program
-//! names is looked up in one pass and laid out as a small BTF of its own, against which the program
-//! is then relocated. Not here: the relocating.
+//! The kernel describes some 130,000 types in 5 MiB; a program uses a handful of members of a handful of
+//! structures. To parse all of it takes longer than a short profile, so the types that the program names
+//! are looked up in one pass and written as a small BTF, against which the program is then relocated. Not
+//! here: relocation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,7 +45,7 @@ mod kind {
 /// Names of structures, each with names of members.
 pub type MemberNames = BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>;
 
-/// A parsed BTF blob: where each type stands.
+/// An indexed BTF blob.
 pub struct Types<'a> {
     /// From the first type on.
     types: &'a [u8],
@@ -114,11 +114,12 @@ impl<'a> Types<'a> {
     }
 
     /// All structures and the names of their members; those of unnamed structures under an empty name.
+    /// Flavors of a structure (`task_struct___before_5_14`) count as the structure.
     pub fn structures(&self) -> MemberNames {
         let mut wanted = MemberNames::new();
         for id in 1..=self.offsets.len() as u32 {
             let Some(found) = self.by_id(id).filter(|found| found.kind == kind::STRUCT) else { continue };
-            let name = self.name(found.name_offset);
+            let name = without_flavor(self.name(found.name_offset));
             let members = found.members().map(|member| self.name(member.name_offset).to_vec());
             wanted.entry(name.to_vec()).or_default().extend(members);
         }
@@ -130,7 +131,7 @@ impl<'a> Types<'a> {
         self.named(kind::FUNC, name)
     }
 
-    /// The id of another name for a type.
+    /// The id of a typedef.
     pub fn typedef(&self, name: &[u8]) -> Option<u32> {
         self.named(kind::TYPEDEF, name)
     }
@@ -169,8 +170,7 @@ impl<'a> Types<'a> {
         found
     }
 
-    /// Members of a structure, those of its unnamed members brought up to it, with offsets from its
-    /// start.
+    /// Members of a structure, including those of its unnamed members, with offsets from its start.
     fn flatten(&self, id: u32, base_bits: u32, depth: usize, into: &mut Vec<Member>) {
         let Some(found) = self.by_id(id).filter(Type::has_members) else { return };
         for member in found.members() {
@@ -196,7 +196,7 @@ impl<'a> Types<'a> {
         id
     }
 
-    /// A BTF blob that holds of these types what is wanted, and nothing else.
+    /// A BTF blob that holds the wanted members of these types and nothing else.
     pub fn excerpt(&self, wanted: &MemberNames) -> Vec<u8> {
         let roots = self.find(wanted);
         let mut writer = Writer::new(self, wanted, &roots);
@@ -222,6 +222,13 @@ impl Type<'_> {
     }
 }
 
+/// A name without what follows three underscores: libbpf's convention for another kernel's version of a
+/// structure.
+fn without_flavor(name: &[u8]) -> &[u8] {
+    let at = name.windows(3).position(|window| window == b"___").filter(|at| *at > 0);
+    &name[..at.unwrap_or(name.len())]
+}
+
 fn is_modifier(kind: u32) -> bool {
     matches!(kind, kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG)
 }
@@ -241,8 +248,8 @@ fn trailing_bytes(info: u32) -> Option<usize> {
     }
 }
 
-/// Writes an excerpt. The wanted structures come first, so that their ids are known beforehand; what
-/// their members are of follows, each written once where it is needed.
+/// Writes an excerpt. The wanted structures come first, so that their ids are known beforehand; the types of
+/// their members follow.
 struct Writer<'a, 'b> {
     from: &'b Types<'a>,
     wanted: &'b MemberNames,
@@ -282,8 +289,8 @@ impl<'a, 'b> Writer<'a, 'b> {
         self.structures.extend(written);
     }
 
-    /// Writes what a member is of, as far as relocating compares it, and gives its new id: numbers,
-    /// pointers (to nothing), arrays, structures; 0 (void) for anything else.
+    /// Writes the type of a member, as far as relocation compares it, and returns its new id: numbers,
+    /// pointers (to void), arrays, structures; 0 (void) for anything else.
     fn write_type(&mut self, id: u32, depth: usize) -> u32 {
         let id = self.from.strip(id);
         if let Some(root) = self.roots.get(&id) {
@@ -309,8 +316,8 @@ impl<'a, 'b> Writer<'a, 'b> {
         }
     }
 
-    /// A structure that is not wanted by name but may be gone through to a member: an unnamed one is
-    /// kept with the members that some wanted structure names, any other without members.
+    /// A structure that is not wanted by name, but through which a member may be reached: an unnamed one is
+    /// written with the members that some wanted structure names, any other without members.
     fn write_inner(&mut self, found: &Type<'a>, name_offset: u32, depth: usize) -> u32 {
         let mut written = Vec::new();
         if self.from.name(found.name_offset).is_empty() {
@@ -425,6 +432,13 @@ mod tests {
         assert_eq!(members.len(), 1);
         assert_eq!((types.name(members[0].name_offset), members[0].bit_offset), (&b"b"[..], 96));
         assert_eq!(types.by_id(members[0].type_id).map(|found| found.kind), Some(kind::INT));
+    }
+
+    #[test]
+    fn another_version_of_a_structure_has_the_structures_name() {
+        assert_eq!(without_flavor(b"task_struct___before_5_14"), b"task_struct");
+        assert_eq!(without_flavor(b"task_struct"), b"task_struct");
+        assert_eq!(without_flavor(b"___x"), b"___x");
     }
 
     #[test]

@@ -1,17 +1,19 @@
-//! Tier A: an event on each CPU (its counter of cycles, else a timer) calls a small program in the
-//! kernel (`cpu.bpf.c`), which drops what is not a target and copies a target's registers and its
-//! stack, as far as it really reaches, into one ring.
+//! Tier A: an event on each CPU (its cycle counter, else a timer) calls a small program in the kernel
+//! (`cpu.bpf.c`), which ignores all but the targets and copies a target's registers and its stack, as far
+//! as that really reaches, into one ring.
 //!
-//! The program sits on our own event and nowhere else, so that no other user of the machine notices;
-//! threads are not enumerated, so that attaching costs the same for one as for 5,000, and threads that
-//! live for microseconds are seen. Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.15, and the
-//! kernel's BTF. Not here: unwinding what was copied.
+//! The program is attached to rprof's own event only, so that no other user of the machine is affected.
+//! Threads are not enumerated: attaching costs the same for one as for 5,000, and threads that live for
+//! microseconds are sampled. Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.10, and the kernel's BTF.
+//! Not here: unwinding what was copied.
 
 mod kernel_names;
 mod kernel_types;
 mod load;
+mod objects;
 mod offcpu;
 mod record;
+mod refusal;
 mod sideband;
 pub mod threads;
 pub mod trace;
@@ -48,16 +50,16 @@ const LARGEST_STACK_BYTES: u32 = 512 << 10;
 const RING_BYTES: usize = 8 << 20;
 const RING_BYTES_A_CPU: usize = 512 << 10;
 const MOST_RING_BYTES: usize = 256 << 20;
-/// How long a side-band record is held back for samples from before it that are still being written.
+/// How long a side-band record is held back: an earlier sample may still be being written.
 const SETTLE_NS: u64 = 1_000_000;
-/// How often the counts of lost samples are asked for.
+/// How often the counts of lost samples are read.
 const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A running sampler of tier A.
 pub struct BpfSampler {
     description: Description,
     loaded: Loaded,
-    /// What watches waits, if these are what is sampled.
+    /// The programs that record waits, if waits are sampled.
     off_cpu: Option<OffCpu>,
     max_stack_bytes: u32,
     clock: Clock,
@@ -69,12 +71,12 @@ pub struct BpfSampler {
     stopped: bool,
 }
 
-/// Counts that the kernel's side keeps.
+/// Counts that the program keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Times that a timer found a target running.
+    /// Samples of targets that were taken.
     pub seen: u64,
-    /// Those of them for which the ring had no room.
+    /// Those of them that found no room in the ring.
     pub lost: u64,
 }
 
@@ -89,7 +91,7 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
     let ring_bytes = ring_bytes(options.buffer_bytes, cpus.len(), max_stack_bytes);
     let settings = settings(options, max_stack_bytes, ring_bytes)?;
     sys::bpf::lift_locked_memory_limit();
-    // A file for each CPU may be more than the soft limit; if it cannot be raised, opening says so.
+    // One file for each CPU may exceed the soft limit; if it cannot be raised, opening reports that.
     let _ = sys::limits::raise_open_files();
     let (mut loaded, off_cpu) = load_for(options, settings, ring_bytes as u32)?;
 
@@ -97,7 +99,7 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
     wake_ups.add(&loaded.ring).map_err(system("waiting for the BPF ring"))?;
     let mut sideband = Sideband::open(&cpus, options.follow_forks, &wake_ups)?;
     for pid in &options.pids {
-        loaded.targets.insert(*pid, 1, 0).map_err(|error| load::from_map(&error))?;
+        loaded.targets.insert(*pid, 1, 0).map_err(|error| refusal::from_map(&error))?;
         sideband.add_target(*pid);
     }
     let clock = match options.trigger {
@@ -146,14 +148,14 @@ fn may_run(pid: u32) -> bool {
     }
 }
 
-/// A power of two: what was asked for or the default, yet room for several of the largest samples.
-fn ring_bytes(asked_bytes: usize, cpu_count: usize, max_stack_bytes: u32) -> usize {
+/// A power of two: the requested size or the default, but room for several of the largest samples.
+fn ring_bytes(requested_bytes: usize, cpu_count: usize, max_stack_bytes: u32) -> usize {
     let default = (RING_BYTES_A_CPU * cpu_count).clamp(RING_BYTES, MOST_RING_BYTES);
-    let asked = if asked_bytes == 0 { default } else { asked_bytes };
-    asked.clamp(4 * max_stack_bytes.next_power_of_two() as usize, MOST_RING_BYTES).next_power_of_two()
+    let requested = if requested_bytes == 0 { default } else { requested_bytes };
+    requested.clamp(4 * max_stack_bytes.next_power_of_two() as usize, MOST_RING_BYTES).next_power_of_two()
 }
 
-/// The inode number of rprof's PID namespace: processes have the numbers that they have there.
+/// The inode number of rprof's PID namespace, whose process numbers are used.
 fn own_pid_namespace() -> Result<u32, SamplerError> {
     let found = fs::metadata("/proc/self/ns/pid").map_err(system("reading /proc/self/ns/pid"))?;
     // Inode numbers of namespaces are 32 bits wide in the kernel.
@@ -175,19 +177,19 @@ fn settings(
     })
 }
 
-/// What calls the program on each CPU; by default nothing does, since it is attached to a tracepoint.
+/// The events that call the program, one on each CPU; none where it is attached to a tracepoint.
 #[derive(Default)]
 struct Clock {
     kind: Option<EventKind>,
     /// One for each CPU.
     events: Vec<perf::Event>,
-    /// What each sample stands for, where its period is not in nanoseconds.
+    /// The nanoseconds of each sample, where its period is not in nanoseconds.
     fixed_period_ns: Option<u64>,
 }
 
 impl Clock {
-    /// The CPUs' own counters of cycles, where they have some: they also see what keeps interrupts out.
-    /// Else timers.
+    /// The CPUs' cycle counters where they exist: they also sample code that disables interrupts. Else
+    /// timers.
     fn open(cpus: &[u32], frequency_hz: u32, loaded: &Loaded) -> Result<Clock, SamplerError> {
         let period_ns = 1_000_000_000 / u64::from(frequency_hz.max(1));
         if perf::counts_cycles() {
@@ -195,7 +197,7 @@ impl Clock {
             let rate = Rate::FrequencyHz(u64::from(frequency_hz.max(1)).min(most));
             let spec = EventSpec { kind: EventKind::Cycles, rate, ..Default::default() };
             match open_events(cpus, &spec, loaded) {
-                // Others hold all counters, or may not be sampled: timers remain.
+                // All counters are in use, or may not be sampled: timers remain.
                 Err(PerfError::NoHardware { .. } | PerfError::Unsupported { .. }) => {}
                 events => {
                     return Ok(Clock {
@@ -224,7 +226,7 @@ impl Clock {
             Some(EventKind::Cycles) => "cycles",
             Some(EventKind::PageFaults) => "page-faults",
             Some(EventKind::CpuClock | EventKind::Dummy) => "cpu-clock",
-            None => "task_newtask",
+            Some(EventKind::Tracepoint { .. }) | None => "task_newtask",
         }
     }
 }
@@ -234,7 +236,7 @@ fn open_events(cpus: &[u32], spec: &EventSpec, loaded: &Loaded) -> Result<Vec<pe
     let mut events = Vec::with_capacity(cpus.len());
     for cpu in cpus {
         let event = match spec.open(Scope::Cpu(*cpu)) {
-            // It went offline since the list was read.
+            // The CPU went offline after the list was read.
             Err(PerfError::CpuOffline { .. }) => continue,
             event => event?,
         };
@@ -254,7 +256,7 @@ fn describe(
 ) -> Description {
     Description {
         name: "bpf",
-        event: if options.trigger == Trigger::Waited { "switches of threads" } else { clock.name() },
+        event: if options.trigger == Trigger::Waited { "context switches" } else { clock.name() },
         summary: match clock.kind {
             Some(_) => format!(
                 "a BPF program on a {} event of each of {} CPUs copies registers and whole stacks up to {} KiB",
@@ -263,13 +265,13 @@ fn describe(
                 max_stack_bytes / 1024
             ),
             None if options.trigger == Trigger::Waited => format!(
-                "BPF programs that are called at switches of threads copy the stacks, up to {} KiB, of waits when they \
+                "BPF programs that are called at context switches copy the stacks, up to {} KiB, of waits when they \
                  end: of all that last {} us or longer, of shorter ones by chance, so that sums are right on average",
                 max_stack_bytes / 1024,
                 1_000_000 / options.frequency_hz.max(1),
             ),
             None => format!(
-                "a BPF program that is called when a thread is made copies its maker's stack up to {} KiB",
+                "a BPF program that is called when a thread is created copies the creator's stack up to {} KiB",
                 max_stack_bytes / 1024
             ),
         },
@@ -279,12 +281,12 @@ fn describe(
     }
 }
 
-/// Names what was being done when a system call failed.
+/// An error that says what failed.
 fn system(what: &'static str) -> impl Fn(io::Error) -> SamplerError {
     move |source| SamplerError::System { what: what.to_owned(), source }
 }
 
-/// What the failure of a perf call means to one who asked for a sampler.
+/// The error of a sampler for a failed perf call.
 fn from_perf(error: PerfError) -> SamplerError {
     match error {
         PerfError::System { call, source } => SamplerError::System { what: call.to_owned(), source },
@@ -292,17 +294,22 @@ fn from_perf(error: PerfError) -> SamplerError {
     }
 }
 
-/// The names of kernel addresses, in the order asked; `None` where the kernel does not tell them so.
+/// The names of kernel addresses, in their order; `None` where the kernel does not offer them this way.
 pub fn kernel_names(addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {
     let names = kernel_names::names(addresses).ok()?;
-    // A kernel built without its symbols, or hiding them, answers with numbers.
+    // A kernel that was built without its symbols, or hides them, returns numbers.
     names.iter().any(Option::is_some).then_some(names)
 }
 
+/// Whether [`kernel_names`] works. Errors: the kernel has no such program (Linux 5.13), or rights.
+pub fn check_kernel_names() -> Result<(), SamplerError> {
+    kernel_names::names(&[]).map(drop)
+}
+
 impl BpfSampler {
-    /// What the kernel's side has counted so far.
+    /// What the program has counted so far. Errors: the map cannot be read.
     pub fn counts(&self) -> Result<Counts, SamplerError> {
-        let values = self.loaded.counts.get(&0, 0).map_err(|error| load::from_map(&error))?;
+        let values = self.loaded.counts.get(&0, 0).map_err(|error| refusal::from_map(&error))?;
         let add = |sum: Counts, [seen, lost]: &[u64; 2]| Counts {
             seen: sum.seen.wrapping_add(*seen),
             lost: sum.lost.wrapping_add(*lost),
@@ -310,13 +317,15 @@ impl BpfSampler {
         Ok(values.iter().fold(Counts::default(), add))
     }
 
-    /// Hands over the samples of the ring, with the side-band records that come before each; with
-    /// `all`, also records that are too fresh to be sure of that. Whether the ring is empty now.
+    /// Reports the samples in the ring, each after the side-band records that precede it; with `all` also
+    /// side-band records that are so new that an earlier sample may follow. Returns whether the ring is
+    /// empty.
     fn drain(&mut self, all: bool, sink: &mut dyn FnMut(Event<'_>)) -> bool {
         let mut known_until_ns = clock::monotonic_ns();
         self.sideband.refresh();
         let mut bytes = 0;
-        // What comes in meanwhile is taken too, but no more than a ring in all: the caller's turn.
+        // Records that arrive meanwhile are taken too, but at most one ring in all: then the caller checks
+        // the time.
         let empty = loop {
             if bytes >= self.ring_bytes {
                 break false;
@@ -330,7 +339,7 @@ impl BpfSampler {
                 self.sideband.refresh();
             }
             self.sideband.hand_over(sample.time_ns, sink);
-            // A child whose fork was not written down for lack of room.
+            // A child whose fork record found no room.
             self.sideband.add_target(sample.pid);
             sink(Event::Sample(match &mut self.off_cpu {
                 Some(off_cpu) => off_cpu.read(sample),
@@ -366,7 +375,7 @@ impl Sampler for BpfSampler {
         if !self.stopped && !timeout.is_zero() {
             self.wake_ups.wait(timeout).map_err(system("epoll_wait"))?;
         }
-        // First who has ended, then what is written: nothing of theirs can come after it.
+        // First which processes have ended, then what is written: no record of theirs can follow.
         let ended = self.sideband.find_ended();
         let all_ended = ended.len() == self.sideband.target_count();
         let empty = self.drain(self.stopped || all_ended, sink);
@@ -378,7 +387,7 @@ impl Sampler for BpfSampler {
             return Ok(());
         }
         for pid in ended {
-            // It may never have been in the map, if that was full.
+            // It is not in the map if that was full.
             let _ = self.loaded.targets.remove(&pid);
             self.sideband.strike_off(pid);
         }
@@ -402,12 +411,12 @@ impl Sampler for BpfSampler {
     }
 
     fn hint_stack(&mut self, tid: u32, start: RuntimeAddr, end: RuntimeAddr) {
-        // Without the hint the extent is guessed: nothing is lost but time.
+        // Without the hint the extent is guessed, which takes longer.
         let _ = self.loaded.stacks.insert(tid, [start.0, end.0], 0);
     }
 
     fn hint_tasks(&mut self, pid: u32, layout: Option<&TaskLayout>) {
-        // Without it, what a task's stack holds is read later: less of it will fit.
+        // Without it, a task's stack is read later, when less of it is unchanged.
         let _ = match layout {
             Some(layout) => self.loaded.task_layouts.insert(pid, load::task_words(layout), 0),
             None => self.loaded.task_layouts.remove(&pid),

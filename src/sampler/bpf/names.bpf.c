@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0-only
 //
-// The part of rprof that asks the kernel for the name of one of its own addresses. User space runs
-// `name` once for each address, which the context holds, and finds the answer in `answer`: what the
-// kernel prints for it, `function` or `function [module]`. It is of the kind for tracepoints because
-// that kind may be run on demand; it is attached to none, and nothing runs it but user space.
+// Names a kernel address. User space runs `name` once for each address, which the context holds, and reads
+// the result in `answer`: what the kernel prints for it, `function` or `function [module]`. The program is
+// of the kind for tracepoints because that kind may be run on demand; it is attached to none.
 //
-// Not here: which addresses, and what the answer means (kernel_names.rs). Built by scripts/bpf.
+// Not here: which addresses, and what the result means (kernel_names.rs). Built by scripts/bpf.
 
 #include <linux/types.h>
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-// A symbol's name (KSYM_NAME_LEN, 512), a module's name and what stands around it.
+// A symbol's name (KSYM_NAME_LEN, 512), a module's name and the brackets around it.
 #define ANSWER_BYTES 576
 
 struct answer {
@@ -25,8 +24,8 @@ struct {
 	__type(value, struct answer);
 } answer SEC(".maps");
 
-// The format of what is printed. User space writes it once and freezes the map: the kernel accepts
-// only a format that nobody can change any more.
+// The format to print with. User space writes it once and freezes the map: the kernel accepts only a
+// format that cannot change any more.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -39,7 +38,7 @@ struct question {
 	__u64 address;
 };
 
-// The number of bytes that the answer takes with its NUL, which may be more than there is room for.
+// Returns the bytes that the result takes with its NUL, which may be more than fit.
 SEC("raw_tracepoint/name")
 int name(struct question *question)
 {

@@ -1,32 +1,33 @@
 // SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0-only
 //
 // The part of rprof's off-CPU sampler that runs in the kernel: how long threads of a target wait, and
-// with which stack. `switched` is called when a CPU goes from one thread to another: it notes when a
-// target's thread began to wait, and decides when it goes on whether that wait is recorded: with the
-// chance of its length over the `interval`, and always if it is longer; what is recorded stands for the
-// interval at least, so that sums are right on average. `returned` is called when a system call ends: of
-// one whose wait is to be recorded it copies the stack, which is the same as when the wait began.
-// `sweep` is called for each thread before (those asleep begin to wait now), at the end of each profile (what
-// those asleep have waited so far), and after (the same, and no more is counted).
+// with which stack. `switched` is called when a CPU switches threads: it notes when a target's thread
+// begins to wait, and when the thread gets a CPU again, it decides whether the wait is recorded: always if
+// it lasted the `interval` or longer, else with the probability of its length over the interval. A
+// recorded wait counts for at least the interval, so that sums are right on average. `returned` is called
+// when a system call ends: if its wait is to be recorded, it copies the stack, which is still the same as
+// when the wait began. `sweep` is called for each thread: before the profile (sleeping threads begin to
+// wait), at the end of each profile (how long sleeping threads have waited so far), and at the end (the
+// same, and counting ends).
 //
-// Waits are those of threads that gave their CPU up themselves; to wait for a CPU after that belongs to
-// it. Not here: threads whose CPU was taken away. None writes anything into a process.
+// A wait begins when a thread gives up its CPU; the time until it gets a CPU again is part of it. Not
+// here: threads whose CPU was taken away. No program writes anything into a process.
 // Built by scripts/bpf with the machinery of cpu.bpf.c; read by offcpu.rs.
 
 #include "cpu.bpf.c"
 
-// Of the states of a thread: it ends (TASK_DEAD, linux/sched.h).
+// State of a thread that ends (TASK_DEAD, linux/sched.h).
 #define DEAD 0x80
-// The first word of the kernel frames of a record is how many waits it stands for, in 1024ths.
+// The first word of a record's kernel frames is how many waits the record stands for, in 1024ths.
 #define WAIT_FRAMES 63
 #define WAIT_BYTES (WAIT_FRAMES * 8)
 #define ONE_WAIT 1024
 
 // A thread of a target that has waited.
 struct wait {
-	// Since when; 0: it does not.
+	// When the wait began; 0: the thread does not wait.
 	__u64 since;
-	// What the waits of the system call it is in stand for, and how many waits; 0: nothing to record.
+	// The recorded waits of the current system call: nanoseconds and number; 0: nothing to record.
 	__u64 period;
 	__u64 count;
 	__u32 pid;
@@ -36,14 +37,14 @@ struct wait {
 	__u64 kernel[WAIT_FRAMES];
 };
 
-// What user space asks for.
+// Set by user space.
 struct chance {
 	__u64 interval_ns;
 	// What `sweep` does with waits.
 	__u64 sweeping;
 };
 
-// Begins those of threads that sleep; hands over what has been waited, and ends that; the same, and goes on.
+// `sweeping`: begins the waits of sleeping threads; reports and ends waits; reports waits, which continue.
 #define BEGIN 0
 #define END 1
 #define SPLIT 2
@@ -51,11 +52,11 @@ struct chance {
 struct totals {
 	__u64 waits;
 	__u64 nanoseconds;
-	// Waits of threads for which there was no room in `waits`.
+	// Waits of threads that found no room in `waits`.
 	__u64 unseen;
 };
 
-// What `sweep` writes of a thread; `kernel_bytes` of kernel frames follow.
+// What `sweep` writes for a thread; `kernel_bytes` of kernel frames follow.
 struct swept {
 	__u32 pid;
 	__u32 tid;
@@ -81,7 +82,7 @@ struct {
 	__type(value, struct chance);
 } chance SEC(".maps");
 
-// By the address of the kernel's structure of the thread.
+// By the address of the thread's task_struct.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
@@ -96,7 +97,7 @@ struct {
 	__type(value, struct totals);
 } totals SEC(".maps");
 
-// What a new entry of `waits` is made from; and one for `sweep`, which may be interrupted by a switch.
+// Template of a new entry of `waits`; and one for `sweep`, which a switch may interrupt.
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -111,7 +112,7 @@ struct {
 	__type(value, struct wait);
 } swept_blank SEC(".maps");
 
-// Whether the thread is in the kernel for a system call (and not for a fault, or taken off its CPU).
+// Whether the thread is in the kernel for a system call, not for a fault or an interrupt.
 static __always_inline int in_system_call(void *registers)
 {
 #if defined(__TARGET_ARCH_x86)
@@ -130,7 +131,7 @@ static __always_inline int in_system_call(void *registers)
 }
 
 // A thread gives up its CPU.
-static __always_inline void leave(struct task_struct *task, int preempted, const struct settings *set)
+static __always_inline void suspend(struct task_struct *task, int preempted, const struct settings *set)
 {
 	__u64 key = (__u64)task;
 	__u32 zero = 0;
@@ -143,7 +144,7 @@ static __always_inline void leave(struct task_struct *task, int preempted, const
 		if (!scratch || !identify(task, set, &scratch->head))
 			return;
 	}
-	state = BPF_CORE_READ(task, __state);
+	state = state_of(task);
 	if (state & DEAD) {
 		if (wait)
 			bpf_map_delete_elem(&waits, &key);
@@ -173,7 +174,7 @@ static __always_inline void leave(struct task_struct *task, int preempted, const
 	}
 }
 
-// Puts into `scratch` all of a record but registers and stack.
+// Fills a record in `scratch`, except registers and stack.
 static __always_inline void begin_record(struct wait *wait, struct scratch *scratch)
 {
 	empty(scratch);
@@ -188,8 +189,9 @@ static __always_inline void begin_record(struct wait *wait, struct scratch *scra
 	wait->count = 0;
 }
 
-// Records the wait of a thread that is not in a system call: without stack, which is another's memory.
-static __always_inline void record_at_once(struct wait *wait, void *registers, const struct settings *set)
+// Records the wait of a thread that is not in a system call: without its stack, which is not readable from
+// the thread that runs now.
+static __always_inline void record_at_once(struct wait *wait, struct task_struct *task)
 {
 	__u32 zero = 0;
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
@@ -198,8 +200,7 @@ static __always_inline void record_at_once(struct wait *wait, void *registers, c
 	if (!scratch || !count)
 		return;
 	begin_record(wait, scratch);
-	if (!bpf_probe_read_kernel(scratch->head.registers, sizeof(scratch->head.registers), registers)
-	    && scratch->head.registers[WORD_PC] && scratch->head.registers[WORD_SP]) {
+	if (copy_registers(scratch->head.registers, task)) {
 		scratch->head.flags |= HAS_REGISTERS;
 		scratch->head.stack_start = scratch->head.registers[WORD_SP];
 	}
@@ -209,41 +210,39 @@ static __always_inline void record_at_once(struct wait *wait, void *registers, c
 }
 
 // A thread gets a CPU.
-static __always_inline void go_on(struct task_struct *task, const struct settings *set)
+static __always_inline void resume(struct task_struct *task, const struct settings *set)
 {
 	__u64 key = (__u64)task;
 	__u32 zero = 0;
 	struct wait *wait = bpf_map_lookup_elem(&waits, &key);
-	struct chance *ask;
+	struct chance *request;
 	struct totals *total;
 	__u64 waited, period;
-	void *registers;
 	long bytes = 0;
 
 	if (!wait || !wait->since)
 		return;
-	ask = bpf_map_lookup_elem(&chance, &zero);
+	request = bpf_map_lookup_elem(&chance, &zero);
 	total = bpf_map_lookup_elem(&totals, &zero);
-	if (!ask || !total)
+	if (!request || !total)
 		return;
 	waited = bpf_ktime_get_ns() - wait->since;
 	wait->since = 0;
 	total->waits++;
 	total->nanoseconds += waited;
 	period = waited;
-	if (waited < ask->interval_ns) {
-		if (((__u64)bpf_get_prandom_u32() * ask->interval_ns) >> 32 >= waited)
+	if (waited < request->interval_ns) {
+		if (((__u64)bpf_get_prandom_u32() * request->interval_ns) >> 32 >= waited)
 			return;
-		period = ask->interval_ns;
+		period = request->interval_ns;
 	}
 	wait->period += period;
 	wait->count += waited ? period * ONE_WAIT / waited : ONE_WAIT;
 	if (set->kernel_stacks)
 		bytes = bpf_get_task_stack(task, wait->kernel, WAIT_BYTES, 0);
 	wait->kernel_bytes = bytes > 0 && bytes <= WAIT_BYTES ? bytes : 0;
-	registers = (void *)bpf_task_pt_regs(task);
-	if (!in_system_call(registers))
-		record_at_once(wait, registers, set);
+	if (!in_system_call(registers_of(task)))
+		record_at_once(wait, task);
 }
 
 // sched_switch(preempted, from, to).
@@ -258,8 +257,8 @@ int switched(__u64 *context)
 
 	if (!set)
 		return 0;
-	leave(from, preempted, set);
-	go_on(to, set);
+	suspend(from, preempted, set);
+	resume(to, set);
 	return 0;
 }
 
@@ -287,14 +286,14 @@ int returned(void *context)
 	return 0;
 }
 
-// Begins the wait of a thread that has slept since before anybody looked.
+// Begins the wait of a thread that was asleep already.
 static __always_inline void seed(struct task_struct *task, __u32 pid, const struct settings *set)
 {
 	__u64 key = (__u64)task;
 	__u32 zero = 0;
 	struct wait *wait = bpf_map_lookup_elem(&swept_blank, &zero);
 
-	if (!wait || !BPF_CORE_READ(task, __state))
+	if (!wait || !state_of(task))
 		return;
 	wait->since = bpf_ktime_get_ns();
 	wait->pid = pid;
@@ -310,19 +309,19 @@ int sweep(struct bpf_iter__task *context)
 	__u64 key = (__u64)task;
 	__u32 zero = 0;
 	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
-	struct chance *ask = bpf_map_lookup_elem(&chance, &zero);
+	struct chance *request = bpf_map_lookup_elem(&chance, &zero);
 	struct wait *kernel = bpf_map_lookup_elem(&swept_blank, &zero);
 	struct wait *wait;
 	__u64 since, now;
 	long bytes = 0;
 
-	if (!task || !set || !ask || !kernel)
+	if (!task || !set || !request || !kernel)
 		return 0;
 	swept.pid = number_of(BPF_CORE_READ(task, group_leader), set->namespace_inode);
 	if (!swept.pid || !bpf_map_lookup_elem(&targets, &swept.pid))
 		return 0;
 	wait = bpf_map_lookup_elem(&waits, &key);
-	if (ask->sweeping == BEGIN) {
+	if (request->sweeping == BEGIN) {
 		if (!wait)
 			seed(task, swept.pid, set);
 		return 0;
@@ -331,18 +330,23 @@ int sweep(struct bpf_iter__task *context)
 	if (!since || !wait)
 		return 0;
 	now = bpf_ktime_get_ns();
-	// What has been handed over is not recorded a second time. One that has just gone on waits no more.
-	wait->since = ask->sweeping == SPLIT && BPF_CORE_READ(task, __state) ? now : 0;
+	// What is reported here is not recorded again. A thread that has just been woken waits no more.
+	wait->since = request->sweeping == SPLIT && state_of(task) ? now : 0;
 	swept.tid = wait->tid;
 	swept.waited_ns = now - since;
 	swept.turns = BPF_CORE_READ(task, sched_info.pcount);
-	bpf_probe_read_kernel(swept.registers, sizeof(swept.registers), (void *)bpf_task_pt_regs(task));
+	copy_registers(swept.registers, task);
 	if (set->kernel_stacks)
 		bytes = bpf_get_task_stack(task, kernel->kernel, WAIT_BYTES, 0);
 	if (bytes > 0 && bytes <= WAIT_BYTES)
 		swept.kernel_bytes = bytes;
 	bpf_seq_write(context->meta->seq, &swept, sizeof(swept));
-	if (bytes > 0 && bytes <= WAIT_BYTES)
-		bpf_seq_write(context->meta->seq, kernel->kernel, bytes);
+	if (bytes > 0) {
+		__u32 size = bytes;
+
+		USE_CHECKED_COPY(size);
+		if (size <= WAIT_BYTES)
+			bpf_seq_write(context->meta->seq, kernel->kernel, size);
+	}
 	return 0;
 }

@@ -1,5 +1,5 @@
-//! The waits of threads (`offcpu.bpf.c`): a record for each wait that ended and was chosen, and at the end of
-//! each profile one for each thread that still waits.
+//! The waits of threads (`offcpu.bpf.c`): a record for each wait that ended and was selected, and at the end
+//! of each profile one for each thread that still waits.
 //!
 //! Not here: the ring and the records' common part (`record`), loading.
 
@@ -8,8 +8,8 @@ use std::{io::Read, os::fd::AsFd, os::fd::OwnedFd};
 use aya::maps::{Array, MapData, PerCpuArray};
 
 use super::{
-    load::from_map,
     record::{registers_at, u32_at, u64_at},
+    refusal::from_map,
     system,
     threads::Sleeper,
 };
@@ -24,7 +24,7 @@ use crate::{
 
 /// `ONE_WAIT` of offcpu.bpf.c: waits are counted in these parts.
 const ONE_WAIT: u64 = 1024;
-/// `END` and `SPLIT` of offcpu.bpf.c: what sweeping does with waits.
+/// `END` and `SPLIT` of offcpu.bpf.c: what a sweep does with waits.
 const END: u64 = 1;
 const SPLIT: u64 = 2;
 /// `struct swept`: process, thread, turns, bytes of kernel frames, waited, registers.
@@ -33,21 +33,21 @@ const KERNEL_BYTES: usize = 16;
 const WAITED: usize = 24;
 const REGISTERS: usize = 32;
 const SWEPT_BYTES: usize = REGISTERS + 8 * native::PT_REGS_WORDS;
-/// Far more than the threads that one machine can have.
+/// More than all threads of a machine take.
 const MAX_BYTES: u64 = (SWEPT_BYTES as u64) << 22;
 
-/// The programs that watch waits, attached, and what they are told and tell.
+/// The attached programs that record waits, and their maps.
 pub struct OffCpu {
-    /// Until the end.
+    /// The attachment; `None` after the end.
     switched: Option<OwnedFd>,
     sweep: OwnedFd,
-    /// The interval, and what sweeping does with waits.
+    /// The interval, and what a sweep does with waits.
     chance: Array<MapData, [u64; 2]>,
-    /// For each CPU: waits, their nanoseconds, and those that found no room.
+    /// For each CPU: waits, their nanoseconds, and waits that found no room.
     totals: PerCpuArray<MapData, [u64; 3]>,
-    /// Parts of a wait that have not made a whole one yet.
+    /// Parts of a wait that do not make a whole one yet.
     parts: u64,
-    /// Those that still waited when that was asked last, by process.
+    /// The threads that still waited at the last sweep, by process.
     left: Vec<Waiting>,
 }
 
@@ -60,6 +60,7 @@ struct Waiting {
 }
 
 impl OffCpu {
+    /// `switched` is the attachment; `sweep`, `chance` and `totals` are as in offcpu.bpf.c.
     pub fn new(
         switched: OwnedFd,
         sweep: OwnedFd,
@@ -69,12 +70,13 @@ impl OffCpu {
         OffCpu { switched: Some(switched), sweep, chance, totals, parts: 0, left: Vec::new() }
     }
 
-    /// Begins the waits of those that sleep already.
+    /// Begins the waits of threads that sleep already. Errors: the iterator failed.
     pub fn begin(&self, pids: &[u32]) -> Result<(), SamplerError> {
         pids.iter().try_for_each(|pid| self.sweep(*pid).map(drop))
     }
 
-    /// Ends all waits: [`OffCpu::hand_over_rest`] has those that go on.
+    /// Ends all waits; [`OffCpu::hand_over_rest`] reports those that were going on. Errors: the iterator or a
+    /// map failed.
     pub fn end(&mut self, pids: &[u32]) -> Result<(), SamplerError> {
         if self.switched.is_some() {
             self.take(END, pids)?;
@@ -83,7 +85,8 @@ impl OffCpu {
         Ok(())
     }
 
-    /// Splits all waits: [`OffCpu::hand_over_rest`] has what they lasted until now, and they go on.
+    /// Splits all waits: [`OffCpu::hand_over_rest`] reports their time until now, and they go on. Errors: the
+    /// iterator or a map failed.
     pub fn split(&mut self, pids: &[u32]) -> Result<(), SamplerError> {
         self.take(SPLIT, pids)
     }
@@ -102,7 +105,7 @@ impl OffCpu {
     fn sweep(&self, pid: u32) -> Result<Vec<u8>, SamplerError> {
         let mut bytes = Vec::new();
         let reading = match bpf::iterate_threads(self.sweep.as_fd(), pid) {
-            // It is gone.
+            // The process has ended.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(bytes),
             reading => reading.map_err(system("iterating over threads"))?,
         };
@@ -110,13 +113,13 @@ impl OffCpu {
         Ok(bytes)
     }
 
-    /// Waits for which the kernel's side had no room.
+    /// Waits that found no room in the programs' map. Errors: the map cannot be read.
     pub fn unseen(&self) -> Result<u64, SamplerError> {
         let totals = self.totals.get(&0, 0).map_err(|error| from_map(&error))?;
         Ok(totals.iter().map(|[_, _, unseen]| unseen).sum())
     }
 
-    /// What a record means: the first word of its kernel frames is how many waits it stands for.
+    /// The sample with its number of waits, which is the first word of its kernel frames.
     pub fn read<'a>(&mut self, sample: RawSample<'a>) -> RawSample<'a> {
         let (first, frames) = sample.kernel_stack.0.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
         self.parts = self.parts.saturating_add(u64::from_ne_bytes(*first));
@@ -126,7 +129,7 @@ impl OffCpu {
         RawSample { count, comm, kernel_stack: KernelStack(frames), ..sample }
     }
 
-    /// Reads the stacks of those that still wait.
+    /// Reports the threads that still wait, with their stacks.
     pub fn hand_over_rest(&mut self, max_stack_bytes: u32, sink: &mut dyn FnMut(Event<'_>)) {
         let mut target: Option<Target> = None;
         for waiting in self.left.drain(..) {
@@ -140,7 +143,7 @@ impl OffCpu {
                     let sample = moment.as_sample(waiting.pid, time_ns);
                     sink(Event::Sample(RawSample { period, ..sample }));
                 }
-                // It has gone on since.
+                // It has run since.
                 None => sink(Event::Sample(waiting.without_stack(time_ns))),
             }
         }
@@ -170,7 +173,7 @@ impl Waiting {
     }
 }
 
-/// The next of what `sweep` has written, which it takes off `bytes`. `None`: there is no more.
+/// Removes the next record of `sweep` from `bytes` and returns it. `None`: no more records.
 fn parse(bytes: &mut &[u8]) -> Option<Waiting> {
     let kernel_end = SWEPT_BYTES.checked_add(usize::try_from(u64_at(bytes, KERNEL_BYTES)?).ok()?)?;
     let sleeper = Sleeper {
@@ -189,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_swept_is_read_one_by_one_and_a_cut_one_ends_it() {
+    fn the_records_of_a_sweep_are_read_one_by_one_up_to_a_cut_one() {
         let mut record = vec![0u8; SWEPT_BYTES + 16];
         record[0] = 7;
         record[4] = 8;

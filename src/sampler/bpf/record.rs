@@ -1,6 +1,6 @@
 //! The records that cpu.bpf.c writes: `struct record_head`, then kernel frames and stack bytes.
 //!
-//! Not here: the ring that they stand in.
+//! Not here: the ring that holds them.
 
 use crate::{
     addr::RuntimeAddr,
@@ -29,7 +29,7 @@ const REGISTERS: usize = 112;
 const COMM_BYTES: usize = 16;
 const HEAD_BYTES: usize = REGISTERS + 8 * native::PT_REGS_WORDS;
 
-/// Room that kernel frames take before the stack (`KERNEL_ROOM`), if there are any.
+/// Bytes that kernel frames take before the stack (`KERNEL_ROOM`), if there are any.
 const KERNEL_ROOM: usize = 1024;
 
 /// `HAS_REGISTERS`.
@@ -53,12 +53,12 @@ pub(super) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.get(offset..offset.checked_add(8)?)?.try_into().ok()?))
 }
 
-/// When the record's sample was taken (CLOCK_MONOTONIC, nanoseconds).
+/// The time at which the record's sample was taken (CLOCK_MONOTONIC, nanoseconds).
 pub fn time_ns(record: &[u8]) -> Option<u64> {
     u64_at(record, TIME_NS)
 }
 
-/// The sample of a record, which it borrows from; `None` if the record is not whole.
+/// The sample in a record, from which it borrows; `None` if the record is cut short.
 pub fn parse(record: &[u8]) -> Option<RawSample<'_>> {
     let payload = record.get(HEAD_BYTES..)?;
     let kernel_bytes = u32_at(record, KERNEL_BYTES)? as usize;
@@ -85,7 +85,7 @@ pub fn parse(record: &[u8]) -> Option<RawSample<'_>> {
     })
 }
 
-/// The task that the thread works for; `stacks` is where its own stack begins.
+/// The task that the thread works for; `stacks` begins with the thread's own stack.
 fn task<'r>(record: &[u8], stacks: &'r [u8], flags: u32) -> Option<Task<'r>> {
     if flags & HAS_TASK == 0 {
         return None;
@@ -108,7 +108,7 @@ fn task<'r>(record: &[u8], stacks: &'r [u8], flags: u32) -> Option<Task<'r>> {
     Some(Task { labels, registers, stack })
 }
 
-/// The registers in a `struct pt_regs` that begins at `offset`; `None` if it is not whole.
+/// The registers in a `struct pt_regs` that begins at `offset`; `None` if it is cut short.
 pub(super) fn registers_at(record: &[u8], offset: usize) -> Option<Registers> {
     let mut words = [0; native::PT_REGS_WORDS];
     for (index, word) in words.iter_mut().enumerate() {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stack_follows_the_room_of_kernel_frames_if_there_are_any() {
+    fn the_stack_follows_the_kernel_frames_if_there_are_any() {
         let bytes = record(0, 16, HAS_REGISTERS);
         let sample = parse(&bytes).expect("parses");
         assert_eq!((sample.time_ns, sample.comm), (77, Some(&b"name"[..])));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tasks_stack_follows_the_room_of_the_threads() {
+    fn a_tasks_stack_follows_the_bytes_reserved_for_the_threads() {
         let mut bytes = record(0, 16, HAS_REGISTERS);
         assert!(parse(&bytes).expect("parses").task.is_none());
         bytes[FLAGS..][..4].copy_from_slice(&(HAS_TASK | HAS_TASK_REGISTERS).to_ne_bytes());

@@ -1,8 +1,8 @@
-//! What changes the target processes while they are sampled: mappings, names, execs, forks, exits.
+//! Changes of the target processes while they are sampled: mappings, names, execs, forks, exits.
 //!
-//! One perf event on each CPU that counts nothing writes these down for every process of the machine;
-//! those of the targets are handed on, merged by time. Which processes are targets is kept here too,
-//! since forks and exits change it. Not here: samples.
+//! One perf event on each CPU, which counts nothing, records these for every process of the machine; those
+//! of the targets are reported, merged by time. The set of targets is kept here too, since forks and exits
+//! change it. Not here: samples.
 
 use rustc_hash::FxHashMap;
 
@@ -21,11 +21,11 @@ const TOTAL_BYTES: usize = 4 << 20;
 const MOST_BYTES: usize = 256 << 10;
 const LEAST_BYTES: usize = 16 << 10;
 
-/// A process that is looked at.
+/// A target process.
 #[derive(Clone, Copy, Debug)]
 struct Target {
-    /// How many more times to look up whether it is over: again and again once its first thread has
-    /// ended, since the others may live on.
+    /// How many more times to check whether it has ended: repeatedly once its first thread has ended, since
+    /// the others may run on.
     look_ups: u32,
 }
 
@@ -66,19 +66,19 @@ impl Sideband {
         self.targets.entry(pid).or_insert(Target { look_ups: 1 });
     }
 
-    /// The processes that are looked at.
+    /// The target processes, in ascending order.
     pub fn target_pids(&self) -> Vec<u32> {
         let mut pids: Vec<u32> = self.targets.keys().copied().collect();
         pids.sort_unstable();
         pids
     }
 
-    /// How many processes are looked at.
+    /// The number of target processes.
     pub fn target_count(&self) -> usize {
         self.targets.len()
     }
 
-    /// How many events are open.
+    /// The number of open events.
     pub fn event_count(&self) -> usize {
         self.events.len()
     }
@@ -88,7 +88,7 @@ impl Sideband {
         self.rings.iter().map(Ring::capacity_bytes).sum()
     }
 
-    /// Looks for what the kernel has written meanwhile.
+    /// Reads how far the kernel has written.
     pub fn refresh(&mut self) {
         for (ring, oldest) in self.rings.iter_mut().zip(&mut self.oldest) {
             ring.refresh();
@@ -96,7 +96,7 @@ impl Sideband {
         }
     }
 
-    /// Hands over what happened to the targets up to `until_ns`, oldest first.
+    /// Reports the changes of the targets up to `until_ns`, oldest first.
     pub fn hand_over(&mut self, until_ns: u64, sink: &mut dyn FnMut(Event<'_>)) {
         while let Some(index) = self.next_ring(until_ns) {
             let ring = &mut self.rings[index];
@@ -117,8 +117,8 @@ impl Sideband {
         (*oldest != u64::MAX && *oldest <= until_ns).then_some(index)
     }
 
-    /// The processes that are over. All that happened to them has been written down by now; they are
-    /// targets until struck off.
+    /// The targets that have ended. All their records have been written by now; they remain targets until
+    /// [`Sideband::strike_off`].
     pub fn find_ended(&mut self) -> Vec<u32> {
         let mut ended = Vec::new();
         for (pid, target) in self.targets.iter_mut().filter(|(_, target)| target.look_ups > 0) {
@@ -133,7 +133,7 @@ impl Sideband {
         ended
     }
 
-    /// Forgets a process.
+    /// Removes a process from the targets.
     pub fn strike_off(&mut self, pid: u32) {
         self.targets.remove(&pid);
     }
@@ -157,7 +157,7 @@ fn open_one(cpu: u32, ring_bytes: usize) -> Result<(perf::Event, Ring), PerfErro
     }
 }
 
-/// Hands on a record that concerns a target, and keeps the targets up to date.
+/// Reports a record about a target, and updates the targets.
 fn take_record(
     raw: &RawRecord<'_>,
     targets: &mut FxHashMap<u32, Target>,

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0-only
 //
 // The part of rprof's thread dump that runs in the kernel: called once for each thread of a process when
-// user space reads the iterator, it writes down the thread's user-space registers, all of them, and how
-// often it has begun to run; its kernel stack too, if wanted. Nothing is stopped and nothing waked.
+// user space reads the iterator. It writes all user-space registers of the thread, how often the thread has
+// begun to run, and its kernel stack on request. No thread is stopped or woken.
 //
-// The registers of a thread that sleeps are those it left user space with. Its stack is read by user
-// space, which then looks whether the thread has run since. Not here: anything about threads that run.
+// The registers of a sleeping thread are those it left user space with. User space reads the stack, then
+// checks whether the thread has run since. Not here: threads that run.
 // Built by scripts/bpf; the layout of `struct record` is read in threads.rs.
 
 #include "kernel.bpf.h"
 
-// What the kernel hands to a program of this kind (include/linux/bpf.h).
+// The arguments of a program of this kind (include/linux/bpf.h).
 struct bpf_iter_meta {
 	struct seq_file *seq;
 };
@@ -22,7 +22,7 @@ struct bpf_iter__task {
 
 #define KERNEL_FRAMES 127
 
-// What is written of a thread; `kernel_bytes` of kernel frames follow.
+// What is written for a thread; `kernel_bytes` of kernel frames follow.
 struct record {
 	__u32 tid;
 	__u32 state;
@@ -31,9 +31,9 @@ struct record {
 	__u64 registers[REGISTER_WORDS];
 };
 
-// What user space asks for.
+// Set by user space.
 struct wanted {
-	// Inode number of the PID namespace whose numbers rprof speaks.
+	// Inode number of the PID namespace whose process numbers rprof uses.
 	__u32 namespace_inode;
 	__u32 pid;
 	__u64 kernel_stacks;
@@ -58,33 +58,40 @@ struct {
 } wanted SEC(".maps");
 
 SEC("iter/task")
-int look(struct bpf_iter__task *context)
+int read_thread(struct bpf_iter__task *context)
 {
 	struct task_struct *task = context->task;
 	struct record record = {};
 	struct kernel_stack *kernel;
-	struct wanted *ask;
+	struct wanted *request;
 	__u32 zero = 0;
 	long bytes;
 
-	ask = bpf_map_lookup_elem(&wanted, &zero);
+	request = bpf_map_lookup_elem(&wanted, &zero);
 	kernel = bpf_map_lookup_elem(&kernel_stacks, &zero);
-	if (!task || !ask || !kernel)
+	if (!task || !request || !kernel)
 		return 0;
-	// Kernels before 6.1 show every thread of the machine.
-	if (number_of(BPF_CORE_READ(task, group_leader), ask->namespace_inode) != ask->pid)
+	// Kernels before 6.1 visit every thread of the machine.
+	if (number_of(BPF_CORE_READ(task, group_leader), request->namespace_inode) != request->pid)
 		return 0;
-	record.tid = number_of(task, ask->namespace_inode);
-	record.state = BPF_CORE_READ(task, __state);
+	record.tid = number_of(task, request->namespace_inode);
+	record.state = state_of(task);
 	record.turns = BPF_CORE_READ(task, sched_info.pcount);
-	if (bpf_probe_read_kernel(record.registers, sizeof(record.registers), (void *)bpf_task_pt_regs(task)))
+	if (!copy_registers(record.registers, task))
 		return 0;
-	bytes = ask->kernel_stacks ? bpf_get_task_stack(task, kernel, sizeof(*kernel), 0) : 0;
-	if (bytes > 0 && bytes <= sizeof(*kernel))
-		record.kernel_bytes = bytes;
+	bytes = request->kernel_stacks ? bpf_get_task_stack(task, kernel, sizeof(*kernel), 0) : 0;
+	if (bytes < 0 || bytes > sizeof(*kernel))
+		bytes = 0;
+	record.kernel_bytes = bytes;
 	bpf_seq_write(context->meta->seq, &record, sizeof(record));
-	if (bytes > 0 && bytes <= sizeof(*kernel))
-		bpf_seq_write(context->meta->seq, kernel, bytes);
+	USE_CHECKED_COPY(bytes);
+	if (bytes > 0 && bytes <= sizeof(*kernel)) {
+		__u32 size = bytes;
+
+		USE_CHECKED_COPY(size);
+		if (size <= sizeof(*kernel))
+			bpf_seq_write(context->meta->seq, kernel, size);
+	}
 	return 0;
 }
 

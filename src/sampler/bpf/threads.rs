@@ -1,8 +1,8 @@
-//! The registers of all threads of a process that sleep, all of them, without stopping or waking one:
-//! the kernel's iterator over threads calls a small program (`threads.bpf.c`) for each.
+//! The registers of all sleeping threads of a process, without stopping or waking one: the kernel's
+//! iterator over threads calls a small program (`threads.bpf.c`) for each.
 //!
-//! Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.15 and the kernel's BTF. Not here: their stacks,
-//! which are ordinary memory.
+//! Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.10 and the kernel's BTF. Not here: their stacks, which
+//! are ordinary memory.
 
 use std::{io::Read, os::fd::AsFd};
 
@@ -22,24 +22,24 @@ const RECORD_BYTES: usize = REGISTERS + 8 * native::PT_REGS_WORDS;
 const TURNS: usize = 8;
 const KERNEL_BYTES: usize = 16;
 const REGISTERS: usize = 24;
-/// Far more than the threads that one machine can have.
+/// More than all threads of a machine take.
 const MAX_BYTES: u64 = (RECORD_BYTES as u64) << 22;
 
-/// What the kernel knows of one thread.
+/// A sleeping thread.
 #[derive(Clone, Debug)]
 pub struct Sleeper {
+    /// The thread's number in rprof's PID namespace.
     pub tid: u32,
-    /// With which it left user space.
+    /// The registers with which it left user space.
     pub registers: Registers,
-    /// How often it has begun to run: while that stays the same, it has not run.
+    /// How often it has begun to run: while this stays the same, it has not run.
     pub turns: u64,
-    /// Kernel return addresses, leaf first, as [`crate::sampler::KernelStack`] has them; empty unless
-    /// asked for.
+    /// Kernel return addresses, leaf first, as in [`crate::sampler::KernelStack`]; empty unless requested.
     pub kernel: Vec<u8>,
 }
 
-/// Reads the threads of a process that do not run, with their kernel stacks if `kernel_stacks`. Errors:
-/// rights or the kernel do not allow it.
+/// Reads the sleeping threads of a process, with their kernel stacks if `kernel_stacks`. Errors: rights or
+/// the kernel do not allow it.
 pub fn sleepers(pid: u32, kernel_stacks: bool) -> Result<Vec<Sleeper>, SamplerError> {
     let namespace = own_pid_namespace()?;
     bpf::lift_locked_memory_limit();
@@ -52,7 +52,7 @@ pub fn sleepers(pid: u32, kernel_stacks: bool) -> Result<Vec<Sleeper>, SamplerEr
     Ok(records.flatten().collect())
 }
 
-/// The next record, which it takes off `bytes`: its thread, unless that runs. `None`: there is no more.
+/// Removes the next record from `bytes` and returns its thread, unless that runs. `None`: no more records.
 fn parse(bytes: &mut &[u8]) -> Option<Option<Sleeper>> {
     let (tid, state, turns) = (u32_at(bytes, 0)?, u32_at(bytes, 4)?, u64_at(bytes, TURNS)?);
     let kernel_end = RECORD_BYTES.checked_add(usize::try_from(u64_at(bytes, KERNEL_BYTES)?).ok()?)?;
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_cut_ends_all_and_one_of_a_running_thread_is_left_out() {
+    fn a_cut_record_ends_the_list_and_a_running_thread_is_left_out() {
         let mut record = vec![1u8; RECORD_BYTES + 16];
         record[KERNEL_BYTES..][..8].copy_from_slice(&16u64.to_ne_bytes());
         let mut rest = &record[..];

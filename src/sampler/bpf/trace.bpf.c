@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0-only
 //
 // The part of rprof's trace that runs in the kernel: a short record each time that a thread of a target
-// gets a CPU (`trace_switched`), leaves it and why, is woken and by whom (`trace_waking`), or is made
-// (`trace_made`). Nothing is copied from a process and nothing written into one.
+// gets or leaves a CPU (`trace_switched`), is woken by another (`trace_waking`), or is created
+// (`trace_made`). Nothing is copied from a process and nothing is written into one.
 //
-// Who wakes is who runs on the CPU at that moment: what an interrupt wakes is charged to whom it
-// interrupted. Built by scripts/bpf; `struct moment` is read in trace.rs.
+// The waker is the thread that runs on the CPU: a wake-up by an interrupt is attributed to the thread that
+// it interrupted. Built by scripts/bpf; `struct event` is read in trace.rs.
 
 #include "kernel.bpf.h"
 
-// Of the states of a thread: it ends (TASK_DEAD, linux/sched.h).
+// State of a thread that ends (TASK_DEAD, linux/sched.h).
 #define DEAD 0x80
 
 #define RUNS 1
@@ -19,21 +19,21 @@
 
 #define COMM_BYTES 16
 
-struct moment {
+struct event {
 	__u64 time_ns;
 	__u32 pid;
 	__u32 tid;
 	__u32 cpu;
-	// Who wakes or makes it.
+	// The thread that wakes or creates it.
 	__u32 by_tid;
 	__u16 kind;
 	// Preempted.
 	__u16 preempted;
-	// Of who leaves: 0 wants to run on.
+	// State of the thread that leaves its CPU; 0: it is ready to run.
 	__u32 state;
-	// The system call it leaves in; -1: none.
+	// The system call in which it leaves its CPU; -1: none.
 	__s64 system_call;
-	// The name of who leaves, of who wakes.
+	// Name of the thread that leaves its CPU, or that wakes or creates another.
 	char comm[COMM_BYTES];
 };
 
@@ -62,7 +62,7 @@ struct {
 	__type(value, __u32);
 } targets SEC(".maps");
 
-// Threads of targets, by the address of the kernel's structure.
+// Threads of targets, by the address of their task_struct.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 32768);
@@ -91,36 +91,36 @@ static __always_inline void one_lost(void)
 		(*count)++;
 }
 
-// A record of a thread, to be filled and handed over.
-static __always_inline struct moment *begin(const struct who *who, __u16 kind)
+// Reserves a record about a thread, to be filled and submitted.
+static __always_inline struct event *begin(const struct who *who, __u16 kind)
 {
-	struct moment *moment = bpf_ringbuf_reserve(&ring, sizeof(*moment), 0);
+	struct event *event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
 
-	if (!moment) {
+	if (!event) {
 		one_lost();
 		return 0;
 	}
-	moment->time_ns = bpf_ktime_get_ns();
-	moment->pid = who->pid;
-	moment->tid = who->tid;
-	moment->cpu = bpf_get_smp_processor_id();
-	moment->by_tid = 0;
-	moment->kind = kind;
-	moment->preempted = 0;
-	moment->state = 0;
-	moment->system_call = -1;
-	__builtin_memset(moment->comm, 0, COMM_BYTES);
-	return moment;
+	event->time_ns = bpf_ktime_get_ns();
+	event->pid = who->pid;
+	event->tid = who->tid;
+	event->cpu = bpf_get_smp_processor_id();
+	event->by_tid = 0;
+	event->kind = kind;
+	event->preempted = 0;
+	event->state = 0;
+	event->system_call = -1;
+	__builtin_memset(event->comm, 0, COMM_BYTES);
+	return event;
 }
 
-static __always_inline void hand_over(struct moment *moment, const struct trace_settings *set)
+static __always_inline void hand_over(struct event *event, const struct trace_settings *set)
 {
 	__u64 waiting = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
 
-	bpf_ringbuf_submit(moment, waiting >= set->wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	bpf_ringbuf_submit(event, waiting >= set->wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }
 
-// Whether this is a target's thread, which is noted then.
+// Whether this is a target's thread, which is then added to `known`.
 static __always_inline int find(struct task_struct *task, int runs, const struct trace_settings *set, struct who *who)
 {
 	__u64 key = (__u64)task;
@@ -150,7 +150,7 @@ static __always_inline int find(struct task_struct *task, int runs, const struct
 
 static __always_inline __s64 system_call_of(struct task_struct *task)
 {
-	void *registers = (void *)bpf_task_pt_regs(task);
+	void *registers = registers_of(task);
 #if defined(__TARGET_ARCH_x86)
 	// orig_ax of struct pt_regs.
 	__s64 number = -1;
@@ -176,27 +176,27 @@ int trace_switched(__u64 *context)
 	__u32 zero = 0;
 	struct trace_settings *set = bpf_map_lookup_elem(&settings, &zero);
 	struct who who = {}, *next;
-	struct moment *moment;
+	struct event *event;
 
 	if (!set)
 		return 0;
 	if (find(from, 1, set, &who)) {
-		moment = begin(&who, LEAVES);
-		if (moment) {
-			moment->state = preempted ? 0 : BPF_CORE_READ(from, __state);
-			moment->preempted = preempted;
-			moment->system_call = system_call_of(from);
-			bpf_get_current_comm(moment->comm, COMM_BYTES);
-			hand_over(moment, set);
+		event = begin(&who, LEAVES);
+		if (event) {
+			event->state = preempted ? 0 : state_of(from);
+			event->preempted = preempted;
+			event->system_call = system_call_of(from);
+			bpf_get_current_comm(event->comm, COMM_BYTES);
+			hand_over(event, set);
 		}
-		if (!preempted && BPF_CORE_READ(from, __state) & DEAD)
+		if (!preempted && state_of(from) & DEAD)
 			bpf_map_delete_elem(&known, &from_key);
 	}
 	next = bpf_map_lookup_elem(&known, &to_key);
 	if (next) {
-		moment = begin(next, RUNS);
-		if (moment)
-			hand_over(moment, set);
+		event = begin(next, RUNS);
+		if (event)
+			hand_over(event, set);
 	}
 	return 0;
 }
@@ -206,30 +206,30 @@ static __always_inline int woken(struct task_struct *task, __u16 kind)
 	__u32 zero = 0;
 	struct trace_settings *set = bpf_map_lookup_elem(&settings, &zero);
 	struct who who = {};
-	struct moment *moment;
+	struct event *event;
 
 	if (!set || !find(task, 0, set, &who))
 		return 0;
-	moment = begin(&who, kind);
-	if (!moment)
+	event = begin(&who, kind);
+	if (!event)
 		return 0;
 	if (set->first_namespace)
-		moment->by_tid = (__u32)bpf_get_current_pid_tgid();
+		event->by_tid = (__u32)bpf_get_current_pid_tgid();
 	else
-		moment->by_tid = number_of((struct task_struct *)bpf_get_current_task(), set->namespace_inode);
-	bpf_get_current_comm(moment->comm, COMM_BYTES);
-	hand_over(moment, set);
+		event->by_tid = number_of((struct task_struct *)bpf_get_current_task(), set->namespace_inode);
+	bpf_get_current_comm(event->comm, COMM_BYTES);
+	hand_over(event, set);
 	return 0;
 }
 
-// sched_waking(task): in the thread that wakes it.
+// sched_waking(task): called in the thread that wakes it.
 SEC("tp_btf/sched_waking")
 int trace_waking(__u64 *context)
 {
 	return woken((struct task_struct *)context[0], WOKEN);
 }
 
-// sched_wakeup_new(task): in the thread that has made it.
+// sched_wakeup_new(task): called in the thread that has created it.
 SEC("tp_btf/sched_wakeup_new")
 int trace_made(__u64 *context)
 {

@@ -1,8 +1,8 @@
-//! Who ran, waited and woke when (`trace.bpf.c`): a [`ThreadEvent`] for each thing that happens to a thread of a
-//! target.
+//! Which thread ran, waited and woke when (`trace.bpf.c`): a [`ThreadEvent`] for each change of a thread of
+//! a target.
 //!
-//! Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.15 and the kernel's BTF. Not here: what follows from
-//! the moments.
+//! Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.10 and the kernel's BTF. Not here: spans of time, which
+//! follow from the events.
 
 use std::{os::fd::OwnedFd, time::Duration};
 
@@ -11,7 +11,7 @@ use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use super::{
     FIRST_PID_NAMESPACE, load, own_pid_namespace,
     record::{u32_at, u64_at},
-    system,
+    refusal, system,
 };
 use crate::{
     arch,
@@ -19,55 +19,67 @@ use crate::{
     sys::bpf::{self, WakeUps},
 };
 
-/// The ring: some 100,000 moments.
+/// The ring: some 100,000 events.
 const RING_BYTES: u32 = 8 << 20;
 /// `TASK_UNINTERRUPTIBLE` and `TASK_DEAD` of linux/sched.h.
 const UNINTERRUPTIBLE: u32 = 2;
 const DEAD: u32 = 0x80;
 
-/// Something happens to a thread.
+/// A change of what a thread does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThreadEvent {
     /// CLOCK_MONOTONIC, nanoseconds.
     pub time_ns: u64,
+    /// Its process.
     pub pid: u32,
+    /// The thread.
     pub tid: u32,
-    /// Where it happens.
+    /// The CPU on which it happens.
     pub cpu: u32,
+    /// The change.
     pub what: ThreadEventKind,
-    /// The name (`comm`) of the thread itself if it leaves, of who wakes or makes it; else nothing.
+    /// The name (`comm`) of the thread if it leaves its CPU, of the thread that wakes or creates it; else
+    /// zeros.
     pub comm: [u8; 16],
 }
 
-/// What happens.
+/// The change of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThreadEventKind {
     /// It gets a CPU.
     Runs,
     /// Its CPU is taken from it.
     Preempted,
-    /// It gives its CPU up, to wait in this system call (`None`: in none, or one not known by name).
+    /// It gives up its CPU to wait.
     Waits {
+        /// The system call in which it waits; `None`: none, or one whose name is not known.
         system_call: Option<&'static str>,
+        /// A signal does not end the wait.
         uninterruptible: bool,
     },
+    /// It ends.
     Ends,
-    /// It need not wait any more; by which thread (0: none that is seen from here, as the idle one).
+    /// Its wait is over.
     Woken {
+        /// The thread that woke it; 0: one that is not visible in this PID namespace, or the idle thread.
         by_tid: u32,
     },
-    /// This thread has made it.
+    /// It is created.
     Made {
+        /// The thread that created it.
         by_tid: u32,
     },
 }
 
-/// The programs, attached, and their maps.
+/// The attached programs and their maps.
 pub struct Loaded {
+    /// The attachments.
     pub links: Vec<OwnedFd>,
+    /// The target processes, by number; the value is not used.
     pub targets: HashMap<MapData, u32, u32>,
-    /// For each CPU: moments without room.
+    /// For each CPU: events that found no room.
     pub lost: PerCpuArray<MapData, u64>,
+    /// The events.
     pub ring: RingBuf<MapData>,
 }
 
@@ -77,7 +89,7 @@ pub struct Tracer {
     wake_ups: WakeUps,
 }
 
-/// Begins to trace these processes. Errors: rights or the kernel do not allow it.
+/// Starts to trace these processes. Errors: rights or the kernel do not allow it.
 pub fn open(pids: &[u32]) -> Result<Tracer, SamplerError> {
     let namespace = own_pid_namespace()?;
     bpf::lift_locked_memory_limit();
@@ -85,18 +97,18 @@ pub fn open(pids: &[u32]) -> Result<Tracer, SamplerError> {
     let wake_ups = WakeUps::new().map_err(system("epoll_create1"))?;
     wake_ups.add(&loaded.ring).map_err(system("waiting for the BPF ring"))?;
     for pid in pids {
-        loaded.targets.insert(*pid, 1, 0).map_err(|error| load::from_map(&error))?;
+        loaded.targets.insert(*pid, 1, 0).map_err(|error| refusal::from_map(&error))?;
     }
     Ok(Tracer { loaded, wake_ups })
 }
 
 impl Tracer {
-    /// Waits up to `timeout`, then hands over what is there: about in the order of time.
+    /// Waits up to `timeout`, then reports the events in the ring: roughly in the order of time.
     pub fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(ThreadEvent)) -> Result<(), SamplerError> {
         if !timeout.is_zero() {
             self.wake_ups.wait(timeout).map_err(system("epoll_wait"))?;
         }
-        // No more than a ring in all: the caller's turn.
+        // At most one ring in all: then the caller checks the time.
         let mut left = RING_BYTES as usize;
         while let Some(item) = (left > 0).then(|| self.loaded.ring.next()).flatten() {
             left = left.saturating_sub(item.len());
@@ -107,19 +119,19 @@ impl Tracer {
         Ok(())
     }
 
-    /// Ends it: a last `poll` hands over the rest.
+    /// Stops tracing: a last `poll` reports the rest.
     pub fn stop(&mut self) {
         self.loaded.links.clear();
     }
 
-    /// How many moments found no room.
+    /// How many events found no room in the ring. Errors: the map cannot be read.
     pub fn lost(&self) -> Result<u64, SamplerError> {
-        let lost = self.loaded.lost.get(&0, 0).map_err(|error| load::from_map(&error))?;
+        let lost = self.loaded.lost.get(&0, 0).map_err(|error| refusal::from_map(&error))?;
         Ok(lost.iter().sum())
     }
 }
 
-/// `struct moment`.
+/// `struct event`.
 fn parse(record: &[u8]) -> Option<ThreadEvent> {
     let kinds = u32_at(record, 24)?;
     let (kind, preempted) = (kinds as u16, kinds >> 16 != 0);
@@ -152,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_tells_what_happens_and_a_cut_one_nothing() {
+    fn a_whole_record_is_parsed_and_a_cut_one_is_not() {
         let mut record = [0u8; 56];
         (record[8], record[12], record[16], record[24]) = (7, 8, 1, 2);
         record[28] = 2;

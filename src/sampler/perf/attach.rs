@@ -209,6 +209,7 @@ impl Opened<'_> {
 
     fn open_one(&mut self, tid: u32, cpu_ring: &CpuRing) -> Result<(), PerfError> {
         let event = self.spec.open(self.plan.scope(tid, cpu_ring.cpu))?;
+        self.plan.filter().map_or(Ok(()), |filter| event.set_filter(filter))?;
         event.redirect_to(&cpu_ring.owner)?;
         self.owners.insert(event.id()?, tid);
         self.events.push(event);

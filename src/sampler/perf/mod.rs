@@ -59,10 +59,28 @@ enum Progress {
 }
 
 /// Starts sampling the processes of `options` by the given method or, for [`PerfMethod::Auto`], the
-/// best one that rights allow. Errors: [`SamplerError::Perf`] says which right or limit was
-/// missing; [`SamplerError::NoTarget`] if the processes have no living thread.
-pub fn open(options: &SamplerOptions, way: PerfMethod) -> Result<PerfSampler, SamplerError> {
-    let plan = plan::Plan::make(options, way)?;
+/// best one that works here. Errors: [`SamplerError::Perf`] says which right or limit was missing, for the
+/// method that needs the least; [`SamplerError::NoTarget`] if the processes have no living thread.
+pub fn open(options: &SamplerOptions, method: PerfMethod) -> Result<PerfSampler, SamplerError> {
+    let mut failed: Vec<(PerfMethod, SamplerError)> = Vec::new();
+    for shape in plan::Shape::candidates(options, method)? {
+        let tried = shape.way();
+        match open_shape(options, shape) {
+            Ok(mut sampler) => {
+                for (method, error) in failed {
+                    sampler.description.summary += &format!("; {} is not available: {error}", method.name());
+                }
+                return Ok(sampler);
+            }
+            Err(SamplerError::NoTarget) => return Err(SamplerError::NoTarget),
+            Err(error) => failed.push((tried, error)),
+        }
+    }
+    Err(failed.pop().map_or(SamplerError::NoTarget, |(_, error)| error))
+}
+
+fn open_shape(options: &SamplerOptions, shape: plan::Shape) -> Result<PerfSampler, SamplerError> {
+    let plan = plan::Plan::make(options, shape)?;
     let attached = attach::attach(&plan, options)?;
     let description = plan.describe(options, &attached);
     let watch = Watch::new(&plan, options, attached.fields, attached.owners);

@@ -2,7 +2,7 @@
 //!
 //! Not here: opening them.
 
-use std::{fs::File, os::fd::AsFd, path::PathBuf};
+use std::{ffi::CStr, fs::File, os::fd::AsFd, path::PathBuf};
 
 use super::attach::Attached;
 use crate::{
@@ -20,6 +20,8 @@ const MANY_EVENTS: usize = 512;
 /// Sampling whole CPUs is acceptable if samples of other processes cause at most this memory
 /// traffic.
 const MAX_FOREIGN_BYTES_PER_SECOND: u64 = 256 << 20;
+/// The most stack copied where samples come in bursts.
+const BURST_STACK_BYTES: u32 = 16 << 10;
 /// The shortest period of the kernel's clock event.
 const MIN_PERIOD_NS: u64 = 10_000;
 
@@ -67,13 +69,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn make(options: &SamplerOptions, way: PerfMethod) -> Result<Plan, SamplerError> {
+    pub(super) fn make(options: &SamplerOptions, shape: Shape) -> Result<Plan, SamplerError> {
         if options.pids.iter().all(|pid| read_stat(*pid).is_err()) {
             return Err(SamplerError::NoTarget);
         }
-        let cpus = cpus::online()
-            .map_err(|source| SamplerError::System { what: "list of online CPUs".to_owned(), source })?;
-        let shape = Shape::choose(options, way, &cpus)?;
+        let cpus = online_cpus()?;
         let frequency_hz = options.frequency_hz.max(1);
         let mut plan = Plan {
             shape,
@@ -86,6 +86,11 @@ impl Plan {
         if options.trigger == Trigger::PageFault {
             plan.kind = EventKind::PageFaults;
             plan.rate = Rate::Period(FAULTS_A_SAMPLE);
+        } else if options.trigger == Trigger::ThreadCreated {
+            let id = perf::probe::tracepoint_id("task/task_newtask")
+                .map_err(|error| SamplerError::Unavailable(format!("tracepoint task_newtask: {error}")))?;
+            plan.kind = EventKind::Tracepoint { id };
+            plan.rate = Rate::Period(1);
         } else if perf::counts_cycles() {
             plan.kind = EventKind::Cycles;
             plan.rate = cycles_rate(frequency_hz);
@@ -99,7 +104,10 @@ impl Plan {
         loop {
             match self.try_open(options) {
                 Ok(()) => return Ok(()),
-                Err(PerfError::NotPermitted { .. }) if !self.exclude_kernel => self.exclude_kernel = true,
+                // (A tracepoint is in the kernel: without the kernel it never takes a sample.)
+                Err(PerfError::NotPermitted { .. }) if !self.exclude_kernel && self.filter().is_none() => {
+                    self.exclude_kernel = true;
+                }
                 Err(PerfError::NoHardware { .. } | PerfError::Unsupported { .. })
                     if self.kind == EventKind::Cycles =>
                 {
@@ -141,15 +149,25 @@ impl Plan {
         }
     }
 
+    /// What the events are limited to: of new tasks to threads (CLONE_THREAD of linux/sched.h).
+    pub(super) fn filter(&self) -> Option<&'static CStr> {
+        matches!(self.kind, EventKind::Tracepoint { .. }).then_some(c"clone_flags & 65536")
+    }
+
     /// The fields of a sample, with at most `most_stack_bytes` of stack.
     pub(super) fn fields(&self, options: &SamplerOptions, most_stack_bytes: u32) -> SampleFields {
+        // New threads come in bursts.
+        let most_stack_bytes = match self.kind {
+            EventKind::Tracepoint { .. } => most_stack_bytes.min(BURST_STACK_BYTES),
+            _ => most_stack_bytes,
+        };
         let user_stack_bytes =
             options.max_stack_bytes.min(most_stack_bytes).min(EventSpec::MAX_USER_STACK_BYTES) & !7;
         SampleFields {
             // If the period is requested, a counting software event takes a sample at every event
             // (perf_swevent_event in kernel/events/core.c).
-            period: self.kind != EventKind::PageFaults,
-            kernel_callchain: options.kernel && !self.exclude_kernel,
+            period: !matches!(self.kind, EventKind::PageFaults | EventKind::Tracepoint { .. }),
+            kernel_callchain: self.has_kernel_frames(options),
             user_registers: native::PERF_REGISTER_MASK,
             user_stack_bytes,
         }
@@ -169,6 +187,7 @@ impl Plan {
         match self.kind {
             EventKind::Cycles => Some(1_000_000_000 / u64::from(self.frequency_hz)),
             EventKind::PageFaults => Some(FAULTS_A_SAMPLE),
+            EventKind::Tracepoint { .. } => Some(0),
             EventKind::CpuClock | EventKind::Dummy => None,
         }
     }
@@ -178,14 +197,20 @@ impl Plan {
             name: self.shape.way().name(),
             event: self.event_name(),
             summary: self.summary(attached),
-            kernel: options.kernel && !self.exclude_kernel,
+            kernel: self.has_kernel_frames(options),
             buffer_bytes: attached.rings.capacity_bytes(),
             event_count: attached.events.len(),
         }
     }
 
+    /// Of a thread's creation the kernel's frames are always the same.
+    fn has_kernel_frames(&self, options: &SamplerOptions) -> bool {
+        options.kernel && !self.exclude_kernel && self.filter().is_none()
+    }
+
     fn event_name(&self) -> &'static str {
         match self.kind {
+            EventKind::Tracepoint { .. } => "task_newtask",
             EventKind::Cycles => "cycles",
             EventKind::PageFaults => "page-faults",
             EventKind::CpuClock | EventKind::Dummy => "cpu-clock",
@@ -217,19 +242,26 @@ impl Plan {
 }
 
 impl Shape {
-    fn choose(options: &SamplerOptions, way: PerfMethod, cpus: &[u32]) -> Result<Shape, SamplerError> {
-        match way {
-            PerfMethod::Cpu => Ok(Shape::Cpus),
-            PerfMethod::Thread => Ok(Shape::Threads),
-            PerfMethod::Cgroup => Shape::own_cgroup(&options.pids),
-            PerfMethod::Auto if whole_cpus_allowed(cpus).is_err() => Ok(Shape::Threads),
-            PerfMethod::Auto => Ok(Shape::own_cgroup(&options.pids).unwrap_or_else(|_| {
-                match whole_cpus_are_cheap(options, cpus) {
-                    true => Shape::Cpus,
-                    false => Shape::Threads,
-                }
-            })),
-        }
+    /// The shapes to try, the best first; one for a method that is forced. Errors: a forced method is not
+    /// possible.
+    pub(super) fn candidates(
+        options: &SamplerOptions,
+        method: PerfMethod,
+    ) -> Result<Vec<Shape>, SamplerError> {
+        let cpus = online_cpus()?;
+        Ok(match method {
+            PerfMethod::Cpu => vec![Shape::Cpus],
+            PerfMethod::Thread => vec![Shape::Threads],
+            PerfMethod::Cgroup => vec![Shape::own_cgroup(&options.pids)?],
+            PerfMethod::Auto if whole_cpus_allowed(&cpus).is_err() => vec![Shape::Threads],
+            PerfMethod::Auto => {
+                let rest = match whole_cpus_are_cheap(options, &cpus) {
+                    true => [Shape::Cpus, Shape::Threads],
+                    false => [Shape::Threads, Shape::Cpus],
+                };
+                Shape::own_cgroup(&options.pids).into_iter().chain(rest).collect()
+            }
+        })
     }
 
     fn own_cgroup(pids: &[u32]) -> Result<Shape, SamplerError> {
@@ -245,13 +277,17 @@ impl Shape {
         Ok(Shape::Cgroup { folder, directory })
     }
 
-    fn way(&self) -> PerfMethod {
+    pub(super) fn way(&self) -> PerfMethod {
         match self {
             Shape::Cpus => PerfMethod::Cpu,
             Shape::Cgroup { .. } => PerfMethod::Cgroup,
             Shape::Threads => PerfMethod::Thread,
         }
     }
+}
+
+fn online_cpus() -> Result<Vec<u32>, SamplerError> {
+    cpus::online().map_err(|source| SamplerError::System { what: "list of online CPUs".to_owned(), source })
 }
 
 /// Whether an event that samples everything on a CPU can be opened.

@@ -3,6 +3,7 @@
 //! Not here: its ring (`ring`) and what is written there (`record`).
 
 use std::{
+    ffi::CStr,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
@@ -23,6 +24,8 @@ pub enum EventKind {
     /// Page faults (PERF_COUNT_SW_PAGE_FAULTS): accesses to a page for the first time, or again
     /// after it was reclaimed.
     PageFaults,
+    /// Each time that the kernel comes by a tracepoint; its number is that of [`super::probe::tracepoint_id`].
+    Tracepoint { id: u64 },
     /// Nothing (PERF_COUNT_SW_DUMMY): only carries side-band records or owns a ring.
     #[default]
     Dummy,
@@ -188,14 +191,16 @@ impl EventSpec {
     }
 
     fn set_kind_and_rate(&self, attr: &mut bindings::perf_event_attr) {
+        let software = |config: bindings::perf_sw_ids| (bindings::PERF_TYPE_SOFTWARE, config.into());
         let (kind, config) = match self.kind {
-            EventKind::CpuClock => (bindings::PERF_TYPE_SOFTWARE, bindings::PERF_COUNT_SW_CPU_CLOCK),
-            EventKind::Cycles => (bindings::PERF_TYPE_HARDWARE, bindings::PERF_COUNT_HW_CPU_CYCLES),
-            EventKind::PageFaults => (bindings::PERF_TYPE_SOFTWARE, bindings::PERF_COUNT_SW_PAGE_FAULTS),
-            EventKind::Dummy => (bindings::PERF_TYPE_SOFTWARE, bindings::PERF_COUNT_SW_DUMMY),
+            EventKind::CpuClock => software(bindings::PERF_COUNT_SW_CPU_CLOCK),
+            EventKind::Cycles => (bindings::PERF_TYPE_HARDWARE, bindings::PERF_COUNT_HW_CPU_CYCLES.into()),
+            EventKind::PageFaults => software(bindings::PERF_COUNT_SW_PAGE_FAULTS),
+            EventKind::Tracepoint { id } => (bindings::PERF_TYPE_TRACEPOINT, id),
+            EventKind::Dummy => software(bindings::PERF_COUNT_SW_DUMMY),
         };
         attr.type_ = kind;
-        attr.config = config.into();
+        attr.config = config;
         match self.rate {
             Rate::None => {}
             Rate::Period(period) => attr.sample_period = period,
@@ -301,6 +306,16 @@ impl Event {
         // SAFETY: ID writes one u64 to the address, which is that of a live local.
         check("PERF_EVENT_IOC_ID", unsafe { perf::ioctls::ID(self.fd.as_raw_fd(), &mut id) })?;
         Ok(id)
+    }
+
+    /// Lets a tracepoint event take samples only where this expression about the tracepoint's fields is
+    /// true (kernel document trace/events, "Event filtering").
+    pub fn set_filter(&self, expression: &CStr) -> Result<(), PerfError> {
+        let request = bindings::SET_FILTER;
+        // SAFETY: the kernel reads a string from the address, which lives through the call.
+        check("PERF_EVENT_IOC_SET_FILTER", unsafe {
+            libc::ioctl(self.fd.as_raw_fd(), request as _, expression.as_ptr())
+        })
     }
 
     /// Attaches a loaded BPF program of type perf_event. It runs at each overflow of this event

@@ -9,12 +9,8 @@ use perf_event_open_sys::bindings;
 
 use super::event;
 
-/// The ID file of a tracepoint that every kernel with scheduling events has, for both places where
-/// tracefs is mounted.
-const TRACEPOINT_IDS: [&str; 2] = [
-    "/sys/kernel/tracing/events/sched/sched_switch/id",
-    "/sys/kernel/debug/tracing/events/sched/sched_switch/id",
-];
+/// Where tracefs lists tracepoints, in either place where it is mounted.
+const TRACEPOINTS: [&str; 2] = ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"];
 
 /// Why a tracepoint event is not available.
 #[derive(Debug, thiserror::Error)]
@@ -27,18 +23,20 @@ pub enum TracepointError {
     Open(#[source] io::Error),
 }
 
+/// The number of a tracepoint (`sched/sched_switch`). Errors: tracefs is not mounted or may not be read.
+pub fn tracepoint_id(name: &str) -> Result<u64, TracepointError> {
+    let read = |folder| fs::read_to_string(format!("{folder}/{name}/id"));
+    let ids: Vec<io::Result<String>> = TRACEPOINTS.into_iter().map(read).collect();
+    ids.iter().find_map(|id| id.as_ref().ok()?.trim().parse().ok()).ok_or_else(|| {
+        let error = ids.into_iter().find_map(Result::err);
+        TracepointError::NoId(error.unwrap_or(io::ErrorKind::InvalidData.into()))
+    })
+}
+
 /// Tests the tracepoint sched:sched_switch. Errors: see [`TracepointError`].
 pub fn tracepoint() -> Result<(), TracepointError> {
-    let ids: Vec<io::Result<String>> = TRACEPOINT_IDS.iter().map(fs::read_to_string).collect();
-    let id = match ids.iter().find_map(|id| id.as_ref().ok()?.trim().parse().ok()) {
-        Some(id) => id,
-        None => {
-            let error = ids.into_iter().find_map(Result::err);
-            return Err(TracepointError::NoId(error.unwrap_or(io::ErrorKind::InvalidData.into())));
-        }
-    };
     let mut attr = switched_off(bindings::PERF_TYPE_TRACEPOINT);
-    attr.config = id;
+    attr.config = tracepoint_id("sched/sched_switch")?;
     event::open_for_this_thread(&mut attr).map_err(TracepointError::Open)
 }
 
