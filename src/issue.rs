@@ -10,7 +10,8 @@ use std::{collections::BTreeMap, fmt};
 pub enum Issue {
     /// Samples that the kernel dropped because the buffer was full.
     LostSamples,
-    /// Samples came faster than their stacks could be unwound, and those that came too late were dropped.
+    /// Samples came faster than their stacks could be unwound, and those that came too late were
+    /// dropped.
     LateSamples,
     /// So few samples that shares are uncertain by this many percentage points.
     FewSamples { samples: u64, points: u32 },

@@ -154,8 +154,8 @@ impl<'r> Session<'r> {
         }
     }
 
-    /// Hands what the sampler has to the world. Samples that come once `limit` is reached are dropped and
-    /// counted: the sampler may have more of them than can be unwound in time.
+    /// Hands what the sampler has to the world. Samples that come once `limit` is reached are
+    /// dropped and counted: the sampler may have more of them than can be unwound in time.
     fn poll(&mut self, timeout: Duration, limit: Limit<'_>) -> Result<(), SamplerError> {
         let (world, sampler) = (&mut self.world, &mut self.sampler);
         for (tid, start, end) in world.hints.drain(..) {
@@ -178,8 +178,8 @@ impl<'r> Session<'r> {
         polled
     }
 
-    /// The limit for what is still buffered at the end of a profile. The waits that go on then come last
-    /// and are few: they have none.
+    /// The limit for what is still buffered at the end of a profile. The waits that go on then come
+    /// last and are few: they have none.
     fn drain_limit(&self) -> Limit<'static> {
         let is_limited = self.request.kind != ProfileKind::OffCpu;
         Limit { at: is_limited.then(|| Instant::now() + DRAIN_TIME), stop: None }

@@ -20,8 +20,8 @@ pub struct Tally {
     pub whole: u64,
     /// Samples of processes during exec or exit, which have no user memory.
     pub without_user_stack: u64,
-    /// Samples that were taken and are not in the profile: the kernel had no room for them, or they came
-    /// too late.
+    /// Samples that were taken and are not in the profile: the kernel had no room for them, or they
+    /// came too late.
     pub lost: u64,
     /// Those of the lost samples that came too late to be unwound.
     pub late: u64,

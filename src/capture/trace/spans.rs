@@ -44,9 +44,9 @@ pub struct Span {
     pub until_ns: u64,
 }
 
-/// The spans of `events` (ordered by time) between `from_ns` and `until_ns`, ordered by end and cut at these
-/// times. A thread whose first event is that it leaves a CPU ran since `from_ns`; one whose first event is
-/// a wake-up waited since then.
+/// The spans of `events` (ordered by time) between `from_ns` and `until_ns`, ordered by end and cut
+/// at these times. A thread whose first event is that it leaves a CPU ran since `from_ns`; one
+/// whose first event is a wake-up waited since then.
 pub fn spans(events: &[ThreadEvent], from_ns: u64, until_ns: u64) -> Vec<Span> {
     let mut open: FxHashMap<u32, Span> = FxHashMap::default();
     let mut spans = Vec::with_capacity(events.len());

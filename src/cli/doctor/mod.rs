@@ -51,13 +51,14 @@ pub fn run(arguments: &DoctorArgs) -> Result<()> {
 pub struct Diagnosis {
     /// For people.
     pub text: String,
-    /// For scripts: the objects `host` and `target`, and the list `checks`, always with the verifier's whole
-    /// logs.
+    /// For scripts: the objects `host` and `target`, and the list `checks`, always with the
+    /// verifier's whole logs.
     pub json: Value,
 }
 
-/// Checks every data source on a process, or on rprof itself. `verbose`: the text has the last lines of the
-/// verifier's log for each BPF program that the kernel refuses. Errors: there is no such process.
+/// Checks every data source on a process, or on rprof itself. `verbose`: the text has the last
+/// lines of the verifier's log for each BPF program that the kernel refuses. Errors: there is no
+/// such process.
 pub fn diagnose(pid: Option<u32>, verbose: bool) -> Result<Diagnosis> {
     let identity = pid.map(identify).transpose()?;
     let rights = pid.map(Rights::read);

@@ -1,6 +1,6 @@
-//! Names of kernel addresses, requested from the kernel one by one (`names.bpf.c`): it looks each up in its
-//! tables, which takes a microsecond. To print all of them as `/proc/kallsyms` takes as long as a short
-//! profile.
+//! Names of kernel addresses, requested from the kernel one by one (`names.bpf.c`): it looks each
+//! up in its tables, which takes a microsecond. To print all of them as `/proc/kallsyms` takes as
+//! long as a short profile.
 //!
 //! Not here: reading `/proc/kallsyms`, which is used where this does not work.
 

@@ -1,10 +1,10 @@
-//! The types of the running kernel that a program uses, extracted from the kernel's type information (BTF,
-//! kernel document bpf/btf).
+//! The types of the running kernel that a program uses, extracted from the kernel's type
+//! information (BTF, kernel document bpf/btf).
 //!
-//! The kernel describes some 130,000 types in 5 MiB; a program uses a handful of members of a handful of
-//! structures. To parse all of it takes longer than a short profile, so the types that the program names
-//! are looked up in one pass and written as a small BTF, against which the program is then relocated. Not
-//! here: relocation.
+//! The kernel describes some 130,000 types in 5 MiB; a program uses a handful of members of a
+//! handful of structures. To parse all of it takes longer than a short profile, so the types that
+//! the program names are looked up in one pass and written as a small BTF, against which the
+//! program is then relocated. Not here: relocation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -113,8 +113,8 @@ impl<'a> Types<'a> {
         rest.get(..end).unwrap_or_default()
     }
 
-    /// All structures and the names of their members; those of unnamed structures under an empty name.
-    /// Flavors of a structure (`task_struct___before_5_14`) count as the structure.
+    /// All structures and the names of their members; those of unnamed structures under an empty
+    /// name. Flavors of a structure (`task_struct___before_5_14`) count as the structure.
     pub fn structures(&self) -> MemberNames {
         let mut wanted = MemberNames::new();
         for id in 1..=self.offsets.len() as u32 {
@@ -222,8 +222,8 @@ impl Type<'_> {
     }
 }
 
-/// A name without what follows three underscores: libbpf's convention for another kernel's version of a
-/// structure.
+/// A name without what follows three underscores: libbpf's convention for another kernel's version
+/// of a structure.
 fn without_flavor(name: &[u8]) -> &[u8] {
     let at = name.windows(3).position(|window| window == b"___").filter(|at| *at > 0);
     &name[..at.unwrap_or(name.len())]
@@ -248,8 +248,8 @@ fn trailing_bytes(info: u32) -> Option<usize> {
     }
 }
 
-/// Writes an excerpt. The wanted structures come first, so that their ids are known beforehand; the types of
-/// their members follow.
+/// Writes an excerpt. The wanted structures come first, so that their ids are known beforehand; the
+/// types of their members follow.
 struct Writer<'a, 'b> {
     from: &'b Types<'a>,
     wanted: &'b MemberNames,
@@ -289,8 +289,8 @@ impl<'a, 'b> Writer<'a, 'b> {
         self.structures.extend(written);
     }
 
-    /// Writes the type of a member, as far as relocation compares it, and returns its new id: numbers,
-    /// pointers (to void), arrays, structures; 0 (void) for anything else.
+    /// Writes the type of a member, as far as relocation compares it, and returns its new id:
+    /// numbers, pointers (to void), arrays, structures; 0 (void) for anything else.
     fn write_type(&mut self, id: u32, depth: usize) -> u32 {
         let id = self.from.strip(id);
         if let Some(root) = self.roots.get(&id) {
@@ -316,8 +316,9 @@ impl<'a, 'b> Writer<'a, 'b> {
         }
     }
 
-    /// A structure that is not wanted by name, but through which a member may be reached: an unnamed one is
-    /// written with the members that some wanted structure names, any other without members.
+    /// A structure that is not wanted by name, but through which a member may be reached: an
+    /// unnamed one is written with the members that some wanted structure names, any other without
+    /// members.
     fn write_inner(&mut self, found: &Type<'a>, name_offset: u32, depth: usize) -> u32 {
         let mut written = Vec::new();
         if self.from.name(found.name_offset).is_empty() {
@@ -375,8 +376,8 @@ mod tests {
 
     use super::*;
 
-    /// `int`, a pointer, an unnamed structure with a member `b`, and `struct outer { void *a; struct {
-    /// int b; }; int c; }`.
+    /// `int`, a pointer, an unnamed structure with a member `b`, and `struct outer { void *a;
+    /// struct { int b; }; int c; }`.
     fn blob() -> Vec<u8> {
         let strings = b"\0outer\0a\0b\0c\0int\0";
         let types: &[u32] = &[

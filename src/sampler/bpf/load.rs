@@ -1,8 +1,8 @@
-//! Loads the compiled programs: creates their maps, relocates the programs for this kernel's types and
-//! those maps, has the kernel check them, and keeps the descriptors.
+//! Loads the compiled programs: creates their maps, relocates the programs for this kernel's types
+//! and those maps, has the kernel check them, and keeps the descriptors.
 //!
-//! Not here: which object fits the kernel (`objects`), what a refusal means (`refusal`), perf events,
-//! reading what the programs write.
+//! Not here: which object fits the kernel (`objects`), what a refusal means (`refusal`), perf
+//! events, reading what the programs write.
 
 use std::{
     collections::HashSet,
@@ -74,7 +74,8 @@ pub fn task_words(layout: &TaskLayout) -> [u64; 6] {
 
 /// The loaded programs and their maps.
 pub struct Loaded {
-    /// The program that writes a record: for a perf event to call, or already attached to a tracepoint.
+    /// The program that writes a record: for a perf event to call, or already attached to a
+    /// tracepoint.
     pub program: OwnedFd,
     /// The attachment of the program that follows forks, if that was asked for.
     _follow_fork: Option<OwnedFd>,
@@ -150,7 +151,8 @@ pub fn load_off_cpu(
     let sweep = bpf::load_iterator_program("sweep", &instructions, license, iterator)
         .map_err(|error| not_loaded("sweep", error))?;
     let switched = load_typed(&object, "switched", tracepoint)?;
-    // The program that ends waits is attached first: otherwise a wait could begin that nothing records.
+    // The program that ends waits is attached first: otherwise a wait could begin that nothing
+    // records.
     let returned = attach_raw(&object, "returned", c"sys_exit")?;
     let switched = attach_typed(&switched)?;
     Ok((loaded(&object, maps, returned, follow_forks)?, OffCpu::new(switched, sweep, chance, totals)))
@@ -211,7 +213,8 @@ fn loaded(
 
 /// Loads the program that names kernel addresses (Linux 5.13).
 pub fn load_names() -> Result<LoadedNames, SamplerError> {
-    /// The name alone, without the distance from its start (kernel document core-api/printk-formats).
+    /// The name alone, without the distance from its start (kernel document
+    /// core-api/printk-formats).
     const FORMAT: [u8; 8] = *b"%ps\0\0\0\0\0";
     let mut object = Object::parse(objects::NAMES).map_err(broken)?;
     let mut maps = Maps::create(&mut object, 0)?;
@@ -228,7 +231,8 @@ pub fn load_names() -> Result<LoadedNames, SamplerError> {
     })
 }
 
-/// Loads the program that the kernel's iterator calls for each thread, for the threads of this process.
+/// Loads the program that the kernel's iterator calls for each thread, for the threads of this
+/// process.
 pub fn load_threads(namespace_inode: u32, pid: u32, kernel_stacks: bool) -> Result<OwnedFd, SamplerError> {
     const ITERATOR: &str = "bpf_iter_task";
     let (mut object, iterator) =
@@ -244,8 +248,8 @@ pub fn load_threads(namespace_inode: u32, pid: u32, kernel_stacks: bool) -> Resu
         .map_err(|error| not_loaded("read_thread", error))
 }
 
-/// The programs of the object that fits this kernel, with the offsets of its types; and what `look_up`
-/// finds among these.
+/// The programs of the object that fits this kernel, with the offsets of its types; and what
+/// `look_up` finds among these.
 fn parse_and_relocate<T>(
     objects: &Objects,
     look_up: impl FnOnce(&kernel_types::Types<'_>) -> T,
@@ -279,8 +283,8 @@ impl Maps {
             if name == "ring" {
                 map.set_max_entries(ring_bytes);
             }
-            // Created without the types of keys and values: nothing needs them, and they would require
-            // loading the object's own type information.
+            // Created without the types of keys and values: nothing needs them, and they would
+            // require loading the object's own type information.
             let plain = aya_obj::Map::new_from_params(
                 map.map_type(),
                 map.key_size(),
@@ -302,7 +306,8 @@ impl Maps {
         object.relocate_calls(&sections).map_err(broken)
     }
 
-    /// Fills a map of one element and returns it: it must stay open until programs that use it are loaded.
+    /// Fills a map of one element and returns it: it must stay open until programs that use it are
+    /// loaded.
     fn set<T: aya::Pod>(&mut self, name: &str, value: T) -> Result<Array<MapData, T>, SamplerError> {
         let mut map = Array::<_, T>::try_from(Map::Array(self.take(name)?)).map_err(broken)?;
         map.set(0, value, 0).map_err(|error| from_map(&error))?;

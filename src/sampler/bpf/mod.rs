@@ -1,11 +1,11 @@
-//! Tier A: an event on each CPU (its cycle counter, else a timer) calls a small program in the kernel
-//! (`cpu.bpf.c`), which ignores all but the targets and copies a target's registers and its stack, as far
-//! as that really reaches, into one ring.
+//! Tier A: an event on each CPU (its cycle counter, else a timer) calls a small program in the
+//! kernel (`cpu.bpf.c`), which ignores all but the targets and copies a target's registers and its
+//! stack, as far as that really reaches, into one ring.
 //!
-//! The program is attached to rprof's own event only, so that no other user of the machine is affected.
-//! Threads are not enumerated: attaching costs the same for one as for 5,000, and threads that live for
-//! microseconds are sampled. Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.10, and the kernel's BTF.
-//! Not here: unwinding what was copied.
+//! The program is attached to rprof's own event only, so that no other user of the machine is
+//! affected. Threads are not enumerated: attaching costs the same for one as for 5,000, and threads
+//! that live for microseconds are sampled. Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.10, and
+//! the kernel's BTF. Not here: unwinding what was copied.
 
 mod kernel_names;
 mod kernel_types;
@@ -91,7 +91,8 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
     let ring_bytes = ring_bytes(options.buffer_bytes, cpus.len(), max_stack_bytes);
     let settings = settings(options, max_stack_bytes, ring_bytes)?;
     sys::bpf::lift_locked_memory_limit();
-    // One file for each CPU may exceed the soft limit; if it cannot be raised, opening reports that.
+    // One file for each CPU may exceed the soft limit; if it cannot be raised, opening reports
+    // that.
     let _ = sys::limits::raise_open_files();
     let (mut loaded, off_cpu) = load_for(options, settings, ring_bytes as u32)?;
 
@@ -188,8 +189,8 @@ struct Clock {
 }
 
 impl Clock {
-    /// The CPUs' cycle counters where they exist: they also sample code that disables interrupts. Else
-    /// timers.
+    /// The CPUs' cycle counters where they exist: they also sample code that disables interrupts.
+    /// Else timers.
     fn open(cpus: &[u32], frequency_hz: u32, loaded: &Loaded) -> Result<Clock, SamplerError> {
         let period_ns = 1_000_000_000 / u64::from(frequency_hz.max(1));
         if perf::counts_cycles() {
@@ -294,7 +295,8 @@ fn from_perf(error: PerfError) -> SamplerError {
     }
 }
 
-/// The names of kernel addresses, in their order; `None` where the kernel does not offer them this way.
+/// The names of kernel addresses, in their order; `None` where the kernel does not offer them this
+/// way.
 pub fn kernel_names(addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {
     let names = kernel_names::names(addresses).ok()?;
     // A kernel that was built without its symbols, or hides them, returns numbers.
@@ -317,15 +319,15 @@ impl BpfSampler {
         Ok(values.iter().fold(Counts::default(), add))
     }
 
-    /// Reports the samples in the ring, each after the side-band records that precede it; with `all` also
-    /// side-band records that are so new that an earlier sample may follow. Returns whether the ring is
-    /// empty.
+    /// Reports the samples in the ring, each after the side-band records that precede it; with
+    /// `all` also side-band records that are so new that an earlier sample may follow. Returns
+    /// whether the ring is empty.
     fn drain(&mut self, all: bool, sink: &mut dyn FnMut(Event<'_>)) -> bool {
         let mut known_until_ns = clock::monotonic_ns();
         self.sideband.refresh();
         let mut bytes = 0;
-        // Records that arrive meanwhile are taken too, but at most one ring in all: then the caller checks
-        // the time.
+        // Records that arrive meanwhile are taken too, but at most one ring in all: then the caller
+        // checks the time.
         let empty = loop {
             if bytes >= self.ring_bytes {
                 break false;

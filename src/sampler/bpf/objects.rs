@@ -1,7 +1,9 @@
-//! The compiled programs that rprof embeds (scripts/bpf builds them), for the CPU that it was built for.
+//! The compiled programs that rprof embeds (scripts/bpf builds them), for the CPU that it was built
+//! for.
 //!
-//! Each object but `names` exists twice: for Linux 5.15 and later, and for 5.10 to 5.14, which lack the
-//! helper that finds a thread's user-space registers (`bpf_task_pt_regs`). Not here: loading them.
+//! Each object but `names` exists twice: for Linux 5.15 and later, and for 5.10 to 5.14, which lack
+//! the helper that finds a thread's user-space registers (`bpf_task_pt_regs`). Not here: loading
+//! them.
 
 use super::kernel_types::Types;
 

@@ -1,5 +1,5 @@
-//! The waits of threads (`offcpu.bpf.c`): a record for each wait that ended and was selected, and at the end
-//! of each profile one for each thread that still waits.
+//! The waits of threads (`offcpu.bpf.c`): a record for each wait that ended and was selected, and
+//! at the end of each profile one for each thread that still waits.
 //!
 //! Not here: the ring and the records' common part (`record`), loading.
 
@@ -75,8 +75,8 @@ impl OffCpu {
         pids.iter().try_for_each(|pid| self.sweep(*pid).map(drop))
     }
 
-    /// Ends all waits; [`OffCpu::hand_over_rest`] reports those that were going on. Errors: the iterator or a
-    /// map failed.
+    /// Ends all waits; [`OffCpu::hand_over_rest`] reports those that were going on. Errors: the
+    /// iterator or a map failed.
     pub fn end(&mut self, pids: &[u32]) -> Result<(), SamplerError> {
         if self.switched.is_some() {
             self.take(END, pids)?;
@@ -85,8 +85,8 @@ impl OffCpu {
         Ok(())
     }
 
-    /// Splits all waits: [`OffCpu::hand_over_rest`] reports their time until now, and they go on. Errors: the
-    /// iterator or a map failed.
+    /// Splits all waits: [`OffCpu::hand_over_rest`] reports their time until now, and they go on.
+    /// Errors: the iterator or a map failed.
     pub fn split(&mut self, pids: &[u32]) -> Result<(), SamplerError> {
         self.take(SPLIT, pids)
     }

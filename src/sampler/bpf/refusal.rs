@@ -1,5 +1,5 @@
-//! What the refusal of a BPF call means: which right, limit or setting is in the way, or what the verifier
-//! says.
+//! What the refusal of a BPF call means: which right, limit or setting is in the way, or what the
+//! verifier says.
 //!
 //! Not here: what to do about it (`cli::doctor`).
 
@@ -72,8 +72,8 @@ fn missing_right() -> String {
     format!("BPF is not permitted: no {} here; root has all it takes", missing.join(" and no "))
 }
 
-/// What refuses BPF to a process with the capabilities; `memory` is the limit of locked memory in bytes
-/// where that counts.
+/// What refuses BPF to a process with the capabilities; `memory` is the limit of locked memory in
+/// bytes where that counts.
 fn in_the_way(memory: Option<u64>) -> String {
     if let Some(bytes) = memory.filter(|bytes| *bytes != u64::MAX) {
         return format!(

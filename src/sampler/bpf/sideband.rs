@@ -1,8 +1,8 @@
 //! Changes of the target processes while they are sampled: mappings, names, execs, forks, exits.
 //!
-//! One perf event on each CPU, which counts nothing, records these for every process of the machine; those
-//! of the targets are reported, merged by time. The set of targets is kept here too, since forks and exits
-//! change it. Not here: samples.
+//! One perf event on each CPU, which counts nothing, records these for every process of the
+//! machine; those of the targets are reported, merged by time. The set of targets is kept here too,
+//! since forks and exits change it. Not here: samples.
 
 use rustc_hash::FxHashMap;
 
@@ -24,8 +24,8 @@ const LEAST_BYTES: usize = 16 << 10;
 /// A target process.
 #[derive(Clone, Copy, Debug)]
 struct Target {
-    /// How many more times to check whether it has ended: repeatedly once its first thread has ended, since
-    /// the others may run on.
+    /// How many more times to check whether it has ended: repeatedly once its first thread has
+    /// ended, since the others may run on.
     look_ups: u32,
 }
 
@@ -117,14 +117,15 @@ impl Sideband {
         (*oldest != u64::MAX && *oldest <= until_ns).then_some(index)
     }
 
-    /// The targets that have ended. All their records have been written by now; they remain targets until
-    /// [`Sideband::strike_off`].
+    /// The targets that have ended. All their records have been written by now; they remain targets
+    /// until [`Sideband::strike_off`].
     pub fn find_ended(&mut self) -> Vec<u32> {
         let mut ended = Vec::new();
         for (pid, target) in self.targets.iter_mut().filter(|(_, target)| target.look_ups > 0) {
             target.look_ups -= 1;
             match identity::read_stat(*pid) {
-                // The first thread may end before the others: then it stays a zombie until they have.
+                // The first thread may end before the others: then it stays a zombie until they
+                // have.
                 Ok(stat) if stat.is_over() => ended.push(*pid),
                 Err(ProcessError::NoSuchProcess(_)) => ended.push(*pid),
                 _ => {}

@@ -174,9 +174,11 @@ fn watch(sampler: &mut BpfSampler, milliseconds: u64) -> Vec<SampleSummary> {
     seen
 }
 
-/// Samples a program for so long and compares the time sampled with what the kernel has charged to it.
+/// Samples a program for so long and compares the time sampled with what the kernel has charged to
+/// it.
 fn assert_time_agrees(program: &Program, milliseconds: u64, tolerance: f64) -> Vec<SampleSummary> {
-    // We may be kept waiting between any two of these: what the program does meanwhile may count, or not.
+    // We may be kept waiting between any two of these: what the program does meanwhile may count,
+    // or not.
     let before_open = program.cpu_ns();
     let mut sampler = open(&options(program.pid())).expect("open");
     let opened = program.cpu_ns();
@@ -319,8 +321,8 @@ fn a_fork_is_told_before_the_childs_first_sample() {
     assert!(ended > 2, "{ended}");
 }
 
-/// The names that /proc/kallsyms has for each text address (several where symbols are aliases), with
-/// the module.
+/// The names that /proc/kallsyms has for each text address (several where symbols are aliases),
+/// with the module.
 fn kernel_functions() -> BTreeMap<u64, Vec<KernelName>> {
     let list = fs::read_to_string("/proc/kallsyms").expect("kallsyms");
     let mut functions: BTreeMap<u64, Vec<KernelName>> = BTreeMap::new();

@@ -1,8 +1,8 @@
 //! The registers of all sleeping threads of a process, without stopping or waking one: the kernel's
 //! iterator over threads calls a small program (`threads.bpf.c`) for each.
 //!
-//! Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.10 and the kernel's BTF. Not here: their stacks, which
-//! are ordinary memory.
+//! Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.10 and the kernel's BTF. Not here: their
+//! stacks, which are ordinary memory.
 
 use std::{io::Read, os::fd::AsFd};
 
@@ -34,12 +34,13 @@ pub struct Sleeper {
     pub registers: Registers,
     /// How often it has begun to run: while this stays the same, it has not run.
     pub turns: u64,
-    /// Kernel return addresses, leaf first, as in [`crate::sampler::KernelStack`]; empty unless requested.
+    /// Kernel return addresses, leaf first, as in [`crate::sampler::KernelStack`]; empty unless
+    /// requested.
     pub kernel: Vec<u8>,
 }
 
-/// Reads the sleeping threads of a process, with their kernel stacks if `kernel_stacks`. Errors: rights or
-/// the kernel do not allow it.
+/// Reads the sleeping threads of a process, with their kernel stacks if `kernel_stacks`. Errors:
+/// rights or the kernel do not allow it.
 pub fn sleepers(pid: u32, kernel_stacks: bool) -> Result<Vec<Sleeper>, SamplerError> {
     let namespace = own_pid_namespace()?;
     bpf::lift_locked_memory_limit();
@@ -52,7 +53,8 @@ pub fn sleepers(pid: u32, kernel_stacks: bool) -> Result<Vec<Sleeper>, SamplerEr
     Ok(records.flatten().collect())
 }
 
-/// Removes the next record from `bytes` and returns its thread, unless that runs. `None`: no more records.
+/// Removes the next record from `bytes` and returns its thread, unless that runs. `None`: no more
+/// records.
 fn parse(bytes: &mut &[u8]) -> Option<Option<Sleeper>> {
     let (tid, state, turns) = (u32_at(bytes, 0)?, u32_at(bytes, 4)?, u64_at(bytes, TURNS)?);
     let kernel_end = RECORD_BYTES.checked_add(usize::try_from(u64_at(bytes, KERNEL_BYTES)?).ok()?)?;

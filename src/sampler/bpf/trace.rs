@@ -1,8 +1,8 @@
-//! Which thread ran, waited and woke when (`trace.bpf.c`): a [`ThreadEvent`] for each change of a thread of
-//! a target.
+//! Which thread ran, waited and woke when (`trace.bpf.c`): a [`ThreadEvent`] for each change of a
+//! thread of a target.
 //!
-//! Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.10 and the kernel's BTF. Not here: spans of time, which
-//! follow from the events.
+//! Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.10 and the kernel's BTF. Not here: spans of
+//! time, which follow from the events.
 
 use std::{os::fd::OwnedFd, time::Duration};
 
@@ -38,8 +38,8 @@ pub struct ThreadEvent {
     pub cpu: u32,
     /// The change.
     pub what: ThreadEventKind,
-    /// The name (`comm`) of the thread if it leaves its CPU, of the thread that wakes or creates it; else
-    /// zeros.
+    /// The name (`comm`) of the thread if it leaves its CPU, of the thread that wakes or creates
+    /// it; else zeros.
     pub comm: [u8; 16],
 }
 
@@ -61,7 +61,8 @@ pub enum ThreadEventKind {
     Ends,
     /// Its wait is over.
     Woken {
-        /// The thread that woke it; 0: one that is not visible in this PID namespace, or the idle thread.
+        /// The thread that woke it; 0: one that is not visible in this PID namespace, or the idle
+        /// thread.
         by_tid: u32,
     },
     /// It is created.

@@ -59,8 +59,9 @@ enum Progress {
 }
 
 /// Starts sampling the processes of `options` by the given method or, for [`PerfMethod::Auto`], the
-/// best one that works here. Errors: [`SamplerError::Perf`] says which right or limit was missing, for the
-/// method that needs the least; [`SamplerError::NoTarget`] if the processes have no living thread.
+/// best one that works here. Errors: [`SamplerError::Perf`] says which right or limit was missing,
+/// for the method that needs the least; [`SamplerError::NoTarget`] if the processes have no living
+/// thread.
 pub fn open(options: &SamplerOptions, method: PerfMethod) -> Result<PerfSampler, SamplerError> {
     let mut failed: Vec<(PerfMethod, SamplerError)> = Vec::new();
     for shape in plan::Shape::candidates(options, method)? {

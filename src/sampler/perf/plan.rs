@@ -242,8 +242,8 @@ impl Plan {
 }
 
 impl Shape {
-    /// The shapes to try, the best first; one for a method that is forced. Errors: a forced method is not
-    /// possible.
+    /// The shapes to try, the best first; one for a method that is forced. Errors: a forced method
+    /// is not possible.
     pub(super) fn candidates(
         options: &SamplerOptions,
         method: PerfMethod,

@@ -24,7 +24,8 @@ pub enum EventKind {
     /// Page faults (PERF_COUNT_SW_PAGE_FAULTS): accesses to a page for the first time, or again
     /// after it was reclaimed.
     PageFaults,
-    /// Each time that the kernel comes by a tracepoint; its number is that of [`super::probe::tracepoint_id`].
+    /// Each time that the kernel comes by a tracepoint; its number is that of
+    /// [`super::probe::tracepoint_id`].
     Tracepoint { id: u64 },
     /// Nothing (PERF_COUNT_SW_DUMMY): only carries side-band records or owns a ring.
     #[default]
@@ -308,8 +309,8 @@ impl Event {
         Ok(id)
     }
 
-    /// Lets a tracepoint event take samples only where this expression about the tracepoint's fields is
-    /// true (kernel document trace/events, "Event filtering").
+    /// Lets a tracepoint event take samples only where this expression about the tracepoint's
+    /// fields is true (kernel document trace/events, "Event filtering").
     pub fn set_filter(&self, expression: &CStr) -> Result<(), PerfError> {
         let request = bindings::SET_FILTER;
         // SAFETY: the kernel reads a string from the address, which lives through the call.

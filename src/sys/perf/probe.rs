@@ -23,7 +23,8 @@ pub enum TracepointError {
     Open(#[source] io::Error),
 }
 
-/// The number of a tracepoint (`sched/sched_switch`). Errors: tracefs is not mounted or may not be read.
+/// The number of a tracepoint (`sched/sched_switch`). Errors: tracefs is not mounted or may not be
+/// read.
 pub fn tracepoint_id(name: &str) -> Result<u64, TracepointError> {
     let read = |folder| fs::read_to_string(format!("{folder}/{name}/id"));
     let ids: Vec<io::Result<String>> = TRACEPOINTS.into_iter().map(read).collect();
