@@ -1,10 +1,10 @@
 //! rprof: pprof for any running process.
 //!
-//! The modules stand in the order in which a sample meets them: a [`sampler`] looks at a
-//! [`process`], [`unwind`] turns registers and memory into a stack (helped by what a language's
-//! [`runtime`] knows of its own), [`capture`] counts stacks and
-//! asks [`symbolize`] for names, [`profile`] is what comes out, [`report`] reads it, [`cli`] talks
-//! to the person. `docs/ARCHITECTURE.md` draws the map and `tests/architecture.rs` enforces it.
+//! A sample passes through the modules in this order: a [`sampler`] reads a [`process`]; [`unwind`]
+//! turns registers and memory into a stack, with the tables of the language's [`runtime`];
+//! [`capture`] counts stacks; [`symbolize`] names addresses; [`profile`] is the result; [`report`]
+//! reads it; [`cli`] is the command line. `docs/ARCHITECTURE.md` is the map, and
+//! `tests/architecture.rs` enforces it.
 
 pub mod addr;
 pub mod issue;

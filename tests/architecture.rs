@@ -410,7 +410,8 @@ fn check_functions(file: &str, source: &Source, violations: &mut Vec<Violation>)
     }
 }
 
-/// The opening brace of the function at `start`; `None` for a declaration or a type such as `fn(u8)`.
+/// The opening brace of the function at `start`; `None` for a declaration or a type such as
+/// `fn(u8)`.
 fn body(code: &str, start: usize) -> Option<usize> {
     let bytes = code.as_bytes();
     if bytes.get(start + "fn".len()) != Some(&b' ') {

@@ -1,5 +1,5 @@
-//! Any bytes as a profile of any format, read by the analyzer. A valid profile must survive encoding
-//! and decoding unchanged, and filters, merging and reports must accept it.
+//! Any bytes as a profile of any format, read by the analyzer. A valid profile must survive
+//! encoding and decoding unchanged, and filters, merging and reports must accept it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Any bytes as a file with Go's tables: finds the tables and names addresses of the first functions.
+//! Any bytes as a file with Go's tables: finds the tables and names addresses of the first
+//! functions.
 #![no_main]
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! One parsed view of an ELF file: segments, sections, notes, symbols, and how its addresses relate
-//! to file offsets. Everything is read lazily from the mapped bytes and bounded by them: the file is
-//! the target's, and may be crafted.
+//! to file offsets. Everything is read lazily from the mapped bytes and bounded by them: the file
+//! is the target's, and may be crafted.
 //!
 //! Not here: DWARF, the meaning of unwinding tables, finding files.
 

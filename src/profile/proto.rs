@@ -1,5 +1,5 @@
-//! The messages of `profile.proto` (package `perftools.profiles`, repository google/pprof), field by
-//! field, with the numbers that file gives them.
+//! The messages of `profile.proto` (package `perftools.profiles`, repository google/pprof), field
+//! by field, with the numbers that file gives them.
 //!
 //! Not here: invariants (see [`super::check`]); any bytes with the right structure decode to a
 //! message.

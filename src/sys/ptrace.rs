@@ -272,7 +272,8 @@ fn refused(error: io::Error) -> HoldError {
 }
 
 /// Whether the thread is stopped, and why; `None` also if a signal interrupted the wait (without
-/// WNOHANG). WNOWAIT leaves the end of one of rprof's own children to whoever waits for it.
+/// WNOHANG). WNOWAIT leaves the exit status of rprof's own children to the code that waits for
+/// them.
 fn stopped(tid: u32, how: libc::c_int) -> Result<Option<StopCause>, HoldError> {
     // SAFETY: all-zero is a valid `siginfo_t`.
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };

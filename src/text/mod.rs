@@ -1,4 +1,5 @@
-//! Text formats that several modules share: counts, Go's formats, HTML and paths. It does not know profiles.
+//! Text formats that several modules share: counts, Go's formats, HTML and paths. It does not know
+//! profiles.
 
 mod count;
 pub mod go;

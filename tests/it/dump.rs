@@ -352,8 +352,8 @@ fn a_process_in_other_pid_and_mount_namespaces_is_dumped_with_names() {
     target.assert_unhurt();
 }
 
-/// Dumps a program that nobody wrote for these tests; at least `percent` of its threads' stacks are whole,
-/// and these functions are among them.
+/// Dumps a program that nobody wrote for these tests; at least `percent` of its threads' stacks are
+/// whole, and these functions are among them.
 #[track_caller]
 pub fn assert_dumps(target: &mut Target, percent: usize, functions: &[&str]) {
     for how in [&["--look", "auto", "--threads"], &["--look", "proc", "--threads"]] {

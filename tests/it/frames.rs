@@ -1,5 +1,5 @@
-//! Frames that are hard to unwind: deep, realigned, by expressions, under signals, in prologues, and one
-//! that cannot be unwound at all and must be told.
+//! Frames that are hard to unwind: deep, realigned, by expressions, under signals, in prologues,
+//! and one that cannot be unwound at all and must be told.
 
 use crate::{
     harness::{Fixture, Rprof, Skip, Stack, Stacks, Target, alone, skip},

@@ -1,7 +1,8 @@
-//! Go programs read from outside, held against what the same program says of itself at the same time.
+//! Go programs read from outside, held against what the same program says of itself at the same
+//! time.
 //!
-//! The matrix is of releases and ways of building. `RPROF_GO_MATRIX=all` runs all of it; else the oldest
-//! and the newest known release in their hardest form, and those between stripped.
+//! The matrix is of releases and ways of building. `RPROF_GO_MATRIX=all` runs all of it; else the
+//! oldest and the newest known release in their hardest form, and those between stripped.
 
 use std::{
     collections::BTreeMap,
@@ -237,8 +238,9 @@ fn assert_counts_are_the_same(program: &mut Truthful, what: &str) {
     assert!((3..200).contains(&threads), "{what}: {threads} threads");
 }
 
-/// The records of a text with `debug=1`, each with its stack, in the order of their text; without those of
-/// what the program says, among it its own profiles: they count at the next collection, whenever that is.
+/// The records of a text with `debug=1`, each with its stack, in the order of their text; without
+/// those of what the program says, among it its own profiles: they count at the next collection,
+/// whenever that is.
 fn records(text: &str) -> Vec<&str> {
     let end = text.find("\n# runtime.MemStats").unwrap_or(text.len());
     // What stands above the first belongs to none.

@@ -1,5 +1,5 @@
-//! What happens while a profile is taken: libraries opened, children forked, programs replaced, threads
-//! and processes that end, signals to rprof.
+//! What happens while a profile is taken: libraries opened, children forked, programs replaced,
+//! threads and processes that end, signals to rprof.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! `rprof top --pid`: what running programs do, on a terminal; and the series of profiles behind it.
+//! `rprof top --pid`: what running programs do, on a terminal; and the series of profiles behind
+//! it.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The files rprof writes: where, in which formats, with which words in them, and whether pprof itself
-//! is content with them.
+//! The files rprof writes: where, in which formats, with which words in them, and whether pprof
+//! itself is content with them.
 
 use std::{fs, process::Command};
 

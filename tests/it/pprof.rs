@@ -1,4 +1,5 @@
-//! `rprof pprof` where it meets the world: servers, binaries in other places, machines without Graphviz.
+//! `rprof pprof` where it meets the world: servers, binaries in other places, machines without
+//! Graphviz.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

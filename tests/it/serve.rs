@@ -1,5 +1,5 @@
-//! `rprof serve`: the responses of Go's net/http/pprof for programs that do not import it, and access
-//! control.
+//! `rprof serve`: the responses of Go's net/http/pprof for programs that do not import it, and
+//! access control.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

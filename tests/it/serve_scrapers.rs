@@ -1,8 +1,9 @@
-//! Scrapers of profiles against `rprof serve`: the requests that they send, byte for byte as recorded,
-//! and the checks that they apply to responses.
+//! Scrapers of profiles against `rprof serve`: the requests that they send, byte for byte as
+//! recorded, and the checks that they apply to responses.
 //!
-//! Recorded from Parca (after 0.28.0) and from `discovery.http` and `pyroscope.scrape` of Grafana Alloy
-//! (after 1.18.0), which sent the profiles to Pyroscope (after 2.2.0). Not here: these programs.
+//! Recorded from Parca (after 0.28.0) and from `discovery.http` and `pyroscope.scrape` of Grafana
+//! Alloy (after 1.18.0), which sent the profiles to Pyroscope (after 2.2.0). Not here: these
+//! programs.
 
 use std::{
     collections::BTreeMap,
@@ -111,8 +112,8 @@ fn types(profile: &Profile) -> Vec<String> {
     profile.sample_type.iter().chain(&profile.period_type).map(name).collect()
 }
 
-/// Scrapes one process repeatedly, as a scraper does: timed kinds on their own connections, instant kinds beside
-/// them.
+/// Scrapes one process repeatedly, as a scraper does: timed kinds on their own connections, instant
+/// kinds beside them.
 fn scrape_twice(address: &str, labels: &BTreeMap<String, String>, headers: &'static str) {
     thread::scope(|scope| {
         for (kind, of) in [

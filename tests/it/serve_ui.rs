@@ -1,4 +1,5 @@
-//! `/ui/` of `rprof serve`: captured profiles are shown, under the same access control as `/debug/pprof/`.
+//! `/ui/` of `rprof serve`: captured profiles are shown, under the same access control as
+//! `/debug/pprof/`.
 
 use std::{fs, io::Write, net::TcpStream, path::Path, process::Command};
 

@@ -2,8 +2,8 @@
 
 use crate::harness::{Fixture, Outcome, Rprof, Skip, Stacks, TIERS, Target, User, alone, is_root, skip};
 
-/// The tiers that the tests' user may force on a process of his own; of these, those that the variable
-/// `RPROF_TEST_TIERS` (names with commas between) leaves.
+/// The tiers that the tests' user may force on a process of his own; of these, those that the
+/// variable `RPROF_TEST_TIERS` (names with commas between) leaves.
 pub fn allowed_tiers() -> Vec<&'static str> {
     if !is_root() {
         skip(Skip::NeedsRoot);

@@ -49,7 +49,8 @@ fn a_stripped_program_is_named_through_its_debug_link() {
     assert!(profile.stacks.iter().any(|stack| stack.frames.iter().any(has_lines)), "{}", profile.summary());
 }
 
-/// A copy of the fixture without any symbol, and a debug folder that holds its debug file by build-id.
+/// A copy of the fixture without any symbol, and a debug folder that holds its debug file by
+/// build-id.
 fn stripped_with_debug_folder(folder: &Path) -> std::path::PathBuf {
     let fixture = Fixture::c(&["ratio.c"]).with(&["-Wl,--build-id=sha1"]);
     let whole = fixture.build();

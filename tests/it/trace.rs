@@ -9,7 +9,8 @@ use crate::{
     rights::{ordinary_user, readable_by_all},
 };
 
-/// What is read of a trace: the fields and numbers of perfetto.protos (trace_packet.proto and its kin).
+/// What is read of a trace: the fields and numbers of perfetto.protos (trace_packet.proto and its
+/// kin).
 #[derive(Clone, PartialEq, Message)]
 struct Trace {
     #[prost(message, repeated, tag = "1")]
@@ -66,7 +67,8 @@ struct Thread {
     thread_name: String,
 }
 
-/// By thread and name of slice: how many slices, and their seconds. Slices of a track follow each other.
+/// By thread and name of slice: how many slices, and their seconds. Slices of a track follow each
+/// other.
 fn slices(trace: &Trace) -> BTreeMap<(String, String), (usize, f64)> {
     let (mut names, mut tracks, mut open) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let mut found: BTreeMap<_, (usize, f64)> = BTreeMap::new();

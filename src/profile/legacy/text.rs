@@ -44,7 +44,8 @@ pub(super) fn read_counts(bytes: &[u8]) -> Result<Draft, Refusal> {
     Ok(draft)
 }
 
-/// `--- contentionz`, `--- mutex:` or `--- contention:`, attributes, then `delay count @ addresses`.
+/// `--- contentionz`, `--- mutex:` or `--- contention:`, attributes, then `delay count @
+/// addresses`.
 pub(super) fn read_contention(bytes: &[u8]) -> Result<Draft, Refusal> {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = Lines::new(&text);
