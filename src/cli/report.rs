@@ -1,6 +1,6 @@
 //! The short forms: `rprof top`, `list`, `tree`, `peek`, `tags`, `traces` and `diff`.
 //!
-//! `report::answer` makes the reports; [`super::pprof`] is the command line of `go tool pprof`.
+//! `report::output` makes the reports; [`super::pprof`] is the command line of `go tool pprof`.
 
 use std::{
     io::{IsTerminal, Write},
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     profile::{columns::Columns, file},
     report::{
-        answer::{ReportOutput, ReportRequest, TextFormat, answer, diff},
+        output::{ReportOutput, ReportRequest, TextFormat, build_report, diff},
         paint,
         pprof::Command,
     },
@@ -66,7 +66,7 @@ fn run(name: &'static str, argument: Option<&str>, files: &[PathBuf], arguments:
     let columns = read(files)?;
     let mut messages = Vec::new();
     let request = ReportRequest { argument, count: arguments.printing.count(), ..ReportRequest::default() };
-    let output = answer(columns, command, request, &arguments.settings(), &mut messages);
+    let output = build_report(columns, command, request, &arguments.settings(), &mut messages);
     // Warnings about a label's unit matter only in reports that show labels.
     let of_labels = ["tags", "traces"].contains(&name);
     messages.retain(|message| of_labels || !message.starts_with("For tag "));

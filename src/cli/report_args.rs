@@ -15,7 +15,7 @@ use clap::{
 use crate::{
     profile::go_regexp::GoRegexp,
     report::{
-        answer::{Budget, FORMATS, TextFormat},
+        output::{Budget, FORMATS, TextFormat},
         pprof::{
             OPTIONS, Settings,
             options::{SettingOption, Slot},

@@ -10,7 +10,7 @@ use crate::{
     profile::{columns::parse, proto::Profile},
     report::{
         OutputFormat,
-        answer::{ReportRequest, TextFormat, answer},
+        output::{ReportRequest, TextFormat, build_report},
         pprof::{Command, Settings},
     },
     text::counted,
@@ -48,7 +48,7 @@ pub fn table(profile: &Profile, count: usize) -> Option<String> {
     let columns = parse::of_profile(profile).ok()?;
     let settings = Settings { compact_labels: true, ..Settings::default() };
     let request = ReportRequest { count: Some(count), ..ReportRequest::default() };
-    let output = answer(columns, command, request, &settings, &mut Vec::new()).ok()?;
+    let output = build_report(columns, command, request, &settings, &mut Vec::new()).ok()?;
     Some(output.print(TextFormat::Text, None, false))
 }
 

@@ -1,7 +1,7 @@
-//! Folded stacks: one line for each different stack, `main;parse;read 42`, as flame graph tools
-//! read them.
+//! Folded stacks, the input of flame graph tools: one line per distinct stack, `main;parse;read
+//! 42`.
 //!
-//! Not here: line numbers, units; the format has no room for them.
+//! Not here: line numbers and units, which the format does not have.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,9 +11,9 @@ use std::{
 use super::stacks::{Stacks, value_of};
 use crate::profile::proto::Sample;
 
-/// Writes value number `value_index` of all samples, equal stacks summed, in the order of their
-/// names. With `by_thread` the thread's name is the first frame. Stacks without a positive sum are
-/// left out.
+/// Writes the value with index `value_index` of all samples, equal stacks summed, ordered by name.
+/// `by_thread`: the thread's name is the first frame. Stacks without a positive sum are left out.
+/// Errors: those of the writer.
 pub fn write_folded(
     stacks: &Stacks<'_>,
     value_index: usize,
@@ -41,7 +41,7 @@ pub fn write_folded(
     writer.flush()
 }
 
-/// Every name that occurs, in order: a stack of ranks sorts as its text would.
+/// All names, sorted: a stack of ranks sorts like its text.
 struct Names {
     sorted: Vec<String>,
     /// The rank of each frame's name.
@@ -70,7 +70,7 @@ fn thread_name(stacks: &Stacks<'_>, sample: &Sample) -> String {
     folded_name(&stacks.label(sample, "thread").unwrap_or_default())
 }
 
-/// A name without what separates names. (Line ends are gone already: see `printable`.)
+/// A name without separators. (`printable` has removed line breaks.)
 fn folded_name(name: &str) -> String {
     if name.is_empty() { "[unknown]".to_string() } else { name.replace(';', ":") }
 }
@@ -81,7 +81,7 @@ mod tests {
     use crate::profile::{Builder, LabelValue, LineSpec};
 
     #[test]
-    fn equal_stacks_are_summed_and_names_cannot_break_the_format() {
+    fn equal_stacks_are_summed_and_names_cannot_break_lines() {
         let mut builder = Builder::new(&[("samples", "count"), ("cpu", "nanoseconds")]);
         let names = ["main", "a;b", "two\nlines", "operator new(unsigned long)"];
         let [main, semicolon, newline, spaces] = names.map(|name| {

@@ -1,6 +1,6 @@
-//! The formats in which a profile can be written, chosen by name or by a file's extension.
+//! The output formats of a profile, selected by name or file extension.
 //!
-//! Not here: the formats themselves, nor opening files.
+//! Not here: the formats themselves, opening files.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::profile::{Profile, write_gzip};
 
-/// What can be written.
+/// An output format.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum OutputFormat {
     /// pprof's protobuf, always gzipped.
@@ -32,7 +32,7 @@ pub enum OutputFormat {
     Speedscope,
 }
 
-/// Name, extensions (the usual one first) and what they stand for.
+/// Formats with their names and extensions, the usual extension first.
 const FORMATS: [(OutputFormat, &str, &[&str]); 5] = [
     (OutputFormat::Pprof, "pprof", &[".pb.gz", ".pb", ".pprof"]),
     (OutputFormat::Folded, "folded", &[".folded", ".txt"]),
@@ -41,12 +41,14 @@ const FORMATS: [(OutputFormat, &str, &[&str]); 5] = [
     (OutputFormat::Speedscope, "speedscope", &[".speedscope.json", ".json"]),
 ];
 
-/// A format that does not exist was asked for.
+/// Why an output format is unknown.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    #[error("no format is called `{name}`; there are {}", supported())]
+    /// There is no format with this name.
+    #[error("unknown format `{name}`; the formats are {}", supported())]
     Name { name: String },
-    #[error("`{file}` does not tell the format; these do: {}", supported())]
+    /// The file's extension is not that of a format.
+    #[error("the extension of `{file}` is not that of a format; known are {}", supported())]
     Extension { file: String },
 }
 
@@ -56,7 +58,7 @@ fn supported() -> String {
 }
 
 impl OutputFormat {
-    /// The format that a file's name asks for.
+    /// The format of a file name's extension. Errors: the extension is unknown.
     pub fn from_path(path: &Path) -> Result<OutputFormat, FormatError> {
         let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         let lower = file.to_ascii_lowercase();
@@ -65,13 +67,13 @@ impl OutputFormat {
         found.map(|(format, _, _)| *format).ok_or_else(|| FormatError::Extension { file: file.into_owned() })
     }
 
-    /// The extension a file of this format usually has, with its dot.
+    /// The usual extension, with its dot.
     pub fn extension(self) -> &'static str {
         self.entry().2[0]
     }
 
     fn entry(self) -> &'static (OutputFormat, &'static str, &'static [&'static str]) {
-        FORMATS.iter().find(|(format, _, _)| *format == self).expect("every format has its entry")
+        FORMATS.iter().find(|(format, _, _)| *format == self).expect("every format has an entry")
     }
 }
 
@@ -93,27 +95,30 @@ impl fmt::Display for OutputFormat {
     }
 }
 
-/// What to write of a profile. Of no consequence to [`OutputFormat::Pprof`], which has everything.
+/// Options of writing a profile. [`OutputFormat::Pprof`] ignores them: it has everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RenderOptions {
-    /// The sample type whose values count (`samples`, `cpu` …). `None`: the profile's default; for
-    /// folded stacks `samples`, where there are such.
+    /// The sample type whose values are written (`samples`, `cpu` …). `None`: the profile's
+    /// default; for folded stacks `samples`, if the profile has it.
     pub sample_type: Option<String>,
     /// Folded stacks and flame graphs: the thread's name as the first frame.
     pub by_thread: bool,
-    /// Flame graphs: the heading. `None`: made from the profile.
+    /// Flame graphs: the heading. `None`: derived from the profile.
     pub title: Option<String>,
-    /// Flame graphs: a sample type to compare with; colours then say how shares have changed.
+    /// Flame graphs: a sample type to compare with; colours show how shares have changed.
     pub compared_with: Option<String>,
 }
 
 /// Why a profile was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
-    #[error("the profile has no sample type `{asked}`; it has {}", .known.join(", "))]
-    NoSuchSampleType { asked: String, known: Vec<String> },
+    /// The profile does not have the requested sample type.
+    #[error("the profile has no sample type `{requested}`; it has {}", .known.join(", "))]
+    NoSuchSampleType { requested: String, known: Vec<String> },
+    /// The profile has no sample types.
     #[error("the profile has no sample types, and so no values")]
     NoValues,
+    /// Writing failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -127,7 +132,7 @@ impl From<RenderError> for io::Error {
     }
 }
 
-/// Writes `profile` in `format`.
+/// Writes `profile` in `format`. Errors: the sample type is missing, or those of the writer.
 pub fn render(
     profile: &Profile,
     format: OutputFormat,
@@ -162,11 +167,12 @@ fn value_index(
     format: OutputFormat,
     options: &RenderOptions,
 ) -> Result<usize, RenderError> {
-    if let Some(asked) = &options.sample_type {
+    if let Some(name) = &options.sample_type {
         let known =
             || profile.sample_type.iter().map(|kind| profile.string(kind.r#type).to_string()).collect();
-        let found = profile.sample_type_index(asked);
-        return found.ok_or_else(|| RenderError::NoSuchSampleType { asked: asked.clone(), known: known() });
+        let found = profile.sample_type_index(name);
+        return found
+            .ok_or_else(|| RenderError::NoSuchSampleType { requested: name.clone(), known: known() });
     }
     let counts = (format == OutputFormat::Folded).then(|| profile.sample_type_index("samples")).flatten();
     counts.or_else(|| profile.default_value_index()).ok_or(RenderError::NoValues)
@@ -178,29 +184,27 @@ mod tests {
     use crate::profile::{Builder, LineSpec, decode};
 
     #[test]
-    fn a_files_name_tells_its_format() {
+    fn the_extension_selects_the_format() {
         let formats = ["a.pb.gz", "dir.svg/a.PB", "a.pprof", "a.folded", "a.txt", "a.svg", "a.json"]
             .map(|name| OutputFormat::from_path(Path::new(name)).unwrap().to_string());
         assert_eq!(formats, ["pprof", "pprof", "pprof", "folded", "folded", "svg", "speedscope"]);
     }
 
     #[test]
-    fn an_unknown_format_is_answered_with_the_known_ones() {
+    fn the_error_for_an_unknown_format_lists_the_known_ones() {
         let error = OutputFormat::from_path(Path::new("/tmp/a.gif")).unwrap_err().to_string();
         assert_eq!(
             error,
-            "`a.gif` does not tell the format; these do: pprof (.pb.gz .pb .pprof), folded (.folded .txt), \
+            "the extension of `a.gif` is not that of a format; known are pprof (.pb.gz .pb .pprof), folded (.folded .txt), \
              svg (.svg), html (.html .htm), speedscope (.speedscope.json .json)"
         );
-        assert!(
-            "gif".parse::<OutputFormat>().unwrap_err().to_string().starts_with("no format is called `gif`")
-        );
+        assert!("gif".parse::<OutputFormat>().unwrap_err().to_string().starts_with("unknown format `gif`"));
         assert_eq!("JSON".parse(), Ok(OutputFormat::Speedscope));
         assert_eq!("pprof".parse(), Ok(OutputFormat::Pprof));
     }
 
     #[test]
-    fn each_format_is_written_with_the_values_asked_for() {
+    fn each_format_is_written_with_the_requested_values() {
         let mut builder = Builder::new(&[("samples", "count"), ("cpu", "nanoseconds")]);
         let function = builder.function("main", "main", "", 0);
         let main = builder.location(None, 0, &[LineSpec { function, line: 0, column: 0 }]);

@@ -1,17 +1,17 @@
-//! Profile to answer: everything that reads a profile and says something about it.
+//! Reports: everything that reads a profile and presents it.
 //!
-//! [`stacks`] reads samples as frames with names; on it stand [`folded`], [`speedscope`] and [`flame`] (a
-//! picture). [`format`] chooses among the file formats. [`answer`] holds the reports as data, [`pprof`] those
-//! of `go tool pprof`, [`graphviz`] draws the graphs among them.
+//! [`stacks`] reads samples as stacks of named frames; [`folded`], [`speedscope`] and [`flame`] (a
+//! picture) use it. [`format`] selects a file format. [`output`] has the reports as data, [`pprof`]
+//! those of `go tool pprof`, [`graphviz`] draws graphs.
 //!
-//! Not here: processes, files, the terminal. A report is a pure function of a profile, and does not
-//! trust it: every name is the target's to choose.
+//! Not here: processes, files, the terminal. A report is a pure function of a profile. It does not
+//! trust the profile: the target chooses every name.
 
-pub mod answer;
 pub mod flame;
 pub mod folded;
 pub mod format;
 pub mod graphviz;
+pub mod output;
 pub mod paint;
 pub mod pprof;
 pub mod speedscope;

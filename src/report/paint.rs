@@ -1,7 +1,7 @@
-//! Text reports for a terminal: colours by how much a line has, and nothing that would command the
-//! terminal.
+//! Text reports for a terminal: lines are coloured by their percentage, and control characters are
+//! removed.
 //!
-//! Not here: whether there is a terminal, and whether colours are wanted (`cli`, `shell`).
+//! Not here: whether the output is a terminal (`cli`, `shell`).
 
 use std::{borrow::Cow, sync::OnceLock};
 
@@ -14,27 +14,26 @@ const WARM: &str = "\x1b[33m";
 const COOL: &str = "\x1b[36m";
 const END: &str = "\x1b[0m";
 
-/// Whether colours are wanted, by <https://no-color.org> and the terminal's own words.
+/// Whether to use colours, by <https://no-color.org> and `TERM`.
 pub fn is_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
     let refused = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
     !refused && variable("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Whether a letter does something rather than show something: control characters, and those that
-/// reverse the direction of writing.
+/// Whether a character is a control character or changes the text direction.
 pub fn is_harmful(letter: char) -> bool {
     letter.is_control()
         || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The text without what terminals obey, line ends and tabs aside. Names in a profile are the target's
-/// to choose.
+/// The text without control characters, except line breaks and tabs. The target chooses the names
+/// in a profile.
 pub fn harmless(text: &str) -> Cow<'_, str> {
     let harmful = |letter: char| is_harmful(letter) && letter != '\n' && letter != '\t';
     if text.contains(harmful) { text.replace(harmful, "\u{fffd}").into() } else { text.into() }
 }
 
-/// A report with colours: red what has much, yellow what has some, heads pale. Only escape sequences
+/// A report with colours: large shares red, medium ones yellow, headers pale. Only escape sequences
 /// are added.
 pub fn paint(report: &str) -> String {
     let mut out = String::with_capacity(report.len() * 5 / 4);
@@ -85,7 +84,7 @@ fn is_head(line: &str) -> bool {
     is_filter || starts.iter().any(|start| line.starts_with(start))
 }
 
-/// A row: each number that stands with its percentage is coloured by it.
+/// A row: each number with a percentage is coloured by it.
 fn row(out: &mut String, line: &str) {
     static PATTERNS: OnceLock<Option<(Regex, Regex)>> = OnceLock::new();
     let compile = || {
@@ -138,7 +137,7 @@ Showing nodes accounting for 80ms, 80.00% of 100ms total
 ";
 
     #[test]
-    fn colours_are_only_added() {
+    fn colours_only_add_escape_sequences() {
         let escape = Regex::new("\x1b\\[[0-9;]*m").unwrap();
         let painted = paint(REPORT);
         assert_eq!(escape.replace_all(&painted, ""), REPORT);
@@ -151,15 +150,15 @@ Showing nodes accounting for 80ms, 80.00% of 100ms total
     }
 
     #[test]
-    fn what_would_command_the_terminal_is_taken_out() {
+    fn control_characters_are_removed() {
         assert_eq!(harmless("a\tb\n\u{1b}[2Jc\r\u{202e}d"), "a\tb\n\u{fffd}[2Jc\u{fffd}\u{fffd}d");
         assert!(matches!(harmless("plain\n"), Cow::Borrowed(_)));
     }
 
     #[test]
-    fn who_wants_no_colours_gets_none() {
+    fn no_color_and_dumb_terminals_disable_colours() {
         let with = |name: &'static str, value: &'static str| {
-            is_wanted(move |asked| (asked == name).then(|| value.to_string()))
+            is_wanted(move |variable| (variable == name).then(|| value.to_string()))
         };
         assert!(!with("NO_COLOR", "1") && !with("TERM", "dumb"));
         assert!(with("NO_COLOR", "") && with("TERM", "xterm"));

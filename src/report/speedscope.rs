@@ -1,10 +1,10 @@
-//! The file format of speedscope (<https://www.speedscope.app/file-format-schema.json>): JSON with a
-//! shared table of frames and one `sampled` profile for all threads together, then, where there are
-//! several threads, one for each.
+//! The file format of speedscope (<https://www.speedscope.app/file-format-schema.json>): JSON with
+//! a shared table of frames and one `sampled` profile for all threads together; if there are
+//! several threads, also one for each.
 //!
-//! Not here: a time line. Equal samples have been counted together, so that their order in time is
-//! not known; they are written in the order of their stacks, which makes speedscope's "time order"
-//! view, the one it opens with, a flame graph too.
+//! Not here: a timeline. Equal samples are counted together, so their order in time is unknown.
+//! They are written ordered by stack, so that speedscope's initial "time order" view is a flame
+//! graph too.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,10 +14,11 @@ use std::{
 use super::stacks::{Frame, FrameId, Stacks, base_name, value_of};
 use crate::profile::proto::Sample;
 
-/// Most threads that get a profile of their own: the busiest.
+/// Limit of the threads with a separate profile: the busiest ones.
 const MAX_THREADS: usize = 500;
 
-/// Writes value number `value_index` of all samples that have a positive one.
+/// Writes the value with index `value_index` of all samples where it is positive. Errors: those of
+/// the writer.
 pub fn write_speedscope(stacks: &Stacks<'_>, value_index: usize, mut writer: impl Write) -> io::Result<()> {
     let profile = stacks.profile();
     let main_binary = profile.mapping.first().map_or("", |mapping| profile.string(mapping.filename));
@@ -51,7 +52,7 @@ pub fn write_speedscope(stacks: &Stacks<'_>, value_index: usize, mut writer: imp
     writer.flush()
 }
 
-/// The unit's name in the schema.
+/// The name of a unit in the schema.
 fn unit(unit: &str) -> &'static str {
     match unit {
         "nanoseconds" => "nanoseconds",
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_has_the_shape_of_the_schema() {
+    fn the_document_matches_the_schema() {
         let expected = json!({
             "$schema": "https://www.speedscope.app/file-format-schema.json",
             "name": "app",
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn several_threads_follow_the_whole_busiest_first() {
+    fn threads_follow_the_whole_profile_busiest_first() {
         let document = document(&["a", "b"]);
         let profiles = document["profiles"].as_array().unwrap();
         let summary: Vec<_> =

@@ -1,7 +1,6 @@
-//! The samples of a profile as stacks of frames with names, root first and inlined functions
-//! included: what every report is made from.
+//! The samples of a profile as stacks of named frames, root first, including inlined functions.
 //!
-//! Not here: sums, and any output format.
+//! Not here: sums, output formats.
 
 use std::{borrow::Cow, collections::HashMap, ops::Range};
 
@@ -10,19 +9,19 @@ use crate::profile::{
     proto::{Function, Line, Location, Mapping, Profile, Sample},
 };
 
-/// A function (or an address without a name), as the frames of many samples share it.
+/// A function (or an address without a name), shared by the frames of many samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame<'p> {
-    /// The function's name; without one `libfoo.so+0x1f30` (position in the file),
-    /// `0x7f12… [libfoo.so]` or the bare address. Free of control characters.
+    /// The function's name; if it has none, `libfoo.so+0x1f30` (offset in the file),
+    /// `0x7f12… [libfoo.so]` or the bare address. Without control characters.
     pub name: Cow<'p, str>,
-    /// Source file; empty: not known.
+    /// Source file; empty: unknown.
     pub file: Cow<'p, str>,
-    /// Line at which the function begins; 0: not known.
+    /// First line of the function; 0: unknown.
     pub start_line: i64,
     /// Path (or `[name]`) of the mapping; empty: none.
     pub module: Cow<'p, str>,
-    /// Whether the name is that of a function.
+    /// Whether the function has a name.
     pub named: bool,
 }
 
@@ -33,26 +32,26 @@ impl Frame<'_> {
     }
 }
 
-/// A [`Frame`] of one [`Stacks`]: its place in [`Stacks::frames`].
+/// Index of a [`Frame`] in [`Stacks::frames`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FrameId(pub u32);
 
-/// A frame where it stands in a stack.
+/// An occurrence of a frame in a stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameUse {
+    /// The frame.
     pub frame: FrameId,
-    /// Line being executed; 0: not known.
+    /// The current line; 0: unknown.
     pub line: i64,
-    /// The function has no code of its own here: it was inlined into the frame before it (nearer
-    /// to the root).
+    /// Whether the function is inlined into the previous frame (nearer to the root).
     pub inlined: bool,
 }
 
-/// A profile whose locations have been turned into frames, once each.
+/// A profile with its locations converted to frames.
 pub struct Stacks<'p> {
     profile: &'p Profile,
     frames: Vec<Frame<'p>>,
-    /// For each location, the frames in `uses`.
+    /// For each location, its range in `uses`.
     locations: Vec<Range<usize>>,
     location_index: IdIndex,
     /// The frames of all locations, outermost first.
@@ -60,7 +59,7 @@ pub struct Stacks<'p> {
 }
 
 impl<'p> Stacks<'p> {
-    /// Reads the tables of `profile`. References that lead nowhere count as not known.
+    /// Reads the tables of `profile`. Broken references are treated as unknown.
     pub fn new(profile: &'p Profile) -> Stacks<'p> {
         let mut reader = Reader::new(profile);
         let locations = profile.location.iter().map(|location| reader.location(location)).collect();
@@ -68,17 +67,17 @@ impl<'p> Stacks<'p> {
         Stacks { profile, frames: reader.frames, locations, location_index, uses: reader.uses }
     }
 
-    /// Every frame that occurs; [`FrameId`]s index it.
+    /// All frames, indexed by [`FrameId`].
     pub fn frames(&self) -> &[Frame<'p>] {
         &self.frames
     }
 
-    /// The frame behind an id this [`Stacks`] gave out.
+    /// The frame with this index.
     pub fn frame(&self, id: FrameId) -> &Frame<'p> {
         &self.frames[id.0 as usize]
     }
 
-    /// The profile read.
+    /// The profile.
     pub fn profile(&self) -> &'p Profile {
         self.profile
     }
@@ -89,7 +88,7 @@ impl<'p> Stacks<'p> {
         positions.flat_map(|position| self.uses[self.locations[position].clone()].iter().copied())
     }
 
-    /// The text of a sample's label, for example of `thread`.
+    /// The text of a sample's label, such as `thread`.
     pub fn label(&self, sample: &Sample, key: &str) -> Option<Cow<'p, str>> {
         let label =
             sample.label.iter().find(|label| label.str != 0 && self.profile.string(label.key) == key)?;
@@ -97,7 +96,7 @@ impl<'p> Stacks<'p> {
     }
 }
 
-/// The value number `index` of a sample; 0 where it has none.
+/// The value with index `index` of a sample; 0 if it has none.
 pub fn value_of(sample: &Sample, index: usize) -> i64 {
     sample.value.get(index).copied().unwrap_or(0)
 }
@@ -127,7 +126,7 @@ impl<'p> Reader<'p> {
         }
     }
 
-    /// Appends the frames of `location` to `uses`, outermost first, and says where they stand.
+    /// Appends the frames of `location` to `uses`, outermost first. Returns their range.
     fn location(&mut self, location: &Location) -> Range<usize> {
         let start = self.uses.len();
         let mapping = self.mapping_index.position(location.mapping_id).map(|at| &self.profile.mapping[at]);
@@ -177,7 +176,7 @@ impl<'p> Reader<'p> {
         let module = printable(mapping.map_or("", |mapping| self.profile.string(mapping.filename)));
         let name = address_name(address, mapping, base_name(&module));
         let next = FrameId(self.frames.len() as u32);
-        // The address tells apart what a shared base name would not.
+        // Unnamed frames with the same base name are distinguished by address and module.
         let id = *self.unnamed.entry(format!("{name} {module}")).or_insert(next);
         if id == next {
             let name = Cow::Owned(name);
@@ -202,7 +201,7 @@ fn address_name(address: u64, mapping: Option<&Mapping>, module: &str) -> String
     }
 }
 
-/// `[name]`, also where it is written so already (`[vdso]`).
+/// The name in brackets; a name in brackets (`[vdso]`) is unchanged.
 pub fn bracketed(name: &str) -> String {
     if name.starts_with('[') { name.to_string() } else { format!("[{name}]") }
 }
@@ -215,8 +214,8 @@ pub fn base_name(path: &str) -> &str {
     }
 }
 
-/// `text` without characters that do something rather than show something: control characters
-/// (terminals obey them, XML forbids them) and those that reverse the direction of writing.
+/// `text` without control characters (XML forbids them) and characters that change the text
+/// direction.
 pub fn printable(text: &str) -> Cow<'_, str> {
     let harmful = |c: char| {
         c.is_control()
@@ -254,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_location_without_a_name_is_shown_by_its_place_in_the_file() {
+    fn a_location_without_a_name_is_shown_as_file_and_offset() {
         let mut builder = Builder::new(&[("cpu", "nanoseconds")]);
         let mapping = |filename| MappingSpec {
             start: 0x7f00_0000_1000,
@@ -281,13 +280,13 @@ mod tests {
     }
 
     #[test]
-    fn names_that_would_act_on_a_terminal_are_made_harmless() {
+    fn control_characters_are_removed_from_names() {
         assert_eq!(printable("\u{1b}[31mred\n\u{202e}txt"), "\u{fffd}[31mred\u{fffd}\u{fffd}txt");
         assert!(matches!(printable("std::vec<T>"), Cow::Borrowed(_)));
     }
 
     #[test]
-    fn broken_references_are_read_as_not_known() {
+    fn broken_references_are_treated_as_unknown() {
         let profile = Profile {
             sample: vec![Sample { location_id: vec![1, 99, 0], ..Sample::default() }],
             location: vec![Location {

@@ -1,5 +1,5 @@
-//! A dump of threads as text: in the layout of Go's `goroutine?debug=2` (one block a thread, or for all
-//! threads with the same stack), aggregated like `debug=1`, and as JSON.
+//! A dump of threads as text: in the layout of Go's `goroutine?debug=2` (one block per thread, or
+//! per group of threads with the same stack), aggregated like `debug=1`, and as JSON.
 //!
 //! ```text
 //! thread 4711 [futex wait, 3 minutes, "worker", cpu 1.20s]:
@@ -7,8 +7,8 @@
 //!     ./nptl/futex-internal.c:57 pc=0x7f0c2a688d95
 //! ```
 //!
-//! Made from the profile of a dump: one sample a thread, the rest in labels (`thread tid pid state wait
-//! syscall cpu waited look cut`). Not here: making that profile.
+//! The input is the profile of a dump: one sample per thread, described by labels (`thread tid pid
+//! state wait syscall cpu waited look cut`). Not here: making that profile.
 
 use std::{
     borrow::Cow,
@@ -25,8 +25,9 @@ use crate::profile::{
     proto::{Label, Location, Profile, Sample},
 };
 
-/// How many thread ids and names the head of a group lists.
+/// How many thread IDs the header of a group lists.
 const TIDS_SHOWN: usize = 16;
+/// How many thread names the header of a group lists.
 const NAMES_SHOWN: usize = 4;
 
 /// The threads of a dump, read from its profile.
@@ -51,7 +52,7 @@ struct Thread<'p> {
     waited_ns: Option<i64>,
     look: Option<Cow<'p, str>>,
     cut: Option<Cow<'p, str>>,
-    /// 1, unless the profile counts threads that are alike together.
+    /// The number of threads; more than 1 if the profile counts equal threads together.
     count: i64,
     locations: &'p [u64],
 }
@@ -63,13 +64,13 @@ struct Frame<'p> {
     line: i64,
     inlined: bool,
     module: Cow<'p, str>,
-    /// Position in the file, where that is known.
+    /// Offset in the file, if known.
     offset: Option<u64>,
     address: u64,
 }
 
 impl<'p> Threads<'p> {
-    /// Reads a profile made by a dump. (Of any other, each sample counts as a thread.)
+    /// Reads the profile of a dump. (In other profiles, each sample counts as a thread.)
     pub fn new(profile: &'p Profile) -> Threads<'p> {
         let mut threads: Vec<Thread<'p>> =
             profile.sample.iter().map(|sample| Thread::read(profile, sample)).collect();
@@ -83,7 +84,7 @@ impl<'p> Threads<'p> {
         }
     }
 
-    /// Writes the layout of `debug=2`; with `each`, every thread has a block of its own.
+    /// Writes the layout of `debug=2`. `each`: one block per thread. Errors: those of the writer.
     pub fn write_text(&self, each: bool, writer: &mut dyn Write) -> io::Result<()> {
         let several = self.threads.iter().map(|thread| thread.pid).collect::<BTreeSet<_>>().len() > 1;
         for group in self.groups(each, |thread| (thread.pid, thread.what())) {
@@ -99,7 +100,8 @@ impl<'p> Threads<'p> {
         Ok(())
     }
 
-    /// Writes the layout of `debug=1`: equal stacks counted, most frequent first.
+    /// Writes the layout of `debug=1`: equal stacks counted, the most frequent first. Errors: those
+    /// of the writer.
     pub fn write_aggregated(&self, writer: &mut dyn Write) -> io::Result<()> {
         let count = |group: &Vec<&Thread<'p>>| group.iter().map(|thread| thread.count).sum::<i64>();
         let mut groups = self.groups(false, |_| ());
@@ -121,13 +123,13 @@ impl<'p> Threads<'p> {
         Ok(())
     }
 
-    /// What is counted, in the singular.
+    /// The counted thing, in the singular.
     fn kind(&self) -> &str {
         let kind = self.profile.sample_type.first().map(|kind| self.profile.string(kind.r#type));
         kind.unwrap_or_default().trim_end_matches('s')
     }
 
-    /// Everything, as one JSON object.
+    /// Writes everything as one JSON object. Errors: those of the writer.
     pub fn write_json(&self, writer: &mut dyn Write) -> io::Result<()> {
         let threads: Vec<Value> = self.threads.iter().map(|thread| self.thread_json(thread)).collect();
         let comments: Vec<&str> =
@@ -174,8 +176,8 @@ impl<'p> Threads<'p> {
         })
     }
 
-    /// Threads with equal stacks and an equal `key` together; else each alone. In the order of the first
-    /// thread of each.
+    /// Groups threads with equal stacks and equal keys, ordered by their first thread. `each`: one
+    /// group per thread.
     fn groups<K: Ord>(&self, each: bool, key: impl Fn(&Thread<'p>) -> K) -> Vec<Vec<&Thread<'p>>> {
         if each {
             return self.threads.iter().map(|thread| vec![thread]).collect();
@@ -193,7 +195,8 @@ impl<'p> Threads<'p> {
         groups
     }
 
-    /// The frames of a stack, leaf first. The mark of a cut stack is left out: `cut` says more.
+    /// The frames of a stack, leaf first. The marker of a truncated stack is left out: the label
+    /// `cut` has the reason.
     fn frames(&self, locations: &[u64]) -> Vec<Frame<'p>> {
         let mut frames = Vec::with_capacity(locations.len());
         for id in locations {
@@ -210,7 +213,7 @@ impl<'p> Threads<'p> {
         let mapping = self.mappings.position(location.mapping_id).map(|at| &self.profile.mapping[at]);
         let module =
             mapping.map_or(Cow::Borrowed(""), |mapping| printable(self.profile.string(mapping.filename)));
-        // The kernel lies in no file that one could look into.
+        // An offset in the kernel's file is of no use.
         let offset = mapping.filter(|_| !module.starts_with("[kernel")).and_then(|mapping| {
             let inside = (mapping.memory_start..mapping.memory_limit).contains(&location.address);
             inside.then(|| (location.address - mapping.memory_start).checked_add(mapping.file_offset))?
@@ -272,7 +275,7 @@ impl<'p> Thread<'p> {
         }
     }
 
-    /// What stands first in the brackets: what it waits in, or its state.
+    /// The first text in the brackets: what the thread waits for, or its state.
     fn what(&self) -> String {
         match &self.wait {
             Some(wait) if self.state == "uninterruptible" => format!("{wait}, uninterruptible"),
@@ -283,7 +286,7 @@ impl<'p> Thread<'p> {
 }
 
 impl Frame<'_> {
-    /// `file:line`; where there is none, `module+0x1f30`.
+    /// `file:line`; if unknown, `module+0x1f30`.
     fn place(&self) -> String {
         if !self.file.is_empty() {
             return format!("{}:{}", self.file, self.line);
@@ -346,7 +349,7 @@ fn head(group: &[&Thread<'_>], several_processes: bool) -> String {
     text
 }
 
-/// Waits are told from one minute on, as Go does.
+/// Waiting times are shown from one minute on, as in Go.
 fn minutes(least_ns: i64, most_ns: i64) -> String {
     let minutes = |ns: i64| ns / 60_000_000_000;
     match (minutes(least_ns), minutes(most_ns)) {
@@ -411,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_with_the_same_stack_are_one_block_in_the_layout_of_go() {
+    fn threads_with_the_same_stack_share_a_block_in_gos_layout() {
         let text = text(|threads, bytes| threads.write_text(false, bytes).expect("written"));
         let expected = "threads 7 8 (2) [futex wait, 3 to 5 minutes, \"wor_ker\", cpu 3ms]:\n\
              wait(...)\n\t/bin/server+0x10 pc=0x1010\n\
@@ -425,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn each_thread_may_have_its_own_block() {
+    fn each_thread_can_have_its_own_block() {
         let text = text(|threads, bytes| threads.write_text(true, bytes).expect("written"));
         let heads: Vec<&str> = text.lines().filter(|line| line.starts_with("thread")).collect();
         assert_eq!(
@@ -439,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn aggregated_threads_are_a_profile_that_pprof_reads() {
+    fn aggregated_threads_are_readable_as_a_legacy_profile() {
         let text = text(|threads, bytes| threads.write_aggregated(bytes).expect("written"));
         assert!(
             text.starts_with(

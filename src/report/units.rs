@@ -1,9 +1,8 @@
-//! Numbers with units, as people read them: `1.23s`, `30ms`, `4.50kB`, `1,234`.
+//! Formats numbers with units: `1.23s`, `30ms`, `4.50kB`, `1,234`.
 //!
-//! Not here: which numbers.
+//! Not here: pprof's own formatting (`profile::unit`).
 
-/// A family of units: names as profiles state them, what is shown, and how many of the smallest
-/// unit one is.
+/// A family of units: names in profiles, the shown name, and the factor to the smallest unit.
 type Scale = &'static [(&'static [&'static str], &'static str, f64)];
 
 const TIME: Scale = &[
@@ -21,7 +20,7 @@ const MEMORY: Scale = &[
     (&["terabytes", "terabyte", "tb", "tib"], "TB", 1099511627776.0),
 ];
 
-/// How to show values of one kind: a factor and a unit.
+/// How values of one kind are shown: a factor and a unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Display {
     divisor: f64,
@@ -30,8 +29,8 @@ pub struct Display {
 }
 
 impl Display {
-    /// Shows values stated in `unit` in the largest unit in which `smallest` is still 1 or more.
-    /// Units that are not known (`count`, `objects`) are shown as plain numbers.
+    /// Shows values in `unit` in the largest unit in which `smallest` is at least 1. Values in
+    /// other units (`count`, `objects`) are shown as plain numbers.
     pub fn for_value(smallest: i64, unit: &str) -> Display {
         let Some((scale, stated)) = family(unit) else {
             return Display { divisor: 1.0, suffix: "", counted: true };
@@ -41,7 +40,7 @@ impl Display {
         Display { divisor: fitting.2 / stated, suffix: fitting.1, counted: false }
     }
 
-    /// `value` as text; up to two digits behind the point.
+    /// `value` as text with up to two decimals.
     pub fn text(&self, value: i64) -> String {
         if self.counted || value == 0 {
             return value.to_string();
@@ -62,7 +61,7 @@ fn family(unit: &str) -> Option<(Scale, f64)> {
     })
 }
 
-/// `value`, stated in `unit`, in whatever unit suits it best.
+/// `value` in `unit`, shown in a suitable unit.
 pub fn format_value(value: i64, unit: &str) -> String {
     Display::for_value(value, unit).text(value)
 }
@@ -72,7 +71,7 @@ pub fn format_duration_ns(value_ns: i64) -> String {
     format_value(value_ns, "nanoseconds")
 }
 
-/// A number with its thousands set apart: `1,234,567`.
+/// A number with thousands separators: `1,234,567`.
 pub fn format_count(value: i64) -> String {
     let digits = value.unsigned_abs().to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
@@ -88,8 +87,8 @@ pub fn format_count(value: i64) -> String {
     text
 }
 
-/// `part` of `whole` as pprof's tables show it: `12.34%`, `100%`, `0.5%` (below 1, two digits that
-/// count), `0%`.
+/// `part` of `whole` as in pprof's tables: `12.34%`, `100%`, `0.5%` (below 1, two significant
+/// digits), `0%`.
 pub fn format_percent(part: i64, whole: i64) -> String {
     if whole == 0 || part == 0 {
         return "0%".to_string();
@@ -112,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_shown_in_the_unit_that_suits_it() {
+    fn a_value_is_shown_in_a_suitable_unit() {
         let shown = [0, 7, 1_500, 30_000_000, 1_230_000_000, 90_000_000_000, i64::MAX, -30_000_000]
             .map(|value| format_value(value, "nanoseconds"));
         assert_eq!(shown, ["0", "7ns", "1.50us", "30ms", "1.23s", "90s", "2562047.79hrs", "-30ms"]);
@@ -122,12 +121,12 @@ mod tests {
     }
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn thousands_are_separated() {
         assert_eq!([0, 999, 1_000, -1_234_567].map(format_count), ["0", "999", "1,000", "-1,234,567"]);
     }
 
     #[test]
-    fn shares_are_written_as_pprof_writes_them() {
+    fn percentages_are_written_as_in_pprof() {
         let shares = [(1, 0), (0, 5), (1, 3), (3, 3), (6, 1000), (59, 10_000), (12, 100_000), (1, i64::MAX)];
         let expected = ["0%", "0%", "33.33%", "100%", "0.6%", "0.59%", "0.012%", "0%"];
         assert_eq!(shares.map(|(part, whole)| format_percent(part, whole)), expected);

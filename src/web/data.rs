@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Request, Response, Site, configs, flame, query::Query, search, threads, timeline};
 use crate::report::{
-    answer::{self, ReportRequest, TextFormat},
+    output::{self, ReportRequest, TextFormat},
     pprof::{Command, Messages, OPTIONS, Settings, generate_with, greeting},
 };
 
@@ -115,7 +115,7 @@ fn report(site: &Site, query: &Query) -> DataResult {
     let request = ReportRequest { argument, count: Some(count), tool: Some(&*site.tools.objects) };
     let columns = site.profiles.columns(query)?;
     let mut messages = Vec::new();
-    let report = answer::answer(columns, command, request, &settings, &mut messages);
+    let report = output::build_report(columns, command, request, &settings, &mut messages);
     let mut report = report.map_err(|why| DataError::bad_request(&why))?;
     report.notes.extend(messages);
     Ok(Response::json(report.print(TextFormat::Json, None, false)))
@@ -128,7 +128,7 @@ fn diff(site: &Site, query: &Query) -> DataResult {
     let count = usize::try_from(settings.nodecount).ok().filter(|count| *count > 0).unwrap_or(500);
     let request = ReportRequest { count: Some(count), ..ReportRequest::default() };
     let mut messages = Vec::new();
-    let report = answer::diff(both, names, &settings, request, !query.get("all").is_empty(), &mut messages);
+    let report = output::diff(both, names, &settings, request, !query.get("all").is_empty(), &mut messages);
     let mut report = report.map_err(|why| DataError::bad_request(&why))?;
     report.notes.extend(messages);
     Ok(Response::json(report.print(TextFormat::Json, None, false)))

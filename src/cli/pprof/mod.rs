@@ -11,7 +11,7 @@ use std::{
 use crate::{
     profile::columns::Columns,
     report::{
-        answer::{FORMATS, ReportRequest, TextFormat, answer, is_answered, is_text_already},
+        output::{FORMATS, ReportRequest, TextFormat, build_report, has_reference_text, is_supported},
         pprof::{Command, Settings, commands::Delivery, generate_to, generate_with},
     },
     shell::pprof::Outlet,
@@ -103,7 +103,7 @@ fn check_format(format: &str, command: Option<&Command>) -> Result<(), String> {
         return Err(format!("-format={format}: unknown format; known are {known}"));
     }
     match command {
-        Some(command) if is_answered(command) => Ok(()),
+        Some(command) if is_supported(command) => Ok(()),
         Some(command) => Err(format!("-format={format} is not available for -{}", command.name)),
         None => Err(format!("-format={format} requires a report, such as -top")),
     }
@@ -112,7 +112,7 @@ fn check_format(format: &str, command: Option<&Command>) -> Result<(), String> {
 /// Whether the report has another format than in `go tool pprof`.
 fn is_other_format(format: &str, command: &Command) -> bool {
     let is_text = TextFormat::find(format) == Some(TextFormat::Text);
-    !(format.is_empty() || is_text && is_text_already(command))
+    !(format.is_empty() || is_text && has_reference_text(command))
 }
 
 /// A report in a format that `go tool pprof` does not have.
@@ -129,7 +129,7 @@ fn formatted(
         count => count,
     });
     let request = ReportRequest { argument, count, tool: Some(&binaries::LocalFiles) };
-    let output = answer(columns, command, request, &flags.settings, &mut messages);
+    let output = build_report(columns, command, request, &flags.settings, &mut messages);
     messages.iter().for_each(|message| say(message));
     Ok(output?.print(TextFormat::find(&flags.format).unwrap_or_default(), None, false))
 }

@@ -1,5 +1,5 @@
-//! The colour of a frame: one family for each module (the kernel and the main binary have fixed
-//! ones), shades by function. The same name has the same colour in every picture.
+//! The colour of a frame: each module has a hue (the kernel and the main binary have fixed ones),
+//! functions have shades of it. A name has the same colour in every picture.
 //!
 //! Not here: layout.
 
@@ -8,19 +8,20 @@ use crate::report::stacks::Frame;
 /// `#rrggbb`.
 pub type Color = String;
 
-/// Hues, in degrees, for libraries: far from those of the main binary and the kernel.
+/// Hues of libraries in degrees, different from those of the main binary and the kernel.
 const LIBRARY_HUES: [f64; 8] = [205.0, 150.0, 265.0, 180.0, 95.0, 230.0, 290.0, 120.0];
 const MAIN_HUE: f64 = 36.0;
 const KERNEL_HUE: f64 = 350.0;
 
-/// Of the box of all samples.
+/// The box of all samples.
 pub const ROOT: &str = "#d5d9e0";
-/// Of the boxes of threads.
+/// The boxes of threads.
 pub const THREAD: &str = "#b9c6d8";
-/// Of the boxes that stand for what is too narrow to be drawn.
+/// The boxes of frames that are too narrow to be drawn.
 pub const REST: &str = "#e3e5e9";
-/// Saturation and lightness: of named frames, and of those without a name.
+/// Saturation and lightness of named frames.
 const NAMED: (f64, f64) = (0.62, 0.71);
+/// Saturation and lightness of unnamed frames.
 const UNNAMED: (f64, f64) = (0.16, 0.76);
 
 /// The colour of `frame`; `main_module` is the path of the main binary.
@@ -31,20 +32,20 @@ pub fn frame_color(frame: &Frame<'_>, main_module: &str) -> Color {
     if !frame.named {
         return hex(hue, UNNAMED.0, UNNAMED.1 + spread(0) * 0.06);
     }
-    // Most frames are usually the main binary's: it has a wider range.
+    // Most frames usually belong to the main binary: it has a wider range.
     let range = if frame.module == main_module { 34.0 } else { 20.0 };
     hex(hue + spread(0) * range, NAMED.0 + spread(8) * 0.14, NAMED.1 + spread(16) * 0.09)
 }
 
-/// The middle of a module's family, for the legend.
+/// The colour of a module in the legend.
 pub fn module_color(module: &str, main_module: &str) -> Color {
     hex(module_hue(module, main_module), NAMED.0, NAMED.1)
 }
 
-/// The colour of a change: red for growth, blue for the contrary, paler the smaller it is (-1 to 1 of
-/// the largest in the picture).
+/// The colour of a change: red if it grew, blue if it shrank, paler the smaller the change
+/// (`growth` is relative to the largest change, -1 to 1).
 pub fn change_color(growth: f64) -> Color {
-    // The eye tells pale colours apart better than strong ones.
+    // The eye distinguishes pale colours better than strong ones.
     let strength = growth.abs().min(1.0).sqrt();
     hex(if growth > 0.0 { 4.0 } else { 212.0 }, 0.82 * strength, 0.93 - 0.3 * strength)
 }
@@ -55,15 +56,15 @@ fn module_hue(module: &str, main_module: &str) -> f64 {
     } else if module.starts_with("[kernel") || module.ends_with(".ko") {
         KERNEL_HUE
     } else {
-        // By the file's name, less its version: libc.so.6 looks alike on every machine.
+        // By the file name without its version: libc.so.6 has the same colour on every machine.
         let name = module.rsplit('/').next().unwrap_or(module);
         let name = name.split(".so").next().unwrap_or(name);
         LIBRARY_HUES[(hash_of(name) >> 20) as usize % LIBRARY_HUES.len()]
     }
 }
 
-/// The same for the same text, today and tomorrow: FNV-1a, then a step of splitmix64, since the
-/// former leaves patterns between similar names.
+/// A stable hash: FNV-1a, then a step of splitmix64, because FNV-1a alone gives similar values for
+/// similar names.
 fn hash_of(text: &str) -> u64 {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, step);
@@ -71,7 +72,7 @@ fn hash_of(text: &str) -> u64 {
     mixed ^ mixed >> 27
 }
 
-/// From hue (degrees), saturation and lightness (0 to 1).
+/// The colour of a hue (degrees), saturation and lightness (0 to 1).
 fn hex(hue: f64, saturation: f64, lightness: f64) -> Color {
     let chroma = (1.0 - (2.0 * lightness - 1.0).abs()) * saturation;
     let channel = |offset: f64| {
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hues_are_turned_into_the_right_primaries() {
+    fn hues_are_converted_to_rgb() {
         assert_eq!(
             [0.0, 120.0, 240.0, 60.0].map(|hue| hex(hue, 1.0, 0.5)),
             ["#ff0000", "#00ff00", "#0000ff", "#ffff00"]
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_the_same_colour_everywhere_and_a_librarys_version_does_not_matter() {
+    fn a_name_has_the_same_colour_everywhere_regardless_of_library_versions() {
         let frame = |name: &'static str, module: &'static str| Frame {
             name: name.into(),
             file: "".into(),

@@ -1,4 +1,4 @@
-//! One profile of two, with a value of its own for each, so that equal stacks meet in one box.
+//! Combines two profiles into one with a value for each, so that equal stacks share a box.
 //!
 //! Not here: colours and shares ([`super::layout`]).
 
@@ -8,12 +8,13 @@ use hashbrown::HashMap;
 
 use crate::profile::columns::{Columns, TextId, merge};
 
-/// Name of the value of the profile compared with.
+/// The name of the base profile's value.
 pub const BASE_KIND: &str = "base";
 
-/// Puts `base` and `new`, of one value each and the same one, together: the first value is the new
-/// profile's, the second, called [`BASE_KIND`], the base's. A function of the base is taken for that of
-/// the same name in the new profile, wherever a build has moved its file or its program.
+/// Combines `base` and `new`, which have the same single value. The first value of the result is
+/// that of the new profile, the second, named [`BASE_KIND`], that of the base. Functions are
+/// matched by name, also if a build has moved their file or program. Errors: the profiles cannot be
+/// merged.
 pub fn together(mut base: Columns, mut new: Columns) -> Result<Columns, String> {
     follow(&mut base, &new);
     for (columns, empty) in [(&mut base, 0), (&mut new, 1)] {
@@ -31,9 +32,9 @@ pub fn together(mut base: Columns, mut new: Columns) -> Result<Columns, String> 
     Ok(merged)
 }
 
-/// Gives functions and mappings of `base` the files they have in `new`.
+/// Replaces the files of functions and mappings of `base` by those in `new`.
 fn follow(base: &mut Columns, new: &Columns) {
-    // By name: the function's file, and the file of its mapping.
+    // By function name: the function's file, and the file of its mapping.
     let mut known: HashMap<&str, (&str, &str)> = HashMap::default();
     for location in &new.locations {
         let module = new.text(new.mapping_file(location));
@@ -73,7 +74,7 @@ mod tests {
         },
     };
 
-    /// `parse` has so many of 100 samples, in a program that was built there.
+    /// A profile of a program built in `folder`, where `parse` has `parse` of 100 samples.
     fn build(folder: &str, parse: i64) -> Columns {
         let mut builder = Builder::new(&[("cpu", "nanoseconds")]);
         let file = format!("{folder}/app");
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_built_elsewhere_is_compared_function_by_function() {
+    fn programs_built_in_different_folders_are_compared_by_function() {
         let merged = together(build("/build/1", 60), build("/build/2", 20)).unwrap();
         let profile = crate::profile::decode::decode(&merged.encode()).unwrap();
         let stacks = Stacks::new(&profile);

@@ -1,4 +1,4 @@
-//! Sums stacks into a tree and places its nodes: which row, how far from the left, how wide.
+//! Sums stacks into a tree and places its nodes: row, start and width.
 //!
 //! Not here: pixels and colours.
 
@@ -10,20 +10,21 @@ use crate::{
     report::stacks::{FrameId, Stacks, value_of},
 };
 
-/// Most nodes summed; stacks that would need more are cut short.
+/// Limit of the nodes; stacks that need more are truncated.
 const MAX_NODES: usize = 3_000_000;
-/// Most rows; deeper stacks are cut short.
+/// Limit of the rows; deeper stacks are truncated.
 const MAX_DEPTH: usize = 2_000;
-/// Most boxes drawn: the largest.
+/// Limit of the boxes that are drawn: the largest ones.
 const MAX_BOXES: usize = 15_000;
 
-/// What a box stands for.
+/// What a box represents.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Label {
     /// All samples.
     Root,
-    /// A thread: its place in [`Layout::threads`].
+    /// A thread: an index into [`Layout::threads`].
     Thread(u32),
+    /// A frame.
     Frame(FrameId),
     /// This many callees of the box above, each too narrow to be drawn.
     Rest(u32),
@@ -32,81 +33,82 @@ pub enum Label {
 /// A box of the picture.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Placed {
+    /// What it represents.
     pub label: Label,
-    /// Row, from 0 (the root).
+    /// The row; 0 is the root.
     pub depth: usize,
-    /// Where it begins, as a value: between 0 and [`Layout::total`].
+    /// The start as a value between 0 and [`Layout::total`].
     pub start: i64,
-    /// The sum of its samples: its width.
+    /// The width: the sum of its samples.
     pub value: i64,
-    /// The part of it in which nothing else was called.
+    /// The part of the value that no callee has.
     pub own: i64,
-    /// Always inlined into its caller.
+    /// Whether it is always inlined into its caller.
     pub inlined: bool,
-    /// Its value in the profile compared with; 0 where there is none.
+    /// The value in the base profile; 0 if there is none.
     pub base: i64,
 }
 
-/// The picture, without a size.
+/// A flame graph without a size in pixels.
 pub struct Layout {
-    /// Row by row, from left to right.
+    /// The boxes, by row, from left to right.
     pub boxes: Vec<Placed>,
     /// The sum over all samples.
     pub total: i64,
-    /// The same of the profile compared with; 0: there is none.
+    /// The same for the base profile; 0: there is none.
     pub base_total: i64,
-    /// The part of that which lies in boxes that have nothing any more.
+    /// The part of `base_total` in stacks that the new profile does not have.
     base_gone: i64,
+    /// The names of threads.
     pub threads: Vec<String>,
-    /// Different stacks that went in.
+    /// The number of distinct stacks.
     pub stack_count: usize,
-    /// Where there were too many boxes to draw all that are wide enough: the share of the whole that
-    /// those drawn exceed.
+    /// If there were too many boxes: only boxes above this share of the total are drawn.
     drawn_above: Option<f64>,
-    /// Stacks cut short by a limit.
+    /// The number of stacks truncated by a limit.
     cut: usize,
 }
 
 impl Layout {
-    /// What the picture does not show, if the reader would miss it.
+    /// A note on what the picture leaves out.
     pub fn omission(&self) -> Option<String> {
         let mut parts = Vec::new();
         if let Some(share) = self.drawn_above {
-            parts.push(format!("only boxes above {:.3}% are drawn one by one", share * 100.0));
+            parts.push(format!("only boxes above {:.3}% are drawn", share * 100.0));
         }
         if self.cut > 0 {
-            parts.push(format!("{} stacks are cut at the leaf end", self.cut));
+            parts.push(format!("{} stacks are truncated at the leaf", self.cut));
         }
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 }
 
 impl Layout {
-    /// What a comparison shows, and what it cannot.
+    /// A note on the colours of a comparison, and on calls that only the base has.
     pub fn comparison(&self) -> Option<String> {
         if self.base_total == 0 {
             return None;
         }
         let gone = self.base_gone as f64 / self.base_total as f64 * 100.0;
         Some(format!(
-            "red: a larger share than in the base, blue: a smaller one; {gone:.2}% of the base is in calls that are \
-             not made any more"
+            "red: larger share than in the base, blue: smaller share; {gone:.2}% of the base is in calls that no \
+             longer exist"
         ))
     }
 
-    /// By how much a box's share has grown, between -1 and 1.
+    /// The change of a box's share, -1 to 1.
     pub fn growth(&self, placed: &Placed) -> f64 {
         let share = |value: i64, total: i64| value as f64 / total.max(1) as f64;
         share(placed.value, self.total) - share(placed.base, self.base_total)
     }
 
-    /// The largest of all boxes' growths, without sign.
+    /// The largest absolute change of a box's share.
     pub fn largest_growth(&self) -> f64 {
         self.boxes.iter().map(|placed| self.growth(placed).abs()).fold(0.0, f64::max)
     }
 }
 
-/// Sums and places value number `value_index` of all samples.
+/// Sums and places the value with index `value_index` of all samples.
 pub fn lay_out(stacks: &Stacks<'_>, value_index: usize, options: &FlameOptions) -> Layout {
     let mut tree = Tree::new();
     for sample in &stacks.profile().sample {
@@ -134,7 +136,7 @@ pub fn lay_out(stacks: &Stacks<'_>, value_index: usize, options: &FlameOptions) 
     }
 }
 
-/// Of a sample: what it has, and what it has in the profile compared with.
+/// The values of a sample in the new and in the base profile.
 #[derive(Clone, Copy)]
 struct Values {
     value: i64,
@@ -154,7 +156,7 @@ struct Node {
 
 struct Tree {
     nodes: Vec<Node>,
-    /// Child by (parent, label). The keys are our own numbers, so that a fast hash will do.
+    /// Children by parent and label. The keys are chosen by rprof, so a fast hash is safe.
     children: FxHashMap<(u32, Label), u32>,
     threads: Vec<String>,
     thread_numbers: std::collections::HashMap<String, u32>,
@@ -201,7 +203,7 @@ impl Tree {
         node.base = node.base.saturating_add(values.base);
     }
 
-    /// What the compared profile has in boxes that have nothing here; each counted once, at its top.
+    /// The base value of boxes without a new value; each subtree is counted once.
     fn gone(&self) -> i64 {
         let is_gone = |node: &&Node| node.value == 0 && self.nodes[node.parent as usize].value > 0;
         self.nodes.iter().filter(is_gone).fold(0, |sum: i64, node| sum.saturating_add(node.base))
@@ -223,7 +225,7 @@ impl Tree {
         number
     }
 
-    /// The child of `parent` with this label; `None`: there is no room for it.
+    /// The child of `parent` with this label; `None`: the tree is full.
     fn child(&mut self, parent: u32, label: Label, inlined: bool) -> Option<u32> {
         let next = self.nodes.len() as u32;
         let depth = self.nodes[parent as usize].depth + 1;
@@ -240,8 +242,8 @@ impl Tree {
         Some(child)
     }
 
-    /// The value a node must exceed so that there are no more than [`MAX_BOXES`]; 0: none are too
-    /// many. A node is never larger than its parent, so that no box hangs in the air.
+    /// The value that a node must exceed so that at most [`MAX_BOXES`] are drawn; 0: all fit. A
+    /// node is never larger than its parent, so the parent of a drawn box is drawn too.
     fn cap(&self, floor: f64) -> i64 {
         let values = self.nodes.iter().map(|node| node.value);
         let mut values: Vec<i64> = values.filter(|value| *value as f64 >= floor).collect();
@@ -251,8 +253,8 @@ impl Tree {
         *values.select_nth_unstable_by(MAX_BOXES, |a, b| b.cmp(a)).1
     }
 
-    /// Places the nodes that are drawn, each under its parent, the largest first, and what is left of
-    /// each parent's callees as one box behind them.
+    /// Places the drawn nodes under their parents, the largest first, then the remaining callees of
+    /// each parent as one box.
     fn place(
         &self,
         stacks: &Stacks<'_>,
@@ -267,7 +269,7 @@ impl Tree {
             let by_size = a.depth.cmp(&b.depth).then(b.value.cmp(&a.value));
             by_size.then_with(|| self.name(stacks, a.label).cmp(self.name(stacks, b.label)))
         });
-        // Where the next child of each node goes.
+        // The start of the next child of each node.
         let mut next_start: FxHashMap<u32, i64> = FxHashMap::default();
         let mut boxes = Vec::with_capacity(drawn.len());
         for at in drawn {
@@ -289,7 +291,7 @@ impl Tree {
         boxes
     }
 
-    /// How many of `nodes` each parent has, and the sum of their values.
+    /// The number of `nodes` of each parent, and the sum of their values.
     fn sum_by_parent(&self, nodes: &[u32]) -> FxHashMap<u32, (u32, i64)> {
         let mut sums: FxHashMap<u32, (u32, i64)> = FxHashMap::default();
         for at in nodes {

@@ -1,11 +1,12 @@
-//! A flame graph as one SVG file: a still picture anywhere, and in a browser one to click, zoom and
-//! search. It fetches nothing. The root is on top and callees hang below it (an icicle), so that the
-//! part everybody starts to read from is on the screen when the file is opened.
+//! A flame graph as one SVG file: a static picture everywhere, and interactive in a browser (click,
+//! zoom, search). It fetches nothing. The root is at the top with its callees below (an icicle), so
+//! that the root is visible when the file is opened.
 //!
-//! [`layout`] sums stacks into a tree and places it, [`color`] chooses colours, `svg` writes, `page` puts
-//! that into a page. What runs in the browser is `flame.js`, how it looks `flame.css`.
+//! [`layout`] sums stacks into a tree and places the nodes, [`color`] chooses colours, `svg` writes
+//! the picture, `page` an HTML page around it. `flame.js` runs in the browser, `flame.css` is the
+//! style.
 //!
-//! Not here: a time axis. Width is the sum of values; siblings stand largest first.
+//! Not here: a time axis. The width is a sum of values; siblings are ordered by width.
 
 pub mod color;
 pub mod compare;
@@ -20,21 +21,21 @@ use super::{
     units::{format_count, format_duration_ns, format_value},
 };
 
-/// How to draw. The defaults fit a browser window.
+/// Options of a flame graph. The defaults fit a browser window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FlameOptions {
-    /// The heading; `None`: what was measured, and of which binary.
+    /// The heading; `None`: what was measured, and the binary.
     pub title: Option<String>,
-    /// A row of threads under the root.
+    /// Show a row of threads below the root.
     pub by_thread: bool,
-    /// Width of the still picture, in pixels (a browser uses the window's).
+    /// Width of the static picture in pixels (a browser uses the window's width).
     pub width_px: f64,
-    /// Frames narrower than this, in pixels of `width_px`, are not drawn; they count in their
-    /// callers all the same.
+    /// Frames narrower than this, in pixels of `width_px`, are not drawn; their callers include
+    /// them.
     pub min_frame_px: f64,
-    /// Number of a value to compare with: colours say how each box's share has changed.
+    /// Index of a value to compare with: colours show how each box's share has changed.
     pub compared_with: Option<usize>,
-    /// A page of HTML in place of an SVG file.
+    /// Write an HTML page instead of an SVG file.
     pub is_page: bool,
 }
 
@@ -51,7 +52,8 @@ impl Default for FlameOptions {
     }
 }
 
-/// Draws value number `value_index` of all samples that have a positive one.
+/// Draws the value with index `value_index` of all samples where it is positive. Errors: those of
+/// the writer.
 pub fn write_flame(
     stacks: &Stacks<'_>,
     value_index: usize,
@@ -72,12 +74,12 @@ pub fn write_flame(
 struct Heading {
     title: String,
     subtitle: String,
-    /// The profile's comments, among them its quality, and what the picture leaves out.
+    /// The profile's comments, which include its quality, and notes on what the picture leaves out.
     notes: Vec<String>,
     unit: String,
 }
 
-/// Most lines of notes above the picture.
+/// Limit of the lines of notes above the picture.
 const MAX_NOTES: usize = 3;
 
 impl Heading {
@@ -95,9 +97,9 @@ impl Heading {
         let binary = profile.mapping.first().map_or("", |m| base_name(profile.string(m.filename)));
         let compared = if layout.base_total > 0 { "differential " } else { "" };
         let what = format!("{} {compared}flame graph", if kind == "cpu" { "CPU" } else { kind });
-        let made = if binary.is_empty() { what } else { format!("{binary} · {what}") };
-        let title = options.title.clone().unwrap_or(made);
-        let mut facts = vec![format!("{} in all", format_value(layout.total, unit))];
+        let default_title = if binary.is_empty() { what } else { format!("{binary} · {what}") };
+        let title = options.title.clone().unwrap_or(default_title);
+        let mut facts = vec![format!("{} in total", format_value(layout.total, unit))];
         if let Some(samples) = profile.sample_type_index("samples").filter(|index| *index != value_index) {
             let count = profile.sample.iter().map(|sample| super::stacks::value_of(sample, samples));
             let count = count.fold(0i64, i64::saturating_add);
@@ -108,7 +110,7 @@ impl Heading {
         }
         facts.push(match layout.stack_count {
             1 => "1 stack".to_string(),
-            count => format!("{} different stacks", format_count(count as i64)),
+            count => format!("{} distinct stacks", format_count(count as i64)),
         });
         let mut notes: Vec<String> = profile
             .comments()

@@ -1,6 +1,6 @@
-//! A flame graph as a page of HTML: the picture, its style and its script, and nothing else. A policy
-//! in the page forbids everything but these two, named by their hashes: whatever a profile's names
-//! say, nothing else runs, and nothing is fetched or sent.
+//! A flame graph as an HTML page: the picture, its style and its script. A content security policy
+//! in the page allows only this style and script, by their hashes. So no other code runs, whatever
+//! the names in a profile contain, and nothing is fetched or sent.
 //!
 //! Not here: the picture ([`super::svg`]).
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::report::stacks::Stacks;
 
-/// What a page has beyond the picture.
+/// The style of the page around the picture.
 const PAGE_STYLE: &str = "html, body { margin: 0; padding: 0; } svg { display: block; }\n\
     @media (prefers-color-scheme: dark) { body { background: #16191f; } }\n";
 
@@ -44,7 +44,8 @@ pub(super) fn write(
     out.flush()
 }
 
-/// As a policy names a script or a style (<https://www.w3.org/TR/CSP3/#grammardef-hash-source>).
+/// The hash of a script or style for a policy
+/// (<https://www.w3.org/TR/CSP3/#grammardef-hash-source>).
 fn hash(text: &str) -> String {
     format!("sha256-{}", BASE64_STANDARD.encode(Sha256::digest(text.as_bytes())))
 }
@@ -54,8 +55,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_are_those_of_the_specification() {
-        // The example of CSP level 3, section 8.
+    fn hashes_match_the_specification() {
+        // The example in CSP level 3, section 8.
         let expected = "sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng=";
         assert_eq!(hash("alert('Hello, world.');"), expected);
     }

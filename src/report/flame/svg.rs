@@ -1,7 +1,7 @@
-//! Writes the picture as SVG. Every name in it is the target's to choose: it goes into text nodes
-//! only, escaped, and the script reads it from there as text.
+//! Writes the picture as SVG. The target chooses the names, so they are only written into text
+//! nodes, escaped, and the script reads them as text.
 //!
-//! Not here: where boxes stand.
+//! Not here: the positions of boxes.
 
 use std::{
     collections::HashMap,
@@ -21,25 +21,27 @@ use crate::report::{
 pub(super) const STYLE: &str = include_str!("flame.css");
 pub(super) const SCRIPT: &str = include_str!("flame.js");
 
-/// Height of a row and of the box in it, in pixels.
+/// Height of a row, in pixels.
 const ROW_PX: usize = 18;
+/// Height of a box in a row, in pixels.
 const BOX_PX: usize = 17;
-/// Width of a character of the boxes' monospaced font, and what a box needs around its text.
+/// Width of a character in the boxes' monospaced font, in pixels.
 const CHAR_PX: f64 = 6.65;
+/// Space around the text in a box, in pixels.
 const PADDING_PX: f64 = 6.0;
-/// Fewer characters than this are not parted in the middle.
+/// A name with fewer visible characters than this is not shortened in the middle.
 const MIN_MIDDLE_CHARS: usize = 10;
 const LINE_PX: usize = 17;
-/// Longest name written, in characters.
+/// The longest name, in characters.
 const MAX_NAME_CHARS: usize = 400;
 const MAX_LEGEND: usize = 6;
 
-/// What the picture stands in.
+/// Where the picture is embedded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Host {
-    /// A file of its own, with its style and script.
+    /// In an SVG file, with style and script.
     File,
-    /// A page, which has them.
+    /// In an HTML page, which has style and script.
     Page,
 }
 
@@ -71,7 +73,7 @@ pub(super) fn write(
     writeln!(out, r#"<g id="frames" transform="translate(0,{head_px})">"#)?;
     picture.rows(&mut out)?;
     writeln!(out, "</g>")?;
-    // Behind the boxes, so that it stays in front of them when it follows the scrolling.
+    // Written after the boxes, so that it stays in front of them while scrolling.
     picture.head(&mut out, heading, head_px)?;
     if host == Host::File {
         writeln!(out, "<script><![CDATA[\n{SCRIPT}]]></script>")?;
@@ -79,13 +81,13 @@ pub(super) fn write(
     writeln!(out, "</svg>")
 }
 
-/// What is needed to write a box.
+/// The data needed to write a box.
 struct Picture<'a> {
     stacks: &'a Stacks<'a>,
     layout: &'a Layout,
     unit: &'a str,
     width_px: f64,
-    /// The largest growth of a box: strongest colour.
+    /// The largest change of a box: it has the strongest colour.
     growth: f64,
 }
 
@@ -117,7 +119,7 @@ impl Picture<'_> {
         writeln!(out, "</text></g>")
     }
 
-    /// The modules that most of the value lies in, and their colours.
+    /// The modules with the largest values, and their colours.
     fn legend(&self) -> Vec<(String, color::Color)> {
         let main = self.main_module();
         let mut sums: HashMap<&str, i64> = HashMap::new();
@@ -177,7 +179,7 @@ impl Picture<'_> {
         writeln!(out, "</g>")
     }
 
-    /// What is shown on a pointer's touch; the first line is the name, the second the values.
+    /// The tooltip: the first line is the name, the second the values.
     fn title(&self, out: &mut impl Write, placed: &Placed, name: &str) -> io::Result<()> {
         let value = format_value(placed.value, self.unit);
         let percent = format_percent(placed.value, self.layout.total);
@@ -234,8 +236,7 @@ fn shorten(text: &str, chars: usize) -> String {
     }
 }
 
-/// The first and last characters of `text`: of a long name, where it comes from and what it is. Where
-/// there is room for a few only, the first. (`flame.js` does the same.)
+/// The first and last characters of `text`; if only a few fit, the first ones. (As in `flame.js`.)
 fn shorten_middle(text: &str, chars: usize) -> String {
     let count = text.chars().count();
     if count <= chars || chars < MIN_MIDDLE_CHARS {
@@ -255,7 +256,7 @@ fn shorten_start(text: &str, chars: usize) -> String {
     ['…'].into_iter().chain(text.chars().skip(count - chars + 1)).collect()
 }
 
-/// Text as it stands in XML. (Characters that XML does not allow are gone: see `printable`.)
+/// Text escaped for XML. (`printable` has removed characters that XML does not allow.)
 pub(super) struct Xml<'a>(pub &'a str);
 
 impl fmt::Display for Xml<'_> {
@@ -281,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_escaped_and_shortened_by_characters() {
+    fn text_is_escaped_and_shortened_at_characters() {
         assert_eq!(Xml("a<b>&\"'").to_string(), "a&lt;b&gt;&amp;&quot;&#39;");
         assert_eq!([shorten("äöü", 3), shorten("äöüß", 3), shorten("", 0)], ["äöü", "äö…", ""]);
         let name = "<a::B as c::D>::run";

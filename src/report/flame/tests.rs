@@ -102,7 +102,7 @@ fn where_boxes_are_too_many_the_largest_are_drawn_and_the_picture_says_so() {
     let mut stacks: Vec<_> = names.iter().map(|name| (name.as_str(), 1)).collect();
     stacks.push(("wide", 100));
     let svg = draw(&profile(&stacks), &FlameOptions::default());
-    assert!(svg.contains("only boxes above 0.333% are drawn one by one"));
+    assert!(svg.contains("only boxes above 0.333% are drawn"));
     assert!(svg.contains("<g class=\"rest\"><title>(200 smaller)\n200ms · 66.67%</title>"));
 }
 

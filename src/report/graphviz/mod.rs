@@ -1,9 +1,9 @@
-//! Graphviz, carried along: draws a graph written in its language as SVG or PostScript, on machines
-//! that have no `dot`. It is Graphviz's own code, compiled to WebAssembly (`LICENSE-graphviz` tells from
-//! where), run by an interpreter: it can reach nothing but the memory it is given.
+//! Embedded Graphviz: draws graphs in its language as SVG or PostScript on machines without `dot`.
+//! It is Graphviz's own code compiled to WebAssembly (`LICENSE-graphviz` has the source). It runs
+//! in an interpreter and can only access the memory given to it.
 //!
-//! Not here: graphs (`pprof::dot` writes them), and running a `dot` that is installed (`cli`), which is
-//! faster where graphs are big.
+//! Not here: writing graphs (`pprof::dot`), running an installed `dot` (`cli`), which is faster for
+//! large graphs.
 
 use std::{io::Read, sync::OnceLock};
 
@@ -15,43 +15,54 @@ use wasmi::{
 
 pub mod page;
 
-/// Made by `scripts/graphviz`.
+/// Built by `scripts/graphviz`.
 const MODULE: &[u8] = include_bytes!("graphviz.wasm.gz");
-/// What a graph may take; one of 1000 nodes takes 20 MiB.
+/// Memory limit in bytes; a graph of 1000 nodes needs 20 MiB.
 const MAX_MEMORY: usize = 1 << 30;
-/// Graphviz follows edges by recursion: as deep as a graph has nodes.
+/// Limit of the recursion: Graphviz recurses along edges, as deep as a graph has nodes.
 const MAX_DEPTH: usize = 200_000;
 const MAX_STACK: usize = 512 << 20;
 
-/// The module's exports, whose names its compiler has shortened.
+/// The names of the module's exports, shortened by its compiler.
 mod exports {
+    /// The memory.
     pub const MEMORY: &str = "z";
+    /// Runs the static constructors.
     pub const CONSTRUCTORS: &str = "A";
+    /// Allocates memory.
     pub const ALLOCATE: &str = "F";
+    /// Parses a graph.
     pub const READ_GRAPH: &str = "I";
+    /// Creates a Graphviz context.
     pub const CREATE_CONTEXT: &str = "V";
+    /// Lays a graph out with an engine.
     pub const LAYOUT: &str = "X";
+    /// Renders a graph in a format.
     pub const RENDER: &str = "_";
 }
 
 /// Why a graph was not drawn.
 #[derive(Debug, thiserror::Error)]
 pub enum DrawError {
+    /// The text is not a graph.
     #[error("it is not a graph: {0}")]
     NotAGraph(String),
-    #[error("{0} is not a format that can be drawn without Graphviz")]
+    /// The format is not one of [`FORMATS`].
+    #[error("the format {0} needs an installed Graphviz")]
     Format(String),
+    /// Graphviz could not lay the graph out.
     #[error("it could not be laid out: {0}")]
     Layout(String),
-    /// The interpreter gave up: memory, recursion, or a failed assertion in Graphviz.
+    /// The interpreter stopped: out of memory, too deep recursion, or a failed assertion in
+    /// Graphviz.
     #[error("the built-in Graphviz failed: {0}")]
     Failed(#[from] Error),
 }
 
-/// The formats that [`draw`] knows.
+/// The formats that [`draw`] supports.
 pub const FORMATS: [&str; 2] = ["svg", "ps"];
 
-/// Draws a graph written in Graphviz's language in one of [`FORMATS`].
+/// Draws a graph in Graphviz's language in one of [`FORMATS`]. Errors: see [`DrawError`].
 pub fn draw(graph: &[u8], format: &str) -> Result<Vec<u8>, DrawError> {
     if !FORMATS.contains(&format) {
         return Err(DrawError::Format(format.into()));
@@ -75,22 +86,22 @@ pub fn draw(graph: &[u8], format: &str) -> Result<Vec<u8>, DrawError> {
     Ok(graphviz.text_at(drawn))
 }
 
-/// What the module's calls to the outside find there.
+/// The state that the module's imports use.
 struct HostState {
     limits: StoreLimits,
-    /// What it wrote to its standard error.
+    /// The text the module wrote to standard error.
     complaints: Vec<u8>,
 }
 
 impl HostState {
     fn keep(&mut self, complaint: &[u8]) {
-        const MOST: usize = 4096;
-        let room = MOST.saturating_sub(self.complaints.len());
+        const MAX: usize = 4096;
+        let room = MAX.saturating_sub(self.complaints.len());
         self.complaints.extend_from_slice(&complaint[..complaint.len().min(room)]);
     }
 }
 
-/// The module, running.
+/// A running instance of the module.
 struct Graphviz {
     store: Store<HostState>,
     instance: Instance,
@@ -124,13 +135,13 @@ impl Graphviz {
         function.call(&mut self.store, parameters)
     }
 
-    /// Puts a text into the module's memory, with a zero behind it.
+    /// Copies a text into the module's memory, with a terminating zero.
     fn text(&mut self, text: &[u8]) -> Result<u32, Error> {
-        let size = u32::try_from(text.len() + 1).map_err(|_| Error::new("the graph is too big"))?;
+        let size = u32::try_from(text.len() + 1).map_err(|_| Error::new("the graph is too large"))?;
         let pointer = self.call::<_, u32>(exports::ALLOCATE, size)?;
         let place = self.memory.data_mut(&mut self.store).get_mut(pointer as usize..);
         let place = place.and_then(|place| place.get_mut(..size as usize)).filter(|_| pointer != 0);
-        let place = place.ok_or_else(|| Error::new("the graph is too big"))?;
+        let place = place.ok_or_else(|| Error::new("the graph is too large"))?;
         place[..text.len()].copy_from_slice(text);
         place[text.len()] = 0;
         Ok(pointer)
@@ -141,14 +152,14 @@ impl Graphviz {
         bytes.iter().copied().take_while(|byte| *byte != 0).collect()
     }
 
-    /// What it said of what went wrong.
+    /// The error messages of the module.
     fn complaints(&self) -> String {
         let text = String::from_utf8_lossy(&self.store.data().complaints);
         if text.trim().is_empty() { "no reason given".into() } else { text.trim().into() }
     }
 }
 
-/// The module, unpacked and checked once.
+/// The module, decompressed and validated once.
 fn module() -> Result<&'static Module, Error> {
     static MODULE_ONCE: OnceLock<Result<Module, String>> = OnceLock::new();
     let module = MODULE_ONCE.get_or_init(|| {
@@ -163,19 +174,19 @@ fn module() -> Result<&'static Module, Error> {
     module.as_ref().map_err(|error| Error::new(error.clone()))
 }
 
-/// What the module calls by this name (see the `wasmImports` of the script it comes from). There are
-/// no files, no clock and no chance: all it can do is ask for memory, complain, and fail.
+/// The import with this name (see `wasmImports` in the compiler's script). There are no files,
+/// clocks or random numbers: the module can only request memory, write messages, and fail.
 fn outside_function(store: &mut Store<HostState>, name: &str, kind: &FuncType) -> Func {
     const NO_SUCH_FILE: i32 = -2;
     let results: Vec<_> = kind.results().to_vec();
     let name = name.to_string();
-    Func::new(store, kind.clone(), move |caller, parameters, answers| {
-        for (answer, kind) in answers.iter_mut().zip(&results) {
-            *answer = Val::default_for_ty(*kind);
+    Func::new(store, kind.clone(), move |caller, parameters, outputs| {
+        for (result, kind) in outputs.iter_mut().zip(&results) {
+            *result = Val::default_for_ty(*kind);
         }
         let number = |at: usize| parameters.get(at).and_then(Val::i32).unwrap_or(0) as u32;
-        let answer = match name.as_str() {
-            "a" | "b" | "c" | "h" => return Err(Error::new("it ended itself")),
+        let result = match name.as_str() {
+            "a" | "b" | "c" | "h" => return Err(Error::new("it exited")),
             "d" => write(caller, number(0), number(1), number(2), number(3)),
             "k" => grow(caller, number(0)),
             "l" | "v" | "y" => NO_SUCH_FILE,
@@ -185,8 +196,8 @@ fn outside_function(store: &mut Store<HostState>, name: &str, kind: &FuncType) -
             }
             _ => return Ok(()),
         };
-        if let Some(first) = answers.first_mut() {
-            *first = Val::I32(answer);
+        if let Some(first) = outputs.first_mut() {
+            *first = Val::I32(result);
         }
         Ok(())
     })
@@ -196,7 +207,7 @@ fn memory_of(caller: &Caller<'_, HostState>) -> Option<Memory> {
     caller.get_export(exports::MEMORY).and_then(Extern::into_memory)
 }
 
-/// Makes the memory `size` bytes big: 1 if that could be done.
+/// Grows the memory to `size` bytes. Returns 1 on success.
 fn grow(mut caller: Caller<'_, HostState>, size: u32) -> i32 {
     const PAGE: u64 = 65_536;
     let Some(memory) = memory_of(&caller) else { return 0 };
@@ -204,7 +215,7 @@ fn grow(mut caller: Caller<'_, HostState>, size: u32) -> i32 {
     i32::from(memory.grow(&mut caller, missing).is_ok())
 }
 
-/// Keeps a message of Graphviz's, a text that ends with a zero.
+/// Keeps a message of Graphviz, a zero-terminated text.
 fn complain(mut caller: Caller<'_, HostState>, text: u32) {
     let Some(memory) = memory_of(&caller) else { return };
     let (data, outside) = memory.data_and_store_mut(&mut caller);
@@ -212,7 +223,7 @@ fn complain(mut caller: Caller<'_, HostState>, text: u32) {
     outside.keep(bytes.split(|byte| *byte == 0).next().unwrap_or_default());
 }
 
-/// `fd_write`: keeps what is written to standard error.
+/// `fd_write`: keeps the text written to standard error.
 fn write(mut caller: Caller<'_, HostState>, file: u32, vectors: u32, count: u32, written_at: u32) -> i32 {
     const BAD_ADDRESS: i32 = 21;
     let Some(memory) = memory_of(&caller) else { return BAD_ADDRESS };
@@ -256,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_drawn_says_why() {
+    fn an_error_has_the_reason_why_a_graph_cannot_be_drawn() {
         let error = draw(b"digraph { a -> ", "svg").unwrap_err().to_string();
         assert!(error.contains("syntax error"), "{error}");
         assert!(matches!(draw(b"digraph {}", "png"), Err(DrawError::Format(_))));

@@ -1,11 +1,11 @@
-//! Makes a drawing of Graphviz's one that fills its window and can be moved and zoomed, as the
-//! reference's does, with a script of our own (`pan_zoom.js`).
+//! Makes a Graphviz drawing fill its window and adds panning and zooming (`pan_zoom.js`), like the
+//! reference.
 //!
 //! Not here: drawing.
 
 const SCRIPT: &str = include_str!("pan_zoom.js");
 
-/// The drawing, movable. A text that is not such a drawing stays as it is.
+/// The drawing with panning and zooming. Other text is returned unchanged.
 pub fn movable(svg: &str) -> String {
     let svg = repaired(svg);
     let svg = match size_range(&svg) {
@@ -30,12 +30,12 @@ pub fn movable(svg: &str) -> String {
     }
 }
 
-/// The drawing as XML: Graphviz leaves an empty reference where a label ends in `&`.
+/// The drawing as valid XML: Graphviz writes an empty reference where a label ends in `&`.
 pub fn repaired(svg: &str) -> String {
     svg.replace("&;", "&amp;;")
 }
 
-/// Where `<svg width="…" height="…" viewBox="…"` stands.
+/// The range of `<svg width="…" height="…" viewBox="…"`.
 fn size_range(svg: &str) -> Option<(usize, usize)> {
     let mut from = 0;
     while let Some(start) = svg[from..].find("<svg").map(|at| from + at) {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_drawing_fills_its_window_and_can_be_moved() {
+    fn a_drawing_fills_its_window_and_can_be_panned() {
         let svg = "<svg width=\"8pt\" height=\"9pt\"\n viewBox=\"0 0 8 9\" xmlns=\"x\">\n<g id=\"graph0\">\n</g>\n</svg>\n";
         let page = movable(svg);
         assert!(page.starts_with("<svg width=\"100%\" height=\"100%\" xmlns=\"x\">\n<script"), "{page}");
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_stay_as_they_are() {
+    fn other_texts_are_unchanged() {
         assert_eq!(movable("no drawing"), "no drawing");
         assert_eq!(movable("<svg width=\"\">"), "<svg width=\"\">");
     }

@@ -1,7 +1,6 @@
 //! `callgrind`: the call graph in the format of Valgrind's tool, for KCachegrind.
 //!
-//! Not here: how that format came to be
-//! (<https://valgrind.org/docs/manual/cl-format.html>).
+//! The format: <https://valgrind.org/docs/manual/cl-format.html>.
 
 use std::io::Write;
 
@@ -51,7 +50,7 @@ pub(super) fn print(report: &mut Report) -> Vec<u8> {
     out
 }
 
-/// The names of the shown nodes; numbered where different functions have the same.
+/// The names of the shown nodes; numbered where different functions have the same name.
 fn names(graph: &Graph, report: &Report) -> FxHashMap<u32, String> {
     let mut functions: FxHashMap<(TextId, TextId), Vec<u64>> = FxHashMap::default();
     for (_, node) in graph.shown() {
@@ -76,7 +75,7 @@ fn names(graph: &Graph, report: &Report) -> FxHashMap<u32, String> {
     graph.shown().map(name).collect()
 }
 
-/// Names are written once and then referred to by number.
+/// A name is written once and then referred to by number.
 #[derive(Default)]
 struct Names {
     numbers: FxHashMap<String, usize>,
@@ -96,7 +95,7 @@ impl Names {
     }
 }
 
-/// An address, relative to the one before where that is shorter.
+/// An address, relative to the previous one where that is shorter.
 fn address(previous: Option<Info>, address: u64) -> String {
     let absolute = format!("{address:#x}");
     let Some(previous) = previous else { return absolute };

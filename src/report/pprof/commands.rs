@@ -1,48 +1,64 @@
-//! The reports by the names they are asked for: one table that the command line, the prompt and the
-//! web pages read.
+//! The commands of pprof: one table for the command line, the prompt and the web pages.
 //!
-//! Not here: how they are made.
+//! Not here: the reports themselves.
 
-/// What is made.
+/// A kind of report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportKind {
+    /// The call graph in callgrind's format.
     Callgrind,
+    /// The comments of the profile.
     Comments,
+    /// Instructions of functions.
     Disassembly,
+    /// The call graph in Graphviz's language.
     Dot,
+    /// Source lines of functions.
     List,
+    /// The filtered profile as protobuf.
     Proto,
+    /// The whole profile as text.
     Raw,
+    /// Labels with the sums of their values.
     Tags,
+    /// Functions, one per line.
     Text,
+    /// The hottest functions as protobuf.
     TopProto,
+    /// All stacks.
     Traces,
+    /// Functions with callers and callees.
     Tree,
+    /// An HTML page with source lines and instructions.
     WebList,
 }
 
-/// What becomes of it.
+/// How the report is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// Printed.
     Print,
-    /// Printed, but into a file with this ending where a terminal would show it.
+    /// Printed; on a terminal, written to a file with this extension instead.
     File(&'static str),
-    /// Drawn by Graphviz in this format, then as [`Delivery::File`].
+    /// Drawn by Graphviz in this format, then like [`Delivery::File`].
     Drawing(&'static str),
-    /// Drawn in this format (empty: as it is) and shown by a program: one of these.
+    /// Drawn in this format (empty: not drawn), written to a file with this extension, and opened
+    /// with the first available program.
     Viewer { drawing: &'static str, suffix: &'static str, programs: &'static [&'static str] },
 }
 
 /// A command.
 #[derive(Debug)]
 pub struct Command {
+    /// The name.
     pub name: &'static str,
+    /// The report.
     pub kind: ReportKind,
+    /// How it is delivered.
     pub delivery: Delivery,
-    /// Whether it needs a regular expression.
+    /// Whether it needs an argument, a regular expression.
     pub has_argument: bool,
-    /// One line that says what it gives.
+    /// The help text, one line.
     pub help: &'static str,
 }
 
@@ -50,7 +66,7 @@ const fn text(name: &'static str, kind: ReportKind, help: &'static str) -> Comma
     Command { name, kind, delivery: Delivery::Print, has_argument: false, help }
 }
 
-const fn about(name: &'static str, kind: ReportKind, help: &'static str) -> Command {
+const fn with_argument(name: &'static str, kind: ReportKind, help: &'static str) -> Command {
     Command { name, kind, delivery: Delivery::Print, has_argument: true, help }
 }
 
@@ -75,8 +91,8 @@ const fn viewer(
 /// All commands, by name.
 pub const COMMANDS: &[Command] = &[
     file("callgrind", ReportKind::Callgrind, "callgraph.out", "Call graph in callgrind's format"),
-    text("comments", ReportKind::Comments, "The comments in the profile"),
-    about("disasm", ReportKind::Disassembly, "Assembly with samples, of functions that match"),
+    text("comments", ReportKind::Comments, "The comments of the profile"),
+    with_argument("disasm", ReportKind::Disassembly, "Instructions of matching functions, with samples"),
     text("dot", ReportKind::Dot, "Call graph in Graphviz's language"),
     viewer("eog", "svg", &["eog"], "Call graph shown by eog"),
     viewer("evince", "pdf", &["evince"], "Call graph shown by evince"),
@@ -89,27 +105,27 @@ pub const COMMANDS: &[Command] = &[
         has_argument: false,
         help: "Call graph shown by KCachegrind",
     },
-    about("list", ReportKind::List, "Source lines with samples, of functions that match"),
+    with_argument("list", ReportKind::List, "Source lines of matching functions, with samples"),
     drawing("pdf", "Call graph as PDF"),
-    about("peek", ReportKind::Tree, "Callers and callees of functions that match"),
+    with_argument("peek", ReportKind::Tree, "Callers and callees of matching functions"),
     drawing("png", "Call graph as a PNG image"),
-    file("proto", ReportKind::Proto, "pb.gz", "The profile itself, after filters, as gzipped protobuf"),
+    file("proto", ReportKind::Proto, "pb.gz", "The filtered profile as gzipped protobuf"),
     drawing("ps", "Call graph as PostScript"),
-    text("raw", ReportKind::Raw, "Everything in the profile as text"),
+    text("raw", ReportKind::Raw, "The whole profile as text"),
     drawing("svg", "Call graph as SVG"),
-    text("tags", ReportKind::Tags, "Labels and how much each of their values has"),
-    text("text", ReportKind::Text, "Functions with most, one a line"),
-    text("top", ReportKind::Text, "Functions with most, one a line"),
-    file("topproto", ReportKind::TopProto, "pb.gz", "Functions with most, as gzipped protobuf"),
+    text("tags", ReportKind::Tags, "Labels, with the sum of each of their values"),
+    text("text", ReportKind::Text, "The hottest functions, one per line"),
+    text("top", ReportKind::Text, "The hottest functions, one per line"),
+    file("topproto", ReportKind::TopProto, "pb.gz", "The hottest functions as gzipped protobuf"),
     text("traces", ReportKind::Traces, "All samples with their stacks"),
-    text("tree", ReportKind::Tree, "Functions with most, with callers and callees"),
+    text("tree", ReportKind::Tree, "The hottest functions, with callers and callees"),
     viewer("web", "svg", &[], "Call graph shown by a browser"),
     Command {
         name: "weblist",
         kind: ReportKind::WebList,
         delivery: Delivery::Viewer { drawing: "", suffix: "html", programs: &[] },
         has_argument: true,
-        help: "Source lines and assembly with samples, shown by a browser",
+        help: "Source lines and instructions with samples, shown by a browser",
     },
 ];
 

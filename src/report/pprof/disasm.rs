@@ -1,4 +1,4 @@
-//! `disasm`: the assembly of functions whose symbols match, with samples.
+//! `disasm`: the instructions of functions whose symbols match, with samples.
 //!
 //! Not here: decoding machine code ([`super::objects`]).
 
@@ -16,48 +16,57 @@ use crate::{
     text::path::base_name,
 };
 
-/// More text than this is not made: it is the program that says how many symbols lie at an address.
-const MOST_BYTES: usize = 512 << 20;
+/// Limit of the text in bytes: a hostile file can have any number of symbols at an address.
+const MAX_BYTES: usize = 512 << 20;
 
-/// So many routines are read at a time.
+/// How many routines are read at once.
 const CHUNK: usize = 100;
 
-/// A node at an address as its file counts.
+/// A node with its address in the file.
 type NodeAt = (u64, Info, Weights);
 
-/// An instruction, and where it is from.
+/// An instruction, and its source line.
 type Line = (ObjectInstruction, Option<ObjectFrame>);
 
-/// A symbol that matches, the file it is from, and the samples in it.
+/// A matching symbol, its file, and the samples in it.
 struct Routine<'o> {
     symbol: ObjectSymbol,
     object: &'o dyn Object,
-    /// Which of the files it is.
+    /// The index of its file.
     file: usize,
-    /// All nodes as the file counts, by address, and which of them are the routine's.
+    /// All nodes of the file, by address in the file.
     nodes: Rc<[NodeAt]>,
     own: Range<usize>,
 }
 
-/// An instruction with what was sampled at it.
+/// An instruction with its samples.
 #[derive(Default)]
 pub struct Row {
-    /// As the file counts.
+    /// The address in the file.
     pub address: u64,
+    /// The assembly text.
     pub text: String,
+    /// The function; empty: not shown.
     pub function: String,
-    /// The file's name alone.
+    /// The file name without folders.
     pub file: String,
+    /// The source line; 0: unknown.
     pub line: i64,
+    /// Samples with this instruction as leaf.
     pub flat: Weight,
+    /// Samples with this instruction anywhere in the stack.
     pub cum: Weight,
 }
 
-/// A routine with its code, and what was sampled in it.
+/// A routine with its instructions and samples.
 pub struct Listing {
+    /// The symbol.
     pub name: String,
+    /// The sum of the rows' flat values.
     pub flat: i64,
+    /// The sum of the rows' cumulative values.
     pub cum: i64,
+    /// The instructions.
     pub rows: Vec<Row>,
 }
 
@@ -71,7 +80,7 @@ pub(super) fn print(
     let _ = writeln!(out, "Total: {}", report.format.value(report.total));
     each(report, tool, messages, &mut |report, listing| {
         print_listing(report, &listing, &mut out);
-        match out.len() > MOST_BYTES {
+        match out.len() > MAX_BYTES {
             true => Err("the assembly is longer than 512 MiB: name fewer functions".into()),
             false => Ok(()),
         }
@@ -79,7 +88,8 @@ pub(super) fn print(
     Ok(out)
 }
 
-/// Hands over the routines whose symbols match, by name. Errors: nothing matches; or `take`'s own.
+/// Passes the routines whose symbols match to `take`, ordered by name. Errors: nothing matches, or
+/// `take` fails.
 pub fn each(
     report: &mut Report,
     tool: &dyn ObjectTool,
@@ -94,7 +104,7 @@ pub fn each(
     let mut routines = Vec::new();
     for (file, object) in objects.iter().enumerate() {
         let place = address.map(|address| object.address(address));
-        let wanted = |symbol: &ObjectSymbol| match place {
+        let matches = |symbol: &ObjectSymbol| match place {
             Some(address) => (symbol.start..=symbol.last).contains(&address),
             None => argument.is_match(&symbol.name),
         };
@@ -102,9 +112,9 @@ pub fn each(
             nodes.iter().map(|(info, weights)| (object.address(info.address), *info, *weights)).collect();
         placed.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.compare(&b.1, &report.columns)));
         let placed: Rc<[NodeAt]> = placed.into();
-        for symbol in object.symbols().unwrap_or_default().into_iter().filter(wanted) {
+        for symbol in object.symbols().unwrap_or_default().into_iter().filter(matches) {
             found_any = true;
-            // The last byte of a symbol is not looked at.
+            // Like the reference, the last byte of a symbol is ignored.
             let begin = placed.partition_point(|node| node.0 < symbol.start);
             let end = placed.partition_point(|node| node.0 < symbol.last).max(begin);
             if begin < end {
@@ -134,7 +144,7 @@ pub fn each(
     Ok(())
 }
 
-/// The number that an argument is, if it is one: then an address is meant.
+/// The argument as an address, if it is a number.
 pub(super) fn address_of(argument: &str) -> Option<u64> {
     let lower = argument.to_ascii_lowercase();
     let (digits, radix) = match lower.as_bytes() {
@@ -147,7 +157,7 @@ pub(super) fn address_of(argument: &str) -> Option<u64> {
     if digits.starts_with('+') { None } else { u64::from_str_radix(digits, radix).ok() }
 }
 
-/// The files of mappings with samples that match, or that the address is in.
+/// Opens the files of mappings that match, or that contain the address.
 fn open_objects(
     report: &Report,
     nodes: &[(Info, Weights)],
@@ -166,14 +176,14 @@ fn open_objects(
         if !files.contains(&mapping.file) && !address.is_some_and(holds) {
             continue;
         }
-        let asked = ObjectMapping {
+        let object = ObjectMapping {
             file: columns.text(mapping.file),
             build_id: columns.text(mapping.build_id),
             start: mapping.start,
             limit: mapping.limit,
             offset: mapping.offset,
         };
-        match tool.open(&asked) {
+        match tool.open(&object) {
             Ok(object) => objects.push(object),
             Err(error) => messages.push(error),
         }
@@ -181,7 +191,7 @@ fn open_objects(
     objects
 }
 
-/// The instructions of routines, and the source line of each where it is to be shown.
+/// The instructions of routines, with their source lines where these are shown.
 fn code_of(routines: &[Routine<'_>], intel: bool) -> Result<Vec<Vec<Line>>, String> {
     let mut all = Vec::new();
     for routine in routines {
@@ -264,7 +274,7 @@ fn place_text(row: &Row) -> String {
     text
 }
 
-/// The instructions with the samples from each up to the next.
+/// The instructions, each with the samples up to the next one.
 fn rows(report: &Report, routine: &Routine<'_>, code: &[Line]) -> Vec<Row> {
     let columns = &report.columns;
     let mut nodes = routine.nodes[routine.own.clone()].iter().peekable();

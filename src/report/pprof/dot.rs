@@ -35,7 +35,7 @@ struct Drawing<'a> {
     out: Vec<u8>,
 }
 
-/// Where nothing is, numbers of nodes are 0: edges lead there to nodes that are not shown.
+/// The numbers of nodes; 0: the node is not shown.
 type Numbers = Vec<usize>;
 
 impl Drawing<'_> {
@@ -113,18 +113,18 @@ impl Drawing<'_> {
         ));
     }
 
-    /// The name over several lines.
+    /// The name, broken into lines.
     fn name(&self, node: &Node) -> String {
         let columns = &self.report.columns;
         let name = escape(&shorten(columns.text(node.info.name)));
-        // Go's type parameters are written as three dots, which are no separators.
+        // Go's omitted type arguments are three dots, which are not separators.
         let name = name.replace("::", "\\n").replace("[...]", "[…]").replace('.', "\\n");
         let file = columns.text(node.info.file);
         let file = if file.is_empty() { "" } else { base_name(file) };
         node.info.parts(&name, file, columns.text(node.info.object)).join("\\n") + "\\n"
     }
 
-    /// The boxes of a node's labels, and the edges to them.
+    /// Writes the boxes of a node's labels, and the edges to them.
     fn tags(&self, node: &Node, number: usize) -> String {
         let flat = !node.outs.is_empty();
         let mut texts: Vec<Tag> = node.labels.texts.values().cloned().collect();
@@ -213,7 +213,8 @@ fn tag_box(source: &str, target: &str, id: &str, name: &str, weight: &str, style
     )
 }
 
-/// Makes at most [`MAX_NODE_TAGS`] of numbers, each joined to the nearest of the heaviest.
+/// Reduces numeric labels to [`MAX_NODE_TAGS`]: each is merged with the nearest of the heaviest
+/// ones.
 fn collapse(mut all: Vec<Tag>, flat: bool) -> Vec<Tag> {
     tags::sort(&mut all, flat);
     if all.len() <= MAX_NODE_TAGS {
@@ -257,14 +258,14 @@ fn join(group: &[Tag]) -> Tag {
     }
     let name = if group.len() == 1 { label(low) } else { format!("{}..{}", label(low), label(high)) };
     let mut joined = Tag { name, ..Tag::default() };
-    // The means are taken here: a group has no divisor of its own.
+    // Means are computed here, because a group has no divisor.
     joined.weights.flat.sum = sums.flat.value();
     joined.weights.cum.sum = sums.cum.value();
     joined
 }
 
-/// A graph as it must be to be drawn. The reference writes values of labels as they are, whatever is in them:
-/// one with a quote ends early, and Graphviz refuses the graph. `-dot` shows what the reference shows.
+/// Repairs a graph so that it can be drawn. The reference does not escape the values of labels: a
+/// value with a quote makes the graph invalid. `-dot` prints the graph as the reference does.
 pub fn readable(graph: &str) -> String {
     const BEFORE: &str = " [label = \"";
     const BEHIND: &str = "\" id=\"N";
@@ -279,7 +280,7 @@ pub fn readable(graph: &str) -> String {
     out + rest
 }
 
-/// A label's text that ends where it ends.
+/// A label's text with escaped quotes.
 fn tag_text(name: &str) -> String {
     if !name.contains('"') && !name.ends_with('\\') {
         return name.into();
@@ -295,7 +296,7 @@ fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\l")
 }
 
-/// Green for -1, grey for 0, red for 1; pale for backgrounds.
+/// A colour from green (-1) over grey (0) to red (1); pale for backgrounds.
 fn color(score: f64, is_background: bool) -> String {
     let (mut saturation, value) = if is_background { (0.1, 0.93) } else { (1.0, 0.7) };
     let mut score = if score.is_nan() { score } else { score.clamp(-1.0, 1.0) };
@@ -324,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_label_ends_where_it_ends_whatever_is_in_it() {
+    fn quotes_in_labels_are_escaped() {
         assert_eq!(tag_text("key:plain\\nkey:other"), "key:plain\\nkey:other");
         assert_eq!(tag_text("key:a\"b\\nk:c\\"), "key:a\\\"b\\nk:c\\\\");
         let graph = tag_box("N1", "N1_0", "N1_0", "key:a\"b", "1s", "") + "N2 [label=\"f\"]\n";

@@ -1,4 +1,4 @@
-//! What stands above a report: which profile it is of, what was filtered, how much is shown.
+//! The header of a report: the profile, the active filters, the shown share.
 //!
 //! Not here: the report.
 
@@ -13,8 +13,8 @@ use crate::{
     text::{go, path},
 };
 
-/// What the prompt says first of a profile; `None` if the settings do not fit it. The second part
-/// says whether the chosen values are all zero.
+/// The greeting of the prompt; `None` if the settings do not fit the profile. The second value is
+/// whether all selected values are zero.
 pub fn greeting(
     columns: Columns,
     settings: &Settings,
@@ -25,7 +25,7 @@ pub fn greeting(
     Some((of_profile(&report), report.total == 0 && report.columns.header.kinds.len() > 1))
 }
 
-/// What there is to say of the profile.
+/// The lines on the profile.
 pub(in crate::report) fn of_profile(report: &Report) -> Vec<String> {
     let columns = &report.columns;
     let header = &columns.header;
@@ -63,8 +63,7 @@ pub(in crate::report) fn of_profile(report: &Report) -> Vec<String> {
     lines
 }
 
-/// What there is to say of the report: all lines, joined. A drawing's are `full`, and it alone counts
-/// edges.
+/// All header lines. `full`: for a drawing, which also counts edges.
 pub(super) fn of_report(report: &Report, trimmed: &Trimmed, full: bool) -> Vec<String> {
     let mut lines = Vec::new();
     if full || !report.settings.compact_labels {
@@ -74,7 +73,7 @@ pub(super) fn of_report(report: &Report, trimmed: &Trimmed, full: bool) -> Vec<S
         lines.push("Active filters:".into());
         for filter in &report.filters {
             lines.push(match filter.char_indices().find(|(at, _)| *at >= 80) {
-                // The reference cuts between bytes; a letter that would be cut stays whole here.
+                // The reference cuts at bytes; here a character is kept whole.
                 Some((end, _)) => format!("   {}…", &filter[..end]),
                 None => format!("   {filter}"),
             });

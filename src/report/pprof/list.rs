@@ -1,4 +1,4 @@
-//! `list`: source lines with samples, of functions that match.
+//! `list`: the source lines of matching functions, with samples.
 //!
 //! Not here: finding the files ([`super::source_path`]).
 
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::profile::unit::percentage;
 
-/// Lines shown before and behind those with samples.
+/// Lines shown before and after those with samples.
 const MARGIN: i64 = 5;
 
-/// A line of a function that has samples.
+/// A line with samples.
 #[derive(Clone, Copy)]
 struct Entry {
     info: Info,
@@ -73,7 +73,7 @@ fn function(report: &Report, name: &str, entries: &[Entry], sources: &mut Source
         );
         let (start, end) = range(&entries);
         if start > end && !sources.is_known(file) {
-            // The reference does not even look whether the file is there.
+            // The reference does not check whether the file exists.
             continue;
         }
         match sources.lines(file) {

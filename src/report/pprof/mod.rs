@@ -1,8 +1,9 @@
-//! The reports of `go tool pprof`, byte for byte: which commands and options there are, and what each
-//! command makes of a profile.
+//! The reports of `go tool pprof`, byte for byte: its commands, its options, and the report of each
+//! command.
 //!
-//! Not here: the command line, files, the terminal (`cli`, `shell`): a report is a function of a
-//! profile and settings. What the reference gets wrong is wrong here too: this is the drop-in.
+//! A report is a function of a profile and settings. Faults of the reference are reproduced,
+//! because these reports are a drop-in replacement. Not here: the command line, files, the terminal
+//! (`cli`, `shell`).
 
 pub mod commands;
 pub mod objects;

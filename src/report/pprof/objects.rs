@@ -1,70 +1,81 @@
-//! What reports ask of programs and libraries: symbols, assembly, and where in the source it is from.
+//! The interface between reports and programs or libraries: symbols, instructions, source lines.
 //!
-//! Not here: reading them. A report is a function of a profile and of what is handed to it; whoever
-//! asks for one gives an [`ObjectTool`] that can open files, or [`NoObjects`].
+//! Not here: reading files. The caller of a report passes an [`ObjectTool`] that opens files, or
+//! [`NoObjects`].
 
-/// A mapping of the profile, as far as it says which file stands at which addresses.
+/// A mapping of the profile: a file and its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectMapping<'a> {
+    /// The path.
     pub file: &'a str,
-    /// Empty where it is not known.
+    /// The build ID; empty: unknown.
     pub build_id: &'a str,
+    /// The first run-time address.
     pub start: u64,
+    /// The exclusive end address.
     pub limit: u64,
+    /// The offset of `start` in the file.
     pub offset: u64,
 }
 
-/// A symbol: a name for the addresses `start..=last`, as the file counts them.
+/// A symbol: a name for the addresses `start..=last` in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectSymbol {
+    /// The name.
     pub name: String,
+    /// The first address.
     pub start: u64,
+    /// The last address, inclusive.
     pub last: u64,
 }
 
 /// An instruction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectInstruction {
-    /// As the file counts.
+    /// The address in the file.
     pub address: u64,
+    /// The assembly text.
     pub text: String,
 }
 
-/// A function, and the place in the source that an address in it is from.
+/// The function and source line of an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectFrame {
-    /// The linker's name of it.
+    /// The linker's name of the function.
     pub function: String,
+    /// The source file.
     pub file: String,
+    /// The line.
     pub line: i64,
 }
 
-/// Opens files. Errors are the reference's words.
+/// Opens files.
 pub trait ObjectTool {
+    /// Opens the file of a mapping. Errors: the texts of the reference.
     fn open(&self, mapping: &ObjectMapping<'_>) -> Result<Box<dyn Object>, String>;
 }
 
 /// An open program or library.
 pub trait Object {
-    /// What the file calls an address of the profile.
+    /// The address in the file of a run-time address.
     fn address(&self, runtime: u64) -> u64;
 
-    /// Its symbols, by address.
+    /// Its symbols, ordered by address.
     fn symbols(&self) -> Result<Vec<ObjectSymbol>, String>;
 
-    /// The instructions in `start..end`, as the file counts, in Intel's syntax or in Go's.
+    /// The instructions at `start..end` (addresses in the file), in Intel's or Go's syntax.
     fn code(&self, start: u64, end: u64, intel: bool) -> Result<Vec<ObjectInstruction>, String>;
 
-    /// Whether assembly is to say of each instruction where it is from. The reference knows that of
-    /// programs made by Go's compiler only.
+    /// Whether to show the source line of each instruction. The reference does that only for Go
+    /// programs.
     fn shows_lines(&self) -> bool;
 
-    /// For each of these addresses, as the file counts, where it is from; none where that is unknown.
-    /// Asking for many at once is much cheaper than one by one.
+    /// The function and source line of each address in the file; `None` where unknown. Looking up
+    /// many addresses at once is much cheaper.
     fn frames(&self, addresses: &[u64]) -> Vec<Option<ObjectFrame>>;
 }
 
-/// There are no files to look into.
+/// An [`ObjectTool`] that opens no files.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoObjects;
 

@@ -1,50 +1,83 @@
-//! The options of reports: one table that the command line, the prompt and the web pages read.
+//! The options of reports: one table for the command line, the prompt and the web pages.
 //!
-//! Not here: which reports there are ([`super::commands`]), and where profiles come from.
+//! Not here: the commands ([`super::commands`]), sources of profiles.
 
 use std::path::PathBuf;
 
 use crate::text::go::quote;
 
-/// How a report is to be made. Names and meanings are those of the reference's options.
+/// The values of all options. Names and meanings are those of the reference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
+    /// The file that the report is written to; empty: standard output.
     pub output: String,
+    /// Distinguish calls by their path in graphs.
     pub call_tree: bool,
+    /// Percentages are relative to the filtered total.
     pub relative_percentages: bool,
+    /// The unit of values: a unit, `minimum`, or `auto`.
     pub unit: String,
+    /// Omit facts about the whole profile in headers.
     pub compact_labels: bool,
+    /// Folders with source files, separated by colons.
     pub source_path: String,
-    /// Source files are read only below these folders; `None`: wherever the profile says they are. (Not an option of
-    /// the reference: whoever shows profiles to others sets it.)
+    /// Source files are read only below these folders; `None`: everywhere. (Not an option of the
+    /// reference. `rprof serve` sets it.)
     pub source_roots: Option<Vec<PathBuf>>,
+    /// Prefixes to remove from source paths, separated by colons.
     pub trim_path: String,
+    /// Instructions in Intel syntax.
     pub intel_syntax: bool,
+    /// Divide values by the first value.
     pub mean: bool,
+    /// The value to report: its name or index; empty: the default.
     pub sample_index: String,
+    /// All values are divided by this number.
     pub divide_by: f64,
+    /// Scale the profile to the total of the base profile.
     pub normalize: bool,
+    /// The order of entries: `flat` or `cum`.
     pub sort: String,
+    /// Labels whose values become frames at the root, separated by commas.
     pub tagroot: String,
+    /// Labels whose values become frames at the leaf, separated by commas.
     pub tagleaf: String,
+    /// Omit negative values.
     pub drop_negative: bool,
-    /// -1: as many as the report usually shows.
+    /// Maximum number of entries; -1: the report's default.
     pub nodecount: i64,
+    /// Omit entries below this share of the total.
     pub nodefraction: f64,
+    /// Omit edges below this share of the total.
     pub edgefraction: f64,
+    /// Apply `nodecount`, `nodefraction` and `edgefraction`.
     pub trim: bool,
+    /// Keep samples with a frame that matches this regular expression.
     pub focus: String,
+    /// Remove samples with a frame that matches.
     pub ignore: String,
+    /// Remove the callees of matching frames.
     pub prune_from: String,
+    /// Remove matching frames.
     pub hide: String,
+    /// Keep matching frames only.
     pub show: String,
+    /// Remove the callers of the outermost matching frame.
     pub show_from: String,
+    /// Keep samples with a label that matches, or is in a range.
     pub tagfocus: String,
+    /// Remove samples with a label that matches, or is in a range.
     pub tagignore: String,
+    /// Keep labels whose key matches.
     pub tagshow: String,
+    /// Remove labels whose key matches.
     pub taghide: String,
+    /// Count inlined functions as part of their callers.
     pub noinlines: bool,
+    /// Distinguish columns with the granularity `lines`.
     pub showcolumns: bool,
+    /// What is one entry: `functions`, `filefunctions`, `files`, `lines`, `addresses`; empty: the
+    /// report's default.
     pub granularity: String,
 }
 
@@ -90,23 +123,29 @@ impl Default for Settings {
     }
 }
 
-/// Where an option's value is.
+/// A reference to an option's value, by type.
 pub enum Slot<'a> {
+    /// A switch.
     Bool(&'a mut bool),
+    /// An integer.
     Integer(&'a mut i64),
+    /// A number.
     Float(&'a mut f64),
+    /// A text.
     Text(&'a mut String),
 }
 
 /// An option.
 pub struct SettingOption {
+    /// The name.
     pub name: &'static str,
-    /// The values it may have, each a switch of its own on the command line; none: any.
+    /// The possible values, each also a switch on the command line; empty: any value.
     pub choices: &'static [&'static str],
-    /// One line that says what it does.
+    /// The help text, one line.
     pub help: &'static str,
-    /// Its name in the web pages' addresses; empty: not there.
+    /// The name of its URL parameter in the web pages; empty: none.
     pub url_name: &'static str,
+    /// The value in the settings.
     pub slot: fn(&mut Settings) -> Slot<'_>,
 }
 
@@ -127,39 +166,39 @@ macro_rules! option {
 
 /// All options.
 pub const OPTIONS: &[SettingOption] = &[
-    option!(output: Text, "", "File the report is written to"),
-    option!(call_tree: Bool, "calltree", "In graphs, tell apart calls by the path that led to them"),
-    option!(relative_percentages: Bool, "rel", "Percentages of what the filters leave, not of everything"),
-    option!(unit: Text, "unit", "Unit of values: s, ms, MB, kB ..., minimum, or auto for each its own"),
-    option!(compact_labels: Bool, "compact", "Leave what is said of the whole profile out of headers"),
-    option!(source_path: Text, "", "Folders in which source files are looked for"),
-    option!(trim_path: Text, "", "Beginnings of source file names that are cut off"),
-    option!(intel_syntax: Bool, "intel", "Assembly in Intel's notation (disasm, weblist)"),
+    option!(output: Text, "", "Write the report to this file"),
+    option!(call_tree: Bool, "calltree", "Show the graph as a call tree: one node per call path"),
+    option!(relative_percentages: Bool, "rel", "Percentages are relative to the filtered total"),
+    option!(unit: Text, "unit", "Unit of values: s, ms, MB, kB ..., minimum, or auto (per value)"),
+    option!(compact_labels: Bool, "compact", "Omit facts about the whole profile in headers"),
+    option!(source_path: Text, "", "Search these folders for source files"),
+    option!(trim_path: Text, "", "Remove these prefixes from source file names"),
+    option!(intel_syntax: Bool, "intel", "Instructions in Intel syntax (disasm, weblist)"),
     option!(mean: Bool, "mean", "Divide values by the first one (the count)"),
-    option!(sample_index: Text, "si", "Which value to report: its name, or its number from 0"),
+    option!(sample_index: Text, "si", "The value to report: its name, or its index from 0"),
     option!(divide_by: Float, "", "Divide all values by this number"),
-    option!(normalize: Bool, "norm", "Scale the profile to add up to what the base profile does"),
+    option!(normalize: Bool, "norm", "Scale the profile to the total of the base profile"),
     option!(sort: Text, "sort", "Order of entries", ["cum", "flat"]),
     option!(tagroot: Text, "", "Add the values of these labels (key,key) as frames at the root"),
     option!(tagleaf: Text, "", "Add the values of these labels (key,key) as frames at the leaf"),
-    option!(drop_negative: Bool, "dropneg", "Leave out what is negative (in differences)"),
-    option!(nodecount: Integer, "n", "Most entries to show"),
-    option!(nodefraction: Float, "nf", "Leave out entries below this share of the total"),
-    option!(edgefraction: Float, "ef", "Leave out edges below this share of the total"),
-    option!(trim: Bool, "trim", "Honour nodecount, nodefraction and edgefraction"),
-    option!(focus: Text, "f", "Only samples with a frame that matches this regular expression"),
-    option!(ignore: Text, "i", "No samples with a frame that matches"),
-    option!(prune_from: Text, "prunefrom", "Cut off what the matching frame calls"),
-    option!(hide: Text, "h", "Leave out frames that match"),
-    option!(show: Text, "s", "Only frames that match"),
-    option!(show_from: Text, "sf", "Cut off the callers of the outermost frame that matches"),
-    option!(tagfocus: Text, "tf", "Only samples with a label that matches, or is in a range ([key=]1kb:2mb)"),
-    option!(tagignore: Text, "ti", "No samples with a label that matches, or is in a range"),
-    option!(tagshow: Text, "ts", "Only labels whose key matches"),
-    option!(taghide: Text, "th", "No labels whose key matches"),
+    option!(drop_negative: Bool, "dropneg", "Omit negative values (in differences)"),
+    option!(nodecount: Integer, "n", "Maximum number of entries"),
+    option!(nodefraction: Float, "nf", "Omit entries below this share of the total"),
+    option!(edgefraction: Float, "ef", "Omit edges below this share of the total"),
+    option!(trim: Bool, "trim", "Apply nodecount, nodefraction and edgefraction"),
+    option!(focus: Text, "f", "Keep samples with a frame that matches this regular expression"),
+    option!(ignore: Text, "i", "Remove samples with a frame that matches"),
+    option!(prune_from: Text, "prunefrom", "Remove the callees of matching frames"),
+    option!(hide: Text, "h", "Remove matching frames"),
+    option!(show: Text, "s", "Keep matching frames only"),
+    option!(show_from: Text, "sf", "Remove the callers of the outermost matching frame"),
+    option!(tagfocus: Text, "tf", "Keep samples with a label that matches, or is in a range ([key=]1kb:2mb)"),
+    option!(tagignore: Text, "ti", "Remove samples with a label that matches, or is in a range"),
+    option!(tagshow: Text, "ts", "Keep labels whose key matches"),
+    option!(taghide: Text, "th", "Remove labels whose key matches"),
     option!(noinlines: Bool, "noinlines", "Count inlined functions as part of their callers"),
-    option!(showcolumns: Bool, "showcolumns", "With lines, tell apart columns too"),
-    option!(granularity: Text, "g", "What makes an entry of its own",
+    option!(showcolumns: Bool, "showcolumns", "With -lines, distinguish columns"),
+    option!(granularity: Text, "g", "Group by",
         ["functions", "filefunctions", "files", "lines", "addresses"]),
 ];
 
@@ -174,7 +213,7 @@ impl SettingOption {
         OPTIONS.iter().find(|option| option.choices.contains(&name))
     }
 
-    /// Its value as text.
+    /// The value as text.
     pub fn get(&self, settings: &Settings) -> String {
         match (self.slot)(&mut settings.clone()) {
             Slot::Bool(value) => value.to_string(),
@@ -184,7 +223,8 @@ impl SettingOption {
         }
     }
 
-    /// Sets it from text, in the prompt's way: an empty text is a yes.
+    /// Sets the value from text, as the prompt does: an empty text sets a switch. Errors: the texts
+    /// of the reference.
     pub fn set(&self, settings: &mut Settings, text: &str) -> Result<(), String> {
         match (self.slot)(settings) {
             Slot::Bool(value) => *value = yes_or_no(text)?,
@@ -206,7 +246,7 @@ impl SettingOption {
         Ok(())
     }
 
-    /// Whether it is yes or no.
+    /// Whether it is a switch.
     pub fn is_bool(&self) -> bool {
         matches!((self.slot)(&mut Settings::default()), Slot::Bool(_))
     }
@@ -225,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_option_can_be_set_to_what_it_is() {
+    fn every_option_can_be_set_to_its_own_value() {
         let mut settings = Settings::default();
         for option in OPTIONS {
             let value = option.get(&settings);
@@ -237,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_option_cannot_be_is_refused() {
+    fn invalid_values_are_rejected() {
         let mut settings = Settings::default();
         let set = |name: &str, text: &str, settings: &mut Settings| {
             SettingOption::find(name).unwrap().set(settings, text).unwrap_err()

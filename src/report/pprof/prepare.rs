@@ -1,5 +1,5 @@
-//! From a profile and settings to a report: filters, totals, granularity, in the order the reference
-//! has them.
+//! Prepares a report from a profile and settings: filters, totals, granularity, in the order of the
+//! reference.
 //!
 //! Not here: the reports themselves.
 
@@ -34,29 +34,37 @@ use crate::profile::{
 };
 use crate::text::{go::truncate, path::base_name};
 
-/// What is said to the person beside the report.
+/// Messages for the user besides the report.
 pub type Messages = Vec<String>;
 
-/// Everything a report is made of.
+/// The data of a report.
 pub(in crate::report) struct Report {
+    /// The filtered and aggregated profile.
     pub columns: Columns,
+    /// The kind of report.
     pub kind: ReportKind,
+    /// The settings, adjusted to the command.
     pub settings: Settings,
+    /// How samples are weighed.
     pub measure: Measure,
+    /// How values are written.
     pub format: Format,
-    /// Name of what is measured.
+    /// The name of the measured value.
     pub measured: String,
+    /// The total that percentages refer to.
     pub total: i64,
+    /// The units of numeric labels.
     pub units: Units,
-    /// The argument of commands that have one.
+    /// The argument, for commands that have one.
     pub argument: Option<GoRegexp>,
+    /// The active filters.
     pub filters: Vec<String>,
-    /// Name of the main binary.
+    /// The name of the main binary.
     pub title: String,
 }
 
-/// Makes the report that `command` asks for. What is to be said beside it goes to `messages`, also
-/// when there is an error, which is in the reference's words.
+/// Generates the report of `command`. Messages for the user are added to `messages`, also when
+/// there is an error. Errors: the texts of the reference.
 pub fn generate(
     columns: Columns,
     command: &Command,
@@ -67,7 +75,7 @@ pub fn generate(
     generate_with(&NoObjects, columns, command, argument, settings, messages)
 }
 
-/// As [`generate`]; reports that show assembly open programs with `tool`.
+/// As [`generate`]; reports with instructions open programs with `tool`.
 pub fn generate_with(
     tool: &dyn ObjectTool,
     columns: Columns,
@@ -84,8 +92,8 @@ pub fn generate_with(
     }
 }
 
-/// As [`generate_with`], but says first what is to be said, and writes reports that may be very long while
-/// they are made. The inner error is the writer's.
+/// As [`generate_with`], but passes on the messages first, and writes long reports while they are
+/// generated. The inner error is that of the writer.
 pub fn generate_to(
     tool: &dyn ObjectTool,
     columns: Columns,
@@ -102,12 +110,12 @@ pub fn generate_to(
     if let Some(written) = write_long(&mut report, out) {
         return Ok(written);
     }
-    let made = print(report, tool, &mut messages);
+    let text = print(report, tool, &mut messages);
     messages.iter().for_each(|message| say(message));
-    Ok(out.write_all(&made?))
+    Ok(out.write_all(&text?))
 }
 
-/// Writes a report that has something to say of each sample; `None` if it is none of these.
+/// Writes a report with a part for each sample; `None` if it is not such a report.
 fn write_long(report: &mut Report, out: &mut dyn Write) -> Option<io::Result<()>> {
     match report.kind {
         ReportKind::Raw => Some(raw::write(&report.columns, out)),
@@ -116,20 +124,21 @@ fn write_long(report: &mut Report, out: &mut dyn Write) -> Option<io::Result<()>
     }
 }
 
-/// The profile as filters and granularity leave it, and the number of the value that is measured.
+/// The profile after filters and aggregation, and the index of the measured value. Errors: the
+/// texts of the reference.
 pub fn filtered(
     columns: Columns,
     settings: &Settings,
     messages: &mut Messages,
 ) -> Result<(Columns, usize), String> {
-    // Unless something is to be told apart by less, all is kept.
+    // Without a granularity nothing is aggregated.
     let name = if settings.granularity.is_empty() { "proto" } else { "traces" };
-    let command = Command::find(name).ok_or("there is no such report")?;
+    let command = Command::find(name).ok_or("the command is missing")?;
     let report = prepare(columns, command, None, settings, messages)?;
     Ok((report.columns, report.measure.value))
 }
 
-/// Everything up to printing: the profile filtered and aggregated as the report wants it.
+/// All steps before printing: filters and aggregation.
 pub(in crate::report) fn prepare(
     mut columns: Columns,
     command: &Command,
@@ -167,7 +176,7 @@ fn print(mut report: Report, tool: &dyn ObjectTool, messages: &mut Messages) -> 
         ReportKind::Text => Ok(top::print(&mut report)),
         ReportKind::TopProto => top_proto::print(&mut report),
         ReportKind::Tree => tree::print(&mut report),
-        ReportKind::Raw | ReportKind::Traces => unreachable!("these are written while they are made"),
+        ReportKind::Raw | ReportKind::Traces => unreachable!("written while they are generated"),
         ReportKind::Disassembly => disasm::print(&mut report, tool, messages),
         ReportKind::WebList => weblist::print(&report, tool),
     }
@@ -280,7 +289,7 @@ fn filter(
     filter_labels(columns, settings, messages, prune_from.as_ref())
 }
 
-/// The last filters. An expression that cannot be read is reported when all others have been applied.
+/// The last filters. The error for an invalid expression comes after all others have been applied.
 fn filter_labels(
     columns: &mut Columns,
     settings: &Settings,
@@ -318,6 +327,7 @@ fn aggregate(columns: &mut Columns, settings: &Settings) -> Result<(), String> {
 }
 
 impl Report {
+    /// Computes the total and the format of a report. Errors: the texts of the reference.
     pub fn new(
         columns: Columns,
         kind: ReportKind,
@@ -372,7 +382,7 @@ impl Report {
         })
     }
 
-    /// The nodes of the profile, with source paths cut as asked for.
+    /// The nodes of the profile, with source paths trimmed by the settings.
     pub fn places(&mut self) -> Places {
         let objects = matches!(
             self.kind,
@@ -388,7 +398,7 @@ impl Report {
         Places::new(&self.columns, &naming)
     }
 
-    /// All nodes that have a value, with their weights.
+    /// All nodes with a value, with their weights.
     pub fn nodes(&mut self) -> Vec<(Info, Weights)> {
         let places = self.places();
         let weights = weigh(&self.columns, &places, self.measure);
@@ -401,7 +411,7 @@ impl Report {
         places.infos.iter().copied().zip(weights).filter(|(_, weights)| is_kept(weights)).collect()
     }
 
-    /// The graph that the report shows; chooses the unit its values are written in.
+    /// The graph that the report shows; also chooses the unit of values.
     pub fn graph(&mut self) -> Trimmed {
         let places = self.places();
         let visual = self.kind == ReportKind::Dot;
@@ -446,7 +456,7 @@ impl Report {
     }
 }
 
-/// The sum of all values, without their signs; where samples are compared with a base, of the base.
+/// The sum of all absolute values; in a comparison, that of the base.
 fn total(columns: &Columns, measure: Measure) -> i64 {
     let base = columns.texts.find(BASE_KEY).zip(columns.texts.find("true"));
     let (mut divisor, mut total, mut base_divisor, mut base_total) = (0i64, 0i64, 0i64, 0i64);

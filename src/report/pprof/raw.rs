@@ -1,6 +1,6 @@
-//! `raw`: everything in the profile as text.
+//! `raw`: the whole profile as text.
 //!
-//! Not here: anything computed from it.
+//! Not here: computed values.
 
 use std::io::{self, Write};
 
@@ -57,7 +57,7 @@ fn header(columns: &Columns, out: &mut Vec<u8>) {
         let _ = writeln!(out, "Time: {}", go::time_in_full(header.time_ns));
     }
     if header.duration_ns != 0 {
-        // The reference asks for four digits and gets four letters.
+        // The reference intends four digits and gets four characters.
         let duration: String = go::duration(header.duration_ns).chars().take(4).collect();
         let _ = writeln!(out, "Duration: {duration}");
     }

@@ -1,4 +1,5 @@
-//! Function names shortened for boxes of a graph: without package path, namespaces, arguments.
+//! Shortens function names for the boxes of a graph: removes package paths, namespaces and
+//! arguments.
 //!
 //! Not here: demangling.
 
@@ -13,7 +14,7 @@ fn regex(text: &str) -> Regex {
 /// A module version in a Go import path: `/v2` and up.
 static GO_VERSION: LazyLock<Regex> = LazyLock::new(|| regex(r"^(.*?)/v(?:[2-9]|[1-9][0-9]+)([./].*)$"));
 
-/// Go: what is behind the path. Java: class and method. C++: class and method.
+/// Go: the part after the path. Java: class and method. C++: class and method.
 static LANGUAGES: LazyLock<[Regex; 3]> = LazyLock::new(|| {
     const W: &str = "[0-9A-Za-z_]";
     const D: &str = r"[0-9A-Za-z_\$]";
@@ -37,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lose_what_says_only_where_they_are_from() {
+    fn names_lose_packages_namespaces_and_arguments() {
         for (name, short) in [
             ("github.com/blahBlah/foo/v21.(*FooServer).Serve", "foo.(*FooServer).Serve"),
             ("runtime.mallocgc", "runtime.mallocgc"),

@@ -1,6 +1,6 @@
-//! File names of a profile: what is cut off their beginning, and where on this machine they are.
+//! Source files of a profile: trims path prefixes and finds the files on this machine.
 //!
-//! Not here: what is shown of the files ([`super::list`]).
+//! Not here: which lines are shown ([`super::list`]).
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use super::{Settings, prepare::Report};
 use crate::text::path::base_name;
 
-/// Cuts off what `trim_path` names, or else what stands before the last folder of `search_path`.
+/// Removes a prefix in `trim_path`, or the part before the last folder of `search_path`.
 pub(super) fn trim<'a>(path: &'a str, trim_path: &str, search_path: &str) -> &'a str {
     if trim_path.is_empty() {
         for folder in split_list(search_path) {
@@ -39,11 +39,11 @@ fn split_list(list: &str) -> impl Iterator<Item = &str> {
     list.split(':').filter(move |_| !list.is_empty())
 }
 
-/// Where source files are looked for.
+/// Where source files are searched.
 pub(in crate::report) struct Search {
     trim_path: String,
     search_path: String,
-    /// See [`Settings::source_roots`]; without links.
+    /// See [`Settings::source_roots`]; with symbolic links resolved.
     roots: Option<Vec<PathBuf>>,
 }
 
@@ -61,13 +61,13 @@ impl Search {
         Ok(Search { trim_path: settings.trim_path.clone(), search_path, roots })
     }
 
-    /// The text of a source file, looked for in each folder of the path and in all above it.
+    /// The text of a source file, searched in each folder of the path and in its parents.
     pub(in crate::report) fn read(&self, path: &str) -> Result<String, String> {
         let path = trim(path, &self.trim_path, &self.search_path);
         if path.starts_with('/') {
             let bytes = self
                 .read_bytes(Path::new(path))
-                .map_err(|error| format!("open {path}: {}", system_words(&error)))?;
+                .map_err(|error| format!("open {path}: {}", system_text(&error)))?;
             return Ok(String::from_utf8_lossy(&bytes).into_owned());
         }
         for folder in split_list(&self.search_path) {
@@ -95,7 +95,8 @@ impl Search {
 const ELSEWHERE: &str =
     "source files are shown only from folders that `rprof serve --source-path FOLDER` names";
 
-/// Reads a file if it stands below one of the folders. Elsewhere it is not even said whether there is one.
+/// Reads a file below one of the folders. For other files the error does not reveal whether they
+/// exist.
 fn read_below(roots: &[PathBuf], path: &Path) -> io::Result<Vec<u8>> {
     let elsewhere = || io::Error::other(ELSEWHERE);
     let is_below = |path: &Path| roots.iter().any(|root| path.starts_with(root));
@@ -104,7 +105,7 @@ fn read_below(roots: &[PathBuf], path: &Path) -> io::Result<Vec<u8>> {
         return Err(elsewhere());
     }
     let file = fs::File::open(&real)?;
-    // A folder may have become a link in between.
+    // A folder may have been replaced by a symbolic link meanwhile.
     let opened = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     if is_below(&opened) { read_some(file) } else { Err(elsewhere()) }
 }
@@ -130,26 +131,26 @@ impl Sources {
         lines.as_deref().map_err(|error| error.as_str())
     }
 
-    /// A line, counted from 1, where it can be had.
+    /// A line, counted from 1, if it is available.
     pub(super) fn line(&mut self, file: &str, number: i64) -> Option<&str> {
         let lines = self.lines(file).ok()?;
         lines.get(usize::try_from(number.checked_sub(1)?).ok()?).map(String::as_str)
     }
 
-    /// Whether a file has been looked for.
+    /// Whether a file has been searched.
     pub(super) fn is_known(&self, file: &str) -> bool {
         self.known.contains_key(file)
     }
 }
 
-/// Most bytes read of a source file.
+/// Limit of the bytes read of a source file.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// The profile names the file: what never ends (a device, a pipe) is not read.
+/// Reads a regular file. The profile chooses the path, so devices and pipes must not be read.
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let kind = fs::metadata(path)?.file_type();
     if !kind.is_file() && !kind.is_dir() {
-        return Err(io::Error::other("not an ordinary file"));
+        return Err(io::Error::other("not a regular file"));
     }
     read_some(fs::File::open(path)?)
 }
@@ -160,8 +161,8 @@ fn read_some(file: fs::File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// An error of the system in the words of the C library, which Go uses too.
-pub(super) fn system_words(error: &std::io::Error) -> String {
+/// A system error as text, in the form of the C library and Go.
+pub(super) fn system_text(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut letters = text.chars();
@@ -173,14 +174,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_never_ends_is_not_read() {
+    fn devices_are_not_read() {
         let search = Search::of(&Settings::default()).unwrap();
-        assert_eq!(search.read("/dev/zero"), Err("open /dev/zero: not an ordinary file".into()));
+        assert_eq!(search.read("/dev/zero"), Err("open /dev/zero: not a regular file".into()));
         assert_eq!(search.read("/"), Err("open /: is a directory".into()));
     }
 
     #[test]
-    fn where_folders_are_given_nothing_is_read_elsewhere() {
+    fn files_outside_the_given_folders_are_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let (own, other) = (folder.path().join("own"), folder.path().join("other"));
         fs::create_dir_all(own.join("src")).unwrap();
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_of_a_path_is_cut_off() {
+    fn path_prefixes_are_removed() {
         assert_eq!(trim("/remote/project/a/b.c", "", "/home/me/project"), "a/b.c");
         assert_eq!(trim("/remote/x/a.c", "/remote:/other/", ""), "x/a.c");
         assert_eq!(trim("/other/a.c", "/remote:/other/", ""), "a.c");

@@ -1,10 +1,10 @@
-//! Tables whose columns are as wide as their widest cell: Go's `text/tabwriter`, right-aligned, with
-//! one blank of padding.
+//! Aligns the columns of tables like Go's `text/tabwriter`: right-aligned, with one blank of
+//! padding.
 //!
-//! Not here: what is in the cells.
+//! Not here: the content of the cells.
 
-/// Lays out `text`: cells end at a tab, what stands behind the last tab of a line is free. A column
-/// goes on as long as each next line has a cell in it.
+/// Aligns `text`: a cell ends at a tab; the text after the last tab of a line is not aligned. A
+/// column continues while each next line has a cell in it.
 pub(super) fn align_right(text: &str) -> String {
     let lines: Vec<Vec<&str>> = text.split('\n').map(|line| line.split('\t').collect()).collect();
     let mut widths: Vec<Vec<usize>> = lines.iter().map(|cells| vec![0; cells.len() - 1]).collect();

@@ -1,4 +1,4 @@
-//! Filters by label: `[key=]` and a range of numbers, or regular expressions.
+//! Filters by label: an optional `key=`, and a range of numbers or regular expressions.
 //!
 //! Not here: filters by function ([`super::prepare`]).
 
@@ -8,15 +8,15 @@ use crate::profile::{
     unit,
 };
 
-/// A filter as it was asked for.
+/// A parsed filter.
 pub(super) enum TagFilter {
     Range { key: Option<String>, range: Range },
     Texts { key: Option<String>, regexps: Vec<GoRegexp> },
 }
 
 impl TagFilter {
-    /// Reads `value`; `name` is the option it was given for. Says in `messages` when it is taken as a
-    /// range.
+    /// Parses `value`, the value of the option `name`. Adds a message if it is a range. Errors: the
+    /// texts of the reference.
     pub fn new(name: &str, value: &str, messages: &mut Vec<String>) -> Result<TagFilter, String> {
         let (key, value) = match value.split_once('=') {
             Some((key, value)) => (Some(key.to_string()).filter(|key| !key.is_empty()), value),
@@ -31,7 +31,7 @@ impl TagFilter {
         Ok(TagFilter::Texts { key, regexps: value.split(',').map(compile).collect::<Result<_, _>>()? })
     }
 
-    /// Whether a sample's labels match. Expressions without a key must all match, with a key one.
+    /// Whether a sample's labels match. Without a key all expressions must match, with a key one.
     pub fn matches(&self, columns: &Columns, sample: usize, units: &Units) -> bool {
         let labels = columns.labels(sample);
         let has_key = |wanted: &str, label: &Label| columns.text(label.key) == wanted;
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_holds_what_is_in_it_in_any_unit() {
+    fn a_range_contains_values_in_any_unit() {
         let holds = |range: &str, number, unit| Range::parse(range).unwrap().holds(number, unit);
         assert!(holds("4mb:", 5 << 20, "bytes"));
         assert!(!holds("4mb:", 3 << 20, "bytes"));

@@ -1,4 +1,4 @@
-//! Labels as frames: at the root or the leaf of each stack, one for each key asked for.
+//! Labels as frames: at the root or the leaf of each stack, one per requested key.
 //!
 //! Not here: filters by label ([`super::tag_filter`]).
 
@@ -9,7 +9,7 @@ use crate::profile::{
     unit,
 };
 
-/// Adds the frames. Says of roots and leaves whether any sample had such a label.
+/// Adds the frames. Returns for roots and for leaves whether any sample had such a label.
 pub(super) fn add(columns: &mut Columns, roots: &str, leaves: &str, unit: &str) -> (bool, bool) {
     let keys = |list: &str| -> Vec<String> {
         list.split(',').filter(|key| !key.is_empty()).map(String::from).collect()
@@ -43,7 +43,7 @@ struct Frames<'a> {
 }
 
 impl Frames<'_> {
-    /// The frames of a sample, leaf first: the last key is nearest to the leaf.
+    /// The frames of a sample, leaf first; the last key is nearest to the leaf.
     fn of(&mut self, columns: &mut Columns, sample: usize, keys: &[String], found: &mut bool) -> Vec<u32> {
         let mut frames = Vec::new();
         for key in keys.iter().rev() {
@@ -71,7 +71,7 @@ impl Frames<'_> {
         row
     }
 
-    /// The values of a key as texts, numbers behind texts.
+    /// The values of a key as texts, numbers after texts.
     fn values(&self, columns: &Columns, sample: usize, key: &str) -> Vec<String> {
         let Some(key) = columns.texts.find(key) else { return Vec::new() };
         let labels = || columns.labels(sample).iter().filter(|label| label.key == key);

@@ -1,4 +1,4 @@
-//! `tags`: the labels of the profile and how much each of their values has.
+//! `tags`: the labels of the profile, with the sum of each of their values.
 //!
 //! Not here: labels in drawings ([`super::graph::tags`]).
 
@@ -35,7 +35,7 @@ pub(super) fn print(report: &Report) -> Vec<u8> {
 /// Sums by key and value.
 pub(in crate::report) fn sums(report: &Report) -> BTreeMap<String, BTreeMap<String, i64>> {
     let columns = &report.columns;
-    // Counted by number first: there are many samples and few labels.
+    // Summed by label number first: there are many samples and few labels.
     let mut counted: FxHashMap<(u32, Option<u32>, i64), i64> = FxHashMap::default();
     for sample in 0..columns.sample_count() {
         let value = columns.values(sample)[report.measure.value];

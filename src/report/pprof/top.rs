@@ -1,4 +1,4 @@
-//! `top`: the functions with most, one a line.
+//! `top`: the hottest functions, one per line.
 //!
 //! Not here: callers and callees ([`super::tree`]).
 
@@ -32,7 +32,7 @@ pub(super) fn print(report: &mut Report) -> Vec<u8> {
     out
 }
 
-/// Whether all calls of a node are inlined, or some.
+/// The marker of a node whose calls are all, or partly, inlined.
 fn inlining(graph: &Graph, node: &Node) -> &'static str {
     let inline = |edge: &u32| graph.edges[*edge as usize].inline;
     match (node.ins.iter().any(inline), node.ins.iter().all(inline)) {

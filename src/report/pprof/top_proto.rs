@@ -1,4 +1,4 @@
-//! `topproto`: the functions with most, as a profile.
+//! `topproto`: the hottest functions as a profile.
 //!
 //! Not here: `top` as text.
 

@@ -1,4 +1,4 @@
-//! The edges among the nodes a report keeps, and the graph they make.
+//! Builds the edges between the kept nodes of a report, and the graph.
 //!
 //! Not here: which nodes are kept ([`super::trim`]).
 
@@ -9,15 +9,16 @@ use hashbrown::HashMap;
 use super::{Edge, Graph, Info, Measure, Node, Weight, Weights, nodes::Places, tags::NodeTags, weigh};
 use crate::profile::columns::{Columns, parallel::in_parallel};
 
-/// Which edges a report looks at.
+/// Which edges are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EdgeFilter<'a> {
     /// None.
     Nothing,
-    /// Those to these nodes.
+    /// Edges to these nodes.
     Into(&'a [bool]),
-    /// Those to or from these nodes.
+    /// Edges to or from these nodes.
     Around(&'a [bool]),
+    /// All edges.
     All,
 }
 
@@ -35,14 +36,14 @@ impl EdgeFilter<'_> {
 
 struct Sum {
     weight: Weight,
-    /// The last sample it was seen in.
-    seen: u32,
+    /// The last sample that contained it.
+    last: u32,
     residual: bool,
     inline: bool,
 }
 
-/// The graph of the nodes for which `is_kept` (all, if `None`). `is_shown` says which of them are
-/// shown; the others have edges nevertheless.
+/// The graph of the nodes in `is_kept` (`None`: all). `is_shown`: which of them are shown; the
+/// others still have edges.
 pub fn build(
     columns: &Columns,
     places: &Places,
@@ -128,7 +129,7 @@ fn edges_of(
 ) -> HashMap<u64, Sum> {
     let mut edges: HashMap<u64, Sum> = HashMap::new();
     let is_kept = |node: u32| kept.is_none_or(|kept| kept[node as usize]);
-    // Few nodes are kept of many: most locations can be passed over at once.
+    // Usually few nodes are kept: most locations can be skipped quickly.
     let is_any_kept: Vec<bool> = (0..columns.locations.len() as u32)
         .map(|location| places.of(location).iter().any(|node| is_kept(*node)))
         .collect();
@@ -156,13 +157,14 @@ fn edges_of(
                     let pair = u64::from(source) << 32 | u64::from(*node);
                     let sum = edges.entry(pair).or_insert(Sum {
                         weight: Weight::default(),
-                        seen: u32::MAX,
+                        last: u32::MAX,
                         residual: false,
                         inline: true,
                     });
-                    // An edge counts once a sample; its first occurrence there says what it is.
-                    if sum.seen != sample as u32 {
-                        sum.seen = sample as u32;
+                    // An edge counts once per sample; its first occurrence determines its
+                    // properties.
+                    if sum.last != sample as u32 {
+                        sum.last = sample as u32;
                         sum.weight.add(weight);
                         sum.residual |= residual;
                         sum.inline &= is_inline;

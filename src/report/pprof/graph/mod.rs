@@ -1,9 +1,9 @@
-//! Who calls whom, and how much: nodes are what a report tells apart (functions, lines, addresses),
-//! edges are calls between them.
+//! The weighted call graph: nodes are functions, lines or addresses, by the granularity of the
+//! report; edges are calls between them.
 //!
-//! Not here: how a graph is printed. It is built in two steps: the weights of all nodes ([`weigh`]),
-//! then, once it is known which nodes a report keeps, the edges among those ([`build`]). The weights
-//! of nodes do not depend on which others are kept, so nothing is built twice.
+//! A graph is built in two steps: first the weights of all nodes ([`weigh`]), then the edges
+//! between the nodes that the report keeps ([`build`]). Weights do not depend on the kept nodes, so
+//! nothing is built twice. Not here: how a graph is printed.
 
 use std::cmp::Ordering;
 
@@ -17,21 +17,28 @@ pub mod tree;
 pub mod trim;
 pub mod weigh;
 
-/// What tells nodes apart; parts a report does not look at are 0.
+/// The identity of a node; fields that the report's granularity ignores are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Info {
+    /// The function's name.
     pub name: TextId,
+    /// The address.
     pub address: u64,
+    /// The source file.
     pub file: TextId,
+    /// The first line of the function.
     pub start_line: i64,
+    /// The line.
     pub line: i64,
+    /// The column.
     pub column: i64,
+    /// The file of the mapping.
     pub object: TextId,
 }
 
 impl Info {
-    /// What is the same for all nodes of a function. A node without address and line is taken for
-    /// the whole function, whatever its column.
+    /// The part that is the same for all nodes of a function. A node without address and line
+    /// represents the whole function, regardless of its column.
     pub fn function(&self) -> Info {
         if self.address == 0 && self.line == 0 {
             return *self;
@@ -39,17 +46,17 @@ impl Info {
         Info { address: 0, line: 0, column: 0, ..*self }
     }
 
-    /// What is printed for it.
+    /// The printed text.
     pub fn printable(&self, columns: &Columns) -> String {
         self.components(columns).join(" ")
     }
 
-    /// The parts of what is printed for it.
+    /// The parts of the printed text.
     pub fn components(&self, columns: &Columns) -> Vec<String> {
         self.parts(columns.text(self.name), columns.text(self.file), columns.text(self.object))
     }
 
-    /// The parts of what is printed, with these texts for its own.
+    /// The parts of the printed text, with the given texts instead of its own.
     pub fn parts(&self, name: &str, file: &str, object: &str) -> Vec<String> {
         let mut parts = Vec::new();
         if self.address != 0 {
@@ -64,7 +71,7 @@ impl Info {
         } else if !file.is_empty() {
             parts.push(file.to_string());
         } else if !name.is_empty() {
-            // Said already.
+            // Printed already.
         } else if !object.is_empty() {
             parts.push(format!("[{}]", crate::text::path::base_name(object)));
         } else {
@@ -73,7 +80,7 @@ impl Info {
         parts
     }
 
-    /// The order of last resort, which is that of all fields written one behind the other.
+    /// The tie-breaking order: that of the concatenated fields.
     pub fn compare(&self, other: &Info, columns: &Columns) -> Ordering {
         let text = |info: &Info| {
             format!(
@@ -91,88 +98,104 @@ impl Info {
     }
 }
 
-/// A sum, and the count to divide it by where a mean is asked for.
+/// A sum, and its divisor for a mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weight {
+    /// The sum of values.
     pub sum: i64,
+    /// The divisor of the mean; 0: there is no mean.
     pub divisor: i64,
 }
 
 impl Weight {
+    /// Adds another weight.
     pub fn add(&mut self, other: Weight) {
         self.sum = self.sum.wrapping_add(other.sum);
         self.divisor = self.divisor.wrapping_add(other.divisor);
     }
 
-    /// The mean, or the sum where there is no divisor.
+    /// The mean, or the sum if there is no divisor.
     pub fn value(self) -> i64 {
         if self.divisor == 0 { self.sum } else { self.sum.wrapping_div(self.divisor) }
     }
 
+    /// Whether the value is 0.
     pub fn is_zero(self) -> bool {
         self == Weight::default()
     }
 }
 
-/// A node's weights: its own, and with all it calls.
+/// The weights of a node.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weights {
+    /// Without callees.
     pub flat: Weight,
+    /// With callees.
     pub cum: Weight,
 }
 
 /// A node of a finished graph.
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// Its identity.
     pub info: Info,
+    /// Its weights.
     pub weights: Weights,
-    /// Tells functions apart whose nodes have the same name.
+    /// Distinguishes functions whose nodes have the same name.
     pub function: u64,
-    /// Edges to and from it that have not been removed (rows of [`Graph::edges`]).
+    /// Edges from callers that have not been removed, as rows of [`Graph::edges`].
     pub ins: Vec<u32>,
+    /// Edges to callees that have not been removed, as rows of [`Graph::edges`].
     pub outs: Vec<u32>,
+    /// The labels of its samples.
     pub labels: tags::NodeTags,
 }
 
 /// A call.
 #[derive(Clone, Copy, Debug)]
 pub struct Edge {
+    /// The row of the caller.
     pub source: u32,
+    /// The row of the callee.
     pub target: u32,
+    /// The weight.
     pub weight: Weight,
-    /// Nodes between the two are not shown.
+    /// Whether nodes between the two are hidden.
     pub residual: bool,
-    /// The callee is always inlined into the caller.
+    /// Whether the callee is always inlined into the caller.
     pub inline: bool,
 }
 
-/// A graph. Of the nodes, those in `shown` are shown, in that order.
+/// A call graph.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
+    /// All nodes.
     pub nodes: Vec<Node>,
+    /// All edges.
     pub edges: Vec<Edge>,
+    /// The rows of the shown nodes, in order.
     pub shown: Vec<u32>,
 }
 
 impl Graph {
-    /// The shown nodes in order.
+    /// The shown nodes with their rows, in order.
     pub fn shown(&self) -> impl ExactSizeIterator<Item = (u32, &Node)> {
         self.shown.iter().map(|row| (*row, &self.nodes[*row as usize]))
     }
 
-    /// Sum of the shown nodes' own values.
+    /// The sum of the shown nodes' flat values.
     pub fn flat_sum_of_values(&self) -> i64 {
         self.shown().fold(0i64, |sum, (_, node)| sum.wrapping_add(node.weights.flat.value()))
     }
 
-    /// Takes an edge out.
+    /// Removes an edge.
     fn remove_edge(&mut self, edge: u32) {
         let Edge { source, target, .. } = self.edges[edge as usize];
         self.nodes[source as usize].outs.retain(|other| *other != edge);
         self.nodes[target as usize].ins.retain(|other| *other != edge);
     }
 
-    /// Takes out edges to shown nodes that weigh less than `cutoff`; says how many.
+    /// Removes edges to shown nodes with a weight below `cutoff`. Returns their number.
     pub fn drop_light_edges(&mut self, cutoff: i64) -> usize {
         let mut dropped = 0;
         for at in 0..self.shown.len() {
@@ -189,9 +212,9 @@ impl Graph {
 /// How samples are weighed.
 #[derive(Clone, Copy, Debug)]
 pub struct Measure {
-    /// Which value counts.
+    /// The index of the value.
     pub value: usize,
-    /// Whether means are asked for: values divided by the first.
+    /// Whether to compute means: values divided by the first value.
     pub mean: bool,
 }
 

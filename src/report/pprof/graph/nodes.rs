@@ -1,4 +1,4 @@
-//! Which node each line of each location is.
+//! Maps each line of each location to a node.
 //!
 //! Not here: weights.
 
@@ -10,17 +10,17 @@ use crate::{
     text::path::clean_path,
 };
 
-/// What the infos of nodes hold.
+/// How nodes are identified.
 #[derive(Clone, Debug, Default)]
 pub struct Naming {
-    /// Functions of the same name in different objects are different.
+    /// Functions of the same name in different objects are different nodes.
     pub objects: bool,
-    /// The texts of files as shown, by row of the function.
+    /// The shown file names, by row of the function.
     pub files: Vec<u32>,
 }
 
 impl Naming {
-    /// Names nodes with file names that `shorten` has gone over.
+    /// Identifies nodes by file names shortened with `shorten`.
     pub fn new(columns: &mut Columns, objects: bool, shorten: impl Fn(&str) -> String) -> Naming {
         let mut files = Vec::with_capacity(columns.functions.len());
         let mut known: HashMap<u32, u32> = HashMap::new();
@@ -63,14 +63,16 @@ impl Naming {
 /// The nodes of all locations, numbered without gaps.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
+    /// The nodes.
     pub infos: Vec<Info>,
-    /// Where in `nodes` each location begins.
+    /// The start of each location in `nodes`.
     starts: Vec<u32>,
     /// Node numbers of all locations, innermost line first.
     nodes: Vec<u32>,
 }
 
 impl Places {
+    /// The nodes of all locations.
     pub fn new(columns: &Columns, naming: &Naming) -> Places {
         let mut places = Places::default();
         let mut numbers: HashMap<Info, u32> = HashMap::new();
@@ -102,7 +104,7 @@ impl Places {
         &self.nodes[self.starts[location as usize] as usize..self.starts[location as usize + 1] as usize]
     }
 
-    /// The same places, with nodes told apart by what `by` leaves of their infos.
+    /// The same locations, with nodes identified by `by` of their infos.
     pub fn merged(&self, by: impl Fn(&Info) -> Info) -> Places {
         let mut merged = Places { starts: self.starts.clone(), ..Places::default() };
         let mut numbers: HashMap<Info, u32> = HashMap::new();
@@ -119,7 +121,7 @@ impl Places {
         merged
     }
 
-    /// Marks nodes that are ever inlined into another.
+    /// For each node, whether it is ever inlined into another.
     pub fn inlined(&self) -> Vec<bool> {
         let mut inlined = vec![false; self.infos.len()];
         for bounds in self.starts.windows(2) {

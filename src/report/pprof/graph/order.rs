@@ -1,22 +1,24 @@
 //! The order of nodes and edges.
 //!
-//! Not here: which are kept.
+//! Not here: which ones are kept.
 
 use std::cmp::{Ordering, Reverse};
 
 use super::{Graph, Node};
 use crate::{profile::columns::Columns, text::go::truncate};
 
-/// By what nodes are ordered.
+/// The order of nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeOrder {
+    /// By flat value.
     Flat,
+    /// By cumulative value.
     Cum,
-    /// How much a node says in a drawing.
+    /// By importance in a drawing.
     Interest,
 }
 
-/// Orders the shown nodes.
+/// Sorts the shown nodes.
 pub fn sort(graph: &mut Graph, columns: &Columns, by: NodeOrder) {
     let key = |graph: &Graph, node: &Node| match by {
         NodeOrder::Flat => node.weights.flat.sum,
@@ -31,7 +33,7 @@ pub fn sort(graph: &mut Graph, columns: &Columns, by: NodeOrder) {
         .shown()
         .map(|(row, node)| {
             let magnitude = |value: i64| value.wrapping_abs();
-            // Signed, so that the least integer, which has no absolute value, stays the least.
+            // Signed, so that the minimum integer, which has no absolute value, stays the smallest.
             let order = |value: i64| (magnitude(value) as u64) ^ (1 << 63);
             (order(key(graph, node)), node.info.printable(columns), order(second(node)), row)
         })
@@ -47,7 +49,7 @@ pub fn sort(graph: &mut Graph, columns: &Columns, by: NodeOrder) {
     graph.shown = rows.into_iter().map(|(_, _, _, row)| row).collect();
 }
 
-/// The edges in order: heaviest first, then by the names of their ends.
+/// The edges sorted: the heaviest first, then by the names of their nodes.
 pub fn sorted_edges(graph: &Graph, columns: &Columns, edges: &[u32]) -> Vec<u32> {
     let name = |node: u32| graph.nodes[node as usize].info.printable(columns);
     let mut sorted = edges.to_vec();
@@ -65,7 +67,7 @@ pub fn sorted_edges(graph: &Graph, columns: &Columns, edges: &[u32]) -> Vec<u32>
     sorted
 }
 
-/// A score: nodes through which one path leads in and out say little.
+/// The importance of a node: low if only one path leads through it.
 fn interest(graph: &Graph, node: &Node) -> i64 {
     let side = |edges: &[u32], own: i64| {
         if edges.is_empty() {

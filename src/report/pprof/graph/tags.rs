@@ -1,5 +1,5 @@
-//! Labels of the samples that go through a node, with their weights: the small boxes beside a node
-//! in a drawing.
+//! The labels of the samples of a node, with their weights: the small boxes beside a node in a
+//! drawing.
 //!
 //! Not here: how they are drawn.
 
@@ -13,13 +13,16 @@ use crate::profile::{
     unit,
 };
 
-/// A label.
+/// A label with its weights.
 #[derive(Clone, Debug, Default)]
 pub struct Tag {
+    /// The text to show.
     pub name: String,
-    /// Unit and value of a number.
+    /// The unit of a numeric label.
     pub unit: String,
+    /// The value of a numeric label.
     pub value: i64,
+    /// The weights of its samples.
     pub weights: Weights,
 }
 
@@ -29,14 +32,14 @@ pub type Tags = BTreeMap<String, Tag>;
 /// The labels of a node.
 #[derive(Clone, Debug, Default)]
 pub struct NodeTags {
-    /// Texts: all of a sample as one.
+    /// Text labels: all labels of a sample are one entry.
     pub texts: Tags,
-    /// Numbers, by the texts of the samples they are of.
+    /// Numeric labels, by the text labels of their samples.
     pub numbers: BTreeMap<String, Tags>,
 }
 
 impl NodeTags {
-    /// Takes out labels that weigh less than `cutoff`.
+    /// Removes labels with a weight below `cutoff`.
     pub fn drop_light(&mut self, cutoff: i64) {
         let is_heavy = |_: &String, tag: &mut Tag| {
             let heavy = |weight: Weight| weight.sum.wrapping_abs() >= cutoff;
@@ -46,7 +49,7 @@ impl NodeTags {
         self.numbers.values_mut().for_each(|numbers| numbers.retain(is_heavy));
     }
 
-    /// How many have a weight of their own.
+    /// The number of labels with a flat weight.
     pub fn count(&self) -> usize {
         let all = self.texts.values().chain(self.numbers.values().flat_map(Tags::values));
         all.filter(|tag| tag.weights.flat.sum != 0).count()
@@ -77,7 +80,7 @@ impl NodeTags {
     }
 }
 
-/// The labels of a sample as drawings name them.
+/// The labels of a sample as shown in drawings.
 #[derive(Clone, Debug, Default)]
 struct SampleTags {
     texts: String,
@@ -85,7 +88,7 @@ struct SampleTags {
     unit: String,
 }
 
-/// Names labels: only numbers called `bytes` are drawn.
+/// Formats labels: only numeric labels named `bytes` are drawn.
 struct Namer<'a> {
     columns: &'a Columns,
     base: Option<TextId>,
@@ -117,17 +120,21 @@ impl Namer<'_> {
     }
 }
 
-/// What a walk over a sample's frames needs.
+/// A pass over the frames of all samples.
 pub struct Walk<'a> {
+    /// The profile.
     pub columns: &'a Columns,
+    /// How samples are weighed.
     pub measure: Measure,
+    /// The units of numeric labels.
     pub units: &'a Units,
+    /// The unit to show them in.
     pub output_unit: &'a str,
 }
 
 impl Walk<'_> {
-    /// The labels of the nodes that `path` gives for each sample, from the root on: the graph's row of
-    /// each frame, if it has one. With `once`, a node counts once a sample.
+    /// The labels of the nodes that `path` returns for each sample, root first: the graph's row of
+    /// each frame, if it has one. `once`: a node counts once per sample.
     pub fn collect(
         &self,
         node_count: usize,
@@ -165,7 +172,7 @@ impl Walk<'_> {
     }
 }
 
-/// The path of a stack through the places of a graph that is no tree.
+/// The path of a stack in a graph that is not a tree.
 pub fn graph_path(places: &Places, rows: &[u32], stack: &[u32], path: &mut Vec<Option<u32>>) {
     for location in stack.iter().rev() {
         for node in places.of(*location).iter().rev() {
@@ -175,7 +182,7 @@ pub fn graph_path(places: &Places, rows: &[u32], stack: &[u32], path: &mut Vec<O
     }
 }
 
-/// Orders labels: heaviest first, by their own weight or (for leaves) the whole, then by name.
+/// Sorts labels: the heaviest first, by flat or cumulative weight, then by name.
 pub fn sort(tags: &mut [Tag], flat: bool) {
     tags.sort_by(|a, b| {
         let magnitude = |weight: Weight| weight.sum.wrapping_abs();

@@ -1,42 +1,44 @@
-//! The call tree: a node for each path from the root, instead of one for each function.
+//! The call tree: one node per path from the root, instead of one per function.
 //!
-//! Not here: trimming it to a number of nodes ([`super::trim`]), which this only carries out.
+//! Not here: which nodes are removed ([`super::trim`]).
 
 use hashbrown::HashMap;
 
 use super::{Edge, Graph, Measure, Node, Weights, nodes::Places, tags::NodeTags};
 use crate::profile::columns::{Columns, NONE};
 
-/// A node before its graph is made.
+/// A node before the graph is built.
 struct Branch {
     place: u32,
     parent: u32,
     weights: Weights,
-    /// Whether it was inlined into its parent each time.
+    /// Whether it is always inlined into its parent.
     inline: bool,
-    /// Whether what was between it and its parent has been removed.
+    /// Whether nodes between it and its parent have been removed.
     residual: bool,
 }
 
 /// The tree of all samples.
 pub struct Tree {
     branches: Vec<Branch>,
-    /// Parents before anything was removed.
+    /// The parents before any node was removed.
     parents: Vec<u32>,
-    /// The leaf of each sample that has a weight and a stack.
+    /// The leaf of each sample with a weight and a stack.
     leaves: Vec<u32>,
 }
 
 impl Tree {
+    /// The tree of all samples.
     pub fn new(columns: &Columns, places: &Places, measure: Measure) -> Tree {
         let mut tree =
             Tree { branches: Vec::new(), parents: Vec::new(), leaves: vec![NONE; columns.sample_count()] };
-        // In this order each path begins as the one before it, so that nothing need be looked up.
+        // In sorted order each path shares its beginning with the previous one, which saves
+        // look-ups.
         let mut samples: Vec<u32> = (0..columns.sample_count() as u32).collect();
         let stack = |sample: &u32| columns.stack(*sample as usize).iter().rev();
         samples.sort_unstable_by(|a, b| stack(a).cmp(stack(b)));
-        // Different locations may be the same places: then a later path begins like an earlier one.
-        let mut twins: HashMap<(u32, u32), u32> = HashMap::new();
+        // Different locations may be the same node: then a later path begins like an earlier one.
+        let mut same: HashMap<(u32, u32), u32> = HashMap::new();
         let (mut path, mut last): (Vec<u32>, Option<u32>) = (Vec::new(), None);
         let mut depths: Vec<usize> = Vec::new();
         for sample in samples {
@@ -52,7 +54,7 @@ impl Tree {
                 let nodes = places.of(*location);
                 for (at, place) in nodes.iter().enumerate().rev() {
                     let parent = path.last().copied().unwrap_or(NONE);
-                    let row = tree.child(&mut twins, parent, *place);
+                    let row = tree.child(&mut same, parent, *place);
                     let branch = &mut tree.branches[row as usize];
                     branch.weights.cum.add(weight);
                     branch.inline &= at + 1 < nodes.len();
@@ -70,9 +72,9 @@ impl Tree {
         tree
     }
 
-    fn child(&mut self, twins: &mut HashMap<(u32, u32), u32>, parent: u32, place: u32) -> u32 {
+    fn child(&mut self, same: &mut HashMap<(u32, u32), u32>, parent: u32, place: u32) -> u32 {
         let new = self.branches.len() as u32;
-        let row = *twins.entry((parent, place)).or_insert(new);
+        let row = *same.entry((parent, place)).or_insert(new);
         if row == new {
             let weights = Weights::default();
             self.branches.push(Branch { place, parent, weights, inline: true, residual: false });
@@ -80,7 +82,7 @@ impl Tree {
         row
     }
 
-    /// The nodes of a sample from the root on, as they were before any was removed.
+    /// The nodes of a sample, root first, before any node was removed.
     pub fn path(&self, sample: usize) -> Vec<u32> {
         let mut path = Vec::new();
         let mut row = self.leaves[sample];
@@ -97,9 +99,9 @@ impl Tree {
         self.branches.iter().map(|branch| branch.weights)
     }
 
-    /// Takes nodes out: their children become their parents'.
+    /// Removes nodes; their children move to their parents.
     pub fn remove(&mut self, is_removed: impl Fn(u32) -> bool) {
-        // Parents stand before their children.
+        // Parents come before their children.
         for row in 0..self.branches.len() {
             let parent = self.branches[row].parent;
             if parent == NONE || !is_removed(parent) {
@@ -118,7 +120,7 @@ impl Tree {
         }
     }
 
-    /// The graph of the nodes that are left.
+    /// The graph of the remaining nodes.
     pub fn graph(
         &self,
         places: &Places,
@@ -135,7 +137,7 @@ impl Tree {
             let row = graph.nodes.len() as u32;
             rows[at as usize] = row;
             let info = places.infos[branch.place as usize];
-            // Functions are told apart by caller, whatever has been removed between.
+            // Functions are distinguished by caller, even if nodes between have been removed.
             let next = functions.len() as u64;
             let key = (self.parents[at as usize], info.function());
             let function = *functions.entry(key).or_insert(next);

@@ -1,6 +1,6 @@
-//! Which nodes and edges of a profile a report shows.
+//! Selects the nodes and edges that a report shows.
 //!
-//! Not here: the order it shows them in ([`super::order`]).
+//! Not here: their order ([`super::order`]).
 
 use super::{
     Graph, Measure, Weights,
@@ -16,45 +16,55 @@ use crate::{
     text::go::truncate,
 };
 
-/// How much a report shows.
+/// Limits of a report.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// Nodes below this share of the total are dropped.
     pub node_fraction: f64,
+    /// Edges below this share of the total are dropped.
     pub edge_fraction: f64,
-    /// Most nodes; 0: all.
+    /// Maximum number of nodes; 0: all.
     pub node_count: i64,
+    /// Drop nodes with negative values.
     pub drop_negative: bool,
+    /// The order of nodes.
     pub by: NodeOrder,
 }
 
 /// Which edges a report needs.
 #[derive(Clone, Copy, Debug)]
 pub enum Edges<'a> {
-    /// Only where a node may be inlined.
+    /// Only those needed to recognize inlined nodes.
     ForInlining,
-    /// Those of the nodes whose printed names match.
+    /// Those of nodes whose printed names match.
     Around(&'a crate::profile::go_regexp::GoRegexp),
+    /// All edges.
     All,
 }
 
-/// What is drawn beside nodes.
+/// How labels are drawn beside nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Labelling<'a> {
+    /// The units of numeric labels.
     pub units: &'a Units,
+    /// The unit to show them in.
     pub output_unit: &'a str,
 }
 
-/// A graph, and what was left out of it.
+/// A graph, and the counts of dropped nodes and edges.
 #[derive(Debug, Default)]
 pub struct Trimmed {
+    /// The graph.
     pub graph: Graph,
-    /// Nodes before their number was limited.
+    /// The number of nodes before it was limited.
     pub full_count: usize,
+    /// Nodes dropped because they are small.
     pub dropped_nodes: usize,
+    /// Edges dropped because they are small.
     pub dropped_edges: usize,
 }
 
-/// Labels beside a node count as nodes, up to this many.
+/// Up to this many labels beside a node count as nodes.
 pub const MAX_NODE_TAGS: usize = 4;
 
 struct Cutoffs {
@@ -69,12 +79,12 @@ impl Cutoffs {
     }
 }
 
-/// How many nodes are marked.
+/// The number of marked nodes.
 fn count(nodes: &[bool]) -> usize {
     nodes.iter().filter(|node| **node).count()
 }
 
-/// What all candidates have together.
+/// The sum over all candidates.
 fn total(weights: &[Weights], candidate: &[bool]) -> i64 {
     let candidates = weights.iter().zip(candidate).filter(|(_, candidate)| **candidate);
     candidates.fold(0i64, |sum, (weights, _)| sum.wrapping_add(weights.flat.sum))
@@ -132,7 +142,8 @@ pub fn trimmed(
         graph
     };
     let visual = limits.by == NodeOrder::Interest;
-    // Without a drawing the choice of nodes does not look at edges: they are made once, at the end.
+    // Without a drawing, edges do not influence the selection of nodes: they are built once, at the
+    // end.
     let is_limited = limits.node_count > 0 && out.full_count as i64 > limits.node_count;
     let first_wanted = if is_limited && !visual { EdgeFilter::Nothing } else { wanted };
     let graph = make(kept.as_deref(), first_wanted);
@@ -148,8 +159,8 @@ pub fn trimmed(
     out
 }
 
-/// Orders the graph and takes away what is beyond the limits. `only` makes the graph of the first so many
-/// shown nodes. Gives it, and how many edges were too light.
+/// Sorts the graph and applies the limits. `only` builds the graph of the first shown nodes.
+/// Returns the graph, and the number of edges dropped because they are light.
 fn limited(
     mut graph: Graph,
     columns: &Columns,
@@ -176,7 +187,7 @@ fn limited(
     (graph, dropped_edges)
 }
 
-/// The number in `places` of each row of the graph made of `kept`.
+/// For each row of the graph built from `kept`, its number in `places`.
 fn numbers(places: &Places, kept: Option<&[bool]>) -> Vec<u32> {
     let all = 0..places.infos.len() as u32;
     all.filter(|number| kept.is_none_or(|kept| kept[*number as usize])).collect()
@@ -247,7 +258,8 @@ pub fn trimmed_tree(
     Trimmed { graph, full_count: count(&candidate) - dropped_nodes, dropped_nodes, dropped_edges }
 }
 
-/// Takes all but the first `chosen` shown nodes out of a tree: their children become their parents'.
+/// Removes all but the first `chosen` shown nodes from a tree; their children move to their
+/// parents.
 fn keep_of_tree(mut graph: Graph, chosen: usize) -> Graph {
     let removed = graph.shown.split_off(chosen);
     for row in removed {
@@ -280,7 +292,7 @@ fn drop_light_tags(graph: &mut Graph, cutoff: i64) {
     }
 }
 
-/// How many of the first shown nodes are kept.
+/// How many shown nodes are kept.
 fn choose(graph: &Graph, limits: &Limits, visual: bool) -> usize {
     let most = usize::try_from(limits.node_count).unwrap_or(usize::MAX);
     let mut chosen = most;
@@ -297,8 +309,8 @@ fn choose(graph: &Graph, limits: &Limits, visual: bool) -> usize {
     chosen.min(graph.shown.len())
 }
 
-/// Takes out residual edges between nodes that are connected another way, lightest first, up to the
-/// first edge of a node that is not residual.
+/// Removes residual edges between nodes that are also connected otherwise, the lightest first, up
+/// to the first edge of a node that is not residual.
 fn remove_redundant_edges(graph: &mut Graph, columns: &Columns) {
     for at in (0..graph.shown.len()).rev() {
         let node = graph.shown[at] as usize;

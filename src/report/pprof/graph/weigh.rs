@@ -1,4 +1,4 @@
-//! The weights of all nodes: one walk over all frames, shared among the processors.
+//! Computes the weights of all nodes: one pass over all frames, in parallel.
 //!
 //! Not here: edges ([`super::build`]).
 
@@ -10,7 +10,7 @@ use crate::profile::columns::{
     parallel::{in_parallel, threads},
 };
 
-/// The weights of all nodes. A node counts once for each sample it is in, however often it recurs.
+/// The weights of all nodes. A recursive node counts once per sample.
 pub fn weigh(columns: &Columns, places: &Places, measure: Measure) -> Vec<Weights> {
     let parts = in_parallel(
         parts(columns).into_iter().map(|part| move || weigh_part(columns, places, measure, part)).collect(),
@@ -26,7 +26,7 @@ pub fn weigh(columns: &Columns, places: &Places, measure: Measure) -> Vec<Weight
     sums
 }
 
-/// Ranges of samples for each processor; one range where it is not worth more.
+/// Ranges of samples for each processor; one range for small profiles.
 pub(super) fn parts(columns: &Columns) -> Vec<Range<usize>> {
     let threads = if columns.frame_count() < 100_000 { 1 } else { threads() };
     let share = columns.sample_count().div_ceil(threads).max(1);
@@ -35,16 +35,16 @@ pub(super) fn parts(columns: &Columns) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// What is touched for each frame, side by side.
+/// The data touched for each frame, adjacent in memory.
 #[derive(Clone, Copy)]
 struct Sum {
     cum: Weight,
-    /// The last sample the node was seen in.
-    seen: u32,
+    /// The last sample that contained the node.
+    last: u32,
 }
 
 fn weigh_part(columns: &Columns, places: &Places, measure: Measure, samples: Range<usize>) -> Vec<Weights> {
-    let mut sums = vec![Sum { cum: Weight::default(), seen: u32::MAX }; places.infos.len()];
+    let mut sums = vec![Sum { cum: Weight::default(), last: u32::MAX }; places.infos.len()];
     let mut flats = vec![Weight::default(); places.infos.len()];
     for sample in samples {
         let Some(weight) = measure.weight(columns.values(sample)) else { continue };
@@ -52,8 +52,8 @@ fn weigh_part(columns: &Columns, places: &Places, measure: Measure, samples: Ran
         for location in stack {
             for node in places.of(*location) {
                 let sum = &mut sums[*node as usize];
-                if sum.seen != sample as u32 {
-                    sum.seen = sample as u32;
+                if sum.last != sample as u32 {
+                    sum.last = sample as u32;
                     sum.cum.add(weight);
                 }
             }

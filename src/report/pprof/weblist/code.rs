@@ -1,4 +1,4 @@
-//! The machine code around sampled addresses, with what was sampled at each instruction.
+//! Reads the machine code around sampled addresses and assigns samples to instructions.
 //!
 //! Not here: decoding it ([`super::Object`]).
 
@@ -11,27 +11,27 @@ use crate::{
     },
 };
 
-/// How much is shown around an address.
+/// How much code is shown before and after an address, in bytes.
 const MARGIN: u64 = 500;
-/// At most so many stretches are shown, those with most samples.
-const MOST_RANGES: usize = 25;
-/// An instruction without a line gets that of one at most so far before it.
+/// Maximum number of shown ranges: those with the most samples.
+const MAX_RANGES: usize = 25;
+/// An instruction without a line gets the line of an instruction at most this many bytes before it.
 const NEIGHBOURHOOD: u64 = 32;
 
-/// A stretch of code of one file, by run-time addresses.
+/// A range of code of one file, in run-time addresses.
 struct Range {
     begin: u64,
     end: u64,
     object: u32,
-    /// What run-time addresses are greater by than those of the file.
+    /// The run-time address minus the address in the file.
     bias: u64,
     flat: i64,
 }
 
-/// An instruction, and where it is from.
+/// An instruction, and its source line.
 type Line = (ObjectInstruction, Option<ObjectFrame>);
 
-/// Reads the code, and gives instructions their samples.
+/// Reads the code and assigns samples to instructions.
 pub(super) fn expand(report: &Report, collected: &mut Collected, objects: &Objects, sampled: &Sampled) {
     let mut with_object: Vec<u64> = Vec::new();
     let mut without: Vec<u64> = Vec::new();
@@ -45,13 +45,13 @@ pub(super) fn expand(report: &Report, collected: &mut Collected, objects: &Objec
         add_unread(report, collected, sampled, address);
     }
     ranges.sort_by_key(|range| std::cmp::Reverse(range.flat));
-    ranges.truncate(MOST_RANGES);
+    ranges.truncate(MAX_RANGES);
     let code = read(report, objects, &ranges);
     for (range, code) in ranges.iter().zip(code) {
         add_range(collected, range, code);
     }
     for (address, instruction) in &mut collected.instructions {
-        // Samples in the middle of an instruction are its own.
+        // Samples inside an instruction belong to it.
         for at in *address..address.saturating_add(instruction.length) {
             let of = |sums: &rustc_hash::FxHashMap<u64, i64>| sums.get(&at).copied().unwrap_or(0);
             instruction.flat = instruction.flat.wrapping_add(of(&sampled.flat));
@@ -60,7 +60,7 @@ pub(super) fn expand(report: &Report, collected: &mut Collected, objects: &Objec
     }
 }
 
-/// Stretches around the addresses; those that would touch are one.
+/// Ranges around the addresses; overlapping ranges are merged.
 fn ranges(report: &Report, objects: &Objects, sampled: &Sampled, addresses: &[u64]) -> Vec<Range> {
     let flat = |address: u64| sampled.flat.get(&address).copied().unwrap_or(0);
     let mut ranges = Vec::new();
@@ -77,7 +77,7 @@ fn ranges(report: &Report, objects: &Objects, sampled: &Sampled, addresses: &[u6
             end = next;
             sum = sum.wrapping_add(flat(next));
         }
-        // As the reference computes it: only the very first address is held to the mapping.
+        // Like the reference: only the first address is limited to the mapping.
         begin = if mapping.start.wrapping_sub(begin) >= MARGIN {
             begin.wrapping_sub(MARGIN)
         } else {
@@ -94,13 +94,13 @@ fn ranges(report: &Report, objects: &Objects, sampled: &Sampled, addresses: &[u6
     ranges
 }
 
-/// The instructions of each range, and where each is from.
+/// The instructions of each range, and their source lines.
 fn read(report: &Report, objects: &Objects, ranges: &[Range]) -> Vec<Vec<Line>> {
     let intel = report.settings.intel_syntax;
     let mut all: Vec<Vec<Line>> = Vec::new();
     for range in ranges {
         let object = &*objects.open[range.object as usize];
-        // What cannot be read is left out.
+        // Unreadable code is skipped.
         let code = object.code(object.address(range.begin), object.address(range.end), intel);
         all.push(code.unwrap_or_default().into_iter().map(|instruction| (instruction, None)).collect());
     }
@@ -128,8 +128,8 @@ fn add_range(collected: &mut Collected, range: &Range, code: Vec<Line>) {
         }
         highest = address;
         let next = addresses.get(at + 1).copied().unwrap_or(0);
-        // What lies between functions is from nowhere; what is in one but of no line is of the line
-        // before.
+        // Code between functions has no line; code in a function without a line has the previous
+        // line.
         let is_known = place.is_some();
         let place = place.unwrap_or_default();
         collected.instructions.insert(
@@ -157,7 +157,7 @@ fn add_range(collected: &mut Collected, range: &Range, code: Vec<Line>) {
     }
 }
 
-/// An address of which only the profile tells.
+/// Adds an address whose code could not be read.
 fn add_unread(report: &Report, collected: &mut Collected, sampled: &Sampled, address: u64) {
     let columns = &report.columns;
     let Some(place) = sampled.places.get(&address) else { return };

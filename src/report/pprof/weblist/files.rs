@@ -1,6 +1,6 @@
-//! From instructions by source line to the functions of the page.
+//! Groups instructions by source line into the functions of the page.
 //!
-//! Not here: how they are written.
+//! Not here: writing them.
 
 use super::{Collected, Instruction, SourceFile, SourceInstruction};
 use crate::{
@@ -10,53 +10,73 @@ use crate::{
 
 /// Lines of one function nearer than this are shown together.
 const GAP: i64 = 20;
-/// Lines shown around them.
+/// Lines shown before and after.
 const MARGIN: i64 = 5;
 
 /// A function of the page.
 pub(super) struct Function {
+    /// The name.
     pub name: String,
+    /// The source file.
     pub file: String,
+    /// The flat value.
     pub flat: String,
+    /// The cumulative value.
     pub cum: String,
+    /// The share of the total.
     pub percent: String,
+    /// Its lines.
     pub lines: Vec<Line>,
 }
 
 /// A line of source.
 pub(super) struct Line {
+    /// The line number.
     pub number: i64,
+    /// The source text.
     pub text: String,
+    /// The flat value.
     pub flat: String,
+    /// The cumulative value.
     pub cum: String,
+    /// Its instructions.
     pub assembly: Vec<Assembly>,
 }
 
-/// An instruction, or (`text` empty) an address without one.
+/// An instruction, or an address without one (`text` is empty).
 pub(super) struct Assembly {
-    /// Not what stands behind the one before.
+    /// Whether it does not follow the previous one in memory.
     pub starts_block: bool,
+    /// The flat value.
     pub flat: String,
+    /// The cumulative value.
     pub cum: String,
+    /// The address in the file.
     pub address: u64,
+    /// The assembly text.
     pub text: String,
+    /// The source file.
     pub file: String,
+    /// The line.
     pub line: i64,
-    /// Inlined calls that lead here: the source, the file, and the line.
+    /// The inlined calls that lead here.
     pub calls: Vec<Call>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Call {
+    /// The source text of the call.
     pub source: String,
+    /// The source file.
     pub file: String,
+    /// The line.
     pub line: i64,
 }
 
-/// A stretch of lines of one function.
+/// A range of lines of one function.
 struct Stretch {
     name: String,
-    /// The first line, and that behind the last.
+    /// The first line.
     begin: i64,
     end: i64,
     flat: i64,
@@ -111,18 +131,18 @@ fn stretches(report: &Report, collected: &Collected, file: &SourceFile) -> Vec<S
     stretches
 }
 
-/// The name that is shown for the linker's name of a function.
+/// The shown name for the linker's name of a function.
 fn readable<'r>(report: &'r Report, collected: &Collected, name: &'r str) -> &'r str {
     let known = report.columns.texts.find(name).and_then(|text| collected.readable.get(&text));
     known.map_or(name, |readable| report.columns.text(*readable))
 }
 
-/// Shows some lines before and behind, divided fairly where two stretches are near.
+/// Adds lines before and after; lines between two near ranges are divided equally.
 fn widen(stretches: &mut [Stretch]) {
     for at in 0..stretches.len() {
         let begin = stretches[at].begin;
         stretches[at].begin = match at {
-            // Line 0 is what has no line; it stays alone.
+            // Line 0 means no line; it is not extended.
             0 if begin > MARGIN => begin - MARGIN,
             0 if begin > 1 => 1,
             0 => begin,

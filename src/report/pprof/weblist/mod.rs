@@ -1,9 +1,9 @@
-//! `weblist`: a page of source lines with samples, of functions that match; a click on a line shows its
-//! assembly.
+//! `weblist`: an HTML page with the source lines of matching functions and their samples; a click
+//! on a line shows its instructions.
 //!
-//! Not here: how the page is written ([`page`]); finding source files ([`super::source_path`]). What is
-//! shown are whole stretches of machine code around sampled addresses, sorted by the source lines they
-//! are from, not what the profile says of lines.
+//! The page shows the machine code around sampled addresses, grouped by source line; the line
+//! numbers in the profile are not used. Not here: writing the page ([`page`]), finding source files
+//! ([`super::source_path`]).
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -21,22 +21,22 @@ mod code;
 mod files;
 mod page;
 
-/// What a sampled address is.
+/// A sampled address.
 #[derive(Clone, Copy)]
 struct Place {
-    /// Row of the location.
+    /// The row of the location.
     location: u32,
-    /// Row of the mapping in [`Collected::objects`], if its file could be opened.
+    /// The row of the mapping in [`Collected::objects`], if its file could be opened.
     object: Option<u32>,
 }
 
-/// An instruction and what it weighs.
+/// An instruction with its weights.
 #[derive(Clone, Debug, Default)]
 struct Instruction {
-    /// The address that the file gives it.
+    /// The address in the file.
     address: u64,
     length: u64,
-    /// Empty where there is no file to read it from.
+    /// Empty if there is no file to read it from.
     text: String,
     file: String,
     line: i64,
@@ -44,10 +44,10 @@ struct Instruction {
     cum: i64,
 }
 
-/// The page's content before it is sorted by lines.
+/// The content of the page before it is grouped by line.
 #[derive(Default)]
 struct Collected {
-    /// Functions that match, by each of their names.
+    /// The names of matching functions.
     interest: FxHashSet<String>,
     /// From the linker's names of functions to readable ones.
     readable: FxHashMap<TextId, TextId>,
@@ -60,18 +60,18 @@ struct Collected {
 #[derive(Default)]
 struct SourceFile {
     lines: FxHashMap<i64, Vec<SourceInstruction>>,
-    /// The function that a line is taken to belong to.
+    /// The function of each line.
     functions: FxHashMap<i64, String>,
 }
 
-/// An instruction of a line, and the calls inlined into the line that lead to it, outermost first.
+/// An instruction of a line, and the inlined calls that lead to it, outermost first.
 #[derive(Clone, Debug)]
 struct SourceInstruction {
     address: u64,
     calls: Vec<(String, i64)>,
 }
 
-/// Weights by address, before they are given to instructions.
+/// Weights by address, before they are assigned to instructions.
 #[derive(Default)]
 struct Sampled {
     flat: FxHashMap<u64, i64>,
@@ -92,7 +92,7 @@ pub(super) fn print(report: &Report, tool: &dyn ObjectTool) -> Result<Vec<u8>, S
     Ok(page::write(report, &files).into_bytes())
 }
 
-/// Files of mappings, each opened once, by name.
+/// The files of mappings, each opened once, by name.
 struct Objects<'o> {
     columns: &'o Columns,
     tool: &'o dyn ObjectTool,
@@ -110,14 +110,14 @@ impl<'o> Objects<'o> {
         if let Some(known) = self.by_file.get(&mapping.file) {
             return *known;
         }
-        let asked = ObjectMapping {
+        let wanted = ObjectMapping {
             file: self.columns.text(mapping.file),
             build_id: self.columns.text(mapping.build_id),
             start: mapping.start,
             limit: mapping.limit,
             offset: mapping.offset,
         };
-        let opened = self.tool.open(&asked).ok().map(|object| {
+        let opened = self.tool.open(&wanted).ok().map(|object| {
             self.open.push(object);
             self.open.len() as u32 - 1
         });
@@ -126,7 +126,7 @@ impl<'o> Objects<'o> {
     }
 }
 
-/// Sums samples by address and notes which functions are of interest.
+/// Sums samples by address and collects the matching functions.
 fn collect(report: &Report, collected: &mut Collected, objects: &mut Objects) -> Sampled {
     let columns = &report.columns;
     let mut sampled = Sampled::default();
@@ -159,7 +159,7 @@ fn collect(report: &Report, collected: &mut Collected, objects: &mut Objects) ->
     sampled
 }
 
-/// Addresses for locations that have none, behind all mappings.
+/// Invented addresses for locations without one, after all mappings.
 struct Invented {
     next: u64,
     known: FxHashMap<u32, u64>,
@@ -181,7 +181,7 @@ impl Invented {
     }
 }
 
-/// Notes those functions of a location that match; says whether any does.
+/// Collects the matching functions of a location. Returns whether any matches.
 fn note_interest(report: &Report, location: &Location, address: u64, collected: &mut Collected) -> bool {
     let columns = &report.columns;
     let Some(argument) = &report.argument else { return false };
@@ -213,8 +213,7 @@ fn note_interest(report: &Report, location: &Location, address: u64, collected: 
 }
 
 impl Collected {
-    /// Puts an instruction under the lines of those of its frames (innermost first) that are of
-    /// interest.
+    /// Adds an instruction to the lines of those of its frames (innermost first) that match.
     fn add(&mut self, address: u64, frames: &[ObjectFrame]) {
         for (at, frame) in frames.iter().enumerate() {
             if !self.interest.contains(&frame.function) {

@@ -1,7 +1,7 @@
-//! Writes the page. Its text and its elements are the reference's, to the byte; style and script are
-//! rprof's own.
+//! Writes the page. Text and elements are those of the reference, byte for byte; style and script
+//! are rprof's own.
 //!
-//! Not here: what is on it.
+//! Not here: the content.
 
 use super::files::{Assembly, Call, Function, Line};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 
 const HEAD: &str = include_str!("head.html");
-/// Assembly is written in columns at least so wide.
+/// The minimum width of the column with instructions.
 const WIDTH: usize = 80;
 
 pub(super) fn write(report: &Report, functions: &[Function]) -> String {
@@ -39,7 +39,7 @@ fn write_function(function: &Function, page: &mut String) {
 }
 
 fn write_line(line: &Line, page: &mut String) {
-    // Only lines with code have something to show when clicked.
+    // Only lines with instructions can be expanded.
     let opens = line.assembly.iter().any(|row| !row.calls.is_empty() || !row.text.is_empty());
     let class = match (line.assembly.is_empty(), opens) {
         (true, _) => "nop",
@@ -101,7 +101,7 @@ fn write_assembly(row: &Assembly, before: &[Call], indent: usize, page: &mut Str
     *page += &format!("{}<span class=unimportant>{place}</span>\n", escaped(&row));
 }
 
-/// How far a line is indented, tabs every 8 columns.
+/// The indentation of a line, with tab stops every 8 columns.
 fn indentation(line: &str) -> usize {
     let mut column = 0;
     for letter in line.chars() {
@@ -114,7 +114,7 @@ fn indentation(line: &str) -> usize {
     column
 }
 
-/// Blanks for tabs, and behind the text up to the common width.
+/// The text with tabs replaced by blanks, padded to the common width.
 fn padded(text: &str) -> String {
     let mut out = String::new();
     let mut column = 0;
@@ -134,7 +134,7 @@ fn padded(text: &str) -> String {
     out
 }
 
-/// As Go's `html/template` writes a text.
+/// Escapes a text like Go's `html/template`.
 fn escaped(text: &str) -> String {
     html_escape(text).replace('+', "&#43;").replace('\0', "\u{fffd}")
 }
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_something_in_html_is_escaped() {
+    fn html_special_characters_are_escaped() {
         assert_eq!(escaped("a<b> & 'c'+\"d\""), "a&lt;b&gt; &amp; &#39;c&#39;&#43;&#34;d&#34;");
     }
 }

@@ -1,23 +1,23 @@
-//! How large an answer may be: so many rows, or so many bytes. What does not fit is counted where it
-//! would have stood.
+//! Limits the size of a printed report, in rows or bytes. What does not fit is counted in its
+//! place.
 //!
-//! Not here: how an answer is printed.
+//! Not here: how a report is printed.
 
 use super::{Entry, List, ReportOutput};
 
-/// A limit.
+/// A size limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
-    /// Entries, those of inner lists included.
+    /// Number of entries, including those of inner lists.
     Rows(usize),
-    /// Of the printed answer. The head of an answer is printed even if it is larger.
+    /// Bytes of the printed report. The header is printed even if it is larger.
     Bytes(usize),
 }
 
 impl std::str::FromStr for Budget {
     type Err = String;
 
-    /// `50` is rows; `8000B`, `20kB`, `1MB` are bytes.
+    /// Parses `50` as rows and `8000B`, `20kB`, `1MB` as bytes.
     fn from_str(text: &str) -> Result<Budget, String> {
         let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
         let wrong = || format!("`{text}` is neither a number of rows (50) nor a size (8000B, 20kB, 1MB)");
@@ -33,16 +33,17 @@ impl std::str::FromStr for Budget {
     }
 }
 
-/// Prints as much of the answer as fits.
-pub(super) fn fit(answer: &ReportOutput, budget: Budget, print: impl Fn(&ReportOutput) -> String) -> String {
+/// Prints as much of the report as fits.
+pub(super) fn fit(output: &ReportOutput, budget: Budget, print: impl Fn(&ReportOutput) -> String) -> String {
     let with =
-        |rows: usize| print(&ReportOutput { list: cut(&answer.list, &mut rows.clone()), ..answer.clone() });
+        |rows: usize| print(&ReportOutput { list: cut(&output.list, &mut rows.clone()), ..output.clone() });
     let bytes = match budget {
         Budget::Rows(rows) => return with(rows),
         Budget::Bytes(bytes) => bytes,
     };
-    // The most rows that fit: at least `fits`, less than `too_many`. No row is shorter than a byte.
-    let (mut fits, mut too_many) = (0, count(&answer.list).min(bytes) + 1);
+    // Bisects the number of rows that fit: `fits` fit, `too_many` do not. A row has at least a
+    // byte.
+    let (mut fits, mut too_many) = (0, count(&output.list).min(bytes) + 1);
     while fits + 1 < too_many {
         let middle = fits + (too_many - fits) / 2;
         if with(middle).len() <= bytes { fits = middle } else { too_many = middle }
@@ -55,7 +56,7 @@ fn count(list: &List) -> usize {
     list.entries.iter().map(|entry| 1 + inner(entry)).sum()
 }
 
-/// The first `left` entries, outer and inner ones as they come.
+/// The first `left` entries, counting outer and inner ones in order.
 fn cut(list: &List, left: &mut usize) -> List {
     let mut kept = Vec::new();
     for entry in &list.entries {

@@ -1,4 +1,4 @@
-//! `tags`: labels, and how much each of their values has.
+//! `tags`: the labels, with the sum of each of their values.
 //!
 //! Not here: filters by label (`pprof`).
 
@@ -8,7 +8,7 @@ use super::{
     rows::percent,
 };
 
-/// Values shown of each label, unless asked for otherwise.
+/// Values shown of each label by default.
 const COUNT: usize = 20;
 
 const KEYS: Shape = Shape {
@@ -27,7 +27,7 @@ const VALUES: Shape = Shape {
     sums: &["value", "percent"],
 };
 
-/// Labels by key; the values with most first.
+/// Labels by key; their values ordered by sum.
 pub(super) fn tags(report: &Report, count: Option<usize>) -> List {
     let entry = |(key, values): (String, std::collections::BTreeMap<String, i64>)| {
         let total = values.values().fold(0i64, |sum, value| sum.saturating_add(*value));

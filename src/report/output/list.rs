@@ -1,4 +1,4 @@
-//! `list`: source lines with what each has, of functions that match.
+//! `list`: the source lines of matching functions, with their values.
 //!
 //! Not here: finding the files (`pprof::source_path`).
 
@@ -16,11 +16,11 @@ use super::{
     rows::{id, percent},
 };
 
-/// Lines shown around each that has something.
+/// Lines shown before and after each line with samples.
 const MARGIN: i64 = 5;
-/// Functions shown, unless asked for otherwise.
+/// Functions shown by default.
 const COUNT: usize = 20;
-/// Longest line of source, in characters.
+/// The longest source line, in characters.
 const MAX_LINE_CHARS: usize = 500;
 
 const SOURCES: Shape = Shape {
@@ -48,10 +48,11 @@ struct Function {
     lines: BTreeMap<i64, Weights>,
 }
 
-/// Functions whose names match, those with most first. A line or function that recurs in a stack
-/// counts once, so that nothing has more than there is.
+/// Functions whose names match, the hottest first. A recursive line or function counts once per
+/// stack, so that no value exceeds the total. Errors: there is no argument, or no function matches.
 pub(super) fn list(report: &mut Report, count: Option<usize>) -> Result<List, String> {
-    let argument = report.argument.clone().ok_or("list needs to know which functions")?;
+    let argument =
+        report.argument.clone().ok_or("list needs an argument: a regular expression of function names")?;
     let places = report.places();
     let functions = functions(report, &places);
     let mut functions: Vec<Function> = functions
@@ -71,7 +72,7 @@ pub(super) fn list(report: &mut Report, count: Option<usize>) -> Result<List, St
     let mut list = List::new(&SOURCES, Vec::new());
     let mut known = HashMap::default();
     for (at, function) in functions.iter().enumerate() {
-        // Files are read only for what is shown.
+        // Files are read only for shown functions.
         let lines = (at < count).then(|| source(report, function, &search, &mut known));
         list.entries.push(entry(report, function, lines));
     }
@@ -79,7 +80,7 @@ pub(super) fn list(report: &mut Report, count: Option<usize>) -> Result<List, St
     Ok(list)
 }
 
-/// Sums by function and file, and within them by line.
+/// Sums by function and file, and in these by line.
 fn functions(report: &Report, places: &Places) -> HashMap<(u32, u32), Function> {
     let by_function = |info: &Info| Info { name: info.name, file: info.file, ..Info::default() };
     let by_line = |info: &Info| Info { line: info.line, ..by_function(info) };
@@ -113,7 +114,7 @@ fn functions(report: &Report, places: &Places) -> HashMap<(u32, u32), Function> 
 
 type Known = HashMap<u32, Result<Vec<String>, String>>;
 
-/// The lines around those that have something, and the function's first; or why there are none.
+/// The lines around those with samples, and the function's first line; or why there are none.
 fn source(
     report: &Report,
     function: &Function,
@@ -121,7 +122,7 @@ fn source(
     known: &mut Known,
 ) -> Result<Vec<Entry>, String> {
     let text = known.entry(function.file).or_insert_with(|| match report.columns.text(function.file) {
-        "" => Err("the profile does not say in which file it is".into()),
+        "" => Err("the profile has no file name for it".into()),
         file => {
             let text = search.read(file)?;
             Ok(text.lines().map(String::from).collect())
@@ -153,17 +154,17 @@ fn weight_cells(weights: &Weights, total: i64) -> [Cell; 4] {
     [Cell::Value(flat), percent(flat, total), Cell::Value(cum), percent(cum, total)]
 }
 
-/// `lines`: `None` where they were not looked for.
+/// `lines`: `None` where they were not read.
 fn entry(report: &Report, function: &Function, lines: Option<Result<Vec<Entry>, String>>) -> Entry {
     let (name, file) = (report.columns.text(function.name), report.columns.text(function.file));
     let mut cells = vec![Cell::Text(id(name, file, None)), Cell::Text(name.into())];
     cells.push(if file.is_empty() { Cell::Nothing } else { Cell::Text(file.into()) });
     cells.extend(weight_cells(&function.weights, report.total));
     let (entries, missing) = match lines {
-        // Without the source there are still the numbers.
+        // The numbers are shown without the source.
         Some(Err(why)) => (bare(report, function), Cell::Text(why)),
         Some(Ok(lines)) if lines.is_empty() => {
-            let why = "the file has no such lines: it is not the one the program was made of";
+            let why = "the file has no such lines: it is not the version that the program was built from";
             (bare(report, function), Cell::Text(why.into()))
         }
         Some(Ok(lines)) => (lines, Cell::Nothing),

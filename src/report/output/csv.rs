@@ -1,17 +1,17 @@
-//! An answer as one table of comma-separated values (RFC 4180, lines ended by a line feed).
+//! A report as one table of comma-separated values (RFC 4180, with line feeds as line ends).
 //!
-//! Not here: what is known of the whole profile, for which a table has no place.
+//! Not here: facts about the whole profile, which have no place in a table.
 //!
-//! Where entries hold lists of their own, the first two columns say what a row is (`function`,
-//! `caller` …) and of which outer entry. A text that a spreadsheet would take for a formula gets an
-//! apostrophe before it (OWASP, "CSV Injection").
+//! Where entries have inner lists, the first two columns are the kind of row (`function`, `caller`
+//! …) and the outer entry. A text that a spreadsheet would read as a formula gets a leading
+//! apostrophe (OWASP, "CSV Injection").
 
 #[cfg(test)]
 use super::Entry;
 use super::{Cell, List, ReportOutput, Shape, json};
 
-pub(super) fn print(answer: &ReportOutput) -> String {
-    let shape = answer.list.shape;
+pub(super) fn print(output: &ReportOutput) -> String {
+    let shape = output.list.shape;
     let is_nested = !shape.groups.is_empty();
     let mut columns: Vec<&str> = if is_nested { vec!["row", "of"] } else { Vec::new() };
     for own in [shape].iter().chain(shape.groups) {
@@ -19,7 +19,7 @@ pub(super) fn print(answer: &ReportOutput) -> String {
         columns.extend(new);
     }
     let mut table = Table { out: columns.join(",") + "\n", columns, is_nested };
-    table.list(&answer.list, "");
+    table.list(&output.list, "");
     table.out
 }
 
@@ -41,7 +41,7 @@ impl Table {
         }
     }
 
-    /// `… 12 more`, where names stand, and their sums.
+    /// `… 12 more` in the name column, and the sums of these entries.
     fn more(&mut self, list: &List, of: &str) {
         let names = ["name", "text", "source", "labels", "key"];
         let place = names.into_iter().find(|name| list.shape.column(name).is_some());
@@ -94,7 +94,7 @@ fn text(text: &str) -> String {
     text.into_owned()
 }
 
-/// An entry's fields, for tests of other formats.
+/// The fields of an entry, for tests of other formats.
 #[cfg(test)]
 pub(super) fn fields(list: &List, entry: &Entry) -> Vec<String> {
     list.shape.columns.iter().map(|column| raw(list.cell(entry, column))).collect()
@@ -105,7 +105,7 @@ mod tests {
     use super::text;
 
     #[test]
-    fn what_means_something_in_a_table_is_quoted() {
+    fn special_characters_are_quoted() {
         assert_eq!(text("std::map<int, char>::at"), "\"std::map<int, char>::at\"");
         assert_eq!(text("operator\"\"_s\nx"), "\"operator\"\"\"\"_s\nx\"");
         assert_eq!(text("=HYPERLINK(1)"), "\"'=HYPERLINK(1)\"");

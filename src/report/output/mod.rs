@@ -1,12 +1,12 @@
-//! Reports as data: what `rprof top`, `list`, `tree`, `peek`, `tags`, `traces` and `diff` say, to be
-//! printed as text, JSON, Markdown or CSV.
+//! Reports as data: `rprof top`, `list`, `tree`, `peek`, `tags`, `traces` and `diff`, printed as
+//! text, JSON, Markdown or CSV.
 //!
-//! An [`ReportOutput`] is a list of entries; an entry has cells, one for each column its [`Shape`] declares,
-//! and may hold lists of its own (callers, lines, frames). What is printed is made from that alone, so
-//! all formats say the same.
+//! A [`ReportOutput`] is a list of entries. An entry has one cell for each column that its
+//! [`Shape`] declares, and may have inner lists (callers, lines, frames). All formats are printed
+//! from this data, so they have the same content.
 //!
-//! Not here: the reference's reports, mistakes included ([`super::pprof`]). These count a function that
-//! recurs once, and know what was inlined whatever the filters took away.
+//! Not here: the reference's reports with their faults ([`super::pprof`]). These reports count a
+//! recursive function once, and recognize inlined functions independently of filters.
 
 mod budget;
 mod csv;
@@ -37,13 +37,13 @@ pub use budget::Budget;
 pub use diff::diff;
 pub use facts::Facts;
 
-/// How an answer is printed.
+/// How a report is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TextFormat {
-    /// For people: laid out in columns, values with units.
+    /// Aligned columns, values with units.
     #[default]
     Text,
-    /// One object, an entry a line, values as in the profile.
+    /// One object, one line per entry, values as in the profile.
     Json,
     /// Tables, values with units.
     Markdown,
@@ -51,7 +51,7 @@ pub enum TextFormat {
     Csv,
 }
 
-/// Names of formats.
+/// The formats by name.
 pub const FORMATS: [(&str, TextFormat); 4] = [
     ("text", TextFormat::Text),
     ("json", TextFormat::Json),
@@ -66,21 +66,21 @@ impl TextFormat {
     }
 }
 
-/// What an entry says in one column.
+/// The value of an entry in one column.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Cell {
-    /// Nothing is known or to be said.
+    /// No value.
     #[default]
     Nothing,
-    /// A name, a file, a line of source: the target's to choose.
+    /// A text that the target chooses: a name, a file, a source line.
     Text(String),
-    /// One of our own words.
+    /// A fixed word of rprof.
     Word(&'static str),
-    /// In the unit of the profile's values.
+    /// A value in the unit of the profile.
     Value(i64),
     /// A count, a line number.
     Number(i64),
-    /// Per cent of the report's total, or percentage points.
+    /// Percent of the report's total, or percentage points.
     Percent(f64),
     /// A probability.
     Probability(f64),
@@ -88,17 +88,18 @@ pub enum Cell {
     Ratio(f64),
 }
 
-/// What the entries of a list are, and what is said of each.
+/// The columns and inner lists of the entries of a list.
 #[derive(Debug, PartialEq)]
 pub struct Shape {
-    /// Of the list: `functions`.
+    /// The name of the list: `functions`.
     pub name: &'static str,
-    /// Of one: `function`.
+    /// The name of one entry: `function`.
     pub one: &'static str,
+    /// The names of the columns.
     pub columns: &'static [&'static str],
-    /// Lists that each entry holds.
+    /// The inner lists of each entry.
     pub groups: &'static [&'static Shape],
-    /// Columns that can be added up: what entries that are left out have together.
+    /// Columns that can be summed over the entries that are left out.
     pub sums: &'static [&'static str],
 }
 
@@ -111,19 +112,22 @@ impl Shape {
 /// One entry of a list.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Entry {
-    /// As many as the shape has columns.
+    /// One cell per column of the shape.
     pub cells: Vec<Cell>,
-    /// As many as the shape has groups.
+    /// One list per group of the shape.
     pub groups: Vec<List>,
 }
 
-/// Entries, and what is left out behind them.
+/// Entries, and how many are left out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct List {
+    /// The columns.
     pub shape: &'static Shape,
+    /// The shown entries.
     pub entries: Vec<Entry>,
-    /// How many entries there are besides, and their sums, by the shape's `sums`.
+    /// How many entries are left out.
     pub more: usize,
+    /// The sums of the entries that are left out, one per column in the shape's `sums`.
     pub more_sums: Vec<Cell>,
 }
 
@@ -132,7 +136,7 @@ impl List {
         List { shape, entries, more: 0, more_sums: vec![Cell::Nothing; shape.sums.len()] }
     }
 
-    /// Leaves only the first `count` entries, and adds the others up.
+    /// Keeps the first `count` entries and sums the others.
     fn truncate(&mut self, count: usize) {
         if count < self.entries.len() {
             let rest = self.entries.split_off(count);
@@ -140,7 +144,7 @@ impl List {
         }
     }
 
-    /// Counts an entry among those that are left out.
+    /// Adds an entry to those that are left out.
     fn leave_out(&mut self, entry: &Entry) {
         self.more += 1;
         for (sum, column) in self.more_sums.iter_mut().zip(self.shape.sums) {
@@ -154,12 +158,12 @@ impl List {
         }
     }
 
-    /// A cell by the name of its column.
+    /// The cell in a column.
     fn cell<'a>(&self, entry: &'a Entry, column: &str) -> &'a Cell {
         self.shape.column(column).and_then(|at| entry.cells.get(at)).unwrap_or(&Cell::Nothing)
     }
 
-    /// A sum of what is left out, by the name of its column.
+    /// The sum of a column over the entries that are left out.
     fn more_sum(&self, column: &str) -> &Cell {
         let at = self.shape.sums.iter().position(|sum| *sum == column);
         at.and_then(|at| self.more_sums.get(at)).unwrap_or(&Cell::Nothing)
@@ -171,25 +175,26 @@ impl List {
 pub struct ReportOutput {
     /// Its name: `top`.
     pub report: &'static str,
-    /// Which profile it is of.
+    /// The profile it is of.
     pub facts: Facts,
+    /// Its content.
     pub list: List,
-    /// What else there is to say, a sentence each.
+    /// Notes, one sentence each.
     pub notes: Vec<String>,
-    /// How values are written for people.
+    /// How values are written with units.
     format: Format,
-    /// Of a comparison: the profile compared with, and what both have together.
+    /// For a comparison: the facts about both profiles.
     compared: Option<diff::Compared>,
 }
 
 impl ReportOutput {
-    /// Prints it, in no more than `budget`. `colored`: text only, and to a terminal.
+    /// Prints the report within `budget`. `colored`: with colours for a terminal (text only).
     pub fn print(&self, format: TextFormat, budget: Option<Budget>, colored: bool) -> String {
-        let print = |answer: &ReportOutput| match format {
-            TextFormat::Text => text::print(answer, colored),
-            TextFormat::Json => json::print(answer),
-            TextFormat::Markdown => markdown::print(answer),
-            TextFormat::Csv => csv::print(answer),
+        let print = |output: &ReportOutput| match format {
+            TextFormat::Text => text::print(output, colored),
+            TextFormat::Json => json::print(output),
+            TextFormat::Markdown => markdown::print(output),
+            TextFormat::Csv => csv::print(output),
         };
         match budget {
             None => print(self),
@@ -202,19 +207,19 @@ impl ReportOutput {
     }
 }
 
-/// What a short form asks for, beside the settings.
+/// Options of a report besides the settings.
 #[derive(Clone, Copy, Default)]
 pub struct ReportRequest<'a> {
-    /// Names: which functions (`list`, `peek`, `disasm`).
+    /// A regular expression of function names (`list`, `peek`, `disasm`).
     pub argument: Option<&'a str>,
-    /// Opens programs, for `disasm`.
+    /// Opens programs for `disasm`.
     pub tool: Option<&'a dyn ObjectTool>,
-    /// Most entries of the outer list; `None`: as many as suit the report.
+    /// Limit of the entries of the outer list; `None`: the report's default.
     pub count: Option<usize>,
 }
 
-/// Whether there is an answer of this kind: the other commands make files of their own format.
-pub fn is_answered(command: &Command) -> bool {
+/// Whether the command has a report as data; the others write files in formats of their own.
+pub fn is_supported(command: &Command) -> bool {
     match command.kind {
         ReportKind::Text
         | ReportKind::Tree
@@ -230,32 +235,33 @@ pub fn is_answered(command: &Command) -> bool {
     }
 }
 
-/// Whether text for people is the reference's own report, not the answer in another layout.
-pub fn is_text_already(command: &Command) -> bool {
+/// Whether the text form of the command is the reference's own report.
+pub fn has_reference_text(command: &Command) -> bool {
     matches!(command.kind, ReportKind::Dot | ReportKind::Raw | ReportKind::Comments)
 }
 
-/// Answers `command`. What is to be said beside it goes to `messages`, also when there is an error.
-pub fn answer(
+/// Builds the report of `command`. Messages for the user are added to `messages`, also when there
+/// is an error. Errors: the settings or the argument are invalid or match nothing.
+pub fn build_report(
     columns: Columns,
     command: &'static Command,
-    asked: ReportRequest,
+    request: ReportRequest,
     settings: &Settings,
     messages: &mut Messages,
 ) -> Result<ReportOutput, String> {
     let marks = rows::Inlined::new(&columns);
     let settings = Settings { granularity: granularity(command, settings), ..settings.clone() };
-    let mut report = prepare(columns, command, asked.argument, &settings, messages)?;
+    let mut report = prepare(columns, command, request.argument, &settings, messages)?;
     let list = match command.kind {
-        ReportKind::Text => functions::top(&mut report, &marks, asked.count),
-        ReportKind::Tree | ReportKind::Dot => functions::tree(&mut report, &marks, asked.count)?,
-        ReportKind::List | ReportKind::WebList => list::list(&mut report, asked.count)?,
+        ReportKind::Text => functions::top(&mut report, &marks, request.count),
+        ReportKind::Tree | ReportKind::Dot => functions::tree(&mut report, &marks, request.count)?,
+        ReportKind::List | ReportKind::WebList => list::list(&mut report, request.count)?,
         ReportKind::Disassembly => {
-            disasm::disasm(&mut report, asked.tool.unwrap_or(&NoObjects), asked.count, messages)?
+            disasm::disasm(&mut report, request.tool.unwrap_or(&NoObjects), request.count, messages)?
         }
-        ReportKind::Tags => tags::tags(&report, asked.count),
-        ReportKind::Traces => traces::traces(&mut report, asked.count),
-        ReportKind::Raw => whole::samples(&report, asked.count),
+        ReportKind::Tags => tags::tags(&report, request.count),
+        ReportKind::Traces => traces::traces(&mut report, request.count),
+        ReportKind::Raw => whole::samples(&report, request.count),
         ReportKind::Comments => whole::comments(&report),
         _ => return Err(format!("{} has no other formats", command.name)),
     };
@@ -264,13 +270,13 @@ pub fn answer(
     Ok(ReportOutput { report: command.name, facts, list, notes: Vec::new(), format, compared: None })
 }
 
-/// Functions of one name in different files are different here, unless asked for otherwise.
+/// By default, functions of the same name in different files are different here.
 fn granularity(command: &Command, settings: &Settings) -> String {
     match (command.kind, settings.granularity.as_str()) {
         (ReportKind::List | ReportKind::WebList, _) => "lines".into(),
         (ReportKind::Disassembly, _) => "addresses".into(),
         (_, "") => "filefunctions".into(),
-        (_, asked) => asked.into(),
+        (_, granularity) => granularity.into(),
     }
 }
 

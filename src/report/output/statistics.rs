@@ -1,42 +1,42 @@
-//! Whether two shares differ by more than chance explains, and by how much.
+//! Whether the difference of two shares is statistically significant, and its confidence interval.
 //!
-//! Not here: what the shares are of ([`super::diff`]).
+//! Not here: which shares are compared ([`super::diff`]).
 //!
-//! A profile is a sample: a function with 12 of 500 samples has 2.4 %, give or take. Methods:
+//! A profile is a statistical sample: a function with 12 of 500 samples has about 2.4 %. Methods:
 //! - the interval of a difference is Newcombe's hybrid score interval (method 10), built from two
 //!   Wilson intervals: R. G. Newcombe, "Interval estimation for the difference between independent
-//!   proportions", Statistics in Medicine 17 (1998), 873-890. Unlike the textbook's it stays sensible
-//!   near 0 % and 100 %, where most functions are;
-//! - the p-value is that of the two-proportion z-test with pooled variance, times (N-1)/N (I. Campbell,
-//!   Statistics in Medicine 26 (2007), 3661-3675); where fewer than five are expected somewhere, of an
-//!   exact test: given how many there are in all, how they would fall on the two profiles;
+//!   proportions", Statistics in Medicine 17 (1998), 873-890. Unlike the Wald interval it is
+//!   accurate near 0 % and 100 %, where most functions are;
+//! - the p-value is that of the two-proportion z-test with pooled variance, times (N-1)/N
+//!   (I. Campbell, Statistics in Medicine 26 (2007), 3661-3675); where an expected count is less than
+//!   five, an exact conditional test: given the total, its distribution over the two profiles;
 //! - many functions are tested at once: q-values control the false discovery rate (Y. Benjamini and
 //!   Y. Hochberg, Journal of the Royal Statistical Society B 57 (1995), 289-300);
-//! - samples that weigh differently say less than as many that weigh the same: the size that counts is
-//!   the effective one, from the variance of a ratio of weighted sums (L. Kish, "Survey Sampling", 1965).
+//! - samples of unequal weight carry less information: the sample size is the effective one, from
+//!   the variance of a ratio of weighted sums (L. Kish, "Survey Sampling", 1965).
 
-/// Of the normal distribution: 95 % lie within so many standard deviations.
+/// 95 % of the normal distribution are within this many standard deviations.
 pub const Z_95: f64 = 1.959_963_984_540_054;
-/// Below this expectation in some cell the normal distribution is no good approximation.
+/// If an expected count is less than this, the normal distribution is not a good approximation.
 const MIN_EXPECTED: f64 = 5.0;
 
-/// A share, and of how many it was measured.
+/// A share with its sample size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share {
-    /// Between 0 and 1.
+    /// The share, 0 to 1.
     pub part: f64,
-    /// How many equal samples would say as much; need not be whole.
+    /// The effective sample size: how many samples of equal weight carry as much information.
     pub of: f64,
 }
 
 impl Share {
-    /// `hits` of `of`.
+    /// `hits` of `of` samples.
     pub fn new(hits: f64, of: f64) -> Share {
         Share { part: if of > 0.0 { hits / of } else { 0.0 }, of }
     }
 
-    /// Of weighted samples: `sum` and `squares` are those of the weights of the samples that count,
-    /// `total` and `total_squares` those of all.
+    /// The share of weighted samples: `sum` and `squares` are the sums of the weights and squared
+    /// weights of the hits, `total` and `total_squares` those of all samples.
     pub fn weighted(sum: f64, squares: f64, total: f64, total_squares: f64) -> Share {
         if total <= 0.0 || total_squares <= 0.0 {
             return Share { part: 0.0, of: 0.0 };
@@ -46,7 +46,7 @@ impl Share {
         let others = (total_squares - squares).max(0.0);
         let variance = ((1.0 - part).powi(2) * squares + part * part * others) / (total * total);
         let of = if variance > 0.0 { part * (1.0 - part) / variance } else { all };
-        // At the ends, and by rounding near them, the formula says nothing of the size.
+        // At 0 and 1, and near them because of rounding, the formula is undefined.
         Share { part, of: if of > 0.0 { of } else { all } }
     }
 
@@ -67,7 +67,7 @@ impl Share {
     }
 }
 
-/// Newcombe's interval for `new - base`.
+/// Newcombe's interval of `new - base`.
 pub fn interval(base: Share, new: Share, z: f64) -> (f64, f64) {
     let difference = new.part - base.part;
     let ((base_low, base_high), (new_low, new_high)) = (base.wilson(z), new.wilson(z));
@@ -76,7 +76,7 @@ pub fn interval(base: Share, new: Share, z: f64) -> (f64, f64) {
     ((difference - below).max(-1.0), (difference + above).min(1.0))
 }
 
-/// How probable so large a difference, or a larger one, is by chance alone.
+/// The p-value: the probability of a difference at least this large by chance alone.
 pub fn probability(base: Share, new: Share) -> f64 {
     let all = base.of + new.of;
     if base.of <= 0.0 || new.of <= 0.0 {
@@ -85,7 +85,7 @@ pub fn probability(base: Share, new: Share) -> f64 {
     let (hits, misses) = (base.hits() + new.hits(), all - base.hits() - new.hits());
     let rare = hits.min(misses);
     if rare * base.of.min(new.of) / all < MIN_EXPECTED {
-        // Of what is rarer, what falls on the new profile.
+        // The count of the rarer outcome in the new profile.
         let on_new = if hits <= misses { new.hits() } else { new.of - new.hits() };
         return binomial(on_new.round(), rare.round(), new.of / all);
     }
@@ -95,7 +95,7 @@ pub fn probability(base: Share, new: Share) -> f64 {
     two_sided(z * ((all - 1.0).max(0.0) / all).sqrt())
 }
 
-/// The part of the normal distribution beyond `z` on both sides.
+/// The part of the normal distribution beyond `z`, on both sides.
 fn two_sided(z: f64) -> f64 {
     libm::erfc(z.abs() / std::f64::consts::SQRT_2)
 }
@@ -105,7 +105,7 @@ fn binomial(hits: f64, of: f64, chance: f64) -> f64 {
     if of <= 0.0 {
         return 1.0;
     }
-    // Rare: there are a few, or one profile is far smaller than the other and the tail short.
+    // The outcome is rare, or one profile is much smaller, so the tail is short.
     const MAX_TERMS: f64 = 100_000.0;
     let term = |k: f64| {
         let choose = libm::lgamma(of + 1.0) - libm::lgamma(k + 1.0) - libm::lgamma(of - k + 1.0);
@@ -115,14 +115,14 @@ fn binomial(hits: f64, of: f64, chance: f64) -> f64 {
         let count = (to - from + 1.0).clamp(0.0, MAX_TERMS) as u32;
         (0..count).map(|at| term(from + f64::from(at))).sum::<f64>()
     };
-    // The shorter of the tails is summed, the other is what is left, less what both hold.
+    // The shorter tail is summed; the other one is the rest plus the common term.
     let expected = of * chance;
     let tail = if hits > expected {
         if of - hits < hits { sum(hits, of) } else { 1.0 - sum(0.0, hits - 1.0) }
     } else {
         sum(0.0, hits)
     };
-    // Far out the difference from 1 is lost in rounding: there the terms themselves are summed.
+    // For very small tails the difference from 1 is lost in rounding: the terms are summed instead.
     let tail = if hits > expected && tail < 1e-9 { sum(hits, of.min(hits + 1000.0)) } else { tail };
     (2.0 * tail).clamp(0.0, 1.0)
 }
@@ -152,7 +152,7 @@ mod tests {
 
     /// Table II of Newcombe's paper, method 10.
     #[test]
-    fn intervals_are_those_of_the_paper() {
+    fn intervals_match_the_paper() {
         for (new, base, low, high) in [
             ((56.0, 70.0), (48.0, 80.0), 0.0524, 0.3339),
             ((9.0, 10.0), (3.0, 10.0), 0.1705, 0.8090),
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn wilsons_interval_stays_inside_at_the_ends() {
+    fn wilsons_interval_stays_between_0_and_1() {
         let (low, high) = Share::new(10.0, 10.0).wilson(Z_95);
         // 1 / (1 + z² / 10).
         near(low, 0.722_467, 1e-6);
@@ -180,10 +180,10 @@ mod tests {
     }
 
     #[test]
-    fn probabilities_are_those_of_known_tests() {
+    fn p_values_match_known_tests() {
         near(two_sided(1.96), 0.049_995_8, 1e-6);
         near(two_sided(5.0), 5.733e-7, 1e-9);
-        // 56/70 against 48/80: z = 2.6501, less by the square root of 149/150.
+        // 56/70 against 48/80: z = 2.6501, reduced by the square root of 149/150.
         near(probability(Share::new(48.0, 80.0), Share::new(56.0, 70.0)), 0.008_266, 2e-5);
         // Three of three on one of two equal profiles: 2 · 1/8.
         near(probability(Share::new(0.0, 1000.0), Share::new(3.0, 1000.0)), 0.25, 1e-9);
@@ -198,14 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nearly_all_is_tested_by_what_is_missing() {
+    fn a_share_near_1_is_tested_by_its_complement() {
         let (most, all) = (Share::new(997.0, 1000.0), Share::new(1000.0, 1000.0));
         near(probability(most, all), 0.25, 1e-9);
     }
 
     #[test]
-    fn q_values_are_those_of_the_method() {
-        // Adjusted by hand: p · m / rank, never above the next one's.
+    fn q_values_match_the_method() {
+        // Computed by hand: p · m / rank, not greater than the next one.
         let q_values = q_values(&[0.01, 0.04, 0.03, 0.005, 0.5]);
         for (got, expected) in q_values.iter().zip([0.025, 0.05, 0.05, 0.025, 0.5]) {
             near(*got, expected, 1e-12);
@@ -213,10 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn unequal_weights_count_for_less() {
-        // 100 samples of weight 1, 30 of them hits: as it is.
+    fn unequal_weights_reduce_the_effective_size() {
+        // 100 samples of weight 1, 30 of them hits: unchanged.
         near(Share::weighted(30.0, 30.0, 100.0, 100.0).of, 100.0, 1e-9);
-        // The same share, but one sample weighs 30: it might as well not have been there.
+        // The same share, but one sample has weight 30.
         let share = Share::weighted(30.0, 900.0, 100.0, 970.0);
         near(share.part, 0.3, 1e-12);
         assert!(share.of < 6.0, "{share:?}");

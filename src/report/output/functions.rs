@@ -1,4 +1,4 @@
-//! `top`, `tree` and `peek`: functions with most, the latter with callers and callees.
+//! `top`, `tree` and `peek`: the hottest functions; `tree` and `peek` with callers and callees.
 //!
 //! Not here: source lines ([`super::list`]).
 
@@ -15,9 +15,9 @@ use super::{
     rows::{Inlined, Named, percent},
 };
 
-/// Rows of `top`, unless asked for otherwise.
+/// Rows of `top` by default.
 const TOP_COUNT: usize = 20;
-/// Functions of `tree`, likewise.
+/// Functions of `tree` by default.
 const TREE_COUNT: usize = 80;
 
 const FUNCTION: &[&str] =
@@ -45,8 +45,7 @@ const CALLERS: Shape =
 const CALLEES: Shape =
     Shape { name: "callees", one: "callee", columns: CALL, groups: &[], sums: &["value", "percent"] };
 
-/// The functions with most. Everything that is not shown is in the list's `more`: nothing is dropped
-/// for being small.
+/// The hottest functions. All others are summed in the list's `more`; small ones are not dropped.
 pub(super) fn top(report: &mut Report, marks: &Inlined, count: Option<usize>) -> List {
     let places = report.places();
     let inlined = marks.of_nodes(&report.columns, &places);
@@ -79,7 +78,7 @@ pub(super) fn top(report: &mut Report, marks: &Inlined, count: Option<usize>) ->
     list
 }
 
-/// Chooses the unit for people, as the reference does for a graph.
+/// Chooses the unit of the text, as the reference does for a graph.
 fn choose_unit(report: &mut Report, weights: impl Iterator<Item = (i64, i64)>) {
     if report.settings.unit == "minimum" {
         let values = weights.map(|(flat, cum)| if flat == 0 { cum } else { flat }.wrapping_abs());
@@ -92,7 +91,8 @@ fn weight_cells(flat: i64, cum: i64, total: i64) -> [Cell; 4] {
     [Cell::Value(flat), percent(flat, total), Cell::Value(cum), percent(cum, total)]
 }
 
-/// Functions with their callers and callees; with an argument, those whose names match.
+/// Functions with their callers and callees; with an argument, those whose names match. Errors:
+/// none matches.
 pub(super) fn tree(report: &mut Report, marks: &Inlined, count: Option<usize>) -> Result<List, String> {
     if report.argument.is_none() {
         report.settings.nodecount = count.unwrap_or(TREE_COUNT) as i64;
@@ -121,7 +121,7 @@ pub(super) fn tree(report: &mut Report, marks: &Inlined, count: Option<usize>) -
     }
     let mut list = List::new(&TREE, entries);
     if report.argument.is_none() {
-        // What the graph left out, small or not.
+        // The nodes that the graph left out, for whatever reason.
         list.more = trimmed.full_count + trimmed.dropped_nodes - list.entries.len();
     } else if let Some(count) = count {
         list.truncate(count);
@@ -129,7 +129,7 @@ pub(super) fn tree(report: &mut Report, marks: &Inlined, count: Option<usize>) -
     Ok(list)
 }
 
-/// The calls to or from a function. `percent` is of the function's own cumulative value.
+/// The calls to or from a function. `percent` is the share of the function's cumulative value.
 fn calls(report: &Report, graph: &Graph, edges: &[u32], cum: i64, callers: bool) -> Vec<Entry> {
     let sorted = order::sorted_edges(graph, &report.columns, edges);
     let entry = |edge: u32| {

@@ -1,21 +1,23 @@
-//! Tests of answers: known profiles, and names that mean harm.
+//! Tests of reports with known profiles and with hostile names.
 
 use super::*;
 use crate::profile::columns::{Function, Label, Line, Location, NONE, SampleKind};
 
-/// A profile of `cpu`/nanoseconds, put together by names.
-pub(super) struct Maker {
+/// Builds a profile of `cpu`/nanoseconds from names.
+pub(super) struct ProfileMaker {
+    /// The profile.
     pub columns: Columns,
 }
 
-impl Maker {
-    pub fn new() -> Maker {
+impl ProfileMaker {
+    /// An empty profile.
+    pub fn new() -> ProfileMaker {
         let mut columns = Columns::default();
         for (name, unit) in [("samples", "count"), ("cpu", "nanoseconds")] {
             let kind = SampleKind { name: columns.intern(name), unit: columns.intern(unit) };
             columns.header.kinds.push(kind);
         }
-        Maker { columns }
+        ProfileMaker { columns }
     }
 
     /// A location of `(function, file, line)`, innermost first.
@@ -49,20 +51,20 @@ impl Maker {
     }
 }
 
-fn ask(columns: &Columns, command: &str, argument: Option<&str>, settings: &Settings) -> ReportOutput {
-    let asked = ReportRequest { argument, ..ReportRequest::default() };
+fn report_of(columns: &Columns, command: &str, argument: Option<&str>, settings: &Settings) -> ReportOutput {
+    let request = ReportRequest { argument, ..ReportRequest::default() };
     let command = Command::find(command).unwrap();
-    answer(columns.clone(), command, asked, settings, &mut Vec::new()).unwrap()
+    build_report(columns.clone(), command, request, settings, &mut Vec::new()).unwrap()
 }
 
 /// The fields of the outer entries.
-fn fields(answer: &ReportOutput) -> Vec<Vec<String>> {
-    answer.list.entries.iter().map(|entry| csv::fields(&answer.list, entry)).collect()
+fn fields(output: &ReportOutput) -> Vec<Vec<String>> {
+    output.list.entries.iter().map(|entry| csv::fields(&output.list, entry)).collect()
 }
 
 /// A function that calls itself, and one that is inlined.
 fn recursive() -> Columns {
-    let mut maker = Maker::new();
+    let mut maker = ProfileMaker::new();
     let main = maker.location(&[("main", "m.c", 20)]);
     let burn = maker.location(&[("burn", "m.c", 7)]);
     let inner = maker.location(&[("spin", "s.h", 3), ("burn", "m.c", 8)]);
@@ -73,19 +75,19 @@ fn recursive() -> Columns {
 }
 
 #[test]
-fn a_function_that_recurs_counts_once_in_top_and_in_list() {
+fn a_recursive_function_counts_once_in_top_and_list() {
     let settings = Settings::default();
-    let top = ask(&recursive(), "top", None, &settings);
+    let top = report_of(&recursive(), "top", None, &settings);
     let rows = fields(&top);
     let cum = |name: &str| rows.iter().find(|row| row[1] == name).map(|row| row[7].clone()).unwrap();
     assert_eq!([cum("burn"), cum("main"), cum("spin")], ["100000000", "100000000", "80000000"]);
-    let list = ask(&recursive(), "list", Some("burn"), &settings);
+    let list = report_of(&recursive(), "list", Some("burn"), &settings);
     // name, file, flat, its share, cum, its share.
     assert_eq!(fields(&list)[0][1..7], ["burn", "m.c", "20000000", "20", "100000000", "100"]);
     let lines = &list.list.entries[0].groups[0];
     let lines: Vec<_> = lines.entries.iter().map(|entry| csv::fields(lines, entry)[..4].join(" ")).collect();
     assert_eq!(lines, ["7 20000000 20 100000000", "8 0 0 80000000"]);
-    // The reference adds lines up: more than there is.
+    // The reference sums the lines, which exceeds the total.
     let command = Command::find("list").unwrap();
     let reference =
         super::super::pprof::generate(recursive(), command, Some("burn"), &settings, &mut Vec::new());
@@ -93,56 +95,56 @@ fn a_function_that_recurs_counts_once_in_top_and_in_list() {
 }
 
 #[test]
-fn what_is_inlined_is_known_whatever_is_hidden() {
+fn inlined_functions_are_recognized_when_frames_are_hidden() {
     let inlined = |settings: &Settings| {
-        let rows = fields(&ask(&recursive(), "top", None, settings));
+        let rows = fields(&report_of(&recursive(), "top", None, settings));
         rows.into_iter().map(|row| format!("{} {}", row[1], row[9])).collect::<Vec<_>>()
     };
     assert_eq!(inlined(&Settings::default()), ["spin yes", "burn no", "main no"]);
     let hidden = Settings { hide: "burn".into(), ..Settings::default() };
     assert_eq!(inlined(&hidden), ["spin yes", "main no"]);
-    let text = ask(&recursive(), "top", None, &hidden).print(TextFormat::Text, None, false);
+    let text = report_of(&recursive(), "top", None, &hidden).print(TextFormat::Text, None, false);
     assert!(text.contains("spin (inline)\n"), "{text}");
 }
 
 #[test]
-fn functions_of_one_name_in_two_files_are_two() {
-    let mut maker = Maker::new();
+fn functions_with_one_name_in_two_files_are_different() {
+    let mut maker = ProfileMaker::new();
     let [one, other] = ["a.c", "b.c"].map(|file| maker.location(&[("init", file, 3)]));
     maker.sample(&[one], 1, None);
     maker.sample(&[other], 2, None);
-    let top = ask(&maker.columns, "top", None, &Settings::default());
+    let top = report_of(&maker.columns, "top", None, &Settings::default());
     let text = top.print(TextFormat::Text, None, false);
     assert!(text.contains("init (b.c)\n") && text.contains("init (a.c)\n"), "{text}");
     let together = Settings { granularity: "functions".into(), ..Settings::default() };
-    assert_eq!(fields(&ask(&maker.columns, "top", None, &together)).len(), 1);
+    assert_eq!(fields(&report_of(&maker.columns, "top", None, &together)).len(), 1);
 }
 
 #[test]
-fn ids_are_the_same_in_every_profile() {
-    let rows = fields(&ask(&recursive(), "top", None, &Settings::default()));
+fn ids_are_the_same_in_all_profiles() {
+    let rows = fields(&report_of(&recursive(), "top", None, &Settings::default()));
     assert_eq!(rows[0][0], rows::id("spin", "s.h", None));
     // FNV-1a of "main\0m.c".
     assert_eq!(rows::id("", "", None), "af63bd4c8601b7df");
     let by_line = Settings { granularity: "lines".into(), ..Settings::default() };
-    let rows = fields(&ask(&recursive(), "top", None, &by_line));
+    let rows = fields(&report_of(&recursive(), "top", None, &by_line));
     assert_eq!(rows[0][0], rows::id("spin", "s.h", Some(":3".into())));
 }
 
 #[test]
-fn traces_add_equal_stacks_up_and_keep_labels() {
-    let mut maker = Maker { columns: recursive() };
+fn traces_sum_equal_stacks_and_keep_labels() {
+    let mut maker = ProfileMaker { columns: recursive() };
     maker.sample(&[1, 0], 3, Some(("thread", "b")));
-    let traces = ask(&maker.columns, "traces", None, &Settings::default());
+    let traces = report_of(&maker.columns, "traces", None, &Settings::default());
     let rows: Vec<_> = fields(&traces).into_iter().map(|row| row.join(" ")).collect();
     assert_eq!(rows, ["60000000 46.1538 1 thread=a", "50000000 38.4615 2 thread=b", "20000000 15.3846 1 "]);
-    let tags = ask(&maker.columns, "tags", None, &Settings::default());
+    let tags = report_of(&maker.columns, "tags", None, &Settings::default());
     assert_eq!(fields(&tags)[0].join(" "), "thread 110000000 84.6154");
 }
 
 #[test]
 fn raw_has_every_sample_with_all_its_values_and_frames() {
-    let raw = ask(&recursive(), "raw", None, &Settings::default());
+    let raw = report_of(&recursive(), "raw", None, &Settings::default());
     let rows: Vec<_> = fields(&raw).into_iter().map(|row| row.join(" ")).collect();
     assert_eq!(rows, ["1 thread=a", "2 thread=b", "3 "]);
     let groups = &raw.list.entries[0].groups;
@@ -163,20 +165,20 @@ fn raw_has_every_sample_with_all_its_values_and_frames() {
 }
 
 #[test]
-fn the_graph_has_its_edges_and_comments_are_listed() {
+fn the_graph_has_edges_and_comments_are_listed() {
     let mut columns = recursive();
-    let comment = columns.intern("made by hand");
+    let comment = columns.intern("written by hand");
     columns.header.comments.push(comment);
-    let graph = ask(&columns, "dot", None, &Settings::default());
+    let graph = report_of(&columns, "dot", None, &Settings::default());
     let main = graph.list.entries.iter().position(|entry| entry.cells[1] == Cell::Text("main".into()));
     let callees = &graph.list.entries[main.unwrap()].groups[1];
     assert_eq!(csv::fields(callees, &callees.entries[0])[1..6].join(" "), "burn m.c   100000000");
-    assert_eq!(fields(&ask(&columns, "comments", None, &Settings::default())), [["made by hand"]]);
+    assert_eq!(fields(&report_of(&columns, "comments", None, &Settings::default())), [["written by hand"]]);
 }
 
-/// Names by which a target may try to harm who reads its profile.
+/// Names with which a target may attack the reader of its profile.
 fn hostile() -> Columns {
-    let mut maker = Maker::new();
+    let mut maker = ProfileMaker::new();
     let names =
         ["\u{1b}]0;pwned\u{7}", "a|b`c", "=cmd()", "<script>alert(1)</script>", "x,\"y\"\nz", "\u{202e}gpj"];
     for (at, name) in names.iter().enumerate() {
@@ -187,12 +189,12 @@ fn hostile() -> Columns {
 }
 
 #[test]
-fn no_name_commands_a_terminal_or_breaks_a_table() {
+fn names_cannot_control_a_terminal_or_break_a_table() {
     for command in ["top", "tree", "peek", "list", "tags", "traces", "dot", "raw", "comments"] {
         let argument = ["peek", "list"].contains(&command).then_some(".");
-        let answer = ask(&hostile(), command, argument, &Settings::default());
+        let output = report_of(&hostile(), command, argument, &Settings::default());
         for (name, format) in FORMATS {
-            let text = answer.print(format, None, false);
+            let text = output.print(format, None, false);
             let harmful = |c: char| c != '\n' && super::super::paint::is_harmful(c);
             assert!(!text.contains(harmful), "{command} {name}: {text:?}");
             match format {
@@ -233,31 +235,32 @@ fn csv_widths(text: &str) -> std::collections::BTreeSet<usize> {
 }
 
 #[test]
-fn a_budget_is_kept_and_what_is_missing_is_counted() {
-    let mut maker = Maker::new();
+fn a_budget_is_kept_and_the_rest_is_counted() {
+    let mut maker = ProfileMaker::new();
     let main = maker.location(&[("main", "m.c", 1)]);
     for at in 0..200 {
         let leaf = maker.location(&[(&format!("function_{at}"), "f.c", 3)]);
         maker.sample(&[leaf, main], at + 1, None);
     }
     let settings = Settings::default();
-    let asked = ReportRequest { count: Some(usize::MAX), ..ReportRequest::default() };
+    let request = ReportRequest { count: Some(usize::MAX), ..ReportRequest::default() };
     for command in ["top", "tree", "traces"] {
         let command = Command::find(command).unwrap();
-        let answer = answer(maker.columns.clone(), command, asked, &settings, &mut Vec::new()).unwrap();
+        let output =
+            build_report(maker.columns.clone(), command, request, &settings, &mut Vec::new()).unwrap();
         for (name, format) in FORMATS {
             for bytes in [3000, 10_000] {
-                let text = answer.print(format, Some(Budget::Bytes(bytes)), false);
+                let text = output.print(format, Some(Budget::Bytes(bytes)), false);
                 assert!(text.len() <= bytes, "{name}: {} > {bytes}", text.len());
                 assert!(text.len() > bytes * 7 / 10, "{name} {}: {} of {bytes}", command.name, text.len());
                 assert!(text.contains("… ") || text.contains("\"more_"), "{name}: {text}");
             }
         }
-        let rows = answer.print(TextFormat::Json, Some(Budget::Rows(5)), false);
+        let rows = output.print(TextFormat::Json, Some(Budget::Rows(5)), false);
         let parsed: serde_json::Value = serde_json::from_str(&rows).unwrap();
-        let outer = parsed[answer.list.shape.name].as_array().unwrap().len();
-        let more = parsed[format!("more_{}", answer.list.shape.name)]["count"].as_u64().unwrap();
-        assert_eq!(outer + more as usize, answer.list.entries.len() + answer.list.more);
+        let outer = parsed[output.list.shape.name].as_array().unwrap().len();
+        let more = parsed[format!("more_{}", output.list.shape.name)]["count"].as_u64().unwrap();
+        assert_eq!(outer + more as usize, output.list.entries.len() + output.list.more);
     }
 }
 
@@ -275,11 +278,11 @@ fn budgets_are_rows_or_bytes() {
 
 /// `parse` takes `share` of 1000 samples, `steady` a tenth, `rare` one in a thousand.
 fn with_share(parse: i64, seconds: i64) -> Columns {
-    let mut maker = Maker::new();
+    let mut maker = ProfileMaker::new();
     let main = maker.location(&[("main", "m.c", 1)]);
     for (name, count) in [("parse", parse), ("steady", 100), ("rare", 1), ("rest", 899 - parse)] {
         let leaf = maker.location(&[(name, "f.c", 3)]);
-        // One row a sample, as a profiler that keeps times writes them.
+        // One row per sample, as profilers with timestamps write them.
         (0..count).for_each(|_| maker.sample(&[leaf, main], 1, None));
     }
     maker.columns.header.duration_ns = seconds * 1_000_000_000;
@@ -293,9 +296,9 @@ fn compare(base: Columns, new: Columns, all: bool) -> ReportOutput {
 }
 
 #[test]
-fn a_difference_shows_what_is_more_than_chance() {
-    let answer = compare(with_share(400, 10), with_share(120, 5), false);
-    let rows = fields(&answer);
+fn a_diff_shows_significant_changes() {
+    let output = compare(with_share(400, 10), with_share(120, 5), false);
+    let rows = fields(&output);
     let of = |name: &str| rows.iter().find(|row| row[1] == name).cloned();
     let parse = of("parse").unwrap();
     assert_eq!((parse[6].as_str(), parse[8].as_str(), parse[9].as_str()), ("40", "12", "-28"));
@@ -303,28 +306,28 @@ fn a_difference_shows_what_is_more_than_chance() {
     assert_eq!((&parse[10][..6], &parse[11][..6]), ("-31.59", "-24.30"));
     assert_eq!((parse[14].as_str(), parse[15].as_str()), ("0.6", "shrank"));
     assert!(of("steady").is_none() && of("rare").is_none());
-    let compared = answer.compared.as_ref().unwrap();
+    let compared = output.compared.as_ref().unwrap();
     assert_eq!((compared.hits, compared.hidden), ([1000.0, 1000.0], 2));
     let all = fields(&compare(with_share(400, 10), with_share(120, 5), true));
     assert!(all.iter().any(|row| row[1] == "steady" && row[15] == "not significant"));
 }
 
 #[test]
-fn a_profile_does_not_differ_from_itself_nor_from_one_twice_as_long() {
+fn a_profile_does_not_differ_from_itself_or_from_one_twice_as_long() {
     for new in [with_share(400, 10), with_share(403, 20)] {
-        let answer = compare(with_share(400, 10), new, false);
-        assert_eq!(fields(&answer), Vec::<Vec<String>>::new());
-        let text = answer.print(TextFormat::Text, None, false);
-        assert!(text.contains("nothing changed by more than chance explains"), "{text}");
+        let output = compare(with_share(400, 10), new, false);
+        assert_eq!(fields(&output), Vec::<Vec<String>>::new());
+        let text = output.print(TextFormat::Text, None, false);
+        assert!(text.contains("no significant changes"), "{text}");
     }
 }
 
 #[test]
 fn a_function_whose_file_moved_is_the_same_function() {
-    let mut moved = Maker::new();
+    let mut moved = ProfileMaker::new();
     let leaf = moved.location(&[("parse", "/build/2/f.c", 3)]);
     moved.sample(&[leaf], 1000, None);
-    let mut before = Maker::new();
+    let mut before = ProfileMaker::new();
     let leaf = before.location(&[("parse", "/build/1/f.c", 3)]);
     before.sample(&[leaf], 1000, None);
     assert_eq!(fields(&compare(before.columns, moved.columns, true)).len(), 1);

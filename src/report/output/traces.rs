@@ -1,4 +1,4 @@
-//! `traces`: whole stacks, equal ones added up, those with most first.
+//! `traces`: whole stacks, equal ones summed, the hottest first.
 //!
 //! Not here: sums by function ([`super::functions`]).
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::profile::{columns::Label, unit};
 
-/// Stacks shown, unless asked for otherwise.
+/// Stacks shown by default.
 const COUNT: usize = 20;
 
 const STACKS: Shape = Shape {
@@ -35,10 +35,10 @@ pub(super) const FRAMES: Shape = Shape {
     sums: &[],
 };
 
-/// Nodes leaf first, each with whether it is inlined.
+/// Nodes leaf first, and whether each is inlined.
 type Frames = Vec<(u32, bool)>;
 
-/// Stacks with their labels, equal ones added up. Leaf first.
+/// Stacks with their labels, equal ones summed. Leaf first.
 pub(super) fn traces(report: &mut Report, count: Option<usize>) -> List {
     let naming = Naming::new(&mut report.columns, false, str::to_string);
     let columns = &report.columns;
@@ -81,7 +81,7 @@ pub(super) fn traces(report: &mut Report, count: Option<usize>) -> List {
         let frames = frames.iter().map(frame).collect();
         Entry { cells, groups: vec![List::new(&FRAMES, frames)] }
     };
-    // Entries are made only of what is shown: there may be a million stacks.
+    // Entries are built only for shown stacks: there may be a million.
     let count = count.unwrap_or(COUNT).min(stacks.len());
     let rest = stacks.split_off(count);
     let rest_value = rest.iter().fold(0i64, |sum, (_, (value, _))| sum.saturating_add(*value));

@@ -1,10 +1,11 @@
-//! `diff`: what grew and what shrank between two profiles, and whether that is more than chance.
+//! `diff`: which functions grew or shrank between two profiles, and whether that is statistically
+//! significant.
 //!
 //! Not here: the statistics ([`super::statistics`]).
 //!
-//! Compared are shares, each of its own profile's total, so that profiles of different length can be
-//! compared as they are. Where both say how long they took, each entry also has how its value per
-//! second of that time changed: a share grows as well when everything else shrinks.
+//! The comparison uses each function's share of its own profile's total, so that profiles of
+//! different length can be compared. A share also grows when everything else shrinks. So where both
+//! profiles have a duration, each entry also has the ratio of its values per second.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -21,10 +22,10 @@ use super::{
 };
 use crate::profile::columns::{Columns, scale};
 
-/// Entries shown, unless asked for otherwise.
+/// Entries shown by default.
 const COUNT: usize = 30;
-/// The share of false discoveries that is put up with.
-const MOST_FALSE: f64 = 0.05;
+/// The accepted rate of false discoveries.
+const MAX_FALSE_RATE: f64 = 0.05;
 
 const CHANGES: Shape = Shape {
     name: "changes",
@@ -51,17 +52,18 @@ const CHANGES: Shape = Shape {
     sums: &["base", "base_percent", "new", "new_percent", "change"],
 };
 
-/// What is said once of a comparison.
+/// Facts about the comparison as a whole.
 #[derive(Clone, Debug)]
 pub struct Compared {
+    /// The base profile.
     pub base: Facts,
-    /// Names of the two, base first.
+    /// The names of the profiles, base first.
     pub names: [String; 2],
-    /// How many samples each was measured with, base first.
+    /// The number of samples of each profile, base first.
     pub hits: [f64; 2],
-    /// `flat` or `cum`.
+    /// Which value is compared: `flat` or `cum`.
     pub by: &'static str,
-    /// Entries that are left out because chance explains them.
+    /// How many entries are left out because their change is not significant.
     pub hidden: usize,
 }
 
@@ -76,7 +78,7 @@ impl Compared {
             "\"base\": {{\"name\": {}, \"total\": {}, \"hits\": {}, \"duration_ns\": {}}},\n\
              \"new\": {{\"name\": {}, \"hits\": {}}},\n\
              \"method\": {{\"by\": {}, \"interval\": \"Newcombe 10, 95%\", \"p\": \"two-proportion z (N-1), exact \
-             below 5 expected\", \"q\": \"Benjamini-Hochberg\", \"significant\": \"q < {MOST_FALSE}\", \
+             below 5 expected\", \"q\": \"Benjamini-Hochberg\", \"significant\": \"q < {MAX_FALSE_RATE}\", \
              \"not_significant_left_out\": {}}},",
             text(base),
             self.base.total,
@@ -90,20 +92,21 @@ impl Compared {
     }
 }
 
-/// Compares `new` with `base`, which are called `names` (base first). With `all`, also what chance
-/// explains.
+/// Compares `new` with `base`; `names` are their names (base first). `all`: include changes that
+/// are not significant. Errors: the profiles have no value in common, or one of them has only
+/// zeros.
 pub fn diff(
     [base, new]: [Columns; 2],
     names: [String; 2],
     settings: &Settings,
-    asked: ReportRequest,
+    request: ReportRequest,
     all: bool,
     messages: &mut Messages,
 ) -> Result<ReportOutput, String> {
     let mut both = [base, new];
     scale::keep_common_kinds(&mut both)?;
     scale::to_finest_units(&mut both)?;
-    let command = Command::find("top").ok_or("there is no top")?;
+    let command = Command::find("top").ok_or("the command top is missing")?;
     let mut settings = settings.clone();
     if settings.granularity.is_empty() {
         settings.granularity = "filefunctions".into();
@@ -112,12 +115,15 @@ pub fn diff(
     for (columns, name) in both.into_iter().zip(&names) {
         let side = Side::new(columns, command, &settings, messages)?;
         if side.total <= 0.0 {
-            return Err(format!("{name} has nothing to compare: its {} add up to 0", side.report.measured));
+            return Err(format!(
+                "{name} has no values to compare: the sum of its {} is 0",
+                side.report.measured
+            ));
         }
         sides.push(side);
     }
     let (Some(mut new), Some(base)) = (sides.pop(), sides.pop()) else {
-        return Err("two profiles are compared".into());
+        return Err("exactly two profiles are needed".into());
     };
     let mut changes = changes(&base, &new);
     let q: Vec<f64> = q_values(&changes.iter().map(|change| change.p).collect::<Vec<_>>());
@@ -130,23 +136,24 @@ pub fn diff(
     });
     let before = changes.len();
     if !all {
-        changes.retain(|change| change.q < MOST_FALSE);
+        changes.retain(|change| change.q < MAX_FALSE_RATE);
     }
     if new.report.settings.unit == "minimum" {
-        // There are large and small ones among them: each in its own unit.
+        // Large and small values are mixed: each gets its own unit.
         new.report.format.to = "auto".into();
     }
     let durations = [&base, &new].map(|side| side.report.columns.header.duration_ns);
     let mut list = List::new(&CHANGES, changes.iter().map(|change| change.entry(durations)).collect());
     let hidden = before - list.entries.len();
-    list.truncate(asked.count.unwrap_or(COUNT));
+    list.truncate(request.count.unwrap_or(COUNT));
     let hits = [base.hits, new.hits];
     let by = if settings.sort == "cum" { "cum" } else { "flat" };
     let compared = Compared { base: Facts::new(&base.report), names, hits, by, hidden };
     let facts = Facts::new(&new.report);
     let mut notes = notes(&base, &new);
     if hidden > 0 {
-        notes.push(format!("{hidden} others changed by no more than chance explains (--all shows them)"));
+        let changes = if hidden == 1 { "other change is" } else { "other changes are" };
+        notes.push(format!("{hidden} {changes} within noise (show with --all)"));
     }
     Ok(ReportOutput {
         report: "diff",
@@ -160,41 +167,41 @@ pub fn diff(
 
 fn notes(base: &Side, new: &Side) -> Vec<String> {
     let durations = [base, new].map(|side| side.report.columns.header.duration_ns as f64 / 1e9);
-    let mut notes = vec!["shares are of each profile's own total".to_string()];
+    let mut notes = vec!["percentages are shares of each profile's own total".to_string()];
     if durations.iter().all(|seconds| *seconds > 0.0) {
         let load = |side: &Side, seconds: f64| side.total / seconds;
         let ratio = load(new, durations[1]) / load(base, durations[0]);
-        notes.push(format!("in all, the new profile has {ratio:.2} times the base's value per second"));
+        notes.push(format!("per second, the new profile's total is {ratio:.2} times the base's"));
     } else {
-        notes.push("how long they took is not known of both, so nothing is said per second".into());
+        notes.push("values per second are missing: not both profiles have a duration".into());
     }
     for (name, side) in [("base", base), ("new", new)] {
         if let Counting::Rows = side.counting {
             notes.push(format!(
-                "the {name} profile does not say how many samples it has: each row is taken for one, so that less is \
-                 significant than might be"
+                "the {name} profile has no sample counts: each row counts as one sample, so fewer changes are \
+                significant"
             ));
         }
     }
     notes
 }
 
-/// How many samples a row of a profile stands for.
+/// How to get the number of samples of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Counting {
-    /// As many as this value says.
+    /// It is this value.
     Value(usize),
-    /// This value, in units of the period.
+    /// It is this value divided by the period.
     Period(usize, f64),
-    /// Of a heap profile, where objects and bytes were scaled up from what was sampled every so many
-    /// bytes: what there was before.
+    /// In a heap profile, objects and bytes were scaled up from one sample per `rate` bytes; the
+    /// scaling is undone.
     Heap { objects: usize, space: usize, rate: f64 },
-    /// It does not say: one each.
+    /// It is unknown: one sample per row.
     Rows,
 }
 
 impl Counting {
-    /// How the samples of value number `value` are counted.
+    /// How the samples of the value with index `value` are counted.
     fn of(columns: &Columns, value: usize) -> Counting {
         let header = &columns.header;
         let kind = |at: usize| {
@@ -235,7 +242,7 @@ impl Counting {
     }
 }
 
-/// A sum of weights, and of their squares.
+/// A sum of weights, and the sum of their squares.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Sum {
     sum: i64,
@@ -245,7 +252,7 @@ struct Sum {
 impl Sum {
     fn add(&mut self, value: i64, hits: f64) {
         self.sum = self.sum.saturating_add(value);
-        // As many equal samples as there were hits.
+        // The value is spread over `hits` equal samples.
         self.squares += value as f64 * value as f64 / hits.max(f64::MIN_POSITIVE);
     }
 }
@@ -272,7 +279,7 @@ impl Side {
         let value = report.measure.value;
         let counting = Counting::of(&before, value);
         let mut side = Side { rows: Vec::new(), total: 0.0, total_squares: 0.0, hits: 0.0, counting, report };
-        // Shares are of everything, unless only what the filters leave is asked for.
+        // Shares are of the unfiltered total, unless relative percentages are requested.
         let all = if settings.relative_percentages { side.report.columns.clone() } else { before };
         let mut sum = Sum::default();
         for sample in 0..all.sample_count() {
@@ -318,7 +325,7 @@ impl Side {
     }
 }
 
-/// What became of a function.
+/// The change of one function.
 struct Change {
     named: Named,
     base: Sum,
@@ -332,13 +339,13 @@ struct Change {
 }
 
 impl Change {
-    /// Of the shares.
+    /// The difference of the shares.
     fn change(&self) -> f64 {
         self.new_share.part - self.base_share.part
     }
 
     fn verdict(&self) -> &'static str {
-        match (self.q < MOST_FALSE, self.base.sum, self.new.sum) {
+        match (self.q < MAX_FALSE_RATE, self.base.sum, self.new.sum) {
             (false, ..) => "not significant",
             (_, 0, _) => "appeared",
             (_, _, 0) => "vanished",
@@ -400,8 +407,9 @@ fn changes(base: &Side, new: &Side) -> Vec<Change> {
 
 type Key<'a> = (&'a str, &'a str, i64, u64);
 
-/// For each row of `new`, the row of `base` that is the same function: of the same name and file, or,
-/// where a build moved the file, of a name that only one of the others has on each side.
+/// For each row of `new`, the row of `base` with the same function: the same name and file, or,
+/// where a build has moved the file, the same name if it is unique among the remaining rows of both
+/// sides.
 fn pair(base: &[(Named, Sum)], new: &[(Named, Sum)]) -> Vec<Option<usize>> {
     fn key(named: &Named) -> Key<'_> {
         (&named.name, &named.file, named.line, named.address)

@@ -1,30 +1,34 @@
-//! Which profile a report is of, and how much there is in it.
+//! Facts about the profile that a report is of.
 //!
 //! Not here: the report.
 
 use super::super::pprof::{header, prepare::Report};
 use crate::{profile::columns::Columns, text::path};
 
-/// What is said once of a profile.
+/// Facts about a profile.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
-    /// Name of the main binary; empty: not known.
+    /// The name of the main binary; empty: unknown.
     pub file: String,
+    /// The build ID of the main binary; empty: unknown.
     pub build_id: String,
-    /// What is measured, and in what: `cpu`, `nanoseconds`.
+    /// What is measured, such as `cpu`.
     pub measured: String,
+    /// The unit of values, such as `nanoseconds`.
     pub unit: String,
-    /// Sum over all samples, before filters (or of what they leave, with relative percentages).
+    /// The sum over all samples before filters (after them with relative percentages).
     pub total: i64,
-    /// Rows of the profile.
+    /// The number of samples in the file (its distinct stacks).
     pub samples: usize,
-    /// When it began, in nanoseconds since 1970; 0: not known.
+    /// When the profile began, in nanoseconds since 1970; 0: unknown.
     pub time_ns: i64,
-    /// How long it took; 0: not known.
+    /// How long the profile lasted, in nanoseconds; 0: unknown.
     pub duration_ns: i64,
+    /// The comments of the profile.
     pub comments: Vec<String>,
+    /// The active filters.
     pub filters: Vec<String>,
-    /// The same for people.
+    /// The same facts as lines of text.
     pub lines: Vec<String>,
 }
 

@@ -1,5 +1,5 @@
-//! `disasm`: the instructions of functions whose symbols match, with what each has; and `weblist`, which
-//! as data is the source lines with what each has (`list`).
+//! `disasm`: the instructions of functions whose symbols match, with their values. (`weblist` as
+//! data is the source lines with their values: `list`.)
 //!
 //! Not here: reading programs (`pprof::objects`).
 
@@ -16,7 +16,7 @@ use super::{
     rows::{id, percent},
 };
 
-/// Routines shown, unless asked for otherwise.
+/// Routines shown by default.
 const COUNT: usize = 20;
 
 const ROUTINES: Shape = Shape {
@@ -35,7 +35,8 @@ const INSTRUCTIONS: Shape = Shape {
     sums: &["flat", "flat_percent"],
 };
 
-/// Routines whose symbols match, those with most first. Errors: none does, or its code cannot be read.
+/// Routines whose symbols match, the hottest first. Errors: none matches, or the code cannot be
+/// read.
 pub(super) fn disasm(
     report: &mut Report,
     tool: &dyn ObjectTool,

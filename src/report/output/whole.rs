@@ -1,6 +1,6 @@
-//! `raw` and `comments`: what stands in the profile as it is, sample by sample, nothing added up.
+//! `raw` and `comments`: the content of the profile, sample by sample, without sums.
 //!
-//! Not here: whole stacks with what each has ([`super::traces`]).
+//! Not here: summed stacks ([`super::traces`]).
 
 use super::{
     super::pprof::prepare::Report,
@@ -24,15 +24,14 @@ const SAMPLES: Shape = Shape {
 const VALUES: Shape =
     Shape { name: "values", one: "value", columns: &["type", "unit", "number"], groups: &[], sums: &[] };
 
-/// The comments in the profile.
+/// The comments of the profile.
 pub(super) fn comments(report: &Report) -> List {
     let columns = &report.columns;
     let comment = |text: &u32| entry(vec![Cell::Text(columns.text(*text).into())]);
     List::new(&COMMENTS, columns.header.comments.iter().map(comment).collect())
 }
 
-/// Samples in the order of the file, numbered from 1, with all their values; all of them, unless fewer are
-/// asked for.
+/// The samples in the order of the file, numbered from 1, with all values; all of them by default.
 pub(super) fn samples(report: &Report, count: Option<usize>) -> List {
     let columns = &report.columns;
     let shown = columns.sample_count().min(count.unwrap_or(usize::MAX));
@@ -53,7 +52,7 @@ pub(super) fn samples(report: &Report, count: Option<usize>) -> List {
     list
 }
 
-/// The frames of a location, innermost first; one without a name if nothing is known of it.
+/// The frames of a location, innermost first; one unnamed frame if it has no lines.
 fn frames<'a>(columns: &'a Columns, location: &'a Location) -> impl Iterator<Item = Entry> + 'a {
     const UNKNOWN: &[Line] = &[Line { function: NONE, line: 0, column: 0 }];
     let lines = columns.lines_of(location);

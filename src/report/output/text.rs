@@ -1,6 +1,6 @@
-//! An answer as text for people, laid out as the reference lays out its reports.
+//! A report as text, in the layout of the reference's reports.
 //!
-//! Not here: what is in it.
+//! Not here: the content.
 
 use std::{collections::HashMap, fmt::Write};
 
@@ -10,27 +10,27 @@ use crate::{profile::unit::percentage, report::paint};
 const SEPARATOR: &str = "----------------------------------------------------------+-------------";
 const TRACE_SEPARATOR: &str = "-----------+-------------------------------------------------------";
 
-/// Longest name of a file beside a function's, in characters.
+/// The longest file name after a function name, in characters.
 const MAX_FILE_CHARS: usize = 60;
 
-pub(super) fn print(answer: &ReportOutput, colored: bool) -> String {
+pub(super) fn print(output: &ReportOutput, colored: bool) -> String {
     let mut out = String::new();
-    let printer = Printer { answer, ambiguous: ambiguous(&answer.list) };
-    if let Some(compared) = &answer.compared {
+    let printer = Printer { output, ambiguous: ambiguous(&output.list) };
+    if let Some(compared) = &output.compared {
         printer.compared(compared, &mut out);
         return finish(out, colored.then_some(paint_changes as fn(&str) -> String));
     }
-    for line in &answer.facts.lines {
+    for line in &output.facts.lines {
         line_of(&mut out, line);
     }
-    match answer.list.shape.one {
-        "function" if answer.list.shape.groups.is_empty() => printer.top(&mut out),
-        "function" if answer.report == "list" => printer.sources(&mut out),
+    match output.list.shape.one {
+        "function" if output.list.shape.groups.is_empty() => printer.top(&mut out),
+        "function" if output.report == "list" => printer.sources(&mut out),
         "function" => printer.tree(&mut out),
         "label" => printer.labels(&mut out),
         _ => printer.stacks(&mut out),
     }
-    for note in &answer.notes {
+    for note in &output.notes {
         line_of(&mut out, note);
     }
     finish(out, colored.then_some(paint::paint as fn(&str) -> String))
@@ -41,7 +41,7 @@ fn finish(text: String, color: Option<fn(&str) -> String>) -> String {
     color.map_or_else(|| text.to_string(), |color| color(&text))
 }
 
-/// A line; what would begin another is shown as a blank.
+/// Writes a line; line breaks in it become blanks.
 fn line_of(out: &mut String, line: &str) {
     // Writing to memory does not fail, here and below.
     let _ = writeln!(out, "{}", one_line(line));
@@ -51,7 +51,7 @@ fn one_line(text: &str) -> String {
     text.replace(['\n', '\t'], " ")
 }
 
-/// Names that stand for several entries, which need their files said.
+/// Names of several entries, which are shown with their files.
 fn ambiguous(list: &List) -> HashMap<String, usize> {
     let mut names: HashMap<String, usize> = HashMap::new();
     for entry in &list.entries {
@@ -65,7 +65,7 @@ fn ambiguous(list: &List) -> HashMap<String, usize> {
 }
 
 struct Printer<'a> {
-    answer: &'a ReportOutput,
+    output: &'a ReportOutput,
     ambiguous: HashMap<String, usize>,
 }
 
@@ -77,7 +77,7 @@ impl Printer<'_> {
         }
     }
 
-    /// What stands for an entry: address, name, and file where it tells something.
+    /// The label of an entry: address, name, and file where it is needed.
     fn label(&self, list: &List, entry: &Entry) -> String {
         let text = |column: &str| match list.cell(entry, column) {
             Cell::Text(text) => one_line(text),
@@ -105,21 +105,21 @@ impl Printer<'_> {
         }
     }
 
-    /// `flat flat% sum% cum cum%`.
+    /// The columns `flat flat% sum% cum cum%`.
     fn weights(&self, entry: &Entry, sum: &mut i64) -> String {
-        let (answer, total) = (self.answer, self.answer.facts.total);
-        let (flat, cum) = (self.value(&answer.list, entry, "flat"), self.value(&answer.list, entry, "cum"));
+        let (output, total) = (self.output, self.output.facts.total);
+        let (flat, cum) = (self.value(&output.list, entry, "flat"), self.value(&output.list, entry, "cum"));
         *sum = sum.saturating_add(flat);
-        answer.format.weights([flat, *sum, cum], total)
+        output.format.weights([flat, *sum, cum], total)
     }
 
     fn showing(&self, out: &mut String) {
-        let (answer, list) = (self.answer, &self.answer.list);
+        let (output, list) = (self.output, &self.output.list);
         let flats = list.entries.iter().map(|entry| self.value(list, entry, "flat"));
         let flat = flats.fold(0i64, i64::saturating_add);
-        let total = answer.facts.total;
+        let total = output.facts.total;
         let share = percentage(flat, total);
-        let (flat, total) = (answer.value(flat), answer.value(total));
+        let (flat, total) = (output.value(flat), output.value(total));
         let _ = writeln!(out, "Showing nodes accounting for {flat}, {} of {total} total", share.trim());
         if list.more > 0 {
             let (shown, all) = (list.entries.len(), list.entries.len() + list.more);
@@ -134,8 +134,8 @@ impl Printer<'_> {
         let sum = list.shape.sums.first().map_or(&Cell::Nothing, |column| list.more_sum(column));
         let sum = match sum {
             Cell::Value(value) => {
-                let share = percentage(*value, self.answer.facts.total);
-                format!(", {} ({})", self.answer.value(*value), share.trim())
+                let share = percentage(*value, self.output.facts.total);
+                format!(", {} ({})", self.output.value(*value), share.trim())
             }
             _ => String::new(),
         };
@@ -143,7 +143,7 @@ impl Printer<'_> {
     }
 
     fn top(&self, out: &mut String) {
-        let list = &self.answer.list;
+        let list = &self.output.list;
         self.showing(out);
         let _ = writeln!(out, "{:>10} {:>5}% {:>5}% {:>10} {:>5}%", "flat", "flat", "sum", "cum", "cum");
         let mut sum = 0;
@@ -155,7 +155,7 @@ impl Printer<'_> {
     }
 
     fn tree(&self, out: &mut String) {
-        let list = &self.answer.list;
+        let list = &self.output.list;
         self.showing(out);
         let legend = "      flat  flat%   sum%        cum   cum%   calls calls% + context";
         let _ = writeln!(out, "{SEPARATOR}\n{legend}");
@@ -177,7 +177,7 @@ impl Printer<'_> {
     fn calls(&self, list: &List, cum: i64, out: &mut String) {
         for entry in &list.entries {
             let value = self.value(list, entry, "value");
-            let (shown, share) = (self.answer.value(value), percentage(value, cum));
+            let (shown, share) = (self.output.value(value), percentage(value, cum));
             let label = self.label(list, entry);
             let _ = writeln!(out, "{shown:>50} {share} |   {label}{}", self.marker(list, entry));
         }
@@ -185,8 +185,8 @@ impl Printer<'_> {
     }
 
     fn sources(&self, out: &mut String) {
-        let (answer, list) = (self.answer, &self.answer.list);
-        let _ = writeln!(out, "Total: {}", answer.value(answer.facts.total));
+        let (output, list) = (self.output, &self.output.list);
+        let _ = writeln!(out, "Total: {}", output.value(output.facts.total));
         for entry in &list.entries {
             let text = |column: &str| match list.cell(entry, column) {
                 Cell::Text(text) => Some(one_line(text)),
@@ -195,9 +195,9 @@ impl Printer<'_> {
             let name = text("name").unwrap_or_default();
             let file = text("file").map_or(String::new(), |file| format!(" in {file}"));
             let (flat, cum) = (self.value(list, entry, "flat"), self.value(list, entry, "cum"));
-            let share = percentage(cum, answer.facts.total);
+            let share = percentage(cum, output.facts.total);
             let _ = writeln!(out, "ROUTINE ======================== {name}{file}");
-            let (flat, cum) = (answer.value(flat), answer.value(cum));
+            let (flat, cum) = (output.value(flat), output.value(cum));
             let _ = writeln!(out, "{flat:>10} {cum:>10} (flat, cum) {share} of Total");
             if let Some(missing) = text("missing") {
                 let _ = writeln!(out, " no source: {missing}");
@@ -217,7 +217,7 @@ impl Printer<'_> {
             next = Some(number + 1);
             let shown = |column| match self.value(list, entry, column) {
                 0 => ".".to_string(),
-                value => self.answer.value(value),
+                value => self.output.value(value),
             };
             let source = match list.cell(entry, "source") {
                 Cell::Text(source) => source.replace('\n', " "),
@@ -229,21 +229,21 @@ impl Printer<'_> {
     }
 
     fn labels(&self, out: &mut String) {
-        let (answer, list) = (self.answer, &self.answer.list);
+        let (output, list) = (self.output, &self.output.list);
         let row = |list: &List, entry: &Entry, column: &str| {
             let value = self.value(list, entry, "value");
             let name = match list.cell(entry, column) {
                 Cell::Text(name) => one_line(name),
                 _ => String::new(),
             };
-            (answer.value(value), percentage(value, answer.facts.total), name)
+            (output.value(value), percentage(value, output.facts.total), name)
         };
         if list.entries.is_empty() {
-            let _ = writeln!(out, "no sample has a label");
+            let _ = writeln!(out, "the samples have no labels");
         }
         for entry in &list.entries {
             let (value, share, name) = row(list, entry, "key");
-            let total = answer.value(answer.facts.total);
+            let total = output.value(output.facts.total);
             let _ = writeln!(out, "{name}: {value} of {total} ({})", share.trim());
             for values in &entry.groups {
                 for entry in &values.entries {
@@ -258,14 +258,14 @@ impl Printer<'_> {
     }
 
     fn stacks(&self, out: &mut String) {
-        let (answer, list) = (self.answer, &self.answer.list);
+        let (output, list) = (self.output, &self.output.list);
         for entry in &list.entries {
             let _ = writeln!(out, "{TRACE_SEPARATOR}");
             if let Cell::Text(labels) = list.cell(entry, "labels") {
                 let _ = writeln!(out, "{:>13}{}", "", one_line(labels));
             }
             let value = self.value(list, entry, "value");
-            let mut shown = answer.value(value);
+            let mut shown = output.value(value);
             for frames in &entry.groups {
                 for frame in &frames.entries {
                     let (label, marker) = (self.label(frames, frame), self.marker(frames, frame));
@@ -280,22 +280,22 @@ impl Printer<'_> {
     }
 
     fn compared(&self, compared: &Compared, out: &mut String) {
-        let (answer, list) = (self.answer, &self.answer.list);
+        let (output, list) = (self.output, &self.output.list);
         let side = |facts: &super::Facts, hits: f64| {
             let duration = match facts.duration_ns {
                 0 => String::new(),
                 duration => format!(" in {}", crate::profile::unit::label(duration, "nanoseconds")),
             };
-            format!("{} of {} ({hits:.0} samples){duration}", answer.value(facts.total), facts.measured)
+            format!("{} of {} ({hits:.0} samples){duration}", output.value(facts.total), facts.measured)
         };
         let [base, new] = &compared.names;
         let _ = writeln!(out, "base: {}: {}", one_line(base), side(&compared.base, compared.hits[0]));
-        let _ = writeln!(out, "new:  {}: {}", one_line(new), side(&answer.facts, compared.hits[1]));
-        for note in &answer.notes {
+        let _ = writeln!(out, "new:  {}: {}", one_line(new), side(&output.facts, compared.hits[1]));
+        for note in &output.notes {
             let _ = writeln!(out, "      {}", one_line(note));
         }
         if list.entries.is_empty() {
-            let _ = writeln!(out, "nothing changed by more than chance explains ({})", compared.by);
+            let _ = writeln!(out, "no significant changes ({})", compared.by);
             return;
         }
         let by = compared.by;
@@ -323,7 +323,7 @@ impl Printer<'_> {
             Cell::Percent(number) | Cell::Probability(number) => *number,
             _ => 0.0,
         };
-        let value = |column: &str| self.answer.value(self.value(list, entry, column));
+        let value = |column: &str| self.output.value(self.value(list, entry, column));
         let verdict = match list.cell(entry, "verdict") {
             Cell::Word(word) => *word,
             _ => "",
@@ -347,7 +347,7 @@ impl Printer<'_> {
     }
 }
 
-/// Colours of a comparison: by the verdict.
+/// Colours the lines of a comparison by verdict.
 fn paint_changes(text: &str) -> String {
     let mut out = String::new();
     for line in text.split_inclusive('\n') {

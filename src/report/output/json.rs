@@ -1,32 +1,32 @@
-//! An answer as JSON: one object, an outer entry a line. The schema is in docs/REPORTS.md.
+//! A report as JSON: one object, one line per outer entry. docs/REPORTS.md describes the schema.
 //!
-//! Not here: what is in it.
+//! Not here: the content.
 
 use std::fmt::Write;
 
 use super::{Cell, Entry, List, ReportOutput};
 
-/// Name and version of the schema; the version changes when a field's meaning does.
+/// Name and version of the schema; the version changes when the meaning of a field changes.
 const SCHEMA: &str = "rprof.report/1";
 
-pub(super) fn print(answer: &ReportOutput) -> String {
+pub(super) fn print(output: &ReportOutput) -> String {
     let mut out = String::new();
     // Writing to memory does not fail, here and below.
-    let _ = write!(out, "{{\n\"schema\": {},\n\"report\": {},\n", text(SCHEMA), text(answer.report));
-    profile(answer, &mut out);
-    if let Some(compared) = &answer.compared {
+    let _ = write!(out, "{{\n\"schema\": {},\n\"report\": {},\n", text(SCHEMA), text(output.report));
+    profile(output, &mut out);
+    if let Some(compared) = &output.compared {
         compared.json(&mut out, &text);
     }
-    list(&answer.list, true, &mut out);
-    if !answer.notes.is_empty() {
-        let notes: Vec<String> = answer.notes.iter().map(|note| text(note)).collect();
+    list(&output.list, true, &mut out);
+    if !output.notes.is_empty() {
+        let notes: Vec<String> = output.notes.iter().map(|note| text(note)).collect();
         let _ = write!(out, ",\n\"notes\": [{}]", notes.join(", "));
     }
     out + "\n}\n"
 }
 
-fn profile(answer: &ReportOutput, out: &mut String) {
-    let facts = &answer.facts;
+fn profile(output: &ReportOutput, out: &mut String) {
+    let facts = &output.facts;
     let _ = write!(
         out,
         "\"profile\": {{\"file\": {}, \"build_id\": {}, \"type\": {}, \"unit\": {}, \"total\": {}, \"samples\": {}, \
@@ -49,7 +49,7 @@ fn profile(answer: &ReportOutput, out: &mut String) {
     out.push_str("},\n");
 }
 
-/// `"functions": [...]`, and `"more_functions": {...}` where some are left out.
+/// Writes `"functions": [...]`, and `"more_functions": {...}` if some are left out.
 fn list(list: &List, is_outer: bool, out: &mut String) {
     let name = list.shape.name;
     let (open, separator, close) = if is_outer { ("\n", ",\n", "\n") } else { ("", ", ", "") };
@@ -86,7 +86,7 @@ fn entry(of: &List, entry: &Entry, out: &mut String) {
     out.push('}');
 }
 
-/// `, "name": value`; nothing where nothing is known.
+/// Writes `, "name": value`; nothing for an empty cell.
 fn field(name: &str, cell: &Cell, out: &mut String) {
     let value = match cell {
         Cell::Nothing => return,
@@ -99,7 +99,7 @@ fn field(name: &str, cell: &Cell, out: &mut String) {
     let _ = write!(out, ", \"{name}\": {value}");
 }
 
-/// At most four digits behind the point. JSON knows no infinity.
+/// A number with at most four decimals. JSON has no infinity.
 pub(super) fn decimal(number: f64) -> String {
     if !number.is_finite() {
         return "null".into();
@@ -113,7 +113,7 @@ pub(super) fn probability(number: f64) -> String {
     if number == 0.0 || number >= 0.0001 { decimal(number) } else { format!("{number:.2e}") }
 }
 
-/// A text as JSON has it. What a terminal would obey is escaped, beyond what JSON asks for.
+/// A JSON string. All control characters are escaped, also those that JSON allows.
 fn text(text: &str) -> String {
     let mut out = String::from("\"");
     for letter in text.chars() {
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_come_back_as_they_were_and_are_plain_to_see() {
+    fn texts_survive_and_have_no_control_characters() {
         for hostile in ["a\"b\\c\n\t\r", "\u{1b}[2J\u{9b}31m", "\u{202e}gnp.exe", "ünï", "\u{0}\u{7f}"] {
             let written = text(hostile);
             assert!(!written.chars().any(char::is_control), "{written:?}");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_numbers_of_json() {
+    fn numbers_are_valid_json() {
         assert_eq!([12.5, 0.0, -0.00001, 33.333333].map(decimal), ["12.5", "0", "0", "33.3333"]);
         assert_eq!([0.05, 1e-9, 0.0].map(probability), ["0.05", "1.00e-9", "0"]);
         assert_eq!(decimal(f64::INFINITY), "null");
