@@ -148,11 +148,14 @@ impl<'a> PendingStop<'a> {
 /// Raises the priority of this thread, if rights allow: while it waits for a CPU, the target's
 /// thread stays stopped.
 fn hurry() {
-    let lowest = libc::sched_param { sched_priority: 1 };
+    // The kernel's `struct sched_param`. The system call is made directly: musl's
+    // sched_setscheduler refuses always.
+    let lowest: libc::c_int = 1;
+    let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
     // SAFETY: the parameter is a live local, only read; the policy is this thread's alone and not
     // inherited. Where it is refused, nothing changes.
     unsafe {
-        if libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &lowest) != 0 {
+        if libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const lowest) != 0 {
             libc::setpriority(libc::PRIO_PROCESS, 0, -20);
         }
     }
@@ -308,8 +311,14 @@ fn cause_of(status: i32) -> StopCause {
     }
 }
 
+/// The type of a ptrace request: C libraries differ in its sign.
+#[cfg(target_env = "musl")]
+type Request = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+type Request = libc::c_uint;
+
 /// ptrace(2) with a number as its data.
-fn request(what: libc::c_uint, tid: u32, data: usize) -> io::Result<()> {
+fn request(what: Request, tid: u32, data: usize) -> io::Result<()> {
     // SAFETY: the requests made through here (seize, interrupt, detach) take a number as data and
     // touch no memory of ours.
     match unsafe { libc::ptrace(what, tid as libc::pid_t, ptr::null_mut::<libc::c_void>(), data) } {
@@ -322,7 +331,7 @@ fn request(what: libc::c_uint, tid: u32, data: usize) -> io::Result<()> {
 ///
 /// # Safety
 /// `vector` must describe memory that the request may write to (reading registers) or read.
-unsafe fn registers_request(what: libc::c_uint, tid: u32, vector: &mut libc::iovec) -> io::Result<()> {
+unsafe fn registers_request(what: Request, tid: u32, vector: &mut libc::iovec) -> io::Result<()> {
     // SAFETY: the caller answers for `vector`.
     match unsafe { libc::ptrace(what, tid as libc::pid_t, NT_PRSTATUS, vector as *mut libc::iovec) } {
         -1 => Err(io::Error::last_os_error()),
