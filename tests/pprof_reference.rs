@@ -1,5 +1,5 @@
-//! `rprof pprof` against `go tool pprof`: the goldens in `tests/fixtures/pprof/golden`, and, where Go
-//! is installed, the tool itself over a matrix of profiles, commands and options.
+//! `rprof pprof` against `go tool pprof`: the goldens in `tests/fixtures/pprof/golden`, and, where
+//! Go is installed, the tool itself over a matrix of profiles, commands and options.
 //!
 //! Not here: what only `rprof` can do.
 

@@ -1,4 +1,5 @@
-//! The prompt, fed by a program: what the reference says, and where Go is installed, compared with it.
+//! The prompt, fed by a program: what the reference says, and where Go is installed, compared with
+//! it.
 
 use std::{
     io::Write,
@@ -8,8 +9,8 @@ use std::{
 
 use crate::fixture;
 
-/// What a program says to lines on its standard input: output, messages (those on labels in any order),
-/// and files left behind.
+/// What a program says to lines on its standard input: output, messages (those on labels in any
+/// order), and files left behind.
 fn say(program: &Path, arguments: &[&str], lines: &str) -> (String, Vec<String>, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let mut child = Command::new(program)

@@ -1,5 +1,5 @@
-//! The reports as their users meet them: the prompt at a terminal (driven through tmux), the short forms,
-//! their formats, comparisons and flame graphs, on the profiles of `tests/fixtures/pprof`.
+//! The reports as their users meet them: the prompt at a terminal (driven through tmux), the short
+//! forms, their formats, comparisons and flame graphs, on the profiles of `tests/fixtures/pprof`.
 //!
 //! Not here: whether `rprof pprof` says what `go tool pprof` says (`pprof_reference`).
 

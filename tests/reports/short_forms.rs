@@ -1,4 +1,5 @@
-//! `rprof top`, `list`, `tree`, `peek`, `tags`, `traces`, `diff`, `flame`: on files, as scripts use them.
+//! `rprof top`, `list`, `tree`, `peek`, `tags`, `traces`, `diff`, `flame`: on files, as scripts use
+//! them.
 
 use serde_json::Value;
 

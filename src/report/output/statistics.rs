@@ -7,8 +7,8 @@
 //!   Wilson intervals: R. G. Newcombe, "Interval estimation for the difference between independent
 //!   proportions", Statistics in Medicine 17 (1998), 873-890. Unlike the Wald interval it is
 //!   accurate near 0 % and 100 %, where most functions are;
-//! - the p-value is that of the two-proportion z-test with pooled variance, times (N-1)/N
-//!   (I. Campbell, Statistics in Medicine 26 (2007), 3661-3675); where an expected count is less than
+//! - the p-value is that of the two-proportion z-test with pooled variance, times (N-1)/N (I.
+//!   Campbell, Statistics in Medicine 26 (2007), 3661-3675); where an expected count is less than
 //!   five, an exact conditional test: given the total, its distribution over the two profiles;
 //! - many functions are tested at once: q-values control the false discovery rate (Y. Benjamini and
 //!   Y. Hochberg, Journal of the Royal Statistical Society B 57 (1995), 289-300);
