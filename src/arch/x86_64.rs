@@ -82,25 +82,39 @@ pub fn registers_from_pt_regs(words: &[u64]) -> Registers {
 /// The places of `orig_ax` and `ax` among the words of `struct pt_regs`.
 const WORD_ORIG_AX: usize = 15;
 const WORD_AX: usize = 10;
-/// `EINTR` and, of the kernel's include/linux/errno.h, `ERESTARTNOHAND`.
+/// `EINTR` and, of the kernel's include/linux/errno.h, `ERESTARTNOHAND` and `ERESTART_RESTARTBLOCK`.
 const EINTR: i64 = 4;
 const ERESTARTNOHAND: i64 = 514;
+const ERESTART_RESTARTBLOCK: i64 = 516;
 
 /// The number of the system call that a stopped thread is leaving; `None` if it is in none.
 pub fn syscall_being_left(words: &[u64]) -> Option<u64> {
     words.get(WORD_ORIG_AX).copied().filter(|number| (*number as i64) >= 0)
 }
 
-/// If the system call that a stopped thread is leaving failed with `EINTR`, changes its result so
-/// that the kernel restarts it, unless a signal handler runs first: what would have happened
-/// without the stop. Returns whether anything was changed.
+/// Whether [`undo_interruption`] and [`restart_anew`] have an effect on this CPU.
+pub const CAN_UNDO: bool = true;
+
+/// If the system call that a stopped thread is leaving failed with `EINTR`, changes its result so that
+/// the kernel restarts it, unless a signal handler runs first: what would have happened without the
+/// stop. Returns whether anything was changed.
 pub fn undo_interruption(words: &mut [u64]) -> bool {
-    let broken_off = syscall_being_left(words).is_some()
-        && words.get(WORD_AX).is_some_and(|result| *result as i64 == -EINTR);
-    if broken_off {
+    replace_result(words, -EINTR)
+}
+
+/// If the system call that a stopped thread is leaving would be continued by restart_syscall(2), changes
+/// its result so that the kernel starts the call itself again. Returns whether anything was changed.
+pub fn restart_anew(words: &mut [u64]) -> bool {
+    replace_result(words, -ERESTART_RESTARTBLOCK)
+}
+
+fn replace_result(words: &mut [u64], from: i64) -> bool {
+    let found = syscall_being_left(words).is_some()
+        && words.get(WORD_AX).is_some_and(|result| *result as i64 == from);
+    if found {
         words[WORD_AX] = -ERESTARTNOHAND as u64;
     }
-    broken_off
+    found
 }
 
 /// A code address without its pointer authentication code: unchanged on this CPU.
@@ -572,5 +586,27 @@ mod tests {
         assert!(jumps_to(&code, 24));
         assert!(!jumps_to(&code, 25));
         assert!(!jumps_to(&[0xc3], 1));
+    }
+
+    #[test]
+    fn only_the_result_of_a_call_that_was_broken_off_is_changed() {
+        let words = |number: i64, result: i64| {
+            let mut words = [7u64; PT_REGS_WORDS];
+            (words[WORD_ORIG_AX], words[WORD_AX]) = (number as u64, result as u64);
+            words
+        };
+        let changed = |undo: fn(&mut [u64]) -> bool, number, result| {
+            let mut after = words(number, result);
+            let said = undo(&mut after);
+            assert_eq!(said, after != words(number, result));
+            said.then(|| after[WORD_AX] as i64)
+        };
+        assert_eq!(changed(undo_interruption, 232, -EINTR), Some(-ERESTARTNOHAND));
+        assert_eq!(changed(restart_anew, 35, -ERESTART_RESTARTBLOCK), Some(-ERESTARTNOHAND));
+        assert_eq!(changed(undo_interruption, 232, -ERESTART_RESTARTBLOCK), None);
+        assert_eq!(changed(restart_anew, 35, -EINTR), None);
+        // Not in a system call.
+        assert_eq!(changed(undo_interruption, -1, -EINTR), None);
+        assert_eq!(changed(undo_interruption, 232, 1), None);
     }
 }

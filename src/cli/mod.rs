@@ -32,10 +32,11 @@ mod symbolize;
 mod trace;
 mod version;
 
-use std::{ffi::OsString, io::Write, process::ExitCode};
+use std::{ffi::OsString, io::Write, process::ExitCode, time::Duration};
 
 use clap::Parser;
 
+use crate::sampler::look::hold;
 use args::{Cli, Verb};
 
 /// The result was printed or written.
@@ -47,7 +48,34 @@ const USAGE: u8 = 2;
 
 /// Runs a command line (the program's name first) and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let code = run_verb(arguments.into_iter().collect());
+    wait_for_stopped_threads();
+    code
+}
+
+/// Waits until every thread whose stop rprof requested has been released, and names those that it waits
+/// for (see [`hold::wait_for_release`]).
+fn wait_for_stopped_threads() {
+    const SOON: Duration = Duration::from_millis(300);
+    let mut named = Vec::new();
+    loop {
+        let left = hold::wait_for_release(SOON);
+        if left.is_empty() {
+            return;
+        }
+        if left != named {
+            let list: Vec<String> = left.iter().map(u32::to_string).collect();
+            say(&format!(
+                "waiting for thread {} to stop: rprof requested a stop, and a system call of the thread \
+                 may fail if rprof ends before it is released (the output is complete)",
+                list.join(", ")
+            ));
+            named = left;
+        }
+    }
+}
+
+fn run_verb(arguments: Vec<OsString>) -> ExitCode {
     if let [_, verb, rest @ ..] = &arguments[..]
         && verb == "pprof"
     {

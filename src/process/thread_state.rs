@@ -51,6 +51,18 @@ pub fn blocked(pid: u32, tid: u32) -> Result<Blocked, ProcessError> {
     })
 }
 
+/// Whether system calls of a thread pass a seccomp filter (`Seccomp:` of proc_pid_status(5) is not 0);
+/// also `true` if that cannot be read, and if it is in strict mode.
+pub fn has_seccomp_filter(pid: u32, tid: u32) -> bool {
+    let Ok(status) = fs::read(format!("/proc/{pid}/task/{tid}/status")) else { return true };
+    let status = String::from_utf8_lossy(&status);
+    match status.lines().find_map(|line| line.strip_prefix("Seccomp:")) {
+        Some(mode) => mode.trim() != "0",
+        // A kernel without seccomp.
+        None => !status.starts_with("Name:"),
+    }
+}
+
 /// How often a thread has started to run: while that stays the same, it has not run. `None` if the
 /// kernel does not count it (CONFIG_SCHED_INFO).
 pub fn turns(pid: u32, tid: u32) -> Option<u64> {

@@ -70,16 +70,13 @@ pub fn waiting(pid: u32, tid: u32, blocked: Option<Blocked>) -> Option<Waiting> 
     Some(Waiting {
         what: in_words(name, file),
         syscall: Some(name),
-        interruptible: may_interrupt(name, file),
+        interruptible: may_interrupt(name, &arguments, file),
     })
 }
 
 /// Kernel functions in which a sleeping thread may be interrupted. They are used where rights do
 /// not allow reading the system call.
 const SAFE_PLACES: &[&str] = &[
-    "futex_wait_queue",
-    "futex_wait_queue_me",
-    "futex_do_wait",
     "hrtimer_nanosleep",
     "do_nanosleep",
     "common_nsleep",
@@ -198,27 +195,44 @@ fn on_file(syscall: &str, file: FileKind) -> String {
 /// call, keeps its deadline, and the program does not notice. All other calls are assumed to fail
 /// with EINTR, as epoll_wait, socket calls with a timeout, sigtimedwait, semtimedop, io_getevents
 /// and io_uring_enter do (signal(7), "Interruption of system calls"; each was measured).
-fn may_interrupt(syscall: &str, file: Option<FileKind>) -> bool {
+fn may_interrupt(syscall: &str, arguments: &[u64; 6], file: Option<FileKind>) -> bool {
     match syscall {
-        "futex" | "futex_wait" | "nanosleep" | "clock_nanosleep" | "poll" | "ppoll" | "select"
-        | "pselect6" | "wait4" | "waitid" | "pause" | "rt_sigsuspend" | "restart_syscall" => true,
+        "futex" => may_interrupt_futex(arguments[1]),
+        // Continued with the time that is left (ERESTART_RESTARTBLOCK, or ERESTARTNOHAND with an absolute
+        // deadline or a time that the kernel updates).
+        "nanosleep" | "clock_nanosleep" | "poll" | "ppoll" | "select" | "pselect6" => true,
+        // Restarted, without a deadline (ERESTARTSYS, ERESTARTNOHAND) or with an absolute one.
+        "futex_wait" | "wait4" | "waitid" | "pause" | "rt_sigsuspend" => true,
+        // One of the above, once more.
+        "restart_syscall" => true,
+        // Nothing was read yet while they sleep (ERESTARTSYS). Of a terminal in raw mode some bytes may
+        // have been: the read would end short.
         "read" | "readv" => matches!(
             file,
-            Some(
-                FileKind::Pipe
-                    | FileKind::Timer
-                    | FileKind::Event
-                    | FileKind::Inotify
-                    | FileKind::Signals
-                    | FileKind::Terminal
-            )
+            Some(FileKind::Pipe | FileKind::Timer | FileKind::Event | FileKind::Inotify | FileKind::Signals)
         ),
         _ => false,
     }
 }
 
-/// Whether a call that failed with EINTR because its thread was stopped can be started again: it
-/// has had no effect yet.
+/// Whether a sleep in futex(2) with this operation is restarted. FUTEX_WAIT_REQUEUE_PI is not: it
+/// returns EWOULDBLOCK or EAGAIN to the program (futex_wait_requeue_pi in kernel/futex/requeue.c).
+fn may_interrupt_futex(operation: u64) -> bool {
+    /// FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_WAIT_BITSET, FUTEX_LOCK_PI2 (linux/futex.h).
+    const RESTARTED: [u64; 4] = [0, 6, 9, 13];
+    /// FUTEX_PRIVATE_FLAG and FUTEX_CLOCK_REALTIME.
+    const FLAGS: u64 = 128 | 256;
+    // The kernel takes the lower half of the register.
+    RESTARTED.contains(&(operation & 0xffff_ffff & !FLAGS))
+}
+
+/// Whether a call that failed with EINTR because its thread was stopped can be started again: those
+/// that return EINTR only if they have had no effect yet, or (connect) continue where they were. A
+/// transfer that was broken off after some bytes returns their number instead. Not close(2), which
+/// closes also when it returns EINTR; a call with a timeout begins it anew.
+///
+/// The kernel's sources: ep_poll, do_sigtimedwait, do_semtimedop, read_events, io_cqring_wait,
+/// sock_intr_errno (sockets with SO_RCVTIMEO or SO_SNDTIMEO), inet_stream_connect.
 pub fn may_begin_again(syscall: &str) -> bool {
     matches!(
         syscall,
@@ -227,14 +241,21 @@ pub fn may_begin_again(syscall: &str) -> bool {
             | "epoll_pwait2"
             | "accept"
             | "accept4"
+            | "connect"
             | "recvfrom"
             | "recvmsg"
+            | "recvmmsg"
+            | "sendto"
+            | "sendmsg"
             | "rt_sigtimedwait"
             | "semop"
             | "semtimedop"
             | "io_getevents"
             | "io_uring_enter"
             | "read"
+            | "readv"
+            | "write"
+            | "writev"
     )
 }
 
@@ -259,6 +280,7 @@ mod tests {
 
     #[test]
     fn calls_that_fail_when_interrupted_are_never_interrupted() {
+        const NONE: [u64; 6] = [0; 6];
         for call in [
             "epoll_wait",
             "epoll_pwait",
@@ -275,11 +297,25 @@ mod tests {
             "close",
             "a call of next year",
         ] {
-            assert!(!may_interrupt(call, None), "{call}");
+            assert!(!may_interrupt(call, &NONE, None), "{call}");
         }
-        assert!(!may_interrupt("read", Some(FileKind::Socket)), "it may have a timeout");
-        assert!(!may_interrupt("read", None), "nobody knows what it reads");
-        assert!(may_interrupt("read", Some(FileKind::Pipe)) && may_interrupt("futex", None));
+        assert!(!may_interrupt("read", &NONE, Some(FileKind::Socket)), "it may have a timeout");
+        assert!(!may_interrupt("read", &NONE, Some(FileKind::Terminal)), "it may have read bytes");
+        assert!(!may_interrupt("read", &NONE, None), "what it reads is not known");
+        assert!(may_interrupt("read", &NONE, Some(FileKind::Pipe)));
+    }
+
+    #[test]
+    fn a_futex_wait_is_interrupted_unless_it_is_requeued() {
+        let futex = |operation: u64| may_interrupt("futex", &[1, operation, 0, 0, 0, 0], None);
+        // FUTEX_WAIT_PRIVATE, FUTEX_WAIT_BITSET | flags, FUTEX_LOCK_PI_PRIVATE, with bits above 32.
+        for operation in [0x80, 0, 0x189, 0x86, 0x7f40_0000_0189] {
+            assert!(futex(operation), "{operation:x}");
+        }
+        // FUTEX_WAIT_REQUEUE_PI, and operations that do not wait.
+        for operation in [11, 0x8b, 0x18b, 1, 5, 12, 99] {
+            assert!(!futex(operation), "{operation:x}");
+        }
     }
 
     #[test]

@@ -283,7 +283,7 @@ impl Process {
                 continue;
             }
             match thread_state::blocked(pid, tid) {
-                Ok(Blocked::Running) => to_hold.push(tid),
+                Ok(Blocked::Running) if hold::may_hold(pid, tid) => to_hold.push(tid),
                 Ok(at) if clock == Clock::Wall => {
                     let look = asleep::look(&self.target, tid).ok();
                     thread.asleep =
@@ -315,26 +315,17 @@ impl Process {
     fn catch(&mut self, tids: &[u32], holds: &mut Holds, sink: &mut dyn FnMut(Event<'_>)) {
         let now = Instant::now();
         let rested = |tid: &&u32| self.threads.get(tid).is_some_and(|thread| thread.is_rested(now));
-        let mut waiting: Vec<u32> = tids.iter().filter(rested).copied().collect();
-        while !waiting.is_empty() {
-            let target = &self.target;
-            let looked = ptrace::session(|session| {
-                let mut moments = Vec::new();
-                while let Some(tid) = waiting.pop() {
-                    match hold::look(session, target, tid) {
-                        Ok(moment) => moments.push(moment),
-                        // This session must end; the other threads need a new one.
-                        Err(HoldError::NotStopping) => break,
-                        Err(_) => {}
-                    }
-                }
-                (moments, waiting)
-            });
-            let Ok((moments, rest)) = looked else { return };
-            waiting = rest;
-            for moment in moments {
-                self.caught(&moment, holds, sink);
-            }
+        let waiting: Vec<u32> = tids.iter().filter(rested).copied().collect();
+        if waiting.is_empty() {
+            return;
+        }
+        let target = &self.target;
+        // A thread that does not stop in time is left to the session, which releases it later.
+        let looked = ptrace::session(|session| {
+            waiting.iter().filter_map(|tid| hold::look(session, target, *tid).ok()).collect::<Vec<_>>()
+        });
+        for moment in looked.unwrap_or_default() {
+            self.caught(&moment, holds, sink);
         }
     }
 

@@ -2,6 +2,10 @@
 //! killed, the kernel detaches every thread and it continues. A signal that arrives meanwhile is
 //! delivered.
 //!
+//! A stop may break off a system call that the thread was just entering. This is undone as soon as the
+//! thread has stopped, and every stop that was requested is waited for: the session's thread stays until
+//! then, and rprof does too ([`super::interruptions`]).
+//!
 //! Only PTRACE_SEIZE and PTRACE_INTERRUPT are used, never SIGSTOP, which would stay in force after
 //! rprof has ended. The kernel ties tracing to the *thread* that traces, so all stops happen inside
 //! [`session`], which runs on a thread of its own.
@@ -10,11 +14,17 @@
 //! and what the registers mean.
 
 use std::{
+    cell::RefCell,
     io,
     marker::PhantomData,
-    mem, ptr,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr,
+    sync::mpsc,
     time::{Duration, Instant},
 };
+
+use super::interruptions;
 
 /// `PTRACE_EVENT_STOP` (linux/ptrace.h): the stop of a seized thread that was interrupted, or whose
 /// whole process is stopped.
@@ -29,6 +39,12 @@ const SPIN: Duration = Duration::from_micros(40);
 const ALARM_NS: libc::c_long = 4_000_000;
 /// Ignored by default, so that a late alarm has no effect. It is sent to rprof's own thread only.
 const ALARM_SIGNAL: libc::c_int = libc::SIGURG;
+/// While this many threads have not stopped in time, no further stop is requested: their CPU quota is
+/// used up, or they are frozen, and so are probably the others.
+const MAX_LATE: usize = 8;
+/// The first and the longest pause between two checks of threads that did not stop in time.
+const FIRST_NAP: Duration = Duration::from_micros(200);
+const LONGEST_NAP: Duration = Duration::from_millis(2);
 
 /// Why a thread could not be stopped.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +55,8 @@ pub enum HoldError {
     /// Refused: another tracer has it, or the rights do not suffice.
     #[error("ptrace: {0}")]
     Refused(io::Error),
-    /// It did not stop in time (it is in an uninterruptible part of the kernel). The session must
-    /// end now: until then the kernel would still stop it.
+    /// It did not stop in time: it is in an uninterruptible part of the kernel, it gets no CPU, or it is
+    /// frozen. The session's thread releases it as soon as it stops (see [`session`]).
     #[error("the thread did not stop in time")]
     NotStopping,
 }
@@ -56,47 +72,94 @@ pub enum StopCause {
     Signal(i32),
 }
 
-/// Runs `work` on a thread of its own, which may stop threads. Errors: the thread could not be
-/// started, or `work` panicked.
+/// Changes the general registers of a stopped thread so that the system call that the stop broke off
+/// starts again; returns whether it changed them.
+pub type Undo = fn(&mut [u64]) -> bool;
+
+type Job<'a> = Box<dyn FnOnce(&Session) + Send + 'a>;
+
+/// What the thread of a session gets. Fields are dropped in this order: the job is gone before the
+/// sender, whose end the caller waits for.
+struct Work {
+    job: Job<'static>,
+    done: mpsc::Sender<io::Result<()>>,
+}
+
+/// Runs `work` on a thread of its own, which may stop threads, and returns when `work` has ended.
+/// A thread that did not stop in time is still waited for afterwards, in the background: its
+/// interruption is undone and it is released ([`super::interruptions`] tells which are left).
+/// Errors: the thread could not be started, or `work` panicked.
 pub fn session<T: Send>(work: impl FnOnce(&Session) -> T + Send) -> io::Result<T> {
-    std::thread::scope(|scope| {
-        let builder = std::thread::Builder::new().name("rprof-ptrace".to_owned());
-        let handle = builder.spawn_scoped(scope, || {
-            hurry();
-            let session = Session { alarm: Alarm::new()?, stay: PhantomData };
-            Ok(work(&session))
-        })?;
-        handle.join().map_err(|_| io::Error::other("the thread that holds others failed"))?
-    })
+    let mut result = None;
+    let slot = &mut result;
+    let job: Job<'_> = Box::new(move |session| *slot = Some(work(session)));
+    // SAFETY: only the lifetime changes. The job is called or dropped before its sender is used or
+    // dropped (see `Work` and `serve`), and this function returns only after that: what the job borrows
+    // lives longer than the job.
+    let job: Job<'static> = unsafe { mem::transmute::<Job<'_>, Job<'static>>(job) };
+    let (done, ended) = mpsc::channel();
+    let work = Work { job, done };
+    interruptions::defer_ending();
+    std::thread::Builder::new().name("rprof-ptrace".to_owned()).spawn(move || serve(work))?;
+    match ended.recv() {
+        Ok(started) => started?,
+        Err(_) => return Err(io::Error::other("the thread that stops others failed")),
+    }
+    result.ok_or_else(|| io::Error::other("the thread that stops others failed"))
+}
+
+/// The thread of a session.
+fn serve(work: Work) {
+    raise_priority();
+    let session = match Alarm::new() {
+        Ok(alarm) => Session { alarm, late: RefCell::default(), stay: PhantomData },
+        Err(error) => {
+            drop(work.job);
+            let _ = work.done.send(Err(error));
+            return;
+        }
+    };
+    let job = work.job;
+    // A panic is reported by its hook; threads that are stopped then are released by their drop.
+    let _ = catch_unwind(AssertUnwindSafe(|| job(&session)));
+    let _ = work.done.send(Ok(()));
+    session.linger();
 }
 
 /// A tracer, tied to the thread of [`session`].
 pub struct Session {
     alarm: Alarm,
+    /// Threads whose stop was requested and given up waiting for.
+    late: RefCell<Vec<(u32, Undo)>>,
     stay: PhantomData<*const ()>,
 }
 
-/// A stopped thread; released when dropped.
+/// A stopped thread; released when dropped. If its system call was broken off, that is undone already.
 pub struct StoppedThread<'a> {
     tid: u32,
     cause: StopCause,
+    words: [u64; MAX_WORDS],
+    word_count: usize,
     /// When it was last known to run, and when it was known to be stopped.
     since: Instant,
     seen: Instant,
     session: PhantomData<&'a Session>,
 }
 
-/// A thread whose stop was requested and has not been waited for yet.
+/// A thread whose stop was requested. If it is dropped before it has stopped, the session releases the
+/// thread later.
 pub struct PendingStop<'a> {
     tid: u32,
+    undo: Undo,
     since: Instant,
     session: &'a Session,
+    settled: bool,
 }
 
 impl Session {
-    /// Stops a thread: requests the stop and waits up to `patience` for it.
-    pub fn hold(&self, tid: u32, patience: Duration) -> Result<StoppedThread<'_>, HoldError> {
-        self.ask(tid)?.wait(patience)
+    /// Stops a thread: requests the stop and waits up to `patience` for it. Errors: see [`HoldError`].
+    pub fn hold(&self, tid: u32, patience: Duration, undo: Undo) -> Result<StoppedThread<'_>, HoldError> {
+        self.ask(tid, undo)?.wait(patience)
     }
 
     /// Whether a thread may be traced. It is not disturbed. Errors: see [`HoldError`].
@@ -104,28 +167,90 @@ impl Session {
         request(libc::PTRACE_SEIZE, tid, 0).map_err(refused)
     }
 
-    /// Requests a stop; the thread runs until it notices. If the result is dropped, the thread is
-    /// released only when the session ends.
-    pub fn ask(&self, tid: u32) -> Result<PendingStop<'_>, HoldError> {
-        request(libc::PTRACE_SEIZE, tid, 0).map_err(refused)?;
-        let since = Instant::now();
-        match request(libc::PTRACE_INTERRUPT, tid, 0) {
-            Ok(()) => Ok(PendingStop { tid, since, session: self }),
-            Err(error) => Err(refused(error)),
+    /// Requests a stop; the thread runs until it notices. Errors: see [`HoldError`];
+    /// [`HoldError::NotStopping`] also while too many others have not stopped.
+    pub fn ask(&self, tid: u32, undo: Undo) -> Result<PendingStop<'_>, HoldError> {
+        self.release_late();
+        if interruptions::late_count() >= MAX_LATE {
+            return Err(HoldError::NotStopping);
+        }
+        interruptions::begin(tid);
+        let requested =
+            request(libc::PTRACE_SEIZE, tid, 0).and_then(|()| request(libc::PTRACE_INTERRUPT, tid, 0));
+        match requested {
+            Ok(()) => Ok(PendingStop { tid, undo, since: Instant::now(), session: self, settled: false }),
+            Err(error) => {
+                interruptions::end(tid);
+                Err(refused(error))
+            }
+        }
+    }
+
+    /// Releases those threads that stopped too late.
+    fn release_late(&self) {
+        self.late.borrow_mut().retain(|(tid, undo)| {
+            let now = Instant::now();
+            match stopped(*tid, libc::WNOHANG) {
+                Ok(None) => return true,
+                Ok(Some(cause)) => drop(StoppedThread::new(*tid, cause, *undo, now)),
+                // It has ended: nothing is left to release.
+                Err(_) => {}
+            }
+            interruptions::end(*tid);
+            false
+        });
+    }
+
+    /// Waits until every thread whose stop was requested has been released.
+    fn linger(&self) {
+        let mut nap = FIRST_NAP;
+        loop {
+            self.release_late();
+            if self.late.borrow().is_empty() {
+                return;
+            }
+            std::thread::sleep(nap);
+            nap = (nap * 2).min(LONGEST_NAP);
+        }
+    }
+}
+
+impl Drop for PendingStop<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            interruptions::give_up(self.tid);
+            self.session.late.borrow_mut().push((self.tid, self.undo));
         }
     }
 }
 
 impl<'a> PendingStop<'a> {
-    /// Waits until the thread is stopped.
-    pub fn wait(self, patience: Duration) -> Result<StoppedThread<'a>, HoldError> {
-        let tid = self.tid;
-        // When it was last known to run.
+    /// Waits until the thread is stopped. Errors: see [`HoldError`].
+    pub fn wait(mut self, patience: Duration) -> Result<StoppedThread<'a>, HoldError> {
+        let found = self.poll_until(patience);
+        match found {
+            Ok(Some((cause, since))) => {
+                self.settled = true;
+                let stopped = StoppedThread::new(self.tid, cause, self.undo, since);
+                stopped.inspect_err(|_| interruptions::end(self.tid))
+            }
+            // Dropped, it is left to the session.
+            Ok(None) => Err(HoldError::NotStopping),
+            Err(error) => {
+                self.settled = true;
+                interruptions::end(self.tid);
+                Err(error)
+            }
+        }
+    }
+
+    /// What stopped the thread, and when it was last known to run; `None`: nothing did in time.
+    fn poll_until(&self, patience: Duration) -> Result<Option<(StopCause, Instant)>, HoldError> {
         let mut since = self.since;
         while since.duration_since(self.since) < SPIN {
             let now = Instant::now();
-            if let Some(cause) = stopped(tid, libc::WNOHANG)? {
-                return Ok(StoppedThread { tid, cause, since, seen: Instant::now(), session: PhantomData });
+            if let Some(cause) = stopped(self.tid, libc::WNOHANG)? {
+                return Ok(Some((cause, since)));
             }
             since = now;
             std::hint::spin_loop();
@@ -133,21 +258,20 @@ impl<'a> PendingStop<'a> {
         // It waits for a CPU, perhaps for this one; a blocking wait ends as soon as it stops.
         self.session.alarm.set(ALARM_NS)?;
         let cause = loop {
-            match stopped(tid, 0) {
-                Ok(None) if self.since.elapsed() > patience => break Err(HoldError::NotStopping),
-                Ok(None) => {}
-                Ok(Some(cause)) => break Ok(cause),
-                Err(error) => break Err(error),
+            match stopped(self.tid, 0) {
+                Ok(None) if self.since.elapsed() > patience => break Ok(None),
+                Ok(None) => self.session.release_late(),
+                cause => break cause,
             }
         };
         self.session.alarm.set(0)?;
-        Ok(StoppedThread { tid, cause: cause?, since, seen: Instant::now(), session: PhantomData })
+        Ok(cause?.map(|cause| (cause, since)))
     }
 }
 
 /// Raises the priority of this thread, if rights allow: while it waits for a CPU, the target's
 /// thread stays stopped.
-fn hurry() {
+fn raise_priority() {
     // The kernel's `struct sched_param`. The system call is made directly: musl's
     // sched_setscheduler refuses always.
     let lowest: libc::c_int = 1;
@@ -217,36 +341,37 @@ fn take_alarm_signal() -> io::Result<()> {
 }
 
 impl StoppedThread<'_> {
+    /// Takes over a thread that has stopped. First of all the interruption is undone: until then the end
+    /// of rprof would make a system call of the target fail. Errors: it was killed meanwhile.
+    fn new(
+        tid: u32,
+        cause: StopCause,
+        undo: Undo,
+        since: Instant,
+    ) -> Result<StoppedThread<'static>, HoldError> {
+        let seen = Instant::now();
+        let (words, word_count) = ([0; MAX_WORDS], 0);
+        let mut stopped = StoppedThread { tid, cause, words, word_count, since, seen, session: PhantomData };
+        stopped.word_count = read_registers(tid, &mut stopped.words).map_err(refused)?;
+        // With a signal too: the call starts again unless a handler of the target runs. (While a thread
+        // is traced, signals that the target ignores break off calls too.)
+        if cause != StopCause::GroupStop && undo(&mut stopped.words[..stopped.word_count]) {
+            write_registers(tid, &mut stopped.words[..stopped.word_count]).map_err(refused)?;
+        }
+        Ok(stopped)
+    }
+
     /// What stopped it.
     pub fn cause(&self) -> StopCause {
         self.cause
     }
 
-    /// The general registers in words, in the order of the kernel's regset NT_PRSTATUS. Errors:
-    /// ptrace(2).
-    pub fn registers(&self) -> io::Result<Vec<u64>> {
-        let mut words = [0u64; MAX_WORDS];
-        let mut vector = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of_val(&words) };
-        // SAFETY: the kernel writes at most `iov_len` bytes to `iov_base`, which is `words`, and
-        // the length written to `vector`; both live through the call.
-        unsafe { registers_request(libc::PTRACE_GETREGSET, self.tid, &mut vector) }?;
-        Ok(words[..vector.iov_len / size_of::<u64>()].to_vec())
+    /// The general registers in words, in the order of the kernel's regset NT_PRSTATUS.
+    pub fn registers(&self) -> &[u64] {
+        &self.words[..self.word_count]
     }
 
-    /// Writes the registers back, with the number of words that [`StoppedThread::registers`]
-    /// returned. Only used to undo an interruption: nothing else of a target is ever changed.
-    /// Errors: ptrace(2).
-    pub fn restore_registers(&self, words: &[u64]) -> io::Result<()> {
-        let mut copy = words.to_vec();
-        let length = mem::size_of_val(&copy[..]);
-        let mut vector = libc::iovec { iov_base: copy.as_mut_ptr().cast(), iov_len: length };
-        // SAFETY: the kernel reads `iov_len` bytes from `iov_base`, which is `copy`, alive through
-        // the call.
-        unsafe { registers_request(libc::PTRACE_SETREGSET, self.tid, &mut vector) }
-    }
-
-    /// How long it may have been stopped before that was noticed. It may also have waited for a
-    /// CPU.
+    /// How long it may have been stopped before that was noticed. It may also have waited for a CPU.
     pub fn unseen(&self) -> Duration {
         self.seen.duration_since(self.since)
     }
@@ -264,6 +389,7 @@ impl Drop for StoppedThread<'_> {
         let signal = if let StopCause::Signal(signal) = self.cause { signal } else { 0 };
         // It fails only if the thread was killed meanwhile.
         let _ = request(libc::PTRACE_DETACH, self.tid, signal as usize);
+        interruptions::end(self.tid);
     }
 }
 
@@ -325,6 +451,23 @@ fn request(what: Request, tid: u32, data: usize) -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// Reads the general registers into `words`; returns how many there are.
+fn read_registers(tid: u32, words: &mut [u64]) -> io::Result<usize> {
+    let mut vector = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: mem::size_of_val(words) };
+    // SAFETY: the kernel writes at most `iov_len` bytes to `iov_base`, which is `words`, and the length
+    // written to `vector`; both live through the call.
+    unsafe { registers_request(libc::PTRACE_GETREGSET, tid, &mut vector) }?;
+    Ok(vector.iov_len / size_of::<u64>())
+}
+
+/// Writes the general registers back. Only to undo an interruption: nothing else of a target is ever
+/// changed.
+fn write_registers(tid: u32, words: &mut [u64]) -> io::Result<()> {
+    let mut vector = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: mem::size_of_val(words) };
+    // SAFETY: the kernel reads `iov_len` bytes from `iov_base`, which is `words`, alive through the call.
+    unsafe { registers_request(libc::PTRACE_SETREGSET, tid, &mut vector) }
 }
 
 /// ptrace(2) on the general registers.

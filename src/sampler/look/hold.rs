@@ -5,13 +5,19 @@
 //! running thread may enter such a call between the check and the stop: the interruption is then
 //! undone, so that the kernel starts the call again. Not here: unwinding.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
 
 use super::{LookMethod, StackSnapshot, Target, asleep};
 use crate::{
     arch::{self, native},
     process::{thread_state, wait},
-    sys::ptrace::{self, HoldError, Session, StopCause, StoppedThread},
+    sys::{
+        interruptions,
+        ptrace::{self, HoldError, PendingStop, Session, StopCause, StoppedThread, Undo},
+    },
 };
 
 /// How long a thread may take to stop. One that takes longer is in an uninterruptible part of the
@@ -20,14 +26,42 @@ pub const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Whether a thread may be stopped now: it runs, or sleeps in a call that the kernel restarts
 /// without the program noticing.
+///
+/// A sleeping thread with a seccomp filter is never stopped: its call would pass the filter once more,
+/// some as restart_syscall(2), and a filter that kills on it would end the process.
 pub fn may_hold(pid: u32, tid: u32) -> bool {
+    if interruptions::is_open(tid) {
+        return false;
+    }
+    let filtered = thread_state::has_seccomp_filter(pid, tid);
     match thread_state::blocked(pid, tid) {
-        Ok(wait::Blocked::Running) => true,
+        Ok(wait::Blocked::Running) => !filtered || native::CAN_UNDO,
+        _ if filtered => false,
         blocked => {
             let waiting = wait::waiting(pid, tid, blocked.ok());
             waiting.is_some_and(|waiting| waiting.interruptible)
         }
     }
+}
+
+/// How an interruption of this thread is undone, if the stop breaks off a call that the thread was just
+/// entering.
+fn undo_for(pid: u32, tid: u32) -> Undo {
+    match thread_state::has_seccomp_filter(pid, tid) {
+        true => undo_under_filter,
+        false => undo,
+    }
+}
+
+/// The call failed with EINTR: it starts again.
+fn undo(words: &mut [u64]) -> bool {
+    let call = native::syscall_being_left(words).and_then(arch::syscall_name);
+    call.is_some_and(wait::may_begin_again) && native::undo_interruption(words)
+}
+
+/// As [`undo`]; and a call that would continue as restart_syscall(2) starts again itself.
+fn undo_under_filter(words: &mut [u64]) -> bool {
+    undo(words) || native::restart_anew(words)
 }
 
 /// Stops one thread, reads it and releases it, in a session of its own. Errors: see [`HoldError`].
@@ -44,13 +78,18 @@ pub fn look_together(target: &Target, tids: &[u32]) -> Vec<StackSnapshot> {
 /// As [`look_together`], and calls `and` while the threads are stopped: it must be short.
 pub fn look_together_and(target: &Target, tids: &[u32], and: impl FnOnce() + Send) -> Vec<StackSnapshot> {
     let looked = ptrace::session(|session| {
-        let asked: Vec<_> = tids
+        let until = Instant::now() + PATIENCE;
+        let requested: Vec<(u32, PendingStop<'_>)> = tids
             .iter()
             .filter(|tid| may_hold(target.pid, **tid))
-            .filter_map(|tid| Some((*tid, session.ask(*tid).ok()?)))
+            .filter_map(|tid| Some((*tid, session.ask(*tid, undo_for(target.pid, *tid)).ok()?)))
             .collect();
-        let held: Vec<(u32, StoppedThread<'_>)> =
-            asked.into_iter().filter_map(|(tid, asked)| Some((tid, asked.wait(PATIENCE).ok()?))).collect();
+        // The others stand still meanwhile: the patience is that of all together.
+        let left = || until.saturating_duration_since(Instant::now());
+        let held: Vec<(u32, StoppedThread<'_>)> = requested
+            .into_iter()
+            .filter_map(|(tid, pending)| Some((tid, pending.wait(left()).ok()?)))
+            .collect();
         let asleep = tids.iter().filter(|tid| held.binary_search_by_key(*tid, |(held, _)| *held).is_err());
         let mut moments: Vec<StackSnapshot> =
             asleep.filter_map(|tid| asleep::look(target, *tid).ok()).collect();
@@ -59,7 +98,7 @@ pub fn look_together_and(target: &Target, tids: &[u32], and: impl FnOnce() + Sen
         let read: Vec<_> = held.iter().map(|(tid, held)| registers_and_stack(held, target, *tid)).collect();
         for ((_, held), read) in held.into_iter().zip(read) {
             let unseen = held.unseen();
-            moments.extend(read.and_then(|read| release(held, read, unseen)).ok());
+            moments.extend(read.map(|read| release(held, read, unseen)));
         }
         moments
     });
@@ -69,10 +108,10 @@ pub fn look_together_and(target: &Target, tids: &[u32], and: impl FnOnce() + Sen
 /// Stops a thread, reads it and releases it. Errors: see [`HoldError`].
 pub fn look(session: &Session, target: &Target, tid: u32) -> Result<StackSnapshot, HoldError> {
     let queued_ns = thread_state::queued_ns(target.pid, tid);
-    let held = session.hold(tid, PATIENCE)?;
+    let held = session.hold(tid, PATIENCE, undo_for(target.pid, tid))?;
     let unseen = stood_unseen(&held, target.pid, tid, queued_ns);
-    let read = registers_and_stack(&held, target, tid)?;
-    release(held, read, unseen)
+    let read = registers_and_stack(&held, target, tid).ok_or(HoldError::Gone)?;
+    Ok(release(held, read, unseen))
 }
 
 /// An upper bound of how long a thread was stopped before rprof noticed it: the time since it was
@@ -86,41 +125,35 @@ fn stood_unseen(held: &StoppedThread<'_>, pid: u32, tid: u32, queued_before_ns: 
     unseen.saturating_sub(Duration::from_nanos(queued_ns))
 }
 
-fn registers_and_stack(
-    held: &StoppedThread<'_>,
-    target: &Target,
-    tid: u32,
-) -> Result<(Vec<u64>, StackSnapshot), HoldError> {
-    let words = held.registers().map_err(HoldError::Refused)?;
-    let registers = native::registers_from_pt_regs(&words);
-    let moment = target.moment(tid, registers, LookMethod::Held).ok_or(HoldError::Gone)?;
-    let task = target.task(&registers, native::thread_pointer(&words));
-    Ok((words, StackSnapshot { task, ..moment }))
+fn registers_and_stack(held: &StoppedThread<'_>, target: &Target, tid: u32) -> Option<StackSnapshot> {
+    let words = held.registers();
+    let registers = native::registers_from_pt_regs(words);
+    let moment = target.moment(tid, registers, LookMethod::Held)?;
+    let task = target.task(&registers, native::thread_pointer(words));
+    Some(StackSnapshot { task, ..moment })
 }
 
-/// Releases a thread; a system call that the stop broke off is started again.
-fn release(
-    held: StoppedThread<'_>,
-    (mut words, moment): (Vec<u64>, StackSnapshot),
-    unseen: Duration,
-) -> Result<StackSnapshot, HoldError> {
-    let call = native::syscall_being_left(&words).and_then(arch::syscall_name);
-    if held.cause() == StopCause::Interrupted
-        && call.is_some_and(wait::may_begin_again)
-        && native::undo_interruption(&mut words)
-    {
-        held.restore_registers(&words).map_err(HoldError::Refused)?;
-    }
+/// Releases a thread.
+fn release(held: StoppedThread<'_>, moment: StackSnapshot, unseen: Duration) -> StackSnapshot {
     let in_stop = held.cause() == StopCause::GroupStop;
-    Ok(StackSnapshot { in_stop, stopped: unseen + held.release(), ..moment })
+    StackSnapshot { in_stop, stopped: unseen + held.release(), ..moment }
+}
+
+/// Waits up to `timeout` until every thread whose stop was requested is released; returns the threads
+/// that are left. rprof must not end before: a system call of theirs could fail with EINTR.
+pub fn wait_for_release(timeout: Duration) -> Vec<u32> {
+    interruptions::wait(timeout)
+}
+
+/// Makes a signal end rprof when it arrives after `armed` was set, but not before every thread whose
+/// stop was requested is released. Errors: sigaction(2).
+pub fn end_at_next(signal: i32, armed: Arc<AtomicBool>) -> std::io::Result<()> {
+    interruptions::end_at_next(signal, armed)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    };
+    use std::sync::atomic::Ordering;
 
     use super::*;
 
@@ -151,13 +184,15 @@ mod tests {
         let reached = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&reached);
         let result = ptrace::session(move |session| {
-            let _asked = session.ask(pid).map(std::mem::forget);
+            let _pending = session.ask(pid, undo);
             flag.store(true, Ordering::SeqCst);
+            panic!("on purpose");
         });
-        assert!(result.is_ok() && reached.load(Ordering::SeqCst));
-        std::thread::sleep(Duration::from_millis(50));
+        assert!(result.is_err() && reached.load(Ordering::SeqCst));
+        let released = (0..500).any(|_| !wait_for_release(Duration::from_millis(10)).contains(&pid));
+        assert!(released, "the session still waits for it");
         let state = thread_state::read(pid, pid, &thread_state::SchedulerClock::read()).expect("alive").state;
-        assert_eq!(state, 'S', "released by the kernel");
+        assert_eq!(state, 'S', "released");
         child.kill().expect("kill");
         child.wait().expect("wait");
     }
