@@ -8,6 +8,7 @@ use crate::{
         Sampler, SamplerError, SamplerOptions, Trigger, bpf, idle,
         perf::{self, PerfMethod},
         ptrace::{self, Clock},
+        wall,
     },
 };
 
@@ -90,6 +91,7 @@ fn candidates(choice: SamplerChoice, kind: ProfileKind) -> Vec<(&'static str, Op
     let perf_thread: OpenSampler = |options| Ok(Box::new(perf::open(options, PerfMethod::Thread)?));
     let perf_any: OpenSampler = |options| Ok(Box::new(perf::open(options, PerfMethod::Auto)?));
     let held: OpenSampler = |options| Ok(Box::new(ptrace::open(options, Clock::Cpu)?));
+    let wall: OpenSampler = |options| Ok(Box::new(wall::open(options)?));
     let held_wall: OpenSampler = |options| Ok(Box::new(ptrace::open(options, Clock::Wall)?));
     let without_events: OpenSampler = |_| {
         Ok(Box::new(idle::Idle::new(
@@ -98,7 +100,9 @@ fn candidates(choice: SamplerChoice, kind: ProfileKind) -> Vec<(&'static str, Op
         )))
     };
     match choice {
-        _ if kind == ProfileKind::Wall => vec![("ptrace", held_wall)],
+        SamplerChoice::Ptrace if kind == ProfileKind::Wall => vec![("ptrace", held_wall)],
+        SamplerChoice::Bpf if kind == ProfileKind::Wall => vec![("bpf", wall)],
+        _ if kind == ProfileKind::Wall => vec![("bpf", wall), ("ptrace", held_wall)],
         SamplerChoice::Auto if kind == ProfileKind::Faults => vec![("bpf", bpf), ("perf", perf_any)],
         _ if kind == ProfileKind::OffCpu => vec![("bpf", waits)],
         SamplerChoice::Auto if kind == ProfileKind::ThreadCreate => {

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     capture::{self, LabelKeys, ProfileKind, Request, SamplerChoice, Stop, go_profile::GoKind},
     process::{identify, select},
+    sampler::look::hold,
     symbolize::{Debuginfod, SymbolizeOptions},
 };
 
@@ -49,11 +50,13 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
     capture_and_write(&request, &destination, &arguments.output, || Ok(()))
 }
 
-/// Only ptrace reads threads one by one, asleep or not.
+/// BPF and ptrace read sleeping threads.
 fn wall(sampler: SamplerArg) -> Result<ProfileKind> {
     match sampler {
-        SamplerArg::Auto | SamplerArg::Ptrace => Ok(ProfileKind::Wall),
-        _ => bail!("--kind wall requires --sampler ptrace: other samplers see running threads only"),
+        SamplerArg::Auto | SamplerArg::Bpf | SamplerArg::Ptrace => Ok(ProfileKind::Wall),
+        _ => bail!(
+            "--kind wall requires --sampler bpf, ptrace or auto: perf samplers see running threads only"
+        ),
     }
 }
 
@@ -176,7 +179,8 @@ fn ignores_hang_up() -> bool {
     u64::from_str_radix(ignored.trim(), 16).is_ok_and(|set| set & 1 == 1)
 }
 
-/// Ctrl-C, SIGTERM and SIGHUP end the capture early and keep its data; a second signal ends rprof.
+/// Ctrl-C, SIGTERM and SIGHUP end the capture early and keep its data; a second one ends rprof (once
+/// every thread that it stopped is released).
 pub fn stop_on_signals() -> Result<Stop> {
     use signal_hook::{consts, flag};
     let stop = Stop::default();
@@ -184,7 +188,7 @@ pub fn stop_on_signals() -> Result<Stop> {
     let hang_up = (!ignores_hang_up()).then_some(consts::SIGHUP);
     for signal in [consts::SIGINT, consts::SIGTERM].into_iter().chain(hang_up) {
         // In this order: the first signal must find the flag unset.
-        flag::register_conditional_default(signal, std::sync::Arc::clone(&stop.0))?;
+        hold::end_at_next(signal, std::sync::Arc::clone(&stop.0))?;
         flag::register(signal, std::sync::Arc::clone(&stop.0))?;
     }
     Ok(stop)

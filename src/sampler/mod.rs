@@ -2,7 +2,7 @@
 //! time, together with what changes in a process meanwhile (mappings, forks, execs, names, exits).
 //!
 //! There are three methods. They need different rights and produce the same [`RawSample`]: [`bpf`]
-//! (tier A), [`perf`] (tier B) and [`ptrace`] (tier C). [`look`] reads one thread once, [`idle`]
+//! (tier A), [`perf`] (tier B) and [`ptrace`] (tier C). [`wall`] adds sleeping threads to tier A. [`look`] reads one thread once, [`idle`]
 //! waits without sampling, [`checks`] tests which methods work. Not here: unwinding, names,
 //! counting.
 
@@ -12,6 +12,7 @@ pub mod idle;
 pub mod look;
 pub mod perf;
 pub mod ptrace;
+pub mod wall;
 
 use std::time::Duration;
 

@@ -84,6 +84,9 @@ struct Attempt {
     in_stop: bool,
 }
 
+/// How often the BPF iterator is read again, in all, for single threads that have run since.
+const MAX_BPF_READINGS: u32 = 16;
+
 impl Attempt {
     /// Whether another method cannot do better. (A scan for return addresses is a guess.)
     fn is_complete(&self) -> bool {
@@ -136,6 +139,9 @@ struct ProcessReader<'a> {
     now: SchedulerClock,
     world: &'a mut World,
     snapshots: &'a mut ThreadSnapshots,
+    /// How often the BPF iterator may still be read again, for threads that have run since; `None`: it
+    /// does not work here.
+    bpf_readings: Option<u32>,
     /// Stacks that were read for many threads at once; with the number of context switches at that
     /// time.
     stored: BTreeMap<u32, (Attempt, Option<u64>)>,
@@ -156,6 +162,7 @@ impl<'a> ProcessReader<'a> {
             now: SchedulerClock::read(),
             world,
             snapshots,
+            bpf_readings: None,
             stored: BTreeMap::new(),
         }
     }
@@ -164,7 +171,10 @@ impl<'a> ProcessReader<'a> {
     fn read_all_at_once(&mut self) -> Result<(), CaptureError> {
         if !self.request.consistent && matches!(self.request.method, None | Some(LookMethod::Bpf)) {
             match look::sleepers(self.target.pid, self.request.kernel) {
-                Ok(sleepers) => self.sleepers(&sleepers),
+                Ok(sleepers) => {
+                    self.bpf_readings = Some(MAX_BPF_READINGS);
+                    self.sleepers(&sleepers);
+                }
                 // The other methods also work, without kernel frames.
                 Err(error) if self.request.method.is_none() => {
                     self.add_no_kernel_frames_issue(error.to_string())
@@ -252,7 +262,10 @@ impl<'a> ProcessReader<'a> {
             }
         }
         let complete = attempts.best.as_ref().is_some_and(Attempt::is_complete);
-        if !complete && !self.request.never_stop {
+        if !complete && self.bpf_readings.is_some() {
+            // All registers are known without a stop.
+            self.read_again(tid, attempts);
+        } else if !complete && !self.request.never_stop {
             let state = thread_state::read(self.target.pid, tid, &self.now);
             if let Ok(state) = state {
                 self.hold(tid, &state, attempts);
@@ -260,6 +273,21 @@ impl<'a> ProcessReader<'a> {
         }
         if attempts.best.is_none() && self.asleep(tid, attempts) {
             self.running(tid, attempts, LAST_PATIENCE, LAST_BUDGET);
+        }
+    }
+
+    /// Reads one thread by the BPF iterator, after it has run since all were read.
+    fn read_again(&mut self, tid: u32, attempts: &mut Attempts) {
+        let is_by_bpf = |best: &Attempt| best.method == LookMethod::Bpf;
+        let Some(left) = self.bpf_readings.filter(|left| *left > 0) else { return };
+        if attempts.best.as_ref().is_some_and(is_by_bpf) {
+            return;
+        }
+        self.bpf_readings = Some(left - 1);
+        let sleepers = look::sleepers(self.target.pid, self.request.kernel).unwrap_or_default();
+        let found = sleepers.iter().find(|sleeper| sleeper.tid == tid);
+        if let Some(snapshot) = found.and_then(|sleeper| asleep::look_at(&self.target, sleeper)) {
+            self.offer(&snapshot, attempts);
         }
     }
 

@@ -174,7 +174,9 @@ fn waits_by(checks: &[Check]) -> &'static str {
     let works = |source| works(checks, source);
     match () {
         () if !works(Source::Maps) => "not possible: no permission to read the process's memory map",
-        () if works(Source::BpfWaits) && works(Source::BpfTrace) => "by bpf (--kind offcpu, --kind trace)",
+        () if works(Source::BpfWaits) && works(Source::BpfTrace) => {
+            "by bpf (--kind offcpu, --kind trace, --kind wall)"
+        }
         () if works(Source::BpfWaits) => "by bpf (--kind offcpu; --kind trace is not available)",
         () if works(Source::BpfTrace) => "by bpf (--kind trace; --kind offcpu is not available)",
         () if works(Source::Ptrace) => "by ptrace (--kind wall); --kind offcpu and trace need BPF",

@@ -81,7 +81,17 @@ struct thread_struct {
 #error "no registers known for this CPU"
 #endif
 
+#if defined(WITH_CPU_TIME)
+struct sched_entity {
+	__u64 sum_exec_runtime;
+} KERNEL_TYPE;
+#endif
+
 struct task_struct {
+#if defined(WITH_CPU_TIME)
+	int on_cpu;
+	struct sched_entity se;
+#endif
 	unsigned int __state;
 	void *stack;
 	struct mm_struct *mm;

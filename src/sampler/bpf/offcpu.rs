@@ -181,6 +181,7 @@ fn parse(bytes: &mut &[u8]) -> Option<Waiting> {
         registers: registers_at(bytes, REGISTERS)?,
         turns: u64_at(bytes, TURNS)?,
         kernel: bytes.get(SWEPT_BYTES..kernel_end)?.to_vec(),
+        thread_pointer: 0,
     };
     let waiting = Waiting { pid: u32_at(bytes, 0)?, waited_ns: u64_at(bytes, WAITED)?, sleeper };
     *bytes = &bytes[kernel_end..];

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0-only
 //
 // The part of rprof's thread dump that runs in the kernel: called once for each thread of a process when
-// user space reads the iterator. It writes all user-space registers of the thread, how often the thread has
-// begun to run, and its kernel stack on request. No thread is stopped or woken.
+// user space reads the iterator, it writes down the thread's user-space registers, all of them, and how
+// often it has started to run; its kernel stack too, if wanted. Nothing is stopped and nothing woken.
 //
-// The registers of a sleeping thread are those it left user space with. User space reads the stack, then
-// checks whether the thread has run since. Not here: threads that run.
+// The registers of a thread that is not on a CPU are those it left user space with. Its stack is read by
+// user space, which then checks whether the thread has run since. Not here: stacks of running threads.
 // Built by scripts/bpf; the layout of `struct record` is read in threads.rs.
 
+#define WITH_CPU_TIME
 #include "kernel.bpf.h"
 
 // The arguments of a program of this kind (include/linux/bpf.h).
@@ -25,9 +26,13 @@ struct bpf_iter__task {
 // What is written for a thread; `kernel_bytes` of kernel frames follow.
 struct record {
 	__u32 tid;
-	__u32 state;
+	// 1: it is on a CPU.
+	__u32 running;
 	__u64 turns;
 	__u64 kernel_bytes;
+	// CPU time, nanoseconds; what a running thread has used since the last tick may be missing.
+	__u64 cpu_ns;
+	__u64 thread_pointer;
 	__u64 registers[REGISTER_WORDS];
 };
 
@@ -57,6 +62,15 @@ struct {
 	__type(value, struct wanted);
 } wanted SEC(".maps");
 
+// Whether a thread is on a CPU; others are ready to run, sleep, or are stopped. (Kernels for one CPU have no
+// such member before Linux 6.17: those that are ready count as running there.)
+static __always_inline __u32 is_running(struct task_struct *task)
+{
+	if (bpf_core_field_exists(task->on_cpu))
+		return BPF_CORE_READ(task, on_cpu) != 0;
+	return state_of(task) == 0;
+}
+
 SEC("iter/task")
 int read_thread(struct bpf_iter__task *context)
 {
@@ -75,7 +89,13 @@ int read_thread(struct bpf_iter__task *context)
 	if (number_of(BPF_CORE_READ(task, group_leader), request->namespace_inode) != request->pid)
 		return 0;
 	record.tid = number_of(task, request->namespace_inode);
-	record.state = state_of(task);
+	record.running = is_running(task);
+	record.cpu_ns = BPF_CORE_READ(task, se.sum_exec_runtime);
+#if defined(__TARGET_ARCH_x86)
+	record.thread_pointer = BPF_CORE_READ(task, thread.fsbase);
+#else
+	record.thread_pointer = BPF_CORE_READ(task, thread.uw.tp_value);
+#endif
 	record.turns = BPF_CORE_READ(task, sched_info.pcount);
 	if (!copy_registers(record.registers, task))
 		return 0;

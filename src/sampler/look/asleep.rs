@@ -54,9 +54,17 @@ pub fn look(target: &Target, tid: u32) -> Result<StackSnapshot, NotAsleep> {
 /// Reads the stack of a thread whose registers the BPF iterator has read. `None`: it has run since,
 /// or is gone.
 pub fn look_at(target: &Target, sleeper: &Sleeper) -> Option<StackSnapshot> {
-    let moment = target.moment(sleeper.tid, sleeper.registers, LookMethod::Bpf)?;
+    let snapshot = read_unchecked(target, sleeper)?;
     let unmoved = thread_state::turns(target.pid, sleeper.tid) == Some(sleeper.turns);
-    (unmoved && !moment.stack.is_empty()).then(|| StackSnapshot { kernel: sleeper.kernel.clone(), ..moment })
+    unmoved.then_some(snapshot)
+}
+
+/// As [`look_at`]; the caller checks whether the thread has run since.
+pub fn read_unchecked(target: &Target, sleeper: &Sleeper) -> Option<StackSnapshot> {
+    let snapshot = target.moment(sleeper.tid, sleeper.registers, LookMethod::Bpf)?;
+    let task = target.task(&sleeper.registers, Some(sleeper.thread_pointer));
+    let kernel = sleeper.kernel.clone();
+    (!snapshot.stack.is_empty()).then_some(StackSnapshot { kernel, task, ..snapshot })
 }
 
 #[cfg(test)]

@@ -119,7 +119,9 @@ pub struct Target {
     memory: ProcessMemory,
     /// Readable and writable memory: first address and the one past the last, ascending.
     areas: Vec<(RuntimeAddr, RuntimeAddr)>,
+    /// How much of a stack is copied now, and at most.
     max_stack_bytes: usize,
+    stack_limit: usize,
     /// The task layout of its runtime, if known.
     pub tasks: Option<TaskLayout>,
 }
@@ -132,6 +134,7 @@ impl Target {
             memory: ProcessMemory::new(process::threads::reader(pid)),
             areas: Vec::new(),
             max_stack_bytes: (max_stack_bytes as usize).min(COPIED_AT_FIRST),
+            stack_limit: max_stack_bytes as usize,
             tasks: None,
         };
         target.refresh();
@@ -143,6 +146,11 @@ impl Target {
         let mappings = process::read_mappings(process::threads::reader(self.pid)).unwrap_or_default();
         let writable = |mapping: &&Mapping| mapping.readable && mapping.writable;
         self.areas = mappings.iter().filter(writable).map(|mapping| (mapping.start, mapping.end)).collect();
+    }
+
+    /// Changes how many bytes of each stack are copied at most.
+    pub fn limit_copy(&mut self, bytes: usize) {
+        self.max_stack_bytes = bytes.min(COPIED_AT_FIRST).min(self.stack_limit);
     }
 
     /// Copies the stack from `sp` up; whether more lies above the copy.
