@@ -29,6 +29,7 @@ mod serve_scrapers;
 mod serve_ui;
 mod shares;
 mod snapshot;
+mod stopped;
 mod symbols;
 mod target_unhurt;
 mod trace;

@@ -1,6 +1,7 @@
 //! Shared code of the live tests: fixtures, targets that end with the test, runs of rprof, and
 //! profiles as stacks of names.
 
+mod cgroup;
 mod fixtures;
 mod rprof;
 mod skip;
@@ -9,6 +10,7 @@ mod target;
 mod terminal;
 
 pub use self::{
+    cgroup::Cgroup,
     fixtures::{Fixture, go_cache, run_tool},
     rprof::{Outcome, Rprof, TIERS},
     skip::{Skip, skip},

@@ -168,6 +168,11 @@ impl Running {
         self.child.id()
     }
 
+    /// The requested path of the profile.
+    pub fn output(&self) -> &Path {
+        &self.output
+    }
+
     /// Sends a signal by name (`INT`).
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();

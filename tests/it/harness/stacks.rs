@@ -96,8 +96,9 @@ impl Stacks {
         let types: Vec<(&str, &str)> = (profile.sample_type.iter())
             .map(|kind| (profile.string(kind.r#type), profile.string(kind.unit)))
             .collect();
-        let known: [&[_]; 5] = [
+        let known: [&[_]; 6] = [
             &[("samples", "count"), ("cpu", "nanoseconds")],
+            &[("samples", "count"), ("wall", "nanoseconds")],
             &[("samples", "count"), ("faults", "count")],
             &[("threadcreate", "count")],
             &[("waits", "count"), ("offcpu", "nanoseconds")],
@@ -132,6 +133,12 @@ impl Stacks {
 
     pub fn share_of(&self, name: &str) -> f64 {
         self.share(|stack| stack.has(name))
+    }
+
+    /// The share of time, in percent, whose stack has `name`.
+    pub fn share_of_time(&self, name: &str) -> f64 {
+        let with = self.stacks.iter().filter(|stack| stack.has(name)).map(|stack| stack.cpu_ns).sum::<i64>();
+        100.0 * with as f64 / self.cpu_ns().max(1) as f64
     }
 
     /// The value of the comment `key: value`.
