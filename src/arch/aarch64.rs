@@ -47,8 +47,8 @@ pub fn syscall_being_left(_words: &[u64]) -> Option<u64> {
     None
 }
 
-/// Undoing an interruption is not possible on this CPU: the kernel decides how an interrupted system call
-/// continues before it stops the thread, by a register that is not visible (`orig_x0`).
+/// Undoing an interruption is not possible on this CPU: the kernel decides how an interrupted
+/// system call continues before it stops the thread, by a register that is not visible (`orig_x0`).
 pub const CAN_UNDO: bool = false;
 
 /// See [`CAN_UNDO`]: always `false`.

@@ -82,7 +82,8 @@ pub fn registers_from_pt_regs(words: &[u64]) -> Registers {
 /// The places of `orig_ax` and `ax` among the words of `struct pt_regs`.
 const WORD_ORIG_AX: usize = 15;
 const WORD_AX: usize = 10;
-/// `EINTR` and, of the kernel's include/linux/errno.h, `ERESTARTNOHAND` and `ERESTART_RESTARTBLOCK`.
+/// `EINTR` and, of the kernel's include/linux/errno.h, `ERESTARTNOHAND` and
+/// `ERESTART_RESTARTBLOCK`.
 const EINTR: i64 = 4;
 const ERESTARTNOHAND: i64 = 514;
 const ERESTART_RESTARTBLOCK: i64 = 516;
@@ -95,15 +96,16 @@ pub fn syscall_being_left(words: &[u64]) -> Option<u64> {
 /// Whether [`undo_interruption`] and [`restart_anew`] have an effect on this CPU.
 pub const CAN_UNDO: bool = true;
 
-/// If the system call that a stopped thread is leaving failed with `EINTR`, changes its result so that
-/// the kernel restarts it, unless a signal handler runs first: what would have happened without the
-/// stop. Returns whether anything was changed.
+/// If the system call that a stopped thread is leaving failed with `EINTR`, changes its result so
+/// that the kernel restarts it, unless a signal handler runs first: what would have happened
+/// without the stop. Returns whether anything was changed.
 pub fn undo_interruption(words: &mut [u64]) -> bool {
     replace_result(words, -EINTR)
 }
 
-/// If the system call that a stopped thread is leaving would be continued by restart_syscall(2), changes
-/// its result so that the kernel starts the call itself again. Returns whether anything was changed.
+/// If the system call that a stopped thread is leaving would be continued by restart_syscall(2),
+/// changes its result so that the kernel starts the call itself again. Returns whether anything was
+/// changed.
 pub fn restart_anew(words: &mut [u64]) -> bool {
     replace_result(words, -ERESTART_RESTARTBLOCK)
 }

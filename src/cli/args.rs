@@ -413,7 +413,8 @@ pub enum SamplerArg {
 pub enum KindArg {
     /// CPU time.
     Cpu,
-    /// All time of all threads, running or not. No thread is stopped where BPF works; else by ptrace.
+    /// All time of all threads, running or not. No thread is stopped where BPF works; else by
+    /// ptrace.
     Wall,
     /// Off-CPU time: where threads wait and for how long. Waits longer than 1/F second (-F) are all
     /// recorded, shorter ones are sampled. Needs root, or CAP_BPF and CAP_PERFMON.

@@ -179,8 +179,8 @@ fn ignores_hang_up() -> bool {
     u64::from_str_radix(ignored.trim(), 16).is_ok_and(|set| set & 1 == 1)
 }
 
-/// Ctrl-C, SIGTERM and SIGHUP end the capture early and keep its data; a second one ends rprof (once
-/// every thread that it stopped is released).
+/// Ctrl-C, SIGTERM and SIGHUP end the capture early and keep its data; a second one ends rprof
+/// (once every thread that it stopped is released).
 pub fn stop_on_signals() -> Result<Stop> {
     use signal_hook::{consts, flag};
     let stop = Stop::default();

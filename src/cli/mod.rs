@@ -53,8 +53,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     code
 }
 
-/// Waits until every thread whose stop rprof requested has been released, and names those that it waits
-/// for (see [`hold::wait_for_release`]).
+/// Waits until every thread whose stop rprof requested has been released, and names those that it
+/// waits for (see [`hold::wait_for_release`]).
 fn wait_for_stopped_threads() {
     const SOON: Duration = Duration::from_millis(300);
     let mut named = Vec::new();

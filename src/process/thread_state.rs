@@ -51,8 +51,8 @@ pub fn blocked(pid: u32, tid: u32) -> Result<Blocked, ProcessError> {
     })
 }
 
-/// Whether system calls of a thread pass a seccomp filter (`Seccomp:` of proc_pid_status(5) is not 0);
-/// also `true` if that cannot be read, and if it is in strict mode.
+/// Whether system calls of a thread pass a seccomp filter (`Seccomp:` of proc_pid_status(5) is not
+/// 0); also `true` if that cannot be read, and if it is in strict mode.
 pub fn has_seccomp_filter(pid: u32, tid: u32) -> bool {
     let Ok(status) = fs::read(format!("/proc/{pid}/task/{tid}/status")) else { return true };
     let status = String::from_utf8_lossy(&status);

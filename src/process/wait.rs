@@ -198,15 +198,15 @@ fn on_file(syscall: &str, file: FileKind) -> String {
 fn may_interrupt(syscall: &str, arguments: &[u64; 6], file: Option<FileKind>) -> bool {
     match syscall {
         "futex" => may_interrupt_futex(arguments[1]),
-        // Continued with the time that is left (ERESTART_RESTARTBLOCK, or ERESTARTNOHAND with an absolute
-        // deadline or a time that the kernel updates).
+        // Continued with the time that is left (ERESTART_RESTARTBLOCK, or ERESTARTNOHAND with an
+        // absolute deadline or a time that the kernel updates).
         "nanosleep" | "clock_nanosleep" | "poll" | "ppoll" | "select" | "pselect6" => true,
         // Restarted, without a deadline (ERESTARTSYS, ERESTARTNOHAND) or with an absolute one.
         "futex_wait" | "wait4" | "waitid" | "pause" | "rt_sigsuspend" => true,
         // One of the above, once more.
         "restart_syscall" => true,
-        // Nothing was read yet while they sleep (ERESTARTSYS). Of a terminal in raw mode some bytes may
-        // have been: the read would end short.
+        // Nothing was read yet while they sleep (ERESTARTSYS). Of a terminal in raw mode some bytes
+        // may have been: the read would end short.
         "read" | "readv" => matches!(
             file,
             Some(FileKind::Pipe | FileKind::Timer | FileKind::Event | FileKind::Inotify | FileKind::Signals)

@@ -2,9 +2,9 @@
 //! time, together with what changes in a process meanwhile (mappings, forks, execs, names, exits).
 //!
 //! There are three methods. They need different rights and produce the same [`RawSample`]: [`bpf`]
-//! (tier A), [`perf`] (tier B) and [`ptrace`] (tier C). [`wall`] adds sleeping threads to tier A. [`look`] reads one thread once, [`idle`]
-//! waits without sampling, [`checks`] tests which methods work. Not here: unwinding, names,
-//! counting.
+//! (tier A), [`perf`] (tier B) and [`ptrace`] (tier C). [`wall`] adds sleeping threads to tier A.
+//! [`look`] reads one thread once, [`idle`] waits without sampling, [`checks`] tests which methods
+//! work. Not here: unwinding, names, counting.
 
 pub mod bpf;
 pub mod checks;

@@ -1,12 +1,12 @@
 //! Wall-clock time by BPF, without stopping any thread: a timer samples the threads that run
 //! ([`super::bpf`]), and a sweep of the kernel's task iterator ([`super::bpf::threads`]) reads all
-//! others: those that sleep, that are ready and get no CPU (starved, throttled by a quota), that are
-//! stopped, traced, or frozen.
+//! others: those that sleep, that are ready and get no CPU (starved, throttled by a quota), that
+//! are stopped, traced, or frozen.
 //!
-//! The weight of a thread off the CPU is the time that has passed since the last sweep, less the CPU
-//! time that the kernel has charged to it. A thread that keeps sleeping is read once, and the weight of
-//! that sample grows until it runs. Sweeps of many threads are further apart and weigh more: they take
-//! at most one part in [`SWEEP_SHARE`] of a CPU. Not here: unwinding.
+//! The weight of a thread off the CPU is the time that has passed since the last sweep, less the
+//! CPU time that the kernel has charged to it. A thread that keeps sleeping is read once, and the
+//! weight of that sample grows until it runs. Sweeps of many threads are further apart and weigh
+//! more: they take at most one part in [`SWEEP_SHARE`] of a CPU. Not here: unwinding.
 
 use std::{
     collections::VecDeque,
@@ -32,11 +32,11 @@ use crate::{
 const SWEEP_SHARE: u32 = 12;
 /// How often the memory map is read again, and new children are searched for.
 const LOOK_AROUND_EVERY: Duration = Duration::from_millis(200);
-/// From so many threads on, a second sweep shows which of them have kept sleeping while their stacks
-/// were read; fewer are asked one by one.
+/// From so many threads on, a second sweep shows which of them have kept sleeping while their
+/// stacks were read; fewer are asked one by one.
 const MANY_THREADS: usize = 64;
-/// All copies of stacks together, and the least that is copied of each. (More of a stack is read later
-/// if it is needed and the thread still sleeps.)
+/// All copies of stacks together, and the least that is copied of each. (More of a stack is read
+/// later if it is needed and the thread still sleeps.)
 const ALL_STACKS_BYTES: usize = 64 << 20;
 const MIN_STACK_BYTES: usize = 4 << 10;
 
@@ -250,8 +250,9 @@ impl Sampler for WallSampler {
     }
 }
 
-/// Reports an event of the timer. A thread that was found on the CPU in every sweep has the time that it
-/// waited for a CPU with the code that it runs. A thread that ends has its last sleep reported before.
+/// Reports an event of the timer. A thread that was found on the CPU in every sweep has the time
+/// that it waited for a CPU with the code that it runs. A thread that ends has its last sleep
+/// reported before.
 fn pass_on(
     event: Event<'_>,
     processes: &mut [Process],

@@ -1,6 +1,6 @@
-//! The stops of other threads that rprof has requested and not released yet. Until they are released,
-//! rprof must not end: the kernel would release the threads, but a system call that a stop broke off
-//! would fail in the target (EINTR).
+//! The stops of other threads that rprof has requested and not released yet. Until they are
+//! released, rprof must not end: the kernel would release the threads, but a system call that a
+//! stop broke off would fail in the target (EINTR).
 //!
 //! Signals that would end rprof at once (SIGINT, SIGTERM, SIGHUP without a handler) are therefore
 //! deferred until the last stop is released. Not here: stopping a thread ([`super::ptrace`]).
@@ -100,8 +100,8 @@ pub(super) fn defer_ending() {
 }
 
 fn defer(signal: libc::c_int) {
-    // SAFETY: all-zero is a valid `sigaction`; both point to live locals. The handler only uses atomics,
-    // sigaction(2) and raise(3), which are async-signal-safe.
+    // SAFETY: all-zero is a valid `sigaction`; both point to live locals. The handler only uses
+    // atomics, sigaction(2) and raise(3), which are async-signal-safe.
     unsafe {
         let (mut ours, mut theirs): (libc::sigaction, libc::sigaction) =
             (std::mem::zeroed(), std::mem::zeroed());
@@ -126,23 +126,23 @@ fn end_soon(signal: libc::c_int) {
     }
 }
 
-/// Makes a signal end this process when it arrives after `armed` was set, but not while a stop is open.
-/// Errors: sigaction(2).
+/// Makes a signal end this process when it arrives after `armed` was set, but not while a stop is
+/// open. Errors: sigaction(2).
 pub fn end_at_next(signal: i32, armed: Arc<AtomicBool>) -> std::io::Result<()> {
     let on_signal = move || {
         if armed.load(Ordering::SeqCst) {
             end_soon(signal);
         }
     };
-    // SAFETY: the handler only uses atomics, sigaction(2), raise(3) and pthread_sigmask(3), which are
-    // async-signal-safe.
+    // SAFETY: the handler only uses atomics, sigaction(2), raise(3) and pthread_sigmask(3), which
+    // are async-signal-safe.
     unsafe { signal_hook::low_level::register(signal, on_signal) }.map(drop)
 }
 
 /// Ends this process by the default action of a signal.
 fn die_of(signal: libc::c_int) {
-    // SAFETY: plain calls on a signal number; async-signal-safe. In a handler the signal is blocked until
-    // that returns, so that it is unblocked first.
+    // SAFETY: plain calls on a signal number; async-signal-safe. In a handler the signal is blocked
+    // until that returns, so that it is unblocked first.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut set);

@@ -3,7 +3,8 @@
 //! Not here: the meaning of the data. Nothing in this module knows ELF, samples or profiles.
 //!
 //! [`bpf`]: BPF programs. [`capabilities`], [`limits`]: rprof's rights. [`perf`]: perf events.
-//! [`ptrace`]: stopping a thread. [`interruptions`]: stops that are not released yet. [`file_map`]: mapped files. [`launch`]: fork and exec.
+//! [`ptrace`]: stopping a thread. [`interruptions`]: stops that are not released yet. [`file_map`]:
+//! mapped files. [`launch`]: fork and exec.
 
 pub mod bpf;
 pub mod capabilities;

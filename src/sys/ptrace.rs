@@ -2,9 +2,9 @@
 //! killed, the kernel detaches every thread and it continues. A signal that arrives meanwhile is
 //! delivered.
 //!
-//! A stop may break off a system call that the thread was just entering. This is undone as soon as the
-//! thread has stopped, and every stop that was requested is waited for: the session's thread stays until
-//! then, and rprof does too ([`super::interruptions`]).
+//! A stop may break off a system call that the thread was just entering. This is undone as soon as
+//! the thread has stopped, and every stop that was requested is waited for: the session's thread
+//! stays until then, and rprof does too ([`super::interruptions`]).
 //!
 //! Only PTRACE_SEIZE and PTRACE_INTERRUPT are used, never SIGSTOP, which would stay in force after
 //! rprof has ended. The kernel ties tracing to the *thread* that traces, so all stops happen inside
@@ -39,8 +39,8 @@ const SPIN: Duration = Duration::from_micros(40);
 const ALARM_NS: libc::c_long = 4_000_000;
 /// Ignored by default, so that a late alarm has no effect. It is sent to rprof's own thread only.
 const ALARM_SIGNAL: libc::c_int = libc::SIGURG;
-/// While this many threads have not stopped in time, no further stop is requested: their CPU quota is
-/// used up, or they are frozen, and so are probably the others.
+/// While this many threads have not stopped in time, no further stop is requested: their CPU quota
+/// is used up, or they are frozen, and so are probably the others.
 const MAX_LATE: usize = 8;
 /// The first and the longest pause between two checks of threads that did not stop in time.
 const FIRST_NAP: Duration = Duration::from_micros(200);
@@ -55,8 +55,8 @@ pub enum HoldError {
     /// Refused: another tracer has it, or the rights do not suffice.
     #[error("ptrace: {0}")]
     Refused(io::Error),
-    /// It did not stop in time: it is in an uninterruptible part of the kernel, it gets no CPU, or it is
-    /// frozen. The session's thread releases it as soon as it stops (see [`session`]).
+    /// It did not stop in time: it is in an uninterruptible part of the kernel, it gets no CPU, or
+    /// it is frozen. The session's thread releases it as soon as it stops (see [`session`]).
     #[error("the thread did not stop in time")]
     NotStopping,
 }
@@ -72,8 +72,8 @@ pub enum StopCause {
     Signal(i32),
 }
 
-/// Changes the general registers of a stopped thread so that the system call that the stop broke off
-/// starts again; returns whether it changed them.
+/// Changes the general registers of a stopped thread so that the system call that the stop broke
+/// off starts again; returns whether it changed them.
 pub type Undo = fn(&mut [u64]) -> bool;
 
 type Job<'a> = Box<dyn FnOnce(&Session) + Send + 'a>;
@@ -94,8 +94,8 @@ pub fn session<T: Send>(work: impl FnOnce(&Session) -> T + Send) -> io::Result<T
     let slot = &mut result;
     let job: Job<'_> = Box::new(move |session| *slot = Some(work(session)));
     // SAFETY: only the lifetime changes. The job is called or dropped before its sender is used or
-    // dropped (see `Work` and `serve`), and this function returns only after that: what the job borrows
-    // lives longer than the job.
+    // dropped (see `Work` and `serve`), and this function returns only after that: what the job
+    // borrows lives longer than the job.
     let job: Job<'static> = unsafe { mem::transmute::<Job<'_>, Job<'static>>(job) };
     let (done, ended) = mpsc::channel();
     let work = Work { job, done };
@@ -134,7 +134,8 @@ pub struct Session {
     stay: PhantomData<*const ()>,
 }
 
-/// A stopped thread; released when dropped. If its system call was broken off, that is undone already.
+/// A stopped thread; released when dropped. If its system call was broken off, that is undone
+/// already.
 pub struct StoppedThread<'a> {
     tid: u32,
     cause: StopCause,
@@ -146,8 +147,8 @@ pub struct StoppedThread<'a> {
     session: PhantomData<&'a Session>,
 }
 
-/// A thread whose stop was requested. If it is dropped before it has stopped, the session releases the
-/// thread later.
+/// A thread whose stop was requested. If it is dropped before it has stopped, the session releases
+/// the thread later.
 pub struct PendingStop<'a> {
     tid: u32,
     undo: Undo,
@@ -157,7 +158,8 @@ pub struct PendingStop<'a> {
 }
 
 impl Session {
-    /// Stops a thread: requests the stop and waits up to `patience` for it. Errors: see [`HoldError`].
+    /// Stops a thread: requests the stop and waits up to `patience` for it. Errors: see
+    /// [`HoldError`].
     pub fn hold(&self, tid: u32, patience: Duration, undo: Undo) -> Result<StoppedThread<'_>, HoldError> {
         self.ask(tid, undo)?.wait(patience)
     }
@@ -341,8 +343,9 @@ fn take_alarm_signal() -> io::Result<()> {
 }
 
 impl StoppedThread<'_> {
-    /// Takes over a thread that has stopped. First of all the interruption is undone: until then the end
-    /// of rprof would make a system call of the target fail. Errors: it was killed meanwhile.
+    /// Takes over a thread that has stopped. First of all the interruption is undone: until then
+    /// the end of rprof would make a system call of the target fail. Errors: it was killed
+    /// meanwhile.
     fn new(
         tid: u32,
         cause: StopCause,
@@ -353,8 +356,8 @@ impl StoppedThread<'_> {
         let (words, word_count) = ([0; MAX_WORDS], 0);
         let mut stopped = StoppedThread { tid, cause, words, word_count, since, seen, session: PhantomData };
         stopped.word_count = read_registers(tid, &mut stopped.words).map_err(refused)?;
-        // With a signal too: the call starts again unless a handler of the target runs. (While a thread
-        // is traced, signals that the target ignores break off calls too.)
+        // With a signal too: the call starts again unless a handler of the target runs. (While a
+        // thread is traced, signals that the target ignores break off calls too.)
         if cause != StopCause::GroupStop && undo(&mut stopped.words[..stopped.word_count]) {
             write_registers(tid, &mut stopped.words[..stopped.word_count]).map_err(refused)?;
         }
@@ -371,7 +374,8 @@ impl StoppedThread<'_> {
         &self.words[..self.word_count]
     }
 
-    /// How long it may have been stopped before that was noticed. It may also have waited for a CPU.
+    /// How long it may have been stopped before that was noticed. It may also have waited for a
+    /// CPU.
     pub fn unseen(&self) -> Duration {
         self.seen.duration_since(self.since)
     }
@@ -456,17 +460,18 @@ fn request(what: Request, tid: u32, data: usize) -> io::Result<()> {
 /// Reads the general registers into `words`; returns how many there are.
 fn read_registers(tid: u32, words: &mut [u64]) -> io::Result<usize> {
     let mut vector = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: mem::size_of_val(words) };
-    // SAFETY: the kernel writes at most `iov_len` bytes to `iov_base`, which is `words`, and the length
-    // written to `vector`; both live through the call.
+    // SAFETY: the kernel writes at most `iov_len` bytes to `iov_base`, which is `words`, and the
+    // length written to `vector`; both live through the call.
     unsafe { registers_request(libc::PTRACE_GETREGSET, tid, &mut vector) }?;
     Ok(vector.iov_len / size_of::<u64>())
 }
 
-/// Writes the general registers back. Only to undo an interruption: nothing else of a target is ever
-/// changed.
+/// Writes the general registers back. Only to undo an interruption: nothing else of a target is
+/// ever changed.
 fn write_registers(tid: u32, words: &mut [u64]) -> io::Result<()> {
     let mut vector = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: mem::size_of_val(words) };
-    // SAFETY: the kernel reads `iov_len` bytes from `iov_base`, which is `words`, alive through the call.
+    // SAFETY: the kernel reads `iov_len` bytes from `iov_base`, which is `words`, alive through the
+    // call.
     unsafe { registers_request(libc::PTRACE_SETREGSET, tid, &mut vector) }
 }
 

@@ -1,5 +1,5 @@
-//! Stops by ptrace: what a target must never notice, also where a stop takes long, and what rprof does to
-//! a process in general.
+//! Stops by ptrace: what a target must never notice, also where a stop takes long, and what rprof
+//! does to a process in general.
 
 use std::{
     fs,
@@ -173,7 +173,8 @@ fn a_wall_clock_profile_of_ten_thousand_threads_ends_in_time_and_is_cheap() {
     let (few, many) = (run(&small), run(&target));
     drop(small);
     assert_eq!(many.code, Some(0), "{}", many.stderr);
-    // Compared with the same of ten threads: half a second, and what naming and a busy machine cost.
+    // Compared with the same of ten threads: half a second, and what naming and a busy machine
+    // cost.
     let late = many.elapsed.saturating_sub(few.elapsed);
     assert!(late < Duration::from_millis(1500), "{late:?} later than with 10 threads\n{}", many.stderr);
     let profile = many.profile();
@@ -290,8 +291,8 @@ fn the_check_of_traces_finds_what_it_looks_for() {
     }
 }
 
-/// The helper functions of the kernel that a BPF program calls, by number: instructions with the opcode
-/// BPF_JMP | BPF_CALL and source register 0 (linux/bpf.h).
+/// The helper functions of the kernel that a BPF program calls, by number: instructions with the
+/// opcode BPF_JMP | BPF_CALL and source register 0 (linux/bpf.h).
 #[test]
 fn no_bpf_program_writes_user_memory_or_sends_signals() {
     // bpf_probe_write_user, bpf_override_return, bpf_send_signal, bpf_send_signal_thread.

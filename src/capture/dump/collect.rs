@@ -139,8 +139,8 @@ struct ProcessReader<'a> {
     now: SchedulerClock,
     world: &'a mut World,
     snapshots: &'a mut ThreadSnapshots,
-    /// How often the BPF iterator may still be read again, for threads that have run since; `None`: it
-    /// does not work here.
+    /// How often the BPF iterator may still be read again, for threads that have run since; `None`:
+    /// it does not work here.
     bpf_readings: Option<u32>,
     /// Stacks that were read for many threads at once; with the number of context switches at that
     /// time.

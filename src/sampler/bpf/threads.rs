@@ -40,8 +40,8 @@ pub struct Sleeper {
     pub registers: Registers,
     /// How often it has started to run: while that stays the same, it has not run.
     pub turns: u64,
-    /// Kernel return addresses, leaf first, as [`crate::sampler::KernelStack`] has them; empty unless
-    /// requested.
+    /// Kernel return addresses, leaf first, as [`crate::sampler::KernelStack`] has them; empty
+    /// unless requested.
     pub kernel: Vec<u8>,
     /// The base of its thread-local storage; 0 if not read.
     pub thread_pointer: u64,
@@ -54,8 +54,8 @@ pub struct ThreadRecord {
     pub sleeper: Sleeper,
     /// It is on a CPU.
     pub running: bool,
-    /// CPU time that the kernel has charged to it, nanoseconds; for a running thread it may lag by a
-    /// tick (1 to 10 ms).
+    /// CPU time that the kernel has charged to it, nanoseconds; for a running thread it may lag by
+    /// a tick (1 to 10 ms).
     pub run_ns: u64,
 }
 
@@ -73,7 +73,8 @@ impl ThreadIterator {
         Ok(ThreadIterator { program: load::load_threads(namespace, pid, kernel_stacks)?, pid })
     }
 
-    /// Reads all threads that have user-space registers; none once the process has ended. Errors: bpf(2).
+    /// Reads all threads that have user-space registers; none once the process has ended. Errors:
+    /// bpf(2).
     pub fn read(&self) -> Result<Vec<ThreadRecord>, SamplerError> {
         let reading = match bpf::iterate_threads(self.program.as_fd(), self.pid) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(Vec::new()),
@@ -87,15 +88,15 @@ impl ThreadIterator {
     }
 }
 
-/// Reads the threads of a process that are not on a CPU, with their kernel stacks if `kernel_stacks`.
-/// Errors: rights or the kernel do not allow it.
+/// Reads the threads of a process that are not on a CPU, with their kernel stacks if
+/// `kernel_stacks`. Errors: rights or the kernel do not allow it.
 pub fn sleepers(pid: u32, kernel_stacks: bool) -> Result<Vec<Sleeper>, SamplerError> {
     let records = ThreadIterator::load(pid, kernel_stacks)?.read()?;
     Ok(records.into_iter().filter(|record| !record.running).map(|record| record.sleeper).collect())
 }
 
-/// The next record, which it takes off `bytes`: its thread, if that has registers. `None`: there is no
-/// more.
+/// The next record, which it takes off `bytes`: its thread, if that has registers. `None`: there is
+/// no more.
 fn parse(bytes: &mut &[u8]) -> Option<Option<ThreadRecord>> {
     let (tid, running, turns) = (u32_at(bytes, 0)?, u32_at(bytes, 4)? != 0, u64_at(bytes, TURNS)?);
     let kernel_end = RECORD_BYTES.checked_add(usize::try_from(u64_at(bytes, KERNEL_BYTES)?).ok()?)?;

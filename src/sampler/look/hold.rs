@@ -27,8 +27,8 @@ pub const PATIENCE: Duration = Duration::from_millis(20);
 /// Whether a thread may be stopped now: it runs, or sleeps in a call that the kernel restarts
 /// without the program noticing.
 ///
-/// A sleeping thread with a seccomp filter is never stopped: its call would pass the filter once more,
-/// some as restart_syscall(2), and a filter that kills on it would end the process.
+/// A sleeping thread with a seccomp filter is never stopped: its call would pass the filter once
+/// more, some as restart_syscall(2), and a filter that kills on it would end the process.
 pub fn may_hold(pid: u32, tid: u32) -> bool {
     if interruptions::is_open(tid) {
         return false;
@@ -44,8 +44,8 @@ pub fn may_hold(pid: u32, tid: u32) -> bool {
     }
 }
 
-/// How an interruption of this thread is undone, if the stop breaks off a call that the thread was just
-/// entering.
+/// How an interruption of this thread is undone, if the stop breaks off a call that the thread was
+/// just entering.
 fn undo_for(pid: u32, tid: u32) -> Undo {
     match thread_state::has_seccomp_filter(pid, tid) {
         true => undo_under_filter,
@@ -139,14 +139,14 @@ fn release(held: StoppedThread<'_>, moment: StackSnapshot, unseen: Duration) -> 
     StackSnapshot { in_stop, stopped: unseen + held.release(), ..moment }
 }
 
-/// Waits up to `timeout` until every thread whose stop was requested is released; returns the threads
-/// that are left. rprof must not end before: a system call of theirs could fail with EINTR.
+/// Waits up to `timeout` until every thread whose stop was requested is released; returns the
+/// threads that are left. rprof must not end before: a system call of theirs could fail with EINTR.
 pub fn wait_for_release(timeout: Duration) -> Vec<u32> {
     interruptions::wait(timeout)
 }
 
-/// Makes a signal end rprof when it arrives after `armed` was set, but not before every thread whose
-/// stop was requested is released. Errors: sigaction(2).
+/// Makes a signal end rprof when it arrives after `armed` was set, but not before every thread
+/// whose stop was requested is released. Errors: sigaction(2).
 pub fn end_at_next(signal: i32, armed: Arc<AtomicBool>) -> std::io::Result<()> {
     interruptions::end_at_next(signal, armed)
 }

@@ -14,7 +14,8 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// A group whose threads together may run `quota_us` of every 100 ms. `None`: not possible here.
+    /// A group whose threads together may run `quota_us` of every 100 ms. `None`: not possible
+    /// here.
     pub fn with_cpu_quota(pid: u32, quota_us: u32) -> Option<Cgroup> {
         Cgroup::with_cpu_time(pid, quota_us, 100_000)
     }
