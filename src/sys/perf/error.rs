@@ -58,6 +58,14 @@ pub enum PerfError {
         #[source]
         source: io::Error,
     },
+    /// ENOENT or EBADF for a control group: the perf_event controller is not active in it (no
+    /// controller is enabled in its parent), or belongs to a hierarchy of version 1.
+    #[error("the perf_event controller is not active in the process's control group")]
+    NoCgroupController {
+        /// The error of the system call.
+        #[source]
+        source: io::Error,
+    },
     /// ENODEV for a software event: the CPU is offline.
     #[error("CPU {cpu} is offline")]
     CpuOffline {
@@ -139,6 +147,9 @@ impl PerfError {
             Errno::EMFILE | Errno::ENFILE => PerfError::too_many_files(1),
             Errno::ENOENT | Errno::EOPNOTSUPP | Errno::ENODEV | Errno::EBUSY if hardware => {
                 PerfError::NoHardware { source }
+            }
+            Errno::ENOENT | Errno::EBADF if matches!(scope, Scope::Cgroup { .. }) => {
+                PerfError::NoCgroupController { source }
             }
             Errno::ENODEV => match scope.cpu() {
                 Some(cpu) => PerfError::CpuOffline { cpu },
