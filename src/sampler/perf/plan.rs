@@ -300,8 +300,8 @@ pub(super) fn whole_cpus_allowed(cpus: &[u32]) -> Result<(), PerfError> {
 /// every process that runs, which is expensive on a large busy machine; the latter need one open
 /// file per thread and CPU.
 fn whole_cpus_are_cheap(options: &SamplerOptions, cpus: &[u32]) -> bool {
-    let foreign_bytes =
-        cpus.len() as u64 * u64::from(options.frequency_hz) * u64::from(options.max_stack_bytes);
+    let sample_bytes = options.max_stack_bytes.min(EventSpec::MAX_USER_STACK_BYTES);
+    let foreign_bytes = cpus.len() as u64 * u64::from(options.frequency_hz) * u64::from(sample_bytes);
     let thread_count = || options.pids.iter().map(|pid| threads::list(*pid).len()).sum::<usize>();
     foreign_bytes <= MAX_FOREIGN_BYTES_PER_SECOND || thread_count().saturating_mul(cpus.len()) > MANY_EVENTS
 }
