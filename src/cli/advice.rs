@@ -21,8 +21,13 @@ use crate::{
 
 /// `--name` matches no process.
 #[derive(Debug, thiserror::Error)]
-#[error("no process matches `{0}`")]
-pub struct NothingMatches(pub String);
+#[error("no process matches `{pattern}`")]
+pub struct NothingMatches {
+    /// The regular expression.
+    pub pattern: String,
+    /// The processes that `--match-args` would add, as a list; empty if there are none.
+    pub by_arguments: String,
+}
 
 /// The profile could not be written to its destination and was saved under this path.
 #[derive(Debug, thiserror::Error)]
@@ -75,11 +80,19 @@ fn known(error: &Error) -> Option<Explanation> {
     if let Some(error) = error.downcast_ref::<WriteError>() {
         return Some(unwritable(error));
     }
-    error.is::<NothingMatches>().then(|| Explanation {
+    error.downcast_ref().map(nothing_matches)
+}
+
+fn nothing_matches(error: &NothingMatches) -> Explanation {
+    let advice = match &*error.by_arguments {
+        "" => "`ps -e -o pid,comm,args` lists processes".to_owned(),
+        found => format!("--match-args, which matches command-line arguments: {found}"),
+    };
+    Explanation {
         what: error.to_string(),
-        because: vec!["the regular expression matches no process name, program or command line".into()],
-        advice: Some("`ps -e -o pid,comm,args` lists processes".into()),
-    })
+        because: vec!["the regular expression matches no process name and no program path".into()],
+        advice: Some(advice),
+    }
 }
 
 /// The process error, if that is why a Go program could not be read.
@@ -119,6 +132,7 @@ fn unwritable(error: &WriteError) -> Explanation {
         WriteError::Folder { source, .. } | WriteError::Io { source, .. } => {
             io_advice(source).unwrap_or("name another file with -o")
         }
+        WriteError::FileTooLarge { .. } => "raise the limit (`ulimit -f`), or write to another disk with -o",
         WriteError::DiskFull { .. } => "free some space, or write to another disk with -o",
     };
     let because = vec!["the profile could not be written; an existing file there is unchanged".to_owned()];

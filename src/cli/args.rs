@@ -33,8 +33,8 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 success, 1 failure, 2 wrong command line. `record` prints the command's exit status and
-does not pass it on.";
+Exit codes: 0 success, 1 failure, 2 wrong command line. `record` exits with the exit status of the
+command (128+N if signal N killed it), or 1 if only the profile could not be written.";
 
 /// The verbs, in alphabetical order.
 #[derive(Debug, Subcommand)]
@@ -119,14 +119,17 @@ Examples:
 #[command(group(ArgGroup::new("processes").args(["target", "pid", "name"]).required(true).multiple(true)))]
 pub struct AttachArgs {
     /// Process to profile.
-    #[arg(value_name = "PID", conflicts_with_all = ["pid", "name"])]
+    #[arg(value_name = "PID", value_parser = parse_pid, conflicts_with_all = ["pid", "name"])]
     pub target: Option<u32>,
     /// Process to profile; repeatable.
-    #[arg(short, long, value_name = "PID")]
+    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
     pub pid: Vec<u32>,
-    /// All processes whose name, program or command line matches this regular expression.
+    /// All processes whose name or program path matches this regular expression.
     #[arg(short, long, value_name = "REGEX")]
     pub name: Option<Regex>,
+    /// With --name: also match command-line arguments.
+    #[arg(long, requires = "name")]
+    pub match_args: bool,
     /// What to profile.
     #[arg(long, value_enum, default_value_t = KindArg::Cpu)]
     pub kind: KindArg,
@@ -152,10 +155,10 @@ pub struct AttachArgs {
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// Process to check access to.
-    #[arg(value_name = "PID", conflicts_with = "pid")]
+    #[arg(value_name = "PID", value_parser = parse_pid, conflicts_with = "pid")]
     pub target: Option<u32>,
     /// Process to check access to. Without one, rprof checks what it can on itself.
-    #[arg(short, long, value_name = "PID")]
+    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
     pub pid: Option<u32>,
     /// Also the last lines of the kernel's log for each BPF program that it refuses.
     #[arg(short, long)]
@@ -170,10 +173,10 @@ pub struct DoctorArgs {
 #[command(group(ArgGroup::new("process").args(["target", "pid"]).required(true)))]
 pub struct InfoArgs {
     /// Process to describe.
-    #[arg(value_name = "PID")]
+    #[arg(value_name = "PID", value_parser = parse_pid)]
     pub target: Option<u32>,
     /// Process to describe.
-    #[arg(short, long, value_name = "PID")]
+    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
     pub pid: Option<u32>,
     /// Print JSON.
     #[arg(long)]
@@ -185,14 +188,17 @@ pub struct InfoArgs {
 #[command(group(ArgGroup::new("processes").args(["target", "pid", "name"]).required(true).multiple(true)))]
 pub struct DumpArgs {
     /// Process to dump.
-    #[arg(value_name = "PID", conflicts_with_all = ["pid", "name"])]
+    #[arg(value_name = "PID", value_parser = parse_pid, conflicts_with_all = ["pid", "name"])]
     pub target: Option<u32>,
     /// Process to dump; repeatable.
-    #[arg(short, long, value_name = "PID")]
+    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
     pub pid: Vec<u32>,
-    /// All processes whose name, program or command line matches this regular expression.
+    /// All processes whose name or program path matches this regular expression.
     #[arg(short, long, value_name = "REGEX")]
     pub name: Option<Regex>,
+    /// With --name: also match command-line arguments.
+    #[arg(long, requires = "name")]
+    pub match_args: bool,
     /// Also dump child processes.
     #[arg(long)]
     pub children: bool,
@@ -205,6 +211,10 @@ pub struct DumpArgs {
     /// Output format (default: from the file's extension).
     #[arg(long, value_enum)]
     pub format: Option<DumpFormatArg>,
+    /// Permissions of the file in octal (default: those of the file that is replaced, else 600,
+    /// which is readable only by you).
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub file_mode: Option<u32>,
     /// Method to read a thread (default: per thread, the least intrusive that gives a whole stack).
     #[arg(long, value_enum, default_value_t = LookArg::Auto)]
     pub look: LookArg,
@@ -251,8 +261,8 @@ pub struct RecordArgs {
     /// Where names come from.
     #[command(flatten)]
     pub debug: DebugArgs,
-    /// The command and its arguments, after `--`.
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    /// The command and its arguments. Options of rprof go before it.
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
 }
 
@@ -261,7 +271,7 @@ pub struct RecordArgs {
 pub struct SamplingArgs {
     /// Samples per second of CPU time.
     #[arg(short = 'F', long, default_value_t = 99, value_name = "HZ", visible_alias = "rate",
-          value_parser = clap::value_parser!(u32).range(1..=50_000))]
+          value_parser = parse_frequency)]
     pub frequency: u32,
     /// Sampling method (default: best one permitted).
     #[arg(long, value_enum, default_value_t = SamplerArg::Auto)]
@@ -290,6 +300,10 @@ pub struct OutputArgs {
     /// Output format (default: from the file's extension).
     #[arg(long, value_enum)]
     pub format: Option<FormatArg>,
+    /// Permissions of the file in octal (default: those of the file that is replaced, else 600,
+    /// which is readable only by you).
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub file_mode: Option<u32>,
     /// Print errors only.
     #[arg(short, long)]
     pub quiet: bool,
@@ -318,6 +332,10 @@ pub struct SymbolizeArgs {
     /// File to write (default: replace the profile).
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Permissions of the file in octal (default: those of the file that is replaced, else 600,
+    /// which is readable only by you).
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub file_mode: Option<u32>,
     /// Where names come from.
     #[command(flatten)]
     pub debug: DebugArgs,
@@ -381,6 +399,10 @@ pub struct FlameArgs {
     /// File to write: .svg or .html (also .folded, and .json for speedscope).
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+    /// Permissions of the file in octal (default: those of the file that is replaced, else 600,
+    /// which is readable only by you).
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub file_mode: Option<u32>,
     /// Add a row of threads below the root.
     #[arg(long)]
     pub by_thread: bool,
@@ -495,6 +517,26 @@ pub enum FormatArg {
     Html,
     /// speedscope.app (.json).
     Speedscope,
+}
+
+/// Parses a sampling frequency in Hz.
+fn parse_frequency(text: &str) -> Result<u32, String> {
+    let frequency = text.parse().ok().filter(|frequency| (1..=50_000).contains(frequency));
+    frequency.ok_or_else(|| "must be a number of samples per second from 1 to 50000".into())
+}
+
+/// Parses a process ID. A name is answered with the processes of that name.
+pub fn parse_pid(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(pid) => Ok(pid),
+        Err(_) => Err(super::target::no_pid(text)),
+    }
+}
+
+/// Parses permissions in octal: 0 to 777.
+fn parse_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "must be octal permissions such as 600 or 644".into())
 }
 
 /// Parses `30s`, `1m30s`, `500ms`, or a bare number of seconds. Errors: not a duration, or zero.

@@ -1,31 +1,38 @@
 //! `rprof attach`: profiles running processes.
 
-use anyhow::{Result, bail};
-use regex::Regex;
-
 use super::{
     args::{AttachArgs, DebugArgs, KindArg, LabelArg, OutputArgs, SamplerArg, SamplingArgs},
     output::Destination,
     progress::Bar,
     summary,
+    target::Selection,
 };
 use crate::{
     capture::{self, LabelKeys, ProfileKind, Request, SamplerChoice, Stop, go_profile::GoKind},
-    process::{identify, select},
+    process::identify,
     sampler::look::hold,
     symbolize::{Debuginfod, SymbolizeOptions},
 };
+use anyhow::{Result, bail};
 
 /// Runs the verb.
 pub fn run(arguments: AttachArgs) -> Result<()> {
-    let pids = choose(arguments.target, &arguments.pid, arguments.name.as_ref())?;
-    let first = identify(pids[0])?;
+    let selection = Selection {
+        target: arguments.target,
+        pids: &arguments.pid,
+        name: arguments.name.as_ref(),
+        match_args: arguments.match_args,
+        quiet: arguments.output.quiet,
+    };
+    let pids = selection.choose()?;
+    check_debug_options(&arguments.debug)?;
+    let targets = pids.iter().map(|pid| identify(*pid)).collect::<Result<Vec<_>, _>>()?;
     let kind = match arguments.kind {
         KindArg::Cpu => ProfileKind::Cpu,
         KindArg::Wall => wall(arguments.sampling.sampler)?,
         KindArg::Faults => faults(arguments.sampling.sampler)?,
         KindArg::OffCpu => off_cpu(arguments.sampling.sampler)?,
-        KindArg::Trace => return super::trace::attach(pids, &first, &arguments),
+        KindArg::Trace => return super::trace::attach(pids, &targets, &arguments),
         KindArg::Heap => return super::goroutines::profile(&pids, GoKind::Heap, &arguments),
         KindArg::Allocs => return super::goroutines::profile(&pids, GoKind::Allocs, &arguments),
         KindArg::Block => return super::goroutines::profile(&pids, GoKind::Block, &arguments),
@@ -35,18 +42,24 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
         }
         KindArg::Threadcreate => thread_create(arguments.sampling.sampler)?,
         KindArg::Goroutine if !arguments.children && super::goroutines::are_of(&pids) => {
-            return super::goroutines::attach(pids[0], &first, &arguments);
+            return super::goroutines::attach(pids[0], &targets, &arguments);
         }
-        KindArg::Threads | KindArg::Goroutine => return super::dump::attach(pids, &first, &arguments),
+        KindArg::Threads | KindArg::Goroutine => return super::dump::attach(pids, &targets, &arguments),
     };
+    let several = pids.len() > 1;
+    let sampling = request(&arguments.sampling, &arguments.debug);
     let request = Request {
         pids,
         kind,
         children: arguments.children,
         duration: Some(arguments.duration),
-        ..request(&arguments.sampling, &arguments.debug)
+        labels: match several {
+            true => LabelKeys { pid: true, process: true, ..sampling.labels },
+            false => sampling.labels,
+        },
+        ..sampling
     };
-    let destination = Destination::choose(&arguments.output, Some(&first))?;
+    let destination = Destination::choose(&arguments.output, &targets)?;
     capture_and_write(&request, &destination, &arguments.output, || Ok(()))
 }
 
@@ -96,21 +109,6 @@ fn thread_create(sampler: SamplerArg) -> Result<ProfileKind> {
     }
 }
 
-/// The processes that the flags select, in ascending order. Errors: the name matches none.
-pub fn choose(target: Option<u32>, pids: &[u32], name: Option<&Regex>) -> Result<Vec<u32>> {
-    let mut pids: Vec<u32> = target.into_iter().chain(pids.iter().copied()).collect();
-    if let Some(pattern) = name {
-        let named = select::by_name(pattern);
-        if named.is_empty() {
-            bail!(super::advice::NothingMatches(pattern.to_string()));
-        }
-        pids.extend(named);
-    }
-    pids.sort_unstable();
-    pids.dedup();
-    Ok(pids)
-}
-
 /// The request that the sampling options describe, without targets.
 pub fn request(sampling: &SamplingArgs, debug: &DebugArgs) -> Request {
     Request {
@@ -134,6 +132,17 @@ pub fn request(sampling: &SamplingArgs, debug: &DebugArgs) -> Request {
         symbolize: symbolize_options(debug),
         ..Request::default()
     }
+}
+
+/// Reports options on debug files that cannot have any effect, before sampling starts.
+pub fn check_debug_options(debug: &DebugArgs) -> Result<()> {
+    if let Some(missing) = debug.debug_dir.iter().find(|folder| !folder.is_dir()) {
+        bail!("--debug-dir {}: there is no such directory", missing.display());
+    }
+    if debug.debuginfod.as_deref().is_some_and(|urls| debuginfod(urls).is_none()) {
+        bail!("--debuginfod names no server, and DEBUGINFOD_URLS is not set: use --debuginfod=URL");
+    }
+    Ok(())
 }
 
 /// The options on debug files.

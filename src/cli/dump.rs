@@ -13,12 +13,13 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     args::{AttachArgs, DumpArgs, DumpFormatArg, LookArg},
-    output::Destination,
+    output::{Destination, file_options},
+    target::Selection,
 };
 use crate::{
     capture::dump::{Dump, DumpRequest, dump},
     process::Identity,
-    profile::file,
+    profile::{FileOptions, file},
     report::{self, OutputFormat, RenderOptions, threads::Threads},
     sampler::look::LookMethod,
     text::counted,
@@ -29,7 +30,15 @@ const WARNINGS: usize = 8;
 
 /// Runs the verb.
 pub fn run(arguments: &DumpArgs) -> Result<()> {
-    let pids = super::attach::choose(arguments.target, &arguments.pid, arguments.name.as_ref())?;
+    let selection = Selection {
+        target: arguments.target,
+        pids: &arguments.pid,
+        name: arguments.name.as_ref(),
+        match_args: arguments.match_args,
+        quiet: arguments.quiet,
+    };
+    let pids = selection.choose()?;
+    super::attach::check_debug_options(&arguments.debug)?;
     if super::goroutines::are_wanted(arguments, &pids) {
         return super::goroutines::run(arguments, pids[0]);
     }
@@ -44,8 +53,8 @@ pub fn run(arguments: &DumpArgs) -> Result<()> {
 
 /// Runs `rprof attach --kind threads`: a dump as a profile, with the file name and format of
 /// `attach`.
-pub fn attach(pids: Vec<u32>, first: &Identity, arguments: &AttachArgs) -> Result<()> {
-    let destination = Destination::choose(&arguments.output, Some(first))?;
+pub fn attach(pids: Vec<u32>, targets: &[Identity], arguments: &AttachArgs) -> Result<()> {
+    let destination = Destination::choose(&arguments.output, targets)?;
     let symbolize = super::attach::symbolize_options(&arguments.debug);
     let request = DumpRequest { pids, children: arguments.children, symbolize, ..DumpRequest::default() };
     let dumped = dump(&request)?;
@@ -93,6 +102,7 @@ pub(super) enum Form {
 pub(super) struct DumpOutput<'a> {
     /// The file; `None`: standard output.
     pub path: Option<&'a Path>,
+    options: FileOptions,
     /// The format.
     pub form: Form,
 }
@@ -108,7 +118,7 @@ impl<'a> DumpOutput<'a> {
             bail!("a pprof file is binary, and standard output is a terminal: use -o FILE or a pipe");
         }
         path.map(file::check_writable).transpose()?;
-        Ok(DumpOutput { path, form })
+        Ok(DumpOutput { path, options: file_options(arguments.file_mode), form })
     }
 
     /// Writes the dump with `write`. A pipe closed early (`| head`) is not an error.
@@ -120,7 +130,7 @@ impl<'a> DumpOutput<'a> {
                 written => written.context("cannot write to standard output"),
             };
         };
-        Ok(file::write_atomically(path, |writer| write(self.form, writer))?)
+        Ok(file::write_file(path, &self.options, |writer| write(self.form, writer))?)
     }
 }
 

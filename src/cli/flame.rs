@@ -7,7 +7,7 @@ use std::{io, path::Path};
 
 use anyhow::{Result, anyhow, bail};
 
-use super::{args::FlameArgs, report};
+use super::{args::FlameArgs, output::file_options, report};
 use crate::{
     profile::{
         columns::{Columns, scale},
@@ -42,7 +42,7 @@ pub fn run(arguments: &FlameArgs) -> Result<()> {
         return report::to_stdout(&bytes);
     }
     let draw = |writer: &mut dyn io::Write| Ok(render(&profile, format, &options, writer)?);
-    file::write_atomically(path, draw)?;
+    file::write_file(path, &file_options(arguments.file_mode), draw)?;
     super::say(&format!("wrote {}", path.display()));
     Ok(())
 }

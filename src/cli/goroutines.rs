@@ -48,8 +48,8 @@ pub fn run(arguments: &DumpArgs, pid: u32) -> Result<()> {
 }
 
 /// Runs `rprof attach --kind goroutine`.
-pub fn attach(pid: u32, first: &Identity, arguments: &AttachArgs) -> Result<()> {
-    let destination = Destination::choose(&arguments.output, Some(first))?;
+pub fn attach(pid: u32, targets: &[Identity], arguments: &AttachArgs) -> Result<()> {
+    let destination = Destination::choose(&arguments.output, targets)?;
     let dumped = dump(&GoDumpRequest { pid, ..GoDumpRequest::default() })?;
     destination.write(&dumped.profile(false))?;
     if !arguments.output.quiet {
@@ -63,8 +63,7 @@ pub fn attach(pid: u32, first: &Identity, arguments: &AttachArgs) -> Result<()> 
 /// threadcreate).
 pub fn profile(pids: &[u32], kind: GoKind, arguments: &AttachArgs) -> Result<()> {
     let [pid] = pids else { bail!("--kind {} takes one process", kind.name()) };
-    let first = identify(*pid)?;
-    let destination = Destination::choose(&arguments.output, Some(&first))?;
+    let destination = Destination::choose(&arguments.output, &[identify(*pid)?])?;
     let read = go_profile::read(*pid, kind)?;
     destination.write(&read.profile)?;
     if arguments.output.quiet {

@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Command, ValueEnum};
 use regex::Regex;
 
 use super::{
-    args::{DebugArgs, SamplingArgs, parse_duration},
+    args::{DebugArgs, SamplingArgs, parse_duration, parse_pid},
     report_args::ReportArgs,
 };
 
@@ -37,11 +37,14 @@ pub struct TopArgs {
 #[command(next_help_heading = "Watching processes")]
 pub struct LiveArgs {
     /// Process to watch until q is pressed; repeatable.
-    #[arg(short, long, value_name = "PID")]
+    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
     pub pid: Vec<u32>,
-    /// All processes whose name, program or command line matches this regular expression.
+    /// All processes whose name or program path matches this regular expression.
     #[arg(long, value_name = "REGEX")]
     pub name: Option<Regex>,
+    /// With --name: also match command-line arguments.
+    #[arg(long, requires = "name")]
+    pub match_args: bool,
     /// Also watch child processes: those running now and those started later.
     #[arg(long)]
     pub children: bool,

@@ -29,11 +29,13 @@ mod snapshot;
 mod snapshot_args;
 mod summary;
 mod symbolize;
+mod target;
 mod trace;
 mod version;
 
 use std::{ffi::OsString, io::Write, process::ExitCode, time::Duration};
 
+use anyhow::Result;
 use clap::Parser;
 
 use crate::sampler::look::hold;
@@ -82,11 +84,15 @@ fn run_verb(arguments: Vec<OsString>) -> ExitCode {
         // clap would interpret some of its flags itself.
         return run_pprof(rest);
     }
-    let cli = match Cli::try_parse_from(arguments) {
+    report_file_size_limit();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(message) => {
             // A closed pipe (`--help | head`) is not an error.
             let _ = message.print();
+            if let Some(hint) = target::hint(message.kind(), arguments.get(1)) {
+                say(&hint);
+            }
             return ExitCode::from(if message.use_stderr() { USAGE } else { SUCCESS });
         }
     };
@@ -102,7 +108,7 @@ fn run_verb(arguments: Vec<OsString>) -> ExitCode {
         Verb::List(arguments) => report::of_matches("list", &arguments),
         Verb::Peek(arguments) => report::of_matches("peek", &arguments),
         Verb::Pprof(arguments) => return run_pprof(&arguments.arguments),
-        Verb::Record(arguments) => record::run(arguments),
+        Verb::Record(arguments) => return exit_code(record::run(arguments)),
         Verb::Serve(arguments) => serve::run(*arguments),
         Verb::Snapshot(arguments) => snapshot::run(&arguments),
         Verb::Symbolize(arguments) => symbolize::run(&arguments),
@@ -111,8 +117,19 @@ fn run_verb(arguments: Vec<OsString>) -> ExitCode {
         Verb::Traces(arguments) => report::of_files("traces", &arguments),
         Verb::Tree(arguments) => report::of_files("tree", &arguments),
     };
-    match done {
-        Ok(()) => ExitCode::from(SUCCESS),
+    exit_code(done.map(|()| SUCCESS))
+}
+
+/// Makes a file that is larger than `ulimit -f` permits an error of write(2) instead of the end of
+/// rprof. A handler, unlike an ignored signal, is not inherited by the command of `rprof record`.
+fn report_file_size_limit() {
+    let _ = signal_hook::flag::register(libc::SIGXFSZ, std::sync::Arc::default());
+}
+
+/// The exit code of a verb, whose error is printed.
+fn exit_code(result: Result<u8>) -> ExitCode {
+    match result {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             say(&advice::explain(&error));
             ExitCode::from(FAILURE)

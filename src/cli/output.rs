@@ -1,7 +1,7 @@
 //! Where a profile goes: the file's name, its format, and how it is written.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use humantime::format_rfc3339_seconds;
 use super::args::{FormatArg, OutputArgs};
 use crate::{
     process::Identity,
-    profile::{WriteError, file, proto::Profile, write_gzip},
+    profile::{FileOptions, WriteError, file, proto::Profile, write_gzip},
     report::{self, OutputFormat, RenderOptions},
 };
 
@@ -19,6 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Destination {
     path: PathBuf,
+    options: FileOptions,
     /// What is written.
     pub format: OutputFormat,
 }
@@ -27,14 +28,16 @@ impl Destination {
     /// Reads the flags. Without `--output`, the name consists of the target's name and the time.
     /// Errors: the extension does not determine a format, a binary format would go to a terminal,
     /// or the path is not writable (reported now, not after half a minute of sampling).
-    pub fn choose(arguments: &OutputArgs, first: Option<&Identity>) -> Result<Destination> {
-        let path = arguments.output.clone().unwrap_or_else(|| default_name(arguments.format, first));
+    pub fn choose(arguments: &OutputArgs, targets: &[Identity]) -> Result<Destination> {
+        let path = arguments.output.clone().unwrap_or_else(|| default_name(arguments.format, targets));
         let format = match arguments.format {
             Some(format) => output_format(format),
             None if path == Path::new("-") => OutputFormat::Pprof,
+            // The error that a directory has no extension would be misleading.
+            None if path.is_dir() => bail!(WriteError::IsDirectory { path }),
             None => OutputFormat::from_path(&path)?,
         };
-        let destination = Destination { path, format };
+        let destination = Destination { path, options: file_options(arguments.file_mode), format };
         if destination.is_stdout() && format == OutputFormat::Pprof && std::io::stdout().is_terminal() {
             bail!("a pprof file is binary, and standard output is a terminal: use -o FILE or a pipe");
         }
@@ -68,9 +71,10 @@ impl Destination {
         };
         write_or_rescue(
             &self.path,
-            |path| file::write_atomically(path, render),
-            &default_name(Some(FormatArg::Pprof), None),
-            |path| file::write_atomically(path, |writer| write_gzip(profile, writer)),
+            &self.options,
+            render,
+            &default_name(Some(FormatArg::Pprof), &[]),
+            |writer| write_gzip(profile, writer),
         )
     }
 }
@@ -86,7 +90,7 @@ fn output_format(format: FormatArg) -> OutputFormat {
 }
 
 /// `rprof-redis-server-1234-20261123T091500Z.pb.gz` in the current directory.
-pub fn default_name(format: Option<FormatArg>, first: Option<&Identity>) -> PathBuf {
+pub fn default_name(format: Option<FormatArg>, targets: &[Identity]) -> PathBuf {
     let extension = match format.unwrap_or(FormatArg::Pprof) {
         FormatArg::Pprof => "pb.gz",
         FormatArg::Folded => "folded",
@@ -94,30 +98,46 @@ pub fn default_name(format: Option<FormatArg>, first: Option<&Identity>) -> Path
         FormatArg::Html => "html",
         FormatArg::Speedscope => "json",
     };
-    PathBuf::from(format!("rprof-{}.{extension}", name_and_time(first)))
+    PathBuf::from(format!("rprof-{}.{extension}", name_and_time(targets)))
 }
 
-/// `redis-server-1234-20261123T091500Z`: the common part of the names of a process's files.
-pub fn name_and_time(of: Option<&Identity>) -> String {
-    let (name, pid) = of.map_or(("profile".into(), 0), |first| (first.display_name(), first.pid));
+/// `redis-server-1234-20261123T091500Z`, of several processes `redis-server-1234-and-2-more-2026…`:
+/// the common part of the names of the processes' files.
+pub fn name_and_time(targets: &[Identity]) -> String {
+    let (name, pid) =
+        targets.first().map_or(("profile".into(), 0), |first| (first.display_name(), first.pid));
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
     let name: String = name.chars().map(plain).collect();
+    let more = match targets.len() {
+        0 | 1 => String::new(),
+        count => format!("and-{}-more-", count - 1),
+    };
     let time = format_rfc3339_seconds(std::time::SystemTime::now()).to_string().replace(['-', ':'], "");
-    format!("{name}-{pid}-{time}")
+    format!("{name}-{pid}-{more}{time}")
 }
 
-/// Writes a file with `write`. If that fails (a disk that filled up meanwhile), `write_rescued`
-/// saves it as `rescued` in the directory for temporary files, and the error names that file.
+/// The permissions and the owner of a new file: under sudo(8), in the directories of the user who
+/// runs it, it belongs to that user.
+pub fn file_options(mode: Option<u32>) -> FileOptions {
+    let id = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    let user = nix::unistd::geteuid().is_root().then(|| id("SUDO_UID").zip(id("SUDO_GID"))).flatten();
+    FileOptions { mode, owner: user.filter(|(user, _)| *user != 0) }
+}
+
+/// Writes a file. If that fails (a disk that filled up meanwhile), `write_rescued` saves the data
+/// under the name `rescued` in a new private directory below that for temporary files, and the
+/// error names it.
 pub fn write_or_rescue(
     path: &Path,
-    write: impl FnOnce(&Path) -> Result<(), WriteError>,
+    options: &FileOptions,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     rescued: &Path,
-    write_rescued: impl FnOnce(&Path) -> Result<(), WriteError>,
+    write_rescued: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
-    let Err(error) = write(path) else { return Ok(()) };
-    let elsewhere = std::env::temp_dir().join(rescued);
-    match write_rescued(&elsewhere) {
-        Ok(()) => Err(anyhow::Error::new(error).context(super::advice::SavedElsewhere(elsewhere))),
+    let Err(error) = file::write_file(path, options, write) else { return Ok(()) };
+    let name = rescued.file_name().unwrap_or(rescued.as_os_str());
+    match file::write_rescued(&std::env::temp_dir(), name, write_rescued) {
+        Ok(elsewhere) => Err(anyhow::Error::new(error).context(super::advice::SavedElsewhere(elsewhere))),
         Err(_) => Err(error.into()),
     }
 }

@@ -11,11 +11,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use super::{
+    FAILURE, advice,
     args::RecordArgs,
-    attach::{capture_and_write, request},
+    attach::{capture_and_write, check_debug_options, request},
     output::Destination,
     say,
 };
@@ -30,16 +31,23 @@ use crate::{
 /// How often rprof checks whether the command has ended.
 const WAIT_EVERY: Duration = Duration::from_millis(20);
 
-/// Runs the verb.
-pub fn run(arguments: RecordArgs) -> Result<()> {
+/// Exit status of a command that a signal killed: this, plus the number of the signal, as in a
+/// shell.
+const SIGNALED: i32 = 128;
+
+/// Runs the verb. Returns the exit status of the command: a failing test fails under `record` too.
+/// If the profile could not be written, that is reported, and it is an error if the command
+/// succeeded.
+pub fn run(arguments: RecordArgs) -> Result<u8> {
     let command = arguments.command.first().map(|word| word.to_string_lossy().into_owned());
     let command = command.unwrap_or_default();
+    check_debug_options(&arguments.debug)?;
     let mut gate = launch::start(arguments.command).context("cannot start a process")?;
     let mut identity = identify(gate.pid())?;
     // Before exec(2) the process still has rprof's name.
     identity.name = Path::new(&command).file_name().unwrap_or_default().to_string_lossy().into_owned();
     identity.executable = None;
-    let destination = Destination::choose(&arguments.output, Some(&identity))?;
+    let destination = Destination::choose(&arguments.output, std::slice::from_ref(&identity))?;
     let request = Request {
         pids: vec![gate.pid()],
         children: true,
@@ -47,23 +55,34 @@ pub fn run(arguments: RecordArgs) -> Result<()> {
         ..request(&arguments.sampling, &arguments.debug)
     };
     let received = received_signal()?;
+    // If SIGCHLD is ignored, the kernel discards the command's exit status (sigaction(2)).
+    signal_hook::flag::register(SIGCHLD, Arc::<std::sync::atomic::AtomicBool>::default())?;
     let captured = capture_and_write(&request, &destination, &arguments.output, || gate.open());
     if matches!(&captured, Err(error) if matches!(error.downcast_ref(), Some(CaptureError::NotStarted(_)))) {
-        return captured.with_context(|| format!("cannot run {command}"));
+        captured.with_context(|| format!("cannot run {command}"))?;
+        return Ok(FAILURE);
     }
     if !gate.is_open() {
         // Nothing was sampled, and the command was not started: dropping the gate ends its process.
-        return captured;
+        captured?;
+        return Ok(FAILURE);
     }
-    let how = match wait_for(&gate, &received) {
-        Ending::Exited(code) => format!("exited with status {code}"),
-        Ending::Killed(signal) => format!("was killed by signal {signal}"),
-        Ending::Unknown => "has ended".to_owned(),
+    let (how, status) = match wait_for(&gate, &received) {
+        Ending::Exited(code) => (format!("exited with status {code}"), code),
+        Ending::Killed(signal) => (format!("was killed by signal {signal}"), SIGNALED + signal),
+        Ending::Unknown => ("has ended with an unknown status".to_owned(), i32::from(FAILURE)),
     };
     if !arguments.output.quiet {
         say(&format!("{command} {how}"));
     }
-    captured
+    match captured {
+        Err(error) if status == 0 => Err(error),
+        Err(error) => {
+            say(&advice::explain(&error));
+            Ok(status as u8)
+        }
+        Ok(()) => Ok(status as u8),
+    }
 }
 
 /// The number of the last signal that asked rprof to end; 0 before any.

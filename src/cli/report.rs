@@ -15,6 +15,7 @@ use super::{
     live_args::{TopArgs, are_defaults},
     pprof,
     report_args::{ColorArg, ReportArgs},
+    target,
 };
 use crate::{
     profile::{columns::Columns, file},
@@ -43,6 +44,13 @@ pub fn top(mut arguments: Box<TopArgs>) -> Result<()> {
             bail!(
                 "--kind, --interval, --children, -F … apply to a running process only: rprof top --pid PID"
             );
+        }
+        if let [only] = &arguments.files[..]
+            && let Some(word) = only.to_str().filter(|_| !only.exists())
+            && let found = target::named(word)
+            && !found.is_empty()
+        {
+            bail!("there is no file {word}; to watch a process use --name {word}, which matches: {found}");
         }
         return run("top", None, &arguments.files, &arguments.report);
     }
@@ -118,6 +126,9 @@ pub fn read(files: &[PathBuf]) -> Result<Columns> {
         });
     }
     let columns = columns.map_err(|error| anyhow!(error))?;
+    if columns.sample_count() == 0 {
+        super::say("warning: the profile is empty: it has no samples");
+    }
     if !columns.functions.iter().any(|function| function.name != 0) && columns.sample_count() > 0 {
         super::say("warning: the profile has no names: `rprof symbolize FILE` adds them");
     }

@@ -2,10 +2,11 @@
 
 use anyhow::{Error, Result, anyhow};
 
-use super::{advice, attach, pprof::web, serve_args::ServeArgs};
+use super::{advice, attach, pprof::web, serve_args::ServeArgs, target};
 use crate::{
     process::identify,
     serve::{self, Access, Address, Door, Failed, Limits, Options, Targets, TlsFiles},
+    text::shell::quote_path,
 };
 
 /// Runs the verb until a signal ends it.
@@ -46,8 +47,9 @@ pub fn run(arguments: ServeArgs) -> Result<()> {
                      try: go tool pprof {scheme}://{address}/debug/pprof/profile?seconds=10   (Ctrl-C stops serving)"
                 ),
                 Address::Unix(path) => format!(
-                    "serving unix:{0}\ntry: curl --unix-socket {0} http://localhost/debug/pprof/   (Ctrl-C stops serving)",
-                    path.display()
+                    "serving unix:{}\ntry: curl --unix-socket {} http://localhost/debug/pprof/   (Ctrl-C stops serving)",
+                    path.display(),
+                    quote_path(path)
                 ),
             });
         }
@@ -57,7 +59,8 @@ pub fn run(arguments: ServeArgs) -> Result<()> {
 
 fn targets(arguments: &ServeArgs) -> Result<Targets> {
     if let Some(pattern) = arguments.name.clone() {
-        return Ok(Targets::Named { pattern, any_user: arguments.any_user });
+        let on = target::match_on(arguments.match_args);
+        return Ok(Targets::Named { pattern, on, any_user: arguments.any_user });
     }
     if arguments.all_mine {
         return Ok(Targets::AllMine);

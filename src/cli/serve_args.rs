@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 use regex::Regex;
 
-use super::args::{DebugArgs, SamplingArgs};
+use super::args::{DebugArgs, SamplingArgs, parse_pid};
 use crate::serve::Address;
 
 /// Shown below `rprof serve --help`.
@@ -21,15 +21,18 @@ Examples:
 #[command(group(ArgGroup::new("processes").args(["target", "pid", "name", "all_mine"]).required(true).multiple(false)))]
 pub struct ServeArgs {
     /// Process to serve.
-    #[arg(value_name = "PID")]
+    #[arg(value_name = "PID", value_parser = parse_pid)]
     pub target: Option<u32>,
     /// Process to serve; repeatable.
-    #[arg(short, long, value_name = "PID")]
+    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
     pub pid: Vec<u32>,
-    /// All processes whose name, program or command line matches this regular expression at the
-    /// time of each request; your own processes only, unless --any-user is given.
+    /// All processes whose name or program path matches this regular expression at the time of each
+    /// request; your own processes only, unless --any-user is given.
     #[arg(short, long, value_name = "REGEX")]
     pub name: Option<Regex>,
+    /// With --name: also match command-line arguments.
+    #[arg(long, requires = "name")]
+    pub match_args: bool,
     /// All your own processes.
     #[arg(long)]
     pub all_mine: bool,

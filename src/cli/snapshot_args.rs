@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args};
 
-use super::args::{DebugArgs, parse_duration};
+use super::args::{DebugArgs, parse_duration, parse_pid};
 
 /// Shown below `rprof snapshot --help`.
 pub const SNAPSHOT_EXAMPLES: &str = "\
@@ -17,10 +17,10 @@ Examples:
 #[command(group(ArgGroup::new("process").args(["target", "pid"]).required(true)))]
 pub struct SnapshotArgs {
     /// Process to profile.
-    #[arg(value_name = "PID")]
+    #[arg(value_name = "PID", value_parser = parse_pid)]
     pub target: Option<u32>,
     /// Process to profile.
-    #[arg(short, long, value_name = "PID")]
+    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
     pub pid: Option<u32>,
     /// Sampling time: 10s, 500ms, 2m, or a number of seconds. Ctrl-C ends it early and keeps the
     /// data.

@@ -13,7 +13,7 @@ use crate::{
         output::{ReportRequest, TextFormat, build_report},
         pprof::{Command, Settings},
     },
-    text::counted,
+    text::{counted, shell::quote_path},
 };
 
 /// How many functions the summary shows.
@@ -35,9 +35,11 @@ pub fn text(capture: &Capture, destination: &Destination, stats: bool) -> String
         let _ = writeln!(text, "{}", costs(capture));
     }
     if !destination.is_stdout() {
-        let path = destination.path().display();
-        let _ = writeln!(text, "wrote {path}");
-        let _ = write!(text, "{}", opens_with(destination));
+        let _ = writeln!(text, "wrote {}", destination.path().display());
+        // An empty profile shows nothing.
+        if !capture.profile.sample.is_empty() {
+            let _ = write!(text, "{}", opens_with(destination));
+        }
     }
     text
 }
@@ -76,13 +78,20 @@ fn quality(capture: &Capture) -> String {
         ProfileKind::ThreadCreate => threads_created(capture),
         ProfileKind::OffCpu => waited(capture),
     };
+    // Shares of nothing mean nothing.
+    let shares = match tally.samples {
+        0 => String::new(),
+        _ => format!(
+            ", {:.1}% whole stacks, {} lost, {:.1}% unnamed",
+            // Never round up to "all".
+            (tally.whole_share() * 1000.0).floor() / 10.0,
+            tally.lost,
+            capture.unnamed_share * 100.0,
+        ),
+    };
     format!(
-        "quality: {what} {:.1} s{ended}), {:.1}% whole stacks, {} lost, {:.1}% unnamed; sampler {} ({}{})",
+        "quality: {what} {:.1} s{ended}){shares}; sampler {} ({}{})",
         capture.elapsed.as_secs_f64(),
-        // Never round up to "all".
-        (tally.whole_share() * 1000.0).floor() / 10.0,
-        tally.lost,
-        capture.unnamed_share * 100.0,
         capture.sampler.name,
         capture.sampler.event,
         if capture.sampler.kernel { ", kernel frames" } else { ", user frames only" },
@@ -108,7 +117,7 @@ fn threads_created(capture: &Capture) -> String {
 fn warnings(capture: &Capture) -> Vec<String> {
     let mut warnings = Vec::new();
     if capture.tally.samples == 0 && capture.kind != ProfileKind::ThreadCreate {
-        warnings.push(no_samples(capture));
+        warnings.push(format!("{}. The file is valid and empty", no_samples(capture)));
     }
     let mut shown: Vec<(&Issue, u64)> =
         capture.issues.iter().filter(|(issue, _)| !matches!(issue, Issue::WeakerSampler { .. })).collect();
@@ -134,24 +143,31 @@ fn warnings(capture: &Capture) -> Vec<String> {
     warnings
 }
 
-fn no_samples(capture: &Capture) -> String {
-    if capture.kind == ProfileKind::OffCpu {
-        return "no samples: no thread waited. The file is valid and empty; `--kind cpu` shows running code"
-            .to_owned();
-    }
+/// Why there are no samples, and what to do.
+pub(super) fn no_samples(capture: &Capture) -> String {
     if capture.ended == Ended::TargetsGone {
-        return "no samples: the process ended before the first one. The file is valid and empty; for short runs use \
-                a higher -F, or `rprof record -F 4999 -- COMMAND`"
+        return "no samples: the process ended before the first one; for short runs use a higher -F, or \
+                `rprof record -F 4999 -- COMMAND`"
             .to_owned();
     }
     let used = match capture.kernel_cpu_ns {
         Some(ns) => format!("it used {:.2} s of CPU time", ns as f64 / 1e9),
         None => "the CPU time it used is not known".into(),
     };
-    format!(
-        "no samples: a CPU profile shows running code, and the process slept ({used}). \
-         The file is valid and empty; sample for longer, or while the process works"
-    )
+    let (why, advice) = match capture.kind {
+        ProfileKind::Cpu => (
+            format!("a CPU profile shows running code, and the process slept ({used})"),
+            "sample for longer, or while the process works",
+        ),
+        ProfileKind::Faults => {
+            (format!("the process touched no new memory ({used})"), "`--kind cpu` shows running code")
+        }
+        ProfileKind::OffCpu => ("no thread waited".to_owned(), "`--kind cpu` shows running code"),
+        ProfileKind::Wall | ProfileKind::ThreadCreate => {
+            (format!("no thread could be read ({used})"), "`rprof doctor --pid PID` shows why")
+        }
+    };
+    format!("no samples: {why}; {advice}")
 }
 
 fn costs(capture: &Capture) -> String {
@@ -182,7 +198,7 @@ fn own_usage() -> (f64, f64) {
 }
 
 fn opens_with(destination: &Destination) -> String {
-    let path = destination.path().display();
+    let path = quote_path(destination.path());
     match destination.format {
         OutputFormat::Pprof => {
             format!("open it with: rprof top {path}   or: rprof pprof -http=: {path}")

@@ -2,7 +2,12 @@
 
 use anyhow::{Context, Result};
 
-use super::{args::SymbolizeArgs, attach::symbolize_options, say};
+use super::{
+    args::SymbolizeArgs,
+    attach::{check_debug_options, symbolize_options},
+    output::file_options,
+    say,
+};
 use crate::{
     capture::rename,
     profile::{decode, file, write_gzip},
@@ -12,11 +17,14 @@ use crate::{
 /// Runs the verb.
 pub fn run(arguments: &SymbolizeArgs) -> Result<()> {
     let path = &arguments.input;
+    let target = arguments.output.as_deref().unwrap_or(path);
+    check_debug_options(&arguments.debug)?;
+    file::check_writable(target)?;
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let profile = decode(&bytes).with_context(|| format!("{} is not a usable profile", path.display()))?;
     let renamed = rename::rename(profile, &symbolize_options(&arguments.debug));
-    let target = arguments.output.as_deref().unwrap_or(path);
-    file::write_atomically(target, |writer| write_gzip(&renamed.profile, writer))?;
+    let options = file_options(arguments.file_mode);
+    file::write_file(target, &options, |writer| write_gzip(&renamed.profile, writer))?;
     let unnamed = counted_as(renamed.unnamed_before, "unnamed address", "unnamed addresses");
     say(&format!("named {} of {unnamed}", renamed.named));
     for (issue, count) in renamed.issues.iter() {

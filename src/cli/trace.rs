@@ -14,27 +14,27 @@ use flate2::{Compression, write::GzEncoder};
 use super::{
     args::{AttachArgs, FormatArg, SamplerArg},
     attach::stop_on_signals,
-    output::{name_and_time, write_or_rescue},
+    output::{file_options, name_and_time, write_or_rescue},
 };
 use crate::{
     capture::trace::{self, MAX_EVENTS, MAX_PROFILE_EVENTS, ThreadActivity, Trace, TraceRequest},
     process::Identity,
     profile::{file, write_gzip},
     report::OutputFormat,
-    text::counted,
+    text::{counted, shell::quote_path},
 };
 
 /// How many threads the table shows.
 const SHOWN: usize = 12;
 
 /// Runs `rprof attach --kind trace`.
-pub fn attach(pids: Vec<u32>, first: &Identity, arguments: &AttachArgs) -> Result<()> {
+pub fn attach(pids: Vec<u32>, targets: &[Identity], arguments: &AttachArgs) -> Result<()> {
     if !matches!(arguments.sampling.sampler, SamplerArg::Auto | SamplerArg::Bpf) {
         bail!(
             "--kind trace requires --sampler bpf or auto: other samplers do not see when threads wait and wake"
         );
     }
-    let path = arguments.output.output.clone().unwrap_or_else(|| default_name(first));
+    let path = arguments.output.output.clone().unwrap_or_else(|| default_name(targets));
     let is_profile = match arguments.output.format {
         Some(FormatArg::Pprof) => true,
         Some(_) => bail!("--kind trace is written in Perfetto's format, or as --format pprof"),
@@ -63,13 +63,10 @@ pub fn attach(pids: Vec<u32>, first: &Identity, arguments: &AttachArgs) -> Resul
         let mut stdout = io::stdout().lock();
         write(&mut stdout).and_then(|()| stdout.flush()).context("cannot write to standard output")?;
     } else {
-        let written = |path: &Path| {
-            file::write_atomically(path, |writer| match path.extension().is_some_and(|end| end == "gz") {
-                true if !is_profile => packed(&trace, writer),
-                _ => write(writer),
-            })
-        };
-        write_or_rescue(&path, written, &default_name(first), written)?;
+        let is_packed = !is_profile && path.extension().is_some_and(|end| end == "gz");
+        let write = |writer: &mut dyn Write| if is_packed { packed(&trace, writer) } else { write(writer) };
+        let options = file_options(arguments.output.file_mode);
+        write_or_rescue(&path, &options, write, &path, write)?;
     }
     if !arguments.output.quiet {
         super::say(&summary(&trace, (!to_stdout).then_some(&path), is_profile));
@@ -84,8 +81,8 @@ fn packed(trace: &Trace, writer: &mut dyn Write) -> io::Result<()> {
 }
 
 /// `rprof-redis-server-1234-20261123T091500Z.pftrace`
-fn default_name(of: &Identity) -> PathBuf {
-    PathBuf::from(format!("rprof-{}.pftrace", name_and_time(Some(of))))
+fn default_name(of: &[Identity]) -> PathBuf {
+    PathBuf::from(format!("rprof-{}.pftrace", name_and_time(of)))
 }
 
 /// Nanoseconds of a thread by activity; `waits` by system call.
@@ -153,9 +150,9 @@ fn summary(trace: &Trace, path: Option<&PathBuf>, is_profile: bool) -> String {
         );
     }
     if let Some(path) = path {
-        let path = path.display();
+        let (path, argument) = (path.display(), quote_path(path));
         let _ = match is_profile {
-            true => write!(text, "wrote {path}\nopen it with: rprof pprof -http=: {path}   (Timeline)"),
+            true => write!(text, "wrote {path}\nopen it with: rprof pprof -http=: {argument}   (Timeline)"),
             false => {
                 write!(text, "wrote {path}\nopen it at https://ui.perfetto.dev (nothing is uploaded)")
             }

@@ -4,27 +4,37 @@ use std::fs;
 
 use regex::Regex;
 
-use super::identity;
+use super::{Identity, identity};
 
-/// All processes whose name (`comm`), program file name or command line matches, in ascending
-/// order. Kernel threads, rprof itself and its ancestors are excluded: the command line of a `sudo
-/// rprof …` contains the pattern too.
-pub fn by_name(pattern: &Regex) -> Vec<u32> {
+/// What a pattern is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatchOn {
+    /// The process's name (`comm`) and the path of its program.
+    Program,
+    /// These, and the command line with its arguments.
+    CommandLine,
+}
+
+/// All processes that match, in ascending order. Kernel threads, rprof itself and its ancestors are
+/// excluded: the command line of a `sudo rprof …` contains the pattern too.
+pub fn by_name(pattern: &Regex, on: MatchOn) -> Vec<u32> {
     let own = with_ancestors(std::process::id());
     let mut pids: Vec<u32> = all()
         .into_iter()
         .filter(|pid| !own.contains(pid))
-        .filter(|pid| {
-            identity::identify(*pid).is_ok_and(|found| {
-                !found.is_kernel_thread
-                    && (pattern.is_match(&found.name)
-                        || pattern.is_match(&found.display_name())
-                        || pattern.is_match(&command_line(*pid)))
-            })
-        })
+        .filter(|pid| identity::identify(*pid).is_ok_and(|found| matches(&found, pattern, on)))
         .collect();
     pids.sort_unstable();
     pids
+}
+
+fn matches(found: &Identity, pattern: &Regex, on: MatchOn) -> bool {
+    let path = || found.executable.as_deref().map(|path| path.to_string_lossy());
+    !found.is_kernel_thread
+        && (pattern.is_match(&found.name)
+            || pattern.is_match(&found.display_name())
+            || path().is_some_and(|path| pattern.is_match(&path))
+            || (on == MatchOn::CommandLine && pattern.is_match(&command_line(found.pid))))
 }
 
 /// The living descendants of a process, without itself. Processes that end meanwhile are skipped.
@@ -77,14 +87,14 @@ mod tests {
 
     #[test]
     fn ancestors_of_this_process_are_not_selected() {
-        let everybody = by_name(&Regex::new("").expect("pattern"));
+        let everybody = by_name(&Regex::new("").expect("pattern"), MatchOn::CommandLine);
         let own = with_ancestors(std::process::id());
         assert!(own.len() > 1);
         assert!(everybody.iter().all(|pid| !own.contains(pid)));
     }
 
     #[test]
-    fn a_child_is_found_among_the_descendants_and_by_its_command_line() {
+    fn a_child_is_found_among_the_descendants_and_by_its_arguments_only_if_they_are_matched() {
         // Other runs of this test may be going on.
         let seconds = format!("31.{}", std::process::id());
         let mut child = Command::new("sleep").arg(&seconds).spawn().expect("sleep");
@@ -92,12 +102,16 @@ mod tests {
         // `spawn` returns while the kernel is still inside exec: for a moment the command line is
         // empty.
         let pattern = Regex::new(&format!("sleep {}$", regex::escape(&seconds))).expect("pattern");
-        let named = (0..500).map(|_| by_name(&pattern)).find(|named| {
+        let named = (0..500).map(|_| by_name(&pattern, MatchOn::CommandLine)).find(|named| {
             std::thread::sleep(Duration::from_millis(if named.is_empty() { 10 } else { 0 }));
             !named.is_empty()
         });
+        let by_program = by_name(&pattern, MatchOn::Program);
+        let path = Regex::new("^/.*/(sleep|coreutils|busybox)$").expect("pattern");
+        let by_path = by_name(&path, MatchOn::Program);
         child.kill().expect("kill");
         child.wait().expect("wait");
+        assert_eq!((by_program, by_path.contains(&child.id())), (vec![], true));
         assert!(found.contains(&child.id()));
         assert_eq!(named, Some(vec![child.id()]));
     }

@@ -3,14 +3,22 @@
 //!
 //! Not here: the content; the standard output called `-`.
 
+mod part;
+
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
+    ffi::OsStr,
+    fs::{self, File, Metadata, OpenOptions, Permissions},
     io::{self, BufWriter, Write},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
 };
 
-use tempfile::NamedTempFile;
+use nix::{
+    fcntl::{AT_FDCWD, AtFlags},
+    unistd::{AccessFlags, faccessat, geteuid},
+};
+
+use part::Part;
 
 /// Why a file was not written. An existing file is unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +51,14 @@ pub enum WriteError {
         /// The system's error.
         source: io::Error,
     },
+    /// The file would be larger than `ulimit -f` permits.
+    #[error("{path} is larger than the limit on file sizes permits: {source}")]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// Any other error.
     #[error("{what} {path}: {source}")]
     Io {
@@ -55,75 +71,139 @@ pub enum WriteError {
     },
 }
 
+/// The permissions and the owner of a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileOptions {
+    /// The permissions. `None`: those of the file that is replaced; a new file is readable only by
+    /// its owner (0600).
+    pub mode: Option<u32>,
+    /// A user and a group: in a directory of this user, a new file belongs to them. This is the
+    /// user who runs rprof under sudo(8), whose files would otherwise belong to root.
+    pub owner: Option<(u32, u32)>,
+}
+
 /// Has `write` fill the file at `path`. Other programs see either the old file (or none) or the
-/// complete new one. The mode is that of any new file (0666 minus the umask).
+/// complete new one. A replaced file keeps its owner (as far as permitted) and its permissions; a
+/// new file has those of `options`.
 ///
 /// A pipe, a device, or a name under `/dev` or `/proc` (`/dev/stdout`, `/proc/self/fd/3`) is
 /// written directly. For a symbolic link, the file it points to is replaced.
+///
+/// # Errors
+/// See [`WriteError`]. An existing file is unchanged.
+pub fn write_file(
+    path: &Path,
+    options: &FileOptions,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), WriteError> {
+    write_with_mode(path, options, PRIVATE, write)
+}
+
+/// Like [`write_file`], but a new file has the permissions of any new file (0666 minus the umask):
+/// for texts that hold no more than the user has seen.
+///
+/// # Errors
+/// See [`WriteError`]. An existing file is unchanged.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), WriteError> {
-    write_with_mode(path, ANY_FILE, write)
+    write_with_mode(path, &FileOptions::default(), ANY_FILE, write)
 }
 
-/// Like [`write_atomically`], but readable only by the owner (mode 0600).
-pub fn write_private(
-    path: &Path,
+/// Saves data in a new directory below `parent` that only the user can access, as a new file called
+/// `name`. In a directory that others can write to, such as `/tmp`, they cannot prepare a file,
+/// link or pipe in its place. Returns the path.
+///
+/// # Errors
+/// See [`WriteError`]. Nothing is left behind.
+pub fn write_rescued(
+    parent: &Path,
+    name: &OsStr,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<(), WriteError> {
-    write_with_mode(path, OWNER_ALONE, write)
+) -> Result<PathBuf, WriteError> {
+    let folder = tempfile::Builder::new()
+        .prefix("rprof-rescued-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(parent)
+        .map_err(|source| folder_error(parent, &parent.join(name), source))?;
+    let path = folder.path().join(name);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(PRIVATE).custom_flags(libc::O_NOFOLLOW);
+    let mut file = options.open(&path).map_err(|source| write_error("cannot create", &path, source))?;
+    fill(&mut file, write)
+        .and_then(|()| file.sync_all())
+        .map_err(|source| write_error("cannot write", &path, source))?;
+    let _ = folder.keep();
+    Ok(path)
 }
 
-/// The mode passed to open(2); the umask is applied.
+/// Permissions of a new file, passed to open(2); the umask is applied.
 const ANY_FILE: u32 = 0o666;
-const OWNER_ALONE: u32 = 0o600;
+const PRIVATE: u32 = 0o600;
 
 fn write_with_mode(
     path: &Path,
-    mode: u32,
+    options: &FileOptions,
+    new_mode: u32,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), WriteError> {
     match destination(path)? {
-        Destination::Direct(mut file) => {
+        Destination::Direct => {
+            let mut file = open_directly(path)?;
             fill(&mut file, write).map_err(|source| write_error("cannot write", path, source))
         }
-        Destination::Replace(target) => replace(&target, mode, write),
+        Destination::Replace(target) => replace(&target, options, new_mode, write),
     }
 }
 
-/// Checks whether [`write_atomically`] could write to `path` now, so that long work does not end in
-/// an error that was foreseeable. Leaves no file behind.
+/// Checks whether [`write_file`] could write to `path` now, so that long work does not end in an
+/// error that was foreseeable. Leaves no file behind.
+///
+/// # Errors
+/// See [`WriteError`].
 pub fn check_writable(path: &Path) -> Result<(), WriteError> {
     match destination(path)? {
-        Destination::Direct(_) => Ok(()),
-        Destination::Replace(target) => temporary_beside(&target, ANY_FILE).map(drop),
+        // Opening a pipe would wait for a reader, and closing it would send the reader away.
+        Destination::Direct if is_pipe(path) => {
+            faccessat(AT_FDCWD, path, AccessFlags::W_OK, AtFlags::AT_EACCESS)
+                .map_err(|error| write_error("cannot open", path, error.into()))
+        }
+        Destination::Direct => open_directly(path).map(drop),
+        Destination::Replace(target) => temporary_beside(&target, PRIVATE).map(drop),
     }
+}
+
+fn is_pipe(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo())
 }
 
 /// How a path is written.
 enum Destination {
-    Direct(File),
+    /// Into the existing pipe or device.
+    Direct,
+    /// By replacing this file.
     Replace(PathBuf),
 }
 
 fn destination(path: &Path) -> Result<Destination, WriteError> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => return Err(WriteError::IsDirectory { path: path.into() }),
-        Ok(metadata) if !metadata.is_file() => return open_directly(path),
+        Ok(metadata) if !metadata.is_file() => return Ok(Destination::Direct),
         // A path that neither exists nor can be created gets a better error later.
         Ok(_) | Err(_) => {}
     }
     if in_device_folder(path) {
-        return open_directly(path);
+        return Ok(Destination::Direct);
     }
     if !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
         return Ok(Destination::Replace(path.into()));
     }
     // Opened so that the kernel decides: it refuses links planted by others in sticky directories
     // (fs.protected_symlinks), and creates the file that a dangling link points to.
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-    opened.map_err(|source| write_error("cannot open", path, source))?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(PRIVATE);
+    options.open(path).map_err(|source| write_error("cannot open", path, source))?;
     let target = fs::canonicalize(path).map_err(|source| write_error("cannot open", path, source))?;
     Ok(Destination::Replace(target))
 }
@@ -134,33 +214,64 @@ fn in_device_folder(path: &Path) -> bool {
     folder.starts_with("/proc") || (folder.starts_with("/dev") && !folder.starts_with("/dev/shm"))
 }
 
-fn open_directly(path: &Path) -> Result<Destination, WriteError> {
+fn open_directly(path: &Path) -> Result<File, WriteError> {
     let opened = OpenOptions::new().write(true).truncate(true).open(path);
-    opened.map(Destination::Direct).map_err(|source| write_error("cannot open", path, source))
+    opened.map_err(|source| write_error("cannot open", path, source))
 }
 
 fn replace(
     target: &Path,
-    mode: u32,
+    options: &FileOptions,
+    new_mode: u32,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), WriteError> {
     let folder = folder_of(target);
-    let mut file = temporary_beside(target, mode)?;
-    fill(file.as_file_mut(), write).map_err(|source| write_error("cannot write", target, source))?;
-    file.as_file().sync_all().map_err(|source| write_error("cannot write", target, source))?;
-    let renamed = file.persist(target);
-    renamed.map_err(|error| write_error("cannot rename into place", target, error.error))?;
+    let old = replaced(target, options);
+    // Others must not read the file before its permissions are final.
+    let is_final = old.is_none() && options.mode.is_none();
+    let mut part = temporary_beside(target, if is_final { new_mode } else { PRIVATE })?;
+    let failed = |source| write_error("cannot write", target, source);
+    fill(part.file(), write).map_err(failed)?;
+    set_owner(part.file(), old.as_ref(), folder, options);
+    if let Some(mode) = options.mode.or(old.map(|old| old.mode() & 0o777)) {
+        part.file().set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
+    }
+    part.file().sync_all().map_err(failed)?;
+    part.persist(target).map_err(|source| write_error("cannot rename into place", target, source))?;
     sync_folder(folder).map_err(|source| write_error("cannot sync the directory of", target, source))
 }
 
-fn temporary_beside(target: &Path, mode: u32) -> Result<NamedTempFile, WriteError> {
+/// The file that is replaced, if its owner and permissions are to be kept. In a directory where
+/// anyone can create files, such as `/tmp`, another user may have created it to read what rprof
+/// writes.
+fn replaced(target: &Path, options: &FileOptions) -> Option<Metadata> {
+    let old = fs::symlink_metadata(target).ok().filter(Metadata::is_file)?;
+    let folder = fs::metadata(folder_of(target)).ok()?;
+    let is_shared = folder.mode() & 0o1002 == 0o1002;
+    let own = [geteuid().as_raw(), folder.uid()].into_iter().chain(options.owner.map(|(user, _)| user));
+    let is_trusted = !is_shared || own.into_iter().any(|user| user == old.uid());
+    is_trusted.then_some(old)
+}
+
+/// Gives a file the owner of the file it replaces, or the owner that the options name. A user who
+/// may not give files away keeps it.
+fn set_owner(file: &File, old: Option<&Metadata>, folder: &Path, options: &FileOptions) {
+    let in_own_folder = |user: u32| fs::metadata(folder).is_ok_and(|folder| folder.uid() == user);
+    let owner = match old {
+        Some(old) => Some((old.uid(), old.gid())),
+        None => options.owner.filter(|(user, _)| in_own_folder(*user)),
+    };
+    let Some((user, group)) = owner else { return };
+    if fchown(file, Some(user), Some(group)).is_err() {
+        let _ = fchown(file, None, Some(group));
+    }
+}
+
+/// A temporary file in the directory of `target`, from which abandoned ones are removed first.
+fn temporary_beside(target: &Path, mode: u32) -> Result<Part, WriteError> {
     let folder = folder_of(target);
-    tempfile::Builder::new()
-        .prefix(".rprof-")
-        .suffix(".part")
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(folder)
-        .map_err(|source| folder_error(folder, target, source))
+    part::remove_abandoned(folder);
+    Part::create(folder, mode).map_err(|source| folder_error(folder, target, source))
 }
 
 fn fill(file: &mut File, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
@@ -208,13 +319,18 @@ fn write_error(what: &'static str, path: &Path, source: io::Error) -> WriteError
     let path = path.to_path_buf();
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => WriteError::DiskFull { path, source },
+        io::ErrorKind::FileTooLarge => WriteError::FileTooLarge { path, source },
         _ => WriteError::Io { what, path, source },
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Read, os::unix::fs::symlink, thread};
+    use std::{
+        io::Read,
+        os::unix::fs::{chown, symlink},
+        thread,
+    };
 
     use super::*;
 
@@ -313,5 +429,91 @@ mod tests {
         assert_eq!(fs::read_to_string(&target).unwrap(), "two");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(names_in(folder.path()), ["latest", "real"]);
+    }
+
+    /// Owner, group and permissions.
+    fn attributes(path: &Path) -> (u32, u32, u32) {
+        let found = fs::metadata(path).unwrap();
+        (found.uid(), found.gid(), found.mode() & 0o7777)
+    }
+
+    fn put_private(path: &Path, options: &FileOptions) {
+        write_file(path, options, |writer| writer.write_all(b"x")).unwrap();
+    }
+
+    #[test]
+    fn a_new_file_is_private_unless_a_mode_is_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        put_private(&path("private"), &FileOptions::default());
+        put_private(&path("public"), &FileOptions { mode: Some(0o644), ..FileOptions::default() });
+        assert_eq!([attributes(&path("private")).2, attributes(&path("public")).2], [0o600, 0o644]);
+        symlink("dangling", path("link")).unwrap();
+        put_private(&path("link"), &FileOptions::default());
+        assert_eq!(attributes(&path("dangling")).2, 0o600);
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_owner_and_its_permissions() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pb.gz");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o4640)).unwrap();
+        let is_root = geteuid().is_root();
+        if is_root {
+            chown(&path, Some(1234), Some(4321)).unwrap();
+        }
+        let (user, group, _) = attributes(&path);
+        put_private(&path, &FileOptions::default());
+        assert_eq!(attributes(&path), (user, group, 0o640), "without the set-user-ID bit");
+        put_private(&path, &FileOptions { mode: Some(0o600), ..FileOptions::default() });
+        assert_eq!(attributes(&path), (user, group, 0o600));
+        if is_root {
+            // Another user planted it where anyone can create files.
+            fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+            put_private(&path, &FileOptions::default());
+            let own = attributes(folder.path()).0;
+            assert_eq!((attributes(&path).0, attributes(&path).2), (own, 0o600));
+        }
+    }
+
+    #[test]
+    fn under_sudo_a_new_file_belongs_to_the_user_in_that_users_directories_only() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let options = FileOptions { owner: Some((1234, 4321)), ..FileOptions::default() };
+        put_private(&path("elsewhere"), &options);
+        assert_eq!(attributes(&path("elsewhere")).0, 0);
+        chown(folder.path(), Some(1234), None).unwrap();
+        put_private(&path("own"), &options);
+        assert_eq!(attributes(&path("own")), (1234, 4321, 0o600));
+    }
+
+    #[test]
+    fn a_pipe_is_checked_without_opening_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        check_writable(&path).unwrap();
+    }
+
+    #[test]
+    fn a_rescued_file_is_new_and_private() {
+        let parent = tempfile::tempdir().unwrap();
+        let rescue =
+            || write_rescued(parent.path(), OsStr::new("a.pb.gz"), |file| file.write_all(b"x")).unwrap();
+        let (first, second) = (rescue(), rescue());
+        assert_ne!(first, second);
+        assert_eq!(fs::read_to_string(&first).unwrap(), "x");
+        assert_eq!([attributes(&first).2, attributes(first.parent().unwrap()).2], [0o600, 0o700]);
+        let failed = write_rescued(parent.path(), OsStr::new("b"), |_| {
+            Err(io::Error::from_raw_os_error(libc::ENOSPC))
+        });
+        assert!(matches!(failed, Err(WriteError::DiskFull { .. })));
+        assert_eq!(names_in(parent.path()).len(), 2, "nothing is left of it");
     }
 }

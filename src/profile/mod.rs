@@ -28,5 +28,5 @@ pub use builder::{Builder, FunctionId, LabelValue, LineSpec, LocationId, Mapping
 pub use check::{CheckError, check};
 pub use decode::{DecodeError, DecodeLimits, decode};
 pub use encode::{encode_gzip, write_gzip, write_raw};
-pub use file::{WriteError, write_atomically};
+pub use file::{FileOptions, WriteError, write_atomically};
 pub use proto::Profile;

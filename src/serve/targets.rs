@@ -2,7 +2,10 @@
 
 use regex::Regex;
 
-use crate::process::{Identity, identify, select};
+use crate::process::{
+    Identity, identify,
+    select::{self, MatchOn},
+};
 
 /// Which processes are served.
 #[derive(Clone, Debug)]
@@ -11,8 +14,10 @@ pub enum Targets {
     Pids(Vec<u32>),
     /// The processes that match a regular expression at the time of the request.
     Named {
-        /// Matched against name, program and command line.
+        /// The regular expression.
         pattern: Regex,
+        /// What it is matched against.
+        on: MatchOn,
         /// Include processes of other users.
         any_user: bool,
     },
@@ -36,8 +41,8 @@ impl Targets {
     pub fn running(&self) -> Vec<Identity> {
         let pids = match self {
             Targets::Pids(pids) => pids.clone(),
-            Targets::Named { pattern, .. } => select::by_name(pattern),
-            Targets::AllMine => select::by_name(&Regex::new("").expect("a pattern")),
+            Targets::Named { pattern, on, .. } => select::by_name(pattern, *on),
+            Targets::AllMine => select::by_name(&Regex::new("").expect("a pattern"), MatchOn::Program),
         };
         let mut running: Vec<Identity> = pids.iter().filter_map(|pid| identify(*pid).ok()).collect();
         running.retain(|identity| !identity.is_kernel_thread && self.is_served(identity));
@@ -100,8 +105,9 @@ mod tests {
         let pattern = Regex::new("^no process is called like this$").expect("a pattern");
         let identity =
             Identity { uid: nix::unistd::getuid().as_raw() + 1, ..identify(std::process::id()).expect("me") };
-        assert!(!Targets::Named { pattern: pattern.clone(), any_user: false }.is_served(&identity));
-        assert!(Targets::Named { pattern, any_user: true }.is_served(&identity));
+        let named = |any_user| Targets::Named { pattern: pattern.clone(), on: MatchOn::Program, any_user };
+        assert!(!named(false).is_served(&identity));
+        assert!(named(true).is_served(&identity));
         assert!(!Targets::AllMine.is_served(&identity));
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use crate::harness::{Fixture, Rprof, Target, alone, is_root, set_mode};
 
 #[test]
-fn wrong_usage_is_told_and_exits_with_2() {
+fn wrong_usage_is_reported_and_exits_with_2() {
     for arguments in [
         &["--pid", "not-a-number"][..],
         &["--no-such-option"],
@@ -25,6 +25,62 @@ fn wrong_usage_is_told_and_exits_with_2() {
     Rprof::verb("record").run().assert_refused(2, &["error:"]);
 }
 
+/// Runs rprof with these words; its exit code and what it printed on standard error.
+fn run(words: &[&str]) -> (Option<i32>, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_rprof")).args(words).output();
+    let output = output.expect("rprof runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_name_in_place_of_a_pid_is_answered_with_the_processes_of_that_name() {
+    let folder = crate::harness::open_folder();
+    let name = format!("bare-{}", std::process::id());
+    let copy = folder.path().join(&name);
+    fs::copy(Fixture::c(&["sleeper.c"]).build(), &copy).expect("space in /tmp");
+    let target = Target::start(&copy);
+    let matches = format!("--name {name} matches: {} {name}", target.pid());
+    for verb in ["attach", "dump", "serve", "info", "snapshot", "doctor"] {
+        let (code, words) = run(&[verb, &name]);
+        assert_eq!(code, Some(2), "{verb}: {words}");
+        assert!(words.contains("it is not a process ID") && words.contains(&matches), "{verb}: {words}");
+        assert!(!words.contains("invalid digit"), "{verb}: {words}");
+    }
+    let (code, words) = run(&["top", &name]);
+    let matches = format!("--name {name}, which matches: {} {name}", target.pid());
+    assert!(code == Some(1) && words.contains(&matches), "{words}");
+    let (code, words) = run(&[&name]);
+    let matches = format!("`rprof attach --name {name}`, which matches: {} {name}", target.pid());
+    assert!(code == Some(2) && words.contains(&matches), "{words}");
+}
+
+#[test]
+fn wrong_usages_are_answered_with_what_to_do() {
+    let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pprof/inlined.pb.gz");
+    let me = std::process::id().to_string();
+    for (words, code, expected) in [
+        (&["1234"][..], 2, "`rprof attach 1234` profiles process 1234, `rprof top 1234` shows it live"),
+        (&[profile], 2, "shows a profile"),
+        (&["attach", "1", "-F", "0"], 2, "must be a number of samples per second from 1 to 50000"),
+        (&["attach", "1", "-d", "0"], 2, "must be greater than 0"),
+        (&["attach", "1", "--file-mode", "9"], 2, "must be octal permissions such as 600 or 644"),
+        (&["attach", &me, "-o", "/tmp"], 1, "/tmp is a directory"),
+        (&["attach", &me, "--debug-dir", "/no/such"], 1, "--debug-dir /no/such: there is no such directory"),
+        (&["pprof", "-http=:6379x", profile], 2, "the port must be a number from 0 to 65535"),
+    ] {
+        let (found, text) = run(words);
+        assert_eq!(found, Some(code), "{words:?}: {text}");
+        assert!(text.contains(expected), "{words:?}: {text}");
+    }
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_rprof"))
+        .args(["attach", &me, "--debuginfod"])
+        .env_remove("DEBUGINFOD_URLS")
+        .output()
+        .expect("rprof runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && text.contains("DEBUGINFOD_URLS is not set"), "{text}");
+}
+
 #[test]
 fn help_and_version_are_printed_to_standard_output() {
     for arguments in [&["--help"][..], &["attach", "--help"], &["record", "--help"], &["--version"]] {
@@ -41,7 +97,7 @@ fn help_and_version_are_printed_to_standard_output() {
 }
 
 #[test]
-fn a_process_that_does_not_exist_is_told_with_why_and_what_to_try() {
+fn a_process_that_does_not_exist_is_reported_with_why_and_what_to_try() {
     // Above the largest PID that Linux gives out (2^22).
     let outcome = Rprof::attach_to(4_194_305).run();
     outcome.assert_refused(1, &["error:", "4194305", "because", "try"]);
@@ -50,18 +106,18 @@ fn a_process_that_does_not_exist_is_told_with_why_and_what_to_try() {
 }
 
 #[test]
-fn a_name_that_no_process_has_is_told() {
+fn a_name_that_no_process_has_is_reported() {
     let outcome = Rprof::verb("attach").args(&["--name", "^no-such-program-anywhere$"]).run();
     outcome.assert_refused(1, &["error:", "no-such-program-anywhere"]);
 }
 
 #[test]
-fn an_output_that_cannot_be_written_is_told_before_the_time_is_spent() {
+fn an_output_that_cannot_be_written_is_reported_before_the_time_is_spent() {
     let _alone = alone();
     let mut target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let outcome = Rprof::attach(&target).seconds(20).to("no/such/folder/profile.pb.gz").run();
     outcome.assert_refused(1, &["error:", "no/such/folder", "because", "try"]);
-    assert!(outcome.elapsed.as_secs() < 3, "told only after {:?}", outcome.elapsed);
+    assert!(outcome.elapsed.as_secs() < 3, "reported only after {:?}", outcome.elapsed);
     if !is_root() {
         let folder = crate::harness::open_folder();
         set_mode(folder.path(), 0o555);
@@ -74,7 +130,7 @@ fn an_output_that_cannot_be_written_is_told_before_the_time_is_spent() {
 }
 
 #[test]
-fn a_thread_id_or_a_kernel_thread_is_not_taken_for_a_process_with_a_program() {
+fn a_kernel_thread_is_not_taken_for_a_process_with_a_program() {
     let _alone = alone();
     let name = fs::read_to_string("/proc/2/comm").unwrap_or_default();
     if name.trim() != "kthreadd" {
@@ -90,7 +146,7 @@ fn a_thread_id_or_a_kernel_thread_is_not_taken_for_a_process_with_a_program() {
 }
 
 #[test]
-fn quiet_says_nothing_when_all_is_well() {
+fn quiet_prints_nothing_on_success() {
     let _alone = alone();
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let outcome = Rprof::attach(&target).seconds(1).args(&["--quiet"]).run();

@@ -106,7 +106,7 @@ fn rprof_killed_outright_leaves_the_target_as_it_was() {
         running.signal("KILL");
         let outcome = running.wait();
         assert_eq!(outcome.code, None);
-        assert!(!outcome.output.exists(), "a half-written profile stands in place of a whole one");
+        assert!(!outcome.output.exists(), "a partial profile is left");
         target.assert_unhurt();
         assert_eq!(target.end_and_read_output(), "");
     }
@@ -127,7 +127,7 @@ fn record_profiles_a_command_from_its_start_with_its_children() {
 }
 
 #[test]
-fn record_tells_the_status_of_the_command_and_passes_its_output_on() {
+fn record_passes_on_the_status_and_the_output_of_the_command() {
     let _alone = alone();
     let outcome = Rprof::record(&[
         "sh",
@@ -135,14 +135,46 @@ fn record_tells_the_status_of_the_command_and_passes_its_output_on() {
         "echo to the world; i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; exit 5",
     ])
     .run();
-    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
     assert!(String::from_utf8_lossy(&outcome.stdout).contains("to the world"));
-    assert!(outcome.stderr.contains('5'), "the command's status is missing from:\n{}", outcome.stderr);
-    outcome.profile().assert_at_least(50);
+    assert!(outcome.stderr.contains("sh exited with status 5"), "{}", outcome.stderr);
+    outcome.profile_whatever_the_code().assert_at_least(50);
 }
 
 #[test]
-fn record_of_a_command_that_is_not_there_says_so() {
+fn record_exits_with_the_status_of_the_command_or_1_if_only_the_profile_failed() {
+    let _alone = alone();
+    let full = ["-o", "/dev/full", "--format", "pprof"];
+    for (script, options, code) in [
+        ("exit 0", &[][..], 0),
+        ("exit 3", &[][..], 3),
+        ("exit 255", &[][..], 255),
+        ("kill -9 $$", &[][..], 128 + 9),
+        ("kill -TERM $$", &[][..], 128 + 15),
+        ("exit 0", &full[..], 1),
+        ("exit 3", &full[..], 3),
+    ] {
+        let folder = crate::harness::open_folder();
+        // With and without `--` before the command.
+        for dashes in [&["--"][..], &[]] {
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_rprof"))
+                .arg("record")
+                .args(options)
+                .args(dashes)
+                .args(["sh", "-c", script])
+                .current_dir(folder.path())
+                .env("TMPDIR", folder.path())
+                .output()
+                .expect("rprof runs");
+            let words = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{script} {options:?} {dashes:?}:\n{words}");
+            assert_eq!(words.contains("error:"), !options.is_empty(), "{script} {options:?}:\n{words}");
+        }
+    }
+}
+
+#[test]
+fn record_of_a_command_that_does_not_exist_is_an_error() {
     let outcome = Rprof::record(&["/no/such/program"]).run();
     outcome.assert_refused(1, &["error:", "/no/such/program"]);
     assert!(!outcome.output.exists());
@@ -155,7 +187,10 @@ fn an_interrupted_record_keeps_the_data() {
     let running = Rprof::record(&[&program.to_string_lossy()]).start();
     std::thread::sleep(Duration::from_millis(1500));
     running.signal("INT");
-    let profile = running.wait().profile();
+    let outcome = running.wait();
+    // The command got the signal too.
+    assert_eq!(outcome.code, Some(128 + 2), "{}", outcome.stderr);
+    let profile = outcome.profile_whatever_the_code();
     profile.assert_at_least(100);
     profile.assert_share("sixty", 60.0, 4.0);
     // What rprof started does not outlive it for long.
@@ -195,7 +230,7 @@ fn several_processes_are_profiled_at_once() {
 fn processes_are_found_by_name() {
     let _alone = alone();
     let folder = crate::harness::open_folder();
-    // A name that nothing else on the machine has.
+    // A name that no other process has.
     let name = format!("by-name-{}", std::process::id());
     let copy = folder.path().join(&name);
     std::fs::copy(Fixture::c(&["ratio.c"]).build(), &copy).expect("room in /tmp");
@@ -206,6 +241,75 @@ fn processes_are_found_by_name() {
     let pids: std::collections::BTreeSet<&str> =
         profile.stacks.iter().filter_map(|stack| stack.label("pid")).collect();
     assert_eq!(pids.len(), 2, "{}", profile.summary());
+}
+
+/// Runs `rprof attach --name NAME` in a folder; returns what it printed and the name of the file.
+fn attach_by_name(name: &str, options: &[&str]) -> (String, tempfile::TempDir, String) {
+    let folder = crate::harness::open_folder();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_rprof"))
+        .args(["attach", "--name", name, "-d", "1s", "-F", "999"])
+        .args(options)
+        .current_dir(folder.path())
+        .output()
+        .expect("rprof runs");
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{words}");
+    let file = std::fs::read_dir(folder.path()).expect("own folder").flatten().next().expect("a profile");
+    (words, folder, file.file_name().to_string_lossy().into_owned())
+}
+
+#[test]
+fn a_name_matches_arguments_only_if_asked_and_several_processes_are_listed_and_labelled() {
+    let _alone = alone();
+    let folder = crate::harness::open_folder();
+    let name = format!("named-{}", std::process::id());
+    let copy = folder.path().join(&name);
+    std::fs::copy(Fixture::c(&["ratio.c"]).build(), &copy).expect("room in /tmp");
+    let program = Target::start(&copy);
+    // As `vim redis.conf` beside redis-server: the name is an argument only.
+    let other = Target::start_with(&Fixture::cc("ratio.cc").build(), &[&format!("{name}.conf")]);
+    let (words, folder, file) = attach_by_name(&name, &[]);
+    let line = format!("--name {name} matches: {} {name}\n", program.pid());
+    assert!(words.starts_with(&line), "{words}");
+    assert!(file.starts_with(&format!("rprof-{name}-{}-2", program.pid())), "{file}");
+    let profile = crate::harness::Stacks::read(&folder.path().join(&file)).expect("a profile");
+    assert_eq!(profile.share_of("shapes::drive"), 0.0, "{}", profile.summary());
+
+    let (words, folder, file) = attach_by_name(&name, &["--match-args"]);
+    let mut pids = [program.pid(), other.pid()];
+    pids.sort_unstable();
+    let list = format!("--name {name} matches 2 processes:\n  {} ", pids[0]);
+    assert!(words.starts_with(&list) && words.contains(&format!("\n  {} ", pids[1])), "{words}");
+    assert!(file.contains(&format!("-{}-and-1-more-2", pids[0])), "{file}");
+    let profile = crate::harness::Stacks::read(&folder.path().join(&file)).expect("a profile");
+    for (function, pid, process) in
+        [("middle", program.pid(), &*name), ("shapes::drive", other.pid(), "ratio")]
+    {
+        let pid = pid.to_string();
+        let mut stacks = profile.stacks.iter().filter(|stack| stack.has(function)).peekable();
+        assert!(stacks.peek().is_some(), "{function} is missing: {}", profile.summary());
+        assert!(
+            stacks.all(|stack| stack.label("pid") == Some(&pid)
+                && stack.label("process").is_some_and(|label| label.starts_with(process))),
+            "{}",
+            profile.summary()
+        );
+    }
+}
+
+#[test]
+fn rprof_and_its_parent_processes_are_never_matched() {
+    let _alone = alone();
+    // A shell that waits for rprof, and rprof itself, both with the name in their arguments.
+    let name = format!("only-in-arguments-{}", std::process::id());
+    let script = format!("\"$0\" attach --name {name} --match-args -d 1s; exit $?");
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_rprof")])
+        .output()
+        .expect("sh runs");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains(&format!("no process matches `{name}`")), "{words}");
 }
 
 #[test]

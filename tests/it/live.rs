@@ -1,5 +1,4 @@
-//! `rprof top --pid`: what running programs do, on a terminal; and the series of profiles behind
-//! it.
+//! `rprof top --pid`, the live view on a terminal, and the series of profiles behind it.
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ fn shares(screen: &str, function: &str) -> Option<(f64, f64)> {
     Some((words.next()?, words.next()?))
 }
 
-/// Whether the tests may look at a terminal here.
+/// Whether terminal tests are possible here.
 fn may_look() -> bool {
     if installed("tmux").is_none() {
         skip(Skip::NotInstalled("tmux"));
@@ -65,7 +64,7 @@ fn the_screen_shows_functions_and_threads_with_their_shares() {
 }
 
 #[test]
-fn a_wait_that_does_not_end_is_seen_while_it_lasts() {
+fn a_wait_that_does_not_end_is_shown_while_it_lasts() {
     let _alone = alone();
     if !is_root() {
         return skip(Skip::NeedsRoot);
@@ -92,7 +91,7 @@ fn a_wait_that_does_not_end_is_seen_while_it_lasts() {
 }
 
 #[test]
-fn the_terminal_is_as_it_was_however_it_ends() {
+fn the_terminal_is_restored_however_rprof_ends() {
     let _alone = alone();
     if !may_look() {
         return;
@@ -135,7 +134,7 @@ fn send(pid: u32, signal: &str) {
 }
 
 #[test]
-fn what_was_seen_of_a_process_stays_when_it_ends_and_can_be_saved() {
+fn the_samples_of_a_process_stay_after_it_ends_and_can_be_saved() {
     let _alone = alone();
     if !may_look() {
         return;
@@ -162,7 +161,7 @@ fn what_was_seen_of_a_process_stays_when_it_ends_and_can_be_saved() {
 }
 
 #[test]
-fn without_a_terminal_it_says_what_to_do_instead() {
+fn without_a_terminal_the_alternative_is_named() {
     let me = std::process::id().to_string();
     Rprof::verb("top")
         .args(&["--pid", &me])

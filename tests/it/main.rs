@@ -13,6 +13,7 @@ mod created;
 mod documents;
 mod dump;
 mod faults;
+mod files;
 mod frames;
 mod go;
 mod held;

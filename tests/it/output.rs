@@ -1,5 +1,4 @@
-//! The files rprof writes: where, in which formats, with which words in them, and whether pprof
-//! itself is content with them.
+//! The files rprof writes: names, formats, comments, and whether `go tool pprof` accepts them.
 
 use std::{fs, process::Command};
 
@@ -46,7 +45,7 @@ fn nothing_but_the_profile_is_left_in_the_folder_and_an_old_one_is_replaced() {
 }
 
 #[test]
-fn the_default_name_tells_program_process_and_time() {
+fn the_default_name_contains_program_process_and_time() {
     let _alone = alone();
     let target = ratio();
     let pid = target.pid().to_string();
@@ -86,7 +85,7 @@ fn written_as(name: &str) -> (Outcome, String) {
 }
 
 #[test]
-fn the_ending_folded_gives_folded_stacks_root_first() {
+fn the_extension_folded_gives_folded_stacks_root_first() {
     let _alone = alone();
     let (_outcome, text) = written_as("profile.folded");
     let mut total = 0;
@@ -100,7 +99,7 @@ fn the_ending_folded_gives_folded_stacks_root_first() {
 }
 
 #[test]
-fn the_ending_svg_gives_a_flame_graph_that_needs_nothing_else() {
+fn the_extension_svg_gives_a_flame_graph_that_needs_nothing_else() {
     let _alone = alone();
     let (_outcome, text) = written_as("profile.svg");
     assert!(text.contains("<svg") && text.trim_end().ends_with("</svg>"));
@@ -111,7 +110,7 @@ fn the_ending_svg_gives_a_flame_graph_that_needs_nothing_else() {
 }
 
 #[test]
-fn the_ending_json_gives_speedscope() {
+fn the_extension_json_gives_speedscope() {
     let _alone = alone();
     let (_outcome, text) = written_as("profile.json");
     let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -127,7 +126,7 @@ fn the_ending_json_gives_speedscope() {
 }
 
 #[test]
-fn a_format_asked_for_wins_over_the_ending() {
+fn a_requested_format_wins_over_the_extension() {
     let _alone = alone();
     let outcome = Rprof::attach(&ratio()).seconds(1).option("--format", "folded").to("profile.txt").run();
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
@@ -135,7 +134,7 @@ fn a_format_asked_for_wins_over_the_ending() {
 }
 
 #[test]
-fn stacks_carry_the_names_of_their_threads_and_ids_when_asked() {
+fn stacks_carry_the_names_of_their_threads_and_ids_when_requested() {
     let _alone = alone();
     let program = Fixture::c(&["names.c"]).build();
     for tier in crate::shares::allowed_tiers() {
@@ -172,7 +171,7 @@ fn a_process_that_slept_gives_a_valid_empty_profile_and_a_warning() {
     }
 }
 
-/// Runs `go tool pprof`; gives what it printed, and fails on a single word of complaint.
+/// Runs `go tool pprof`; gives what it printed, and fails on any message.
 #[track_caller]
 fn pprof(arguments: &[&str]) -> String {
     let home = crate::harness::open_folder();

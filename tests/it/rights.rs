@@ -131,7 +131,9 @@ fn an_ordinary_user_may_record_a_command() {
         return skip(Skip::NoPerfForUsers);
     }
     let program = readable_by_all(&Fixture::c(&["exits.c"]).build());
-    let profile = Rprof::record(&[&program.path.to_string_lossy(), "1500"]).run_by(ordinary_user()).profile();
+    let outcome = Rprof::record(&[&program.path.to_string_lossy(), "1500"]).run_by(ordinary_user()).run();
+    assert_eq!(outcome.code, Some(7), "the command's own status: {}", outcome.stderr);
+    let profile = outcome.profile_whatever_the_code();
     profile.assert_at_least(100);
     assert!(profile.share_of("last_work") > 90.0, "{}", profile.summary());
 }

@@ -1,4 +1,4 @@
-//! `rprof snapshot`: one file for the incident.
+//! `rprof snapshot`: an incident bundle in one file.
 
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Command, time::Instant};
 
@@ -65,7 +65,7 @@ fn an_incident_file_has_stacks_profiles_facts_and_findings() {
 }
 
 #[test]
-fn what_an_ordinary_user_may_not_have_is_listed_with_the_reason() {
+fn what_an_ordinary_user_lacks_permission_for_is_listed_with_the_reason() {
     let _alone = alone();
     let program = readable_by_all(&Fixture::c(&["many_threads.c"]).build());
     let mut target = Target::start_as(ordinary_user(), &program.path, &["10"]);
@@ -100,7 +100,7 @@ fn a_snapshot_that_is_interrupted_keeps_what_it_has() {
 }
 
 #[test]
-fn what_does_not_fit_on_the_disk_is_saved_elsewhere() {
+fn data_that_does_not_fit_on_the_disk_is_saved_elsewhere() {
     let _alone = alone();
     if !is_root() {
         return skip(Skip::NeedsRoot);
@@ -120,9 +120,11 @@ fn what_does_not_fit_on_the_disk_is_saved_elsewhere() {
         let output = command.env("TMPDIR", folder.path()).output().expect("unshare runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(1) && said.contains("No space left on device"), "{said}");
-        let saved = std::fs::read_dir(folder.path()).expect("a folder").flatten().map(|entry| entry.path());
-        let saved = saved
-            .into_iter()
+        // Each in a private directory.
+        let folders = std::fs::read_dir(folder.path()).expect("a folder").flatten();
+        let saved = folders
+            .flat_map(|entry| std::fs::read_dir(entry.path()).expect("a folder").flatten())
+            .map(|entry| entry.path())
             .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(beginning)));
         let saved = saved.unwrap_or_else(|| panic!("nothing was saved: {said}"));
         assert!(said.contains(saved.to_str().expect("UTF-8")), "{said}");

@@ -15,9 +15,8 @@ mod table;
 mod watcher;
 
 use std::{
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     os::fd::AsFd,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -33,15 +32,14 @@ use ratatui::{
 };
 
 use super::{
-    advice,
-    attach::{self, choose},
+    advice, attach,
     live_args::{LiveArgs, LiveKindArg},
     output,
+    target::Selection,
 };
 use crate::{
     capture::{LabelKeys, ProfileKind, Request, Stop},
     process::{self, Identity},
-    profile::file,
 };
 use draw::Picture;
 use history::History;
@@ -57,7 +55,14 @@ const COUNT_THREADS_EVERY: Duration = Duration::from_secs(1);
 /// Runs the live view until the user quits. Errors: there is no terminal, or a process cannot be
 /// profiled.
 pub fn run(arguments: &LiveArgs) -> Result<()> {
-    let pids = choose(None, &arguments.pid, arguments.name.as_ref())?;
+    let selection = Selection {
+        pids: &arguments.pid,
+        name: arguments.name.as_ref(),
+        match_args: arguments.match_args,
+        ..Selection::default()
+    };
+    let pids = selection.choose()?;
+    attach::check_debug_options(&arguments.debug)?;
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         bail!(
             "a live view needs a terminal; `rprof attach --pid {} -d 5s` prints the hottest functions as text",
@@ -230,10 +235,10 @@ impl View {
 
     /// Writes the time shown to a file in the current folder.
     fn save(&mut self) {
-        let path = output::default_name(None, self.attached.identities.first());
+        let path = output::default_name(None, &self.attached.identities);
         let written = self.kept.last(self.state.span()).and_then(|columns| {
-            let write = |path: &Path| file::write_atomically(path, |writer| columns.write_gzip(writer));
-            output::write_or_rescue(&path, write, &path, write)
+            let write = |writer: &mut dyn Write| columns.write_gzip(writer);
+            output::write_or_rescue(&path, &output::file_options(None), write, &path, write)
         });
         self.message = match written {
             Ok(()) => format!("wrote {}", path.display()),

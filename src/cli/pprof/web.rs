@@ -20,6 +20,9 @@ pub(super) fn address(text: &str) -> Result<Address, String> {
     let refused = |why: &str| Err(format!("could not split http address: address {text}: {why}"));
     let Some((host, port)) = text.rsplit_once(':') else { return refused("missing port in address") };
     let port = if port.is_empty() { "0" } else { port };
+    if port.parse::<u16>().is_err() {
+        return Err(format!("-http={text}: the port must be a number from 0 to 65535"));
+    }
     format!("{host}:{port}").parse().or_else(|error: String| refused(&error))
 }
 

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Error, Result, anyhow};
 use flate2::{Compression, write::GzEncoder};
 
-use super::{advice, attach, doctor, output, snapshot_args::SnapshotArgs};
+use super::{advice, attach, doctor, output, snapshot_args::SnapshotArgs, summary::no_samples};
 use crate::{
     capture::{
         self, Capture, ProfileKind, Request, Stop, dump,
@@ -24,7 +24,7 @@ use crate::{
         goroutines::{self, GoDumpRequest, is_go},
     },
     process::{Identity, facts, identify, select},
-    profile::{WriteError, encode_gzip, file},
+    profile::{encode_gzip, file},
     report::threads::Threads,
 };
 use findings::Findings;
@@ -53,6 +53,7 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
     }
     let path = arguments.output.clone().unwrap_or_else(|| default_name(&identity));
     file::check_writable(&path)?;
+    attach::check_debug_options(&arguments.debug)?;
     let stop = attach::stop_on_signals()?;
     let mut snapshot = Snapshot::default();
     let taken_at = SystemTime::now();
@@ -71,8 +72,9 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
     });
     let readme = snapshot.findings.text(&identity, taken_at, arguments.duration, &snapshot.missing);
     snapshot.parts.insert(0, part("README.md", readme.clone().into_bytes()));
-    let written = |path: &Path| write(path, &snapshot, taken_at);
-    output::write_or_rescue(&path, written, &default_name(&identity), written)?;
+    let write = |writer: &mut dyn Write| archive(&snapshot, &folder_name(&path), taken_at, writer);
+    let options = output::file_options(None);
+    output::write_or_rescue(&path, &options, write, &default_name(&identity), write)?;
     if !arguments.quiet {
         super::say(&format!("{readme}\nwrote {}", path.display()));
     }
@@ -85,7 +87,7 @@ fn part(name: impl Into<String>, bytes: Vec<u8>) -> Part {
 
 /// `redis-server-1234-20260824T031500Z.tar.gz`
 fn default_name(identity: &Identity) -> PathBuf {
-    PathBuf::from(format!("{}.tar.gz", output::name_and_time(Some(identity))))
+    PathBuf::from(format!("{}.tar.gz", output::name_and_time(std::slice::from_ref(identity))))
 }
 
 impl Snapshot {
@@ -189,8 +191,7 @@ impl Snapshot {
 
     fn profile(&mut self, name: &str, captured: &Capture) {
         if captured.profile.sample.is_empty() {
-            let why = "no samples: the process slept all the time, or has ended";
-            return self.missing.push((name.to_owned(), why.to_owned()));
+            return self.missing.push((name.to_owned(), no_samples(captured)));
         }
         self.findings.profile(captured);
         self.parts.push(part(format!("{name}.pb.gz"), encode_gzip(&captured.profile)));
@@ -205,15 +206,19 @@ impl Snapshot {
     }
 }
 
-/// Writes the archive, readable by its owner only. A failed write leaves no partial file.
-fn write(path: &Path, snapshot: &Snapshot, taken_at: SystemTime) -> Result<(), WriteError> {
-    let seconds = taken_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    let folder = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let folder = folder.trim_end_matches(".gz").trim_end_matches(".tgz").trim_end_matches(".tar").to_owned();
-    file::write_private(path, |writer| archive(snapshot, &folder, seconds, writer))
+/// The directory in the archive: the archive's name without its extension.
+fn folder_name(path: &Path) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    name.trim_end_matches(".gz").trim_end_matches(".tgz").trim_end_matches(".tar").to_owned()
 }
 
-fn archive(snapshot: &Snapshot, folder: &str, seconds: u64, writer: &mut dyn Write) -> io::Result<()> {
+fn archive(
+    snapshot: &Snapshot,
+    folder: &str,
+    taken_at: SystemTime,
+    writer: &mut dyn Write,
+) -> io::Result<()> {
+    let seconds = taken_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let mut archive = tar::Builder::new(GzEncoder::new(writer, Compression::default()));
     for part in &snapshot.parts {
         let mut header = tar::Header::new_gnu();
