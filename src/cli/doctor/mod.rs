@@ -112,7 +112,8 @@ fn as_text(
     checks: &[Check],
     verbose: bool,
 ) -> String {
-    let mut text = String::new();
+    let [attach, dump, waits] = [attach_by, dump_by, waits_by].map(|by| by(checks));
+    let mut text = format!("attach: {attach}\ndump:   {dump}\nwaits:  {waits}\n\n");
     for (key, value) in host_facts(host) {
         text += &format!("{key:<32} {value}\n");
     }
@@ -124,6 +125,8 @@ fn as_text(
     text.push('\n');
     for line in lines {
         let (mark, words) = match &line.result {
+            // Without a process, ptrace cannot be tried.
+            Ok(how) if identity.is_none() && line.what == name(Source::Ptrace) => ("?    ", how),
             Ok(how) => ("works", how),
             Err(why) => ("no   ", why),
         };
@@ -133,9 +136,7 @@ fn as_text(
         }
         text += &line.log.as_deref().filter(|_| verbose).map(log_end).unwrap_or_default();
     }
-    text.push('\n');
-    let [attach, dump, waits] = [attach_by, dump_by, waits_by].map(|by| by(checks));
-    text + &format!("attach: {attach}\ndump:   {dump}\nwaits:  {waits}\n")
+    text
 }
 
 /// The last lines of the verifier's log, indented.
