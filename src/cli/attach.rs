@@ -1,5 +1,7 @@
 //! `rprof attach`: profiles running processes.
 
+use anyhow::{Result, bail};
+
 use super::{
     args::{AttachArgs, DebugArgs, KindArg, LabelArg, OutputArgs, SamplerArg, SamplingArgs},
     output::Destination,
@@ -13,7 +15,6 @@ use crate::{
     sampler::look::hold,
     symbolize::{Debuginfod, SymbolizeOptions},
 };
-use anyhow::{Result, bail};
 
 /// Runs the verb.
 pub fn run(arguments: AttachArgs) -> Result<()> {
