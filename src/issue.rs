@@ -37,6 +37,11 @@ pub enum Issue {
         /// Its build ID in hexadecimal, empty if it has none.
         build_id: String,
     },
+    /// Code that a runtime generated has no name.
+    UnnamedJit {
+        /// The process, as in its own PID namespace.
+        pid: u32,
+    },
     /// Kernel frames have no names.
     KernelSymbolsHidden {
         /// The error.
@@ -94,6 +99,11 @@ impl fmt::Display for Issue {
                 let short = build_id.get(..8).unwrap_or(build_id);
                 write!(f, "functions of {file} (build {short}…) have no names: no symbols found")
             }
+            Issue::UnnamedJit { pid } => write!(
+                f,
+                "code generated at run time has no names in /tmp/perf-{pid}.map (Node.js: start it with \
+                 --perf-basic-prof; Java: run `jcmd {pid} Compiler.perfmap` before profiling)"
+            ),
             Issue::KernelSymbolsHidden { why } => write!(f, "kernel functions have no names: {why}"),
             Issue::DebugInfo { file, why } => write!(f, "debug information of {file}: {why}"),
             Issue::WeakerSampler { wanted, why } => write!(f, "sampler `{wanted}` is not available: {why}"),

@@ -114,7 +114,9 @@ pub(super) fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mu
             ImageKind::Kernel => name_kernel(&locations, &kernel_names, names),
             ImageKind::Pseudo => name_synthetic(&locations, at, names),
             ImageKind::Anonymous { pid } => {
-                name_jit_code(pid, image.owner, &locations, at, names);
+                let unnamed = name_jit_code(pid, image.owner, &locations, at, names);
+                let pid = image.owner.map_or(pid, |(inner_pid, _)| inner_pid);
+                world.issues.add(Issue::UnnamedJit { pid }, unnamed);
             }
             ImageKind::File | ImageKind::Vdso => {
                 let addresses: Vec<ElfAddr> = locations
@@ -207,26 +209,31 @@ fn name_synthetic(locations: &[LocationId], at: impl Fn(&LocationId) -> Place, n
     }
 }
 
-/// Names JIT code from the perf map (`/tmp/perf-PID.map`) that many runtimes write.
+/// Names JIT code from the perf map (`/tmp/perf-PID.map`) that many runtimes write. Returns the
+/// number of locations without a name.
 fn name_jit_code(
     pid: u32,
     owner: Option<(u32, u32)>,
     locations: &[LocationId],
     at: impl Fn(&LocationId) -> Place,
     names: &mut Names,
-) {
-    let Some((inner_pid, uid)) = owner else { return };
+) -> u64 {
+    let all = locations.len() as u64;
+    let Some((inner_pid, uid)) = owner else { return all };
     let mut root = PathBuf::from(format!("/proc/{pid}/root"));
     // It has ended. If it was in our PID namespace, it was most likely in our mount namespace too.
     if inner_pid == pid && !root.exists() {
         root = PathBuf::from("/");
     }
-    let Ok(map) = PerfMap::load(&root, inner_pid, uid) else { return };
+    let Ok(map) = PerfMap::load(&root, inner_pid, uid) else { return all };
+    let mut unnamed = all;
     for location in locations {
         if let Some(name) = map.lookup(RuntimeAddr(at(location).address)) {
             names.frames[*location as usize] = vec![plain(name)];
+            unnamed -= 1;
         }
     }
+    unnamed
 }
 
 fn plain(name: &str) -> SourceFrame {

@@ -233,7 +233,7 @@ fn sampler(
             names.join(", ")
         ),
         because,
-        advice: Some(format!("{}\n           {}", sampler_advice(last, foreign), see_doctor(identities))),
+        advice: Some(sampler_advice(last, foreign, see_doctor(identities))),
     }
 }
 
@@ -242,10 +242,10 @@ fn see_doctor(identities: &[Identity]) -> String {
     format!("`rprof doctor{pid}` shows what works here and what to change for the rest")
 }
 
-fn sampler_advice(error: &SamplerError, foreign: Option<&Identity>) -> String {
+fn sampler_advice(error: &SamplerError, foreign: Option<&Identity>, see_doctor: String) -> String {
     let other_user =
         foreign.map(|id| format!("run rprof as root or as user {} (`sudo -u '#{}'`)", id.uid, id.uid));
-    match error {
+    let advice: String = match error {
         SamplerError::Perf(PerfError::NotPermitted { denial, .. }) => match denial {
             Denial::Seccomp => "in Docker: --cap-add SYS_ADMIN (Docker before 23), or --cap-add PERFMON, or \
                                 --security-opt seccomp=unconfined (see docs/PERMISSIONS.md)"
@@ -269,8 +269,12 @@ fn sampler_advice(error: &SamplerError, foreign: Option<&Identity>) -> String {
             "a smaller --buffer-bytes, a higher `ulimit -l`, or `sysctl kernel.perf_event_mlock_kb=4096`"
                 .into()
         }
-        _ => "docs/PERMISSIONS.md lists what each sampler requires".into(),
-    }
+        SamplerError::Unavailable(why) if why.contains("no CAP_") => {
+            "run rprof as root, or `setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep` on the rprof binary".into()
+        }
+        _ => return see_doctor,
+    };
+    format!("{advice}\n           {see_doctor}")
 }
 
 fn causes(error: &dyn std::error::Error) -> Vec<String> {

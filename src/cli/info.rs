@@ -58,7 +58,7 @@ impl Info {
         match (&self.go, &self.why_not) {
             (Some(go), _) => go_lines(go, &mut line),
             (None, Some(why)) => line("runtime", format!("Go, but it cannot be read: {why}")),
-            (None, None) => line("runtime", "none known (native code)".to_owned()),
+            (None, None) => line("runtime", "none that rprof reads (it reads Go)".to_owned()),
         }
         text
     }

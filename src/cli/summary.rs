@@ -126,9 +126,10 @@ fn warnings(capture: &Capture) -> Vec<String> {
     for (issue, count) in shown.into_iter().take(WARNINGS) {
         warnings.push(match issue {
             Issue::CutStack { .. } => format!("{count} of {} {issue}", capture.tally.samples),
-            Issue::LostSamples | Issue::LateSamples | Issue::UnnamedFrames { .. } => {
-                format!("{issue} ({count})")
-            }
+            Issue::LostSamples
+            | Issue::LateSamples
+            | Issue::UnnamedFrames { .. }
+            | Issue::UnnamedJit { .. } => format!("{issue} ({count})"),
             _ => issue.to_string(),
         });
     }

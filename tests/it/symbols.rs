@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use crate::harness::{Fixture, Rprof, Stacks, Target, alone, open_folder, run_tool, set_mode};
+use crate::harness::{Fixture, Rprof, Skip, Stacks, Target, alone, open_folder, run_tool, set_mode, skip};
 
 /// The line of `ratio.c` that holds exactly this statement, below the definition of a function.
 fn line_of(function: &str, statement: &str) -> i64 {
@@ -166,4 +166,27 @@ fn kernel_frames_stand_above_the_system_call_and_can_be_left_out() {
     let profile = Rprof::attach(&target).args(&["--no-kernel"]).profile();
     assert_eq!(profile.share(|stack| stack.names().any(|name| name.contains("futex_w"))), 0.0);
     target.assert_unhurt();
+}
+
+#[test]
+fn code_generated_at_run_time_is_named_by_a_perf_map_and_reported_without_one() {
+    if std::env::consts::ARCH != "x86_64" {
+        skip(Skip::OtherCpu);
+        return;
+    }
+    let _alone = alone();
+    let program = Fixture::c(&["jit.c"]).build();
+    let warning = |pid: u32| format!("code generated at run time has no names in /tmp/perf-{pid}.map");
+
+    let target = Target::start_with(&program, &["map"]);
+    let outcome = Rprof::attach(&target).seconds(1).run();
+    fs::remove_file(format!("/tmp/perf-{}.map", target.pid())).expect("the target's map");
+    assert!(!outcome.stderr.contains(&warning(target.pid())), "{}", outcome.stderr);
+    let profile = outcome.profile();
+    profile.assert_nearly_all(95.0, "main > generated", |stack| stack.has_in_order(&["main", "generated"]));
+
+    let target = Target::start(&program);
+    let outcome = Rprof::attach(&target).seconds(1).run();
+    assert!(outcome.stderr.contains(&warning(target.pid())), "{}", outcome.stderr);
+    assert_eq!(outcome.profile().share_of("generated"), 0.0);
 }

@@ -69,7 +69,7 @@ fn missing_right() -> String {
         .into_iter()
         .filter_map(|(number, name)| (!held.has(number)).then_some(name))
         .collect();
-    format!("BPF is not permitted: no {} here; root has all it takes", missing.join(" and no "))
+    format!("BPF is not permitted: no {}", missing.join(" and no "))
 }
 
 /// What refuses BPF to a process with the capabilities; `memory` is the limit of locked memory in
