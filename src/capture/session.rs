@@ -3,7 +3,10 @@
 //! Not here: kinds of profiles and durations ([`super::run`], [`super::windows`]), the content of a
 //! profile (`finish`).
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant, SystemTime},
+};
 
 use super::{
     Capture, CaptureError, Ended, LabelKeys, POLL_DEEP_EVERY, POLL_EVERY, ProfileKind, Progress, Request,
@@ -19,19 +22,34 @@ use crate::{
     sampler::{Event, Sampler, SamplerError, idle},
 };
 
-/// How long the samples that are still buffered at the end of a profile may take to unwind.
-const DRAIN_TIME: Duration = Duration::from_secs(1);
+/// How long the samples that are buffered when sampling ends may take to unwind: at least, and at
+/// most. In between it is half the time that was sampled: the first sample of a large program takes
+/// long.
+const LEAST_OVERRUN: Duration = Duration::from_secs(1);
+const MOST_OVERRUN: Duration = Duration::from_secs(5);
 
-/// Until when samples are unwound: a time, or the request to stop; whichever comes first.
-#[derive(Clone, Copy)]
+/// How long buffered samples may take to unwind after this time of sampling.
+fn overrun(sampled: Duration) -> Duration {
+    (sampled / 2).clamp(LEAST_OVERRUN, MOST_OVERRUN)
+}
+
+/// Until when samples are unwound: `overrun` after a time or after the request to stop, whichever
+/// comes first.
 struct Limit<'a> {
     at: Option<Instant>,
     stop: Option<&'a Stop>,
+    overrun: Duration,
+    /// When the request to stop was first seen.
+    stopped_at: Cell<Option<Instant>>,
 }
 
 impl Limit<'_> {
     fn is_reached(&self) -> bool {
-        self.stop.is_some_and(Stop::is_set) || self.at.is_some_and(|at| Instant::now() >= at)
+        let now = Instant::now();
+        if self.stopped_at.get().is_none() && self.stop.is_some_and(Stop::is_set) {
+            self.stopped_at.set(Some(now));
+        }
+        [self.at, self.stopped_at.get()].into_iter().flatten().any(|at| now >= at + self.overrun)
     }
 }
 
@@ -49,6 +67,8 @@ pub(super) struct Session<'r> {
     poll_every: Duration,
     /// Whether a profile has been returned already.
     has_returned_profile: bool,
+    /// How long buffered samples may take to unwind; `None`: as long as [`overrun`] says.
+    overrun: Option<Duration>,
 }
 
 /// A point in time, and the CPU time used until then.
@@ -93,6 +113,7 @@ impl<'r> Session<'r> {
             // Short at first: it is not known yet whether stacks are deeper than their copies.
             poll_every: POLL_DEEP_EVERY,
             has_returned_profile: false,
+            overrun: None,
         })
     }
 
@@ -141,8 +162,7 @@ impl<'r> Session<'r> {
             if stop.is_set() {
                 return Ok(Ended::Stopped);
             }
-            let limit = Limit { at: until.map(|until| self.began + until), stop: Some(stop) };
-            match self.poll(left.min(self.poll_every), limit) {
+            match self.poll(left.min(self.poll_every), &self.limit(until, stop)) {
                 // Not a failure: the profile ends here.
                 Err(SamplerError::NoTarget) => return Ok(Ended::TargetsGone),
                 other => other?,
@@ -156,7 +176,7 @@ impl<'r> Session<'r> {
 
     /// Hands what the sampler has to the world. Samples that come once `limit` is reached are
     /// dropped and counted: the sampler may have more of them than can be unwound in time.
-    fn poll(&mut self, timeout: Duration, limit: Limit<'_>) -> Result<(), SamplerError> {
+    fn poll(&mut self, timeout: Duration, limit: &Limit<'_>) -> Result<(), SamplerError> {
         let (world, sampler) = (&mut self.world, &mut self.sampler);
         for (tid, start, end) in world.hints.drain(..) {
             sampler.hint_stack(tid, start, end);
@@ -178,11 +198,23 @@ impl<'r> Session<'r> {
         polled
     }
 
+    /// The limit while samples are taken: `until` counts from the start of the capture.
+    fn limit<'s>(&self, until: Option<Duration>, stop: &'s Stop) -> Limit<'s> {
+        let sampled = until.unwrap_or_else(|| self.began.elapsed());
+        Limit {
+            at: until.map(|until| self.began + until),
+            stop: Some(stop),
+            overrun: self.overrun.unwrap_or_else(|| overrun(sampled)),
+            stopped_at: Cell::new(None),
+        }
+    }
+
     /// The limit for what is still buffered at the end of a profile. The waits that go on then come
     /// last and are few: they have none.
     fn drain_limit(&self) -> Limit<'static> {
-        let is_limited = self.request.kind != ProfileKind::OffCpu;
-        Limit { at: is_limited.then(|| Instant::now() + DRAIN_TIME), stop: None }
+        let at = (self.request.kind != ProfileKind::OffCpu).then(Instant::now);
+        let overrun = self.overrun.unwrap_or_else(|| overrun(self.since.at.elapsed()));
+        Limit { at, stop: None, overrun, stopped_at: Cell::new(None) }
     }
 
     fn all_targets_ended(&self) -> bool {
@@ -198,7 +230,7 @@ impl<'r> Session<'r> {
     pub fn end(&mut self, sampled: Result<Ended, SamplerError>) -> Result<Ended, CaptureError> {
         let ended = sampled.and_then(|ended| {
             self.sampler.stop()?;
-            match self.poll(Duration::ZERO, self.drain_limit()) {
+            match self.poll(Duration::ZERO, &self.drain_limit()) {
                 Ok(()) | Err(SamplerError::NoTarget) => Ok(ended),
                 Err(error) => Err(error),
             }
@@ -219,7 +251,7 @@ impl<'r> Session<'r> {
     /// The profile of the window since the last one; sampling continues.
     pub fn window(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Capture {
         // If this fails, waits that are in progress are counted in the next profile.
-        let _ = self.sampler.split().and_then(|()| self.poll(Duration::ZERO, self.drain_limit()));
+        let _ = self.sampler.split().and_then(|()| self.poll(Duration::ZERO, &self.drain_limit()));
         self.has_returned_profile = true;
         let capture = self.capture(Ended::Duration);
         self.learn_kernel_names();
@@ -375,6 +407,7 @@ mod tests {
             since,
             poll_every: POLL_EVERY,
             has_returned_profile: false,
+            overrun: Some(Duration::ZERO),
         }
     }
 
@@ -388,6 +421,18 @@ mod tests {
         assert_eq!(tally.samples + tally.lost, 200);
         assert_eq!(tally.late, tally.lost);
         assert!((1..=11).contains(&tally.samples), "{} samples in 20 ms, one each 2 ms", tally.samples);
+    }
+
+    #[test]
+    fn samples_that_are_buffered_at_the_end_are_unwound_for_a_while() {
+        let request = Request::default();
+        let mut session = flooded(&request, 50, Duration::from_millis(2), None);
+        session.overrun = None;
+        let ended = session.sample(Some(Duration::from_millis(20)), &Stop::default(), &mut |_| {});
+        assert_eq!(ended.expect("sampled"), Ended::Duration);
+        assert_eq!((session.world.tally.samples, session.world.tally.lost), (50, 0));
+        assert_eq!(overrun(Duration::from_secs(4)), Duration::from_secs(2));
+        assert_eq!(overrun(Duration::from_secs(900)), MOST_OVERRUN);
     }
 
     #[test]
