@@ -248,7 +248,7 @@ fn sampler_advice(error: &SamplerError, foreign: Option<&Identity>, see_doctor: 
     let advice: String = match error {
         SamplerError::Perf(PerfError::NotPermitted { denial, .. }) => match denial {
             Denial::Seccomp => "in Docker: --cap-add SYS_ADMIN (Docker before 23), or --cap-add PERFMON, or \
-                                --security-opt seccomp=unconfined (see docs/PERMISSIONS.md)"
+                                --security-opt seccomp=unconfined (see `rprof help permissions`)"
                 .into(),
             Denial::SecurityModule => {
                 "ask this machine's administrator: a security module forbids it, whatever the capabilities"

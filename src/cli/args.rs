@@ -368,7 +368,7 @@ pub struct MatchArgs {
 
 const DIFF_HELP: &str = "\
 Compares shares of each profile's own total, so profiles of different lengths can be compared.
-With --cum, the shares include all called functions. docs/REPORTS.md describes the statistics.";
+With --cum, the shares include all called functions. `rprof help reports` describes the statistics.";
 
 /// The arguments of `rprof diff`.
 #[derive(Debug, Args)]
