@@ -96,6 +96,10 @@ fn a_snapshot_that_is_interrupted_keeps_what_it_has() {
     unpack(folder.path());
     assert!(read(folder.path(), "README.md").contains("busy_thread"), "{}", outcome.stderr);
     assert!(folder.path().join("incident/cpu.pb.gz").exists());
+    // After the signal nothing more is collected.
+    let readme = read(folder.path(), "README.md");
+    assert!(readme.contains("- doctor: not collected: a signal ended the snapshot first"), "{readme}");
+    assert!(!folder.path().join("incident/doctor.txt").exists());
     target.assert_unhurt();
 }
 

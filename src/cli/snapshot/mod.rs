@@ -42,6 +42,8 @@ struct Snapshot {
     /// The name of a part that is not available, and the reason.
     missing: Vec<(String, String)>,
     findings: Findings,
+    /// Set by a signal.
+    stop: Stop,
 }
 
 /// Runs the verb.
@@ -55,7 +57,7 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
     file::check_writable(&path)?;
     attach::check_debug_options(&arguments.debug)?;
     let stop = attach::stop_on_signals()?;
-    let mut snapshot = Snapshot::default();
+    let mut snapshot = Snapshot { stop: stop.clone(), ..Snapshot::default() };
     let taken_at = SystemTime::now();
     // Threads first: the incident may be over when the profiles are done.
     snapshot.threads(pid, arguments);
@@ -65,7 +67,7 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
     snapshot.facts(pid);
     snapshot.profiles(pid, arguments, &stop);
     snapshot.command(&identity, arguments.redact_cmdline);
-    snapshot.take("doctor", || {
+    snapshot.collect("doctor", || {
         let diagnosis = doctor::diagnose(Some(pid), true)?;
         let json = serde_json::to_vec_pretty(&diagnosis.json)?;
         Ok(vec![part("doctor.txt", diagnosis.text.into_bytes()), part("doctor.json", json)])
@@ -91,6 +93,14 @@ fn default_name(identity: &Identity) -> PathBuf {
 }
 
 impl Snapshot {
+    /// Collects a part, unless a signal has ended the snapshot: then rprof must end soon.
+    fn collect(&mut self, what: &str, make: impl FnOnce() -> Result<Vec<Part>>) {
+        if self.stop.is_set() {
+            return self.miss(what, &anyhow!("not collected: a signal ended the snapshot first"));
+        }
+        self.take(what, make);
+    }
+
     /// Adds the parts from `make`, or the reason why there are none.
     fn take(&mut self, what: &str, make: impl FnOnce() -> Result<Vec<Part>>) {
         match make() {
@@ -130,7 +140,7 @@ impl Snapshot {
 
     /// The profiles that a Go runtime records.
     fn go(&mut self, pid: u32) {
-        self.take("goroutines", || {
+        self.collect("goroutines", || {
             let dumped = goroutines::dump(&GoDumpRequest { pid, ..GoDumpRequest::default() })?;
             let mut text = Vec::new();
             dumped.write_text(true, &mut text)?;
@@ -138,7 +148,7 @@ impl Snapshot {
             Ok(vec![part("goroutines.txt", text), part("goroutines.pb.gz", profile)])
         });
         for kind in [GoKind::Heap, GoKind::Allocs, GoKind::Block, GoKind::Mutex] {
-            self.take(kind.name(), || {
+            self.collect(kind.name(), || {
                 let read = go_profile::read(pid, kind)?;
                 Ok(vec![part(format!("{}.pb.gz", kind.name()), encode_gzip(&read.profile))])
             });
