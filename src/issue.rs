@@ -68,6 +68,14 @@ pub enum Issue {
         /// The error.
         why: String,
     },
+    /// A file or process needs more memory, disk space or time than rprof may use for it; or rprof
+    /// was stopped before all of it was read.
+    LimitReached {
+        /// The file or process.
+        what: String,
+        /// The limit that was reached.
+        why: String,
+    },
     /// A requested process or thread could not be profiled.
     Unwatched {
         /// The process or thread.
@@ -111,6 +119,7 @@ impl fmt::Display for Issue {
                 write!(f, "too many distinct stacks: new ones are counted under one name")
             }
             Issue::SamplerFailed { why } => write!(f, "sampling ended early: {why}"),
+            Issue::LimitReached { what, why } => write!(f, "{what} was not read completely: {why}"),
             Issue::Unwatched { what, why } => write!(f, "{what} is not in the profile: {why}"),
         }
     }

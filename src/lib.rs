@@ -7,6 +7,7 @@
 //! `tests/architecture.rs` enforces it.
 
 pub mod addr;
+pub mod budget;
 pub mod issue;
 pub mod text;
 

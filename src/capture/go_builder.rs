@@ -4,23 +4,54 @@
 
 use std::collections::HashMap;
 
+use rustc_hash::FxHashSet;
+
 use crate::{
+    budget::{Exhausted, Resource},
     profile::builder::{Builder, LineSpec, LocationId, MappingId, MappingSpec},
     runtime::go::{Frame, GoProcess, Sites},
     symbolize::hex,
 };
+
+/// Memory of one location with its lines, names and the caches for it.
+const LOCATION_MEMORY: u64 = 1024;
 
 /// Builds the locations of one process's frames.
 pub struct GoLocations<'a> {
     process: &'a GoProcess,
     sites: Sites<'a>,
     mappings: HashMap<usize, MappingId>,
+    /// Frames that have a location.
+    known: FxHashSet<Frame>,
+    /// Why frames were dropped, if any were.
+    pub limit: Option<Exhausted>,
 }
 
 impl<'a> GoLocations<'a> {
     /// A builder without locations.
     pub fn new(process: &'a GoProcess) -> GoLocations<'a> {
-        GoLocations { process, sites: Sites::new(process), mappings: HashMap::new() }
+        GoLocations {
+            process,
+            sites: Sites::new(process),
+            mappings: HashMap::new(),
+            known: FxHashSet::default(),
+            limit: None,
+        }
+    }
+
+    /// Whether the budget of the process allows a location for this frame.
+    fn is_affordable(&mut self, frame: Frame) -> bool {
+        if self.known.contains(&frame) {
+            return true;
+        }
+        let taken = self.process.budget.take(Resource::Memory, LOCATION_MEMORY);
+        match taken {
+            Ok(()) => self.known.insert(frame),
+            Err(why) => {
+                self.limit = Some(why);
+                false
+            }
+        }
     }
 
     /// The locations of a stack, leaf first, as in Go's own profiles: without `runtime.goexit` and
@@ -29,6 +60,9 @@ impl<'a> GoLocations<'a> {
         let mut ids = Vec::with_capacity(frames.len());
         let mut callee: Option<Box<str>> = None;
         for frame in frames {
+            if !self.is_affordable(*frame) {
+                continue;
+            }
             let site = self.sites.at(*frame);
             let mut lines = Vec::new();
             for function in &site.functions {
@@ -59,7 +93,8 @@ impl<'a> GoLocations<'a> {
     /// As [`GoLocations::returns`], for an allocation: like Go, without the runtime's functions at
     /// the leaf, unless there are no others.
     pub fn allocation(&mut self, addresses: &[u64], builder: &mut Builder) -> Vec<LocationId> {
-        let frames = self.sites.physical(addresses);
+        let mut frames = self.sites.physical(addresses);
+        frames.retain(|frame| self.is_affordable(*frame));
         let inner = |name: &str| name.starts_with("runtime.") || name.starts_with("internal/runtime/");
         let of_runtime = |sites: &mut Sites<'_>, frame: &Frame| {
             let site = sites.at(*frame);

@@ -7,6 +7,8 @@ use std::time::SystemTime;
 
 use super::{go_builder::GoLocations, naming::epoch_ns};
 use crate::{
+    budget::Exhausted,
+    issue::Issue,
     process::{Identity, identify},
     profile::{
         builder::{Builder, LabelValue},
@@ -120,7 +122,7 @@ const UNSETTLED: &str = "counts kept changing while they were read: some may be 
 
 impl ReadOutcome {
     fn heap(&mut self, process: &GoProcess, kind: GoKind) -> Result<Builder, BucketError> {
-        let Heap { records, rate, is_consistent, .. } = process.heap()?;
+        let Heap { records, rate, is_consistent, limit, .. } = process.heap()?;
         let mut builder = Builder::new(&[
             ("alloc_objects", "count"),
             ("alloc_space", "bytes"),
@@ -135,6 +137,7 @@ impl ReadOutcome {
             let size = LabelValue::Number(record.size.cast_signed(), "bytes");
             builder.sample(&ids, &[allocated.0, allocated.1, in_use.0, in_use.1], &[("bytes", size)]);
         }
+        self.limited(limit.or(locations.limit));
         builder.set_period("space", "bytes", rate.cast_signed());
         if kind == GoKind::Allocs {
             builder.set_default_sample_type("alloc_space");
@@ -146,13 +149,14 @@ impl ReadOutcome {
     }
 
     fn contention(&mut self, process: &GoProcess, kind: BucketKind) -> Result<Builder, BucketError> {
-        let Contention { records, rate, is_consistent, ticks_hz } = process.contention(kind)?;
+        let Contention { records, rate, is_consistent, ticks_hz, limit } = process.contention(kind)?;
         let mut builder = Builder::new(&[("contentions", "count"), ("delay", "nanoseconds")]);
         let mut locations = GoLocations::new(process);
         for record in &records {
             let ids = locations.returns(&record.stack, &mut builder);
             builder.sample(&ids, &[record.count, record.delay_ns], &[]);
         }
+        self.limited(limit.or(locations.limit));
         builder.set_period("contentions", "count", 1);
         self.records = records.len();
         let unit = if kind == BucketKind::Block { "ticks of waiting" } else { "events" };
@@ -182,6 +186,14 @@ impl ReadOutcome {
         builder.set_period("threadcreate", "count", 1);
         self.records = threads.len();
         Ok(builder)
+    }
+
+    fn limited(&mut self, limit: Option<Exhausted>) {
+        if let Some(why) = limit {
+            let issue =
+                Issue::LimitReached { what: "the runtime's profile".to_owned(), why: why.to_string() };
+            self.warnings.push(issue.to_string());
+        }
     }
 
     fn settled(&mut self, is_consistent: bool) {

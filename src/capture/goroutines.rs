@@ -14,6 +14,7 @@ pub use crate::runtime::go::{BucketError, GoError};
 use super::{go_builder::GoLocations, naming};
 use crate::{
     addr::RuntimeAddr,
+    issue::Issue,
     process::{Identity, ProcessError, identify, identity, threads},
     profile::{
         builder::{Builder, LabelValue},
@@ -244,6 +245,10 @@ impl GoDump {
                 count => format!("stopped: {count} threads, {} us", stats.stopped.as_micros()),
             },
         ];
+        if let Some(why) = self.goroutines.limit {
+            let what = "the table of goroutines".to_owned();
+            comments.push(format!("limit: {}", Issue::LimitReached { what, why: why.to_string() }));
+        }
         if !self.process.is_known_release {
             comments.push(format!(
                 "layout: {} is newer than the known releases; read with the layout of {}",

@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 use super::collector::MappingId;
 use crate::{
     addr::{ElfAddr, FileOffset, RuntimeAddr},
+    budget::Budget,
     elf::ElfFile,
     issue::{Issue, Issues},
     process::{files, identity, memory},
@@ -136,6 +137,7 @@ pub struct Region<'a> {
 /// All images and placements of a capture.
 #[derive(Debug)]
 pub struct Images {
+    budget: Budget,
     images: Vec<Image>,
     placements: Vec<Placement>,
     by_file: FxHashMap<(u32, u32, u64, String), ImageId>,
@@ -145,8 +147,10 @@ pub struct Images {
 
 impl Images {
     /// The images and placements that every capture has: kernel, unmapped, synthetic.
-    pub fn new() -> Images {
+    /// No files yet. They are read within `budget`.
+    pub fn within(budget: &Budget) -> Images {
         let mut images = Images {
+            budget: budget.clone(),
             images: Vec::new(),
             placements: Vec::new(),
             by_file: FxHashMap::default(),
@@ -215,7 +219,7 @@ impl Images {
         if let Some(id) = self.by_file.get(&key) {
             return *id;
         }
-        let id = match open_elf(region) {
+        let id = match open_elf(region, &self.budget) {
             Ok(elf) => self.add_image(ImageKind::File, region.path.to_owned(), region.pid, Some(elf)),
             Err(why) => {
                 issues.add(Issue::UnreadableFile { path: region.path.to_owned(), why }, 1);
@@ -261,7 +265,7 @@ impl Images {
     }
 }
 
-fn open_elf(region: &Region<'_>) -> Result<ElfFile, String> {
+fn open_elf(region: &Region<'_>, budget: &Budget) -> Result<ElfFile, String> {
     let file = files::open(&files::MappedFile {
         pid: region.pid,
         start: region.start,
@@ -271,7 +275,8 @@ fn open_elf(region: &Region<'_>) -> Result<ElfFile, String> {
         inode: region.inode,
         path: region.path,
     });
-    ElfFile::open(&file.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
+    let file = file.map_err(|error| error.to_string())?;
+    ElfFile::open_within(&file, budget).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -294,7 +299,7 @@ mod tests {
             inode: map.inode,
             path: &map.path,
         };
-        let (mut images, mut issues) = (Images::new(), Issues::default());
+        let (mut images, mut issues) = (Images::within(&Budget::session()), Issues::default());
         let here = images.module(&region(0), &mut issues);
         let there = images.module(&region(0x1000_0000), &mut issues);
         assert_eq!(here.id, there.id);

@@ -99,6 +99,16 @@ pub struct Request {
     pub symbolize: SymbolizeOptions,
 }
 
+impl Request {
+    /// The same with a budget that also ends, after a grace period, when `stop` is set: then names
+    /// that were not found yet are missing, and the profile is built with those that were.
+    fn stopped_by(&self, stop: &Stop) -> Request {
+        let mut request = self.clone();
+        request.symbolize.budget = self.symbolize.budget.stopped_by(Arc::clone(&stop.0));
+        request
+    }
+}
+
 impl Default for Request {
     fn default() -> Self {
         Request {
@@ -248,6 +258,7 @@ pub fn run(
     release: impl FnOnce() -> std::io::Result<()>,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Capture, CaptureError> {
+    let request = &request.stopped_by(stop);
     let mut session = Session::begin(request)?;
     let mut threads = match request.kind {
         ProfileKind::ThreadCreate => {
@@ -279,6 +290,7 @@ pub fn windows(
     progress: &mut dyn FnMut(Progress<'_>),
     each: &mut dyn FnMut(Capture),
 ) -> Result<Ended, CaptureError> {
+    let request = &request.stopped_by(stop);
     let mut session = Session::begin(request)?;
     session.report_attached(progress);
     let mut until = every;

@@ -6,6 +6,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    rc::Rc,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -21,13 +22,14 @@ use super::{
 };
 use crate::{
     addr::{ElfAddr, RuntimeAddr},
+    budget::{Budget, Resource},
     issue::{Issue, Issues},
     process::identity,
     profile::builder::{self, Builder, LabelValue, LineSpec, MappingSpec},
     sampler::KernelName,
     symbolize::{
-        self, KernelSymbols, ModuleFiles, PerfMap, SourceFrame, SymbolIssue, SymbolizeOptions, Symbolized,
-        hex, symbolize_module,
+        self, KernelSymbols, ModuleFiles, PerfMap, PerfMapError, SourceFrame, SymbolIssue, SymbolizeOptions,
+        Symbolized, hex, symbolize_module,
     },
 };
 
@@ -61,7 +63,7 @@ pub(super) fn file_of(world: &World, id: MappingId) -> String {
 /// The function names of addresses of a process, in the given order; the innermost function where
 /// functions are inlined. All `None` where the process cannot be read.
 pub fn names(pid: u32, addresses: &[RuntimeAddr], options: &SymbolizeOptions) -> Vec<Option<String>> {
-    let mut world = World::new(LabelKeys::default());
+    let mut world = World::within(LabelKeys::default(), &options.budget);
     world.watch(pid, identity::monotonic_ns());
     let Some(space) = world.spaces.get(&pid) else { return vec![None; addresses.len()] };
     let places: Vec<Place> = (addresses.iter())
@@ -107,14 +109,29 @@ pub(super) fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mu
     for location in again.chain(first..places.len()) {
         by_image.entry(image_of(location)).or_default().push(location as LocationId);
     }
+    let budget = options.budget.clone();
     for (image, locations) in by_image {
+        if budget.take(Resource::Work, 0).is_err() {
+            let (what, why) =
+                ("symbols".to_owned(), "rprof was stopped; `rprof symbolize FILE` adds names".into());
+            world.issues.add(Issue::LimitReached { what, why }, 1);
+            break;
+        }
         let image = world.images.image(image);
         let at = |location: &LocationId| places[*location as usize];
         match image.kind {
             ImageKind::Kernel => name_kernel(&locations, &kernel_names, names),
             ImageKind::Pseudo => name_synthetic(&locations, at, names),
             ImageKind::Anonymous { pid } => {
-                let unnamed = name_jit_code(pid, image.owner, &locations, at, names);
+                let addresses: Vec<_> =
+                    locations.iter().map(at).map(|place| RuntimeAddr(place.address)).collect();
+                let found = names_of_jit_code(pid, image.owner, &addresses, &budget, &mut world.issues);
+                let named = locations.iter().zip(found).filter_map(|(at, name)| Some((at, name?)));
+                let mut unnamed = locations.len() as u64;
+                for (location, name) in named {
+                    names.frames[*location as usize] = vec![plain(&name)];
+                    unnamed -= 1;
+                }
                 let pid = image.owner.map_or(pid, |(inner_pid, _)| inner_pid);
                 world.issues.add(Issue::UnnamedJit { pid }, unnamed);
             }
@@ -162,6 +179,9 @@ fn name_module(
             }
             // Most installed files have no debug file: the symbol table suffices.
             SymbolIssue::DebugFileMissing(_) => {}
+            SymbolIssue::Limit(why) => {
+                issues.add(Issue::LimitReached { what: file, why: why.to_string() }, 1);
+            }
             other => issues.add(Issue::DebugInfo { file, why: other.to_string() }, 1),
         }
     }
@@ -209,28 +229,39 @@ fn name_synthetic(locations: &[LocationId], at: impl Fn(&LocationId) -> Place, n
     }
 }
 
-/// Names JIT code from the perf map (`/tmp/perf-PID.map`) that many runtimes write. Returns the
-/// number of locations without a name.
-fn name_jit_code(
+/// Names of JIT code, from the perf map (`/tmp/perf-PID.map`) that many runtimes write.
+fn names_of_jit_code(
     pid: u32,
     owner: Option<(u32, u32)>,
-    locations: &[LocationId],
-    at: impl Fn(&LocationId) -> Place,
-    names: &mut Names,
-) -> u64 {
-    let all = locations.len() as u64;
-    let Some((inner_pid, uid)) = owner else { return all };
+    addresses: &[RuntimeAddr],
+    budget: &Budget,
+    issues: &mut Issues,
+) -> Vec<Option<Rc<str>>> {
+    let Some((inner_pid, uid)) = owner else { return Vec::new() };
     let mut root = PathBuf::from(format!("/proc/{pid}/root"));
     // It has ended. If it was in our PID namespace, it was most likely in our mount namespace too.
     if inner_pid == pid && !root.exists() {
         root = PathBuf::from("/");
     }
-    let Ok(map) = PerfMap::load(&root, inner_pid, uid) else { return all };
-    let mut unnamed = all;
-    for location in locations {
-        if let Some(name) = map.lookup(RuntimeAddr(at(location).address)) {
-            names.frames[*location as usize] = vec![plain(name)];
-            unnamed -= 1;
+    let what = format!("/tmp/perf-{inner_pid}.map");
+    let map = match PerfMap::open(&root, inner_pid, uid) {
+        Ok(map) => map,
+        Err(PerfMapError::Missing(_)) => return Vec::new(),
+        Err(error) => {
+            issues.add(Issue::UnreadableFile { path: what, why: error.to_string() }, 1);
+            return Vec::new();
+        }
+    };
+    match map.names(addresses, &budget.process().file()) {
+        Ok(found) => {
+            if let Some(why) = found.limit {
+                issues.add(Issue::LimitReached { what, why: why.to_string() }, 1);
+            }
+            found.names
+        }
+        Err(error) => {
+            issues.add(Issue::UnreadableFile { path: what, why: error.to_string() }, 1);
+            Vec::new()
         }
     }
     unnamed

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use crate::{
+    budget::Resource,
     issue::{Issue, Issues},
     profile::{
         amend::{Amender, NamedLine},
@@ -66,6 +67,10 @@ fn name_mapping(
         limit: mapping.memory_limit,
         file_offset: mapping.file_offset,
     };
+    if let Err(why) = options.budget.take(Resource::Work, 0) {
+        issues.add(Issue::LimitReached { what: path, why: why.to_string() }, places.len() as u64);
+        return 0;
+    }
     let Some(files) = find_stored(&stored, options) else {
         issues.add(Issue::UnnamedFrames { file: path, build_id }, places.len() as u64);
         return 0;

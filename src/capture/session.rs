@@ -95,7 +95,7 @@ impl<'r> Session<'r> {
         let pids: Vec<u32> = identities.iter().map(|identity| identity.pid).collect();
         let several = pids.len() > 1 || request.children;
         let labels = LabelKeys { process: request.labels.process || several, ..request.labels };
-        let mut world = World::new(labels);
+        let mut world = World::within(labels, &request.symbolize.budget);
         let sampler = attach::open(request, &pids, &identities, &mut world.issues)?;
         let since = Mark::now(pids.iter().copied());
         let now_ns = identity::monotonic_ns();
@@ -399,7 +399,7 @@ mod tests {
         Session {
             request,
             identities: vec![identify(pid).expect("this process")],
-            world: World::new(LabelKeys::default()),
+            world: World::within(LabelKeys::default(), &Default::default()),
             sampler: Box::new(Flood { description, samples, pause, stop }),
             names: Names::default(),
             began: since.at,

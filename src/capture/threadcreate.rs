@@ -101,7 +101,10 @@ impl Sweep {
     fn at(request: &Request, identities: &[Identity]) -> Result<Sweep, CaptureError> {
         let how = DumpRequest { max_stack_bytes: request.max_stack_bytes, ..DumpRequest::default() };
         let mut sweep = Sweep {
-            world: World::new(LabelKeys { pid: true, tid: true, process: true }),
+            world: World::within(
+                LabelKeys { pid: true, tid: true, process: true },
+                &request.symbolize.budget,
+            ),
             snapshots: collect::ThreadSnapshots::default(),
         };
         for identity in identities {

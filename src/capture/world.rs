@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     addr::{FrameAddr, RuntimeAddr},
+    budget::Budget,
     issue::{Issue, Issues},
     process::{Identity, ProcessError, TaskLayout, identify, identity, threads},
     sampler::{Event, KernelName, KernelStack, NewMapping, RawSample},
@@ -82,11 +83,11 @@ struct Thread {
 }
 
 impl World {
-    /// The state before the first event.
-    pub fn new(label_keys: LabelKeys) -> World {
+    /// The state before the first event. Files are read within `budget`.
+    pub fn within(label_keys: LabelKeys, budget: &Budget) -> World {
         World {
             spaces: FxHashMap::default(),
-            images: Images::new(),
+            images: Images::within(budget),
             collector: Collector::default(),
             issues: Issues::default(),
             tally: Tally::default(),
@@ -450,7 +451,7 @@ mod tests {
 
     #[test]
     fn ended_processes_and_threads_are_forgotten_after_a_delay() {
-        let mut world = World::new(LabelKeys::default());
+        let mut world = World::within(LabelKeys::default(), &Budget::session());
         world.spaces.insert(PARENT, Space::empty(PARENT, "parent".into()));
         for number in 1..=100 {
             let (pid, time_ns) = (PARENT + number, u64::from(number) * SECOND);
@@ -469,7 +470,7 @@ mod tests {
     #[test]
     fn a_process_whose_first_thread_has_ended_is_kept_while_other_threads_run() {
         let me = std::process::id();
-        let mut world = World::new(LabelKeys::default());
+        let mut world = World::within(LabelKeys::default(), &Budget::session());
         world.watch(me, 0);
         exited(&mut world, SECOND, me, me);
         exited(&mut world, 3 * SECOND, PARENT, PARENT);
@@ -479,7 +480,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_has_ended_gets_the_name_of_its_process() {
-        let mut world = World::new(LabelKeys::default());
+        let mut world = World::within(LabelKeys::default(), &Budget::session());
         world.spaces.insert(PARENT, Space::empty(PARENT, "server".into()));
         assert_eq!(world.comm_now(PARENT, PARENT + 1), "server");
     }

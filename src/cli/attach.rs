@@ -182,6 +182,12 @@ pub fn capture_and_write(
     Ok(())
 }
 
+/// The same options; naming also ends soon after the first signal, with the names found so far.
+pub fn interruptible(options: SymbolizeOptions) -> Result<SymbolizeOptions> {
+    let budget = options.budget.stopped_by(stop_on_signals()?.0);
+    Ok(SymbolizeOptions { budget, ..options })
+}
+
 /// Whether rprof was started with SIGHUP ignored (`SigIgn` of proc_pid_status(5), bit 0).
 fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     args::{AttachArgs, DumpArgs, DumpFormatArg, LookArg},
+    attach::{interruptible, symbolize_options},
     output::{Destination, file_options},
     target::Selection,
 };
@@ -43,7 +44,7 @@ pub fn run(arguments: &DumpArgs) -> Result<()> {
         return super::goroutines::run(arguments, pids[0]);
     }
     let output = DumpOutput::choose(arguments)?;
-    let dumped = dump(&request(arguments, pids))?;
+    let dumped = dump(&request(arguments, pids)?)?;
     output.write(|form, writer| write(&dumped, form, arguments.each, writer))?;
     if !arguments.quiet {
         super::say(summary(&dumped, output.path, arguments.stats).trim_end());
@@ -55,7 +56,7 @@ pub fn run(arguments: &DumpArgs) -> Result<()> {
 /// `attach`.
 pub fn attach(pids: Vec<u32>, targets: &[Identity], arguments: &AttachArgs) -> Result<()> {
     let destination = Destination::choose(&arguments.output, targets)?;
-    let symbolize = super::attach::symbolize_options(&arguments.debug);
+    let symbolize = interruptible(symbolize_options(&arguments.debug))?;
     let request = DumpRequest { pids, children: arguments.children, symbolize, ..DumpRequest::default() };
     let dumped = dump(&request)?;
     destination.write(&dumped.profile)?;
@@ -66,8 +67,8 @@ pub fn attach(pids: Vec<u32>, targets: &[Identity], arguments: &AttachArgs) -> R
     Ok(())
 }
 
-fn request(arguments: &DumpArgs, pids: Vec<u32>) -> DumpRequest {
-    DumpRequest {
+fn request(arguments: &DumpArgs, pids: Vec<u32>) -> Result<DumpRequest> {
+    Ok(DumpRequest {
         pids,
         children: arguments.children,
         method: match arguments.look {
@@ -80,9 +81,9 @@ fn request(arguments: &DumpArgs, pids: Vec<u32>) -> DumpRequest {
         never_stop: arguments.no_stop,
         consistent: arguments.consistent,
         kernel: arguments.kernel,
-        symbolize: super::attach::symbolize_options(&arguments.debug),
+        symbolize: interruptible(symbolize_options(&arguments.debug))?,
         ..DumpRequest::default()
-    }
+    })
 }
 
 /// A format of a dump.

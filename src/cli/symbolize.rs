@@ -4,15 +4,19 @@ use anyhow::{Context, Result};
 
 use super::{
     args::SymbolizeArgs,
-    attach::{check_debug_options, symbolize_options},
+    attach::{check_debug_options, interruptible, symbolize_options},
     output::file_options,
     say,
 };
 use crate::{
     capture::rename,
+    process::files::read_input,
     profile::{decode, file, write_gzip},
     text::counted_as,
 };
+
+/// Larger files are not read as a profile.
+pub(super) const MAX_PROFILE_BYTES: u64 = 4 << 30;
 
 /// Runs the verb.
 pub fn run(arguments: &SymbolizeArgs) -> Result<()> {
@@ -20,9 +24,9 @@ pub fn run(arguments: &SymbolizeArgs) -> Result<()> {
     let target = arguments.output.as_deref().unwrap_or(path);
     check_debug_options(&arguments.debug)?;
     file::check_writable(target)?;
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = read_input(path, MAX_PROFILE_BYTES).with_context(|| format!("cannot read {}", path.display()))?;
     let profile = decode(&bytes).with_context(|| format!("{} is not a usable profile", path.display()))?;
-    let renamed = rename::rename(profile, &symbolize_options(&arguments.debug));
+    let renamed = rename::rename(profile, &interruptible(symbolize_options(&arguments.debug))?);
     let options = file_options(arguments.file_mode);
     file::write_file(target, &options, |writer| write_gzip(&renamed.profile, writer))?;
     let unnamed = counted_as(renamed.unnamed_before, "unnamed address", "unnamed addresses");

@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use crate::{
     addr::ElfAddr,
-    elf::{ElfFile, Section},
+    budget::Resource,
+    elf::{DefinedSymbol, ElfFile, Section},
 };
 
 /// `e_machine` of the supported CPUs.
@@ -121,7 +122,8 @@ impl Disassembler {
                 && start.0 < section.address.0.saturating_add(section.size)
         };
         let sections = self.elf.sections();
-        let text = sections.iter().filter(overlaps).find(|section| section.name == ".text");
+        let text =
+            sections.iter().filter(overlaps).find(|section| self.elf.section_name(section) == b".text");
         text.or_else(|| sections.iter().find(overlaps))
     }
 
@@ -141,6 +143,7 @@ fn symbols_of(elf: &ElfFile, dynamic: bool) -> Vec<NamedRange> {
     let tables = elf.symbol_tables().filter(|table| table.is_dynamic() == dynamic);
     let mut symbols: Vec<NamedRange> = tables
         .flat_map(|table| table.defined_symbols())
+        .take_while(|symbol| elf.budget().take(Resource::Memory, cost(symbol)).is_ok())
         .map(|symbol| NamedRange {
             name: String::from_utf8_lossy(symbol.name).into_owned(),
             start: symbol.address,
@@ -149,6 +152,11 @@ fn symbols_of(elf: &ElfFile, dynamic: bool) -> Vec<NamedRange> {
         .collect();
     symbols.sort_by_key(|symbol| (symbol.start, symbol.size > 0));
     symbols
+}
+
+/// Bytes of memory that a symbol takes here.
+fn cost(symbol: &DefinedSymbol<'_>) -> u64 {
+    (size_of::<NamedRange>() + symbol.name.len()) as u64
 }
 
 /// Looks up the symbol that covers an address, and the symbol's start.

@@ -6,12 +6,16 @@ use std::{
     borrow::Cow,
     fs::File,
     io::{self, Read, Write},
+    path::Path,
 };
 
 use goblin::elf::section_header as sh;
 
 use super::ElfFile;
-use crate::sys::file_map::FileMap;
+use crate::{
+    budget::{Budget, Reservation, Resource},
+    sys::file_map::FileMap,
+};
 
 /// Most bytes one section may decompress to: twice the largest seen in practice (`.debug_info` of a
 /// browser).
@@ -28,8 +32,8 @@ const ELFCOMPRESS_ZSTD: u32 = 2;
 pub enum SectionContent<'a> {
     /// Not compressed: a slice of the file.
     InFile(&'a [u8]),
-    /// Decompressed, in memory or in a temporary file.
-    Unpacked(FileMap),
+    /// Decompressed, in memory or in a temporary file, and its share of the file's budget.
+    Unpacked(FileMap, Reservation),
 }
 
 impl SectionContent<'_> {
@@ -37,14 +41,14 @@ impl SectionContent<'_> {
     pub fn bytes(&self) -> &[u8] {
         match self {
             SectionContent::InFile(bytes) => bytes,
-            SectionContent::Unpacked(map) => map.bytes(),
+            SectionContent::Unpacked(map, _) => map.bytes(),
         }
     }
 
     /// Lets the kernel drop the pages of a temporary file; for those of the ELF file itself see
     /// [`ElfFile::release_pages`].
     pub fn release_pages(&self) {
-        if let SectionContent::Unpacked(map) = self {
+        if let SectionContent::Unpacked(map, _) = self {
             map.release_pages();
         }
     }
@@ -87,47 +91,52 @@ pub(super) fn section_data<'a>(elf: &'a ElfFile, name: &str, max_bytes: u64) -> 
     match find(elf, name)? {
         Found::Plain(bytes) => Some(Cow::Borrowed(bytes)),
         Found::Packed(packed) if packed.size > max_bytes => None,
-        Found::Packed(packed) => packed.into_memory().map(Cow::Owned),
+        Found::Packed(packed) => {
+            // Kept for as long as the file is open.
+            elf.budget().take(Resource::Memory, packed.size).ok()?;
+            packed.into_memory(elf.budget()).map(Cow::Owned)
+        }
     }
 }
 
-pub(super) fn section_content<'a>(
-    elf: &'a ElfFile,
-    name: &str,
-    allowance: &mut u64,
-) -> Option<SectionContent<'a>> {
+pub(super) fn section_content<'a>(elf: &'a ElfFile, name: &str) -> Option<SectionContent<'a>> {
     let packed = match find(elf, name)? {
         Found::Plain(bytes) => return Some(SectionContent::InFile(bytes)),
         Found::Packed(packed) => packed,
     };
-    *allowance = allowance.checked_sub(packed.size)?;
-    let map = if packed.size <= MAX_IN_MEMORY {
-        FileMap::from_vec(packed.into_memory()?)
-    } else {
-        FileMap::open(&packed.into_file(elf)?).ok()?
-    };
-    Some(SectionContent::Unpacked(map))
+    if packed.size <= MAX_IN_MEMORY {
+        let share = elf.budget().reserve(Resource::Memory, packed.size).ok()?;
+        return Some(SectionContent::Unpacked(FileMap::from_vec(packed.into_memory(elf.budget())?), share));
+    }
+    let share = elf.budget().reserve(Resource::Disk, packed.size).ok()?;
+    Some(SectionContent::Unpacked(FileMap::open(&packed.into_file(elf)?).ok()?, share))
 }
 
 impl Packed<'_> {
-    fn into_memory(self) -> Option<Vec<u8>> {
+    fn into_memory(self, budget: &Budget) -> Option<Vec<u8>> {
         let mut unpacked = Vec::new();
-        self.write_to(&mut unpacked, self.bytes)?;
+        self.write_to(&mut unpacked, self.bytes, budget)?;
         Some(unpacked)
     }
 
     /// Decompresses into an unnamed file, which disappears with its mapping however rprof ends. The
     /// pages of `elf`, which holds the compressed bytes, are released along the way.
     fn into_file(self, elf: &ElfFile) -> Option<File> {
-        let file = tempfile::tempfile().ok()?;
+        let folder = std::env::temp_dir();
+        // The target's files must not fill the disk of the machine.
+        if free_bytes(&folder).is_some_and(|free| self.size > free / 4) {
+            return None;
+        }
+        let file = tempfile::tempfile_in(folder).ok()?;
         let mut writer = io::BufWriter::with_capacity(1 << 20, &file);
-        self.write_to(&mut writer, Releasing { bytes: self.bytes, elf, read_bytes: 0 })?;
+        self.write_to(&mut writer, Releasing { bytes: self.bytes, elf, read_bytes: 0 }, elf.budget())?;
         writer.flush().ok()?;
         drop(writer);
         Some(file)
     }
 
-    fn write_to(&self, out: &mut impl Write, packed: impl Read) -> Option<()> {
+    fn write_to(&self, out: &mut impl Write, packed: impl Read, budget: &Budget) -> Option<()> {
+        let packed = Stoppable { inner: packed, budget };
         if self.size > MAX_UNPACKED {
             return None;
         }
@@ -138,6 +147,28 @@ impl Packed<'_> {
             io::copy(&mut flate2::read::ZlibDecoder::new(packed).take(self.size), out)
         };
         (copied.ok()? == self.size).then_some(())
+    }
+}
+
+/// Bytes that may still be written to the file system of `folder`.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let statistics = nix::sys::statvfs::statvfs(folder).ok()?;
+    statistics.blocks_available().checked_mul(statistics.fragment_size())
+}
+
+/// Reads until the session is stopped.
+struct Stoppable<'a, R> {
+    inner: R,
+    budget: &'a Budget,
+}
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(out)?;
+        match self.budget.take(Resource::Work, read as u64) {
+            Ok(()) => Ok(read),
+            Err(error) => Err(io::Error::other(error)),
+        }
     }
 }
 
@@ -170,7 +201,8 @@ mod tests {
         let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(&[5; 100]).expect("write");
         let bytes = encoder.finish().expect("finish");
-        let unpack = |bytes, size| Packed { bytes, size, zstd: false }.into_memory();
+        let budget = Budget::session();
+        let unpack = |bytes, size| Packed { bytes, size, zstd: false }.into_memory(&budget);
         assert_eq!(unpack(&bytes, 100), Some(vec![5; 100]));
         assert_eq!(unpack(&bytes, 101), None);
         assert_eq!(unpack(&bytes, u64::MAX), None);

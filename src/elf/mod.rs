@@ -22,6 +22,7 @@ pub use symbols::{CodeSymbol, DefinedSymbol, Symbol, SymbolKind, SymbolTable};
 
 use crate::{
     addr::{ElfAddr, FileOffset},
+    budget::{Budget, Resource},
     sys::file_map::FileMap,
 };
 
@@ -62,11 +63,11 @@ pub struct Segment {
     pub writable: bool,
 }
 
-/// A section header, its name resolved.
-#[derive(Clone, Debug)]
+/// A section header. Its name: see [`ElfFile::section_name`].
+#[derive(Clone, Copy, Debug)]
 pub struct Section {
-    /// The name, from the section name table; empty if it cannot be read.
-    pub name: String,
+    /// `sh_name`: offset in the section name table.
+    name: u32,
     /// `sh_addr`.
     pub address: ElfAddr,
     /// `sh_offset`.
@@ -92,6 +93,9 @@ pub struct ElfFile {
     entry: ElfAddr,
     segments: Vec<Segment>,
     sections: Vec<Section>,
+    /// Where the section name table is in the file.
+    section_names: std::ops::Range<usize>,
+    budget: Budget,
     /// File ranges of `PT_NOTE` segments, for files without section headers.
     note_ranges: Vec<(FileOffset, u64)>,
     /// `PT_GNU_EH_FRAME`: where `.eh_frame_hdr` lies, section headers or not.
@@ -102,19 +106,29 @@ pub struct ElfFile {
 const CONTEXT: Ctx = Ctx { container: Container::Big, le: Endian::Little };
 
 impl ElfFile {
-    /// Maps and parses a file.
+    /// Maps and parses a file, with a budget of its own.
     pub fn open(file: &File) -> Result<ElfFile, ElfError> {
-        ElfFile::parse(Arc::new(FileMap::open(file)?))
+        ElfFile::open_within(file, &Budget::session())
+    }
+
+    /// Maps and parses a file. Decompressed sections and copied names draw from `budget`.
+    pub fn open_within(file: &File, budget: &Budget) -> Result<ElfFile, ElfError> {
+        ElfFile::parse_within(Arc::new(FileMap::open(file)?), budget)
     }
 
     /// Parses an image that is already in memory: read from a process, or decompressed.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<ElfFile, ElfError> {
-        ElfFile::parse(Arc::new(FileMap::from_vec(bytes)))
+        ElfFile::from_bytes_within(bytes, &Budget::session())
+    }
+
+    /// [`ElfFile::from_bytes`] that draws from `budget`.
+    pub fn from_bytes_within(bytes: Vec<u8>, budget: &Budget) -> Result<ElfFile, ElfError> {
+        ElfFile::parse_within(Arc::new(FileMap::from_vec(bytes)), budget)
     }
 
     /// Parses headers, segments and section names. Damaged section headers are dropped (a file
     /// without them can still be unwound through its segments); a damaged file header is an error.
-    pub fn parse(map: Arc<FileMap>) -> Result<ElfFile, ElfError> {
+    fn parse_within(map: Arc<FileMap>, budget: &Budget) -> Result<ElfFile, ElfError> {
         let bytes = map.bytes();
         if bytes.get(..4) != Some(header::ELFMAG) {
             return Err(ElfError::NotElf);
@@ -132,12 +146,15 @@ impl ElfFile {
         let program_headers =
             ph::ProgramHeader::parse(bytes, head.e_phoff as usize, usize::from(head.e_phnum), CONTEXT)
                 .unwrap_or_default();
+        let (sections, section_names) = parse_sections(bytes, &head);
         let mut elf = ElfFile {
             machine: head.e_machine,
             kind: head.e_type,
             entry: ElfAddr(head.e_entry),
             segments: program_headers.iter().filter(|p| p.p_type == ph::PT_LOAD).map(segment).collect(),
-            sections: parse_sections(bytes, &head),
+            sections,
+            section_names,
+            budget: budget.file(),
             note_ranges: program_headers
                 .iter()
                 .filter(|p| p.p_type == ph::PT_NOTE)
@@ -188,7 +205,30 @@ impl ElfFile {
 
     /// The first section with this name.
     pub fn section(&self, name: &str) -> Option<&Section> {
-        self.sections.iter().find(|section| section.name == name)
+        self.sections.iter().find(|section| self.is_named(section, name))
+    }
+
+    /// A section's name, a slice of the file; empty if it cannot be read.
+    pub fn section_name(&self, section: &Section) -> &[u8] {
+        let names = self.bytes().get(self.section_names.clone()).unwrap_or_default();
+        name_at(names, section.name as usize)
+    }
+
+    /// Compares without looking for the end of the section's name, which may be far away.
+    fn is_named(&self, section: &Section, name: &str) -> bool {
+        let names = self.bytes().get(self.section_names.clone()).unwrap_or_default();
+        let from = names.get(section.name as usize..).unwrap_or_default();
+        from.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first().is_none_or(|byte| *byte == 0))
+    }
+
+    /// What reading this file may cost, and has cost.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Draws `bytes` of scanning from the file's budget; false once that is exhausted.
+    pub(crate) fn may_scan(&self, bytes: usize) -> bool {
+        self.budget.take(Resource::Work, bytes as u64).is_ok()
     }
 
     /// `PT_GNU_EH_FRAME`, which needs no section headers.
@@ -223,10 +263,9 @@ impl ElfFile {
     }
 
     /// Like [`ElfFile::section_data`], for sections too large to decompress into memory: large ones
-    /// are decompressed into a temporary file and mapped. `allowance` is the number of bytes that
-    /// may be decompressed; the bytes used are subtracted.
-    pub fn section_content(&self, name: &str, allowance: &mut u64) -> Option<SectionContent<'_>> {
-        compressed::section_content(self, name, allowance)
+    /// are decompressed into a temporary file and mapped, until the content is dropped.
+    pub fn section_content(&self, name: &str) -> Option<SectionContent<'_>> {
+        compressed::section_content(self, name)
     }
 
     /// Bytes of the file by offset and size; `None` if they extend beyond the file.
@@ -304,13 +343,14 @@ fn segment(p: &ph::ProgramHeader) -> Segment {
     }
 }
 
-fn parse_sections(bytes: &[u8], head: &header::Header) -> Vec<Section> {
+/// The sections, and where their names are in the file.
+fn parse_sections(bytes: &[u8], head: &header::Header) -> (Vec<Section>, std::ops::Range<usize>) {
     let count = usize::from(head.e_shnum);
     if head.e_shoff == 0 || count > MAX_SECTIONS {
-        return Vec::new();
+        return Default::default();
     }
     let Ok(headers) = sh::SectionHeader::parse(bytes, head.e_shoff as usize, count, CONTEXT) else {
-        return Vec::new();
+        return Default::default();
     };
     // More than 0xfeff sections: section 0 holds the index of the name table.
     let mut names_index = usize::from(head.e_shstrndx);
@@ -319,14 +359,14 @@ fn parse_sections(bytes: &[u8], head: &header::Header) -> Vec<Section> {
     }
     let names = headers.get(names_index).and_then(|h| {
         let start = usize::try_from(h.sh_offset).ok()?;
-        bytes.get(start..start.checked_add(usize::try_from(h.sh_size).ok()?)?)
+        Some(start..start.checked_add(usize::try_from(h.sh_size).ok()?)?)
     });
-    headers.iter().map(|h| section(h, names.unwrap_or_default())).collect()
+    (headers.iter().map(section).collect(), names.unwrap_or_default())
 }
 
-fn section(h: &sh::SectionHeader, names: &[u8]) -> Section {
+fn section(h: &sh::SectionHeader) -> Section {
     Section {
-        name: String::from_utf8_lossy(c_string(names, h.sh_name).unwrap_or_default()).into_owned(),
+        name: u32::try_from(h.sh_name).unwrap_or(u32::MAX),
         address: ElfAddr(h.sh_addr),
         file_offset: FileOffset(h.sh_offset),
         size: h.sh_size,
@@ -337,9 +377,99 @@ fn section(h: &sh::SectionHeader, names: &[u8]) -> Section {
     }
 }
 
-/// The bytes before the NUL that ends the string at `offset` of a string table.
+/// Longest name read. The longest seen in practice are about 30 KB of C++ templates; a crafted
+/// table can hold one name of gigabytes for millions of entries.
+const MAX_NAME_BYTES: usize = 64 << 10;
+
+/// The bytes before the NUL that ends the string at `offset` of a string table; `None` if the
+/// string is longer than [`MAX_NAME_BYTES`] or is not terminated.
 fn c_string(table: &[u8], offset: usize) -> Option<&[u8]> {
     let rest = table.get(offset..)?;
-    let end = rest.iter().position(|byte| *byte == 0)?;
+    let end = rest.iter().take(MAX_NAME_BYTES).position(|byte| *byte == 0)?;
     Some(&rest[..end])
+}
+
+/// The name at `offset` of a string table, cut at [`MAX_NAME_BYTES`]; empty outside the table.
+fn name_at(table: &[u8], offset: usize) -> &[u8] {
+    let rest = table.get(offset..).unwrap_or_default();
+    let rest = &rest[..rest.len().min(MAX_NAME_BYTES)];
+    rest.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file whose `sections` headers all have one name of `name_bytes` bytes, and whose symbol
+    /// table has as many function symbols with that name.
+    fn with_one_long_name(entries: usize, name_bytes: usize) -> Vec<u8> {
+        const HEADER: usize = 64;
+        const SYMBOL: usize = 24;
+        let mut bytes = vec![0; HEADER];
+        bytes[..16].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+        let put =
+            |bytes: &mut Vec<u8>, at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(&mut bytes, 16, &[2, 0, 62, 0, 1, 0, 0, 0]);
+        let names_at = bytes.len();
+        bytes.push(0);
+        bytes.resize(bytes.len() + name_bytes, b'A');
+        bytes.push(0);
+        let symbols_at = bytes.len();
+        for _ in 0..entries {
+            let mut symbol = [0; SYMBOL];
+            symbol[0] = 1;
+            symbol[4] = 0x12;
+            symbol[6] = 2;
+            symbol[8..10].copy_from_slice(&[0x34, 0x12]);
+            bytes.extend(symbol);
+        }
+        let sections_at = bytes.len();
+        let section = |kind: u32, flags: u64, offset: usize, size: usize, link: u32| {
+            let mut header = Vec::new();
+            header.extend(1u32.to_le_bytes());
+            header.extend(kind.to_le_bytes());
+            for word in [flags, 0, offset as u64, size as u64] {
+                header.extend(word.to_le_bytes());
+            }
+            header.extend(link.to_le_bytes());
+            header.extend([0; 4 + 16]);
+            header
+        };
+        bytes.extend(section(sh::SHT_STRTAB, 0, names_at, symbols_at - names_at, 0));
+        bytes.extend(section(sh::SHT_SYMTAB, 0, symbols_at, entries * SYMBOL, 0));
+        for _ in 2..entries {
+            bytes.extend(section(sh::SHT_PROGBITS, u64::from(sh::SHF_EXECINSTR), 0, 0x2000, 0));
+        }
+        put(&mut bytes, 0x28, &(sections_at as u64).to_le_bytes());
+        put(&mut bytes, 0x34, &[64, 0]);
+        put(&mut bytes, 0x3a, &[64, 0]);
+        put(&mut bytes, 0x3c, &(entries as u16).to_le_bytes());
+        put(&mut bytes, 0x3e, &[0, 0]);
+        bytes
+    }
+
+    fn small_budget() -> Budget {
+        Budget::session().with_limits([1 << 20, 1 << 20, 32 << 20])
+    }
+
+    #[test]
+    fn section_names_are_slices_of_the_file() {
+        let budget = small_budget();
+        let elf = ElfFile::from_bytes_within(with_one_long_name(2000, 1 << 20), &budget).expect("ELF");
+        assert_eq!(elf.sections().len(), 2000);
+        assert!(elf.section(".text").is_none());
+        assert!(elf.sections().iter().all(|section| elf.section_name(section).len() == MAX_NAME_BYTES));
+        assert_eq!((budget.used(Resource::Memory), size_of::<Section>()), (0, 56));
+    }
+
+    #[test]
+    fn reading_one_long_symbol_name_again_and_again_ends_with_the_budget() {
+        let budget = small_budget();
+        let elf = ElfFile::from_bytes_within(with_one_long_name(3000, 1 << 20), &budget).expect("ELF");
+        let names: Vec<&[u8]> = elf.symbols().map(|symbol| symbol.name).collect();
+        assert_eq!(names.len(), (32 << 20) / MAX_NAME_BYTES, "one name after the other, then none");
+        assert!(names.iter().all(|name| elf.bytes().as_ptr_range().contains(&name.as_ptr())));
+        assert!(budget.used(Resource::Work) <= 32 << 20);
+        assert!(elf.budget().refusal().is_some());
+    }
 }

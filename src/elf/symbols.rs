@@ -6,7 +6,7 @@ use goblin::elf::{
     sym::{STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, STT_TLS},
 };
 
-use super::{ElfFile, Section, c_string};
+use super::{ElfFile, Section, name_at};
 use crate::addr::ElfAddr;
 
 /// `sizeof(Elf64_Sym)`.
@@ -86,8 +86,8 @@ impl<'a> SymbolTable<'a> {
 
     /// The symbols that have an address, including data, in file order.
     pub fn defined_symbols(&self) -> impl Iterator<Item = DefinedSymbol<'a>> + use<'a> {
-        let names = self.names;
-        self.entries.chunks_exact(ENTRY_BYTES).filter_map(move |entry| defined_symbol(entry, names))
+        let table = *self;
+        self.entries.chunks_exact(ENTRY_BYTES).filter_map(move |entry| defined_symbol(entry, &table))
     }
 
     /// Lets the kernel drop the pages of the whole file that were read so far.
@@ -100,9 +100,15 @@ impl<'a> SymbolTable<'a> {
         self.entries.len() + self.names.len()
     }
 
-    /// A symbol's name; empty if it lies outside the string table.
+    /// A symbol's name, a slice of the file; empty if it is outside the string table, or the file's
+    /// budget is exhausted.
     pub fn name(&self, symbol: &CodeSymbol) -> &'a [u8] {
-        c_string(self.names, symbol.name as usize).unwrap_or_default()
+        self.bounded_name(symbol.name)
+    }
+
+    fn bounded_name(&self, at: u32) -> &'a [u8] {
+        let name = name_at(self.names, at as usize);
+        if self.elf.may_scan(name.len()) { name } else { &[] }
     }
 }
 
@@ -128,13 +134,15 @@ fn code_symbol(entry: &[u8], code_end: &[Option<ElfAddr>]) -> Option<CodeSymbol>
     Some(CodeSymbol { address, size, kind, global: entry[4] >> 4 != STB_LOCAL, section_end, name })
 }
 
-fn defined_symbol<'a>(entry: &[u8], names: &'a [u8]) -> Option<DefinedSymbol<'a>> {
+fn defined_symbol<'a>(entry: &[u8], table: &SymbolTable<'a>) -> Option<DefinedSymbol<'a>> {
     let section = u32::from(u16::from_le_bytes(entry[6..8].try_into().ok()?));
-    let name = c_string(names, u32::from_le_bytes(entry[..4].try_into().ok()?) as usize)?;
     let address = ElfAddr(u64::from_le_bytes(entry[8..16].try_into().ok()?));
     let size = u64::from_le_bytes(entry[16..24].try_into().ok()?);
-    let is_place = section != sh::SHN_UNDEF && address.0 != 0 && !name.is_empty();
-    (is_place && entry[4] & 0xf != STT_TLS).then_some(DefinedSymbol { name, address, size })
+    if section == sh::SHN_UNDEF || address.0 == 0 || entry[4] & 0xf == STT_TLS {
+        return None;
+    }
+    let name = table.bounded_name(u32::from_le_bytes(entry[..4].try_into().ok()?));
+    (!name.is_empty()).then_some(DefinedSymbol { name, address, size })
 }
 
 pub(super) fn tables(elf: &ElfFile) -> impl Iterator<Item = SymbolTable<'_>> {

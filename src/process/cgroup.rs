@@ -35,7 +35,7 @@ pub fn is_mounted() -> bool {
 
 /// The folder of `path` in the hierarchy, if this line of mountinfo is its mount and `path` is
 /// neither its root nor outside of it.
-fn folder_in(mountinfo_line: &str, path: &Path) -> Option<PathBuf> {
+pub(super) fn folder_in(mountinfo_line: &str, path: &Path) -> Option<PathBuf> {
     let (root, mount_point) = unified_mount(mountinfo_line)?;
     let below = path.strip_prefix(root).ok()?;
     let inside = below.components().all(|part| matches!(part, Component::Normal(_)));

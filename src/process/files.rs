@@ -6,22 +6,15 @@
 //! replaced since, or may name another file in rprof's mount namespace.
 
 use std::{
-    fs::{File, OpenOptions},
-    io,
-    os::{
-        fd::AsFd,
-        unix::fs::{MetadataExt, OpenOptionsExt},
-    },
-    path::{Component, Path, PathBuf},
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
-};
-
-use super::Mapping;
+pub use super::guarded_open::LastLink;
+use super::{Mapping, guarded_open};
 use crate::addr::RuntimeAddr;
+pub use crate::sys::opener::Opened as OpenedFile;
 
 /// A mapped file, as maps or a perf record describe it.
 #[derive(Clone, Copy, Debug)]
@@ -76,92 +69,91 @@ pub enum OpenError {
     },
 }
 
-/// Opens the file behind a mapping. Only regular files; never blocks on a FIFO or a terminal.
-/// Errors: see [`OpenError`].
+/// Opens the file behind a mapping. Only regular files; never blocks on a FIFO, a terminal or a
+/// file system that does not answer. Errors: see [`OpenError`].
 pub fn open(wanted: &MappedFile<'_>) -> Result<File, OpenError> {
     let pid = wanted.pid;
+    let path = || wanted.path.to_owned();
+    if guarded_open::is_hung((wanted.device_major, wanted.device_minor)) {
+        return Err(OpenError::Unreadable { path: path(), source: io::ErrorKind::TimedOut.into() });
+    }
     let exact = format!("/proc/{pid}/map_files/{:x}-{:x}", wanted.start, wanted.end);
-    let exact = match open_plain(Path::new(&exact)) {
-        Ok(file) if is_same(&file, wanted) => return Ok(file),
-        // Another file may have been mapped there meanwhile.
-        other => other.ok(),
-    };
     let root = PathBuf::from(format!("/proc/{pid}/root"));
+    let executable = format!("/proc/{pid}/exe");
+    let ways: [(Option<&Path>, &Path); 4] = [
+        (None, Path::new(&exact)),
+        (Some(&root), Path::new(wanted.path)),
+        (None, Path::new(&executable)),
+        (None, Path::new(wanted.path)),
+    ];
+    // Of /proc/PID/map_files: another file may have been mapped there meanwhile, or the numbers in
+    // maps are not those of stat(2).
+    let mut exact = None;
     let mut replaced = false;
     let mut failure = None;
-    let ways: [&dyn Fn() -> io::Result<File>; 3] = [
-        &|| open_in_root(&root, Path::new(wanted.path), LastLink::Follow),
-        &|| open_plain(Path::new(&format!("/proc/{pid}/exe"))),
-        &|| open_plain(Path::new(wanted.path)),
-    ];
-    for way in ways {
-        match way() {
-            Ok(file) if is_same(&file, wanted) => return Ok(file),
+    for (index, (root, path)) in ways.into_iter().enumerate() {
+        match guarded_open::open(pid, root, path, LastLink::Follow) {
+            Ok(opened) if is_same(&opened, wanted) => return Ok(opened.file),
+            Ok(opened) if index == 0 => exact = Some(opened.file),
             Ok(_) => replaced = true,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                guarded_open::note_hung((wanted.device_major, wanted.device_minor));
+                return Err(OpenError::Unreadable { path: wanted.path.to_owned(), source: hung(error) });
+            }
+            Err(_) if index == 0 => {}
             Err(error) => failure = failure.or(Some(error)),
         }
     }
-    if let Some(file) = exact {
-        // A file system whose inode numbers in maps are not those of stat(2).
-        return Ok(file);
-    }
-    let path = wanted.path.to_owned();
-    match failure {
-        Some(source) if !replaced => Err(OpenError::Unreadable { path, source }),
-        _ => Err(OpenError::Replaced { path }),
+    match (exact, failure) {
+        (Some(file), _) => Ok(file),
+        (None, Some(source)) if !replaced => Err(OpenError::Unreadable { path: path(), source }),
+        _ => Err(OpenError::Replaced { path: path() }),
     }
 }
 
-/// Whether the last component of a path may be a symbolic link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LastLink {
-    /// A link is followed.
-    Follow,
-    /// A link is an error (`ELOOP`): for files in folders where any user can create links.
-    Refuse,
+fn hung(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), "its file system does not answer")
 }
 
 /// Opens a regular file below another mount namespace's `root` (`/proc/PID/root`). Links inside are
 /// resolved within that root (openat2(2), `RESOLVE_IN_ROOT`), so that a container cannot redirect
-/// to a file of the host. Never blocks on a FIFO. Errors: openat2(2), or `InvalidInput` if it is
-/// not a regular file.
-pub fn open_in_root(root: &Path, inside: &Path, last: LastLink) -> io::Result<File> {
-    let mut flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    flags.set(OFlag::O_NOFOLLOW, last == LastLink::Refuse);
-    let directory =
-        OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(root)?;
-    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let file = match openat2(directory.as_fd(), inside, OpenHow::new().flags(flags).resolve(resolve)) {
-        Ok(file) => File::from(file),
-        // Before Linux 5.6, or a seccomp filter that does not know the call.
-        Err(Errno::ENOSYS | Errno::EPERM) => {
-            let below: PathBuf = inside.components().filter(|c| matches!(c, Component::Normal(_))).collect();
-            OpenOptions::new().read(true).custom_flags(flags.bits()).open(root.join(below))?
-        }
-        Err(errno) => return Err(errno.into()),
-    };
-    regular(file)
+/// to a file of the host. Never blocks on a FIFO or a file system that does not answer. Errors:
+/// openat2(2), `InvalidInput` if it is not a regular file, or `TimedOut`.
+pub fn open_in_root(root: &Path, inside: &Path, last: LastLink) -> io::Result<OpenedFile> {
+    let pid = root.strip_prefix("/proc").ok().and_then(|rest| rest.to_str()?.split('/').next()?.parse().ok());
+    guarded_open::open(pid.unwrap_or_else(std::process::id), Some(root), inside, last)
 }
 
-fn open_plain(path: &Path) -> io::Result<File> {
-    regular(OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?)
+/// Opens a regular file at a path in rprof's own mount namespace. Errors: as [`open_in_root`].
+pub fn open_plain(path: &Path) -> io::Result<File> {
+    guarded_open::open(std::process::id(), None, path, LastLink::Follow).map(|opened| opened.file)
 }
 
-fn regular(file: File) -> io::Result<File> {
-    if file.metadata()?.is_file() {
-        return Ok(file);
+/// Reads a file that the user names, of at most `max_bytes`. Regular files only, and what is handed
+/// to rprof already open (`/dev/stdin`, `/dev/fd/63` of a shell's `<(…)`): opening any other FIFO
+/// or device would block, or have effects. Errors: those of open(2) and read(2), `InvalidInput`, or
+/// `FileTooLarge`.
+pub fn read_input(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path)?;
+    let is_open = path.starts_with("/dev/fd") || path.starts_with("/proc") || path == Path::new("/dev/stdin");
+    if !metadata.is_file() && !metadata.is_dir() && !is_open {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
 }
 
-/// Whether the inode is the same, and the device if the numbers can be compared: overlayfs and
-/// btrfs show another device in maps than in stat(2), with major number 0.
-fn is_same(file: &File, wanted: &MappedFile<'_>) -> bool {
-    let Ok(metadata) = file.metadata() else { return false };
-    let device = metadata.dev();
+/// Same inode, and same device if the numbers can be compared: for overlayfs and btrfs, maps shows
+/// another device than stat(2) does, with major number 0.
+fn is_same(opened: &OpenedFile, wanted: &MappedFile<'_>) -> bool {
+    let device = opened.device;
     let same_device = nix::sys::stat::major(device) == u64::from(wanted.device_major)
         && nix::sys::stat::minor(device) == u64::from(wanted.device_minor);
-    metadata.ino() == wanted.inode && (same_device || wanted.device_major == 0)
+    opened.inode == wanted.inode && (same_device || wanted.device_major == 0)
 }
 
 #[cfg(test)]
@@ -185,12 +177,24 @@ mod tests {
     fn a_file_with_another_inode_is_not_taken_for_the_mapped_one() {
         let map = own_program();
         let wanted = MappedFile {
-            // No mapping begins here, so map_files cannot answer.
+            // No mapping begins here, so map_files has no such entry.
             start: RuntimeAddr(map.start.0 + 1),
             inode: map.inode + 1,
             ..MappedFile::of(std::process::id(), &map)
         };
         assert!(matches!(open(&wanted), Err(OpenError::Replaced { .. })));
+    }
+
+    #[test]
+    fn a_fifo_as_input_is_refused_and_a_large_file_is_not_read() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let (fifo, large) = (folder.path().join("fifo"), folder.path().join("large"));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+        let error = |path: &Path| read_input(path, 1000).expect_err("refused").kind();
+        assert_eq!(error(&fifo), io::ErrorKind::InvalidInput);
+        assert_eq!(error(Path::new("/dev/null")), io::ErrorKind::InvalidInput);
+        File::create(&large).expect("create").set_len(1 << 40).expect("a sparse file");
+        assert_eq!(error(&large), io::ErrorKind::FileTooLarge);
     }
 
     #[test]
@@ -207,7 +211,7 @@ mod tests {
             .expect("symlink");
         let read = |name: &str| {
             open_in_root(root.path(), Path::new(name), LastLink::Follow)
-                .and_then(io::read_to_string)
+                .and_then(|opened| io::read_to_string(opened.file))
                 .map_err(|error| error.kind())
         };
         assert_eq!(read("absolute"), Ok("inside".into()));

@@ -203,7 +203,7 @@ fn stat_number(fields: &[&str], field: usize) -> Option<u64> {
     fields.get(field - 3)?.parse().ok()
 }
 
-fn parse_stat(text: &str) -> Option<Stat> {
+pub(super) fn parse_stat(text: &str) -> Option<Stat> {
     let (name, fields) = split_stat(text)?;
     Some(Stat {
         name: name.to_owned(),

@@ -14,6 +14,8 @@ use crate::addr::RuntimeAddr;
 #[derive(Debug)]
 pub struct ProcessMemory {
     pid: u32,
+    /// Bytes that stand in for the process's memory, and their address.
+    image: Option<(RuntimeAddr, Vec<u8>)>,
     /// /proc/PID/mem once process_vm_readv was refused; `None` inside: that was refused too.
     file: OnceLock<Option<File>>,
 }
@@ -21,13 +23,26 @@ pub struct ProcessMemory {
 impl ProcessMemory {
     /// The memory of the process `pid`.
     pub fn new(pid: u32) -> ProcessMemory {
-        ProcessMemory { pid, file: OnceLock::new() }
+        ProcessMemory { pid, image: None, file: OnceLock::new() }
+    }
+
+    /// Memory that is not a process's: `bytes` at `start` and nothing else, for tests of what reads
+    /// it.
+    pub fn of_image(start: RuntimeAddr, bytes: Vec<u8>) -> ProcessMemory {
+        ProcessMemory { pid: 0, image: Some((start, bytes)), file: OnceLock::new() }
     }
 
     /// Reads from `address` on, up to the buffer's length or the end of mapped memory; returns the
     /// number of bytes. 0: nothing is mapped there, the process is gone, or reading it is not
     /// permitted.
     pub fn read(&self, address: RuntimeAddr, buffer: &mut [u8]) -> usize {
+        if let Some((start, bytes)) = &self.image {
+            let inside = address.0.checked_sub(start.0).and_then(|at| bytes.get(usize::try_from(at).ok()?..));
+            let inside = inside.unwrap_or_default();
+            let count = inside.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&inside[..count]);
+            return count;
+        }
         let Ok(base) = usize::try_from(address.0) else { return 0 };
         if let Some(file) = self.file.get() {
             return file.as_ref().map_or(0, |file| file.read_at(buffer, address.0).unwrap_or(0));
@@ -67,7 +82,7 @@ impl ProcessMemory {
     }
 
     fn read_some_ranges(&self, ranges: &[(RuntimeAddr, usize)], buffer: &mut [u8]) -> usize {
-        if self.file.get().is_none() {
+        if self.file.get().is_none() && self.image.is_none() {
             let remote: Vec<_> =
                 ranges.iter().map(|(start, len)| RemoteIoVec { base: start.0 as usize, len: *len }).collect();
             let pid = Pid::from_raw(self.pid as i32);

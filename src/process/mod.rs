@@ -7,6 +7,7 @@
 pub mod cgroup;
 pub mod facts;
 pub mod files;
+mod guarded_open;
 pub mod host;
 pub mod identity;
 pub mod launch;
@@ -22,6 +23,17 @@ pub use identity::{Identity, identify};
 pub use maps::{Mapping, read_executable_mappings, read_mappings};
 pub use memory::ProcessMemory;
 pub use tasks::TaskLayout;
+
+/// Gives any text to every parser of /proc texts of this module, for fuzzing.
+pub fn parse_any_text(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let _ = (identity::parse_stat(&text), identity::name_state_cpu(&text), wait::parse_blocked(&text));
+    for line in text.lines() {
+        let _ = cgroup::folder_in(line, std::path::Path::new("/a/b"));
+        let _ = guarded_open::may_hang(line);
+    }
+    maps::parse(bytes);
+}
 
 /// Why data about a process could not be read.
 #[derive(Debug, thiserror::Error)]

@@ -25,6 +25,14 @@ mod targets;
 mod ui;
 mod web;
 
+/// Gives any text to the parser of paths and queries, for fuzzing.
+pub fn parse_any_request(text: &str) {
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    if let Err(error) = route::parse(path, &route::Parameters::parse(query), 3600) {
+        assert!((400..600).contains(&error.status), "{}", error.status);
+    }
+}
+
 use std::{sync::Arc, time::Duration};
 
 pub use access::{Access, Address, TlsFiles};

@@ -134,12 +134,15 @@ impl<'a> Finder<'a> {
         let roots: &[PathBuf] = if path.is_absolute() { &self.roots } else { &[] };
         let ours = (!path.is_absolute()).then(|| std::path::absolute(path).ok()).flatten();
         let in_roots = roots.iter().filter_map(move |root| {
-            let file = open_in_root(root, path, LastLink::Follow).ok()?;
-            Some(DebugFile { elf: Arc::new(ElfFile::open(&file).ok()?), path: path.to_owned() })
+            let file = open_in_root(root, path, LastLink::Follow).ok()?.file;
+            Some(DebugFile {
+                elf: Arc::new(ElfFile::open_within(&file, &self.options.budget).ok()?),
+                path: path.to_owned(),
+            })
         });
         let our_own = ours.and_then(|path| {
-            let file = open_in_root(Path::new("/"), &path, LastLink::Follow).ok()?;
-            Some(DebugFile { elf: Arc::new(ElfFile::open(&file).ok()?), path })
+            let file = open_in_root(Path::new("/"), &path, LastLink::Follow).ok()?.file;
+            Some(DebugFile { elf: Arc::new(ElfFile::open_within(&file, &self.options.budget).ok()?), path })
         });
         in_roots.chain(our_own)
     }

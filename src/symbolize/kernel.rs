@@ -71,11 +71,19 @@ impl<'a> KernelSymbols<'a> {
     ///
     /// Errors: the list cannot be read, or its addresses are hidden from this user.
     pub fn names(&self, addresses: &[RuntimeAddr]) -> Result<Vec<Option<KernelName>>, KernelSymbolsError> {
+        Self::names_in(File::open(self.path)?, addresses)
+    }
+
+    /// As [`KernelSymbols::names`], from a list in `input`.
+    pub fn names_in(
+        input: impl Read,
+        addresses: &[RuntimeAddr],
+    ) -> Result<Vec<Option<KernelName>>, KernelSymbolsError> {
         let mut sorted: Vec<u64> = addresses.iter().map(|address| address.0).collect();
         sorted.sort_unstable();
         sorted.dedup();
         let mut search = Search { best: vec![Best::default(); sorted.len()], sorted, any_address: false };
-        search.read(File::open(self.path)?)?;
+        search.read(input)?;
         if !search.any_address {
             return Err(KernelSymbolsError::Hidden);
         }

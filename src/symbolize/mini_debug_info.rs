@@ -4,26 +4,33 @@
 //!
 //! Not here: searching its symbol table.
 
-use crate::elf::ElfFile;
+use crate::{
+    budget::{Reservation, Resource},
+    elf::ElfFile,
+};
 
 /// A browser's decompresses to about 20 MB.
 const MAX_UNPACKED: u64 = 128 << 20;
 
-/// The ELF file inside `.gnu_debugdata`. `Ok(None)` if the section is missing; the error states
-/// what is wrong.
-pub(super) fn inner_file(elf: &ElfFile) -> Result<Option<ElfFile>, &'static str> {
+/// The ELF file inside `.gnu_debugdata`, and its share of the outer file's budget. `Ok(None)` if
+/// the section is missing; the error states what is wrong.
+pub(super) fn inner_file(elf: &ElfFile) -> Result<Option<(ElfFile, Reservation)>, &'static str> {
     let Some(packed) = elf.section(".gnu_debugdata").and_then(|section| elf.section_bytes(section)) else {
         return Ok(None);
     };
     // The decoder keeps its whole output in memory, so the output's size is computed beforehand.
     let size = unpacked_size(packed).ok_or(".gnu_debugdata: not an xz stream of LZMA2 blocks")?;
+    let too_large = ".gnu_debugdata: decompresses to more than the limit";
+    let share = elf.budget().reserve(Resource::Memory, size).map_err(|_| too_large)?;
     if size > MAX_UNPACKED {
-        return Err(".gnu_debugdata: decompresses to more than the limit");
+        return Err(too_large);
     }
     let mut unpacked = Vec::new();
     let mut input = packed;
     lzma_rs::xz_decompress(&mut input, &mut unpacked).map_err(|_| ".gnu_debugdata: damaged xz stream")?;
-    ElfFile::from_bytes(unpacked).map(Some).map_err(|_| ".gnu_debugdata: its content is not an ELF file")
+    let inner = ElfFile::from_bytes_within(unpacked, elf.budget());
+    let inner = inner.map_err(|_| ".gnu_debugdata: its content is not an ELF file")?;
+    Ok(Some((inner, share)))
 }
 
 /// Adds up the decompressed sizes that the chunks of an xz stream state, without decompressing (the

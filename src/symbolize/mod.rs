@@ -30,12 +30,16 @@ use std::{
 pub use debug_files::hex;
 pub use debuginfod::Debuginfod;
 pub use demangle::demangle;
+pub use dwarf::symbolize_any_pair;
 pub use kernel::{KernelName, KernelSymbols, KernelSymbolsError};
 pub use module::symbolize_module;
-pub use perf_map::{PerfMap, PerfMapError};
+pub use perf_map::{PerfMap, PerfMapError, PerfMapNames, names_in as perf_map_names_in};
 pub use stored::{StoredMapping, elf_address, find_stored};
 
-use crate::elf::ElfFile;
+use crate::{
+    budget::{Budget, Exhausted, Resource},
+    elf::ElfFile,
+};
 
 /// One function at an address: the function itself, or one inlined into it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -105,6 +109,8 @@ pub struct SymbolizeOptions {
     pub debuginfod: Option<Debuginfod>,
     /// Longest time for one module; names found until then are returned, with an issue.
     pub time_limit: Duration,
+    /// What all files together may cost; also how naming is interrupted.
+    pub budget: Budget,
 }
 
 impl Default for SymbolizeOptions {
@@ -114,6 +120,7 @@ impl Default for SymbolizeOptions {
             debug_dirs: Vec::new(),
             debuginfod: None,
             time_limit: Duration::from_secs(30),
+            budget: Budget::session(),
         }
     }
 }
@@ -173,22 +180,29 @@ pub enum SymbolIssue {
     /// [`SymbolizeOptions::time_limit`] was reached.
     #[error("naming was stopped after {} s", .0.as_secs())]
     TimeLimit(Duration),
+    /// The budget of the file or session is exhausted, or the session was stopped.
+    #[error("some names are missing: {0}")]
+    Limit(Exhausted),
 }
 
-/// When to stop. Reading the clock is expensive, so it is read once in many steps.
+/// When to stop: when the time is up or the budget stopped. Reading the clock is expensive, so it
+/// is read once in many steps.
 #[derive(Debug)]
 struct Deadline {
+    /// That of the file.
+    budget: Budget,
+    session: Budget,
     end: Instant,
     steps: std::cell::Cell<u32>,
     passed: std::cell::Cell<bool>,
 }
 
 impl Deadline {
-    fn after(limit: Duration) -> Deadline {
+    fn after(limit: Duration, budget: Budget, session: Budget) -> Deadline {
         let now = Instant::now();
         // A limit beyond the range of the clock is replaced by a day.
         let end = now.checked_add(limit).unwrap_or(now + Duration::from_secs(86_400));
-        Deadline { end, steps: 0.into(), passed: false.into() }
+        Deadline { budget, session, end, steps: 0.into(), passed: false.into() }
     }
 
     /// Counts one step of work; true once the time is up.
@@ -196,9 +210,21 @@ impl Deadline {
         const STEPS_PER_LOOK: u32 = 1024;
         let steps = self.steps.get().wrapping_add(1);
         self.steps.set(steps);
-        if steps.is_multiple_of(STEPS_PER_LOOK) && !self.passed.get() {
-            self.passed.set(Instant::now() >= self.end);
+        if steps.is_multiple_of(STEPS_PER_LOOK) { self.look() } else { self.passed.get() }
+    }
+
+    /// As [`Deadline::passed`], after a step that may have taken long.
+    fn look(&self) -> bool {
+        if !self.passed.get() {
+            let is_stopped = [&self.budget, &self.session].iter().any(|b| b.take(Resource::Work, 0).is_err());
+            self.passed.set(is_stopped || Instant::now() >= self.end);
         }
         self.passed.get()
+    }
+
+    /// Draws the memory of names of `bytes` bytes from the budget: a name is kept as linkage name
+    /// and demangled, and in the profile.
+    fn may_keep(&self, bytes: usize) -> bool {
+        self.budget.take(Resource::Memory, 3 * bytes as u64).is_ok()
     }
 }

@@ -12,11 +12,11 @@ use super::{
     Deadline, ModuleFiles, ModuleSymbols, NameSource, SourceFrame, SymbolIssue, SymbolizeOptions, Symbolized,
     debug_files::{DebugFile, Finder, hex},
     demangle,
-    dwarf::{self, DwarfFrame, DwarfFrames, DwarfInput, SplitFiles, UNPACK_ALLOWANCE},
+    dwarf::{self, DwarfFrame, DwarfFrames, DwarfInput, SplitFiles},
     mini_debug_info,
     symbol_table::SymbolSearch,
 };
-use crate::{addr::ElfAddr, elf::ElfFile};
+use crate::{addr::ElfAddr, budget::Budget, elf::ElfFile};
 
 /// Above this size, a file's pages are released after its symbol table was read.
 const LARGE_FILE_BYTES: usize = 24 << 20;
@@ -37,8 +37,9 @@ pub fn symbolize_module(
         options,
         finder: Finder::new(module, options),
         sorted,
-        deadline: Deadline::after(options.time_limit),
+        deadline: Deadline::after(options.time_limit, module.file.budget().clone(), options.budget.clone()),
         symbols: ModuleSymbols::default(),
+        debug: None,
     };
     let named = naming.run();
     let symbols = &mut naming.symbols;
@@ -62,6 +63,8 @@ struct Naming<'n> {
     sorted: Vec<u64>,
     deadline: Deadline,
     symbols: ModuleSymbols,
+    /// A separate debug file.
+    debug: Option<Arc<ElfFile>>,
 }
 
 impl Naming<'_> {
@@ -72,6 +75,7 @@ impl Naming<'_> {
             _ => vec![Vec::new(); self.sorted.len()],
         };
         let separate = debug.filter(|debug| !Arc::ptr_eq(&debug.elf, &self.module.file));
+        self.debug = separate.as_ref().map(|debug| Arc::clone(&debug.elf));
         let names = self.symbol_tables(separate.as_ref().map(|debug| &*debug.elf));
         let named: Vec<Symbolized> =
             lines.into_iter().zip(names).map(|(frames, symbol)| merge(frames, symbol)).collect();
@@ -94,7 +98,7 @@ impl Naming<'_> {
         let client = self.options.debuginfod.as_ref()?;
         let id = self.module.file.build_id()?;
         let fetched = client.debug_file(id).and_then(|file| {
-            let opened = file.map(|file| ElfFile::open(&file)).transpose();
+            let opened = file.map(|file| ElfFile::open_within(&file, &self.options.budget)).transpose();
             opened.map_err(|error| format!("build-id {}: {error}", hex(id)))
         });
         match fetched {
@@ -125,13 +129,10 @@ impl Naming<'_> {
             supplementary: supplementary.as_ref().map(|file| &*file.elf),
             split_files: &split_files,
         };
-        let mut allowance = UNPACK_ALLOWANCE;
         // The bytes come from the target and the parsers from libraries: if one panics, this file
         // gets no lines and the profile is still written.
-        let answer = catch_unwind(AssertUnwindSafe(|| {
-            dwarf::symbolize(&input, &self.sorted, &mut allowance, &self.deadline)
-        }));
-        let DwarfFrames { frames, issues } = answer.unwrap_or_else(|panic| DwarfFrames {
+        let named = catch_unwind(AssertUnwindSafe(|| dwarf::symbolize(&input, &self.sorted, &self.deadline)));
+        let DwarfFrames { frames, issues } = named.unwrap_or_else(|panic| DwarfFrames {
             frames: vec![Vec::new(); self.sorted.len()],
             issues: vec![SymbolIssue::ParserFailed(panic_text(&*panic))],
         });
@@ -140,8 +141,9 @@ impl Naming<'_> {
     }
 
     fn symbol_tables(&mut self, debug: Option<&ElfFile>) -> Vec<Option<(Vec<u8>, NameSource)>> {
-        let mut search = SymbolSearch::new(self.sorted.clone());
         let module = &*self.module.file;
+        let inner;
+        let mut search = SymbolSearch::new(self.sorted.clone(), &self.deadline);
         // An exported function is in both tables; the more complete table is searched first.
         let own = module.symbol_tables().filter(|table| !table.is_dynamic());
         let separate = debug.into_iter().flat_map(|debug| debug.symbol_tables()).filter(|t| !t.is_dynamic());
@@ -157,9 +159,10 @@ impl Naming<'_> {
         }
         if !search.is_complete() {
             match catch_unwind(AssertUnwindSafe(|| mini_debug_info::inner_file(module))) {
-                Ok(Ok(Some(inner))) => {
+                Ok(Ok(Some(found))) => {
                     self.symbols.has_functions = true;
-                    inner.symbol_tables().for_each(|table| search.add(&table, NameSource::MiniDebugInfo));
+                    inner = found;
+                    inner.0.symbol_tables().for_each(|table| search.add(&table, NameSource::MiniDebugInfo));
                 }
                 Ok(Ok(None)) => {}
                 Ok(Err(reason)) => self.symbols.issues.push(SymbolIssue::Damaged(reason.to_owned())),
@@ -171,7 +174,18 @@ impl Naming<'_> {
                 file.release_pages();
             }
         }
-        search.finish()
+        let names = search.finish().into_iter();
+        names.map(|found| found.map(|(name, source)| (self.kept_name(name), source))).collect()
+    }
+
+    /// A copy of a symbol's name, shortened once the file's budget is exhausted.
+    fn kept_name(&self, name: &[u8]) -> Vec<u8> {
+        /// Shorter names are always kept.
+        const SHORT_NAME_BYTES: usize = 128;
+        if name.len() <= SHORT_NAME_BYTES || self.deadline.may_keep(name.len()) {
+            return name.to_vec();
+        }
+        [&name[..SHORT_NAME_BYTES], b"..."].concat()
     }
 
     fn tell_missing(&mut self, named: &[Symbolized]) {
@@ -186,8 +200,15 @@ impl Naming<'_> {
                 self.symbols.issues.push(SymbolIssue::DebugFileMissing(wanted));
             }
         }
-        if self.deadline.passed() {
-            self.symbols.issues.push(SymbolIssue::TimeLimit(self.options.time_limit));
+        let files = [Some(&self.module.file), self.debug.as_ref()].into_iter().flatten();
+        let refused = files.map(|file| file.budget()).chain([&self.options.budget]);
+        let refused = refused.filter_map(Budget::refusal).next();
+        match refused {
+            Some(why) => self.symbols.issues.push(SymbolIssue::Limit(why)),
+            None if self.deadline.passed() => {
+                self.symbols.issues.push(SymbolIssue::TimeLimit(self.options.time_limit));
+            }
+            None => {}
         }
     }
 }

@@ -8,20 +8,24 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read},
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    rc::Rc,
 };
+
+use rustc_hash::FxHashMap;
 
 use crate::{
     addr::RuntimeAddr,
+    budget::{Budget, Exhausted, Resource},
     process::files::{LastLink, open_in_root},
 };
 
-/// Most bytes read. A JIT that never compacts its file can fill a disk; a Node server's is about 10
-/// MB.
-const MAX_FILE_BYTES: u64 = 256 << 20;
-const MAX_ENTRIES: usize = 4 << 20;
-const MAX_NAME_BYTES: usize = 4096;
+/// Longer names are cut.
+const MAX_NAME_BYTES: usize = 16 << 10;
+/// What naming one address costs, in bytes of work: a line may cover all addresses.
+const NAMING_WORK: u64 = 16;
+/// Memory for the start of a line that covers an address. Besides, each address keeps one name.
+const MEMORY_PER_START: u64 = 48;
 
 /// Why there is no map. `Missing` is the normal case: most programs do not compile code at run
 /// time.
@@ -41,116 +45,159 @@ pub enum PerfMapError {
     NotRegular(PathBuf),
 }
 
-/// The names of one process's JIT-compiled code.
-#[derive(Debug, Default)]
+/// The map of one process. It is read once as a stream for the addresses of interest, so its size
+/// costs time and no memory: a JIT that never compacts its map can fill a disk.
+#[derive(Debug)]
 pub struct PerfMap {
-    /// Sorted by start address; for replaced code, the later line is kept.
-    entries: Vec<Entry>,
-    /// All names, concatenated.
-    names: String,
-    /// Number of malformed lines.
-    pub bad_lines: usize,
-    /// The file was larger than the limit.
-    pub truncated: bool,
+    file: File,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    start: u64,
-    size: u64,
-    name_at: u32,
-    name_bytes: u32,
-    /// Line number, so that later lines are preferred.
-    order: u32,
+/// Names from a perf map.
+#[derive(Debug, Default)]
+pub struct PerfMapNames {
+    /// One for each address, in the order of the request; `None` if no line covers it.
+    pub names: Vec<Option<Rc<str>>>,
+    /// Number of malformed lines.
+    pub bad_lines: usize,
+    /// Why the map was not read to its end, if it was not.
+    pub limit: Option<Exhausted>,
 }
 
 impl PerfMap {
-    /// Reads the map that the process `pid_in_namespace` (its innermost `NSpid`) wrote to `/tmp` of
+    /// Opens the map that the process `pid_in_namespace` (its innermost `NSpid`) wrote to `/tmp` of
     /// its file system, `root` (`/proc/PID/root`). `uid` is the target's effective user ID as seen
     /// by rprof.
-    pub fn load(root: &Path, pid_in_namespace: u32, uid: u32) -> Result<PerfMap, PerfMapError> {
+    pub fn open(root: &Path, pid_in_namespace: u32, uid: u32) -> Result<PerfMap, PerfMapError> {
         let inside = PathBuf::from(format!("tmp/perf-{pid_in_namespace}.map"));
         let shown = root.join(&inside);
-        let file = open_in_root(root, &inside, LastLink::Refuse).map_err(|error| match error.kind() {
+        let opened = open_in_root(root, &inside, LastLink::Refuse).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => PerfMapError::Missing(shown.clone()),
             io::ErrorKind::InvalidInput => PerfMapError::NotRegular(shown.clone()),
             _ => PerfMapError::Io(shown.clone(), error),
         })?;
-        let metadata = file.metadata().map_err(|error| PerfMapError::Io(shown.clone(), error))?;
         // root may write a map for any process.
-        if metadata.uid() != uid && metadata.uid() != 0 {
-            return Err(PerfMapError::ForeignOwner(shown, metadata.uid(), uid));
+        if opened.uid != uid && opened.uid != 0 {
+            return Err(PerfMapError::ForeignOwner(shown, opened.uid, uid));
         }
-        PerfMap::read(file).map_err(|error| PerfMapError::Io(shown, error))
+        Ok(PerfMap { file: opened.file })
     }
 
-    fn read(file: File) -> io::Result<PerfMap> {
-        let mut map = PerfMap::default();
-        let mut reader = BufReader::with_capacity(64 << 10, file.take(MAX_FILE_BYTES));
-        let mut line = Vec::new();
-        let mut order = 0;
-        while map.entries.len() < MAX_ENTRIES {
-            line.clear();
-            let read = reader.by_ref().take(MAX_NAME_BYTES as u64 + 64).read_until(b'\n', &mut line)?;
-            if read == 0 {
-                break;
-            }
-            order += 1;
-            if map.add(&line, order).is_none() {
-                map.bad_lines += 1;
-            }
+    /// The names of `addresses`. Reading draws from `budget`; if it ends, the names found so far
+    /// are returned. Errors: those of reading the file.
+    pub fn names(&self, addresses: &[RuntimeAddr], budget: &Budget) -> io::Result<PerfMapNames> {
+        names_in(&self.file, addresses, budget)
+    }
+}
+
+/// The names that a perf map in `input` gives to `addresses`; see [`PerfMap::names`].
+pub fn names_in(input: impl Read, addresses: &[RuntimeAddr], budget: &Budget) -> io::Result<PerfMapNames> {
+    let mut search = Search::new(addresses, budget);
+    let mut reader = BufReader::with_capacity(64 << 10, input);
+    let mut line = Vec::new();
+    let mut bad_lines = 0;
+    let mut limit = None;
+    while limit.is_none() {
+        line.clear();
+        let read = reader.by_ref().take(MAX_NAME_BYTES as u64 + 64).read_until(b'\n', &mut line)?;
+        if read == 0 {
+            break;
         }
-        map.truncated = map.entries.len() >= MAX_ENTRIES || reader.get_ref().limit() == 0;
-        map.settle();
-        Ok(map)
+        let taken = budget.take(Resource::Work, read as u64);
+        let added = taken.and_then(|()| match Entry::parse(&line) {
+            Some(entry) => search.add(&entry),
+            None => {
+                bad_lines += 1;
+                Ok(())
+            }
+        });
+        limit = added.err();
+    }
+    Ok(PerfMapNames { names: search.names(), bad_lines, limit })
+}
+
+/// The name found so far for one address, and the start of the line that gave it.
+type Found = Option<(u64, Rc<str>)>;
+
+/// Takes lines in the order of the file.
+struct Search<'b> {
+    /// Ascending, with their positions in the request.
+    sorted: Vec<(u64, usize)>,
+    /// In the order of `sorted`.
+    found: Vec<Found>,
+    /// Where the code ended that was at this start, for lines that covered an address: a line for
+    /// the same start replaces it.
+    ends: FxHashMap<u64, u64>,
+    budget: &'b Budget,
+}
+
+impl<'b> Search<'b> {
+    fn new(addresses: &[RuntimeAddr], budget: &'b Budget) -> Search<'b> {
+        let mut sorted: Vec<(u64, usize)> = addresses.iter().map(|address| address.0).zip(0..).collect();
+        sorted.sort_unstable();
+        Search { found: vec![None; sorted.len()], sorted, ends: FxHashMap::default(), budget }
     }
 
-    fn add(&mut self, line: &[u8], order: u32) -> Option<()> {
+    fn add(&mut self, entry: &Entry<'_>) -> Result<(), Exhausted> {
+        let first = self.sorted.partition_point(|(address, _)| *address < entry.start);
+        let replaced_end = self.ends.get(&entry.start).copied();
+        let end = replaced_end.map_or(entry.end, |end| end.max(entry.end));
+        let count = self.sorted[first..].partition_point(|(address, _)| *address < end);
+        if count == 0 {
+            return Ok(());
+        }
+        self.budget.take(Resource::Work, NAMING_WORK * count as u64)?;
+        if replaced_end.is_none() {
+            // At most the names of all starts are kept: a line for the same start replaces one.
+            self.budget.take(Resource::Memory, MEMORY_PER_START)?;
+        }
+        self.ends.insert(entry.start, entry.end);
+        let name: Rc<str> = entry.name.into();
+        for at in first..first + count {
+            let found = &mut self.found[at];
+            if self.sorted[at].0 < entry.end {
+                *found = Some((entry.start, Rc::clone(&name)));
+            } else if found.as_ref().is_some_and(|(start, _)| *start == entry.start) {
+                *found = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn names(self) -> Vec<Option<Rc<str>>> {
+        let mut names = vec![None; self.sorted.len()];
+        for ((_, index), found) in self.sorted.into_iter().zip(self.found) {
+            names[index] = found.map(|(_, name)| name);
+        }
+        names
+    }
+}
+
+/// One line.
+struct Entry<'l> {
+    start: u64,
+    /// Address after the last byte.
+    end: u64,
+    name: &'l str,
+}
+
+impl Entry<'_> {
+    fn parse(line: &[u8]) -> Option<Entry<'_>> {
         let line = std::str::from_utf8(line.trim_ascii_end()).ok()?;
         let (start, rest) = line.split_once(' ')?;
         let (size, name) = rest.split_once(' ')?;
         let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
         let (start, size) = (number(start)?, number(size)?);
-        start.checked_add(size)?;
-        if size == 0 || name.is_empty() {
-            return None;
-        }
-        let name_at = u32::try_from(self.names.len()).ok()?;
-        self.names.push_str(name);
-        self.entries.push(Entry { start, size, name_at, name_bytes: name.len() as u32, order });
-        Some(())
-    }
-
-    /// Sorts the entries; of several lines for one start, the last is kept.
-    fn settle(&mut self) {
-        self.entries.sort_unstable_by_key(|entry| (entry.start, std::cmp::Reverse(entry.order)));
-        self.entries.dedup_by_key(|entry| entry.start);
-    }
-
-    /// The name of the code at `address`.
-    pub fn lookup(&self, address: RuntimeAddr) -> Option<&str> {
-        /// A JIT reuses freed ranges. An old, larger entry may begin before a newer, smaller one
-        /// that ends before the address. This many entries are checked.
-        const LOOK_BACK: usize = 16;
-        let after = self.entries.partition_point(|entry| entry.start <= address.0);
-        let candidates = self.entries.get(after.saturating_sub(LOOK_BACK)..after)?;
-        let best = candidates
-            .iter()
-            .filter(|entry| address.0 - entry.start < entry.size)
-            .max_by_key(|entry| entry.order)?;
-        let start = best.name_at as usize;
-        self.names.get(start..start + best.name_bytes as usize)
-    }
-
-    /// Whether the map has no entries.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        let end = start.checked_add(size)?;
+        (size > 0 && !name.is_empty()).then_some(Entry { start, end, name })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt, symlink},
+    };
 
     use super::*;
 
@@ -159,6 +206,12 @@ mod tests {
         fs::create_dir(root.path().join("tmp")).expect("tmp");
         fs::write(root.path().join("tmp/perf-7.map"), content).expect("map");
         root
+    }
+
+    fn names(root: &tempfile::TempDir, addresses: &[u64]) -> PerfMapNames {
+        let map = PerfMap::open(root.path(), 7, own_uid()).expect("a map");
+        let addresses: Vec<RuntimeAddr> = addresses.iter().copied().map(RuntimeAddr).collect();
+        map.names(&addresses, &Budget::session()).expect("readable")
     }
 
     fn own_uid() -> u32 {
@@ -170,13 +223,31 @@ mod tests {
         let root = root_with(
             b"1000 100 old\n1000 80 LazyCompile:~f /a b.js:1\nbad\n2000 0 empty\n3000 10 g\nffffffffffffffff 2 over\n",
         );
-        let map = PerfMap::load(root.path(), 7, own_uid()).expect("a map");
-        assert_eq!(map.lookup(RuntimeAddr(0x107f)), Some("LazyCompile:~f /a b.js:1"));
-        assert_eq!(map.lookup(RuntimeAddr(0x1080)), None);
-        assert_eq!(map.lookup(RuntimeAddr(0x2000)), None);
-        assert_eq!(map.lookup(RuntimeAddr(0x300f)), Some("g"));
-        assert_eq!(map.lookup(RuntimeAddr(0xfff)), None);
-        assert_eq!(map.bad_lines, 3);
+        let names = names(&root, &[0x107f, 0x1080, 0x2000, 0x300f, 0xfff, 0x107f]);
+        let found: Vec<Option<&str>> = names.names.iter().map(Option::as_deref).collect();
+        let function = Some("LazyCompile:~f /a b.js:1");
+        assert_eq!(found, [function, None, None, Some("g"), None, function]);
+        assert_eq!((names.bad_lines, names.limit), (3, None));
+    }
+
+    #[test]
+    fn a_map_of_any_size_takes_the_memory_of_its_names_only() {
+        let line = format!("5000 10 {}\n", "x".repeat(900));
+        let lines = io::repeat(b'8').take(0).chain(io::Cursor::new(line.repeat(1000)));
+        let budget = Budget::session().with_limits([2 << 20, 0, 1 << 30]);
+        let found = names_in(lines, &[RuntimeAddr(0x5001)], &budget).expect("a map");
+        assert_eq!((found.limit, found.names.len()), (None, 1));
+        assert!(budget.used(Resource::Memory) < 1 << 20);
+    }
+
+    #[test]
+    fn lines_that_rename_all_addresses_end_with_the_budget() {
+        let addresses: Vec<RuntimeAddr> = (0..1000).map(RuntimeAddr).collect();
+        let budget = Budget::session().with_limits([1 << 20, 0, 1 << 20]);
+        let found = names_in(io::Cursor::new("0 1000 f\n".repeat(1000)), &addresses, &budget).expect("a map");
+        assert_eq!(found.limit, Some(Exhausted::Limit(Resource::Work, 1 << 20)));
+        assert!(found.names.iter().all(|name| name.as_deref() == Some("f")), "what was found is kept");
+        assert!(budget.used(Resource::Work) <= 1 << 20);
     }
 
     #[test]
@@ -184,12 +255,12 @@ mod tests {
         let root = root_with(b"1000 100 f\n");
         symlink("perf-7.map", root.path().join("tmp/perf-8.map")).expect("symlink");
         fs::create_dir(root.path().join("tmp/perf-9.map")).expect("directory");
-        assert!(matches!(PerfMap::load(root.path(), 8, own_uid()), Err(PerfMapError::Io(..))));
-        assert!(matches!(PerfMap::load(root.path(), 9, own_uid()), Err(PerfMapError::NotRegular(_))));
-        assert!(matches!(PerfMap::load(root.path(), 10, own_uid()), Err(PerfMapError::Missing(_))));
+        assert!(matches!(PerfMap::open(root.path(), 8, own_uid()), Err(PerfMapError::Io(..))));
+        assert!(matches!(PerfMap::open(root.path(), 9, own_uid()), Err(PerfMapError::NotRegular(_))));
+        assert!(matches!(PerfMap::open(root.path(), 10, own_uid()), Err(PerfMapError::Missing(_))));
         if own_uid() != 0 {
             assert!(matches!(
-                PerfMap::load(root.path(), 7, own_uid() + 1),
+                PerfMap::open(root.path(), 7, own_uid() + 1),
                 Err(PerfMapError::ForeignOwner(..))
             ));
         }
@@ -198,8 +269,8 @@ mod tests {
     #[test]
     fn binary_data_yields_no_names_and_no_error() {
         let root = root_with(&[0xff; 100_000]);
-        let map = PerfMap::load(root.path(), 7, own_uid()).expect("a map");
-        assert!(map.is_empty());
-        assert!(map.bad_lines > 0);
+        let names = names(&root, &[0, u64::MAX]);
+        assert_eq!(names.names, [None, None]);
+        assert!(names.bad_lines > 0);
     }
 }

@@ -4,7 +4,6 @@
 //! Not here: naming addresses (see `module`), profiles.
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,6 +12,7 @@ use super::{ModuleFiles, SymbolizeOptions, debug_files};
 use crate::{
     addr::{ElfAddr, FileOffset},
     elf::ElfFile,
+    process::files::open_plain,
 };
 
 /// A mapping as a profile describes it.
@@ -38,7 +38,7 @@ pub fn find_stored(mapping: &StoredMapping<'_>, options: &SymbolizeOptions) -> O
         return None;
     }
     let fits = |elf: &ElfFile| elf.build_id() == Some(mapping.build_id);
-    let open = |path: &Path| ElfFile::open(&File::open(path).ok()?).ok().filter(fits);
+    let open = |path: &Path| ElfFile::open_within(&open_plain(path).ok()?, &options.budget).ok().filter(fits);
     let paths = std::iter::once(mapping.path.to_owned())
         .chain(debug_files::build_id_paths(mapping.build_id, options))
         .chain(by_name(mapping, options));
@@ -48,7 +48,7 @@ pub fn find_stored(mapping: &StoredMapping<'_>, options: &SymbolizeOptions) -> O
         None => {
             let server = options.debuginfod.as_ref()?;
             let file = server.debug_file(mapping.build_id).ok()??;
-            (ElfFile::open(&file).ok().filter(fits)?, None)
+            (ElfFile::open_within(&file, &options.budget).ok().filter(fits)?, None)
         }
     };
     Some(ModuleFiles { file: Arc::new(elf), path, root: None })

@@ -4,7 +4,7 @@
 //!
 //! Not here: demangling, DWARF, choosing the files whose tables are read.
 
-use super::NameSource;
+use super::{Deadline, NameSource};
 use crate::{
     addr::ElfAddr,
     elf::{CodeSymbol, SymbolKind, SymbolTable},
@@ -13,36 +13,36 @@ use crate::{
 /// A crafted table could have a million symbols that all cover every address. After this many
 /// comparisons, the symbols found first are kept.
 const MAX_COMPARISONS: usize = 64 << 20;
-const MAX_NAME_BYTES: usize = 64 << 10;
 /// Tables above this size release their pages along the way.
 const LARGE_TABLE_BYTES: usize = 16 << 20;
 const SYMBOLS_PER_RELEASE: usize = 128 << 10;
 
 /// The best symbol for each of a set of addresses.
 #[derive(Debug)]
-pub(super) struct SymbolSearch {
+pub(super) struct SymbolSearch<'s> {
     /// Sorted, each once.
     addresses: Vec<u64>,
     /// For each address the best symbol whose size covers it.
-    covering: Vec<Option<Candidate>>,
+    covering: Vec<Option<Candidate<'s>>>,
     /// For each address, the highest symbol above the previous address and up to it: the last
     /// symbol before an address, once passed on upwards.
-    preceding: Vec<Option<Candidate>>,
+    preceding: Vec<Option<Candidate<'s>>>,
     comparisons: usize,
+    deadline: &'s Deadline,
 }
 
 #[derive(Clone, Debug)]
-struct Candidate {
+struct Candidate<'s> {
     symbol: CodeSymbol,
     source: NameSource,
-    name: Vec<u8>,
+    name: &'s [u8],
 }
 
-impl SymbolSearch {
+impl<'s> SymbolSearch<'s> {
     /// `addresses`: sorted, each once.
-    pub(super) fn new(addresses: Vec<u64>) -> SymbolSearch {
+    pub(super) fn new(addresses: Vec<u64>, deadline: &'s Deadline) -> SymbolSearch<'s> {
         let empty = || vec![None; addresses.len()];
-        SymbolSearch { covering: empty(), preceding: empty(), addresses, comparisons: 0 }
+        SymbolSearch { covering: empty(), preceding: empty(), addresses, comparisons: 0, deadline }
     }
 
     /// Every address is covered by a symbol with a size, so other tables need not be read.
@@ -51,11 +51,14 @@ impl SymbolSearch {
     }
 
     /// Reads a table. If several tables have the same symbol, the first one is used.
-    pub(super) fn add(&mut self, table: &SymbolTable<'_>, source: NameSource) {
+    pub(super) fn add(&mut self, table: &SymbolTable<'s>, source: NameSource) {
         let large = table.size() > LARGE_TABLE_BYTES;
         for (at, symbol) in table.code_symbols().enumerate() {
             if large && at % SYMBOLS_PER_RELEASE == 0 {
                 table.release_pages();
+            }
+            if self.deadline.passed() {
+                return;
             }
             let first = self.addresses.partition_point(|address| *address < symbol.address.0);
             if first == self.addresses.len() {
@@ -68,7 +71,7 @@ impl SymbolSearch {
                 offer(&mut self.covering[at], table, symbol, source);
                 at += 1;
                 self.comparisons += 1;
-                if self.comparisons > MAX_COMPARISONS {
+                if self.comparisons > MAX_COMPARISONS || self.deadline.passed() {
                     return;
                 }
             }
@@ -76,7 +79,7 @@ impl SymbolSearch {
     }
 
     /// The name of each address, in the order of the addresses.
-    pub(super) fn finish(mut self) -> Vec<Option<(Vec<u8>, NameSource)>> {
+    pub(super) fn finish(mut self) -> Vec<Option<(&'s [u8], NameSource)>> {
         for at in 1..self.preceding.len() {
             if self.preceding[at].is_none() {
                 self.preceding[at] = self.preceding[at - 1].clone();
@@ -93,23 +96,27 @@ impl SymbolSearch {
     }
 }
 
-fn offer(slot: &mut Option<Candidate>, table: &SymbolTable<'_>, symbol: CodeSymbol, source: NameSource) {
+fn offer<'s>(
+    slot: &mut Option<Candidate<'s>>,
+    table: &SymbolTable<'s>,
+    symbol: CodeSymbol,
+    source: NameSource,
+) {
     let worse = slot.as_ref().is_some_and(|held| rank(&symbol) < rank(&held.symbol));
     if worse {
         return;
     }
     let name = table.name(&symbol);
-    let name = name.get(..MAX_NAME_BYTES).unwrap_or(name);
     // `$x`, `$d`: ARM mapping symbols, which mark the kind of bytes that follow; `.L…`: local
     // labels of an assembler.
     if name.is_empty() || name.starts_with(b"$") || name.starts_with(b".L") {
         return;
     }
     let tied = slot.as_ref().filter(|held| rank(&symbol) == rank(&held.symbol));
-    if tied.is_some_and(|held| alias_rank(name) >= alias_rank(&held.name)) {
+    if tied.is_some_and(|held| alias_rank(name) >= alias_rank(held.name)) {
         return;
     }
-    *slot = Some(Candidate { symbol, source, name: name.to_vec() });
+    *slot = Some(Candidate { symbol, source, name });
 }
 
 /// The nearest symbol is preferred, then functions to labels, then global to local.

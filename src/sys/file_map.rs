@@ -11,23 +11,53 @@ use std::{
     os::fd::AsRawFd,
     sync::{
         Once,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicPtr, AtomicUsize, Ordering},
     },
 };
 
 use memmap2::Mmap;
 
-/// How many maps the handler can cover at once; further files are read into memory instead.
-const MAX_GUARDED: usize = 4096;
+/// Maps in one table.
+const TABLE_SLOTS: usize = 4096;
+/// Most maps at a time: half of what Linux allows a process by default (vm.max_map_count), so that
+/// memory allocation does not fail when a target maps very many files.
+const MAX_MAPS: usize = 32 << 10;
 
 struct Guarded {
     start: AtomicUsize,
     end: AtomicUsize,
 }
 
-static GUARDED: [Guarded; MAX_GUARDED] =
-    [const { Guarded { start: AtomicUsize::new(0), end: AtomicUsize::new(0) } }; MAX_GUARDED];
+/// The maps the handler knows. Tables are added and never freed: the handler may read them at any
+/// time.
+struct Table {
+    slots: [Guarded; TABLE_SLOTS],
+    next: AtomicPtr<Table>,
+}
+
+impl Table {
+    const fn new() -> Table {
+        Table {
+            slots: [const { Guarded { start: AtomicUsize::new(0), end: AtomicUsize::new(0) } }; TABLE_SLOTS],
+            next: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+
+    fn next(&self) -> Option<&'static Table> {
+        // SAFETY: null, or a leaked table.
+        unsafe { self.next.load(Ordering::SeqCst).as_ref() }
+    }
+}
+
+static FIRST: Table = Table::new();
+/// Where the search for a free slot begins.
+static HINT: AtomicUsize = AtomicUsize::new(0);
+static MAPS: AtomicUsize = AtomicUsize::new(0);
 static INSTALL: Once = Once::new();
+
+fn tables() -> impl Iterator<Item = &'static Table> {
+    std::iter::successors(Some(&FIRST), |table| table.next())
+}
 
 /// The bytes of a file: mapped, or read.
 pub struct FileMap {
@@ -35,13 +65,14 @@ pub struct FileMap {
 }
 
 enum Bytes {
-    Mapped { map: Mmap, slot: usize },
+    Mapped { map: Mmap, slot: &'static Guarded },
     Owned(Vec<u8>),
 }
 
 impl FileMap {
     /// Maps a regular file. Errors: `InvalidInput` if it is not a regular file (a FIFO or device
-    /// would block or have side effects), `UnexpectedEof` if it is empty, else what mmap(2) says.
+    /// would block or have side effects), `UnexpectedEof` if it is empty, `QuotaExceeded` if too
+    /// many files are mapped, else that of mmap(2).
     pub fn open(file: &File) -> io::Result<FileMap> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
@@ -55,10 +86,8 @@ impl FileMap {
         // are only ever read as plain `u8`, and a page that vanishes is replaced by the handler.
         let map = unsafe { Mmap::map(file.as_raw_fd())? };
         let start = map.as_ptr() as usize;
-        match claim_slot(start, start + map.len()) {
-            Some(slot) => Ok(FileMap { bytes: Bytes::Mapped { map, slot } }),
-            None => Ok(FileMap { bytes: Bytes::Owned(map.to_vec()) }),
-        }
+        let slot = claim_slot(start, start + map.len()).ok_or(io::ErrorKind::QuotaExceeded)?;
+        Ok(FileMap { bytes: Bytes::Mapped { map, slot } })
     }
 
     /// Wraps bytes that are already in memory (an ELF image read from a process).
@@ -87,8 +116,9 @@ impl FileMap {
 impl Drop for FileMap {
     fn drop(&mut self) {
         if let Bytes::Mapped { slot, .. } = self.bytes {
-            GUARDED[slot].end.store(0, Ordering::SeqCst);
-            GUARDED[slot].start.store(0, Ordering::SeqCst);
+            slot.end.store(0, Ordering::SeqCst);
+            slot.start.store(0, Ordering::SeqCst);
+            MAPS.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
@@ -99,14 +129,41 @@ impl std::fmt::Debug for FileMap {
     }
 }
 
-fn claim_slot(start: usize, end: usize) -> Option<usize> {
-    GUARDED.iter().position(|guarded| {
+/// `None` if too many files are mapped.
+fn claim_slot(start: usize, end: usize) -> Option<&'static Guarded> {
+    if MAPS.fetch_add(1, Ordering::SeqCst) >= MAX_MAPS {
+        MAPS.fetch_sub(1, Ordering::SeqCst);
+        return None;
+    }
+    let claim = |guarded: &&Guarded| {
         let free = guarded.start.compare_exchange(0, start, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if free {
             guarded.end.store(end, Ordering::SeqCst);
         }
         free
-    })
+    };
+    let from = HINT.fetch_add(1, Ordering::Relaxed) % TABLE_SLOTS;
+    loop {
+        let free = tables().find_map(|table| {
+            let (before, after) = table.slots.split_at(from);
+            after.iter().chain(before).find(claim)
+        });
+        if free.is_some() {
+            return free;
+        }
+        add_table();
+    }
+}
+
+/// Adds a table behind the last one; if another thread does it first, that one's is used.
+fn add_table() {
+    let last = tables().last().unwrap_or(&FIRST);
+    let new = Box::into_raw(Box::new(Table::new()));
+    let exchanged = last.next.compare_exchange(std::ptr::null_mut(), new, Ordering::SeqCst, Ordering::SeqCst);
+    if exchanged.is_err() {
+        // SAFETY: `new` comes from `Box::into_raw` and was not shared.
+        drop(unsafe { Box::from_raw(new) });
+    }
 }
 
 fn install_handler() {
@@ -125,7 +182,7 @@ extern "C" fn on_sigbus(_signal: libc::c_int, info: *mut libc::siginfo_t, _conte
     // SAFETY: the kernel passes a valid siginfo to an SA_SIGINFO handler; si_addr is set for
     // SIGBUS.
     let address = unsafe { (*info).si_addr() } as usize;
-    let ours = GUARDED.iter().any(|guarded| {
+    let ours = tables().flat_map(|table| &table.slots).any(|guarded| {
         let start = guarded.start.load(Ordering::SeqCst);
         start != 0 && start <= address && address < guarded.end.load(Ordering::SeqCst)
     });
@@ -158,6 +215,16 @@ mod tests {
         file.set_len(4096).expect("truncate");
         assert_eq!(map.bytes()[10], 7);
         assert_eq!(map.bytes()[2 * 4096], 0);
+    }
+
+    #[test]
+    fn further_files_are_mapped_and_not_read_into_memory() {
+        let file = tempfile::tempfile().expect("temporary file");
+        file.set_len(4096).expect("resize");
+        let maps: Vec<FileMap> = (0..TABLE_SLOTS + 100).map(|_| FileMap::open(&file).expect("map")).collect();
+        assert!(maps.iter().all(|map| matches!(map.bytes, Bytes::Mapped { .. })));
+        file.set_len(0).expect("truncate");
+        assert!(maps.iter().all(|map| map.bytes()[10] == 0), "the handler knows all of them");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!
 //! [`bpf`]: BPF programs. [`capabilities`], [`limits`]: rprof's rights. [`perf`]: perf events.
 //! [`ptrace`]: stopping a thread. [`interruptions`]: stops that are not released yet. [`file_map`]:
-//! mapped files. [`launch`]: fork and exec.
+//! mapped files. [`opener`]: opening files that may hang. [`launch`]: fork and exec.
 
 pub mod bpf;
 pub mod capabilities;
@@ -14,5 +14,6 @@ pub mod file_map;
 pub mod interruptions;
 pub mod launch;
 pub mod limits;
+pub mod opener;
 pub mod perf;
 pub mod ptrace;

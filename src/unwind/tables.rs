@@ -37,6 +37,9 @@ const MAX_ENTRY_BYTES: usize = 64 << 10;
 const MAX_DEBUG_FRAME_BYTES: u64 = 256 << 20;
 /// Most function addresses kept for scanning.
 const MAX_FUNCTIONS: usize = 1 << 20;
+/// Most ranges kept of functions with a special name, which are searched one by one. Real files
+/// have a few.
+const MAX_NAMED_RANGES: usize = 256;
 /// Outermost functions whose start-up code has no call-frame information, or misleading one (Go's
 /// assembly).
 const ROOT_FUNCTIONS: [&[u8]; 14] = [
@@ -311,13 +314,18 @@ impl UnwindTables {
             let mut found = Vec::new();
             let mut add = |name: &[u8], start: u64, size: u64, is_function: bool| {
                 let range = (start, start.saturating_add(size.clamp(16, 4096)));
-                if ROOT_FUNCTIONS.contains(&name) {
-                    functions.roots.push(range);
+                let named = if ROOT_FUNCTIONS.contains(&name) {
+                    Some(&mut functions.roots)
                 } else if STACK_SWITCHES.contains(&name) {
-                    functions.switches.push(range);
+                    Some(&mut functions.switches)
                 } else if RESTING_PLACES.contains(&name) {
-                    functions.resting_places.push(range);
-                }
+                    Some(&mut functions.resting_places)
+                } else {
+                    None
+                };
+                named.filter(|ranges| ranges.len() < MAX_NAMED_RANGES).into_iter().for_each(|ranges| {
+                    ranges.push(range);
+                });
                 if is_function {
                     found.push((start, u32::try_from(size).unwrap_or(u32::MAX)));
                 }

@@ -134,6 +134,16 @@ fn diff(site: &Site, query: &Query) -> DataResult {
     Ok(Response::json(report.print(TextFormat::Json, None, false)))
 }
 
+/// Most nodes of a graph that is drawn: the time to lay a graph out grows faster than its size.
+const MAX_GRAPH_NODES: usize = 500;
+
+/// A line of DOT that begins a node: `N17 [label=…`. Edges are `N1 -> N2 […`.
+fn is_node(line: &[u8]) -> bool {
+    let number = line.strip_prefix(b"N").unwrap_or_default();
+    let digits = number.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    number[digits..].starts_with(b" [")
+}
+
 /// The call graph, drawn.
 fn graph(site: &Site, query: &Query) -> DataResult {
     let settings = query.settings(&site.tools.settings)?;
@@ -141,6 +151,12 @@ fn graph(site: &Site, query: &Query) -> DataResult {
     let columns = site.profiles.columns(query)?;
     let graph = generate_with(&*site.tools.objects, columns, dot, None, &settings, &mut Messages::new());
     let graph = graph.map_err(|why| DataError::bad_request(&why))?;
+    let nodes = graph.split(|byte| *byte == b'\n').filter(|line| is_node(line)).count();
+    if nodes > MAX_GRAPH_NODES {
+        return Err(DataError::bad_request(&format!(
+            "the graph has {nodes} nodes, and at most {MAX_GRAPH_NODES} are drawn: choose fewer (n=) or focus it (f=)"
+        )));
+    }
     let drawn = (site.tools.draw)(&graph).map_err(|why| DataError { status: 501, why })?;
     Ok(Response::new("image/svg+xml", drawn))
 }

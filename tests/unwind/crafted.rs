@@ -9,7 +9,6 @@ use rprof::{
     addr::RuntimeAddr,
     arch::Registers,
     elf::ElfFile,
-    sys::file_map::FileMap,
     unwind::{MAX_FRAMES, Module, Modules, ReadFailure, StackEnd, StackMemory, UnwindTables, Unwinder},
 };
 
@@ -47,7 +46,7 @@ impl StackMemory for WildMemory {
 }
 
 fn unwind_wildly(bytes: Vec<u8>, random: &mut Random) -> Vec<StackEnd> {
-    let Ok(elf) = ElfFile::parse(Arc::new(FileMap::from_vec(bytes))) else { return Vec::new() };
+    let Ok(elf) = ElfFile::from_bytes(bytes) else { return Vec::new() };
     let code = elf.segments().iter().find(|segment| segment.executable).copied();
     let Some(code) = code.filter(|code| code.memory_size > 0 && code.memory_size < 1 << 32) else {
         return Vec::new();
@@ -88,7 +87,7 @@ fn damaged_files_and_random_memory_end_with_a_reason_and_in_time() {
     for (name, compiler, arguments) in builds {
         let original =
             std::fs::read(build(name, compiler, "unwind_chain.c", arguments)).expect("the program");
-        let elf = ElfFile::parse(Arc::new(FileMap::from_vec(original.clone()))).expect("ELF");
+        let elf = ElfFile::from_bytes(original.clone()).expect("ELF");
         let tables: Vec<(u64, u64)> = [".eh_frame", ".eh_frame_hdr", ".debug_frame", ".symtab", ".text"]
             .iter()
             .filter_map(|name| elf.section(name).map(|section| (section.file_offset.0, section.size)))

@@ -10,7 +10,6 @@ use rprof::{
     addr::{FrameAddr, RuntimeAddr},
     arch::Registers,
     elf::ElfFile,
-    sys::file_map::FileMap,
     unwind::{Frame, Module, Modules, ReadFailure, StackEnd, StackMemory, UnwindTables, Unwinder},
 };
 use serde_json::{Value, json};
@@ -68,7 +67,7 @@ fn recorded_stacks_are_unwound_as_they_were() {
         }
         let recorded: Value = serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
         let bytes = fs::read(path.with_extension("elf")).expect("the program");
-        let elf = Arc::new(ElfFile::parse(Arc::new(FileMap::from_vec(bytes))).expect("ELF"));
+        let elf = Arc::new(ElfFile::from_bytes(bytes).expect("ELF"));
         let module = Module {
             start: RuntimeAddr(number(&recorded["start"])),
             end: RuntimeAddr(number(&recorded["end"])),

@@ -21,7 +21,6 @@ use rprof::{
     addr::{ElfAddr, FileOffset, RuntimeAddr},
     arch::{Registers, x86_64},
     elf::{ElfFile, SymbolKind},
-    sys::file_map::FileMap,
     unwind::{CopiedStack, Frame, Module, Modules, StackEnd, UnwindTables, Unwinder},
 };
 
@@ -235,7 +234,7 @@ fn open(pid: i32, name: &str, start: u64, end: u64) -> Option<ElfFile> {
     if name == "[vdso]" {
         let mut bytes = vec![0; (end - start) as usize];
         File::open(format!("/proc/{pid}/mem")).ok()?.read_exact_at(&mut bytes, start).ok()?;
-        return ElfFile::parse(Arc::new(FileMap::from_vec(bytes))).ok();
+        return ElfFile::from_bytes(bytes).ok();
     }
     ElfFile::open(&File::open(name).ok()?).ok()
 }

@@ -105,7 +105,8 @@ impl DumpStats {
 /// Reads every thread once. Errors: no such process, or none of its threads can be read.
 pub fn dump(request: &DumpRequest) -> Result<Dump, CaptureError> {
     let identities = identify_all(&request.pids, request.children)?;
-    let mut world = World::new(LabelKeys { pid: true, tid: true, process: true });
+    let mut world =
+        World::within(LabelKeys { pid: true, tid: true, process: true }, &request.symbolize.budget);
     let (began, began_at) = (Instant::now(), SystemTime::now());
     let mut snapshots = collect::ThreadSnapshots::default();
     for identity in &identities {

@@ -2,7 +2,7 @@
 
 use std::{
     cell::OnceCell,
-    fs::File,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,6 +12,7 @@ use crate::{
     addr::ElfAddr,
     disassemble::{Disassembler, Syntax},
     elf::ElfFile,
+    process::files::open_plain,
     report::pprof::objects::{
         Object, ObjectFrame, ObjectInstruction, ObjectMapping, ObjectSymbol, ObjectTool,
     },
@@ -42,12 +43,7 @@ impl ObjectTool for SameFiles {
         if mapping.build_id.is_empty() {
             return Err(failed("the profile has no build ID to identify the file"));
         }
-        let is_file = std::fs::metadata(path).map_err(|error| failed(&system_words(&error)))?.is_file();
-        let file = if is_file {
-            File::open(path).map_err(|error| failed(&system_words(&error)))?
-        } else {
-            return Err(failed("not a regular file"));
-        };
+        let file = open_plain(Path::new(path)).map_err(|error| failed(&system_words(&error)))?;
         let elf = ElfFile::open(&file).map_err(|_| failed("it is not the file that was profiled"))?;
         let binary = Binary::of(elf, mapping);
         if binary.elf.build_id().is_none() || !binary.has_build_id(mapping.build_id) {
@@ -59,7 +55,7 @@ impl ObjectTool for SameFiles {
 
 /// The build ID of a file in hexadecimal; empty if it has none.
 pub(super) fn build_id_of(path: &str) -> String {
-    let elf = File::open(path).ok().and_then(|file| ElfFile::open(&file).ok());
+    let elf = open_plain(Path::new(path)).ok().and_then(|file| ElfFile::open(&file).ok());
     elf.as_ref().and_then(ElfFile::build_id).map_or(String::new(), hex)
 }
 
@@ -77,9 +73,13 @@ impl Binary {
     /// Opens the file of a mapping. Error messages are those of `go tool pprof`.
     pub fn open(mapping: &ObjectMapping<'_>) -> Result<Binary, String> {
         let path = mapping.file;
-        let file = File::open(path).map_err(|error| format!("open {path}: {}", system_words(&error)))?;
+        let unrecognized = || format!("open {path}: unrecognized object file");
+        let file = open_plain(Path::new(path)).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => unrecognized(),
+            _ => format!("open {path}: {}", system_words(&error)),
+        })?;
         if !object::opens(path) {
-            return Err(format!("open {path}: unrecognized object file"));
+            return Err(unrecognized());
         }
         let elf = ElfFile::open(&file).map_err(|error| format!("open {path}: {error}"))?;
         Ok(Binary::of(elf, mapping))

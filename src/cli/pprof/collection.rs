@@ -61,7 +61,8 @@ fn look(top: &Path, folder: &Path, depth: usize, found: &mut Found) -> io::Resul
             if depth < MOST_DEPTH {
                 look(top, &path, depth + 1, found)?;
             }
-        } else if is_profile(&name) {
+        } else if is_profile(&name) && path.is_file() {
+            // A FIFO or a device would block, or have effects.
             found.push((name, path));
         }
     }
@@ -74,6 +75,11 @@ fn unpack(archive: &Path, folder: &Path, found: &mut Found) -> io::Result<()> {
     let file = File::open(archive)?;
     let is_packed = archive.extension().is_some_and(|ending| ending != "tar");
     let reader: Box<dyn io::Read> = if is_packed { Box::new(GzDecoder::new(file)) } else { Box::new(file) };
+    unpack_from(reader, folder, found)
+}
+
+/// As the function above, from an archive that is not compressed any more.
+fn unpack_from(reader: impl io::Read, folder: &Path, found: &mut Found) -> io::Result<()> {
     let mut left = MOST_BYTES;
     for entry in tar::Archive::new(reader).entries()? {
         let mut entry = entry?;
@@ -90,6 +96,13 @@ fn unpack(archive: &Path, folder: &Path, found: &mut Found) -> io::Result<()> {
     Ok(())
 }
 
+/// Unpacks any bytes as an archive, below `folder`; for fuzzing.
+pub fn unpack_any(bytes: &[u8], folder: &Path) {
+    let mut found = Found::new();
+    let _ = unpack_from(bytes, folder, &mut found);
+    assert!(found.len() <= MOST_FILES && found.iter().all(|(_, path)| path.starts_with(folder)));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +116,7 @@ mod tests {
             fs::write(inner.join(name), name).unwrap();
         }
         std::os::unix::fs::symlink(folder.path(), inner.join("loop.pb.gz")).unwrap();
+        nix::unistd::mkfifo(&inner.join("fifo.pb.gz"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let source = folder.path().join("spool").display().to_string();
         let names = |found: &Found| found.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
         assert!(is_collection(&source));

@@ -2,6 +2,8 @@
 //!
 //! `report::pprof` makes the reports, [`flags`] parses the flags.
 
+pub use collection::unpack_any;
+
 use std::{
     fs,
     io::{self, IsTerminal, Write},

@@ -1,6 +1,8 @@
 //! Whether a file is a program or library: the first argument after the flags may be one.
 
-use std::{fs::File, io::Read, os::unix::fs::FileExt};
+use std::{fs::File, io::Read, os::unix::fs::FileExt, path::Path};
+
+use crate::process::files::open_plain;
 
 /// Magic numbers of ELF, Mach-O (both byte orders and sizes), PE, and Go's object archives.
 const BEGINNINGS: [&[u8]; 7] = [
@@ -26,7 +28,7 @@ pub(super) fn is_empty(path: &str) -> bool {
 
 fn beginning(path: &str) -> Option<(Vec<u8>, File)> {
     let mut start = Vec::new();
-    let file = File::open(path).ok()?;
+    let file = open_plain(Path::new(path)).ok()?;
     (&file).take(20).read_to_end(&mut start).ok()?;
     Some((start, file))
 }

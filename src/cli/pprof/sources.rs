@@ -8,6 +8,8 @@ use super::{
     Flags, binaries, object,
     symbolize::{Origins, symbolize},
 };
+use crate::cli::symbolize::MAX_PROFILE_BYTES;
+use crate::process::files::read_input;
 use crate::profile::columns::{
     Columns, Location, Mapping, decode,
     merge::{self, Accumulator},
@@ -168,7 +170,7 @@ fn fetch_one(source: &str, flags: &Flags, series: Option<&decode::Series>) -> Fe
 }
 
 fn read_file(path: &str, series: Option<&decode::Series>) -> Result<Columns, String> {
-    let bytes = fs::read(path).map_err(|error| {
+    let bytes = read_input(Path::new(path), MAX_PROFILE_BYTES).map_err(|error| {
         let call = if error.kind() == io::ErrorKind::IsADirectory { "read" } else { "open" };
         format!("{call} {path}: {}", system_words(&error))
     })?;

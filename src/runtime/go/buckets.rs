@@ -6,12 +6,14 @@
 //! files.
 
 use super::{
+    circle::Circle,
     globals::MAX_BUCKET_STACK,
     process::{GoError, GoProcess},
 };
 use crate::{
     addr::RuntimeAddr,
     arch,
+    budget::{Exhausted, Resource},
     process::{ProcessMemory, identity},
 };
 
@@ -34,9 +36,10 @@ const NSTK: usize = 40;
 const HEAD_BYTES: usize = 48;
 /// Enough for most buckets, read at once.
 const GUESS_BYTES: usize = HEAD_BYTES + 40 * 8;
-const MAX_BUCKETS: usize = 4 << 20;
-/// Limit of the words of all stacks together: a corrupt, circular list has no end.
-const MAX_STACK_WORDS: usize = 64 << 20;
+/// Share of the process's memory budget that buckets may use: the rest is for locations.
+const BUCKETS_MEMORY: u64 = 384 << 20;
+/// Memory of a bucket besides its stack: the bucket, its counts (read twice) and its record.
+const BUCKET_MEMORY: u64 = 640;
 /// Maximum number of reads until two consecutive ones agree.
 const TRIES: usize = 12;
 /// The marker at the start of a frame-pointer stack (`logicalStackSentinel`).
@@ -70,6 +73,8 @@ pub struct Heap {
     pub is_consistent: bool,
     /// The number of the heap profile's cycle: about twice the number of garbage collections.
     pub cycle: u32,
+    /// Why further buckets were not read, if so.
+    pub limit: Option<Exhausted>,
 }
 
 /// Blocking, or mutex contention, with one stack.
@@ -96,6 +101,8 @@ pub struct Contention {
     pub is_consistent: bool,
     /// Ticks of the CPU's time-stamp counter per second.
     pub ticks_hz: f64,
+    /// Why further buckets were not read, if so.
+    pub limit: Option<Exhausted>,
 }
 
 /// Why the program does not collect a profile.
@@ -147,7 +154,7 @@ fn word(bytes: &[u8], offset: usize) -> u64 {
 }
 
 /// A bucket: its stack, object size, and the address of its counts.
-struct Bucket {
+pub(super) struct Bucket {
     stack: Vec<u64>,
     size: u64,
     counts: RuntimeAddr,
@@ -158,10 +165,10 @@ impl GoProcess {
     /// it, or it cannot be read.
     pub fn heap(&self) -> Result<Heap, BucketError> {
         let rate = self.heap_rate()?;
-        let buckets = self.buckets(BucketKind::Memory)?;
+        let (buckets, limit) = self.buckets(BucketKind::Memory)?;
         let (counts, cycle, is_consistent) = self.read_counts(&buckets, self.cycle_bytes() * 4);
         let records = heap_records(&buckets, &counts, cycle, self.layout.counts_bytes);
-        Ok(Heap { records, rate, is_consistent, cycle })
+        Ok(Heap { records, rate, is_consistent, cycle, limit })
     }
 
     fn heap_rate(&self) -> Result<u64, BucketError> {
@@ -196,7 +203,7 @@ impl GoProcess {
             _ => (self.globals.block_profile_rate, "blockprofilerate", NotCollected::BlockRateZero),
         };
         let rate = at.and_then(|at| self.memory.read_word(at)).ok_or_else(|| missing(name))?;
-        let buckets = self.buckets(kind)?;
+        let (buckets, limit) = self.buckets(kind)?;
         if rate == 0 && buckets.is_empty() {
             return Err(why.into());
         }
@@ -216,20 +223,24 @@ impl GoProcess {
             }
         };
         let records = buckets.iter().zip(counts.chunks_exact(16)).map(record).collect();
-        Ok(Contention { records, rate, is_consistent, ticks_hz })
+        Ok(Contention { records, rate, is_consistent, ticks_hz, limit })
     }
 
     /// Walks the list of one kind.
-    fn buckets(&self, kind: BucketKind) -> Result<Vec<Bucket>, GoError> {
+    pub(super) fn buckets(&self, kind: BucketKind) -> Result<(Vec<Bucket>, Option<Exhausted>), GoError> {
         let head = self.globals.bucket_lists.iter().find_map(|at| {
             let first = RuntimeAddr(self.memory.read_word(*at)?);
             (kind_of(&self.memory, first) == Some(kind)).then_some(first)
         });
-        let Some(mut at) = head else { return Ok(Vec::new()) };
+        let Some(mut at) = head else { return Ok((Vec::new(), None)) };
         let mut buckets = Vec::new();
-        let (mut bytes, mut words) = (Vec::new(), 0);
-        while at.0 != 0 && buckets.len() < MAX_BUCKETS && words < MAX_STACK_WORDS {
-            words += word(&bytes, NSTK) as usize;
+        let mut bytes = Vec::new();
+        let budget = self.budget.with_limits([BUCKETS_MEMORY, 0, u64::MAX]);
+        let mut circle = Circle::default();
+        while at.0 != 0 {
+            if circle.closes_at(at) {
+                return Err(GoError::Variable { what: "list of buckets", why: "it is circular" });
+            }
             bytes.resize(GUESS_BYTES, 0);
             let count = self.memory.read(at, &mut bytes);
             let stack_length = word(&bytes, NSTK);
@@ -240,6 +251,11 @@ impl GoProcess {
                 });
             }
             let needed = HEAD_BYTES + stack_length as usize * 8;
+            // The stack is kept twice: here and in the record.
+            if let Err(why) = budget.take(Resource::Memory, BUCKET_MEMORY + 2 * needed as u64) {
+                self.budget.keep(budget);
+                return Ok((buckets, Some(why)));
+            }
             if count < needed {
                 bytes.resize(needed, 0);
                 if !self.memory.read_exact(at, &mut bytes) {
@@ -251,12 +267,13 @@ impl GoProcess {
             buckets.push(Bucket { stack, size: word(&bytes, SIZE), counts: at.offset(needed as i64) });
             at = RuntimeAddr(word(&bytes, ALL_NEXT));
         }
-        Ok(buckets)
+        self.budget.keep(budget);
+        Ok((buckets, None))
     }
 
     /// The counts of all buckets (`size` bytes each), read until two consecutive reads agree; the
     /// heap profile's cycle; whether two reads agreed.
-    fn read_counts(&self, buckets: &[Bucket], size: usize) -> (Vec<u8>, u32, bool) {
+    pub(super) fn read_counts(&self, buckets: &[Bucket], size: usize) -> (Vec<u8>, u32, bool) {
         let ranges: Vec<_> = buckets.iter().map(|bucket| (bucket.counts, size)).collect();
         let read = || {
             let mut counts = vec![0; ranges.len() * size];

@@ -25,7 +25,10 @@ use super::{
     process::{GoError, GoProcess},
     walk::{Copied, End, Frame, Walker},
 };
-use crate::addr::RuntimeAddr;
+use crate::{
+    addr::RuntimeAddr,
+    budget::{Budget, Exhausted, Resource},
+};
 
 /// How many are read at once.
 const CHUNK: usize = 512;
@@ -115,6 +118,8 @@ pub struct Goroutines {
     pub unstable: u64,
     /// Bytes read from the process.
     pub bytes: u64,
+    /// Why further goroutines were not read, if so.
+    pub limit: Option<Exhausted>,
     numbers: FxHashMap<(Box<[Frame]>, End), StackId>,
 }
 
@@ -140,9 +145,11 @@ impl GoProcess {
             arguments: Vec::new(),
             buffers: Default::default(),
         };
-        reading.found.all.reserve(table.len());
         for chunk in table.chunks(CHUNK) {
             reading.chunk(chunk);
+            if reading.found.limit.is_some() {
+                break;
+            }
         }
         let finalizers_run = self.finalizers_run();
         let mut found = reading.found;
@@ -155,17 +162,25 @@ impl GoProcess {
 
     /// The addresses of all `g`.
     fn goroutine_table(&self) -> Result<Vec<u64>, GoError> {
-        let moving = GoError::Variable { what: "table of goroutines", why: "it moved while it was read" };
+        let unusable = |why| GoError::Variable { what: "table of goroutines", why };
         for _ in 0..TRIES {
             let count = self.memory.read_word(self.globals.all_g_count).ok_or(GoError::Memory(self.pid))?;
             let start = self.memory.read_word(self.globals.all_g_table);
-            let mut bytes = vec![0; count.min(MAX_GOROUTINES) as usize * 8];
+            let length = count.min(MAX_GOROUTINES) * 8;
+            let _share = (self.budget.reserve(Resource::Memory, 2 * length))
+                .map_err(|_| unusable("it is larger than the limit"))?;
+            let mut bytes = vec![0; length as usize];
             let read = start.is_some_and(|start| self.memory.read_exact(RuntimeAddr(start), &mut bytes));
             if read && self.memory.read_word(self.globals.all_g_table) == start {
-                return Ok(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect());
+                let table: Vec<u64> =
+                    bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+                if has_duplicates(table.clone()) {
+                    return Err(unusable("it lists a goroutine twice"));
+                }
+                return Ok(table);
             }
         }
-        Err(moving)
+        Err(unusable("it moved while it was read"))
     }
 
     fn finalizers_run(&self) -> bool {
@@ -175,6 +190,11 @@ impl GoProcess {
         let value = self.memory.read_u32(at).unwrap_or(0);
         if size == 1 { value & 0xff != 0 } else { value & RUNNING_FINALIZER != 0 }
     }
+}
+
+fn has_duplicates(mut table: Vec<u64>) -> bool {
+    table.sort_unstable();
+    table.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// Go's rule for system goroutines: those whose first function is in the runtime, with exceptions.
@@ -404,8 +424,14 @@ impl Reading<'_> {
             let is_entry = pc == header.start;
             let arguments = self.options.arguments.then_some(&mut self.arguments);
             let end = self.walker.walk((pc, sp), in_syscall, is_entry, copied, &mut self.frames, arguments);
-            self.found.number(&self.frames, end)
+            self.found.number(&self.frames, end, &self.process.budget)
         });
+        let words = self.arguments.len() * 8;
+        if let Err(why) = self.process.budget.take(Resource::Memory, (size_of::<Goroutine>() + words) as u64)
+        {
+            self.found.limit = Some(why);
+            return;
+        }
         let labels = self.labels.read(self.process, header.labels);
         let bubble = (header.bubble != 0).then(|| self.bubble_id(header.bubble)).flatten();
         self.found.all.push(Goroutine {
@@ -422,7 +448,7 @@ impl Reading<'_> {
             bubble,
             // Decided when all are read; a goroutine that runs cleanups belongs to the program.
             is_system: !header.runs_cleanups,
-            stack,
+            stack: stack.flatten(),
             arguments: self.arguments.as_slice().into(),
             address: header.address,
             stack_bounds: header.stack,
@@ -488,15 +514,22 @@ impl Reading<'_> {
 }
 
 impl Goroutines {
-    /// The index of a stack; a new stack is added.
-    fn number(&mut self, frames: &[Frame], end: End) -> StackId {
+    /// The index of a stack; a new stack is added. `None` once the budget is exhausted.
+    fn number(&mut self, frames: &[Frame], end: End, budget: &Budget) -> Option<StackId> {
         // One allocation per goroutine; equal stacks share one.
         let key: (Box<[Frame]>, End) = (frames.into(), end);
+        if let Some(known) = self.numbers.get(&key) {
+            return Some(*known);
+        }
+        // The stack is kept as key and as value.
+        if let Err(why) = budget.take(Resource::Memory, 2 * size_of_val(frames) as u64 + 64) {
+            self.limit = Some(why);
+            return None;
+        }
         let next = self.stacks.len() as StackId;
-        *self.numbers.entry(key).or_insert_with_key(|key| {
-            self.stacks.push(key.clone());
-            next
-        })
+        self.stacks.push(key.clone());
+        self.numbers.insert(key, next);
+        Some(next)
     }
 
     /// The running goroutines with their indexes. Only the kernel has their registers.
@@ -526,8 +559,7 @@ impl Goroutines {
         if frames.is_empty() || end == End::Cut {
             return false;
         }
-        let number = self.number(&frames, end);
-        self.all[index].stack = Some(number);
-        true
+        self.all[index].stack = self.number(&frames, end, &process.budget);
+        self.all[index].stack.is_some()
     }
 }

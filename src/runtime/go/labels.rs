@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::process::{GoProcess, read_string};
-use crate::{addr::RuntimeAddr, process::ProcessMemory};
+use crate::{addr::RuntimeAddr, budget::Resource, process::ProcessMemory};
 
 /// Limit of the labels of one goroutine.
 const MAX_LABELS: u64 = 1024;
@@ -41,7 +41,11 @@ impl LabelReader {
         if at == 0 {
             return None;
         }
-        let read = || read(&process.memory, RuntimeAddr(at), process.layout.labels_are_list);
+        let read = || {
+            let labels = read(&process.memory, RuntimeAddr(at), process.layout.labels_are_list)?;
+            let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len() + 64).sum();
+            process.budget.take(Resource::Memory, bytes as u64).ok().map(|()| labels)
+        };
         self.known.entry(at).or_insert_with(read).clone()
     }
 }

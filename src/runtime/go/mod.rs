@@ -21,9 +21,11 @@
 
 mod bucket_text;
 mod buckets;
+mod circle;
 mod columns;
 mod find;
 mod frames;
+pub mod fuzz;
 mod globals;
 mod goroutines;
 mod info;

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     addr::{ElfAddr, FileOffset, RuntimeAddr},
+    budget::Budget,
     elf::{ElfError, ElfFile},
     process::{self, Mapping, ProcessError, ProcessMemory, files, threads},
 };
@@ -72,11 +73,20 @@ pub struct GoProcess {
     pub globals: Globals,
     /// The build information, if the program has it.
     pub build_info: Option<BuildInfo>,
+    /// What reading the process may cost: lists of its runtime may be crafted.
+    pub budget: Budget,
 }
 
 impl GoProcess {
-    /// Finds the runtime of a process. Errors: it is not a Go program, or cannot be read.
+    /// As [`GoProcess::attach_within`], with a budget of its own.
     pub fn attach(pid: u32) -> Result<GoProcess, GoError> {
+        GoProcess::attach_within(pid, &Budget::session())
+    }
+
+    /// Finds the runtime of a process; reading it draws from `budget`. Errors: it is not a Go
+    /// program, or cannot be read.
+    pub fn attach_within(pid: u32, budget: &Budget) -> Result<GoProcess, GoError> {
+        let budget = budget.process();
         let reader = threads::reader(pid);
         let mappings = process::read_mappings(reader)?;
         let memory = ProcessMemory::new(reader);
@@ -111,6 +121,7 @@ impl GoProcess {
             is_known_release,
             globals,
             build_info,
+            budget,
         })
     }
 

@@ -12,7 +12,10 @@ use super::{
     process::GoProcess,
     walk::{ARGS_MAX, Frame},
 };
-use crate::addr::{ElfAddr, RuntimeAddr};
+use crate::{
+    addr::{ElfAddr, RuntimeAddr},
+    budget::Resource,
+};
 
 /// The code at a frame's pc.
 #[derive(Debug, Default)]
@@ -66,6 +69,9 @@ impl SiteFunction {
     }
 }
 
+/// Memory of one site with its names.
+const SITE_MEMORY: u64 = 512;
+
 /// Looks up sites.
 #[derive(Debug)]
 pub struct Sites<'a> {
@@ -81,12 +87,16 @@ impl<'a> Sites<'a> {
 
     /// The code at a frame's pc; empty if it is not Go code.
     pub fn at(&mut self, frame: Frame) -> Rc<Site> {
-        let process = self.process;
-        Rc::clone(
-            self.known
-                .entry(frame)
-                .or_insert_with(|| Rc::new(build_site(process, frame).unwrap_or_default())),
-        )
+        if let Some(known) = self.known.get(&frame) {
+            return Rc::clone(known);
+        }
+        // Beyond the budget, addresses are treated as having no function.
+        if self.process.budget.take(Resource::Memory, SITE_MEMORY).is_err() {
+            return Rc::default();
+        }
+        let site = Rc::new(build_site(self.process, frame).unwrap_or_default());
+        self.known.insert(frame, Rc::clone(&site));
+        site
     }
 
     /// The physical frames of return addresses as the runtime records them. Addresses that only

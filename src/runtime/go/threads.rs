@@ -3,6 +3,7 @@
 //! Not here: the kernel's view of threads.
 
 use super::{
+    circle::Circle,
     globals::is_thread,
     layouts::Layout,
     process::{GoError, GoProcess},
@@ -58,8 +59,9 @@ fn find_link(memory: &ProcessMemory, layout: &Layout, first: RuntimeAddr) -> Opt
 
 fn walk(memory: &ProcessMemory, first: RuntimeAddr, link: usize) -> Option<Vec<RuntimeAddr>> {
     let (mut all, mut at) = (Vec::new(), first);
+    let mut circle = Circle::default();
     while at.0 != 0 {
-        if !is_thread(memory, at) || all.len() >= MAX_THREADS || all.last() == Some(&at) {
+        if circle.closes_at(at) || !is_thread(memory, at) || all.len() >= MAX_THREADS {
             return None;
         }
         all.push(at);

@@ -33,7 +33,7 @@ pub fn names(addresses: &[RuntimeAddr]) -> Result<Vec<Option<KernelName>>, Sampl
 }
 
 /// `function` or `function [module]`; an address without a name is printed as a number.
-fn parse(answer: &[u8]) -> Option<KernelName> {
+pub(super) fn parse(answer: &[u8]) -> Option<KernelName> {
     let text = answer.split(|byte| *byte == 0).next().unwrap_or_default();
     let text = String::from_utf8_lossy(text);
     let (function, module) = match text.split_once(' ') {

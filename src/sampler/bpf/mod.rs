@@ -295,6 +295,19 @@ fn from_perf(error: PerfError) -> SamplerError {
     }
 }
 
+/// Gives any bytes to every parser of what the kernel hands over here, for fuzzing.
+pub fn parse_any_record(bytes: &[u8]) {
+    let _ = (record::time_ns(bytes), record::parse(bytes).is_some(), trace::parse(bytes).is_some());
+    let _ = kernel_names::parse(bytes);
+    let mut rest = bytes;
+    while threads::parse(&mut rest).is_some() {}
+    let mut rest = bytes;
+    while offcpu::parse(&mut rest).is_some() {}
+    if let Some(types) = kernel_types::Types::parse(bytes) {
+        let _ = (types.structures(), types.function(b"schedule"), types.typedef(b"u64"));
+    }
+}
+
 /// The names of kernel addresses, in their order; `None` where the kernel does not offer them this
 /// way.
 pub fn kernel_names(addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {

@@ -53,7 +53,7 @@ pub struct OffCpu {
 
 /// A thread that waits.
 #[derive(Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     pid: u32,
     waited_ns: u64,
     sleeper: Sleeper,
@@ -174,7 +174,7 @@ impl Waiting {
 }
 
 /// Removes the next record of `sweep` from `bytes` and returns it. `None`: no more records.
-fn parse(bytes: &mut &[u8]) -> Option<Waiting> {
+pub(super) fn parse(bytes: &mut &[u8]) -> Option<Waiting> {
     let kernel_end = SWEPT_BYTES.checked_add(usize::try_from(u64_at(bytes, KERNEL_BYTES)?).ok()?)?;
     let sleeper = Sleeper {
         tid: u32_at(bytes, 4)?,

@@ -97,7 +97,7 @@ pub fn sleepers(pid: u32, kernel_stacks: bool) -> Result<Vec<Sleeper>, SamplerEr
 
 /// The next record, which it takes off `bytes`: its thread, if that has registers. `None`: there is
 /// no more.
-fn parse(bytes: &mut &[u8]) -> Option<Option<ThreadRecord>> {
+pub(super) fn parse(bytes: &mut &[u8]) -> Option<Option<ThreadRecord>> {
     let (tid, running, turns) = (u32_at(bytes, 0)?, u32_at(bytes, 4)? != 0, u64_at(bytes, TURNS)?);
     let kernel_end = RECORD_BYTES.checked_add(usize::try_from(u64_at(bytes, KERNEL_BYTES)?).ok()?)?;
     let kernel = bytes.get(RECORD_BYTES..kernel_end)?.to_vec();

@@ -133,7 +133,7 @@ impl Tracer {
 }
 
 /// `struct event`.
-fn parse(record: &[u8]) -> Option<ThreadEvent> {
+pub(super) fn parse(record: &[u8]) -> Option<ThreadEvent> {
     let kinds = u32_at(record, 24)?;
     let (kind, preempted) = (kinds as u16, kinds >> 16 != 0);
     let (by_tid, state) = (u32_at(record, 20)?, u32_at(record, 28)?);

@@ -46,6 +46,13 @@ pub(in crate::symbolize) struct Description {
     pub start_line: u32,
 }
 
+impl Description {
+    /// Bytes of its names.
+    pub(super) fn text_bytes(&self) -> usize {
+        [&self.name, &self.linkage_name].into_iter().flatten().map(String::len).sum()
+    }
+}
+
 /// The attributes of a function's or inlined function's entry that the walk reads.
 #[derive(Default)]
 struct Found {
@@ -258,7 +265,8 @@ pub(super) fn describe<'a>(
     let mut description = Description::default();
     let mut next = Some(Entry { file, unit: unit.clone(), offset });
     for _ in 0..MAX_REFERENCES {
-        let Some(entry) = next else { break };
+        // A name may be long, and its end far away.
+        let Some(entry) = next.filter(|_| !deadline.look()) else { break };
         // What was read before the damage is kept.
         next = describe_one(&entry, &mut description, deadline).ok().flatten();
     }

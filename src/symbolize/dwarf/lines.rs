@@ -62,6 +62,14 @@ pub(super) fn path(unit: UnitRef<'_, Slice<'_>>, file: u64) -> Option<String> {
     let entry = header.file(file)?;
     let name = unit.attr_string(entry.path_name()).ok()?;
     let directory = directory(unit, header, entry.directory_index());
+    let parts = [
+        unit.comp_dir.map_or(0, |dir| dir.len()),
+        name.len(),
+        directory.map_or(0, |dir| dir.as_os_str().len()),
+    ];
+    if parts.iter().any(|bytes| *bytes > MAX_PATH_BYTES) {
+        return None;
+    }
     let compilation_dir = unit.comp_dir.map(|dir| path_of(dir.slice()).to_owned());
     let whole = compilation_dir
         .unwrap_or_default()

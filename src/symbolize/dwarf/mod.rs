@@ -16,19 +16,19 @@ mod sections;
 mod split;
 mod units;
 
-use std::{collections::HashMap, path::Path, rc::Rc, sync::Arc};
+use std::{collections::HashMap, path::Path, rc::Rc, sync::Arc, time::Duration};
 
 use gimli::{UnitOffset, UnitRef};
 
+pub(super) use self::functions::Description as FunctionDescription;
 use self::{
     file::{DwarfFile, ParsedUnit},
     functions::{Chain, chains, describe},
     lines::LineRow,
     sections::{Flavour, Sections, Slice},
 };
-pub(super) use self::{functions::Description as FunctionDescription, sections::UNPACK_ALLOWANCE};
 use super::{Deadline, SymbolIssue};
-use crate::elf::ElfFile;
+use crate::{budget::Budget, elf::ElfFile};
 
 /// Each name may be in a page of its own, and the kernel may map 2 MiB around it.
 const ADDRESSES_PER_RELEASE: usize = 16;
@@ -70,16 +70,30 @@ pub(super) fn has_dwarf(elf: &ElfFile) -> bool {
     has_bytes(".debug_info") || has_bytes(".zdebug_info")
 }
 
+/// Names addresses of `main` with `other` as its supplementary file, `.dwo` file and package, for
+/// fuzzing.
+pub fn symbolize_any_pair(main: &ElfFile, other: Arc<ElfFile>, addresses: &[u64]) {
+    struct Always(Arc<ElfFile>);
+    impl SplitFiles for Always {
+        fn object(&self, _: &Path, _: &Path) -> Option<Arc<ElfFile>> {
+            Some(Arc::clone(&self.0))
+        }
+        fn package(&self) -> Option<Arc<ElfFile>> {
+            Some(Arc::clone(&self.0))
+        }
+    }
+    let split_files = Always(Arc::clone(&other));
+    let input = DwarfInput { elf: main, supplementary: Some(&other), split_files: &split_files };
+    let session = Budget::session();
+    let deadline = Deadline::after(Duration::from_secs(2), main.budget().clone(), session);
+    let named = symbolize(&input, addresses, &deadline);
+    assert_eq!(named.frames.len(), addresses.len());
+}
+
 /// Names the sorted `addresses`.
-pub(super) fn symbolize(
-    input: &DwarfInput<'_>,
-    addresses: &[u64],
-    allowance: &mut u64,
-    deadline: &Deadline,
-) -> DwarfFrames {
-    let supplementary_sections =
-        input.supplementary.map(|elf| Sections::load(elf, Flavour::Plain, allowance));
-    let sections = Sections::load(input.elf, Flavour::Plain, allowance);
+pub(super) fn symbolize(input: &DwarfInput<'_>, addresses: &[u64], deadline: &Deadline) -> DwarfFrames {
+    let supplementary_sections = input.supplementary.map(|elf| Sections::load(elf, Flavour::Plain));
+    let sections = Sections::load(input.elf, Flavour::Plain);
     let supplementary =
         supplementary_sections.as_ref().map(|sections| DwarfFile::new(sections.dwarf(), None));
     let mut dwarf = sections.dwarf();
@@ -92,7 +106,7 @@ pub(super) fn symbolize(
         sections: &sections,
         addresses,
         result: DwarfFrames { frames: vec![Vec::new(); addresses.len()], issues: Vec::new() },
-        split: split::Loader::new(input.split_files, allowance),
+        split: split::Loader::new(input.split_files),
         deadline,
     };
     naming.run();
@@ -216,9 +230,15 @@ impl UnitReader<'_, '_> {
         let inlined = chain.inlined.iter().rev().map(|inlined| (Some(inlined.entry), Some(inlined)));
         for (entry, inlined) in inlined.chain([(chain.function, None)]) {
             let description = entry.map(|entry| described.function(self, entry)).unwrap_or_default();
+            let file = at.and_then(|row| described.path(lines, row.file));
+            let is_affordable =
+                self.deadline.may_keep(description.text_bytes() + file.as_ref().map_or(0, String::len));
+            if !is_affordable {
+                return Vec::new();
+            }
             frames.push(DwarfFrame {
                 description,
-                file: at.and_then(|row| described.path(lines, row.file)),
+                file,
                 line: at.map_or(0, |row| row.line),
                 column: at.map_or(0, |row| row.column),
             });

@@ -9,8 +9,6 @@ use crate::elf::{ElfFile, SectionContent};
 /// The bytes that DWARF is read from.
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
-/// Bytes that all compressed sections of a module and its debug files together may decompress to.
-pub(in crate::symbolize) const UNPACK_ALLOWANCE: u64 = 6 << 30;
 /// Files above this size release their pages between steps, because pages of a mapped file count as
 /// rprof's memory. For smaller files, faulting pages in again would cost more than it saves.
 const LARGE_FILE_BYTES: usize = 24 << 20;
@@ -53,12 +51,12 @@ pub(super) struct Sections<'e> {
 
 impl<'e> Sections<'e> {
     /// Loads the sections the file has; a damaged section is treated as missing.
-    pub(super) fn load(elf: &'e ElfFile, flavour: Flavour, allowance: &mut u64) -> Sections<'e> {
+    pub(super) fn load(elf: &'e ElfFile, flavour: Flavour) -> Sections<'e> {
         let is_package = elf.section(SectionId::DebugCuIndex.name()).is_some();
         let of_package: &[SectionId] = if is_package { &NEEDED_OF_PACKAGE } else { &[] };
         let contents = NEEDED.iter().chain(of_package).filter_map(|id| {
             let split_name = id.dwo_name().filter(|_| flavour == Flavour::Split);
-            Some((*id, elf.section_content(split_name.unwrap_or(id.name()), allowance)?))
+            Some((*id, elf.section_content(split_name.unwrap_or(id.name()))?))
         });
         Sections { elf, contents: contents.collect() }
     }

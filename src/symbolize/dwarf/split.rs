@@ -18,10 +18,12 @@ use crate::{
     symbolize::{SymbolIssue, debug_files::path_of},
 };
 
+/// `PATH_MAX` of Linux.
+const MAX_PATH_BYTES: usize = 4096;
+
 /// Loads the split files of one module, one at a time.
 pub(super) struct Loader<'l> {
     files: &'l dyn SplitFiles,
-    allowance: &'l mut u64,
     /// Searched for when the first skeleton is met.
     package: Option<Option<Arc<ElfFile>>>,
     missing: usize,
@@ -36,8 +38,8 @@ pub(super) struct Whole<'w, 'a> {
 }
 
 impl<'l> Loader<'l> {
-    pub(super) fn new(files: &'l dyn SplitFiles, allowance: &'l mut u64) -> Loader<'l> {
-        Loader { files, allowance, package: None, missing: 0, example: None }
+    pub(super) fn new(files: &'l dyn SplitFiles) -> Loader<'l> {
+        Loader { files, package: None, missing: 0, example: None }
     }
 
     /// Calls `visit` with the full unit of `skeleton`. `None` if `skeleton` is not a skeleton, or
@@ -50,12 +52,16 @@ impl<'l> Loader<'l> {
     ) -> Option<T> {
         let id = skeleton.dwo_id?;
         let name = skeleton.dwo_name().ok()??;
-        let name = path_of(UnitRef::new(main, skeleton).attr_string(name).ok()?.slice()).to_owned();
+        let name = UnitRef::new(main, skeleton).attr_string(name).ok()?.slice();
+        if name.len().max(skeleton.comp_dir.map_or(0, |dir| dir.len())) > MAX_PATH_BYTES {
+            return None;
+        }
+        let name = path_of(name).to_owned();
         let directory = skeleton.comp_dir.map(|dir| path_of(dir.slice()).to_owned()).unwrap_or_default();
 
         let package = self.package.get_or_insert_with(|| self.files.package()).clone();
         if let Some(elf) = package {
-            let sections = Sections::load(&elf, Flavour::Split, self.allowance);
+            let sections = Sections::load(&elf, Flavour::Split);
             let dwarf = sections.package().and_then(|package| package.find_cu(id, main));
             if let Ok(Some(dwarf)) = dwarf {
                 return with_unit(&sections, dwarf, id, skeleton, visit);
@@ -66,7 +72,7 @@ impl<'l> Loader<'l> {
             self.example.get_or_insert(directory.join(name));
             return None;
         };
-        let sections = Sections::load(&elf, Flavour::Split, self.allowance);
+        let sections = Sections::load(&elf, Flavour::Split);
         let mut dwarf = sections.dwarf();
         dwarf.make_dwo(main);
         with_unit(&sections, dwarf, id, skeleton, visit)

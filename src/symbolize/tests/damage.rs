@@ -45,7 +45,10 @@ fn damage(flags: &str, rounds: usize) {
     let targets: Vec<(usize, usize)> = elf
         .sections()
         .iter()
-        .filter(|section| section.name.starts_with(".debug") || section.name.contains("symtab"))
+        .filter(|section| {
+            let name = elf.section_name(section);
+            name.starts_with(b".debug") || name.ends_with(b"symtab")
+        })
         .map(|section| (section.file_offset.0 as usize, section.size as usize))
         .collect();
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::budget::{Budget, Resource};
 use crate::symbolize::SymbolIssue;
 
 /// A stripped program, its debug file `program.debug` beside it, and the addresses of `outer`.
@@ -125,17 +126,22 @@ fn a_debug_file_is_downloaded_only_on_request() {
 }
 
 #[test]
-fn a_large_compressed_section_is_decompressed_into_a_file_within_the_allowance() {
+fn a_large_compressed_section_is_decompressed_into_a_file_within_the_budget() {
     let workshop = CompiledPrograms::new();
     workshop.c("-g");
     let content: Vec<u8> = (0..9u32 << 18).flat_map(u32::to_le_bytes).collect();
     fs::write(workshop.path("content"), &content).expect("write");
     workshop.run("objcopy --add-section .debug_macro=content program");
     workshop.run("objcopy --compress-debug-sections=zlib program");
-    let elf = open(&workshop.path("program"));
-    let mut allowance = 10 << 20;
-    let unpacked = elf.section_content(".debug_macro", &mut allowance).expect("a section");
+    let file = fs::File::open(workshop.path("program")).expect("open");
+    let budget = Budget::session().with_limits([1 << 20, 10 << 20, u64::MAX]);
+    let elf = ElfFile::open_within(&file, &budget).expect("an ELF file");
+    let unpacked = elf.section_content(".debug_macro").expect("a section");
     assert!(unpacked.bytes() == content);
-    assert_eq!(allowance, 1 << 20);
-    assert!(elf.section_content(".debug_macro", &mut allowance).is_none());
+    assert_eq!((budget.used(Resource::Disk), budget.used(Resource::Memory)), (9 << 20, 0));
+    assert!(elf.section_content(".debug_macro").is_none(), "9 MiB more are over the limit");
+    assert!(elf.budget().refusal().is_some());
+    assert!(elf.section_data(".debug_macro").is_none(), "nor is there so much memory");
+    drop(unpacked);
+    assert_eq!(budget.used(Resource::Disk), 0);
 }
