@@ -264,7 +264,6 @@ fn names_of_jit_code(
             Vec::new()
         }
     }
-    unnamed
 }
 
 fn plain(name: &str) -> SourceFrame {

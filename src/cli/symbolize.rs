@@ -24,7 +24,8 @@ pub fn run(arguments: &SymbolizeArgs) -> Result<()> {
     let target = arguments.output.as_deref().unwrap_or(path);
     check_debug_options(&arguments.debug)?;
     file::check_writable(target)?;
-    let bytes = read_input(path, MAX_PROFILE_BYTES).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes =
+        read_input(path, MAX_PROFILE_BYTES).with_context(|| format!("cannot read {}", path.display()))?;
     let profile = decode(&bytes).with_context(|| format!("{} is not a usable profile", path.display()))?;
     let renamed = rename::rename(profile, &interruptible(symbolize_options(&arguments.debug))?);
     let options = file_options(arguments.file_mode);

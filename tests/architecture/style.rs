@@ -198,7 +198,7 @@ fn declared_types(code: &str) -> Vec<(usize, &str)> {
 
 /// Documents, sources, scripts and tests, by path relative to the repository.
 fn texts() -> Vec<(String, String)> {
-    const ROOTS: &[&str] = &["docs", "src", "tests", "scripts", "fuzz/fuzz_targets", ".ci"];
+    const ROOTS: &[&str] = &["docs", "src", "tests", "scripts", "fuzz/entries", ".ci"];
     const FILES: &[&str] = &["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile", "Cargo.toml"];
     const TEXTS: &[&str] = &["c", "cc", "css", "go", "h", "html", "js", "md", "mjs", "py", "rs", "s"];
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -1,0 +1,52 @@
+//! What is fuzzed: a function for each reader of foreign bytes. Each takes any bytes, must neither
+//! panic nor hang, and asserts what must hold for any input.
+//!
+//! `fuzz/main.rs` calls them with the inputs of libFuzzer, `tests/corpora.rs` with those in
+//! `fuzz/corpora`.
+
+mod archive;
+mod bpf_record;
+mod columns_decode;
+mod debug_pair;
+mod debuginfod;
+mod demangle;
+mod elf;
+mod folded;
+mod go_memory;
+mod go_tables;
+mod http_request;
+mod kallsyms;
+mod perf_map;
+mod perf_record;
+mod proc_maps;
+mod proc_texts;
+mod profile_decode;
+mod profile_foreign;
+mod profile_legacy;
+mod symbolize;
+mod unwind;
+
+/// Names and functions, sorted by name.
+pub const ALL: &[(&str, fn(&[u8]))] = &[
+    ("archive", archive::run),
+    ("bpf_record", bpf_record::run),
+    ("columns_decode", columns_decode::run),
+    ("debug_pair", debug_pair::run),
+    ("debuginfod", debuginfod::run),
+    ("demangle", demangle::run),
+    ("elf", elf::run),
+    ("folded", folded::run),
+    ("go_memory", go_memory::run),
+    ("go_tables", go_tables::run),
+    ("http_request", http_request::run),
+    ("kallsyms", kallsyms::run),
+    ("perf_map", perf_map::run),
+    ("perf_record", perf_record::run),
+    ("proc_maps", proc_maps::run),
+    ("proc_texts", proc_texts::run),
+    ("profile_decode", profile_decode::run),
+    ("profile_foreign", profile_foreign::run),
+    ("profile_legacy", profile_legacy::run),
+    ("symbolize", symbolize::run),
+    ("unwind", unwind::run),
+];
