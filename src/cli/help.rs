@@ -33,6 +33,7 @@ const DOCUMENTS: &[Document] = documents! {
     "permissions" "PERMISSIONS.md" "which rights profiling needs, and what error messages mean"
     "sidecar" "SIDECAR.md" "Docker and Kubernetes"
     "how-it-works" "HOW-IT-WORKS.md" "samplers, unwinding, names, the file"
+    "kernels" "KERNELS.md" "the kernels rprof is tested on, and what older ones lack"
     "reports" "REPORTS.md" "reading profiles; `rprof pprof`"
     "web" "WEB.md" "profiles in a browser"
     "live" "LIVE.md" "the live view"
