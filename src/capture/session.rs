@@ -209,10 +209,11 @@ impl<'r> Session<'r> {
         }
     }
 
-    /// The limit for what is still buffered at the end of a profile. The waits that go on then come
-    /// last and are few: they have none.
+    /// The limit for what is still buffered at the end of a profile. Threads that still wait then
+    /// come last, one sample each: they have none.
     fn drain_limit(&self) -> Limit<'static> {
-        let at = (self.request.kind != ProfileKind::OffCpu).then(Instant::now);
+        let is_limited = !matches!(self.request.kind, ProfileKind::OffCpu | ProfileKind::Wall);
+        let at = is_limited.then(Instant::now);
         let overrun = self.overrun.unwrap_or_else(|| overrun(self.since.at.elapsed()));
         Limit { at, stop: None, overrun, stopped_at: Cell::new(None) }
     }

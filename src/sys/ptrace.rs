@@ -188,6 +188,37 @@ impl Session {
         }
     }
 
+    /// Stops several threads together: requests all stops and waits up to `patience` for all. The
+    /// thread that stops first is taken over first, so that its interruption is undone at once.
+    /// Threads that could not be stopped are left out.
+    pub fn hold_all(&self, threads: &[(u32, Undo)], patience: Duration) -> Vec<StoppedThread<'_>> {
+        let (mut pending, mut stopped) = (Vec::new(), Vec::new());
+        for (tid, undo) in threads {
+            pending.extend(self.ask(*tid, *undo));
+            // Those of before have stopped by now, as a rule.
+            self.take_stopped(&mut pending, &mut stopped);
+        }
+        let until = Instant::now() + patience;
+        while !pending.is_empty() && Instant::now() < until {
+            self.take_stopped(&mut pending, &mut stopped);
+            std::thread::sleep(FIRST_NAP / 4);
+        }
+        // Dropped, the others are left to the session.
+        stopped
+    }
+
+    /// Moves the threads that have stopped, and drops those that have ended.
+    fn take_stopped<'s>(&'s self, pending: &mut Vec<PendingStop<'s>>, stopped: &mut Vec<StoppedThread<'s>>) {
+        pending.retain_mut(|thread| match thread.take() {
+            Ok(Some(thread)) => {
+                stopped.push(thread);
+                false
+            }
+            Ok(None) => true,
+            Err(_) => false,
+        });
+    }
+
     /// Releases those threads that stopped too late.
     fn release_late(&self) {
         self.late.borrow_mut().retain(|(tid, undo)| {
@@ -227,6 +258,21 @@ impl Drop for PendingStop<'_> {
 }
 
 impl<'a> PendingStop<'a> {
+    /// The thread, if it has stopped by now. Errors: see [`HoldError`].
+    fn take(&mut self) -> Result<Option<StoppedThread<'a>>, HoldError> {
+        let now = Instant::now();
+        let result = match stopped(self.tid, libc::WNOHANG) {
+            Ok(None) => {
+                self.since = now;
+                return Ok(None);
+            }
+            Ok(Some(cause)) => StoppedThread::new(self.tid, cause, self.undo, self.since),
+            Err(error) => Err(error),
+        };
+        self.settled = true;
+        result.map(Some).inspect_err(|_| interruptions::end(self.tid))
+    }
+
     /// Waits until the thread is stopped. Errors: see [`HoldError`].
     pub fn wait(mut self, patience: Duration) -> Result<StoppedThread<'a>, HoldError> {
         let found = self.poll_until(patience);
@@ -362,6 +408,11 @@ impl StoppedThread<'_> {
             write_registers(tid, &mut stopped.words[..stopped.word_count]).map_err(refused)?;
         }
         Ok(stopped)
+    }
+
+    /// Thread ID.
+    pub fn tid(&self) -> u32 {
+        self.tid
     }
 
     /// What stopped it.

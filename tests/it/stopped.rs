@@ -183,6 +183,22 @@ fn a_wall_clock_profile_of_ten_thousand_threads_ends_in_time_and_is_cheap() {
     target.assert_unhurt();
 }
 
+/// System calls that could change another process, or open its memory.
+const TRACED: [&str; 12] = [
+    "process_vm_writev",
+    "process_madvise",
+    "ptrace",
+    "kill",
+    "tkill",
+    "tgkill",
+    "rt_sigqueueinfo",
+    "rt_tgsigqueueinfo",
+    "pidfd_send_signal",
+    "open",
+    "openat",
+    "openat2",
+];
+
 /// The lines of a trace of rprof (strace -f) that could change a process other than rprof's own.
 fn harmful(trace: &str, rprof: u32, target: u32) -> Vec<&str> {
     let own_threads: Vec<&str> = trace.lines().filter_map(|line| line.split(' ').next()).collect();
@@ -252,8 +268,7 @@ fn no_verb_writes_into_the_target_or_sends_it_a_signal() {
     for words in verbs {
         let trace = path("trace");
         let status = Command::new(&strace)
-            .args(["-f", "-qq", "-e", "trace=process_vm_writev,process_madvise,ptrace,kill,tkill,tgkill"])
-            .args(["-e", "trace=+rt_sigqueueinfo,rt_tgsigqueueinfo,pidfd_send_signal,open,openat,openat2"])
+            .args(["-f", "-qq", "-e", &format!("trace={}", TRACED.join(","))])
             .args(["-o", &trace, env!("CARGO_BIN_EXE_rprof")])
             .args(&words)
             .args(["--pid", &pid])

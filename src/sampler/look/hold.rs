@@ -7,7 +7,7 @@
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{LookMethod, StackSnapshot, Target, asleep};
@@ -16,7 +16,7 @@ use crate::{
     process::{thread_state, wait},
     sys::{
         interruptions,
-        ptrace::{self, HoldError, PendingStop, Session, StopCause, StoppedThread, Undo},
+        ptrace::{self, HoldError, Session, StopCause, StoppedThread, Undo},
     },
 };
 
@@ -78,25 +78,21 @@ pub fn look_together(target: &Target, tids: &[u32]) -> Vec<StackSnapshot> {
 /// As [`look_together`], and calls `and` while the threads are stopped: it must be short.
 pub fn look_together_and(target: &Target, tids: &[u32], and: impl FnOnce() + Send) -> Vec<StackSnapshot> {
     let looked = ptrace::session(|session| {
-        let until = Instant::now() + PATIENCE;
-        let requested: Vec<(u32, PendingStop<'_>)> = tids
+        // All that takes long comes before the first stop.
+        let requested: Vec<(u32, Undo)> = tids
             .iter()
             .filter(|tid| may_hold(target.pid, **tid))
-            .filter_map(|tid| Some((*tid, session.ask(*tid, undo_for(target.pid, *tid)).ok()?)))
+            .map(|tid| (*tid, undo_for(target.pid, *tid)))
             .collect();
-        // The others stand still meanwhile: the patience is that of all together.
-        let left = || until.saturating_duration_since(Instant::now());
-        let held: Vec<(u32, StoppedThread<'_>)> = requested
-            .into_iter()
-            .filter_map(|(tid, pending)| Some((tid, pending.wait(left()).ok()?)))
-            .collect();
-        let asleep = tids.iter().filter(|tid| held.binary_search_by_key(*tid, |(held, _)| *held).is_err());
+        let mut held = session.hold_all(&requested, PATIENCE);
+        held.sort_unstable_by_key(StoppedThread::tid);
+        let asleep = tids.iter().filter(|tid| held.binary_search_by_key(*tid, StoppedThread::tid).is_err());
         let mut moments: Vec<StackSnapshot> =
             asleep.filter_map(|tid| asleep::look(target, *tid).ok()).collect();
         and();
         // All stacks are read before the first thread is released.
-        let read: Vec<_> = held.iter().map(|(tid, held)| registers_and_stack(held, target, *tid)).collect();
-        for ((_, held), read) in held.into_iter().zip(read) {
+        let read: Vec<_> = held.iter().map(|held| registers_and_stack(held, target, held.tid())).collect();
+        for (held, read) in held.into_iter().zip(read) {
             let unseen = held.unseen();
             moments.extend(read.map(|read| release(held, read, unseen)));
         }

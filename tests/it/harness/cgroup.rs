@@ -66,8 +66,8 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        if self.frozen.is_some() {
-            self.thaw();
+        if let Some((file, _, thaw)) = self.frozen {
+            let _ = fs::write(self.folder.join(file), thaw);
         }
         let inside = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
         for pid in inside.lines() {
