@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-use super::{go_builder::GoLocations, naming::epoch_ns};
+use super::{check_pids, go_builder::GoLocations, naming::epoch_ns};
 use crate::{
     budget::Exhausted,
     issue::Issue,
@@ -88,6 +88,7 @@ pub fn read(pid: u32, kind: GoKind) -> Result<GoProfile, BucketError> {
     builder.comment(&format!("runtime: {}, its own counting", process.version_text));
     outcome.comments.iter().chain(&outcome.warnings).for_each(|comment| builder.comment(comment));
     builder.comment(&format!("rprof: {}", env!("CARGO_PKG_VERSION")));
+    check_pids(std::slice::from_ref(&identity)).map_err(GoError::from)?;
     let profile = builder.finish();
     let version = process.version_text.clone();
     Ok(GoProfile { profile, identity, kind, version, records: outcome.records, warnings: outcome.warnings })

@@ -11,7 +11,7 @@ use std::{
 
 pub use crate::runtime::go::{BucketError, GoError};
 
-use super::{go_builder::GoLocations, naming};
+use super::{check_pids, go_builder::GoLocations, naming};
 use crate::{
     addr::RuntimeAddr,
     issue::Issue,
@@ -107,6 +107,7 @@ pub fn dump(request: &GoDumpRequest) -> Result<GoDump, GoError> {
     stats.reading = reading.elapsed();
     stats.system = goroutines.all.iter().filter(|goroutine| goroutine.is_system).count();
     stats.shown = goroutines.all.len() - stats.system;
+    check_pids(std::slice::from_ref(&identity))?;
     Ok(GoDump { identity, process, goroutines, stats, began_at })
 }
 

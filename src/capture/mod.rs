@@ -310,6 +310,14 @@ pub fn windows(
     }
 }
 
+/// Checks that no other process has got one of these PIDs meanwhile.
+fn check_pids(identities: &[Identity]) -> Result<(), ProcessError> {
+    match identities.iter().find(|identity| identity.is_replaced()) {
+        Some(identity) => Err(ProcessError::Replaced(identity.pid)),
+        None => Ok(()),
+    }
+}
+
 /// Identifies the processes, and with `children` also their descendants.
 fn identify_all(pids: &[u32], children: bool) -> Result<Vec<Identity>, CaptureError> {
     let mut pids: BTreeSet<u32> = pids.iter().copied().collect();

@@ -65,11 +65,16 @@ pub(super) struct Session<'r> {
     /// Where the current profile begins.
     since: Mark,
     poll_every: Duration,
+    /// When the PIDs were last checked for reuse.
+    pids_checked_at: Instant,
     /// Whether a profile has been returned already.
     has_returned_profile: bool,
     /// How long buffered samples may take to unwind; `None`: as long as [`overrun`] says.
     overrun: Option<Duration>,
 }
+
+/// How often PIDs are checked for reuse.
+const CHECK_PIDS_EVERY: Duration = Duration::from_millis(100);
 
 /// A point in time, and the CPU time used until then.
 struct Mark {
@@ -114,6 +119,7 @@ impl<'r> Session<'r> {
             poll_every: POLL_DEEP_EVERY,
             has_returned_profile: false,
             overrun: None,
+            pids_checked_at: Instant::now(),
         })
     }
 
@@ -167,6 +173,7 @@ impl<'r> Session<'r> {
                 Err(SamplerError::NoTarget) => return Ok(Ended::TargetsGone),
                 other => other?,
             }
+            self.drop_replaced();
             progress(Progress::Sampling { elapsed: self.began.elapsed(), tally: &self.world.tally });
             if self.all_targets_ended() {
                 return Ok(Ended::TargetsGone);
@@ -216,6 +223,17 @@ impl<'r> Session<'r> {
         let at = is_limited.then(Instant::now);
         let overrun = self.overrun.unwrap_or_else(|| overrun(self.since.at.elapsed()));
         Limit { at, stop: None, overrun, stopped_at: Cell::new(None) }
+    }
+
+    /// Samplers select processes by PID: ignores the samples of a process that has got the PID of
+    /// one that has ended.
+    fn drop_replaced(&mut self) {
+        if self.pids_checked_at.elapsed() < CHECK_PIDS_EVERY {
+            return;
+        }
+        self.pids_checked_at = Instant::now();
+        let replaced = self.identities.iter().filter(|identity| identity.is_replaced());
+        self.world.replaced.extend(replaced.map(|identity| identity.pid));
     }
 
     fn all_targets_ended(&self) -> bool {
@@ -407,6 +425,7 @@ mod tests {
             attach_took: Duration::ZERO,
             since,
             poll_every: POLL_EVERY,
+            pids_checked_at: Instant::now(),
             has_returned_profile: false,
             overrun: Some(Duration::ZERO),
         }

@@ -64,6 +64,8 @@ pub struct World {
     pub kernel_names: Option<Vec<Option<KernelName>>>,
     /// The first [`MAX_NEW_THREADS`] threads created during sampling: process and thread number.
     pub new_threads: FxHashSet<(u32, u32)>,
+    /// PIDs that belong to processes that are not profiled: the profiled ones have ended.
+    pub replaced: FxHashSet<u32>,
     threads: FxHashMap<(u32, u32), Thread>,
     /// Ended threads to be forgotten, in order of time: time, process, thread.
     ended: VecDeque<(u64, u32, u32)>,
@@ -97,6 +99,7 @@ impl World {
             task_hints: Vec::new(),
             kernel_names: None,
             new_threads: FxHashSet::default(),
+            replaced: FxHashSet::default(),
             threads: FxHashMap::default(),
             ended: VecDeque::new(),
             unwinder: Unwinder::default(),
@@ -153,6 +156,9 @@ impl World {
     }
 
     fn sample(&mut self, sample: &RawSample<'_>) {
+        if self.replaced.contains(&sample.pid) {
+            return;
+        }
         self.watch(sample.pid, sample.time_ns);
         let labels = self.labels_of(sample);
         // Read now: they may change.

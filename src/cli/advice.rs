@@ -196,6 +196,7 @@ fn process(error: &ProcessError) -> Explanation {
                 .to_owned()
         }
         ProcessError::Zombie(_) => "profile the process that replaced it, if there is one".into(),
+        ProcessError::Replaced(pid) => format!("to profile the new process {pid}, start rprof again"),
         ProcessError::IsThread(_, group) => format!("rprof attach --pid {group}"),
         ProcessError::NotPermitted { pid, .. } => format!(
             "run rprof as the process's user, as root, or with CAP_SYS_PTRACE: `rprof doctor --pid {pid}` \

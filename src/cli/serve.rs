@@ -4,7 +4,6 @@ use anyhow::{Error, Result, anyhow};
 
 use super::{advice, attach, pprof::web, serve_args::ServeArgs, target};
 use crate::{
-    process::identify,
     serve::{self, Access, Address, Door, Failed, Limits, Options, Targets, TlsFiles},
     text::shell::quote_path,
 };
@@ -26,7 +25,7 @@ pub fn run(arguments: ServeArgs) -> Result<()> {
             captures: arguments.max_captures.into(),
             max_response_bytes: arguments.max_bytes,
         },
-        redact_cmdline: arguments.redact_cmdline,
+        show_arguments: arguments.show_arguments,
         explain: |failed| {
             let error = match failed {
                 Failed::Capture(error) => Error::new(error),
@@ -67,10 +66,7 @@ fn targets(arguments: &ServeArgs) -> Result<Targets> {
     }
     let pids: Vec<u32> = arguments.target.into_iter().chain(arguments.pid.iter().copied()).collect();
     // A process that does not exist now is a mistake; later it may end.
-    for pid in &pids {
-        identify(*pid)?;
-    }
-    Ok(Targets::Pids(pids))
+    Ok(Targets::of_pids(&pids)?)
 }
 
 fn access(arguments: &ServeArgs) -> Result<Access> {

@@ -59,8 +59,11 @@ pub struct ServeArgs {
     /// Additional host name that requests may use for this machine; repeatable.
     #[arg(long, value_name = "NAME")]
     pub allow_host: Vec<String>,
-    /// Leave out command-line arguments: they may hold secrets.
+    /// Show command-line arguments, which may contain secrets; by default only the program.
     #[arg(long)]
+    pub show_arguments: bool,
+    /// The default; accepted for older scripts.
+    #[arg(long, hide = true, conflicts_with = "show_arguments")]
     pub redact_cmdline: bool,
     /// Directory whose files the source view of /ui/ may show; repeatable. Other files are never
     /// shown, because the profiled process chooses the paths of its sources.

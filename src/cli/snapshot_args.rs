@@ -29,8 +29,11 @@ pub struct SnapshotArgs {
     /// File to write (.tar.gz), readable by its owner only (default: named after process and time).
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Leave out command-line arguments: they may hold secrets.
+    /// Include the command-line arguments, which may contain secrets; by default only the program.
     #[arg(long)]
+    pub show_arguments: bool,
+    /// The default; accepted for older scripts.
+    #[arg(long, hide = true, conflicts_with = "show_arguments")]
     pub redact_cmdline: bool,
     /// Print errors only.
     #[arg(short, long)]

@@ -78,7 +78,23 @@ impl Identity {
     /// Whether the process still runs: not gone, not a zombie, not replaced by a later one with the
     /// same PID.
     pub fn is_alive(&self) -> bool {
-        read_stat(self.pid).is_ok_and(|stat| stat.start_ticks == self.start_ticks && !stat.is_over())
+        self.check().is_ok()
+    }
+
+    /// Whether another process has its PID now.
+    pub fn is_replaced(&self) -> bool {
+        matches!(self.check(), Err(ProcessError::Replaced(_)))
+    }
+
+    /// Checks that the process still runs. Errors: it is gone, a zombie, or another process has its
+    /// PID now.
+    pub fn check(&self) -> Result<(), ProcessError> {
+        let stat = read_stat(self.pid)?;
+        match () {
+            () if stat.start_ticks != self.start_ticks => Err(ProcessError::Replaced(self.pid)),
+            () if stat.is_over() => Err(ProcessError::Zombie(self.pid)),
+            () => Ok(()),
+        }
     }
 
     /// The name to show: `comm`, as `ps` shows it, or the program's file name if `comm` is the

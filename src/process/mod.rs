@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod facts;
 pub mod files;
 mod guarded_open;
+mod handle;
 pub mod host;
 pub mod identity;
 pub mod launch;
@@ -19,6 +20,7 @@ pub mod thread_state;
 pub mod threads;
 pub mod wait;
 
+pub use handle::ProcessHandle;
 pub use identity::{Identity, identify};
 pub use maps::{Mapping, read_executable_mappings, read_mappings};
 pub use memory::ProcessMemory;
@@ -44,6 +46,9 @@ pub enum ProcessError {
     /// It has ended, and its parent has not collected its status yet.
     #[error("process {0} has ended (a zombie that its parent has not waited for): it runs no code")]
     Zombie(u32),
+    /// It has ended, and the kernel has given its PID to another process.
+    #[error("process {0} has ended, and another process has its PID now")]
+    Replaced(u32),
     /// A thread ID that is not a process ID, and the process of that thread.
     #[error("{0} is a thread of process {1}")]
     IsThread(u32, u32),

@@ -65,6 +65,24 @@ pub fn arguments(pid: u32) -> Vec<String> {
     words.unwrap_or_default()
 }
 
+/// The arguments of a process, the program first; empty if they cannot be read, or if the process
+/// has ended: another process may have its PID.
+pub fn arguments_of(identity: &Identity) -> Vec<String> {
+    let arguments = arguments(identity.pid);
+    // Checked after reading, so that they cannot be those of a later process.
+    if identity.is_alive() { arguments } else { Vec::new() }
+}
+
+/// The program of a process without its arguments: the path of its file, or the first word of the
+/// command line. (Programs that rename themselves put more than the program there.)
+pub fn program(identity: &Identity) -> String {
+    if let Some(path) = &identity.executable {
+        return path.display().to_string();
+    }
+    let first = arguments_of(identity).into_iter().next().unwrap_or_default();
+    first.split_whitespace().next().unwrap_or_default().to_owned()
+}
+
 /// A process, its parent, its parent's parent …
 fn with_ancestors(pid: u32) -> Vec<u32> {
     let parent =

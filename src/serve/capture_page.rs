@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use super::{
     captured::{Captured, MAX_KEPT},
-    kinds::{KINDS, KindRow},
+    kinds::KindRow,
     pages::{command_line, escaped},
 };
 use crate::process::Identity;
@@ -34,6 +34,8 @@ pub struct Page<'a> {
     pub chosen: Option<&'a Identity>,
     /// An error message; may be empty.
     pub message: &'a str,
+    /// The kinds that are available for the chosen process.
+    pub kinds: &'a [&'static KindRow],
     /// The captured profiles, the newest first.
     pub captured: &'a [Captured],
     /// The longest duration that is allowed.
@@ -109,10 +111,10 @@ impl Page<'_> {
             identity.pid,
             escaped(&command_line(identity, self.redact)),
         );
-        let is_ordered = |kind: &&KindRow| ORDER.contains(&kind.name);
-        let first = ORDER.iter().filter_map(|name| KINDS.iter().find(|kind| kind.name == *name));
+        let is_ordered = |kind: &&&KindRow| ORDER.contains(&kind.name);
+        let first = ORDER.iter().filter_map(|name| self.kinds.iter().find(|kind| kind.name == *name));
         page.push_str("<div class=\"cards\">\n");
-        for kind in first.chain(KINDS.iter().filter(|kind| !is_ordered(kind))) {
+        for kind in first.chain(self.kinds.iter().filter(|kind| !is_ordered(kind))) {
             self.card(kind, identity.pid, page);
         }
         page.push_str("</div>\n</section>\n");
@@ -121,14 +123,11 @@ impl Page<'_> {
     /// The form of one kind. Without a script it downloads the profile.
     fn card(&self, kind: &KindRow, pid: u32, page: &mut String) {
         let max = self.max_seconds;
-        let (value, more) = match kind.default_seconds {
-            Some(_) if kind.is_profile => (SECONDS.min(max).to_string(), " required"),
-            Some(default) => (default.min(max).to_string(), " required"),
+        let (value, more, before) = match kind.default_seconds {
+            Some(_) if kind.is_profile => (SECONDS.min(max).to_string(), " required", ""),
+            Some(default) => (default.min(max).to_string(), " required", ""),
             // Instant kinds: without seconds the current state, with seconds the difference.
-            None => (
-                String::new(),
-                " placeholder=\"now\" title=\"Empty: the current state. With seconds: the difference over that time.\"",
-            ),
+            None => (String::new(), " title=\"Empty: the state now\"", "or the change over "),
         };
         // The pages show a pprof profile; the download has the kind's own format.
         let (download, note) = match kind.is_profile {
@@ -141,7 +140,7 @@ impl Page<'_> {
             "<form class=\"card\" method=\"get\" action=\"../debug/pprof/{name}\" data-kind=\"{name}\" data-view=\"{view}\">\n<h3>{name}</h3>\n<p>{what}</p>{note}\n\
              <input type=\"hidden\" name=\"pid\" value=\"{pid}\">\n\
              <div class=\"action\"><button{class}>Capture</button>{download}\
-             <label><input type=\"number\" name=\"seconds\" min=\"1\" max=\"{max}\" value=\"{value}\"{more}> seconds</label></div>\n\
+             <label>{before}<input type=\"number\" name=\"seconds\" min=\"1\" max=\"{max}\" value=\"{value}\"{more}> seconds</label></div>\n\
              </form>",
             name = kind.name,
             view = kind.view(),

@@ -28,7 +28,7 @@ pub async fn respond(server: &Server, host: Option<&str>) -> HttpResponse {
     let Some(host) = host.filter(|host| !host.is_empty()) else {
         return pages::failure(StatusCode::BAD_REQUEST, "the request has no Host header");
     };
-    let (targets, redact) = (server.options.targets.clone(), server.options.redact_cmdline);
+    let (targets, redact) = (server.options.targets.clone(), !server.options.show_arguments);
     // This reads files of every process.
     let found = tokio::task::spawn_blocking(move || inspect(targets.running(), redact)).await;
     let Ok(found) = found else {
@@ -96,7 +96,8 @@ mod tests {
     fn with_redaction_labels_have_no_arguments() {
         let me = || vec![identify(std::process::id()).expect("me")];
         let arguments = select::arguments(std::process::id());
-        assert_eq!(inspect(me(), true)[0].command_line, arguments[0]);
+        let program = std::env::current_exe().expect("a program").display().to_string();
+        assert_eq!(inspect(me(), true)[0].command_line, program);
         assert_eq!(inspect(me(), false)[0].command_line, arguments.join(" "));
     }
 }

@@ -4,13 +4,15 @@
 //! Not here: which requests are allowed (`guard`), responses.
 
 use std::{
-    convert::Infallible, fs, future::Future, io, os::unix::fs::PermissionsExt, sync::Arc, time::Duration,
+    convert::Infallible, fs, future::Future, io, net::IpAddr, os::unix::fs::PermissionsExt, sync::Arc,
+    time::Duration,
 };
 
 use http_body_util::{BodyExt, Limited};
 use hyper::{
     Method, Request as HttpRequest, StatusCode,
     body::{Body, Incoming},
+    header::{self, HeaderValue},
     http::request::Parts,
     server::conn::http1,
     service::service_fn,
@@ -19,7 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -28,6 +30,7 @@ use super::{
     Access, Address, ServeError,
     guard::{self, Refused},
     pages::{self, HttpResponse},
+    pending::{Expulsion, MAX_PENDING, MIN_TIME, Pending, PendingSlot},
 };
 use crate::capture::Stop;
 
@@ -56,7 +59,8 @@ pub struct Door {
     pub listen: Address,
     /// How clients authenticate.
     pub access: Access,
-    /// The number of concurrent connections.
+    /// The number of concurrent connections that have sent an accepted request. Others have a few
+    /// slots of their own.
     pub connections: usize,
     /// How long a request's head, and then its body, may take to arrive.
     pub request_timeout: Duration,
@@ -90,32 +94,63 @@ pub(super) async fn serve<H: Host>(
         Listener::Unix { .. } => address.clone(),
     });
     let slots = Arc::new(Semaphore::new(door.connections));
+    let pending = Pending::new(MAX_PENDING, MIN_TIME);
     while !stop.is_set() {
-        let accepted = timeout(LOOK_EVERY, accept(&listener, &slots)).await;
-        let Ok((accepted, slot)) = accepted else { continue };
+        let Ok(accepted) = timeout(LOOK_EVERY, accept(&listener)).await else { continue };
+        let peer = match &accepted {
+            Ok(Stream::Tcp(_, peer)) => Some(*peer),
+            Ok(Stream::Unix(_)) => None,
+            // Too many open files, or the client is already gone: try again later.
+            Err(_) => {
+                sleep(LOOK_EVERY).await;
+                continue;
+            }
+        };
+        let (pending, expulsion) = pending.enter(peer).await;
+        let slot = Slot { pending, slots: Arc::clone(&slots), taken: OnceCell::new() };
         let host = Arc::clone(&host);
         match accepted {
-            Ok(Stream::Tcp(stream)) => drop(tokio::spawn(connection(host, stream, tls.clone(), slot))),
-            Ok(Stream::Unix(stream)) => drop(tokio::spawn(connection(host, stream, None, slot))),
-            // Too many open files, or the client is already gone: try again later.
-            Err(_) => sleep(LOOK_EVERY).await,
+            Ok(Stream::Tcp(stream, _)) => {
+                drop(tokio::spawn(connection(host, stream, tls.clone(), slot, expulsion)));
+            }
+            Ok(Stream::Unix(stream)) => {
+                drop(tokio::spawn(connection(host, stream, None, slot, expulsion)));
+            }
+            Err(_) => {}
         }
     }
     Ok(())
 }
 
 enum Stream {
-    Tcp(tokio::net::TcpStream),
+    Tcp(tokio::net::TcpStream, IpAddr),
     Unix(tokio::net::UnixStream),
 }
 
-async fn accept(listener: &Listener, slots: &Arc<Semaphore>) -> (io::Result<Stream>, OwnedSemaphorePermit) {
-    let slot = Arc::clone(slots).acquire_owned().await.expect("never closed");
-    let accepted = match listener {
-        Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
+async fn accept(listener: &Listener) -> io::Result<Stream> {
+    match listener {
+        Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, peer)| Stream::Tcp(stream, peer.ip())),
         Listener::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
-    };
-    (accepted, slot)
+    }
+}
+
+/// The slot of a connection: one of the pending ones, and from the first accepted request on one of
+/// the [`Door::connections`].
+struct Slot {
+    pending: PendingSlot,
+    slots: Arc<Semaphore>,
+    taken: OnceCell<OwnedSemaphorePermit>,
+}
+
+impl Slot {
+    /// Moves the connection to the slots of accepted connections; false if none becomes free in
+    /// time.
+    async fn accept(&self, patience: Duration) -> bool {
+        // First: a client that is allowed to send requests must not be expelled.
+        self.pending.accept();
+        let permit = || Arc::clone(&self.slots).acquire_owned();
+        timeout(patience, self.taken.get_or_try_init(permit)).await.is_ok_and(|taken| taken.is_ok())
+    }
 }
 
 async fn bind(address: &Address) -> io::Result<Listener> {
@@ -136,27 +171,38 @@ async fn bind(address: &Address) -> io::Result<Listener> {
     }
 }
 
-async fn connection<H, S>(host: Arc<H>, stream: S, tls: Option<TlsAcceptor>, _slot: OwnedSemaphorePermit)
+async fn connection<H, S>(host: Arc<H>, stream: S, tls: Option<TlsAcceptor>, slot: Slot, expulsion: Expulsion)
 where
     H: Host,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Some(tls) = tls else { return requests(host, stream).await };
-    // A client that never finishes the handshake must not hold its slot for ever.
-    if let Ok(Ok(stream)) = timeout(host.door().request_timeout, tls.accept(stream)).await {
-        requests(host, stream).await;
+    let deadline = host.door().request_timeout;
+    let slot = Arc::new(slot);
+    let serve = async {
+        match tls {
+            None => requests(host, stream, slot).await,
+            Some(tls) => {
+                if let Ok(stream) = tls.accept(stream).await {
+                    requests(host, stream, slot).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = serve => {}
+        () = expulsion.due(deadline) => {}
     }
 }
 
-async fn requests<H, S>(host: Arc<H>, stream: S)
+async fn requests<H, S>(host: Arc<H>, stream: S, slot: Arc<Slot>)
 where
     H: Host,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let request_timeout = host.door().request_timeout;
     let service = service_fn(move |request| {
-        let host = Arc::clone(&host);
-        async move { Ok::<_, Infallible>(respond(&*host, request).await) }
+        let (host, slot) = (Arc::clone(&host), Arc::clone(&slot));
+        async move { Ok::<_, Infallible>(respond(&*host, request, &slot).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(request_timeout).max_buf_size(64 << 10);
@@ -164,11 +210,15 @@ where
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn respond<H: Host>(host: &H, request: HttpRequest<Incoming>) -> HttpResponse {
+async fn respond<H: Host>(host: &H, request: HttpRequest<Incoming>, slot: &Slot) -> HttpResponse {
     let (head, body) = request.into_parts();
     let door = host.door();
     if let Err(refused) = guard::check(&head, &door.access, &door.listen) {
-        return refusal(refused);
+        return closing(refusal(refused));
+    }
+    if !slot.accept(door.request_timeout).await {
+        let why = "too many connections are open: retry later";
+        return closing(pages::failure(StatusCode::SERVICE_UNAVAILABLE, why));
     }
     match timeout(door.request_timeout, read(&head, body)).await {
         Ok(Ok(body)) => host.respond(head, body).await,
@@ -189,6 +239,12 @@ where
     }
     let collected = Limited::new(body, MOST_BODY_BYTES).collect().await.map_err(drop)?;
     Ok(String::from_utf8_lossy(&collected.to_bytes()).into_owned())
+}
+
+/// The response with the request to close the connection, which hyper then closes.
+fn closing(mut response: HttpResponse) -> HttpResponse {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 fn refusal(refused: Refused) -> HttpResponse {

@@ -32,6 +32,8 @@ pub struct KindRow {
     pub how: &'static str,
     /// Whether the default format is pprof protobuf.
     pub is_profile: bool,
+    /// Whether only the Go runtime records it.
+    pub needs_go: bool,
     /// The default duration in seconds; `None` for instant kinds.
     pub default_seconds: Option<u64>,
     make: fn(&Job<'_>) -> ProfileBytes,
@@ -45,7 +47,11 @@ impl KindRow {
 
     /// The view that shows it first.
     pub fn view(&self) -> &'static str {
-        if self.is_profile { "flamegraph" } else { "timeline" }
+        match self.name {
+            _ if !self.is_profile => "timeline",
+            "goroutine" => "threads",
+            _ => "flamegraph",
+        }
     }
 }
 
@@ -109,6 +115,7 @@ pub static KINDS: [KindRow; 11] = [
         what: "All memory allocated since the program started, by allocation site (Go programs)",
         how: "",
         is_profile: true,
+        needs_go: true,
         default_seconds: None,
         make: |job| recorded(job, GoKind::Allocs),
     },
@@ -117,6 +124,7 @@ pub static KINDS: [KindRow; 11] = [
         what: "Where goroutines wait for each other (Go programs)",
         how: "",
         is_profile: true,
+        needs_go: true,
         default_seconds: None,
         make: |job| recorded(job, GoKind::Block),
     },
@@ -125,6 +133,7 @@ pub static KINDS: [KindRow; 11] = [
         what: "Page faults: which code touches new memory",
         how: "seconds=N (default 30)",
         is_profile: true,
+        needs_go: false,
         default_seconds: Some(30),
         make: |job| Ok(encode_gzip(&captured(job, ProfileKind::Faults)?)),
     },
@@ -133,6 +142,7 @@ pub static KINDS: [KindRow; 11] = [
         what: "The current stacks of all threads (Go programs: of all goroutines)",
         how: "debug=2 prints each stack",
         is_profile: true,
+        needs_go: false,
         default_seconds: None,
         make: |job| if is_go(job.pid) { goroutines(job) } else { threads(job) },
     },
@@ -141,6 +151,7 @@ pub static KINDS: [KindRow; 11] = [
         what: "Memory in use, by allocation site (Go programs)",
         how: "",
         is_profile: true,
+        needs_go: true,
         default_seconds: None,
         make: |job| recorded(job, GoKind::Heap),
     },
@@ -149,6 +160,7 @@ pub static KINDS: [KindRow; 11] = [
         what: "Which code holds contended locks (Go programs)",
         how: "",
         is_profile: true,
+        needs_go: true,
         default_seconds: None,
         make: |job| recorded(job, GoKind::Mutex),
     },
@@ -157,6 +169,7 @@ pub static KINDS: [KindRow; 11] = [
         what: "Off-CPU time: where threads wait, and how long",
         how: "seconds=N (default 30)",
         is_profile: true,
+        needs_go: false,
         default_seconds: Some(30),
         make: |job| Ok(encode_gzip(&captured(job, ProfileKind::OffCpu)?)),
     },
@@ -165,6 +178,7 @@ pub static KINDS: [KindRow; 11] = [
         what: "CPU time: which code runs",
         how: "seconds=N (default 30)",
         is_profile: true,
+        needs_go: false,
         default_seconds: Some(30),
         make: |job| Ok(encode_gzip(&captured(job, ProfileKind::Cpu)?)),
     },
@@ -173,6 +187,7 @@ pub static KINDS: [KindRow; 11] = [
         what: "Which code created the threads",
         how: "seconds=N: threads created during N seconds",
         is_profile: true,
+        needs_go: false,
         default_seconds: None,
         make: thread_create,
     },
@@ -181,6 +196,7 @@ pub static KINDS: [KindRow; 11] = [
         what: "A timeline of each thread: running, runnable, waiting",
         how: "for ui.perfetto.dev, or a profile with format=pprof; seconds=N (default 1)",
         is_profile: false,
+        needs_go: false,
         default_seconds: Some(1),
         make: traced,
     },
@@ -189,10 +205,17 @@ pub static KINDS: [KindRow; 11] = [
         what: "Wall-clock time of all threads, including sleeping ones",
         how: "seconds=N (default 30)",
         is_profile: true,
+        needs_go: false,
         default_seconds: Some(30),
         make: |job| Ok(encode_gzip(&captured(job, ProfileKind::Wall)?)),
     },
 ];
+
+/// The kinds that are available for a process. This reads its program.
+pub fn available(pid: u32) -> Vec<&'static KindRow> {
+    let is_go = is_go(pid);
+    KINDS.iter().filter(|kind| is_go || !kind.needs_go).collect()
+}
 
 /// The kind of this name.
 pub fn by_name(name: &str) -> Option<&'static KindRow> {

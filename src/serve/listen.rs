@@ -10,7 +10,7 @@ use super::{
     discovery,
     door::{Door, Host},
     guard,
-    kinds::{self, Failed, Job, KindError},
+    kinds::{self, Failed, Job, KindError, KindRow},
     pages::{self, HttpResponse},
     route::{self, Parameters, ProfileRequest, RequestError, Route},
     symbol,
@@ -22,7 +22,7 @@ use crate::{
         self, CaptureError, Stop,
         goroutines::{BucketError, GoError},
     },
-    process::{Identity, ProcessError},
+    process::{Identity, ProcessError, ProcessHandle},
 };
 
 impl Host for Server {
@@ -51,6 +51,12 @@ impl Host for Server {
     }
 }
 
+/// The kinds that are available for a process. Its program is read on another thread.
+pub(super) async fn available_kinds(chosen: Option<&Identity>) -> Vec<&'static KindRow> {
+    let Some(pid) = chosen.map(|identity| identity.pid) else { return Vec::new() };
+    tokio::task::spawn_blocking(move || kinds::available(pid)).await.unwrap_or_default()
+}
+
 /// Responds to a request; the error is a response too.
 async fn respond(
     server: &Server,
@@ -59,7 +65,7 @@ async fn respond(
     head: &Parts,
     body: &str,
 ) -> Result<HttpResponse, Box<HttpResponse>> {
-    let redact = server.options.redact_cmdline;
+    let redact = !server.options.show_arguments;
     let chosen =
         || server.options.targets.choose(parameters.get("pid")).map_err(|why| Box::new(no_target(&why)));
     Ok(match route {
@@ -72,7 +78,8 @@ async fn respond(
             let is_requested = !pid.is_empty() || running.len() == 1;
             let chosen = is_requested.then(|| choose_among(&running, pid)).transpose();
             let chosen = chosen.map_err(|why| Box::new(no_target(&why)))?;
-            pages::index(&running, chosen, redact)
+            let kinds = available_kinds(chosen).await;
+            pages::index(&running, chosen.map(|identity| (identity, &kinds[..])), redact)
         }
         Route::Cmdline => pages::cmdline(&chosen()?, redact),
         Route::Discovery => discovery::respond(server, guard::host_of(head)).await,
@@ -90,15 +97,17 @@ async fn names(server: &Server, identity: &Identity, query: &str) -> Result<Http
         return Ok(pages::text(StatusCode::OK, symbol::response(&[], &[])));
     }
     let (pid, options) = (identity.pid, server.options.request.symbolize.clone());
+    let identity = identity.clone();
     let work = move |_: &Stop| {
-        let names = capture::names(pid, &addresses, &options);
-        symbol::response(&addresses, &names)
+        let names = ProcessHandle::of(identity)?.guard(|| capture::names(pid, &addresses, &options))?;
+        Ok(symbol::response(&addresses, &names))
     };
-    let text = server
-        .captures
-        .run((pid, "symbol"), Length::Instant, work)
-        .await
-        .map_err(|why| Box::new(busy(why)))?;
+    let result = server.captures.run((pid, "symbol"), Length::Instant, work).await;
+    let text: Result<String, ProcessError> = result.map_err(|why| Box::new(busy(why)))?;
+    let text = text.map_err(|error| {
+        let failed = Failed::Capture(CaptureError::Process(error));
+        Box::new(capture_failure(server, KindError::Failed(failed)))
+    })?;
     Ok(pages::text(StatusCode::OK, text))
 }
 
@@ -122,7 +131,13 @@ pub(super) async fn captured(
 ) -> Result<Vec<u8>, Box<HttpResponse>> {
     let (pid, template) = (identity.pid, server.options.request.clone());
     let own = request.clone();
-    let work = move |stop: &Stop| kinds::make(&Job { pid, request: &own, template: &template, stop });
+    let identity = identity.clone();
+    // A capture finds the process by PID, perhaps after waiting for a slot.
+    let work = move |stop: &Stop| {
+        let process = ProcessHandle::of(identity).map_err(CaptureError::Process)?;
+        let job = Job { pid, request: &own, template: &template, stop };
+        process.guard(|| kinds::make(&job)).map_err(CaptureError::Process)?
+    };
     let length = if request.seconds.is_some() { Length::Timed } else { Length::Instant };
     let result = server.captures.run((pid, request.kind.name), length, work).await;
     let profile = result.map_err(|why| Box::new(busy(why)))?;
@@ -198,7 +213,9 @@ fn status_of_failure(error: &Failed) -> StatusCode {
         }
         Failed::Go(BucketError::Go(GoError::Process(error)))
         | Failed::Capture(CaptureError::Process(error)) => match error {
-            ProcessError::NoSuchProcess(_) | ProcessError::Zombie(_) => StatusCode::NOT_FOUND,
+            ProcessError::NoSuchProcess(_) | ProcessError::Zombie(_) | ProcessError::Replaced(_) => {
+                StatusCode::NOT_FOUND
+            }
             ProcessError::NotPermitted { .. } => StatusCode::FORBIDDEN,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         },

@@ -19,6 +19,7 @@ mod guard;
 mod kinds;
 mod listen;
 mod pages;
+mod pending;
 mod route;
 mod symbol;
 mod targets;
@@ -58,8 +59,8 @@ pub struct Options {
     pub request: Request,
     /// Limits on captures and responses.
     pub limits: Limits,
-    /// Leave arguments out of command lines: they may contain secrets.
-    pub redact_cmdline: bool,
+    /// Show the arguments of command lines. They may contain secrets.
+    pub show_arguments: bool,
     /// Explains to a person why a capture failed and what to do.
     pub explain: fn(Failed) -> String,
 }

@@ -11,7 +11,7 @@ use hyper::{
 };
 use serde_json::json;
 
-use super::kinds::KINDS;
+use super::kinds::KindRow;
 use crate::{
     process::{Identity, select},
     text::html::html_escape,
@@ -88,21 +88,28 @@ pub fn style() -> HttpResponse {
     response(StatusCode::OK, "text/css; charset=utf-8", STYLE)
 }
 
-/// The index page: the profiles of the chosen process, or the list of processes.
-pub fn index(running: &[Identity], chosen: Option<&Identity>, redact: bool) -> HttpResponse {
+/// The index page: the profiles of the chosen process, with the kinds that are available for it, or
+/// the list of processes.
+pub fn index(running: &[Identity], chosen: Option<(&Identity, &[&KindRow])>, redact: bool) -> HttpResponse {
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>/debug/pprof/</title>\n\
          <link rel=\"stylesheet\" href=\"/style.css\"></head><body>\n<h1>/debug/pprof/</h1>\n",
     );
     match chosen {
-        Some(identity) => of_process(identity, running.len() > 1, redact, &mut page),
+        Some((identity, kinds)) => of_process(identity, kinds, running.len() > 1, redact, &mut page),
         None => of_processes(running, redact, &mut page),
     }
     page.push_str("</body></html>\n");
     response(StatusCode::OK, "text/html; charset=utf-8", page)
 }
 
-fn of_process(identity: &Identity, one_of_several: bool, redact: bool, page: &mut String) {
+fn of_process(
+    identity: &Identity,
+    kinds: &[&KindRow],
+    one_of_several: bool,
+    redact: bool,
+    page: &mut String,
+) {
     let query = if one_of_several { format!("pid={}&", identity.pid) } else { String::new() };
     page.push_str(&format!(
         "<p>Process {}: <strong>{}</strong> <code>{}</code></p>\n<table>\n<tr><th>Profile</th><th></th></tr>\n",
@@ -110,7 +117,7 @@ fn of_process(identity: &Identity, one_of_several: bool, redact: bool, page: &mu
         escaped(&identity.display_name()),
         escaped(&command_line(identity, redact)),
     ));
-    for kind in &KINDS {
+    for kind in kinds {
         let form = if kind.default_seconds.is_some() { "" } else { "debug=1" };
         page.push_str(&format!(
             "<tr><td><a href=\"{0}?{query}{form}\">{0}</a></td><td>{1}</td></tr>\n",
@@ -166,15 +173,13 @@ pub fn pids(running: &[Identity], redact: bool) -> HttpResponse {
 
 /// The arguments separated by NUL bytes, as in Go.
 pub fn cmdline(identity: &Identity, redact: bool) -> HttpResponse {
-    let arguments = select::arguments(identity.pid);
-    let shown = if redact { arguments.into_iter().take(1).collect() } else { arguments };
+    let shown = if redact { vec![select::program(identity)] } else { select::arguments_of(identity) };
     text(StatusCode::OK, shown.join("\0"))
 }
 
-/// A process's command line; without the arguments if `redact` is set.
+/// A process's command line; the program alone if `redact` is set.
 pub fn command_line(identity: &Identity, redact: bool) -> String {
-    let arguments = select::arguments(identity.pid);
-    if redact { arguments.into_iter().next().unwrap_or_default() } else { arguments.join(" ") }
+    if redact { select::program(identity) } else { select::arguments_of(identity).join(" ") }
 }
 
 /// Escapes text for HTML. Control characters become U+FFFD.

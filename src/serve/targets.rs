@@ -1,17 +1,19 @@
 //! The processes that are served. A request can choose among them and cannot name others.
 
+use std::sync::Arc;
+
 use regex::Regex;
 
 use crate::process::{
-    Identity, identify,
+    Identity, ProcessError, ProcessHandle, identify,
     select::{self, MatchOn},
 };
 
 /// Which processes are served.
 #[derive(Clone, Debug)]
 pub enum Targets {
-    /// These processes.
-    Pids(Vec<u32>),
+    /// These processes; not later ones with the same PID.
+    Processes(Vec<Arc<ProcessHandle>>),
     /// The processes that match a regular expression at the time of the request.
     Named {
         /// The regular expression.
@@ -37,14 +39,27 @@ pub enum NoTarget {
 }
 
 impl Targets {
+    /// The processes that have these PIDs now.
+    ///
+    /// # Errors
+    /// As of [`ProcessHandle::open`].
+    pub fn of_pids(pids: &[u32]) -> Result<Targets, ProcessError> {
+        let handles = pids.iter().map(|pid| ProcessHandle::open(*pid).map(Arc::new));
+        Ok(Targets::Processes(handles.collect::<Result<_, _>>()?))
+    }
+
     /// The served processes that are running, by PID.
     pub fn running(&self) -> Vec<Identity> {
-        let pids = match self {
-            Targets::Pids(pids) => pids.clone(),
-            Targets::Named { pattern, on, .. } => select::by_name(pattern, *on),
-            Targets::AllMine => select::by_name(&Regex::new("").expect("a pattern"), MatchOn::Program),
+        let identify_all = |pids: Vec<u32>| pids.into_iter().filter_map(|pid| identify(pid).ok()).collect();
+        let mut running: Vec<Identity> = match self {
+            Targets::Processes(handles) => {
+                handles.iter().filter_map(|handle| handle.current().ok()).collect()
+            }
+            Targets::Named { pattern, on, .. } => identify_all(select::by_name(pattern, *on)),
+            Targets::AllMine => {
+                identify_all(select::by_name(&Regex::new("").expect("a pattern"), MatchOn::Program))
+            }
         };
-        let mut running: Vec<Identity> = pids.iter().filter_map(|pid| identify(*pid).ok()).collect();
         running.retain(|identity| !identity.is_kernel_thread && self.is_served(identity));
         running.sort_by_key(|identity| identity.pid);
         running.dedup_by_key(|identity| identity.pid);
@@ -53,7 +68,7 @@ impl Targets {
 
     fn is_served(&self, identity: &Identity) -> bool {
         match self {
-            Targets::Pids(_) | Targets::Named { any_user: true, .. } => true,
+            Targets::Processes(_) | Targets::Named { any_user: true, .. } => true,
             Targets::Named { .. } | Targets::AllMine => identity.uid == nix::unistd::getuid().as_raw(),
         }
     }
@@ -90,14 +105,17 @@ mod tests {
     #[test]
     fn only_served_processes_can_be_chosen() {
         let me = std::process::id();
-        let targets = Targets::Pids(vec![me, me, 0x7fff_fff0]);
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
+        let targets = Targets::of_pids(&[me, me, child.id()]).expect("they run");
+        assert_eq!(targets.choose("").err(), Some(NoTarget::Ambiguous(2)));
+        child.kill().and_then(|()| child.wait()).expect("own child");
         assert_eq!(targets.choose("").expect("the only running one").pid, me);
         assert_eq!(targets.choose(&me.to_string()).expect("served").pid, me);
         for pid in ["1", "x", "-1", "0x1", &format!("{me} "), &format!("0{me}")] {
             assert_eq!(targets.choose(pid).err(), Some(NoTarget::NotServed(pid.to_owned())), "{pid}");
         }
-        assert_eq!(Targets::Pids(vec![0x7fff_fff0]).choose("").err(), Some(NoTarget::NoneRunning));
-        assert_eq!(Targets::Pids(vec![me, 1]).choose("").err(), Some(NoTarget::Ambiguous(2)));
+        assert!(Targets::of_pids(&[0x7fff_fff0]).is_err());
+        assert_eq!(Targets::of_pids(&[]).expect("none").choose("").err(), Some(NoTarget::NoneRunning));
     }
 
     #[test]

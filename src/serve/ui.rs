@@ -33,7 +33,7 @@ pub async fn respond(server: &Server, head: &Parts, path: &str) -> Result<HttpRe
     let parameters = Parameters::parse(head.uri.query().unwrap_or_default());
     match path {
         "/" => Ok(web::moved(web::ROOT, StatusCode::TEMPORARY_REDIRECT)),
-        "" => Ok(first(server, &parameters)),
+        "" => Ok(first(server, &parameters).await),
         "capture" if head.method != Method::POST => {
             Err(Box::new(pages::failure(StatusCode::METHOD_NOT_ALLOWED, "a capture needs POST")))
         }
@@ -70,7 +70,7 @@ async fn capture(server: &Server, parameters: &Parameters) -> Result<HttpRespons
 }
 
 /// The first page: the kinds that can be captured, and the captured profiles.
-fn first(server: &Server, parameters: &Parameters) -> HttpResponse {
+async fn first(server: &Server, parameters: &Parameters) -> HttpResponse {
     let running = server.options.targets.running();
     let pid = parameters.get("pid");
     let chosen =
@@ -80,13 +80,15 @@ fn first(server: &Server, parameters: &Parameters) -> HttpResponse {
         // The rest of the page is still useful.
         Err(_) => (StatusCode::NOT_FOUND, None, format!("Process {pid} is not served or has ended.")),
     };
+    let kinds = listen::available_kinds(chosen).await;
     let page = capture_page::Page {
         running: &running,
         chosen,
+        kinds: &kinds,
         message: &why,
         captured: &server.store.list(),
         max_seconds: server.options.limits.max_seconds,
-        redact: server.options.redact_cmdline,
+        redact: !server.options.show_arguments,
     };
     let mut response = pages::response(status, "text/html; charset=utf-8", page.html());
     let policy = HeaderValue::from_static(capture_page::CONTENT_SECURITY_POLICY);

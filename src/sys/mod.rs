@@ -16,4 +16,5 @@ pub mod launch;
 pub mod limits;
 pub mod opener;
 pub mod perf;
+pub mod pidfd;
 pub mod ptrace;

@@ -37,6 +37,11 @@ impl Server {
         Server { child, address: address.unwrap_or(first) }
     }
 
+    /// A server that a child process runs.
+    pub fn at(child: Child, address: &str) -> Server {
+        Server { child, address: address.to_owned() }
+    }
+
     pub fn of(target: &Target) -> Server {
         Server::start(&["--pid", &target.pid().to_string()])
     }
@@ -240,7 +245,7 @@ fn a_request_chooses_among_several_processes() {
     let program = Fixture::c(&["ratio.c"]).build();
     let (one, two) = (Target::start(&program), Target::start(&program));
     let pids = [one.pid().to_string(), two.pid().to_string()];
-    let server = Server::start(&["--pid", &pids[0], "--pid", &pids[1], "--redact-cmdline"]);
+    let server = Server::start(&["--pid", &pids[0], "--pid", &pids[1]]);
     assert_eq!(server.get("/debug/pprof/goroutine").status, 400, "ambiguous");
     let index = server.get("/debug/pprof/").text();
     assert!(pids.iter().all(|pid| index.contains(&format!("?pid={pid}"))), "{index}");

@@ -55,19 +55,14 @@ fn a_captured_profile_is_shown_listed_and_downloadable() {
     let mut target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let server = Server::of(&target);
     let page = server.get("/ui/").text();
-    for kind in [
-        "profile",
-        "wall",
-        "offcpu",
-        "faults",
-        "goroutine",
-        "threadcreate",
-        "heap",
-        "allocs",
-        "block",
-        "mutex",
-    ] {
-        assert!(page.contains(&format!("data-kind=\"{kind}\"")), "{kind}: {page}");
+    let has = |page: &str, kind: &str| page.contains(&format!("data-kind=\"{kind}\""));
+    for kind in ["profile", "wall", "offcpu", "faults", "goroutine", "threadcreate", "trace"] {
+        assert!(has(&page, kind), "{kind}: {page}");
+    }
+    for kind in ["heap", "allocs", "block", "mutex"] {
+        assert!(!has(&page, kind), "a C program has no {kind} profile: {page}");
+        let link = format!("<a href=\"{kind}?debug=1\">");
+        assert!(!server.get("/debug/pprof/").text().contains(&link), "{kind}");
     }
     assert!(page.contains("/debug/pprof/trace") && page.contains("ui.perfetto.dev"), "{page}");
     assert!(page.contains("No profiles yet"), "{page}");
@@ -235,7 +230,7 @@ fn the_last_thirty_profiles_are_kept_and_older_ones_are_reported_as_gone() {
     }
     assert_eq!(server.get(&format!("/ui/api/flame?in={}", first + 1)).status, 200);
     let page = server.get("/ui/").text();
-    assert_eq!(page.matches("href=\"flamegraph?in=").count(), 30);
+    assert_eq!(page.matches("href=\"threads?in=").count(), 30);
     let info = json(&server.get("/ui/api/info"));
     assert_eq!(info["number"], last, "the newest is the default");
     assert_eq!(info["profiles"].as_array().map(Vec::len), Some(30));
@@ -268,13 +263,13 @@ fn source_files_are_shown_only_from_the_given_folders() {
 }
 
 #[test]
-fn redacted_arguments_are_not_on_the_page() {
+fn arguments_are_on_the_page_only_with_show_arguments() {
     let _alone = alone();
     let target = Target::start_with(&Fixture::c(&["ratio.c"]).build(), &["password=<b>hunter2</b>"]);
     let pid = target.pid().to_string();
-    let page = Server::start(&["--pid", &pid]).get("/ui/").text();
+    let page = Server::start(&["--pid", &pid, "--show-arguments"]).get("/ui/").text();
     assert!(page.contains("password=&lt;b&gt;hunter2&lt;/b&gt;") && !page.contains("<b>"), "{page}");
-    let page = Server::start(&["--pid", &pid, "--redact-cmdline"]).get("/ui/").text();
+    let page = Server::start(&["--pid", &pid]).get("/ui/").text();
     assert!(page.contains("ratio") && !page.contains("hunter2"), "{page}");
 }
 

@@ -10,7 +10,7 @@ mod profile;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{CaptureError, LabelKeys, identify_all, world::World};
+use super::{CaptureError, LabelKeys, check_pids, identify_all, world::World};
 use crate::{
     issue::Issues,
     process::Identity,
@@ -102,7 +102,8 @@ impl DumpStats {
     }
 }
 
-/// Reads every thread once. Errors: no such process, or none of its threads can be read.
+/// Reads every thread once. Errors: no such process, none of its threads can be read, or another
+/// process has got the PID meanwhile.
 pub fn dump(request: &DumpRequest) -> Result<Dump, CaptureError> {
     let identities = identify_all(&request.pids, request.children)?;
     let mut world =
@@ -112,6 +113,7 @@ pub fn dump(request: &DumpRequest) -> Result<Dump, CaptureError> {
     for identity in &identities {
         collect::collect_process(request, identity, &mut world, &mut snapshots)?;
     }
+    check_pids(&identities)?;
     let mut stats = snapshots.stats(began.elapsed());
     let naming = Instant::now();
     let kernel_addresses = world.kernel_addresses(0);
@@ -120,6 +122,8 @@ pub fn dump(request: &DumpRequest) -> Result<Dump, CaptureError> {
     }
     let (profile, issues) =
         profile::make(&request.symbolize, world, &identities, &snapshots, &stats, began_at);
+    // Names come from files that are found by PID.
+    check_pids(&identities)?;
     stats.naming = naming.elapsed();
     Ok(Dump { profile, issues, identities, stats })
 }

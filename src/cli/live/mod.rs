@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{
     capture::{LabelKeys, ProfileKind, Request, Stop},
-    process::{self, Identity},
+    process::{self, Identity, ProcessHandle},
 };
 use draw::Picture;
 use history::History;
@@ -94,6 +94,8 @@ pub fn run(arguments: &LiveArgs) -> Result<()> {
 
 struct View {
     request: Request,
+    /// The processes of the request: a PID may belong to another process later.
+    targets: Vec<ProcessHandle>,
     interval: Duration,
     watcher: Watcher,
     attached: Attached,
@@ -108,11 +110,13 @@ struct View {
 
 impl View {
     fn begin(request: Request, interval: Duration) -> Result<View> {
+        let targets = request.pids.iter().map(|pid| ProcessHandle::open(*pid)).collect::<Result<_, _>>()?;
         let (watcher, attached) = Watcher::begin(request.clone(), interval)?;
         let threads = (Instant::now(), threads_of(&attached.identities));
         Ok(View {
             state: State::new(request.kind),
             request,
+            targets,
             interval,
             watcher,
             attached,
@@ -222,7 +226,7 @@ impl View {
     /// Profiles another kind of the same processes. If that fails, the view stays as it is.
     fn watch(&mut self, kind: ProfileKind) {
         let request = Request { kind, ..self.request.clone() };
-        match Watcher::begin(request.clone(), self.interval) {
+        match self.same_processes(|| Watcher::begin(request.clone(), self.interval)) {
             Ok((watcher, attached)) => {
                 (self.watcher, self.attached, self.request) = (watcher, attached, request);
                 (self.history, self.kept) = (History::default(), ProfileHistory::default());
@@ -231,6 +235,13 @@ impl View {
             }
             Err(error) => self.message = advice::explain(&error),
         }
+    }
+
+    /// Runs `begin`, which finds the processes by PID. Fails if another process has one of the
+    /// PIDs.
+    fn same_processes<T>(&self, begin: impl FnOnce() -> Result<T>) -> Result<T> {
+        let check = || self.targets.iter().try_for_each(|target| Ok(target.check()?));
+        check().and_then(|()| begin()).and_then(|begun| check().map(|()| begun))
     }
 
     /// Writes the time shown to a file in the current folder.

@@ -23,7 +23,7 @@ use crate::{
         go_profile::{self, GoKind},
         goroutines::{self, GoDumpRequest, is_go},
     },
-    process::{Identity, facts, identify, select},
+    process::{Identity, ProcessHandle, facts, select},
     profile::{encode_gzip, file},
     report::threads::Threads,
 };
@@ -36,8 +36,9 @@ struct Part {
 }
 
 /// What was collected, and what is not available.
-#[derive(Default)]
 struct Snapshot {
+    /// Each part is read by PID: the handle detects that another process has got it.
+    process: ProcessHandle,
     parts: Vec<Part>,
     /// The name of a part that is not available, and the reason.
     missing: Vec<(String, String)>,
@@ -49,7 +50,8 @@ struct Snapshot {
 /// Runs the verb.
 pub fn run(arguments: &SnapshotArgs) -> Result<()> {
     let pid = arguments.pid.or(arguments.target).ok_or_else(|| anyhow!("no process is given"))?;
-    let identity = identify(pid)?;
+    let process = ProcessHandle::open(pid)?;
+    let identity = process.identity().clone();
     if identity.is_kernel_thread {
         return Err(Error::new(capture::CaptureError::KernelThread(pid)));
     }
@@ -57,7 +59,13 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
     file::check_writable(&path)?;
     attach::check_debug_options(&arguments.debug)?;
     let stop = attach::stop_on_signals()?;
-    let mut snapshot = Snapshot { stop: stop.clone(), ..Snapshot::default() };
+    let mut snapshot = Snapshot {
+        process,
+        stop: stop.clone(),
+        parts: Vec::new(),
+        missing: Vec::new(),
+        findings: Findings::default(),
+    };
     let taken_at = SystemTime::now();
     // Threads first: the incident may be over when the profiles are done.
     snapshot.threads(pid, arguments);
@@ -66,7 +74,7 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
     }
     snapshot.facts(pid);
     snapshot.profiles(pid, arguments, &stop);
-    snapshot.command(&identity, arguments.redact_cmdline);
+    snapshot.command(&identity, arguments.show_arguments);
     snapshot.collect("doctor", || {
         let diagnosis = doctor::diagnose(Some(pid), true)?;
         let json = serde_json::to_vec_pretty(&diagnosis.json)?;
@@ -103,9 +111,10 @@ impl Snapshot {
 
     /// Adds the parts from `make`, or the reason why there are none.
     fn take(&mut self, what: &str, make: impl FnOnce() -> Result<Vec<Part>>) {
-        match make() {
-            Ok(parts) => self.parts.extend(parts),
-            Err(error) => self.miss(what, &error),
+        match self.process.guard(make) {
+            Ok(Ok(parts)) => self.parts.extend(parts),
+            Ok(Err(error)) => self.miss(what, &error),
+            Err(error) => self.miss(what, &Error::new(error)),
         }
     }
 
@@ -120,8 +129,9 @@ impl Snapshot {
             symbolize: attach::symbolize_options(&arguments.debug),
             ..dump::DumpRequest::default()
         };
-        let dumped = match dump::dump(&request) {
-            Ok(dumped) => dumped,
+        let dumped = match self.process.guard(|| dump::dump(&request)) {
+            Ok(Ok(dumped)) => dumped,
+            Ok(Err(error)) => return self.miss("threads", &Error::new(error)),
             Err(error) => return self.miss("threads", &Error::new(error)),
         };
         self.findings.threads(&dumped);
@@ -156,7 +166,11 @@ impl Snapshot {
     }
 
     fn facts(&mut self, pid: u32) {
-        for fact in facts::all(pid) {
+        let facts = match self.process.guard(|| facts::all(pid)) {
+            Ok(facts) => facts,
+            Err(error) => return self.miss("proc", &Error::new(error)),
+        };
+        for fact in facts {
             match fact.text {
                 Ok(text) => {
                     self.findings.fact(fact.name, &text);
@@ -183,13 +197,19 @@ impl Snapshot {
             symbolize: attach::symbolize_options(&arguments.debug),
             ..Request::default()
         };
-        let captured: Vec<_> = thread::scope(|scope| {
-            let running = KINDS.map(|(kind, name)| {
-                let request = request(kind);
-                (name, scope.spawn(move || capture::run(&request, stop, || Ok(()), &mut |_| {})))
-            });
-            running.into_iter().map(|(name, thread)| (name, thread.join())).collect()
+        let captured = self.process.guard(|| {
+            thread::scope(|scope| {
+                let running = KINDS.map(|(kind, name)| {
+                    let request = request(kind);
+                    (name, scope.spawn(move || capture::run(&request, stop, || Ok(()), &mut |_| {})))
+                });
+                running.into_iter().map(|(name, thread)| (name, thread.join())).collect::<Vec<_>>()
+            })
         });
+        let captured = match captured {
+            Ok(captured) => captured,
+            Err(error) => return self.miss("profiles", &Error::new(error)),
+        };
         for (name, result) in captured {
             match result {
                 Ok(Ok(captured)) => self.profile(name, &captured),
@@ -207,11 +227,12 @@ impl Snapshot {
         self.parts.push(part(format!("{name}.pb.gz"), encode_gzip(&captured.profile)));
     }
 
-    fn command(&mut self, identity: &Identity, redact: bool) {
-        let mut words = select::arguments(identity.pid);
-        if redact {
-            words.truncate(1);
-        }
+    /// The program, and with `show_arguments` its arguments.
+    fn command(&mut self, identity: &Identity, show_arguments: bool) {
+        let words = match show_arguments {
+            true => select::arguments_of(identity),
+            false => vec![select::program(identity)],
+        };
         self.parts.push(part("proc/cmdline.txt", words.join("\n").into_bytes()));
     }
 }
