@@ -10,6 +10,7 @@ use super::{
     generate::GenerateArgs,
     help::HelpArgs,
     live_args::{TOP_EXAMPLES, TopArgs},
+    redact::{REDACT_EXAMPLES, RedactArgs},
     report_args::{ReportArgs, SettingArgs},
     serve_args::{SERVE_EXAMPLES, ServeArgs},
     snapshot_args::{SNAPSHOT_EXAMPLES, SnapshotArgs},
@@ -69,6 +70,9 @@ pub enum Verb {
     /// Start a command and profile it and its children from the first instruction.
     #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),
+    /// Remove private data from a profile or an incident bundle before it is shared.
+    #[command(after_help = REDACT_EXAMPLES)]
+    Redact(RedactArgs),
     /// Serve /debug/pprof/ of running processes over HTTP.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<ServeArgs>),

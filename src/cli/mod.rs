@@ -21,6 +21,7 @@ mod output;
 pub mod pprof;
 mod progress;
 mod record;
+mod redact;
 mod report;
 mod report_args;
 mod serve;
@@ -109,6 +110,7 @@ fn run_verb(arguments: Vec<OsString>) -> ExitCode {
         Verb::Peek(arguments) => report::of_matches("peek", &arguments),
         Verb::Pprof(arguments) => return run_pprof(&arguments.arguments),
         Verb::Record(arguments) => return exit_code(record::run(arguments)),
+        Verb::Redact(arguments) => redact::run(&arguments),
         Verb::Serve(arguments) => serve::run(*arguments),
         Verb::Snapshot(arguments) => snapshot::run(&arguments),
         Verb::Symbolize(arguments) => symbolize::run(&arguments),

@@ -22,6 +22,7 @@ pub mod ids;
 pub mod legacy;
 pub mod perf_data;
 pub mod proto;
+pub mod redact;
 pub mod unit;
 
 pub use builder::{Builder, FunctionId, LabelValue, LineSpec, LocationId, MappingId, MappingSpec};
