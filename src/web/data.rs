@@ -157,8 +157,15 @@ fn graph(site: &Site, query: &Query) -> DataResult {
             "the graph has {nodes} nodes, and at most {MAX_GRAPH_NODES} are drawn: choose fewer (n=) or focus it (f=)"
         )));
     }
-    let drawn = (site.tools.draw)(&graph).map_err(|why| DataError { status: 501, why })?;
+    let drawn = (site.tools.draw)(&without_legend(&graph)).map_err(|why| DataError { status: 501, why })?;
     Ok(Response::new("image/svg+xml", drawn))
+}
+
+/// The graph without its legend, a node that repeats what the page shows beside the graph. The
+/// reference writes it on one line.
+fn without_legend(graph: &[u8]) -> Vec<u8> {
+    let lines = graph.split_inclusive(|byte| *byte == b'\n');
+    lines.filter(|line| !line.starts_with(b"subgraph cluster_L")).collect::<Vec<_>>().concat()
 }
 
 /// The profile itself, without filters.

@@ -142,6 +142,7 @@ fn reports_graphs_and_downloads_are_the_same_as_on_the_command_line() {
         status == 200 && graph.as_str().is_some_and(|text| text.starts_with("drawn: digraph")),
         "{graph}"
     );
+    assert!(!graph.to_string().contains("cluster_L"), "a graph without a legend: {graph}");
     let download = site(profile()).respond(Request { path: "download", query: "f=tight", is_post: false });
     assert_eq!(decode::read(download.body).expect("a profile").sample_count(), 3);
 }

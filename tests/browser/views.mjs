@@ -104,6 +104,48 @@ const checks = {
     await page.context().close();
   },
 
+  async "kernel functions with compiler suffixes have the colour and the label of their function"() {
+    const page = await newPage();
+    await open(page, "flamegraph");
+    const found = await page.evaluate(async () => {
+      const { packageOf } = await import("./assets/colors.js");
+      const { shortened } = await import("./assets/flame.js");
+      const names = ["ep_item_poll.isra.0", "do_softirq.part.0", "f.constprop.0.cold", "g.lto_priv.0", "main.work", "a::b::c"];
+      return names.map((name) => [packageOf(name, "vmlinux"), shortened(name).at(-1)]);
+    });
+    assert.deepEqual(found, [["vmlinux", "ep_item_poll"], ["vmlinux", "do_softirq"], ["vmlinux", "f"], ["vmlinux", "g"],
+      ["main", "work"], ["a::b", "b::c"]]);
+    await page.context().close();
+  },
+
+  async "a pressed or main button stays readable under the mouse"() {
+    for (const colorScheme of ["light", "dark"]) {
+      const page = await newPage({ colorScheme });
+      await open(page, "flamegraph?up=1");
+      const pressed = page.getByRole("button", { name: "Bottom-up" });
+      await pressed.hover();
+      const colors = await pressed.evaluate((button) => [getComputedStyle(button).color, getComputedStyle(button).backgroundColor]);
+      const luminance = (color) => color.match(/[\d.]+/g).slice(0, 3).reduce((sum, part, at) => sum + Number(part) * [0.2126, 0.7152, 0.0722][at], 0);
+      assert.ok(Math.abs(luminance(colors[0]) - luminance(colors[1])) > 80, `${colorScheme}: ${colors}`);
+      await page.context().close();
+    }
+  },
+
+  async "the graph has the colours of the theme and no legend"() {
+    for (const [colorScheme, isDark] of [["light", false], ["dark", true]]) {
+      const page = await newPage({ colorScheme });
+      await open(page, "graph");
+      await page.locator(".graph svg").waitFor();
+      const [fill, filter] = await page.evaluate(() => [document.querySelector(".graph g.graph > polygon")?.getAttribute("fill"),
+        getComputedStyle(document.querySelector(".graph svg")).filter]);
+      assert.equal(fill ?? "none", "none", "no white paper");
+      assert.equal(filter.includes("invert"), isDark, filter);
+      assert.doesNotMatch(await text(page), /Dropped nodes|git\.io/);
+      await shot(page, `graph_${colorScheme}`);
+      await page.context().close();
+    }
+  },
+
   async "two profiles are compared"() {
     const page = await newPage();
     await open(page, "diff");

@@ -70,6 +70,30 @@ fn rust_inlined_functions_stand_in_the_stack_with_their_lines() {
 }
 
 #[test]
+fn cpp_and_rust_functions_are_disassembled_by_the_names_that_the_profile_shows() {
+    let _alone = alone();
+    for (fixture, name) in [
+        (Fixture::cc("ratio.cc"), "shapes::Portion<60>::work"),
+        (Fixture::rust("abort.rs"), "abort::three_quarters"),
+    ] {
+        let outcome = Rprof::attach(&Target::start(&fixture.build())).seconds(2).run();
+        let profile = Stacks::decode(&std::fs::read(&outcome.output).expect("written")).expect("a profile");
+        assert!(profile.share_of(name) > 10.0, "{name} is in the profile");
+        // The expression of the pages' menu: the name as a word of the instruction's place.
+        let expression = format!("(^| ){name}( |$)");
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_rprof"))
+            .args(["pprof", "-symbolize=none", "-disasm", &expression])
+            .arg(&outcome.output)
+            .output()
+            .expect("rprof runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let title = format!("ROUTINE ======================== {name}\n");
+        assert!(text.contains(&title), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.lines().count() > 5, "its instructions: {text}");
+    }
+}
+
+#[test]
 fn rust_with_panic_abort_is_unwound_by_eh_frame() {
     let _alone = alone();
     assert_abort(&profile_of(&Fixture::rust("abort.rs").with(&["-C", "panic=abort"])));

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{object, sources::system_words};
+use super::{names, object, sources::system_words};
 use crate::{
     addr::ElfAddr,
     disassemble::{Disassembler, Syntax},
@@ -146,6 +146,10 @@ impl Object for Binary {
             last: symbol.start.0.wrapping_add(symbol.size).wrapping_sub(1),
         });
         Ok(symbols.collect())
+    }
+
+    fn demangled(&self, name: &str) -> Vec<String> {
+        names::spellings(name)
     }
 
     fn code(&self, start: u64, end: u64, intel: bool) -> Result<Vec<ObjectInstruction>, String> {

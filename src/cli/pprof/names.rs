@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::profile::columns::Columns;
+use crate::{profile::columns::Columns, symbolize};
 
 /// How much of a name is kept (`-symbolize=demangle=…`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +49,17 @@ fn readable(name: &str, detail: Detail) -> Cow<'_, str> {
     }
     let name = cut_out(name, '(', ')');
     Cow::Owned(if detail == Detail::Simple { cut_out(&name, '<', '>') } else { name })
+}
+
+/// The demangled forms of a symbol's name that an expression may match, as in the reference: with
+/// parameters, without them (as profiles of rprof have it), and also without template arguments.
+pub(super) fn spellings(name: &str) -> Vec<String> {
+    let own = symbolize::demangle(name);
+    let own = (own != name).then_some(own);
+    let mut all: Vec<String> = mangled(name, Detail::Full).into_iter().chain(own).collect();
+    all.extend([Detail::Templates, Detail::Simple].iter().filter_map(|detail| mangled(name, *detail)));
+    all.dedup();
+    all
 }
 
 /// The demangled name; `None` if the name is not mangled.
@@ -167,5 +178,15 @@ mod tests {
         ] {
             assert_eq!(readable(name, Detail::Simple), simple);
         }
+    }
+
+    #[test]
+    fn a_symbol_has_spellings_with_and_without_parameters_and_templates() {
+        let all = spellings("_ZN4shop6lookupIiEEvRNS_5IndexE");
+        for name in ["shop::lookup<int>", "shop::lookup"] {
+            assert!(all.iter().any(|spelling| spelling == name), "{name}: {all:?}");
+        }
+        assert!(all[0].contains("(shop::Index&)"), "the most detailed first: {all:?}");
+        assert_eq!(spellings("main.work"), Vec::<String>::new());
     }
 }

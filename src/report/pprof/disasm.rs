@@ -104,20 +104,21 @@ pub fn each(
     let mut routines = Vec::new();
     for (file, object) in objects.iter().enumerate() {
         let place = address.map(|address| object.address(address));
-        let matches = |symbol: &ObjectSymbol| match place {
-            Some(address) => (symbol.start..=symbol.last).contains(&address),
-            None => argument.is_match(&symbol.name),
-        };
         let mut placed: Vec<NodeAt> =
             nodes.iter().map(|(info, weights)| (object.address(info.address), *info, *weights)).collect();
         placed.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.compare(&b.1, &report.columns)));
         let placed: Rc<[NodeAt]> = placed.into();
-        for symbol in object.symbols().unwrap_or_default().into_iter().filter(matches) {
-            found_any = true;
+        for symbol in object.symbols().unwrap_or_default() {
+            let is_there = place.is_some_and(|address| (symbol.start..=symbol.last).contains(&address));
+            found_any |= is_there;
             // Like the reference, the last byte of a symbol is ignored.
             let begin = placed.partition_point(|node| node.0 < symbol.start);
             let end = placed.partition_point(|node| node.0 < symbol.last).max(begin);
-            if begin < end {
+            if begin == end || (place.is_some() && !is_there) {
+                continue;
+            }
+            let symbol = if is_there { Some(symbol) } else { matching(&**object, symbol, &argument) };
+            if let Some(symbol) = symbol {
                 let nodes = placed.clone();
                 routines.push(Routine { symbol, object: &**object, file, nodes, own: begin..end });
             }
@@ -142,6 +143,15 @@ pub fn each(
         }
     }
     Ok(())
+}
+
+/// The symbol if its name matches, or with that of its demangled names that does.
+fn matching(object: &dyn Object, symbol: ObjectSymbol, argument: &GoRegexp) -> Option<ObjectSymbol> {
+    if argument.is_match(&symbol.name) {
+        return Some(symbol);
+    }
+    let name = object.demangled(&symbol.name).into_iter().find(|name| argument.is_match(name))?;
+    Some(ObjectSymbol { name, ..symbol })
 }
 
 /// The argument as an address, if it is a number.

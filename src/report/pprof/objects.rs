@@ -63,6 +63,12 @@ pub trait Object {
     /// Its symbols, ordered by address.
     fn symbols(&self) -> Result<Vec<ObjectSymbol>, String>;
 
+    /// Demangled forms of the name of one of its symbols, the most detailed first; none if it is not
+    /// mangled.
+    fn demangled(&self, _name: &str) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The instructions at `start..end` (addresses in the file), in Intel's or Go's syntax.
     fn code(&self, start: u64, end: u64, intel: bool) -> Result<Vec<ObjectInstruction>, String>;
 

@@ -7,9 +7,14 @@ function hash(text) {
   return Math.imul(hash, 0x2c1b3c6d) >>> 0;
 }
 
+/** A name without the suffixes that compilers give to copies and parts of a function. */
+export function withoutSuffixes(name) {
+  return name.replace(/(\.(isra|part|constprop|lto_priv|localalias|clone|llvm)\.\d+|\.cold(\.\d+)?)+$/, "");
+}
+
 /** The package of a function name: the part before the function in Go, C++, Rust, Java, Python. */
 export function packageOf(name, module) {
-  const plain = name.replace(/^<+/, "").replace(/[<(].*$/, "");
+  const plain = withoutSuffixes(name).replace(/^<+/, "").replace(/[<(].*$/, "");
   const go = /^(.*\/[\w-]+|[\w-]+)\.[^/]*$/.exec(plain);
   if (go) return go[1];
   const cpp = /^([\w$]+(?:::[\w$]+)?)::/.exec(plain);

@@ -2,7 +2,7 @@
 //
 // Not here: menus, search fields, other views (flame_view.js).
 
-import { Colors, packageOf } from "./colors.js";
+import { Colors, packageOf, withoutSuffixes } from "./colors.js";
 
 const ROW = 21;
 const MIN_WIDTH = 0.35;
@@ -156,11 +156,9 @@ export class FlameCanvas {
 
   /** The name in a box: without the path of its package, and then without the package, if space is short. */
   shown(context, at, width) {
-    const name = this.tree.name(at);
-    const short = name.slice(name.lastIndexOf("/", name.indexOf("(") < 0 ? name.length : name.indexOf("(")) + 1);
-    const own = short.replace(/^[\w$-]+(\.|::)(?=.)/, "");
-    const fits = [name, short, own].find((text) => context.measureText(text).width <= width);
-    return fits ?? fitted(context, own, width);
+    const forms = shortened(this.tree.name(at));
+    const fits = forms.find((text) => context.measureText(text).width <= width);
+    return fits ?? fitted(context, forms.at(-1), width);
   }
 
   /** Draws one box for all callees that are too narrow to be sent. */
@@ -262,6 +260,14 @@ export class FlameCanvas {
     this.on.hover(at, box.left + Math.max(0, this.extent(at)[0]) + 20, box.top + this.top(at) + ROW);
     this.draw();
   }
+}
+
+/** A name, and ever shorter forms: without compiler suffixes, without the path of its package, without its package. */
+export function shortened(name) {
+  const plain = withoutSuffixes(name);
+  const parameters = plain.indexOf("(");
+  const short = plain.slice(plain.lastIndexOf("/", parameters < 0 ? plain.length : parameters) + 1);
+  return [name, plain, short, short.replace(/^[\w$-]+(\.|::)(?=.)/, "")];
 }
 
 /** The text shortened to a width, with an ellipsis; empty if hardly anything fits. */

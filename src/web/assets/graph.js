@@ -35,6 +35,8 @@ export async function show(view, info, signal) {
   const svg = drawn.querySelector("parsererror") ? null : harmless(drawn);
   if (!svg) throw new Error("The drawing of the graph is not valid SVG.");
   for (const title of svg.querySelectorAll("title")) title.remove();
+  // The paper: the page has its own background, light or dark.
+  svg.querySelector("g.graph > polygon")?.setAttribute("fill", "none");
   nameNodes(svg);
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", "Call graph");
