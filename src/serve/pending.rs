@@ -1,10 +1,10 @@
 //! Connections without an accepted request: they share a few slots of their own, so that clients
 //! without a token cannot lock out clients with one.
 //!
-//! A connection leaves these slots with its first accepted request. Until then it is closed when its
-//! deadline passes, or when a new connection needs its slot. The one that makes room is the oldest
-//! of the address with the most connections, once it has had some time for its request. Not here:
-//! which requests are accepted (`guard`).
+//! A connection leaves these slots with its first accepted request. Until then it is closed when
+//! its deadline passes, or when a new connection needs its slot. The one that makes room is the
+//! oldest of the address with the most connections, once it has had some time for its request. Not
+//! here: which requests are accepted (`guard`).
 
 use std::{
     collections::HashMap,
@@ -20,8 +20,8 @@ use tokio::{
 
 /// The number of connections without an accepted request.
 pub const MAX_PENDING: usize = 64;
-/// How long a connection has for its first request before it may be closed for a new one: enough for
-/// a TLS handshake over a slow network.
+/// How long a connection has for its first request before it may be closed for a new one: enough
+/// for a TLS handshake over a slow network.
 pub const MIN_TIME: Duration = Duration::from_millis(200);
 /// How often a new connection that waits for a slot tries again.
 const RETRY_EVERY: Duration = Duration::from_millis(2);

@@ -63,8 +63,8 @@ pub trait Object {
     /// Its symbols, ordered by address.
     fn symbols(&self) -> Result<Vec<ObjectSymbol>, String>;
 
-    /// Demangled forms of the name of one of its symbols, the most detailed first; none if it is not
-    /// mangled.
+    /// Demangled forms of the name of one of its symbols, the most detailed first; none if it is
+    /// not mangled.
     fn demangled(&self, _name: &str) -> Vec<String> {
         Vec::new()
     }
