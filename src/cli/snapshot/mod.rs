@@ -9,6 +9,7 @@ mod findings;
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -26,6 +27,7 @@ use crate::{
     process::{Identity, ProcessHandle, facts, select},
     profile::{encode_gzip, file},
     report::threads::Threads,
+    symbolize::SymbolizeOptions,
 };
 use findings::Findings;
 
@@ -123,10 +125,12 @@ impl Snapshot {
     }
 
     fn threads(&mut self, pid: u32, arguments: &SnapshotArgs) {
+        let options = attach::symbolize_options(&arguments.debug);
+        let budget = options.budget.stopped_by(Arc::clone(&self.stop.0));
         let request = dump::DumpRequest {
             pids: vec![pid],
             kernel: true,
-            symbolize: attach::symbolize_options(&arguments.debug),
+            symbolize: SymbolizeOptions { budget, ..options },
             ..dump::DumpRequest::default()
         };
         let dumped = match self.process.guard(|| dump::dump(&request)) {
