@@ -298,7 +298,8 @@ pub struct SamplingArgs {
 /// Options on where a profile goes, shared by the verbs that write one.
 #[derive(Debug, Args)]
 pub struct OutputArgs {
-    /// File to write; its extension selects the format. `-` is standard output.
+    /// File to write; its extension selects the format. `-` is standard output. Default:
+    /// rprof-NAME-PID-TIME.pb.gz in the current directory.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Output format (default: from the file's extension).

@@ -144,6 +144,9 @@ fn warnings(capture: &Capture) -> Vec<String> {
     warnings
 }
 
+/// CPU time in nanoseconds from which a CPU profile without samples is not explained by sleep.
+const BUSY_NS: u64 = 100_000_000;
+
 /// Why there are no samples, and what to do.
 pub(super) fn no_samples(capture: &Capture) -> String {
     if capture.ended == Ended::TargetsGone {
@@ -156,6 +159,10 @@ pub(super) fn no_samples(capture: &Capture) -> String {
         None => "the CPU time it used is not known".into(),
     };
     let (why, advice) = match capture.kind {
+        ProfileKind::Cpu if capture.kernel_cpu_ns.is_some_and(|ns| ns >= BUSY_NS) => (
+            format!("no sample hit the process, although {used}: its threads may be very short-lived"),
+            "use a higher -F, or `--sampler bpf`",
+        ),
         ProfileKind::Cpu => (
             format!("a CPU profile shows running code, and the process slept ({used})"),
             "sample for longer, or while the process works",
