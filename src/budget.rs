@@ -10,7 +10,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -77,8 +77,6 @@ struct Account {
     stopped_at: OnceLock<Instant>,
     /// The first refusal.
     refusal: OnceLock<Exhausted>,
-    /// Budgets within this one that end with it.
-    kept: Mutex<Vec<Budget>>,
 }
 
 /// A part of a budget, given back when dropped.
@@ -123,7 +121,6 @@ impl Budget {
             stop,
             stopped_at: OnceLock::new(),
             refusal: OnceLock::new(),
-            kept: Mutex::default(),
         }))
     }
 
@@ -160,11 +157,6 @@ impl Budget {
         if let Some(parent) = &self.0.parent {
             parent.give_back(resource, amount);
         }
-    }
-
-    /// Keeps what `inner`, a budget within this one, still holds until this one ends.
-    pub fn keep(&self, inner: Budget) {
-        self.0.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(inner);
     }
 
     /// As [`Budget::take`]; what was taken is given back when the reservation is dropped.

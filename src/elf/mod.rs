@@ -9,7 +9,7 @@ mod notes;
 mod relocations;
 mod symbols;
 
-use std::{borrow::Cow, fs::File, sync::Arc};
+use std::{borrow::Cow, ffi::CStr, fs::File, sync::Arc};
 
 use goblin::{
     container::{Container, Ctx, Endian},
@@ -385,15 +385,15 @@ const MAX_NAME_BYTES: usize = 64 << 10;
 /// string is longer than [`MAX_NAME_BYTES`] or is not terminated.
 fn c_string(table: &[u8], offset: usize) -> Option<&[u8]> {
     let rest = table.get(offset..)?;
-    let end = rest.iter().take(MAX_NAME_BYTES).position(|byte| *byte == 0)?;
-    Some(&rest[..end])
+    let name = CStr::from_bytes_until_nul(&rest[..rest.len().min(MAX_NAME_BYTES)]).ok()?;
+    Some(name.to_bytes())
 }
 
 /// The name at `offset` of a string table, cut at [`MAX_NAME_BYTES`]; empty outside the table.
 fn name_at(table: &[u8], offset: usize) -> &[u8] {
     let rest = table.get(offset..).unwrap_or_default();
     let rest = &rest[..rest.len().min(MAX_NAME_BYTES)];
-    rest.split(|byte| *byte == 0).next().unwrap_or_default()
+    CStr::from_bytes_until_nul(rest).map_or(rest, CStr::to_bytes)
 }
 
 #[cfg(test)]
@@ -467,7 +467,7 @@ mod tests {
         let budget = small_budget();
         let elf = ElfFile::from_bytes_within(with_one_long_name(3000, 1 << 20), &budget).expect("ELF");
         let names: Vec<&[u8]> = elf.symbols().map(|symbol| symbol.name).collect();
-        assert_eq!(names.len(), (32 << 20) / MAX_NAME_BYTES, "one name after the other, then none");
+        assert_eq!(names.len(), (32 << 20) / MAX_NAME_BYTES, "then the budget is exhausted");
         assert!(names.iter().all(|name| elf.bytes().as_ptr_range().contains(&name.as_ptr())));
         assert!(budget.used(Resource::Work) <= 32 << 20);
         assert!(elf.budget().refusal().is_some());

@@ -107,6 +107,9 @@ impl<'a> SymbolTable<'a> {
     }
 
     fn bounded_name(&self, at: u32) -> &'a [u8] {
+        if self.elf.budget().refusal().is_some() {
+            return &[];
+        }
         let name = name_at(self.names, at as usize);
         if self.elf.may_scan(name.len()) { name } else { &[] }
     }

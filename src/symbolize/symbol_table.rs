@@ -13,6 +13,8 @@ use crate::{
 /// A crafted table could have a million symbols that all cover every address. After this many
 /// comparisons, the symbols found first are kept.
 const MAX_COMPARISONS: usize = 64 << 20;
+/// How much of two names is compared to choose between aliases.
+const COMPARED_BYTES: usize = 256;
 /// Tables above this size release their pages along the way.
 const LARGE_TABLE_BYTES: usize = 16 << 20;
 const SYMBOLS_PER_RELEASE: usize = 128 << 10;
@@ -64,11 +66,12 @@ impl<'s> SymbolSearch<'s> {
             if first == self.addresses.len() {
                 continue;
             }
-            offer(&mut self.preceding[first], table, symbol, source);
+            let mut name = LazyName { table, symbol: &symbol, read: None };
+            offer(&mut self.preceding[first], &mut name, symbol, source);
             let end = symbol.address.0.saturating_add(symbol.size).min(symbol.section_end.0);
             let mut at = first;
             while self.addresses.get(at).is_some_and(|address| *address < end) {
-                offer(&mut self.covering[at], table, symbol, source);
+                offer(&mut self.covering[at], &mut name, symbol, source);
                 at += 1;
                 self.comparisons += 1;
                 if self.comparisons > MAX_COMPARISONS || self.deadline.passed() {
@@ -96,9 +99,23 @@ impl<'s> SymbolSearch<'s> {
     }
 }
 
+/// A symbol's name, which is read at most once: the symbol may cover many addresses.
+struct LazyName<'l, 's> {
+    table: &'l SymbolTable<'s>,
+    symbol: &'l CodeSymbol,
+    read: Option<&'s [u8]>,
+}
+
+impl<'s> LazyName<'_, 's> {
+    fn get(&mut self) -> &'s [u8] {
+        let (table, symbol) = (self.table, self.symbol);
+        self.read.get_or_insert_with(|| table.name(symbol))
+    }
+}
+
 fn offer<'s>(
     slot: &mut Option<Candidate<'s>>,
-    table: &SymbolTable<'s>,
+    name: &mut LazyName<'_, 's>,
     symbol: CodeSymbol,
     source: NameSource,
 ) {
@@ -106,7 +123,7 @@ fn offer<'s>(
     if worse {
         return;
     }
-    let name = table.name(&symbol);
+    let name = name.get();
     // `$x`, `$d`: ARM mapping symbols, which mark the kind of bytes that follow; `.L…`: local
     // labels of an assembler.
     if name.is_empty() || name.starts_with(b"$") || name.starts_with(b".L") {
@@ -128,6 +145,8 @@ fn rank(symbol: &CodeSymbol) -> (u64, bool, bool, bool) {
 fn alias_rank(name: &[u8]) -> (usize, usize, &[u8]) {
     // Mangled names begin with an underscore that has no meaning.
     let mangled = name.starts_with(b"_Z") || name.starts_with(b"_R");
+    // Long names are compared by their beginning: there may be very many.
+    let name = &name[..name.len().min(COMPARED_BYTES)];
     let underscores = name.iter().take_while(|byte| **byte == b'_').count();
     (if mangled { 0 } else { underscores }, name.len(), name)
 }

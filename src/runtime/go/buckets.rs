@@ -235,7 +235,7 @@ impl GoProcess {
         let Some(mut at) = head else { return Ok((Vec::new(), None)) };
         let mut buckets = Vec::new();
         let mut bytes = Vec::new();
-        let budget = self.budget.with_limits([BUCKETS_MEMORY, 0, u64::MAX]);
+        let mut memory = 0;
         let mut circle = Circle::default();
         while at.0 != 0 {
             if circle.closes_at(at) {
@@ -252,8 +252,13 @@ impl GoProcess {
             }
             let needed = HEAD_BYTES + stack_length as usize * 8;
             // The stack is kept twice: here and in the record.
-            if let Err(why) = budget.take(Resource::Memory, BUCKET_MEMORY + 2 * needed as u64) {
-                self.budget.keep(budget);
+            let cost = BUCKET_MEMORY + 2 * needed as u64;
+            memory += cost;
+            let taken = match memory <= BUCKETS_MEMORY {
+                true => self.budget.take(Resource::Memory, cost),
+                false => Err(Exhausted::Limit(Resource::Memory, BUCKETS_MEMORY)),
+            };
+            if let Err(why) = taken {
                 return Ok((buckets, Some(why)));
             }
             if count < needed {
@@ -267,7 +272,6 @@ impl GoProcess {
             buckets.push(Bucket { stack, size: word(&bytes, SIZE), counts: at.offset(needed as i64) });
             at = RuntimeAddr(word(&bytes, ALL_NEXT));
         }
-        self.budget.keep(budget);
         Ok((buckets, None))
     }
 

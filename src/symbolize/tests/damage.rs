@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::*;
+use crate::budget::Resource;
 use crate::symbolize::SymbolIssue;
 
 /// A small, repeatable generator of positions and values.
@@ -88,4 +89,20 @@ fn a_unit_that_claims_everything_is_walked_once_and_within_the_time_limit() {
     let requested: Vec<_> = (0..5000).map(|i| ElfAddr(i * 16)).collect();
     let symbols = name_damaged(bytes, &requested).expect("still an ELF file");
     assert!(symbols.issues.iter().any(|issue| matches!(issue, SymbolIssue::Unnamed(_))));
+}
+
+#[test]
+fn a_name_is_read_once_for_all_addresses_that_its_symbol_covers() {
+    let workshop = CompiledPrograms::new();
+    workshop.c("");
+    let elf = open(&workshop.path("program"));
+    let all = addresses(&workshop.path("program"), "main");
+    let module = ModuleFiles { file: Arc::new(elf), path: None, root: None };
+    let work = |requested: &[ElfAddr]| {
+        let before = module.file.budget().used(Resource::Work);
+        symbolize_module(&module, requested, &SymbolizeOptions::default());
+        module.file.budget().used(Resource::Work) - before
+    };
+    assert!(all.len() > 4);
+    assert_eq!(work(&all), work(&all[..2]), "work does not depend on the number of addresses");
 }
