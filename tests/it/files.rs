@@ -128,7 +128,7 @@ fn a_rescued_profile_is_in_a_private_folder_and_never_in_a_file_that_others_prep
     for path in &prepared {
         fs::write(path, "").expect("own folder");
     }
-    let output = attach(&target, &["-o", "/dev/full", "--format", "pprof"])
+    let output = attach(&target, &["-F", "4999", "-o", "/dev/full", "--format", "pprof"])
         .env("TMPDIR", temporary.path())
         .output()
         .expect("rprof runs");
@@ -187,7 +187,7 @@ fn the_command_that_opens_a_file_can_be_pasted_into_a_shell() {
     let folder = open_folder();
     let name = "it's a $(profile).pb.gz";
     let output =
-        attach(&target, &["-F", "999", "-o", name]).current_dir(folder.path()).output().expect("rprof runs");
+        attach(&target, &["-F", "4999", "-o", name]).current_dir(folder.path()).output().expect("rprof runs");
     let words = stderr(&output);
     let command = words.lines().find_map(|line| line.strip_prefix("open it with: ")).expect("a command");
     let command = command.split("   or: ").next().expect("the first command");
