@@ -190,7 +190,8 @@ pub fn interruptible(options: SymbolizeOptions) -> Result<SymbolizeOptions> {
 
 /// Whether rprof was started with SIGHUP ignored (`SigIgn` of proc_pid_status(5), bit 0).
 fn ignores_hang_up() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status =
+        String::from_utf8_lossy(&std::fs::read("/proc/self/status").unwrap_or_default()).into_owned();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
     u64::from_str_radix(ignored.trim(), 16).is_ok_and(|set| set & 1 == 1)
 }

@@ -4,15 +4,20 @@
 //! Not here: version 1 hierarchies, limits, statistics.
 
 use std::{
+    ffi::OsStr,
     fs,
+    os::unix::ffi::OsStrExt,
     path::{Component, Path, PathBuf},
 };
+
+use crate::sys::proc::read_text;
 
 /// The cgroup of a process in the unified hierarchy, as a path from the root of rprof's cgroup
 /// namespace; `None` once it is gone, or if the kernel has no cgroups.
 pub fn unified_path(pid: u32) -> Option<PathBuf> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from)
+    let bytes = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = bytes.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
+    Some(PathBuf::from(OsStr::from_bytes(path)))
 }
 
 /// The folder of the one cgroup of all these processes, if they share one and it is not the root.
@@ -22,14 +27,14 @@ pub fn own_folder(pids: &[u32]) -> Option<PathBuf> {
     if !paths.all(|path| path.as_ref() == Some(&first)) {
         return None;
     }
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mounts = read_text("/proc/self/mountinfo").ok()?;
     let folder = mounts.lines().find_map(|line| folder_in(line, &first))?;
     folder.is_dir().then_some(folder)
 }
 
 /// Whether a cgroup-v2 hierarchy is mounted.
 pub fn is_mounted() -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = read_text("/proc/self/mountinfo").unwrap_or_default();
     mounts.lines().any(|line| unified_mount(line).is_some())
 }
 

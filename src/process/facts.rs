@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
 use super::{ProcessError, cgroup, maps};
+use crate::sys::proc::read_text;
 
 /// The maximum number of lines of a list.
 const MOST_LINES: usize = 1000;
@@ -58,7 +59,7 @@ fn control_group(pid: u32) -> Result<String, ProcessError> {
         "pids.max",
         "pids.current",
     ] {
-        let content = folder.as_ref().and_then(|folder| fs::read_to_string(folder.join(file)).ok());
+        let content = folder.as_ref().and_then(|folder| read_text(folder.join(file)).ok());
         if let Some(content) = content {
             let _ = write!(text, "\n{file}:\n{content}");
         }
@@ -130,7 +131,7 @@ fn sockets(pid: u32) -> Result<String, ProcessError> {
     let mut named = 0;
     for protocol in ["tcp", "tcp6", "udp", "udp6"] {
         // Of its network namespace.
-        let table = fs::read_to_string(format!("/proc/{pid}/net/{protocol}")).unwrap_or_default();
+        let table = read_text(format!("/proc/{pid}/net/{protocol}")).unwrap_or_default();
         for line in table.lines().skip(1) {
             if let Some(socket) = Socket::parse(line).filter(|socket| own.contains(&socket.inode)) {
                 named += 1;

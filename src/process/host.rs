@@ -5,7 +5,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use crate::sys::{capabilities, limits};
+use crate::sys::{capabilities, limits, proc::read_text};
 
 /// Kernel settings and rprof's own rights. `None`: not known, or the kernel has no such setting.
 #[derive(Clone, Debug, Default)]
@@ -115,7 +115,7 @@ impl Host {
 impl Rights {
     /// Reads the properties of a process; parts that cannot be read are treated as ordinary.
     pub fn read(pid: u32) -> Rights {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let status = read_text(format!("/proc/{pid}/status")).unwrap_or_default();
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
         let uid =
             field("Uid:").split_whitespace().nth(1).and_then(|uid| uid.parse().ok()).unwrap_or(u32::MAX);
@@ -136,7 +136,7 @@ impl Rights {
 }
 
 fn text(path: &str) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
+    let text = read_text(path).ok()?;
     let text = text.trim_end_matches(['\0', '\n']).trim();
     (!text.is_empty()).then(|| super::threads::printable(text.as_bytes()))
 }
@@ -181,7 +181,7 @@ fn container() -> Option<Container> {
     if Path::new("/run/.containerenv").exists() {
         return Some(Container::Podman);
     }
-    let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let cgroup = read_text("/proc/self/cgroup").unwrap_or_default();
     let marks = [
         ("kubepods", Container::Kubernetes),
         ("docker", Container::Docker),

@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use super::ProcessError;
+use crate::sys::proc::read_text;
 
 /// A process. Its start time distinguishes it from a later one with the same PID.
 #[derive(Clone, Debug)]
@@ -51,7 +52,7 @@ pub fn identify(pid: u32) -> Result<Identity, ProcessError> {
     if stat.is_over() {
         return Err(ProcessError::Zombie(pid));
     }
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))
+    let status = read_text(format!("/proc/{pid}/status"))
         .map_err(|error| ProcessError::reading(pid, "status", error))?;
     let field = |name: &str| {
         status
@@ -102,7 +103,7 @@ impl Identity {
     pub fn display_name(&self) -> String {
         let file = self.executable.as_deref().and_then(|path| path.file_name());
         let file = file.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let cut = self.name.len() == MAX_COMM_BYTES && file.starts_with(&self.name);
+        let cut = has_full_length(&self.name) && file.starts_with(self.name.trim_end_matches('\u{fffd}'));
         let name = if cut || self.name.is_empty() { &file } else { &self.name };
         super::threads::printable(name.as_bytes())
     }
@@ -113,6 +114,15 @@ impl Stat {
     /// the rest).
     pub fn is_over(&self) -> bool {
         matches!(self.state, 'Z' | 'X') && self.thread_count <= 1
+    }
+}
+
+/// Whether a name has all the bytes that the kernel keeps, so that it may be the beginning of a longer
+/// one. A character that the kernel has cut (1 to 3 bytes) has become U+FFFD.
+fn has_full_length(name: &str) -> bool {
+    match name.strip_suffix('\u{fffd}') {
+        Some(whole) => (MAX_COMM_BYTES - 3..MAX_COMM_BYTES).contains(&whole.len()),
+        None => name.len() == MAX_COMM_BYTES,
     }
 }
 
@@ -169,7 +179,7 @@ pub(super) fn name_state_cpu(text: &str) -> Option<(&str, char, u64)> {
 
 /// The process that traces a thread (a debugger), if one does.
 pub fn tracer(tid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let status = read_text(format!("/proc/{tid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
     line.trim().parse().ok().filter(|pid| *pid != 0)
 }
@@ -187,7 +197,7 @@ pub fn monotonic_ns_in(pid: u32) -> u64 {
 }
 
 fn monotonic_offset_ns(pid: &str) -> Option<i64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/timens_offsets")).ok()?;
+    let text = read_text(format!("/proc/{pid}/timens_offsets")).ok()?;
     let mut words = text.lines().find_map(|line| line.strip_prefix("monotonic"))?.split_whitespace();
     let (seconds, nanos): (i64, i64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
@@ -196,7 +206,7 @@ fn monotonic_offset_ns(pid: &str) -> Option<i64> {
 /// The process's PID in its own (innermost) PID namespace, and its effective user ID in rprof's
 /// user namespace. Errors: gone, or not readable.
 pub fn namespace_pid_and_uid(pid: u32) -> Result<(u32, u32), ProcessError> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))
+    let status = read_text(format!("/proc/{pid}/status"))
         .map_err(|error| ProcessError::reading(pid, "status", error))?;
     let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     let inner = line("NSpid:").split_whitespace().next_back().and_then(|text| text.parse().ok());
@@ -244,6 +254,32 @@ mod tests {
         assert_eq!(stat.start_ticks, 1234);
         assert_eq!(parse_stat("7 (x"), None);
         assert_eq!(parse_stat(") ("), None);
+    }
+
+    /// Of "ö", the last that fits, the kernel keeps one byte.
+    #[test]
+    fn a_process_whose_name_is_cut_inside_a_character_is_identified() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("process-name-töööö");
+        fs::copy("/bin/sleep", &program).expect("copied");
+        let seconds = format!("32.{}", std::process::id());
+        let mut child = std::process::Command::new(&program).arg(&seconds).spawn().expect("runs");
+        let pid = child.id();
+        let began = std::time::Instant::now();
+        while fs::read(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm != b"process-name-t\xc3\n")
+            && began.elapsed().as_secs() < 10
+        {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let found = identify(pid);
+        let inner = namespace_pid_and_uid(pid);
+        let by_name = super::super::select::by_name(&regex::Regex::new("name-töööö").expect("pattern"));
+        child.kill().and_then(|()| child.wait()).expect("ends");
+        let found = found.expect("identified");
+        assert_eq!(found.name, "process-name-t\u{fffd}");
+        assert_eq!(found.display_name(), "process-name-töööö");
+        assert!(inner.is_ok());
+        assert_eq!(by_name, [pid]);
     }
 
     #[test]

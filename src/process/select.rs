@@ -62,7 +62,8 @@ pub fn command_line(pid: u32) -> String {
 /// The arguments of the command line, the program first; empty if it cannot be read.
 pub fn arguments(pid: u32) -> Vec<String> {
     let words = remoteprocess::Process::new(pid as i32).and_then(|process| process.cmdline());
-    words.unwrap_or_default()
+    // That fails for arguments that are not UTF-8.
+    words.unwrap_or_else(|_| identity::command_line(pid))
 }
 
 /// The arguments of a process, the program first; empty if they cannot be read, or if the process

@@ -9,6 +9,7 @@ use super::{
     ProcessError, threads,
     wait::{Blocked, Waiting, parse_blocked, waiting},
 };
+use crate::sys::proc::read_text;
 
 /// The state of a thread, without its stack. Parts may be unknown, depending on rights and the
 /// kernel's configuration.
@@ -44,7 +45,7 @@ pub fn read(pid: u32, tid: u32, now: &SchedulerClock) -> Result<ThreadState, Pro
 /// Where a thread left user space. Errors: it is gone, or not permitted (the file needs the rights
 /// of ptrace(2)).
 pub fn blocked(pid: u32, tid: u32) -> Result<Blocked, ProcessError> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall"))
+    let text = read_text(format!("/proc/{pid}/task/{tid}/syscall"))
         .map_err(|error| ProcessError::reading(pid, "where a thread is (syscall)", error))?;
     parse_blocked(&text).ok_or_else(|| {
         ProcessError::reading(pid, "where a thread is (syscall)", std::io::ErrorKind::InvalidData.into())
@@ -98,7 +99,7 @@ pub fn account(pid: u32, tid: u32) -> Option<Account> {
 
 /// Nanoseconds run, nanoseconds waited for a CPU, and turns.
 fn schedstat(pid: u32, tid: u32) -> [Option<u64>; 3] {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).unwrap_or_default();
+    let text = read_text(format!("/proc/{pid}/task/{tid}/schedstat")).unwrap_or_default();
     let mut words = text.split_ascii_whitespace().map(|word| word.parse().ok());
     [(); 3].map(|()| words.next().flatten())
 }
@@ -135,7 +136,7 @@ impl SchedulerClock {
 }
 
 fn last_ran_ns(path: &str) -> Option<u64> {
-    let text = fs::read_to_string(path).ok()?;
+    let text = read_text(path).ok()?;
     let line = text.lines().find(|line| line.starts_with("se.exec_start"))?;
     let milliseconds: f64 = line.split(':').nth(1)?.trim().parse().ok()?;
     Some((milliseconds * 1e6) as u64).filter(|ns| *ns > 0)

@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use crate::{addr::RuntimeAddr, arch};
+use crate::{addr::RuntimeAddr, arch, sys::proc::read_text};
 
 /// Where a sleeping thread left user space: /proc/PID/task/TID/syscall (proc(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ const SAFE_PLACES: &[&str] = &[
 
 /// The kernel function that a thread sleeps in: /proc/PID/task/TID/wchan (proc(5)).
 fn kernel_place(pid: u32, tid: u32) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/wchan")).ok()?;
+    let text = read_text(format!("/proc/{pid}/task/{tid}/wchan")).ok()?;
     (!text.is_empty() && text != "0").then_some(text)
 }
 

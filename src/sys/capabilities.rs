@@ -3,8 +3,6 @@
 //!
 //! Not here: a target's rights, advice.
 
-use std::fs;
-
 /// Allows sampling other users' processes, the kernel, and whole CPUs (since Linux 5.8).
 pub const CAP_PERFMON: u32 = 38;
 /// Allows loading BPF programs (since Linux 5.8).
@@ -63,7 +61,7 @@ pub fn seccomp_filtered() -> bool {
 }
 
 fn status_field(name: &str) -> Option<String> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let status = super::proc::read_text("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(line.trim().to_owned())
 }

@@ -17,4 +17,5 @@ pub mod limits;
 pub mod opener;
 pub mod perf;
 pub mod pidfd;
+pub mod proc;
 pub mod ptrace;
