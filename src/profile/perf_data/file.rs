@@ -5,7 +5,10 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use super::bytes::{Bytes, section};
+use super::{
+    bytes::{Bytes, section},
+    pipe,
+};
 
 /// Bits of `sample_type`, and of other fields, in `perf_event.h`.
 mod bits {
@@ -38,6 +41,8 @@ pub(super) struct Event {
     pub name: String,
     /// Its period is in nanoseconds.
     pub is_clock: bool,
+    /// It counts nothing (`PERF_COUNT_SW_DUMMY`): perf adds it to record mappings and names.
+    pub is_dummy: bool,
     /// Samples contain copies of stacks.
     pub has_stacks: bool,
     /// Events per sample, for samples that do not state a period.
@@ -86,10 +91,12 @@ pub(super) struct File<'a> {
     pub events: Vec<Event>,
     /// Build IDs in hexadecimal, by path.
     pub build_ids: HashMap<&'a [u8], String>,
-    events_by_id: HashMap<u64, usize>,
-    data: &'a [u8],
+    /// Positions in `events`.
+    pub(super) events_by_id: HashMap<u64, usize>,
+    /// The records.
+    pub(super) data: &'a [u8],
     /// perf ended before it could write the size of the data.
-    is_cut: bool,
+    pub(super) is_cut: bool,
 }
 
 /// A section as described by the header.
@@ -113,10 +120,8 @@ impl<'a> File<'a> {
         }
         let mut header = Bytes(bytes.get(8..).unwrap_or_default());
         let size = header.u64().ok_or("the header is cut short")?;
-        if size == 16 {
-            return Err(
-                "written to a pipe, which is not read: record into a file (perf record -o FILE)".into()
-            );
+        if size == pipe::HEADER_BYTES {
+            return pipe::open(bytes);
         }
         let attr_bytes = header.u64().ok_or("the header is cut short")?;
         let attrs = part(bytes, &mut header, "attributes")?;
@@ -156,6 +161,11 @@ impl<'a> File<'a> {
             }
             self.events.push(event(attr).ok_or("attributes: one is cut short")?);
         }
+        self.check_events()
+    }
+
+    /// Errors: there is no event, or samples do not state which of several events they are of.
+    pub(super) fn check_events(&self) -> Result<(), String> {
         if self.events.is_empty() {
             return Err("attributes: there is none".into());
         }
@@ -190,33 +200,47 @@ impl<'a> File<'a> {
     fn read_build_ids(&mut self, mut content: Bytes<'a>) {
         while let Some((_, misc, size)) = header(&mut content) {
             let Some(body) = content.take(usize::from(size).saturating_sub(8)) else { return };
-            let mut body = Bytes(body);
-            let Some((_, id)) = body.u32().zip(body.take(24)) else { return };
-            let length = if misc & bits::MISC_BUILD_ID_SIZE == 0 { 20 } else { usize::from(id[20]).min(20) };
-            self.build_ids.insert(body.text(), hex(&id[..length]));
+            self.add_build_id(misc, body);
         }
     }
 
-    fn read_event_names(&mut self, mut content: Bytes) {
+    /// Takes a build ID: a process ID, 24 bytes with the ID, the path.
+    pub(super) fn add_build_id(&mut self, misc: u16, body: &'a [u8]) {
+        let mut body = Bytes(body);
+        let Some((_, id)) = body.u32().zip(body.take(24)) else { return };
+        let length = if misc & bits::MISC_BUILD_ID_SIZE == 0 { 20 } else { usize::from(id[20]).min(20) };
+        self.build_ids.insert(body.text(), hex(&id[..length]));
+    }
+
+    pub(super) fn read_event_names(&mut self, mut content: Bytes) {
         let Some((_, attr_bytes)) = content.u32().zip(content.u32()) else { return };
         for event in &mut self.events {
             let Some(_) = content.take(attr_bytes as usize) else { return };
             let Some((ids, length)) = content.u32().zip(content.u32()) else { return };
             let Some(name) = content.take(length as usize) else { return };
             let name = String::from_utf8_lossy(Bytes(name).text()).into_owned();
-            // `cycles:u`: the modifier is not part of the event's name.
-            if let Some(name) = name.split(':').next().filter(|name| !name.is_empty()) {
-                event.name = name.into();
-            }
+            event.set_name(&name);
             let Some(_) = content.take((ids as usize).saturating_mul(8)) else { return };
         }
     }
 
     /// Offsets of all records, sorted by time.
     pub fn in_order(&self) -> Result<Vec<usize>, String> {
+        let mut last = 0;
+        let with_time = |at| {
+            // A record without a time keeps its place.
+            last = self.time(at).unwrap_or(last);
+            (last, at)
+        };
+        let mut found: Vec<(u64, usize)> = self.offsets()?.into_iter().map(with_time).collect();
+        found.sort_by_key(|(time, _)| *time);
+        Ok(found.into_iter().map(|(_, at)| at).collect())
+    }
+
+    /// Offsets of all records, in the order of the file. Errors: a record is truncated or compressed.
+    pub(super) fn offsets(&self) -> Result<Vec<usize>, String> {
         let mut found = Vec::new();
         let mut rest = Bytes(self.data);
-        let mut last = 0;
         while !rest.0.is_empty() {
             let at = self.data.len() - rest.0.len();
             let mut head = rest;
@@ -238,12 +262,16 @@ impl<'a> File<'a> {
                 }
                 // Size of the trace data after it, which is not a record.
                 kinds::AUXTRACE => behind = Bytes(&rest.0[8..]).u64().unwrap_or(0),
+                pipe::TRACING_DATA => {
+                    behind = u64::from(Bytes(&rest.0[8..]).u32().unwrap_or(0)).next_multiple_of(8);
+                }
                 _ => {}
             }
-            // A record without a time keeps its place.
-            last = self.time(at).unwrap_or(last);
-            found.push((last, at));
+            found.push(at);
             rest.take(size);
+            if behind > rest.0.len() as u64 && self.is_cut {
+                break;
+            }
             if behind > rest.0.len() as u64 {
                 return Err(format!(
                     "record at {at} of the data: {behind} bytes of trace are claimed behind it"
@@ -251,8 +279,7 @@ impl<'a> File<'a> {
             }
             rest.take(behind as usize);
         }
-        found.sort_by_key(|(time, _)| *time);
-        Ok(found.into_iter().map(|(_, at)| at).collect())
+        Ok(found)
     }
 
     /// The time of a record, if it states one.
@@ -360,12 +387,24 @@ mod kinds {
 }
 
 /// Type, flags and size of a record.
-fn header(bytes: &mut Bytes) -> Option<(u32, u16, u16)> {
+pub(super) fn header(bytes: &mut Bytes) -> Option<(u32, u16, u16)> {
     Some((bytes.u32()?, bytes.u16()?, bytes.u16()?))
 }
 
+/// `PERF_COUNT_SW_DUMMY`, a `config` of software events (type 1).
+const DUMMY: u64 = 9;
+
+impl Event {
+    /// Sets the name without its modifier (`cycles:u`), unless it is empty.
+    pub fn set_name(&mut self, name: &str) {
+        if let Some(name) = name.split(':').next().filter(|name| !name.is_empty()) {
+            self.name = name.into();
+        }
+    }
+}
+
 /// A `perf_event_attr`.
-fn event(attr: &[u8]) -> Option<Event> {
+pub(super) fn event(attr: &[u8]) -> Option<Event> {
     let mut attr = Bytes(attr);
     let (kind, _size) = (attr.u32()?, attr.u32()?);
     let (config, period, sample_type, read_format, flags) =
@@ -382,11 +421,13 @@ fn event(attr: &[u8]) -> Option<Event> {
         (0, 1) => "instructions".into(),
         (1, 0) => "cpu-clock".into(),
         (1, 1) => "task-clock".into(),
+        (1, DUMMY) => "dummy".into(),
         _ => format!("event-{kind}-{config:x}"),
     };
     Some(Event {
         name,
         is_clock,
+        is_dummy: kind == 1 && config == DUMMY,
         has_stacks: sample_type & bits::STACK_USER != 0,
         period,
         sample_type,

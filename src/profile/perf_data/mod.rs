@@ -17,6 +17,7 @@ use space::{KERNEL, Spaces};
 
 mod bytes;
 mod file;
+mod pipe;
 mod space;
 
 /// Whether `bytes` are a `perf.data` file.
@@ -27,7 +28,11 @@ pub fn is_perf_data(bytes: &[u8]) -> bool {
 /// Reads a `perf.data` file; the error names the record and field that is invalid.
 pub fn read(bytes: &[u8]) -> Result<Columns, String> {
     let file = File::open(bytes)?;
-    let kinds = kinds(&file.events);
+    let columns = event_columns(&file.events);
+    let shown: Vec<&Event> = (file.events.iter().zip(&columns))
+        .filter_map(|(event, column)| column.is_some().then_some(event))
+        .collect();
+    let kinds = kinds(&shown);
     let kinds: Vec<(&str, &str)> = kinds.iter().map(|(name, unit)| (name.as_str(), *unit)).collect();
     let mut reader = Reader {
         builder: Builder::new(&kinds),
@@ -37,6 +42,10 @@ pub fn read(bytes: &[u8]) -> Result<Columns, String> {
         main: None,
         times: None,
         has_stacks: false,
+        sample_counts: vec![0; shown.len()],
+        kinds: &kinds,
+        shown: &shown,
+        columns: &columns,
         file: &file,
     };
     for at in file.in_order()? {
@@ -49,10 +58,18 @@ pub fn read(bytes: &[u8]) -> Result<Columns, String> {
     merge::merge(vec![columns])
 }
 
+/// For each event, its position among those that the profile shows: all but dummy events, which count
+/// nothing and have no samples.
+fn event_columns(events: &[Event]) -> Vec<Option<usize>> {
+    let only_dummies = events.iter().all(|event| event.is_dummy);
+    let mut next = 0..;
+    events.iter().map(|event| if event.is_dummy && !only_dummies { None } else { next.next() }).collect()
+}
+
 /// The sample types: for each event, the number of samples and the events they represent.
-fn kinds(events: &[Event]) -> Vec<(String, &'static str)> {
+fn kinds(events: &[&Event]) -> Vec<(String, &'static str)> {
     let several = events.len() > 1;
-    let of_event = |event: &Event| {
+    let of_event = |event: &&Event| {
         let samples = if several { format!("{}_samples", event.name) } else { "samples".into() };
         let (name, unit) = match event.is_clock {
             true if !several => ("cpu", "nanoseconds"),
@@ -77,6 +94,14 @@ struct Reader<'a> {
     /// Times of the first and the last sample, in nanoseconds.
     times: Option<(u64, u64)>,
     has_stacks: bool,
+    /// The events that the profile shows.
+    shown: &'a [&'a Event],
+    /// Their sample types, two for each.
+    kinds: &'a [(&'a str, &'a str)],
+    /// For each event of the file, its position in `shown`.
+    columns: &'a [Option<usize>],
+    /// For each shown event, the number of its samples.
+    sample_counts: Vec<u64>,
 }
 
 impl<'a> Reader<'a> {
@@ -130,6 +155,8 @@ impl<'a> Reader<'a> {
     }
 
     fn sample(&mut self, sample: file::Sample) {
+        let Some(column) = self.columns[sample.event] else { return };
+        self.sample_counts[column] += 1;
         let (first, _) = *self.times.get_or_insert((sample.time_ns, sample.time_ns));
         self.times = Some((first, sample.time_ns.max(first)));
         self.has_stacks |= self.file.events[sample.event].has_stacks;
@@ -142,9 +169,9 @@ impl<'a> Reader<'a> {
                 self.builder.location(mapping, frame.address, &[])
             })
             .collect();
-        let mut values = vec![0; self.file.events.len() * 2];
-        values[sample.event * 2] = 1;
-        values[sample.event * 2 + 1] = i64::try_from(sample.weight).unwrap_or(i64::MAX);
+        let mut values = vec![0; self.kinds.len()];
+        values[column * 2] = 1;
+        values[column * 2 + 1] = i64::try_from(sample.weight).unwrap_or(i64::MAX);
         let name = self.names.get(&sample.tid).map_or("", String::as_str);
         let label = [("thread", LabelValue::Text(name))];
         self.builder.sample(&stack, &values, &label[..usize::from(!name.is_empty())]);
@@ -157,9 +184,12 @@ impl<'a> Reader<'a> {
         if let Some((first, last)) = self.times {
             self.builder.set_time(0, i64::try_from(last - first).unwrap_or(0));
         }
-        if let Some(event) = self.file.events.first() {
-            let (name, unit) = if event.is_clock { ("cpu", "nanoseconds") } else { (&*event.name, "count") };
+        // The first event with samples is the one to show.
+        let main = self.sample_counts.iter().position(|count| *count > 0).unwrap_or(0);
+        if let Some(event) = self.shown.get(main) {
+            let (name, unit) = self.kinds[main * 2 + 1];
             self.builder.set_period(name, unit, i64::try_from(event.period).unwrap_or(0));
+            self.builder.set_default_sample_type(name);
         }
         if self.has_stacks {
             self.builder.comment(
