@@ -14,7 +14,12 @@ pub enum Issue {
     /// dropped.
     LateSamples,
     /// So few samples that shares are uncertain by this many percentage points.
-    FewSamples { samples: u64, points: u32 },
+    FewSamples {
+        /// The number of samples.
+        samples: u64,
+        /// The error of a share, in percentage points.
+        points: u32,
+    },
     /// Records of mappings, forks or exits may be missing; their content was read from /proc
     /// instead.
     LostSideband,

@@ -152,12 +152,27 @@ impl Stop {
 /// Progress of a capture, reported while it runs.
 #[derive(Debug)]
 pub enum Progress<'a> {
-    /// Sampling has begun; `took` is the time to attach.
-    Attached { sampler: &'a Description, identities: &'a [Identity], took: Duration },
-    /// About once in [`POLL_EVERY`].
-    Sampling { elapsed: Duration, tally: &'a Tally },
-    /// Sampling is over; this many addresses are being symbolized.
-    Naming { addresses: usize },
+    /// Sampling has begun.
+    Attached {
+        /// The sampler that was opened.
+        sampler: &'a Description,
+        /// The profiled processes.
+        identities: &'a [Identity],
+        /// The time to attach.
+        took: Duration,
+    },
+    /// About once per [`POLL_EVERY`].
+    Sampling {
+        /// The time since sampling began.
+        elapsed: Duration,
+        /// The counts so far.
+        tally: &'a Tally,
+    },
+    /// Sampling is over; addresses are being symbolized.
+    Naming {
+        /// How many addresses.
+        addresses: usize,
+    },
 }
 
 /// A profile and its quality.

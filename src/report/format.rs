@@ -46,10 +46,16 @@ const FORMATS: [(OutputFormat, &str, &[&str]); 5] = [
 pub enum FormatError {
     /// There is no format with this name.
     #[error("unknown format `{name}`; the formats are {}", supported())]
-    Name { name: String },
+    Name {
+        /// The unknown name.
+        name: String,
+    },
     /// The file's extension is not that of a format.
     #[error("the extension of `{file}` is not that of a format; known are {}", supported())]
-    Extension { file: String },
+    Extension {
+        /// The file name.
+        file: String,
+    },
 }
 
 fn supported() -> String {
@@ -114,7 +120,12 @@ pub struct RenderOptions {
 pub enum RenderError {
     /// The profile does not have the requested sample type.
     #[error("the profile has no sample type `{requested}`; it has {}", .known.join(", "))]
-    NoSuchSampleType { requested: String, known: Vec<String> },
+    NoSuchSampleType {
+        /// The requested sample type.
+        requested: String,
+        /// The profile's sample types.
+        known: Vec<String>,
+    },
     /// The profile has no sample types.
     #[error("the profile has no sample types, and so no values")]
     NoValues,

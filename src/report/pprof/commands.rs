@@ -42,9 +42,15 @@ pub enum Delivery {
     File(&'static str),
     /// Drawn by Graphviz in this format, then like [`Delivery::File`].
     Drawing(&'static str),
-    /// Drawn in this format (empty: not drawn), written to a file with this extension, and opened
-    /// with the first available program.
-    Viewer { drawing: &'static str, suffix: &'static str, programs: &'static [&'static str] },
+    /// Written to a file and opened with a program.
+    Viewer {
+        /// The format it is drawn in; empty: it is not drawn.
+        drawing: &'static str,
+        /// The extension of the file.
+        suffix: &'static str,
+        /// The programs; the first one that is installed is used.
+        programs: &'static [&'static str],
+    },
 }
 
 /// A command.

@@ -35,7 +35,12 @@ pub enum GoError {
     Release(String),
     /// A variable of the runtime was not found, or its content is invalid.
     #[error("the runtime's {what} was not found in memory: {why}")]
-    Variable { what: &'static str, why: &'static str },
+    Variable {
+        /// The variable.
+        what: &'static str,
+        /// Why it was not found.
+        why: &'static str,
+    },
     /// Reading the process's memory is not permitted.
     #[error("cannot read the memory of process {0}: not permitted")]
     Memory(u32),

@@ -26,7 +26,10 @@ pub enum EventKind {
     PageFaults,
     /// Each time that the kernel comes by a tracepoint; its number is that of
     /// [`super::probe::tracepoint_id`].
-    Tracepoint { id: u64 },
+    Tracepoint {
+        /// Its number in tracefs (`events/…/id`).
+        id: u64,
+    },
     /// Nothing (PERF_COUNT_SW_DUMMY): only carries side-band records or owns a ring.
     #[default]
     Dummy,
