@@ -141,8 +141,11 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
     let sampler = &capture.sampler;
     comments.push(format!("sampler: {} ({})", sampler.name, sampler.event));
     comments.push(format!("how: {}", sampler.summary));
-    let whole = percent(tally.whole_share());
-    comments.push(format!("stacks: whole {whole:.2}%, cut {:.2}%{}", 100.0 - whole, reasons(capture)));
+    // Without samples there is nothing to state a share of.
+    if tally.samples > 0 {
+        let whole = percent(tally.whole_share());
+        comments.push(format!("stacks: whole {whole:.2}%, cut {:.2}%{}", 100.0 - whole, reasons(capture)));
+    }
     if tally.without_user_stack > 0 {
         comments.push(format!(
             "no user stack: {} samples (the kernel was starting or ending a program)",

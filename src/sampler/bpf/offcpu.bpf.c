@@ -292,8 +292,10 @@ static __always_inline void seed(struct task_struct *task, __u32 pid, const stru
 	__u64 key = (__u64)task;
 	__u32 zero = 0;
 	struct wait *wait = bpf_map_lookup_elem(&swept_blank, &zero);
+	unsigned int state = state_of(task);
 
-	if (!wait || !state_of(task))
+	// A first thread that has ended while others run keeps its entry; it does not wait.
+	if (!wait || !state || state & DEAD)
 		return;
 	wait->since = bpf_ktime_get_ns();
 	wait->pid = pid;
