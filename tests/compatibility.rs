@@ -190,7 +190,7 @@ fn a_golden_snapshot_has_its_files_and_readable_profiles() {
         }
         names.insert(name.trim_start_matches("snapshot/").to_owned());
     }
-    let expected = "README.md cpu.pb.gz doctor.json doctor.txt faults.pb.gz offcpu.pb.gz proc/cgroup.txt \
+    let expected = "README.md cpu.pb.gz doctor.json doctor.txt offcpu.pb.gz proc/cgroup.txt \
                     proc/cmdline.txt proc/fds.txt proc/io.txt proc/limits.txt proc/maps-summary.txt \
                     proc/schedstat.txt proc/smaps_rollup.txt proc/sockets.txt proc/status.txt \
                     threadcreate.pb.gz threads.json threads.pb.gz threads.txt wall.pb.gz";

@@ -135,7 +135,7 @@ fn the_heading_says_what_was_measured() {
     let svg = draw(&profile, &FlameOptions::default());
     for expected in [
         "<title>app · CPU flame graph</title>",
-        "30ms in all · 2 samples · over 2s · 1 stack",
+        "30ms in total · 2 samples · over 2s · 1 stack",
         "2 of 2 stacks are whole",
         "<title>main\n30ms · 100% · itself 30ms\napp · src/app.c:7</title>",
     ] {
@@ -165,7 +165,7 @@ fn a_hundred_thousand_different_stacks_stay_a_few_megabytes() {
 #[test]
 fn a_profile_without_samples_is_a_picture_too() {
     let svg = draw(&profile(&[]), &FlameOptions::default());
-    assert!(svg.contains("0 in all") && svg.trim_end().ends_with("</svg>"));
+    assert!(svg.contains("0 in total") && svg.trim_end().ends_with("</svg>"));
     let endless = vec!["f"; 5_000].join(";");
     assert!(draw(&profile(&[(&endless, 3)]), &FlameOptions::default()).contains("1 stacks are cut"));
 }
