@@ -1,8 +1,8 @@
 //! What docs/COMPATIBILITY.md promises: files that rprof has written (`tests/fixtures/golden`) are
 //! read with their exact content, and the JSON that it writes has the same fields as before.
 //!
-//! Each golden file was written by rprof 0.1.0 about one small program, with one busy thread and one
-//! that sleeps. A golden file is never changed; a new version adds new ones.
+//! Each golden file was written by rprof 0.1.0 about one small program, with one busy thread and
+//! one that sleeps. A golden file is never changed; a new version adds new ones.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -117,8 +117,8 @@ impl Stat {
     }
 }
 
-/// Whether a name has all the bytes that the kernel keeps, so that it may be the beginning of a longer
-/// one. A character that the kernel has cut (1 to 3 bytes) has become U+FFFD.
+/// Whether a name has all the bytes that the kernel keeps, so that it may be the beginning of a
+/// longer one. A character that the kernel has cut (1 to 3 bytes) has become U+FFFD.
 fn has_full_length(name: &str) -> bool {
     match name.strip_suffix('\u{fffd}') {
         Some(whole) => (MAX_COMM_BYTES - 3..MAX_COMM_BYTES).contains(&whole.len()),

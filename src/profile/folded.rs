@@ -74,8 +74,9 @@ fn is_folded(text: &str) -> bool {
     stacks == all || deep * 2 >= all
 }
 
-/// Reads folded stacks. `None` if the text is something else. Lines that are not stacks and negative
-/// counts are left out; comments of the profile have their numbers. Errors: a count is too large.
+/// Reads folded stacks. `None` if the text is something else. Lines that are not stacks and
+/// negative counts are left out; comments of the profile have their numbers. Errors: a count is too
+/// large.
 pub fn read(bytes: &[u8]) -> Option<Result<Columns, String>> {
     // Other formats are refused quickly.
     if bytes.contains(&0) {

@@ -1,5 +1,5 @@
-//! Reads files of /proc as text. The kernel copies names of processes, files and control groups into
-//! them byte by byte, and cuts `comm` after 15 bytes, so that they need not be UTF-8.
+//! Reads files of /proc as text. The kernel copies names of processes, files and control groups
+//! into them byte by byte, and cuts `comm` after 15 bytes, so that they need not be UTF-8.
 //!
 //! Not here: the format of any file.
 

@@ -237,7 +237,8 @@ impl<'a> File<'a> {
         Ok(found.into_iter().map(|(_, at)| at).collect())
     }
 
-    /// Offsets of all records, in the order of the file. Errors: a record is truncated or compressed.
+    /// Offsets of all records, in the order of the file. Errors: a record is truncated or
+    /// compressed.
     pub(super) fn offsets(&self) -> Result<Vec<usize>, String> {
         let mut found = Vec::new();
         let mut rest = Bytes(self.data);

@@ -58,8 +58,8 @@ pub fn read(bytes: &[u8]) -> Result<Columns, String> {
     merge::merge(vec![columns])
 }
 
-/// For each event, its position among those that the profile shows: all but dummy events, which count
-/// nothing and have no samples.
+/// For each event, its position among those that the profile shows: all but dummy events, which
+/// count nothing and have no samples.
 fn event_columns(events: &[Event]) -> Vec<Option<usize>> {
     let only_dummies = events.iter().all(|event| event.is_dummy);
     let mut next = 0..;

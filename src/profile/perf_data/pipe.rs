@@ -1,6 +1,6 @@
 //! `perf.data` as `perf record -o -` writes it to a pipe: a header of 16 bytes, then records only.
-//! Events, their names and build IDs, which a file has in sections, are records too (kernel document
-//! `tools/perf/Documentation/perf.data-file-format.txt`, "Pipe-mode data").
+//! Events, their names and build IDs, which a file has in sections, are records too (kernel
+//! document `tools/perf/Documentation/perf.data-file-format.txt`, "Pipe-mode data").
 //!
 //! Not here: the records that both kinds have ([`super::file`]).
 
