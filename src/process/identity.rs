@@ -273,7 +273,8 @@ mod tests {
         }
         let found = identify(pid);
         let inner = namespace_pid_and_uid(pid);
-        let by_name = super::super::select::by_name(&regex::Regex::new("name-töööö").expect("pattern"));
+        let pattern = regex::Regex::new("name-töööö").expect("pattern");
+        let by_name = super::super::select::by_name(&pattern, super::super::select::MatchOn::Program);
         child.kill().and_then(|()| child.wait()).expect("ends");
         let found = found.expect("identified");
         assert_eq!(found.name, "process-name-t\u{fffd}");
