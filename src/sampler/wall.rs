@@ -128,6 +128,8 @@ pub fn open(options: &SamplerOptions) -> Result<WallSampler, SamplerError> {
         sampler.add(*pid)?;
     }
     sampler.sweep()?;
+    // With thousands of threads that takes long. Time counts from now on.
+    sampler.processes.iter_mut().try_for_each(Process::restart_accounts)?;
     if sampler.processes.is_empty() { Err(SamplerError::NoTarget) } else { Ok(sampler) }
 }
 
@@ -314,6 +316,17 @@ impl Process {
         }
         self.read_stacks(&new)?;
         self.forget_ended(sweep, ready);
+        Ok(())
+    }
+
+    /// Lets the time of all threads count from now on.
+    fn restart_accounts(&mut self) -> Result<(), SamplerError> {
+        self.swept_ns = identity::monotonic_ns();
+        for record in self.iterator.read()? {
+            if let Some(thread) = self.threads.get_mut(&record.sleeper.tid) {
+                (thread.run_ns, thread.owed_ns) = (record.run_ns, 0);
+            }
+        }
         Ok(())
     }
 
