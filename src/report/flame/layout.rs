@@ -8,6 +8,7 @@ use super::FlameOptions;
 use crate::{
     profile::proto::Sample,
     report::stacks::{FrameId, Stacks, value_of},
+    text::counted_as,
 };
 
 /// Limit of the nodes; stacks that need more are truncated.
@@ -77,7 +78,11 @@ impl Layout {
             parts.push(format!("only boxes above {:.3}% are drawn", share * 100.0));
         }
         if self.cut > 0 {
-            parts.push(format!("{} stacks are truncated at the leaf", self.cut));
+            parts.push(counted_as(
+                self.cut,
+                "stack is truncated at the leaf",
+                "stacks are truncated at the leaf",
+            ));
         }
         (!parts.is_empty()).then(|| parts.join("; "))
     }

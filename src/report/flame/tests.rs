@@ -167,5 +167,8 @@ fn a_profile_without_samples_is_a_picture_too() {
     let svg = draw(&profile(&[]), &FlameOptions::default());
     assert!(svg.contains("0 in total") && svg.trim_end().ends_with("</svg>"));
     let endless = vec!["f"; 5_000].join(";");
-    assert!(draw(&profile(&[(&endless, 3)]), &FlameOptions::default()).contains("1 stacks are cut"));
+    assert!(
+        draw(&profile(&[(&endless, 3)]), &FlameOptions::default())
+            .contains("1 stack is truncated at the leaf")
+    );
 }
