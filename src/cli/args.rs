@@ -35,7 +35,8 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success, 1 failure, 2 wrong command line. `record` exits with the exit status of the
-command (128+N if signal N killed it), or 1 if only the profile could not be written.";
+command (128+N if signal N killed it), or 1 if the command succeeded but its profile could not be
+written.";
 
 /// The verbs, in alphabetical order.
 #[derive(Debug, Subcommand)]
@@ -161,10 +162,10 @@ pub struct DoctorArgs {
     /// Process to check access to.
     #[arg(value_name = "PID", value_parser = parse_pid, conflicts_with = "pid")]
     pub target: Option<u32>,
-    /// Process to check access to. Without one, rprof checks what it can on itself.
+    /// Process to check access to (default: rprof itself, for what does not depend on a process).
     #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
     pub pid: Option<u32>,
-    /// Also the last lines of the kernel's log for each BPF program that it refuses.
+    /// For each BPF program that the kernel refuses, also print the end of the verifier's log.
     #[arg(short, long)]
     pub verbose: bool,
     /// Print JSON.
@@ -283,7 +284,7 @@ pub struct SamplingArgs {
     /// Leave out kernel frames.
     #[arg(long)]
     pub no_kernel: bool,
-    /// Additional labels on each sample; the thread's name is always one.
+    /// Additional labels on each sample, separated by commas. The thread's name is always a label.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KEYS")]
     pub label: Vec<LabelArg>,
     /// Copy at most this many bytes of stack per sample.
@@ -421,8 +422,8 @@ pub struct FlameArgs {
 pub enum SamplerArg {
     /// The best one permitted.
     Auto,
-    /// One event per CPU with a BPF filter: whole stacks, no overhead for other processes. Needs
-    /// root, or CAP_BPF and CAP_PERFMON.
+    /// One event per CPU; a BPF program in the kernel drops samples of other processes. Whole
+    /// stacks. Needs root, or CAP_BPF and CAP_PERFMON.
     Bpf,
     /// One event per CPU; samples of other processes are dropped. Needs CAP_PERFMON.
     PerfCpu,
@@ -440,15 +441,15 @@ pub enum SamplerArg {
 pub enum KindArg {
     /// CPU time.
     Cpu,
-    /// All time of all threads, running or not. No thread is stopped where BPF works; else by
-    /// ptrace.
+    /// All time of all threads, running or not. Without BPF, running threads are stopped for
+    /// microseconds (--sampler ptrace).
     Wall,
     /// Off-CPU time: where threads wait and for how long. Waits longer than 1/F second (-F) are all
     /// recorded, shorter ones are sampled. Needs root, or CAP_BPF and CAP_PERFMON.
     #[value(name = "offcpu", alias = "off-cpu")]
     OffCpu,
     /// Timeline for ui.perfetto.dev: when each thread ran, was runnable, waited, and what woke it.
-    /// Needs root, or CAP_BPF and CAP_PERFMON.
+    /// The file is .pftrace, or a profile (.pb.gz). Needs root, or CAP_BPF and CAP_PERFMON.
     Trace,
     /// The stack of every thread now, one sample per thread (see `rprof dump`).
     Threads,
@@ -464,9 +465,9 @@ pub enum KindArg {
     Goroutine,
     /// Memory growth: which code touches new memory (page faults).
     Faults,
-    /// Which code creates threads: stacks that create threads meanwhile, and the start functions of
-    /// the threads that exist already. Go: the runtime's own records, unless --sampler bpf is
-    /// given.
+    /// Which code creates threads: the stacks that create threads during the profile, and the start
+    /// functions of threads that existed before. Go: the runtime's own records, unless --sampler
+    /// bpf is given.
     Threadcreate,
 }
 

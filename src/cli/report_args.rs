@@ -39,14 +39,17 @@ const NOT_HERE: [&str; 8] = [
 const ALIASES: [(&str, &str); 1] = [("sample_index", "sample-type")];
 
 /// Options and choices whose help differs here from that of the prompt.
-const HELP: [(&str, &str); 9] = [
+const HELP: [(&str, &str); 12] = [
     ("trim", "Show everything: ignore count and fraction limits"),
     ("functions", "Group by function"),
     ("filefunctions", "Group by function and source file"),
     ("files", "Group by source file"),
     ("lines", "Group by source line"),
     ("addresses", "Group by address"),
-    ("focus", "Only samples with a frame that matches"),
+    ("focus", "Keep samples with a frame that matches"),
+    ("mean", "Divide values by the first one (the count), which gives the mean"),
+    ("nodefraction", "Omit entries below this share of the total (0.01 is 1 %)"),
+    ("edgefraction", "Omit edges of graphs below this share of the total (0.01 is 1 %)"),
     ("sample_index", "Value to report: its name, or its index from 0"),
     ("unit", "Unit of values: s, ms, MB, kB ..., minimum, or auto (a unit per value)"),
 ];
@@ -95,7 +98,7 @@ pub struct PrintArgs {
     /// Output format: text, or json, markdown, csv for scripts and language models.
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = text_format())]
     pub format: TextFormat,
-    /// Print at most this many rows (50) or bytes (20kB); omitted rows are counted.
+    /// Print at most this many rows (such as 50) or bytes (such as 20kB); omitted rows are counted.
     #[arg(long, value_name = "SIZE")]
     pub budget: Option<Budget>,
     /// When to color text.

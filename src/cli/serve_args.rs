@@ -72,7 +72,8 @@ pub struct ServeArgs {
     /// The longest profile a request may ask for.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub max_seconds: u64,
-    /// How many captures may run at the same time; instant profiles wait their turn.
+    /// How many captures with a duration may run at the same time. Further requests get status 503.
+    /// Profiles without a duration (heap, goroutine ...) wait up to 5 seconds for their turn.
     #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub max_captures: u16,
     /// The largest profile to send.
