@@ -26,8 +26,11 @@ mod profile_legacy;
 mod symbolize;
 mod unwind;
 
+/// What runs one input.
+pub type Entry = fn(&[u8]);
+
 /// Names and functions, sorted by name.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Entry)] = &[
     ("archive", archive::run),
     ("bpf_record", bpf_record::run),
     ("columns_decode", columns_decode::run),

@@ -115,6 +115,7 @@ impl Opener {
         // and its own stack.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
+            // SAFETY: this is the child, right after fork(2).
             0 => unsafe { serve(child.as_raw_fd()) },
             pid => Ok(Opener { socket: parent, pid }),
         }

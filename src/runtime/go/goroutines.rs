@@ -167,7 +167,7 @@ impl GoProcess {
             let count = self.memory.read_word(self.globals.all_g_count).ok_or(GoError::Memory(self.pid))?;
             let start = self.memory.read_word(self.globals.all_g_table);
             let length = count.min(MAX_GOROUTINES) * 8;
-            let _share = (self.budget.reserve(Resource::Memory, 2 * length))
+            let _share = (self.budget.reserve(Resource::Memory, 3 * length))
                 .map_err(|_| unusable("it is larger than the limit"))?;
             let mut bytes = vec![0; length as usize];
             let read = start.is_some_and(|start| self.memory.read_exact(RuntimeAddr(start), &mut bytes));
