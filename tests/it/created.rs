@@ -79,6 +79,6 @@ fn without_bpf_new_threads_go_by_their_start_functions_and_that_is_said() {
         .count(|stack| stack.label("created") == Some("during the profile") && stack.has("waiting_in_pool"));
     assert_eq!(new, 20, "{}", profile.summary());
     assert!(words.contains("`bpf` is not available") && words.contains("by look instead"), "{words}");
-    assert!(profile.comment("how").contains("by their start functions"), "{:?}", profile.comments);
+    assert!(profile.comment("how").contains("with their start functions"), "{:?}", profile.comments);
     target.assert_unhurt();
 }
