@@ -26,6 +26,17 @@ fn assert_there_before(profile: &Stacks) {
     assert_eq!((before("waiting_in_pool"), before("main")), (5, 1), "{}", profile.summary());
 }
 
+/// Each thread created meanwhile, by the stack that created it.
+fn assert_created_during(profile: &Stacks) {
+    let during = |name: &'static str| {
+        profile.count(|stack| {
+            stack.label("created") == Some("during the profile")
+                && stack.has_in_order(&["_start", "main", name, "make"])
+        })
+    };
+    assert_eq!((during("serve_request"), during("grow_pool")), (60, 20), "{}", profile.summary());
+}
+
 #[test]
 fn each_thread_is_counted_once_by_the_stack_that_made_it_or_by_its_start_function() {
     let _alone = alone();
@@ -35,13 +46,7 @@ fn each_thread_is_counted_once_by_the_stack_that_made_it_or_by_its_start_functio
     let mut target = Target::start(&Fixture::c(&["makes_threads.c"]).build());
     let (profile, words) = profile(&target, Rprof::attach(&target));
     assert_there_before(&profile);
-    let during = |name: &'static str| {
-        profile.count(|stack| {
-            stack.label("created") == Some("during the profile")
-                && stack.has_in_order(&["_start", "main", name, "make"])
-        })
-    };
-    assert_eq!((during("serve_request"), during("grow_pool")), (60, 20), "{}", profile.summary());
+    assert_created_during(&profile);
     assert_eq!(profile.samples(), 86);
     assert!(words.contains("80 threads created (6 existed before; 4."), "{words}");
     target.assert_unhurt();
@@ -56,13 +61,7 @@ fn without_bpf_a_perf_tracepoint_sees_each_new_thread_with_its_stack() {
     let mut target = Target::start(&Fixture::c(&["makes_threads.c"]).build());
     let (profile, words) = profile(&target, Rprof::attach(&target).without(&["bpf"]));
     assert_there_before(&profile);
-    let during = |name: &'static str| {
-        profile.count(|stack| {
-            stack.label("created") == Some("during the profile")
-                && stack.has_in_order(&["_start", "main", name, "make"])
-        })
-    };
-    assert_eq!((during("serve_request"), during("grow_pool")), (60, 20), "{}", profile.summary());
+    assert_created_during(&profile);
     assert!(words.contains("(task_newtask") && words.contains("sampler perf-"), "{words}");
     target.assert_unhurt();
 }
