@@ -4,3 +4,4 @@
 //! Not here: sampling threads, profiles, printing. No runtime refers to another one.
 
 pub mod go;
+pub mod python;
