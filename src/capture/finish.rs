@@ -1,14 +1,16 @@
 //! Builds a profile from counted stacks; the comments of the profile describe the quality of the
 //! capture.
 //!
-//! Not here: names (`naming`), sampling, writing files.
+//! Not here: names (`name`), sampling, writing files.
 
 use super::{
     Capture, Ended, ProfileKind, Request, Tally,
-    images::Synthetic,
-    naming::{Locations, Names, clamp, epoch_ns, file_of, label_list, nanos},
+    name::{
+        locations::{Locations, clamp, epoch_ns, label_list, nanos},
+        names::{Names, file_of},
+    },
     threadcreate::{self, Threads},
-    world::World,
+    watch::{images::Synthetic, world::World},
 };
 use crate::{
     issue::Issue,

@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-use super::{check_pids, go_builder::GoLocations, naming::epoch_ns};
+use super::{check_pids, go_builder::GoLocations, name::locations::epoch_ns};
 use crate::{
     budget::Exhausted,
     issue::Issue,

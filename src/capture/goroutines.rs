@@ -11,7 +11,7 @@ use std::{
 
 pub use crate::runtime::go::{BucketError, GoError};
 
-use super::{check_pids, go_builder::GoLocations, naming};
+use super::{check_pids, go_builder::GoLocations, name::locations};
 use crate::{
     addr::RuntimeAddr,
     issue::Issue,
@@ -223,7 +223,7 @@ impl GoDump {
             builder.sample(&[id], &[without], &[]);
         }
         builder.set_period("goroutine", "count", 1);
-        builder.set_time(naming::epoch_ns(self.began_at), naming::nanos(self.stats.reading));
+        builder.set_time(locations::epoch_ns(self.began_at), locations::nanos(self.stats.reading));
         self.comments().iter().for_each(|comment| builder.comment(comment));
         builder.finish()
     }

@@ -1,8 +1,8 @@
 //! Captures profiles: [`run`] takes a [`Request`] and returns a [`Capture`].
 //!
 //! A sampler is opened (`attach`). Its events update the state of the processes and the counts of
-//! their stacks (`world`, `space`, `images`, `collector`). At the end, addresses are symbolized and
-//! the profile is built (`naming`, `finish`). Not here: flags, files, printing.
+//! their stacks (`watch`, `collector`). At the end, addresses are symbolized and
+//! the profile is built (`name`, `finish`). Not here: flags, files, printing.
 
 mod attach;
 mod collector;
@@ -11,17 +11,12 @@ mod finish;
 mod go_builder;
 pub mod go_profile;
 pub mod goroutines;
-mod images;
-mod late;
-mod naming;
-mod naming_go;
+mod name;
 pub mod rename;
-mod session;
-mod space;
 mod tally;
 mod threadcreate;
 pub mod trace;
-mod world;
+mod watch;
 
 use std::{
     collections::BTreeSet,
@@ -32,10 +27,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use session::Session;
+use watch::session::Session;
 
 pub use attach::SamplerChoice;
-pub use naming::names;
+pub use name::names::names;
 pub use tally::Tally;
 pub use threadcreate::keep_created_during;
 

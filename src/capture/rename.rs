@@ -1,6 +1,6 @@
 //! Adds missing names to a finished profile, from files that were not available during the capture.
 //!
-//! Not here: symbolizing while capturing (see `naming`).
+//! Not here: symbolizing while capturing (see `name`).
 
 use std::path::Path;
 

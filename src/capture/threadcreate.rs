@@ -12,8 +12,11 @@ use super::{
     CaptureError, LabelKeys, Request,
     collector::LocationId,
     dump::{DumpRequest, collect},
-    naming::{Locations, Names, clamp, label_list, name_all},
-    world::World,
+    name::{
+        locations::{Locations, clamp, label_list},
+        names::{Names, name_all},
+    },
+    watch::world::World,
 };
 use crate::{
     issue::{Issue, Issues},

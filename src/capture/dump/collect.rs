@@ -18,8 +18,10 @@ use crate::{
     capture::{
         CaptureError,
         collector::{Labels, LabelsId, Place, Weight},
-        images::{SYNTHETIC, Synthetic},
-        world::{World, kernel_places, place},
+        watch::{
+            images::{SYNTHETIC, Synthetic},
+            world::{World, kernel_places, place},
+        },
     },
     issue::Issue,
     process::{

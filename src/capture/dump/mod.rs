@@ -10,7 +10,7 @@ mod profile;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{CaptureError, LabelKeys, check_pids, identify_all, world::World};
+use super::{CaptureError, LabelKeys, check_pids, identify_all, watch::world::World};
 use crate::{
     issue::Issues,
     process::Identity,

@@ -11,9 +11,12 @@ use super::{
 use crate::{
     capture::{
         collector::LabelsId,
-        naming::{Locations, epoch_ns, file_of, name_all, nanos},
+        name::{
+            locations::{Locations, epoch_ns, nanos},
+            names::{file_of, name_all},
+        },
         tally::reason,
-        world::World,
+        watch::world::World,
     },
     issue::{Issue, Issues},
     process::Identity,

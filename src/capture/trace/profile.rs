@@ -6,7 +6,7 @@
 
 use super::{Span, ThreadActivity, Trace};
 use crate::{
-    capture::naming::{clamp, epoch_ns},
+    capture::name::locations::{clamp, epoch_ns},
     profile::{
         builder::{Builder, LabelValue, LineSpec, LocationId},
         proto::Profile,

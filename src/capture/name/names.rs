@@ -1,31 +1,29 @@
-//! Symbolizes the addresses of a capture, each distinct one once, file by file; and builds the
-//! profile's locations.
+//! Symbolizes the addresses of a capture, each distinct one once, file by file.
 //!
-//! Not here: samples and comments (`finish`, `threadcreate`, `dump`), how symbols are found
-//! (`symbolize`).
+//! Not here: the locations of a profile (`locations`), how symbols are found (`symbolize`).
 
 use std::{
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustc_hash::FxHashMap;
 
-use super::{
-    LabelKeys,
-    collector::{Labels, LocationId, MappingId, Place, Weight},
-    images::{Image, ImageId, ImageKind, KERNEL, SYNTHETIC, Synthetic},
-    naming_go,
-    world::{World, place_at},
-};
+use super::go;
 use crate::{
     addr::{ElfAddr, RuntimeAddr},
     budget::{Budget, Resource},
+    capture::{
+        LabelKeys,
+        collector::{Labels, LocationId, MappingId, Place, Weight},
+        watch::{
+            images::{Image, ImageId, ImageKind, SYNTHETIC, Synthetic},
+            world::{World, place_at},
+        },
+    },
     issue::{Issue, Issues},
     process::identity,
-    profile::builder::{self, Builder, LabelValue, LineSpec, MappingSpec},
     sampler::KernelName,
     symbolize::{
         self, KernelSymbols, ModuleFiles, PerfMap, PerfMapError, SourceFrame, SymbolIssue, SymbolizeOptions,
@@ -35,12 +33,12 @@ use crate::{
 
 /// The symbolized locations of a capture.
 #[derive(Default)]
-pub(super) struct Names {
+pub struct Names {
     /// The functions of each location, indexed by [`LocationId`], the innermost inlined one first;
     /// empty where it has no name.
     pub frames: Vec<Vec<SourceFrame>>,
     /// The kernel module that owns a location, by [`LocationId`]; `None` for the kernel itself.
-    kernel_modules: Vec<Option<String>>,
+    pub kernel_modules: Vec<Option<String>>,
 }
 
 impl Names {
@@ -51,7 +49,7 @@ impl Names {
 }
 
 /// The file name of a mapping, for messages.
-pub(super) fn file_of(world: &World, id: MappingId) -> String {
+pub fn file_of(world: &World, id: MappingId) -> String {
     let image = world.images.image(world.images.placement(id).image);
     if matches!(image.kind, ImageKind::Anonymous { .. }) {
         return "code without a file (JIT)".into();
@@ -85,7 +83,7 @@ pub fn names(pid: u32, addresses: &[RuntimeAddr], options: &SymbolizeOptions) ->
 }
 
 /// Symbolizes all locations.
-pub(super) fn name_all(options: &SymbolizeOptions, world: &mut World) -> Names {
+pub fn name_all(options: &SymbolizeOptions, world: &mut World) -> Names {
     let mut names = Names::default();
     name_new(options, world, &mut names);
     names
@@ -93,7 +91,7 @@ pub(super) fn name_all(options: &SymbolizeOptions, world: &mut World) -> Names {
 
 /// Symbolizes the locations added since `names` was filled. JIT code is looked up again: its name
 /// may be written after the code, and other code may have replaced it.
-pub(super) fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mut Names) {
+pub fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mut Names) {
     let first = names.count();
     let kernel_names = kernel_names(world, first);
     let places = world.collector.places();
@@ -144,9 +142,8 @@ pub(super) fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mu
                     })
                     .collect();
                 let issues = &mut world.issues;
-                let found = naming_go::name(image, &addresses, |addresses| {
-                    name_module(options, image, addresses, issues)
-                });
+                let found =
+                    go::name(image, &addresses, |addresses| name_module(options, image, addresses, issues));
                 for (location, found) in locations.iter().zip(found) {
                     names.frames[*location as usize] = found.frames;
                 }
@@ -276,92 +273,4 @@ fn plain(name: &str) -> SourceFrame {
         start_line: 0,
         inlined: false,
     }
-}
-
-/// The IDs of a capture's locations in the profile.
-pub(super) struct Locations(Vec<Option<builder::LocationId>>);
-
-impl Locations {
-    /// Adds the locations that stacks contain, with their mappings and functions. `executable`: the
-    /// program whose mapping becomes the profile's main mapping.
-    pub fn add(world: &World, names: &Names, builder: &mut Builder, executable: Option<&Path>) -> Locations {
-        let mut main = None;
-        let used = world.collector.used();
-        let places = world.collector.places().iter().zip(used).enumerate();
-        let locations = places
-            .map(|(index, (place, is_used))| {
-                if !is_used {
-                    return None;
-                }
-                let placement = world.images.placement(place.mapping);
-                let image = world.images.image(placement.image);
-                let mapping = (place.mapping != SYNTHETIC).then(|| {
-                    let spec = mapping_spec(world, *place, names.kernel_modules[index].as_deref());
-                    let build_id = hex(image.elf.as_ref().and_then(|elf| elf.build_id()).unwrap_or_default());
-                    builder.mapping(&MappingSpec { build_id: &build_id, ..spec })
-                });
-                if image.kind == ImageKind::File && executable == Some(Path::new(&image.path)) {
-                    main = main.or(mapping);
-                }
-                let lines = lines(&names.frames[index], builder);
-                Some(builder.location(mapping, place.address, &lines))
-            })
-            .collect();
-        if let Some(main) = main {
-            builder.set_main_mapping(main);
-        }
-        Locations(locations)
-    }
-
-    /// The IDs of a stack's locations.
-    pub fn of(&self, stack: &[LocationId]) -> Vec<builder::LocationId> {
-        stack.iter().filter_map(|id| self.0[*id as usize]).collect()
-    }
-}
-
-fn mapping_spec<'a>(world: &'a World, place: Place, kernel_module: Option<&'a str>) -> MappingSpec<'a> {
-    let placement = world.images.placement(place.mapping);
-    let image = world.images.image(placement.image);
-    MappingSpec {
-        start: placement.start.0,
-        limit: placement.end.0,
-        file_offset: placement.file_offset,
-        filename: kernel_module.filter(|_| place.mapping == KERNEL).unwrap_or(&image.path),
-        build_id: "",
-        symbolized: true,
-    }
-}
-
-fn lines(frames: &[SourceFrame], builder: &mut Builder) -> Vec<LineSpec> {
-    frames
-        .iter()
-        .map(|frame| {
-            let file = frame.file.as_deref().unwrap_or_default();
-            let function = builder.function(&frame.function, &frame.system_name, file, frame.start_line);
-            LineSpec { function, line: frame.line, column: frame.column }
-        })
-        .collect()
-}
-
-pub(super) fn clamp(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-pub(super) fn label_list(labels: &Labels) -> Vec<(&str, LabelValue<'_>)> {
-    let mut list = vec![("thread", LabelValue::Text(&labels.thread))];
-    list.extend(labels.process.as_deref().map(|name| ("process", LabelValue::Text(name))));
-    list.extend(labels.pid.map(|pid| ("pid", LabelValue::Number(i64::from(pid), ""))));
-    list.extend(labels.tid.map(|tid| ("tid", LabelValue::Number(i64::from(tid), ""))));
-    let own = labels.own.iter().flat_map(|own| own.iter());
-    list.extend(own.map(|(key, value)| (key.as_str(), LabelValue::Text(value))));
-    list
-}
-
-/// A time as in profiles: nanoseconds since 1970.
-pub(super) fn epoch_ns(time: SystemTime) -> i64 {
-    nanos(time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO))
-}
-
-pub(super) fn nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -8,8 +8,6 @@ use std::collections::VecDeque;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    LabelKeys, Tally,
-    collector::{Collector, Labels, LabelsId, Place, Weight},
     images::{Images, KERNEL, SYNTHETIC, Synthetic, UNMAPPED},
     late::LateStack,
     space::Space,
@@ -17,6 +15,10 @@ use super::{
 use crate::{
     addr::{FrameAddr, RuntimeAddr},
     budget::Budget,
+    capture::{
+        LabelKeys, Tally,
+        collector::{Collector, Labels, LabelsId, Place, Weight},
+    },
     issue::{Issue, Issues},
     process::{Identity, ProcessError, TaskLayout, identify, identity, threads},
     sampler::{Event, KernelName, KernelStack, NewMapping, RawSample},

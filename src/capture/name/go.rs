@@ -1,16 +1,16 @@
 //! Symbolizes a Go program's addresses. Go's own tables name its code, stripped or not; linked C
 //! code has debug information as in other programs.
 //!
-//! Not here: other files (`naming`).
+//! Not here: other files (`names`).
 
-use super::images::Image;
 use crate::{
     addr::ElfAddr,
+    capture::watch::images::Image,
     symbolize::{NameSource, Symbolized},
 };
 
 /// Symbolizes `addresses`; `others` symbolizes those that are not Go code.
-pub(super) fn name(
+pub fn name(
     image: &Image,
     addresses: &[ElfAddr],
     mut others: impl FnMut(&[ElfAddr]) -> Vec<Symbolized>,

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::collector::MappingId;
 use crate::{
     addr::{ElfAddr, FileOffset, RuntimeAddr},
     budget::Budget,
+    capture::collector::MappingId,
     elf::ElfFile,
     issue::{Issue, Issues},
     process::{files, identity, memory},

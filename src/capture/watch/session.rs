@@ -1,6 +1,6 @@
 //! A running capture: the sampler, the state it has built up, and the profiles made from it.
 //!
-//! Not here: kinds of profiles and durations ([`super::run`], [`super::windows`]), the content of a
+//! Not here: kinds of profiles and durations (`capture::run`, `capture::windows`), the content of a
 //! profile (`finish`).
 
 use std::{
@@ -8,14 +8,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{
-    Capture, CaptureError, Ended, LabelKeys, POLL_DEEP_EVERY, POLL_EVERY, ProfileKind, Progress, Request,
-    Stop, attach, finish, identify_all,
-    naming::{Names, name_new},
-    threadcreate::Threads,
-    world::World,
-};
+use super::world::World;
 use crate::{
+    capture::{
+        Capture, CaptureError, Ended, LabelKeys, POLL_DEEP_EVERY, POLL_EVERY, ProfileKind, Progress, Request,
+        Stop, attach, finish, identify_all,
+        name::names::{Names, name_new},
+        threadcreate::Threads,
+    },
     issue::{Issue, Issues},
     process::{Identity, identify, identity},
     profile::proto::Profile,
@@ -54,7 +54,7 @@ impl Limit<'_> {
 }
 
 /// A running capture.
-pub(super) struct Session<'r> {
+pub struct Session<'r> {
     request: &'r Request,
     identities: Vec<Identity>,
     world: World,

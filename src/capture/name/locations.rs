@@ -1,0 +1,110 @@
+//! The symbolized places of a capture as locations of a profile, and labels and times as pprof has
+//! them.
+//!
+//! Not here: samples and comments (`finish`, `threadcreate`, `dump`), names (`names`).
+
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::names::Names;
+use crate::{
+    capture::{
+        collector::{Labels, LocationId, Place},
+        watch::{
+            images::{ImageKind, KERNEL, SYNTHETIC},
+            world::World,
+        },
+    },
+    profile::builder::{self, Builder, LabelValue, LineSpec, MappingSpec},
+    symbolize::{SourceFrame, hex},
+};
+
+/// The IDs of a capture's locations in the profile.
+pub struct Locations(Vec<Option<builder::LocationId>>);
+
+impl Locations {
+    /// Adds the locations that stacks contain, with their mappings and functions. `executable`: the
+    /// program whose mapping becomes the profile's main mapping.
+    pub fn add(world: &World, names: &Names, builder: &mut Builder, executable: Option<&Path>) -> Locations {
+        let mut main = None;
+        let used = world.collector.used();
+        let places = world.collector.places().iter().zip(used).enumerate();
+        let locations = places
+            .map(|(index, (place, is_used))| {
+                if !is_used {
+                    return None;
+                }
+                let placement = world.images.placement(place.mapping);
+                let image = world.images.image(placement.image);
+                let mapping = (place.mapping != SYNTHETIC).then(|| {
+                    let spec = mapping_spec(world, *place, names.kernel_modules[index].as_deref());
+                    let build_id = hex(image.elf.as_ref().and_then(|elf| elf.build_id()).unwrap_or_default());
+                    builder.mapping(&MappingSpec { build_id: &build_id, ..spec })
+                });
+                if image.kind == ImageKind::File && executable == Some(Path::new(&image.path)) {
+                    main = main.or(mapping);
+                }
+                let lines = lines(&names.frames[index], builder);
+                Some(builder.location(mapping, place.address, &lines))
+            })
+            .collect();
+        if let Some(main) = main {
+            builder.set_main_mapping(main);
+        }
+        Locations(locations)
+    }
+
+    /// The IDs of a stack's locations.
+    pub fn of(&self, stack: &[LocationId]) -> Vec<builder::LocationId> {
+        stack.iter().filter_map(|id| self.0[*id as usize]).collect()
+    }
+}
+
+fn mapping_spec<'a>(world: &'a World, place: Place, kernel_module: Option<&'a str>) -> MappingSpec<'a> {
+    let placement = world.images.placement(place.mapping);
+    let image = world.images.image(placement.image);
+    MappingSpec {
+        start: placement.start.0,
+        limit: placement.end.0,
+        file_offset: placement.file_offset,
+        filename: kernel_module.filter(|_| place.mapping == KERNEL).unwrap_or(&image.path),
+        build_id: "",
+        symbolized: true,
+    }
+}
+
+fn lines(frames: &[SourceFrame], builder: &mut Builder) -> Vec<LineSpec> {
+    frames
+        .iter()
+        .map(|frame| {
+            let file = frame.file.as_deref().unwrap_or_default();
+            let function = builder.function(&frame.function, &frame.system_name, file, frame.start_line);
+            LineSpec { function, line: frame.line, column: frame.column }
+        })
+        .collect()
+}
+
+pub fn clamp(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub fn label_list(labels: &Labels) -> Vec<(&str, LabelValue<'_>)> {
+    let mut list = vec![("thread", LabelValue::Text(&labels.thread))];
+    list.extend(labels.process.as_deref().map(|name| ("process", LabelValue::Text(name))));
+    list.extend(labels.pid.map(|pid| ("pid", LabelValue::Number(i64::from(pid), ""))));
+    list.extend(labels.tid.map(|tid| ("tid", LabelValue::Number(i64::from(tid), ""))));
+    let own = labels.own.iter().flat_map(|own| own.iter());
+    list.extend(own.map(|(key, value)| (key.as_str(), LabelValue::Text(value))));
+    list
+}
+
+/// A time as in profiles: nanoseconds since 1970.
+pub fn epoch_ns(time: SystemTime) -> i64 {
+    nanos(time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO))
+}
+
+pub fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
