@@ -46,6 +46,9 @@ pub struct RawSample<'a> {
     /// The task that the thread runs, if the sampler knows the task layout
     /// ([`Sampler::hint_tasks`]).
     pub task: Option<Task<'a>>,
+    /// If the thread runs a signal handler on a stack of its own (`sigaltstack(2)`): the stack that
+    /// the signal interrupted, if the sampler copied it.
+    pub interrupted_stack: Option<StackCopy<'a>>,
 }
 
 /// A task of a language runtime that a thread runs, such as a goroutine.

@@ -7,14 +7,14 @@
 //!
 //! A stack may also continue elsewhere: above pages that were never touched, where the kernel's
 //! copy ends (a function with a large array), or on another stack that a signal handler
-//! interrupted. That memory is used if the last frame found in the copy (its return address and
-//! saved registers) is unchanged: while that frame exists, its callers exist too. Not here: stacks
-//! that were copied whole.
+//! interrupted, if the sampler has not copied it. That memory is used if the last frame found in
+//! the copy (its return address and saved registers) is unchanged: while that frame exists, its
+//! callers exist too. Not here: stacks that were copied whole.
 
 use crate::{
     addr::RuntimeAddr,
     process::ProcessMemory,
-    sampler::Task,
+    sampler::{StackCopy, Task},
     unwind::{CopiedStack, ReadFailure, Registers, StackMemory},
 };
 
@@ -29,6 +29,7 @@ const MAX_BYTES: usize = 8 << 20;
 pub struct LateStack<'a> {
     copy: CopiedStack<'a>,
     task: Option<Task<'a>>,
+    interrupted: Option<StackCopy<'a>>,
     memory: &'a ProcessMemory,
     /// The memory after the copy, as far as it has been read.
     rest: &'a mut Vec<u8>,
@@ -62,6 +63,7 @@ impl<'a> LateStack<'a> {
         LateStack {
             copy,
             task: None,
+            interrupted: None,
             memory,
             rest: buffer,
             state: State::Open,
@@ -76,10 +78,18 @@ impl<'a> LateStack<'a> {
         LateStack { task, ..self }
     }
 
-    fn of_task(&self, address: RuntimeAddr) -> Option<u64> {
-        let stack = self.task.as_ref()?.stack;
-        let offset = usize::try_from(address.0.checked_sub(stack.start.0)?).ok()?;
-        stack.bytes.get(offset..)?.first_chunk::<8>().map(|word| u64::from_le_bytes(*word))
+    /// Also reads from the copied stack that a signal handler interrupted.
+    pub fn with_interrupted_stack(self, interrupted: Option<StackCopy<'a>>) -> LateStack<'a> {
+        LateStack { interrupted, ..self }
+    }
+
+    /// A word of another stack that was copied together with the thread's.
+    fn in_other_copy(&self, address: RuntimeAddr) -> Option<u64> {
+        let task = self.task.as_ref().map(|task| task.stack);
+        task.into_iter().chain(self.interrupted).find_map(|stack| {
+            let offset = usize::try_from(address.0.checked_sub(stack.start.0)?).ok()?;
+            stack.bytes.get(offset..)?.first_chunk::<8>().map(|word| u64::from_le_bytes(*word))
+        })
     }
 
     /// Whether memory outside the copy was needed.
@@ -161,7 +171,7 @@ impl<'a> LateStack<'a> {
 impl StackMemory for LateStack<'_> {
     fn read_u64(&mut self, address: RuntimeAddr) -> Result<u64, ReadFailure> {
         let word = self.copy.read_u64(address);
-        let failure = match word.or_else(|failure| self.of_task(address).ok_or(failure)) {
+        let failure = match word.or_else(|failure| self.in_other_copy(address).ok_or(failure)) {
             Err(ReadFailure::BeyondCopy) => ReadFailure::BeyondCopy,
             Err(ReadFailure::Unreadable) => {
                 return self.elsewhere(address).ok_or(ReadFailure::Unreadable);
@@ -195,7 +205,6 @@ impl StackMemory for LateStack<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sampler::StackCopy;
 
     /// 512 KiB of this process's memory with a known content, of which the first 64 KiB are
     /// "copied".
@@ -261,6 +270,21 @@ mod tests {
         assert_eq!(stack.read_u64(RuntimeAddr(32)), Err(ReadFailure::Unreadable));
         assert_eq!(stack.read_u64(RuntimeAddr(0x1000)), Ok(0));
         assert!(stack.task_registers().is_some());
+    }
+
+    #[test]
+    fn a_copied_stack_that_a_signal_handler_interrupted_is_read_from_the_copy() {
+        let memory = ProcessMemory::new(std::process::id());
+        let mut buffer = Vec::new();
+        let copied =
+            CopiedStack { start: RuntimeAddr(0x1000), bytes: &[1; 16], capped: false, has_holes: false };
+        let interrupted =
+            StackCopy { start: RuntimeAddr(16), bytes: &[6; 16], capped: false, has_holes: false };
+        let mut stack =
+            LateStack::new(copied, &memory, &mut buffer).with_interrupted_stack(Some(interrupted));
+        assert_eq!(stack.read_u64(RuntimeAddr(0x1008)), Ok(0x0101_0101_0101_0101));
+        assert_eq!(stack.read_u64(RuntimeAddr(24)), Ok(0x0606_0606_0606_0606));
+        assert_eq!(stack.read_u64(RuntimeAddr(32)), Err(ReadFailure::Unreadable));
     }
 
     #[test]

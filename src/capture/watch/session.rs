@@ -393,6 +393,7 @@ mod tests {
                     stack: StackCopy { start: RuntimeAddr(0), bytes: &[], capped: false, has_holes: false },
                     kernel_stack: KernelStack(&[]),
                     task: None,
+                    interrupted_stack: None,
                 }));
                 sleep(self.pause);
             }

@@ -222,7 +222,9 @@ impl World {
             capped: stack.capped,
             has_holes: stack.has_holes,
         };
-        let mut memory = LateStack::new(copy, &space.memory, &mut self.late_buffer).with_task(sample.task);
+        let mut memory = LateStack::new(copy, &space.memory, &mut self.late_buffer)
+            .with_task(sample.task)
+            .with_interrupted_stack(sample.interrupted_stack);
         let end = self.unwinder.unwind(&space.modules, registers, &mut memory, &mut self.frames);
         self.late_reads += u64::from(memory.was_needed());
         Some(end)

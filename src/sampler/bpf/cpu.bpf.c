@@ -47,6 +47,8 @@ struct event_context {
 #define HAS_TASK_REGISTERS 32
 // The thread works for a task.
 #define HAS_TASK 64
+// What follows the stack is not the task's stack, but the one that a signal handler interrupted.
+#define HAS_INTERRUPTED_STACK 128
 
 struct record_head {
 	__u64 time_ns;
@@ -57,7 +59,8 @@ struct record_head {
 	__u32 flags;
 	__u32 stack_bytes;
 	__u32 kernel_bytes;
-	// Bytes reserved for the stack; the task's stack follows them.
+	// Bytes reserved for the stack; the task's stack follows them, or the one that a signal handler
+	// interrupted.
 	__u32 stack_room;
 	char comm[COMM_BYTES];
 	// The task that the thread works for: its labels; if the thread works on another stack, the task's
@@ -212,6 +215,53 @@ static __always_inline __u64 signal_stack_end(struct task_struct *task, __u64 sp
 	return start < sp && sp < end ? end : 0;
 }
 
+// The kernel's frame for a signal handler (struct rt_sigframe) is at the top of the stack for signal
+// handlers, below the floating-point registers, whose size differs by CPU and thread. In the frame is
+// stack_t uc_stack with the bounds of that stack, by which the frame is found; and in bytes from that, the
+// interrupted stack pointer. Everything here follows from get_sigframe() in the kernel's
+// arch/*/kernel/signal.c: the alignment, and the least and the most bytes between uc_stack and the top.
+#if defined(__TARGET_ARCH_x86)
+// Floating-point registers end at a multiple of 64 bytes; uc_stack is 432 bytes below them. With AMX they
+// take 11 KiB.
+#define SIGNAL_FRAME_ALIGN 64
+#define SIGNAL_FRAME_LEAST 432
+#define SIGNAL_FRAME_STEPS 200
+#define SIGNAL_FRAME_SP 144
+#else
+// The frame has 4 KiB for floating-point registers; longer vectors go above it.
+#define SIGNAL_FRAME_ALIGN 16
+#define SIGNAL_FRAME_LEAST (16 + 4688 - 144)
+#define SIGNAL_FRAME_STEPS 512
+#define SIGNAL_FRAME_SP 416
+#endif
+
+struct stack_bounds {
+	__u64 start;
+	__u64 flags;
+	__u64 bytes;
+};
+
+// The stack pointer that was interrupted when the thread left its own stack for the one for signal handlers;
+// 0 if that is not found. Handlers that interrupt handlers have their frames below.
+static __always_inline __u64 interrupted_sp(struct task_struct *task)
+{
+	__u64 start = BPF_CORE_READ(task, sas_ss_sp), bytes = BPF_CORE_READ(task, sas_ss_size);
+	__u64 at = ((start + bytes) & ~(SIGNAL_FRAME_ALIGN - 1UL)) - SIGNAL_FRAME_LEAST;
+	struct stack_bounds saved;
+	__u64 sp = 0;
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < SIGNAL_FRAME_STEPS; i++, at -= SIGNAL_FRAME_ALIGN) {
+		if (at < start || bpf_probe_read_user(&saved, sizeof(saved), (void *)at))
+			break;
+		if (saved.start != start || saved.bytes != bytes)
+			continue;
+		bpf_probe_read_user(&sp, sizeof(sp), (void *)(at + SIGNAL_FRAME_SP));
+		break;
+	}
+	return sp;
+}
+
 static __always_inline __u64 thread_pointer(struct task_struct *task)
 {
 #if defined(__TARGET_ARCH_x86)
@@ -275,8 +325,20 @@ static __always_inline void find_task(struct task_struct *task, const struct tas
 	}
 }
 
-// Where the stack of this thread ends, or 0. The kernel knows where it put the first thread's stack; C
-// libraries keep a thread's data, which the thread register points to, at the top of its stack.
+// Where the stack that the thread began on ends, or 0. The kernel knows where it put the first thread's
+// stack; C libraries keep a thread's data, which the thread register points to, at the top of its stack.
+static __always_inline __u64 own_stack_end(struct task_struct *task, struct record_head *head, __u64 sp)
+{
+	__u64 end;
+
+	if (head->tid == head->pid)
+		end = BPF_CORE_READ(task, mm, start_stack);
+	else
+		end = thread_pointer(task);
+	return plausible_end(sp, end) ? end : 0;
+}
+
+// Where the stack that the thread is on ends, or 0.
 static __always_inline __u64 stack_end(struct task_struct *task, struct record_head *head, __u64 sp)
 {
 	struct extent *hint = bpf_map_lookup_elem(&stacks, &head->tid);
@@ -289,11 +351,20 @@ static __always_inline __u64 stack_end(struct task_struct *task, struct record_h
 		head->flags |= ON_SIGNAL_STACK;
 		return end;
 	}
-	if (head->tid == head->pid)
-		end = BPF_CORE_READ(task, mm, start_stack);
-	else
-		end = thread_pointer(task);
-	return plausible_end(sp, end) ? end : 0;
+	return own_stack_end(task, head, sp);
+}
+
+// Finds what to copy of the stack that a signal handler interrupted.
+static __always_inline void find_interrupted_stack(struct task_struct *task, struct scratch *scratch)
+{
+	struct record_head *head = &scratch->head;
+	__u64 sp = interrupted_sp(task), end = sp ? own_stack_end(task, head, sp) : 0;
+
+	if (!end)
+		return;
+	head->flags |= HAS_INTERRUPTED_STACK;
+	head->task_stack_start = sp;
+	scratch->task_bytes = end - sp < TASK_STACK_BYTES ? end - sp : TASK_STACK_BYTES;
 }
 
 static __always_inline int in_user_mode(struct event_context *context)
@@ -483,9 +554,9 @@ static __always_inline enum outcome write_readable(struct scratch *scratch, cons
 {
 	__u64 waiting = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
 	struct record_head *head = &scratch->head;
-	// User space reads the stack that the signal interrupted, before that changes.
-	__u64 wake = waiting >= set->wake_bytes || head->flags & ON_SIGNAL_STACK ? BPF_RB_FORCE_WAKEUP
-										  : BPF_RB_NO_WAKEUP;
+	// User space reads the rest of the stack that a signal interrupted, before that changes.
+	int rest = head->flags & ON_SIGNAL_STACK && scratch->task_bytes % TASK_STACK_BYTES == 0;
+	__u64 wake = waiting >= set->wake_bytes || rest ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 	enum outcome outcome = UNREADABLE;
 
 	// Without a stack there is nothing to guess and nothing that can fail.
@@ -560,6 +631,8 @@ static __always_inline void finish(struct task_struct *task, const struct settin
 	if (layout && scratch->head.flags & HAS_REGISTERS)
 		find_task(task, layout, scratch);
 	scratch->want_bytes = wanted_bytes(task, set, scratch);
+	if (scratch->head.flags & ON_SIGNAL_STACK && !scratch->task_bytes)
+		find_interrupted_stack(task, scratch);
 	count->seen++;
 	if (write_readable(scratch, set) != WRITTEN)
 		count->lost++;

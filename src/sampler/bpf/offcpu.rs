@@ -169,6 +169,7 @@ impl Waiting {
             },
             kernel_stack: KernelStack(&self.sleeper.kernel),
             task: None,
+            interrupted_stack: None,
         }
     }
 }

@@ -42,6 +42,8 @@ const HAS_HOLES: u32 = 8;
 const HAS_TASK_REGISTERS: u32 = 32;
 /// `HAS_TASK`.
 const HAS_TASK: u32 = 64;
+/// `HAS_INTERRUPTED_STACK`.
+const HAS_INTERRUPTED_STACK: u32 = 128;
 
 /// A number at an offset; `None` beyond the end.
 pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
@@ -82,6 +84,7 @@ pub fn parse(record: &[u8]) -> Option<RawSample<'_>> {
         },
         kernel_stack: KernelStack(kernel),
         task: task(record, stacks, flags),
+        interrupted_stack: second_stack(record, stacks).filter(|_| flags & HAS_INTERRUPTED_STACK != 0),
     })
 }
 
@@ -90,9 +93,7 @@ fn task<'r>(record: &[u8], stacks: &'r [u8], flags: u32) -> Option<Task<'r>> {
     if flags & HAS_TASK == 0 {
         return None;
     }
-    let count = usize::try_from(u64_at(record, TASK_STACK_BYTES)?).ok()?;
-    let room = u32_at(record, STACK_ROOM)? as usize;
-    let bytes = stacks.get(room..room.checked_add(count)?).filter(|_| count > 0).unwrap_or_default();
+    let stack = second_stack(record, stacks)?;
     let labels = u64_at(record, TASK_LABELS)?;
     let registers = if flags & HAS_TASK_REGISTERS != 0 {
         let mut registers = Registers::default();
@@ -103,9 +104,20 @@ fn task<'r>(record: &[u8], stacks: &'r [u8], flags: u32) -> Option<Task<'r>> {
     } else {
         None
     };
-    let start = RuntimeAddr(u64_at(record, TASK_STACK_START)?);
-    let stack = StackCopy { start, bytes, capped: false, has_holes: false };
     Some(Task { labels, registers, stack })
+}
+
+/// The stack that follows the thread's own in `stacks`; empty if it could not be copied, `None` if
+/// the record is cut short.
+fn second_stack<'r>(record: &[u8], stacks: &'r [u8]) -> Option<StackCopy<'r>> {
+    let start = RuntimeAddr(u64_at(record, TASK_STACK_START)?);
+    let count = usize::try_from(u64_at(record, TASK_STACK_BYTES)?).ok()?;
+    let room = u32_at(record, STACK_ROOM)? as usize;
+    let bytes = match count {
+        0 => &[],
+        count => stacks.get(room..room.checked_add(count)?)?,
+    };
+    Some(StackCopy { start, bytes, capped: false, has_holes: false })
 }
 
 /// The registers in a `struct pt_regs` that begins at `offset`; `None` if it is cut short.
@@ -168,6 +180,23 @@ mod tests {
         assert_eq!(task.registers.and_then(|registers| registers.get(native::SP)), Some(9));
         bytes[TASK_STACK_BYTES..][..8].copy_from_slice(&u64::MAX.to_ne_bytes());
         assert!(parse(&bytes).expect("parses").task.is_none());
+    }
+
+    #[test]
+    fn an_interrupted_stack_follows_the_bytes_reserved_for_the_threads() {
+        let mut bytes = record(0, 16, HAS_REGISTERS);
+        assert!(parse(&bytes).expect("parses").interrupted_stack.is_none());
+        bytes[FLAGS..][..4].copy_from_slice(&(HAS_REGISTERS | HAS_INTERRUPTED_STACK).to_ne_bytes());
+        bytes[STACK_ROOM..][..4].copy_from_slice(&32u32.to_ne_bytes());
+        bytes[TASK_STACK_START..][..8].copy_from_slice(&0x7000u64.to_ne_bytes());
+        bytes[TASK_STACK_BYTES..][..8].copy_from_slice(&24u64.to_ne_bytes());
+        bytes[HEAD_BYTES + 32] = 7;
+        let sample = parse(&bytes).expect("parses");
+        let stack = sample.interrupted_stack.expect("a second stack");
+        assert_eq!((stack.start.0, stack.bytes.len(), stack.bytes[0]), (0x7000, 24, 7));
+        assert!(sample.task.is_none());
+        bytes[TASK_STACK_BYTES..][..8].copy_from_slice(&u64::MAX.to_ne_bytes());
+        assert!(parse(&bytes).expect("parses").interrupted_stack.is_none());
     }
 
     proptest! {

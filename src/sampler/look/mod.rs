@@ -107,6 +107,7 @@ impl StackSnapshot {
             },
             kernel_stack: KernelStack(&self.kernel),
             task: self.task.as_ref().map(TaskSnapshot::as_task),
+            interrupted_stack: None,
         }
     }
 }

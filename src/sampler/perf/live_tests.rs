@@ -1,5 +1,5 @@
-//! Samples real processes. Needs rights over whole CPUs for the ways that need them; a way that
-//! this machine does not offer is skipped.
+//! Samples real processes. Needs rights over whole CPUs for the ways that need them; a way for
+//! which this user lacks the rights is skipped, any other failure to open fails the test.
 //!
 //! Not here: what other users may do, which needs other users.
 
@@ -139,13 +139,44 @@ fn drain(sampler: &mut PerfSampler, seen: &mut Observed) {
     sampler.poll(Duration::ZERO, &mut |event| panic!("after the end: {event:?}")).expect("poll");
 }
 
-/// Opens a sampler, or `None` where this machine's rights or set-up do not offer the way.
+/// Whether this process has CAP_PERFMON or CAP_SYS_ADMIN.
+fn is_privileged() -> bool {
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    const CAP_PERFMON: u64 = 1 << 38;
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).expect("capabilities");
+    let effective = u64::from_str_radix(effective.trim(), 16).expect("a hexadecimal number");
+    effective & (CAP_SYS_ADMIN | CAP_PERFMON) != 0
+}
+
+/// Whether this user may open the way, as perf_event_open(2) has it: own processes need
+/// `perf_event_paranoid` 2 or less, whole CPUs 0 or less.
+fn may_open(way: PerfMethod) -> bool {
+    let most = match way {
+        PerfMethod::Cpu | PerfMethod::Cgroup => 0,
+        PerfMethod::Auto | PerfMethod::Thread => 2,
+    };
+    let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
+    let paranoid = paranoid.ok().and_then(|text| text.trim().parse::<i32>().ok());
+    is_privileged() || paranoid.is_some_and(|paranoid| paranoid <= most)
+}
+
+/// Opens a sampler; `None` where this user may not open it. Any other failure is a fault.
 fn try_open(options: &SamplerOptions, way: PerfMethod) -> Option<PerfSampler> {
     match open(options, way) {
         Ok(sampler) => Some(sampler),
-        Err(SamplerError::Unavailable(_) | SamplerError::Perf(_)) => None,
-        Err(error) => panic!("{error}"),
+        Err(SamplerError::Unavailable(_) | SamplerError::Perf(_)) if !may_open(way) => None,
+        // Where perf_event is a controller of cgroup version 1, a group of version 2 has no events.
+        Err(SamplerError::Unavailable(_)) if way == PerfMethod::Cgroup && has_old_cgroups() => None,
+        Err(error) => panic!("{way:?}: {error}"),
     }
+}
+
+/// Whether a hierarchy of cgroup version 1 has the perf_event controller.
+fn has_old_cgroups() -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
+    let mut of_cgroups = mounts.lines().filter(|line| line.split(' ').nth(2) == Some("cgroup"));
+    of_cgroups.any(|line| line.split(' ').nth(3).is_some_and(|options| options.contains("perf_event")))
 }
 
 /// A cgroup of its own for a process, removed at the end.

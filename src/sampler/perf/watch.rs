@@ -123,6 +123,7 @@ impl Watch {
             stack: StackCopy { start: RuntimeAddr(stack_pointer), bytes: stack, capped, has_holes: false },
             kernel_stack: KernelStack(kernel_part(sample.callchain)),
             task: None,
+            interrupted_stack: None,
         }
     }
 
