@@ -45,6 +45,7 @@ pub fn run(bytes: &[u8]) {
         end: RuntimeAddr(BASE.wrapping_add(code).wrapping_add(size.max(4096))),
         bias: BASE,
         tables: Some(Arc::new(UnwindTables::new(Arc::new(elf)))),
+        code: None,
         id: 0,
     }]);
     let mut frames = Vec::new();

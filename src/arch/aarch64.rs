@@ -1,7 +1,7 @@
 //! AArch64: DWARF for the Arm 64-bit Architecture (register numbers: table 1) and the kernel's
 //! `asm/perf_regs.h` (order of sampled registers).
 
-use super::{Call, GoFrame, LeafShape, Registers, ReturnAt};
+use super::{Call, LeafShape, Registers, ReturnAt};
 
 /// The `e_machine` of this CPU's ELF files.
 pub const ELF_MACHINE: u16 = goblin::elf::header::EM_AARCH64;
@@ -87,7 +87,6 @@ pub const CODE_BEFORE: u64 = 8;
 const LOAD_SIGRETURN: u32 = 0xd280_1168; // mov x8, #139
 const SVC: u32 = 0xd400_0001; // svc #0
 const RET: u32 = 0xd65f_03c0;
-const NOP: u32 = 0xd503_201f;
 
 fn instruction(code: &[u8], index: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*code.get(index * 4..)?.first_chunk()?))
@@ -120,32 +119,6 @@ pub fn is_thread_exit(code: &[u8]) -> bool {
 /// The thread pointer. On this CPU it is not among the general registers: always `None`.
 pub fn thread_pointer(_words: &[u64]) -> Option<u64> {
     None
-}
-
-/// DWARF number of the register that holds Go's running goroutine.
-pub const GO_G: u16 = 28;
-
-/// Where Go stores the running goroutine in thread-local memory: on this CPU only in [`GO_G`],
-/// which C code may overwrite. Always `None`.
-pub fn go_g_offset(_code: &[u8]) -> Option<i64> {
-    None
-}
-
-/// The offset of a Go function's arguments from its caller's stack pointer, in bytes.
-pub const GO_ARGUMENTS_ABOVE: u64 = 8;
-
-/// The frame of a Go function whose stack pointer is `depth` bytes below its value at entry: the
-/// return address is at its bottom, the frame pointer below that.
-pub fn go_frame(depth: i64) -> GoFrame {
-    let has_frame = depth > 0;
-    GoFrame { return_at: has_frame.then_some(0), caller_sp: depth, saved_fp: has_frame.then_some(-8) }
-}
-
-/// Whether `code` is Go's `runtime.goexit`, the outermost return address of every goroutine: nop,
-/// call, nop.
-pub fn is_goexit(code: &[u8]) -> bool {
-    let is_call = instruction(code, 1).is_some_and(|word| word >> 26 == 0b10_0101);
-    instruction(code, 0) == Some(NOP) && is_call && instruction(code, 2) == Some(NOP)
 }
 
 /// The call instruction at the end of `before`; `None`: there is none.
@@ -216,6 +189,8 @@ pub fn leaf_shape(before: &[u8], code: &[u8]) -> Option<LeafShape> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOP: u32 = 0xd503_201f;
 
     fn code(words: &[u32]) -> Vec<u8> {
         words.iter().flat_map(|word| word.to_le_bytes()).collect()

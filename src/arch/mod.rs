@@ -74,14 +74,16 @@ pub struct LeafShape {
     pub saved: Vec<(u16, i64)>,
 }
 
-/// The layout of a Go function's frame, in bytes from its stack pointer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GoFrame {
+/// A frame of a function that keeps its parts at fixed offsets from its stack pointer, in bytes,
+/// and preserves no register for its caller except the frame pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FixedFrame {
     /// The return address; `None`: it is still in the link register.
     pub return_at: Option<i64>,
     /// The caller's stack pointer.
     pub caller_sp: i64,
-    /// The caller's saved frame pointer; `None`: not saved yet.
+    /// The caller's frame pointer, if the function has set up its own, which then points there;
+    /// `None`: not saved yet.
     pub saved_fp: Option<i64>,
 }
 

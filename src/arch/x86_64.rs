@@ -2,7 +2,7 @@
 //! `asm/perf_regs.h` (order of sampled registers).
 
 use super::{
-    Call, GoFrame, LeafShape, Registers, ReturnAt,
+    Call, LeafShape, Registers, ReturnAt,
     x86_instructions::{Effect, decode, memory_length},
 };
 
@@ -212,45 +212,10 @@ pub fn is_new_thread(before: &[u8], code: &[u8], registers: &Registers) -> bool 
 /// DWARF number of rax, in which a system call returns.
 const RAX: u16 = 0;
 
-/// Whether `code` is Go's `runtime.goexit`, the outermost return address of every goroutine: nop,
-/// call, nop.
-pub fn is_goexit(code: &[u8]) -> bool {
-    matches!(code, [0x90, 0xe8, _, _, _, _, 0x90, ..])
-}
-
 /// The thread pointer among the words of `struct user_regs_struct` (sys/user.h): `fs_base` follows
 /// the words of `struct pt_regs`.
 pub fn thread_pointer(words: &[u64]) -> Option<u64> {
     words.get(PT_REGS_WORDS).copied()
-}
-
-/// DWARF number of the register that holds Go's running goroutine.
-pub const GO_G: u16 = 14;
-
-/// The offset from the thread pointer from which `runtime.morestack` loads the running goroutine:
-/// `mov %fs:disp,%r`, or `mov $disp,%r` and `mov %fs:(%r),%r` (the linker's forms of local and
-/// initial exec).
-pub fn go_g_offset(code: &[u8]) -> Option<i64> {
-    match code {
-        [0x64, 0x48 | 0x4c, 0x8b, modrm, 0x25, a, b, c, d, ..] if modrm & 0xc7 == 0x04 => {
-            Some(i32::from_le_bytes([*a, *b, *c, *d]).into())
-        }
-        [0x48, 0xc7, loaded, a, b, c, d, 0x64, 0x48 | 0x4c, 0x8b, modrm, ..]
-            if loaded & 0xf8 == 0xc0 && modrm & 0xc7 == loaded & 7 =>
-        {
-            Some(i32::from_le_bytes([*a, *b, *c, *d]).into())
-        }
-        _ => None,
-    }
-}
-
-/// The offset of a Go function's arguments from its caller's stack pointer, in bytes.
-pub const GO_ARGUMENTS_ABOVE: u64 = 0;
-
-/// The frame of a Go function whose stack pointer is `depth` bytes below its value at entry: the
-/// return address is at its top, the frame pointer below it.
-pub fn go_frame(depth: i64) -> GoFrame {
-    GoFrame { return_at: Some(depth), caller_sp: depth + 8, saved_fp: (depth >= 8).then_some(depth - 8) }
 }
 
 /// The call instruction at the end of `before`; `None`: there is none.
@@ -447,17 +412,6 @@ const POP_ORDER: [u16; 8] = [0, 2, 1, 3, SP, FP, 4, 5];
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn where_go_keeps_the_running_goroutine_is_read_from_its_code() {
-        let plain = [0x64, 0x48, 0x8b, 0x3c, 0x25, 0xf8, 0xff, 0xff, 0xff, 0x48];
-        let by_register = [0x48, 0xc7, 0xc1, 0xf0, 0xff, 0xff, 0xff, 0x64, 0x48, 0x8b, 0x39, 0x48];
-        assert_eq!((go_g_offset(&plain), go_g_offset(&by_register)), (Some(-8), Some(-16)));
-        assert_eq!(
-            (go_g_offset(&plain[1..]), go_g_offset(&by_register[..9]), go_g_offset(&[])),
-            (None, None, None)
-        );
-    }
 
     #[test]
     fn calls_are_recognised_by_the_bytes_before_a_return_address() {

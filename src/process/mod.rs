@@ -9,22 +9,25 @@ pub mod facts;
 pub mod files;
 mod guarded_open;
 mod handle;
+mod hints;
 pub mod host;
 pub mod identity;
 pub mod launch;
 pub mod maps;
 pub mod memory;
 pub mod select;
-mod tasks;
 pub mod thread_state;
 pub mod threads;
 pub mod wait;
 
 pub use handle::ProcessHandle;
+pub use hints::{
+    FrameWalker, Hints, LanguageId, OwnedSection, Section, SectionOrigin, SectionReader, Sections,
+    TaskLayout, TaskPointer, WalkerProgram,
+};
 pub use identity::{Identity, identify};
 pub use maps::{Mapping, read_executable_mappings, read_mappings};
 pub use memory::ProcessMemory;
-pub use tasks::TaskLayout;
 
 /// Gives any text to every parser of /proc texts of this module, for fuzzing.
 pub fn parse_any_text(bytes: &[u8]) {

@@ -16,7 +16,11 @@ pub mod wall;
 
 use std::time::Duration;
 
-use crate::{addr::RuntimeAddr, arch::Registers, process::TaskLayout};
+use crate::{
+    addr::RuntimeAddr,
+    arch::Registers,
+    process::{Hints, Sections},
+};
 
 pub use crate::sys::perf::{Denial, PerfError};
 
@@ -44,17 +48,20 @@ pub struct RawSample<'a> {
     /// reading them. perf's context markers are removed.
     pub kernel_stack: KernelStack<'a>,
     /// The task that the thread runs, if the sampler knows the task layout
-    /// ([`Sampler::hint_tasks`]).
+    /// ([`Sampler::hint_runtimes`]).
     pub task: Option<Task<'a>>,
     /// If the thread runs a signal handler on a stack of its own (`sigaltstack(2)`): the stack that
     /// the signal interrupted, if the sampler copied it.
     pub interrupted_stack: Option<StackCopy<'a>>,
+    /// Frames of languages that are not on the native stack, if the sampler can read them
+    /// ([`Sampler::hint_runtimes`]).
+    pub sections: Sections<'a>,
 }
 
-/// A task of a language runtime that a thread runs, such as a goroutine.
+/// A task of a language runtime that a thread runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'a> {
-    /// The word that [`TaskLayout::labels`] points to.
+    /// The word that [`crate::process::TaskLayout::labels`] points to.
     pub labels: u64,
     /// If the thread currently runs on another stack: the registers saved when it left the task's
     /// stack.
@@ -258,9 +265,9 @@ pub trait Sampler {
     /// Sets the address range `start..end` of a thread's stack, as read from its maps. Samplers
     /// that copy only the used part of the stack need it; others ignore it.
     fn hint_stack(&mut self, _tid: u32, _start: RuntimeAddr, _end: RuntimeAddr) {}
-    /// Sets the task layout of a process's runtime; `None`: it has no tasks any more. Samplers that
-    /// can follow pointers when they take a sample use it; others ignore it.
-    fn hint_tasks(&mut self, _pid: u32, _layout: Option<&TaskLayout>) {}
+    /// Sets what the language runtimes of a process ask samplers to read with a sample; empty hints
+    /// replace earlier ones. Samplers that can read it with a sample do; others ignore it.
+    fn hint_runtimes(&mut self, _pid: u32, _hints: &Hints) {}
     /// The names of kernel addresses, in the order of `addresses`. `None`: the sampler has no
     /// cheaper way than reading all of the kernel's symbols.
     fn kernel_names(&mut self, _addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {

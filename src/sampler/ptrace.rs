@@ -23,7 +23,7 @@ use super::{
     look::{HoldError, StackSnapshot, Target, asleep, hold},
 };
 use crate::{
-    process::{Identity, TaskLayout, identify, identity, select, thread_state, threads, wait::Blocked},
+    process::{Hints, Identity, identify, identity, select, thread_state, threads, wait::Blocked},
     sys::ptrace,
 };
 
@@ -241,9 +241,9 @@ impl Sampler for PtraceSampler {
         Ok(())
     }
 
-    fn hint_tasks(&mut self, pid: u32, layout: Option<&TaskLayout>) {
+    fn hint_runtimes(&mut self, pid: u32, hints: &Hints) {
         for process in self.processes.iter_mut().filter(|process| process.identity.pid == pid) {
-            process.target.tasks = layout.copied();
+            process.target.hints = hints.clone();
         }
     }
 }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     addr::RuntimeAddr,
-    process::{Identity, TaskLayout, identify, identity, select},
+    process::{Hints, Identity, identify, identity, select},
 };
 
 /// Sweeps take at most one part in this many of a CPU.
@@ -240,10 +240,10 @@ impl Sampler for WallSampler {
         self.clock.hint_stack(tid, start, end);
     }
 
-    fn hint_tasks(&mut self, pid: u32, layout: Option<&TaskLayout>) {
-        self.clock.hint_tasks(pid, layout);
+    fn hint_runtimes(&mut self, pid: u32, hints: &Hints) {
+        self.clock.hint_runtimes(pid, hints);
         for process in self.processes.iter_mut().filter(|process| process.identity.pid == pid) {
-            process.target.tasks = layout.copied();
+            process.target.hints = hints.clone();
         }
     }
 

@@ -4,7 +4,7 @@
 //!
 //! Not here: rules from call-frame information.
 
-use super::{Module, Modules, ReadFailure, StackEnd, StackMemory, UnwindMethod, rule::Failure};
+use super::{CodeAt, Module, Modules, ReadFailure, Role, StackEnd, StackMemory, UnwindMethod, rule::Failure};
 use crate::{
     addr::{FrameAddr, RuntimeAddr},
     arch::{Call, LeafShape, Registers, ReturnAt, native},
@@ -27,6 +27,8 @@ pub(super) struct FrameWithoutCfi<'a, M: ?Sized> {
     pub addr: FrameAddr,
     /// Result of tracking the stack pointer through the function's code.
     pub shape: Option<&'a LeafShape>,
+    /// The function runs on another stack than its caller: the frame pointer may lead there.
+    pub switches_stack: bool,
     /// The stack may still be scanned.
     pub may_scan: bool,
     pub registers: &'a mut Registers,
@@ -100,7 +102,8 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
     fn is_outermost(&self) -> bool {
         let Some(module) = self.module else { return false };
         let at = self.addr.lookup();
-        let named = module.tables.as_ref().is_some_and(|tables| tables.is_root_function(module.elf_addr(at)));
+        let named = module.tables.as_ref().is_some_and(|tables| tables.is_root_function(module.elf_addr(at)))
+            || is_root_of_language(module, self.addr);
         let returned_to = matches!(self.addr, FrameAddr::Return(_));
         named || (returned_to && code_at(module, self.addr.raw()).is_some_and(native::is_thread_exit))
     }
@@ -173,15 +176,13 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
     fn frame_pointer(&mut self) -> Result<bool, Failure> {
         let Some(fp) = self.registers.get(native::FP) else { return Ok(false) };
         let sp = self.registers.get(native::SP).ok_or(Failure::Unusable)?;
-        let made_for_frame_pointers =
-            self.module.is_some_and(|module| module.tables.as_ref().is_none_or(|tables| tables.is_go()));
+        let made_for_frame_pointers = self
+            .module
+            .is_some_and(|module| module.tables.as_ref().is_none_or(|tables| tables.keeps_frame_pointers()));
         if fp == 0 && made_for_frame_pointers {
             return Err(Failure::Root);
         }
-        let switches = self.module.is_some_and(|module| {
-            let address = module.elf_addr(self.addr.lookup());
-            module.tables.as_ref().is_some_and(|tables| tables.is_stack_switch(address))
-        });
+        let switches = self.switches_stack;
         if fp % 8 != 0 || (fp < sp && !switches) || fp > u64::MAX - 16 {
             return Ok(false);
         }
@@ -256,8 +257,7 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
     fn judge(&self, word: RuntimeAddr) -> Candidate {
         let Some(home) = self.modules.find(FrameAddr::Return(word).lookup()) else { return Candidate::No };
         let Some(tables) = &home.tables else { return Candidate::Unseen };
-        let goexit = |at: RuntimeAddr| home.code_from(at).is_some_and(native::is_goexit);
-        if tables.is_go() && goexit(FrameAddr::Return(word).lookup()) {
+        if is_root_of_language(home, FrameAddr::Return(word)) {
             return Candidate::InRoot;
         }
         let before = home.code_before(word, native::CODE_BEFORE).unwrap_or_default();
@@ -287,6 +287,12 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
             || (near && start < target_address)
             || code_at(module, target).is_some_and(|code| native::jumps_to(code, distance))
     }
+}
+
+/// Whether a language states that an address is in an outermost function.
+fn is_root_of_language(module: &Module, addr: FrameAddr) -> bool {
+    let code = module.tables.as_ref().and_then(|tables| tables.code());
+    code.is_some_and(|code| code.role(CodeAt { addr, module }) == Role::Root)
 }
 
 fn same_file(module: &Module, other: Option<&Module>) -> bool {

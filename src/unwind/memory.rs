@@ -3,6 +3,8 @@
 //!
 //! Not here: reading another process.
 
+use std::ops::Range;
+
 use crate::{addr::RuntimeAddr, arch::Registers};
 
 /// Why a word could not be read.
@@ -19,10 +21,30 @@ pub trait StackMemory {
     /// The 64-bit word at `addr`, which need not be aligned.
     fn read_u64(&mut self, addr: RuntimeAddr) -> Result<u64, ReadFailure>;
 
-    /// If the thread runs, on a stack of its own, on behalf of a task with another stack (a
-    /// goroutine): the registers at which the task's stack was left.
+    /// If the thread runs, on a stack of its own, on behalf of a task with another stack: the
+    /// registers at which the task's stack was left.
     fn task_registers(&self) -> Option<&Registers> {
         None
+    }
+
+    /// The walk continues on another stack with these bounds. `false`: its memory cannot be read.
+    fn enter_stack(&mut self, _bounds: &Range<RuntimeAddr>) -> bool {
+        false
+    }
+}
+
+/// A language's code reads through a reference, whatever the memory is.
+impl<M: StackMemory + ?Sized> StackMemory for &mut M {
+    fn read_u64(&mut self, addr: RuntimeAddr) -> Result<u64, ReadFailure> {
+        (**self).read_u64(addr)
+    }
+
+    fn task_registers(&self) -> Option<&Registers> {
+        (**self).task_registers()
+    }
+
+    fn enter_stack(&mut self, bounds: &Range<RuntimeAddr>) -> bool {
+        (**self).enter_stack(bounds)
     }
 }
 

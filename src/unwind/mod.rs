@@ -1,6 +1,7 @@
 //! From registers and a copy of the stack to frames: call-frame information (`.eh_frame`,
 //! `.debug_frame`) compiled to small cached rules, signal frames, frame pointers and, as the last
-//! resort, a scan. Every stack has a reason for its end.
+//! resort, a scan. A language can describe its own code ([`Code`]). Every stack has a reason for
+//! its end.
 //!
 //! ```text
 //! Unwinder::unwind(&modules, &registers, &mut memory, &mut frames) -> StackEnd
@@ -13,23 +14,23 @@
 //! that a language runtime keeps elsewhere.
 
 mod cache;
+mod code;
 mod compile;
 mod expression;
 mod fallback;
 mod memory;
 mod modules;
 mod rule;
-mod runtime;
 mod tables;
 mod walk;
 
+pub use code::{Code, CodeAt, FrameKey, NextStack, Role, Step, fixed_caller};
 pub use memory::{CopiedStack, LateReads, ReadFailure, StackMemory};
 pub use modules::{Module, Modules};
-pub use runtime::{RuntimeFrame, RuntimeTables};
 pub use tables::UnwindTables;
 pub use walk::Unwinder;
 
-use crate::addr::FrameAddr;
+use crate::addr::{FrameAddr, RuntimeAddr};
 
 pub use crate::arch::Registers;
 
@@ -41,6 +42,9 @@ pub const MAX_FRAMES: usize = 16_384;
 pub struct Frame {
     /// The frame's address.
     pub addr: FrameAddr,
+    /// The frame's stack pointer. The frame reaches up to that of the next frame (its canonical
+    /// frame address), if both are on the same stack.
+    pub sp: RuntimeAddr,
     /// [`Module::id`] of the module that contains `addr.lookup()`; `None` only for a leaf outside
     /// all executable mappings.
     pub module: Option<u32>,
@@ -55,7 +59,7 @@ pub enum UnwindMethod {
     Leaf,
     /// By call-frame information.
     Cfi,
-    /// By tables of a language runtime.
+    /// By what the code's language states.
     Runtime,
     /// By the registers that the kernel stored when it called a signal handler.
     SignalContext,

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::UnwindTables;
+use super::{Code, UnwindTables};
 use crate::addr::{ElfAddr, RuntimeAddr};
 
 /// An executable mapping.
@@ -20,6 +20,9 @@ pub struct Module {
     /// The tables of the mapped file; `None` for anonymous memory (code generated at run time) and
     /// for files that could not be read.
     pub tables: Option<Arc<UnwindTables>>,
+    /// The code of a language's runtime, if one generated or copied what is mapped here. It is
+    /// asked before the file's own tables.
+    pub code: Option<Arc<dyn Code>>,
     /// The caller's number for this mapping; frames carry it.
     pub id: u32,
 }
@@ -102,6 +105,18 @@ impl Modules {
         self.sorted.splice(first..last, rest);
     }
 
+    /// Sets the runtime's code of the mappings that have none.
+    pub fn claim(&mut self, mut owner: impl FnMut(&Module) -> Option<Arc<dyn Code>>) {
+        for module in self.sorted.iter_mut().filter(|module| module.code.is_none()) {
+            module.code = owner(module);
+        }
+    }
+
+    /// Removes the runtimes' code: the mappings are another process's now.
+    pub fn disown(&mut self) {
+        self.sorted.iter_mut().for_each(|module| module.code = None);
+    }
+
     /// The mappings, sorted by address.
     pub fn as_slice(&self) -> &[Module] {
         &self.sorted
@@ -133,7 +148,7 @@ mod tests {
     use super::*;
 
     fn module(start: u64, end: u64, id: u32) -> Module {
-        Module { start: RuntimeAddr(start), end: RuntimeAddr(end), bias: 0, tables: None, id }
+        Module { start: RuntimeAddr(start), end: RuntimeAddr(end), bias: 0, tables: None, code: None, id }
     }
 
     fn ranges(modules: &Modules) -> Vec<(u64, u64, u32)> {

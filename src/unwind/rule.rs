@@ -9,7 +9,7 @@
 use super::{ReadFailure, StackEnd, StackMemory, expression};
 use crate::{
     addr::RuntimeAddr,
-    arch::{LeafShape, Registers, native},
+    arch::{FixedFrame, LeafShape, Registers, native},
 };
 
 /// How to get from a frame to its caller, for one address.
@@ -19,11 +19,10 @@ pub(super) enum Rule {
     Full(Box<FullRule>),
     /// A signal trampoline recognized by its machine code: the registers are in the kernel's frame.
     SignalContext,
-    /// By a runtime's tables: the depth of the frame in bytes.
-    Runtime(u32),
-    /// A function that runs another on the thread's own stack, for a task whose stack was left
-    /// here.
-    StackSwitch,
+    /// A frame of a language's code, at fixed offsets from the stack pointer.
+    Fixed(FixedFrame),
+    /// A frame that a language's code steps itself: that of the file, or of the module.
+    Own(Owner),
     /// The thread's outermost function.
     Root,
     /// No table covers the address, but the code of its function was followed; checked when
@@ -33,6 +32,15 @@ pub(super) enum Rule {
     Missing,
     /// The tables are damaged here, or need what cannot be evaluated.
     Unusable,
+}
+
+/// Whose code a frame is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Owner {
+    /// [`super::UnwindTables::code`].
+    File,
+    /// [`super::Module::code`].
+    Module,
 }
 
 impl Rule {

@@ -22,7 +22,7 @@ use gimli::{
     UnwindContext, UnwindSection,
 };
 
-use super::{RuntimeFrame, RuntimeTables, compile::compile, rule::Rule};
+use super::{Code, compile::compile, rule::Rule};
 use crate::{
     addr::ElfAddr,
     elf::{ElfFile, SymbolKind},
@@ -37,40 +37,10 @@ const MAX_ENTRY_BYTES: usize = 64 << 10;
 const MAX_DEBUG_FRAME_BYTES: u64 = 256 << 20;
 /// Most function addresses kept for scanning.
 const MAX_FUNCTIONS: usize = 1 << 20;
-/// Most ranges kept of functions with a special name, which are searched one by one. Real files
-/// have a few.
-const MAX_NAMED_RANGES: usize = 256;
-/// Outermost functions whose start-up code has no call-frame information, or misleading one (Go's
-/// assembly).
-const ROOT_FUNCTIONS: [&[u8]; 14] = [
-    b"_start",
-    b"_start_c",
-    b"__clone",
-    b"libc_start_main_stage2",
-    b"runtime.goexit",
-    b"runtime.goexit.abi0",
-    b"runtime.rt0_go",
-    b"runtime.rt0_go.abi0",
-    b"runtime.mstart",
-    b"runtime.mstart.abi0",
-    b"runtime.mcall",
-    b"runtime.mcall.abi0",
-    b"runtime.clone",
-    b"runtime.clone.abi0",
-];
-
-/// Go functions that run another function on the thread's own stack for the goroutine. Most of them
-/// leave a frame pointer that leads back to the goroutine's stack.
-const STACK_SWITCHES: [&[u8]; 6] = [
-    b"runtime.systemstack",
-    b"runtime.systemstack.abi0",
-    b"runtime.asmcgocall",
-    b"runtime.asmcgocall.abi0",
-    b"runtime.morestack",
-    b"runtime.morestack.abi0",
-];
-/// Functions that mark where a goroutine left its stack.
-const RESTING_PLACES: [&[u8]; 2] = [b"runtime.systemstack_switch", b"runtime.systemstack_switch.abi0"];
+/// Most outermost functions kept, which are searched one by one. Real files have a few.
+const MAX_ROOTS: usize = 256;
+/// Outermost functions whose start-up code has no call-frame information, or misleading one.
+const ROOT_FUNCTIONS: [&[u8]; 4] = [b"_start", b"_start_c", b"__clone", b"libc_start_main_stage2"];
 
 /// Part of the file, and the address it is loaded at.
 #[derive(Clone, Copy, Debug)]
@@ -85,8 +55,7 @@ pub struct UnwindTables {
     id: u32,
     elf: Arc<ElfFile>,
     debug_file: Option<Arc<ElfFile>>,
-    is_go: bool,
-    runtime: Option<Arc<dyn RuntimeTables>>,
+    code: Option<Arc<dyn Code>>,
     eh_frame_index: OnceLock<FdeIndex>,
     debug_frame: OnceLock<Option<DebugFrameTable>>,
     functions: OnceLock<Functions>,
@@ -106,10 +75,6 @@ struct Functions {
     sizes: Vec<u32>,
     /// Ranges of [`ROOT_FUNCTIONS`].
     roots: Vec<(u64, u64)>,
-    /// Ranges of [`STACK_SWITCHES`].
-    switches: Vec<(u64, u64)>,
-    /// Ranges of [`RESTING_PLACES`].
-    resting_places: Vec<(u64, u64)>,
 }
 
 impl UnwindTables {
@@ -117,16 +82,12 @@ impl UnwindTables {
     /// address first needs it.
     pub fn new(elf: Arc<ElfFile>) -> UnwindTables {
         static NEXT_ID: AtomicU32 = AtomicU32::new(1);
-        let is_go = [".gopclntab", ".data.rel.ro.gopclntab", ".note.go.buildid"]
-            .iter()
-            .any(|name| elf.section(name).is_some());
         UnwindTables {
             // The cache has 31 bits for it; no process opens that many files.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff,
             elf,
             debug_file: None,
-            is_go,
-            runtime: None,
+            code: None,
             eh_frame_index: OnceLock::new(),
             debug_frame: OnceLock::new(),
             functions: OnceLock::new(),
@@ -139,15 +100,20 @@ impl UnwindTables {
         self
     }
 
-    /// Adds what the file's language runtime states about its own code.
-    pub fn with_runtime(mut self, runtime: Arc<dyn RuntimeTables>) -> UnwindTables {
-        self.runtime = Some(runtime);
+    /// Adds what the file's language states about its own code.
+    pub fn with_code(mut self, code: Arc<dyn Code>) -> UnwindTables {
+        self.code = Some(code);
         self
     }
 
-    /// What the runtime's tables state about the frame at an address.
-    pub(super) fn runtime_frame(&self, address: ElfAddr) -> RuntimeFrame {
-        self.runtime.as_ref().map_or(RuntimeFrame::NotMine, |runtime| runtime.frame(address))
+    /// What the file's language states about its own code.
+    pub(super) fn code(&self) -> Option<&dyn Code> {
+        self.code.as_deref()
+    }
+
+    /// Whether all of the file's code keeps frame pointers.
+    pub(super) fn keeps_frame_pointers(&self) -> bool {
+        self.code.as_ref().is_some_and(|code| code.keeps_frame_pointers())
     }
 
     /// The file itself.
@@ -158,11 +124,6 @@ impl UnwindTables {
     /// The ID under which rules of this file are cached.
     pub(super) fn id(&self) -> u32 {
         self.id
-    }
-
-    /// Whether the file was written by the Go linker.
-    pub(super) fn is_go(&self) -> bool {
-        self.is_go
     }
 
     /// The rule for an address according to call-frame information.
@@ -294,17 +255,7 @@ impl UnwindTables {
     pub(super) fn is_root_function(&self, address: ElfAddr) -> bool {
         let entry = self.elf.entry().0;
         let at_entry = entry != 0 && (entry..entry.saturating_add(64)).contains(&address.0);
-        (at_entry && !self.is_go) || within(&self.functions().roots, address)
-    }
-
-    /// Whether `address` is in a function that switched stacks and kept the frame pointer.
-    pub(super) fn is_stack_switch(&self, address: ElfAddr) -> bool {
-        self.is_go && within(&self.functions().switches, address)
-    }
-
-    /// Whether `address` is in a function that only marks where a goroutine left its stack.
-    pub(super) fn is_resting_place(&self, address: ElfAddr) -> bool {
-        self.is_go && within(&self.functions().resting_places, address)
+        (at_entry && self.code.is_none()) || within(&self.functions().roots, address)
     }
 
     fn functions(&self) -> &Functions {
@@ -313,19 +264,9 @@ impl UnwindTables {
             let mut functions = Functions::default();
             let mut found = Vec::new();
             let mut add = |name: &[u8], start: u64, size: u64, is_function: bool| {
-                let range = (start, start.saturating_add(size.clamp(16, 4096)));
-                let named = if ROOT_FUNCTIONS.contains(&name) {
-                    Some(&mut functions.roots)
-                } else if STACK_SWITCHES.contains(&name) {
-                    Some(&mut functions.switches)
-                } else if RESTING_PLACES.contains(&name) {
-                    Some(&mut functions.resting_places)
-                } else {
-                    None
-                };
-                named.filter(|ranges| ranges.len() < MAX_NAMED_RANGES).into_iter().for_each(|ranges| {
-                    ranges.push(range);
-                });
+                if ROOT_FUNCTIONS.contains(&name) && functions.roots.len() < MAX_ROOTS {
+                    functions.roots.push((start, start.saturating_add(size.clamp(16, 4096))));
+                }
                 if is_function {
                     found.push((start, u32::try_from(size).unwrap_or(u32::MAX)));
                 }
@@ -335,8 +276,8 @@ impl UnwindTables {
                 let is_function = symbol.kind == SymbolKind::Function;
                 add(symbol.name, symbol.address.0, symbol.size, is_function);
             }
-            if let Some(runtime) = &self.runtime {
-                runtime.functions(&mut |name, start, size| add(name, start, size, !name.is_empty()));
+            if let Some(code) = &self.code {
+                code.functions(&mut |name, start, size| add(name, start, size, !name.is_empty()));
             }
             // Of several names for one start, the largest size is used.
             found.sort_unstable_by_key(|(start, size)| (*start, std::cmp::Reverse(*size)));

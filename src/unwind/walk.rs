@@ -5,15 +5,16 @@
 use gimli::UnwindContext;
 
 use super::{
-    Frame, MAX_FRAMES, Module, Modules, StackEnd, StackMemory, UnwindMethod, UnwindTables,
+    Code, CodeAt, Frame, FrameKey, MAX_FRAMES, Module, Modules, NextStack, Role, StackEnd, StackMemory, Step,
+    UnwindMethod, UnwindTables,
     cache::{Key, RuleCache},
+    code::apply_fixed,
     fallback::{FrameWithoutCfi, shape_at},
-    rule::{Failure, Rule},
-    runtime::{self, RuntimeFrame},
+    rule::{Failure, Owner, Rule},
 };
 use crate::{
     addr::{FrameAddr, RuntimeAddr},
-    arch::{Registers, native},
+    arch::{LeafShape, Registers, native},
 };
 
 /// Most nested signal handlers in one stack: more is a loop.
@@ -22,6 +23,9 @@ const MAX_SIGNAL_FRAMES: u32 = 64;
 /// Scanning is slow and unreliable: a stack that needs it more often than this ends.
 const MAX_SCANS: u32 = 64;
 
+/// Most switches between stacks in one walk: the segments are compared with each other.
+const MAX_SWITCHES: usize = 64;
+
 /// Unwinds stacks of any number of processes and caches the rules it has met (256 KiB of slots,
 /// plus the rules).
 pub struct Unwinder {
@@ -29,6 +33,9 @@ pub struct Unwinder {
     context: UnwindContext<usize>,
     /// Index of the module found last.
     last_module: usize,
+    /// The rule for the current frame, if it is not cached.
+    uncached: Rule,
+    keys: Vec<(u32, FrameKey)>,
 }
 
 impl Default for Unwinder {
@@ -40,7 +47,13 @@ impl Default for Unwinder {
 impl Unwinder {
     /// An unwinder with an empty cache.
     pub fn new() -> Unwinder {
-        Unwinder { cache: RuleCache::new(), context: UnwindContext::new(), last_module: 0 }
+        Unwinder {
+            cache: RuleCache::new(),
+            context: UnwindContext::new(),
+            last_module: 0,
+            uncached: Rule::Missing,
+            keys: Vec::new(),
+        }
     }
 
     /// Replaces the content of `frames` by the stack of a thread with these registers, leaf first,
@@ -54,6 +67,7 @@ impl Unwinder {
         frames: &mut Vec<Frame>,
     ) -> StackEnd {
         frames.clear();
+        self.keys.clear();
         let mut walk = Walk {
             modules,
             registers: *registers,
@@ -61,13 +75,24 @@ impl Unwinder {
             next: LEAF,
             signal_frames: 0,
             scans: 0,
-            switched: false,
+            in_task: false,
+            segment_start: registers.get(native::SP).unwrap_or(0),
+            segments: Vec::new(),
+            keys: std::mem::take(&mut self.keys),
         };
-        loop {
+        let end = loop {
             if let Err(end) = self.step(&mut walk, frames) {
-                return end;
+                break end;
             }
-        }
+        };
+        self.keys = walk.keys;
+        end
+    }
+
+    /// The frames of the last stack that are a language's own: index in the stack, ascending, and
+    /// the language's key.
+    pub fn keys(&self) -> &[(u32, FrameKey)] {
+        &self.keys
     }
 
     /// Adds the frame that the registers describe and continues with its caller.
@@ -78,6 +103,7 @@ impl Unwinder {
         frames: &mut Vec<Frame>,
     ) -> Result<(), StackEnd> {
         let pc = walk.registers.get(native::PC).map(RuntimeAddr).ok_or(StackEnd::UnusableRule)?;
+        let sp = RuntimeAddr(walk.registers.get(native::SP).unwrap_or(0));
         let mut addr = if walk.next.exact { FrameAddr::Pc(pc) } else { FrameAddr::Return(pc) };
         let module = walk.modules.find_near(addr.lookup(), &mut self.last_module);
         if module.is_none() && !frames.is_empty() {
@@ -90,7 +116,8 @@ impl Unwinder {
         if walk.next.how == UnwindMethod::Leaf
             && module.is_some_and(|module| is_new_thread(module, addr, &walk.registers))
         {
-            frames.push(Frame { addr, module: module.map(|module| module.id), how: UnwindMethod::Leaf });
+            let module = module.map(|module| module.id);
+            frames.push(Frame { addr, sp, module, how: UnwindMethod::Leaf });
             return Err(StackEnd::Root);
         }
         let rule = self.rule(module, addr);
@@ -98,27 +125,41 @@ impl Unwinder {
             // A handler "returns" to the trampoline, which was never left by a call.
             addr = FrameAddr::Pc(pc);
         }
-        frames.push(Frame { addr, module: module.map(|module| module.id), how: walk.next.how });
+        frames.push(Frame { addr, sp, module: module.map(|module| module.id), how: walk.next.how });
         if let Rule::Fast(fast) = rule {
             let applied = fast.apply(&mut walk.registers, walk.memory, walk.next.exact);
             walk.next = CALLED;
             return applied.map_err(|failure| failure.end(walk.signal_frames > 0));
         }
-        walk.step_rarely(rule, module, addr)
+        walk.step_rarely(rule, module, addr, frames.len() as u32 - 1)
     }
 
     #[inline]
     fn rule(&mut self, module: Option<&Module>, addr: FrameAddr) -> &Rule {
-        let Some((module, tables)) = module.and_then(|module| Some((module, module.tables.as_deref()?)))
-        else {
-            return &Rule::Missing;
-        };
+        let Some(module) = module else { return &Rule::Missing };
+        if let Some(code) = &module.code {
+            self.uncached = role_as_rule(code.role(CodeAt { addr, module }), Owner::Module);
+            if self.uncached != Rule::Missing {
+                return &self.uncached;
+            }
+        }
+        let Some(tables) = module.tables.as_deref() else { return &Rule::Missing };
         let elf_addr = module.elf_addr(addr.lookup());
         let exact = matches!(addr, FrameAddr::Pc(_));
         let context = &mut self.context;
         self.cache.get(Key { tables: tables.id(), elf_addr: elf_addr.0, exact }, || {
             find_rule(module, tables, addr, context)
         })
+    }
+}
+
+/// [`Rule::Missing`] if the language states nothing.
+fn role_as_rule(role: Role, owner: Owner) -> Rule {
+    match role {
+        Role::NotMine => Rule::Missing,
+        Role::Root => Rule::Root,
+        Role::Fixed(frame) => Rule::Fixed(frame),
+        Role::Own => Rule::Own(owner),
     }
 }
 
@@ -140,18 +181,13 @@ fn find_rule(
     let code = module.code_from(pc).unwrap_or_default();
     let before = module.code_before(pc, native::CODE_BEFORE).unwrap_or_default();
     let at_sigreturn = native::is_sigreturn(before, code);
-    if tables.is_go() && !at_sigreturn {
-        let at_goexit = module.code_from(addr.lookup()).is_some_and(native::is_goexit);
-        let elf_addr = module.elf_addr(addr.lookup());
-        if at_goexit || tables.is_root_function(elf_addr) {
+    if let (Some(code), false) = (tables.code(), at_sigreturn) {
+        if tables.is_root_function(module.elf_addr(addr.lookup())) {
             return Rule::Root;
         }
-        if tables.is_stack_switch(elf_addr) {
-            return Rule::StackSwitch;
-        }
-        match tables.runtime_frame(elf_addr) {
-            RuntimeFrame::Depth(depth) => return Rule::Runtime(depth),
-            RuntimeFrame::NotMine | RuntimeFrame::Unknown => {}
+        let rule = role_as_rule(code.role(CodeAt { addr, module }), Owner::File);
+        if rule != Rule::Missing {
+            return rule;
         }
     }
     let rule = tables.rule_at(module.elf_addr(addr.lookup()), context);
@@ -160,7 +196,7 @@ fn find_rule(
     match rule {
         rule if rule.is_signal_frame() => rule,
         _ if at_sigreturn => Rule::SignalContext,
-        Rule::Missing if !tables.is_go() => {
+        Rule::Missing if !tables.keeps_frame_pointers() => {
             shape_at(module, addr).map_or(Rule::Missing, |s| Rule::Code(Box::new(s)))
         }
         rule => rule,
@@ -186,38 +222,40 @@ struct Walk<'a, M: ?Sized> {
     next: Next,
     signal_frames: u32,
     scans: u32,
-    /// The walk has left the thread's own stack for the task's.
-    switched: bool,
+    /// The walk has entered the stack of the thread's task.
+    in_task: bool,
+    /// Where the walk of the current stack began.
+    segment_start: u64,
+    /// The parts of stacks that were walked before the current one.
+    segments: Vec<(u64, u64)>,
+    keys: Vec<(u32, FrameKey)>,
 }
 
 impl<M: StackMemory + ?Sized> Walk<'_, M> {
-    /// Makes a step by anything except a [`Rule::Fast`].
-    fn step_rarely(&mut self, rule: &Rule, module: Option<&Module>, addr: FrameAddr) -> Result<(), StackEnd> {
+    /// Makes a step by anything except a [`Rule::Fast`], from the frame at `index` of the stack.
+    fn step_rarely(
+        &mut self,
+        rule: &Rule,
+        module: Option<&Module>,
+        addr: FrameAddr,
+        index: u32,
+    ) -> Result<(), StackEnd> {
         let exact = self.next.exact;
         let applied = match rule {
             Rule::Fast(fast) => fast.apply(&mut self.registers, self.memory, exact),
             Rule::Full(full) => full.apply(&mut self.registers, self.memory, exact),
             Rule::SignalContext => self.signal_context(),
-            Rule::Runtime(depth) => {
-                runtime::step(*depth, &mut self.registers, self.memory)
+            Rule::Fixed(frame) => {
+                apply_fixed(frame, &mut self.registers, self.memory)
                     .map_err(|failure| failure.end(self.signal_frames > 0))?;
                 self.next = Next { how: UnwindMethod::Runtime, exact: false };
                 return Ok(());
             }
             Rule::Root => Err(Failure::Root),
             Rule::Unusable => Err(Failure::Unusable),
-            Rule::StackSwitch if self.switch_to_task() => return Ok(()),
-            Rule::Missing | Rule::StackSwitch | Rule::Code(_) => {
-                let shape = if let Rule::Code(shape) = rule { Some(shape.as_ref()) } else { None };
-                let (modules, registers) = (self.modules, &mut self.registers);
-                let memory = &mut *self.memory;
-                let may_scan = self.scans < MAX_SCANS;
-                let how =
-                    FrameWithoutCfi { modules, module, addr, shape, may_scan, registers, memory }.step()?;
-                self.scans += u32::from(how == UnwindMethod::Scan);
-                self.next = Next { how, exact: false };
-                return Ok(());
-            }
+            Rule::Own(owner) => return self.step_of_language(*owner, module, addr, index),
+            Rule::Missing => return self.fall_back(module, addr, None, false),
+            Rule::Code(shape) => return self.fall_back(module, addr, Some(shape), false),
         };
         applied.map_err(|failure| failure.end(self.signal_frames > 0))?;
         self.next = CALLED;
@@ -228,28 +266,87 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
         if self.signal_frames > MAX_SIGNAL_FRAMES { Err(StackEnd::NotAdvancing) } else { Ok(()) }
     }
 
-    /// Continues at the point where the task left its stack, if that is known.
-    fn switch_to_task(&mut self) -> bool {
-        let Some(left) = self.memory.task_registers().filter(|_| !self.switched) else { return false };
-        self.switched = true;
-        self.registers = *left;
-        self.next = Next { how: UnwindMethod::Runtime, exact: true };
-        self.skip_resting_place();
-        true
+    /// Makes a step without tables.
+    fn fall_back(
+        &mut self,
+        module: Option<&Module>,
+        addr: FrameAddr,
+        shape: Option<&LeafShape>,
+        switches_stack: bool,
+    ) -> Result<(), StackEnd> {
+        let (modules, registers) = (self.modules, &mut self.registers);
+        let memory = &mut *self.memory;
+        let may_scan = self.scans < MAX_SCANS;
+        let how =
+            FrameWithoutCfi { modules, module, addr, shape, switches_stack, may_scan, registers, memory }
+                .step()?;
+        self.scans += u32::from(how == UnwindMethod::Scan);
+        self.next = Next { how, exact: false };
+        Ok(())
     }
 
-    /// Go records a function that is never run as the place where a goroutine left its stack.
-    fn skip_resting_place(&mut self) {
-        let Some(pc) = self.registers.get(native::PC).map(RuntimeAddr) else { return };
-        let Some(module) = self.modules.find(pc) else { return };
-        let Some(tables) = module.tables.as_deref() else { return };
-        let at = module.elf_addr(pc);
-        if let RuntimeFrame::Depth(depth) = tables.runtime_frame(at)
-            && tables.is_resting_place(at)
-            && runtime::step(depth, &mut self.registers, self.memory).is_ok()
-        {
-            self.next.exact = false;
+    /// Makes a step that only the code's language knows.
+    fn step_of_language(
+        &mut self,
+        owner: Owner,
+        module: Option<&Module>,
+        addr: FrameAddr,
+        index: u32,
+    ) -> Result<(), StackEnd> {
+        let code = module.and_then(|module| match owner {
+            Owner::Module => module.code.as_deref(),
+            Owner::File => module.tables.as_ref()?.code(),
+        });
+        let Some((module, code)) = module.zip(code) else { return self.fall_back(module, addr, None, false) };
+        match self.step_by(code, CodeAt { addr, module }, index) {
+            Step::Caller(caller) => {
+                let sp = |registers: &Registers| registers.get(native::SP);
+                if sp(&caller) <= sp(&self.registers) {
+                    return Err(StackEnd::NotAdvancing);
+                }
+                self.registers = caller;
+                self.next = Next { how: UnwindMethod::Runtime, exact: false };
+                Ok(())
+            }
+            Step::Switch { registers, exact, stack } => match self.enter(&registers, &stack)? {
+                true => {
+                    self.registers = registers;
+                    self.next = Next { how: UnwindMethod::Runtime, exact };
+                    Ok(())
+                }
+                false => self.fall_back(Some(module), addr, None, true),
+            },
+            Step::Root => Err(StackEnd::Root),
+            Step::Native { switches } => self.fall_back(Some(module), addr, None, switches),
+            Step::Failed(end) => Err(end),
         }
+    }
+
+    fn step_by(&mut self, code: &dyn Code, at: CodeAt<'_>, index: u32) -> Step {
+        let mut key = None;
+        let mut memory = &mut *self.memory;
+        let step = code.step(at, &self.registers, &mut memory, &mut key);
+        self.keys.extend(key.map(|key| (index, key)));
+        step
+    }
+
+    /// Leaves the current stack for another one. `false`: that one cannot be entered.
+    fn enter(&mut self, registers: &Registers, stack: &NextStack) -> Result<bool, StackEnd> {
+        let Some(sp) = registers.get(native::SP) else { return Ok(false) };
+        match stack {
+            NextStack::Task if self.in_task => return Ok(false),
+            NextStack::Task => self.in_task = true,
+            NextStack::Live(bounds) => {
+                if !bounds.contains(&RuntimeAddr(sp)) || !self.memory.enter_stack(bounds) {
+                    return Ok(false);
+                }
+            }
+        }
+        let left_at = self.registers.get(native::SP).unwrap_or(self.segment_start);
+        self.segments.push((self.segment_start, left_at));
+        let again = self.segments.iter().any(|(start, end)| (*start..=*end).contains(&sp));
+        self.segment_start = sp;
+        if again || self.segments.len() > MAX_SWITCHES { Err(StackEnd::NotAdvancing) } else { Ok(true) }
     }
 
     /// The registers that the kernel stored above the stack pointer when it called a handler.

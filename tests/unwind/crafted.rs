@@ -57,6 +57,7 @@ fn unwind_wildly(bytes: Vec<u8>, random: &mut Random) -> Vec<StackEnd> {
         end: RuntimeAddr(range.1),
         bias: range.0.wrapping_sub(code.address.0),
         tables: Some(Arc::new(UnwindTables::new(Arc::new(elf)))),
+        code: None,
         id: 1,
     }]);
     let mut unwinder = Unwinder::new();

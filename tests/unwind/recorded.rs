@@ -73,6 +73,7 @@ fn recorded_stacks_are_unwound_as_they_were() {
             end: RuntimeAddr(number(&recorded["end"])),
             bias: number(&recorded["bias"]),
             tables: Some(Arc::new(UnwindTables::new(elf))),
+            code: None,
             id: 0,
         };
         let mut registers = Registers::default();

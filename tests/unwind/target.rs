@@ -156,6 +156,15 @@ impl Drop for Held {
     }
 }
 
+/// A file's tables, with what its language states about its code.
+fn tables(elf: Arc<ElfFile>, name: &str) -> UnwindTables {
+    let tables = UnwindTables::new(elf.clone());
+    match rprof::runtime::detect(&elf, name).and_then(|runtime| runtime.code()) {
+        Some(code) => tables.with_code(code),
+        None => tables,
+    }
+}
+
 /// A process's executable mappings, with names.
 pub struct Image {
     pub modules: Modules,
@@ -179,7 +188,7 @@ impl Image {
             if !files.contains_key(&name)
                 && let Some(elf) = open(pid, &name, start, end).map(Arc::new)
             {
-                files.insert(name.clone(), (elf.clone(), Arc::new(UnwindTables::new(elf))));
+                files.insert(name.clone(), (elf.clone(), Arc::new(tables(elf, &name))));
             }
             let file = files.get(&name);
             let bias = file.map_or(0, |(elf, _)| {
@@ -196,6 +205,7 @@ impl Image {
                 end: RuntimeAddr(end),
                 bias,
                 tables,
+                code: None,
                 id,
             });
         }

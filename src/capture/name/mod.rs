@@ -1,8 +1,8 @@
-//! Names addresses: symbolizes the places of a capture (`names`, `go`), and turns them into the
-//! locations of a profile (`locations`).
+//! Names addresses: symbolizes the places of a capture (`names`, `languages`), and turns them into
+//! the locations of a profile (`locations`).
 //!
 //! Not here: how symbols are found (`crate::symbolize`).
 
-mod go;
+mod languages;
 pub mod locations;
 pub mod names;

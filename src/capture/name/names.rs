@@ -10,7 +10,7 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::go;
+use super::languages;
 use crate::{
     addr::{ElfAddr, RuntimeAddr},
     budget::{Budget, Resource},
@@ -142,8 +142,9 @@ pub fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mut Names
                     })
                     .collect();
                 let issues = &mut world.issues;
-                let found =
-                    go::name(image, &addresses, |addresses| name_module(options, image, addresses, issues));
+                let found = languages::name(image, &addresses, |addresses| {
+                    name_module(options, image, addresses, issues)
+                });
                 for (location, found) in locations.iter().zip(found) {
                     names.frames[*location as usize] = found.frames;
                 }

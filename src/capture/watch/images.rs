@@ -17,8 +17,8 @@ use crate::{
     elf::ElfFile,
     issue::{Issue, Issues},
     process::{files, identity, memory},
-    runtime::go,
-    unwind::{Module, RuntimeTables, UnwindTables},
+    runtime::{self, LoadedRuntime},
+    unwind::{Module, UnwindTables},
 };
 
 /// Number of an [`Image`].
@@ -88,8 +88,8 @@ pub struct Image {
     pub path: String,
     /// The parsed file; `None` where it is not an ELF file or could not be opened.
     pub elf: Option<Arc<ElfFile>>,
-    /// Go's function tables, where the file has Go code.
-    pub go: Option<Arc<go::GoTables>>,
+    /// The runtime of a language, where the file has its code.
+    pub runtime: Option<Arc<dyn LoadedRuntime>>,
     tables: Option<Arc<UnwindTables>>,
     /// A process that had it mapped: debug files are searched below that process's root.
     pub seen_in_pid: u32,
@@ -172,6 +172,11 @@ impl Images {
         images
     }
 
+    /// What reading files and processes may cost.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// The image with this number.
     pub fn image(&self, id: ImageId) -> &Image {
         &self.images[id as usize]
@@ -204,7 +209,7 @@ impl Images {
         let length = region.end.0 - region.start.0;
         placement.end = placement.end.max(placement.start.offset(length as i64));
         let tables = self.images[image as usize].tables.clone();
-        Module { start: region.start, end: region.end, bias, tables, id }
+        Module { start: region.start, end: region.end, bias, tables, code: None, id }
     }
 
     fn image_of(&mut self, region: &Region<'_>, issues: &mut Issues) -> ImageId {
@@ -248,11 +253,11 @@ impl Images {
 
     fn add_image(&mut self, kind: ImageKind, path: String, pid: u32, elf: Option<ElfFile>) -> ImageId {
         let elf = elf.map(Arc::new);
-        let go = elf.as_ref().filter(|elf| go::is_marked(elf)).and_then(go::GoTables::find).map(Arc::new);
+        let runtime = elf.as_ref().and_then(|elf| runtime::detect(elf, &path));
         let tables = elf.as_ref().map(|elf| {
             let tables = UnwindTables::new(Arc::clone(elf));
-            Arc::new(match &go {
-                Some(go) => tables.with_runtime(Arc::clone(go) as Arc<dyn RuntimeTables>),
+            Arc::new(match runtime.as_ref().and_then(|runtime| Arc::clone(runtime).code()) {
+                Some(code) => tables.with_code(code),
                 None => tables,
             })
         });
@@ -260,7 +265,7 @@ impl Images {
             ImageKind::Anonymous { pid } => identity::namespace_pid_and_uid(pid).ok(),
             _ => None,
         };
-        self.images.push(Image { kind, path, elf, go, tables, seen_in_pid: pid, owner });
+        self.images.push(Image { kind, path, elf, runtime, tables, seen_in_pid: pid, owner });
         self.images.len() as ImageId - 1
     }
 }

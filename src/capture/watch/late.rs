@@ -11,6 +11,8 @@
 //! the copy (its return address and saved registers) is unchanged: while that frame exists, its
 //! callers exist too. Not here: stacks that were copied whole.
 
+use std::ops::Range;
+
 use crate::{
     addr::RuntimeAddr,
     process::ProcessMemory,
@@ -195,6 +197,18 @@ impl StackMemory for LateStack<'_> {
             }
             self.extend();
         }
+    }
+
+    fn enter_stack(&mut self, bounds: &Range<RuntimeAddr>) -> bool {
+        let length = usize::try_from(bounds.end.0.saturating_sub(bounds.start.0)).unwrap_or(usize::MAX);
+        if self.others.len() >= MAX_OTHERS || !self.last_frame_is_unchanged() {
+            return false;
+        }
+        let mut bytes = vec![0; length.min(CHUNK_BYTES)];
+        let count = self.memory.read(bounds.start, &mut bytes);
+        bytes.truncate(count);
+        self.others.push((bounds.start, bytes));
+        count > 0
     }
 
     fn task_registers(&self) -> Option<&Registers> {

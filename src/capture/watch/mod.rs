@@ -1,10 +1,11 @@
 //! Watches processes: a running capture (`session`), the state that its events change (`world`),
-//! the mappings and threads of each process (`space`), their files (`images`), and stacks that are
-//! read after the sample (`late`).
+//! the mappings and threads of each process (`space`), their files (`images`), the language
+//! runtimes of each process (`languages`), and stacks that are read after the sample (`late`).
 //!
 //! Not here: names (`super::name`), the content of a profile (`super::finish`).
 
 pub mod images;
+mod languages;
 mod late;
 pub mod session;
 mod space;

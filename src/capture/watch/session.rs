@@ -188,8 +188,8 @@ impl<'r> Session<'r> {
         for (tid, start, end) in world.hints.drain(..) {
             sampler.hint_stack(tid, start, end);
         }
-        for (pid, layout) in world.task_hints.drain(..) {
-            sampler.hint_tasks(pid, layout.as_ref());
+        for (pid, hints) in world.runtime_hints.drain(..) {
+            sampler.hint_runtimes(pid, &hints);
         }
         let late_before = world.late_reads;
         let polled = sampler.poll(timeout, &mut |event| match event {
@@ -359,6 +359,7 @@ mod tests {
     use super::*;
     use crate::{
         addr::RuntimeAddr,
+        process::Sections,
         sampler::{Description, KernelStack, RawSample, StackCopy},
     };
 
@@ -394,6 +395,7 @@ mod tests {
                     kernel_stack: KernelStack(&[]),
                     task: None,
                     interrupted_stack: None,
+                    sections: Sections::default(),
                 }));
                 sleep(self.pause);
             }

@@ -2,14 +2,19 @@
 //!
 //! Not here: samples (`world`), opening files (`images`).
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashSet;
 
-use super::images::{Images, Region};
+use super::{
+    images::{Images, Region},
+    languages::Languages,
+};
 use crate::{
     addr::RuntimeAddr,
     issue::Issues,
     process::{self, Mapping, ProcessError, ProcessMemory},
-    runtime::go::GoSamples,
+    runtime::{CodeRegion, ProcessView},
     sampler::NewMapping,
     unwind::{Module, Modules},
 };
@@ -24,15 +29,15 @@ pub struct Space {
     /// Its executable mappings.
     pub modules: Modules,
     /// Its memory.
-    pub memory: ProcessMemory,
+    pub memory: Arc<ProcessMemory>,
     /// CLOCK_MONOTONIC of the last read of /proc/PID/maps.
     pub read_at_ns: u64,
     /// How long that read took: it limits how often the file is read again.
     pub read_took_ns: u64,
     /// Threads that have labels.
     pub tids: FxHashSet<u32>,
-    /// For a Go program: reads the goroutine of a sample.
-    pub go: Option<GoSamples>,
+    /// The language runtimes in it.
+    pub languages: Languages,
     /// CLOCK_MONOTONIC of the end of its first thread.
     pub ended_at_ns: Option<u64>,
 }
@@ -48,7 +53,7 @@ impl Space {
         let reader = process::threads::reader(pid);
         let mappings = process::read_executable_mappings(reader)?;
         let name = process::threads::name(pid, pid).unwrap_or_default();
-        let memory = ProcessMemory::new(reader);
+        let memory = Arc::new(ProcessMemory::new(reader));
         let mut space = Space { read_at_ns: now_ns, memory, ..Space::empty(pid, name) };
         for mapping in &mappings {
             space.insert(images.module(&region(reader, mapping), issues), images);
@@ -62,28 +67,48 @@ impl Space {
             pid,
             name,
             modules: Modules::default(),
-            memory: ProcessMemory::new(pid),
+            memory: Arc::new(ProcessMemory::new(pid)),
             read_at_ns: 0,
             read_took_ns: 0,
             tids: FxHashSet::default(),
-            go: None,
+            languages: Languages::default(),
             ended_at_ns: None,
         }
     }
 
-    fn insert(&mut self, module: Module, images: &Images) {
-        if self.go.is_none()
-            && let Some(go) = &images.image(images.placement(module.id).image).go
-        {
-            self.go = GoSamples::of(go, module.bias, &self.memory);
+    fn insert(&mut self, mut module: Module, images: &Images) {
+        if let Some(runtime) = &images.image(images.placement(module.id).image).runtime {
+            self.languages.add(runtime, module.bias);
         }
+        module.code = self.languages.claim(0, &region_of(&module, images));
         self.modules.insert(module);
+    }
+
+    /// Attaches to the language runtimes that are due. `true`: there are new ones.
+    pub fn attach_runtimes(&mut self, now_ns: u64, images: &Images) -> bool {
+        if !self.languages.is_due(now_ns) {
+            return false;
+        }
+        let process = ProcessView {
+            pid: self.pid,
+            reader: process::threads::reader(self.pid),
+            memory: Arc::clone(&self.memory),
+            budget: images.budget().process(),
+        };
+        let before = self.languages.count();
+        if self.languages.attach_due(&process, now_ns) == 0 {
+            return false;
+        }
+        let languages = &mut self.languages;
+        self.modules.claim(|module| languages.claim(before, &region_of(module, images)));
+        true
     }
 
     /// The child of a fork, with the same mappings.
     pub fn forked(&self, pid: u32) -> Space {
-        let go = self.go.clone();
-        Space { modules: self.modules.clone(), go, ..Space::empty(pid, self.name.clone()) }
+        let (mut modules, languages) = (self.modules.clone(), self.languages.forked());
+        modules.disown();
+        Space { modules, languages, ..Space::empty(pid, self.name.clone()) }
     }
 
     /// Adds a new executable mapping.
@@ -115,7 +140,7 @@ impl Space {
         for mapping in &mappings {
             let known = self.modules.find(mapping.start);
             if known.is_none_or(|module| module.start != mapping.start || module.end != mapping.end) {
-                self.modules.insert(images.module(&region(self.pid, mapping), issues));
+                self.insert(images.module(&region(self.pid, mapping), issues), images);
             }
         }
         self.read_took_ns = process::identity::monotonic_ns().saturating_sub(began_ns);
@@ -127,6 +152,13 @@ impl Space {
         let found = mappings.iter().find(|map| map.start <= address && address < map.end)?;
         Some((found.start, found.end))
     }
+}
+
+fn region_of<'i>(module: &Module, images: &'i Images) -> CodeRegion<'i> {
+    let placement = images.placement(module.id);
+    let path = &images.image(placement.image).path;
+    let file_offset = placement.file_offset;
+    CodeRegion { start: module.start, end: module.end, file_offset, path }
 }
 
 fn region(pid: u32, mapping: &Mapping) -> Region<'_> {

@@ -20,7 +20,7 @@ use crate::{
         collector::{Collector, Labels, LabelsId, Place, Weight},
     },
     issue::{Issue, Issues},
-    process::{Identity, ProcessError, TaskLayout, identify, identity, threads},
+    process::{Hints, Identity, ProcessError, identify, identity, threads},
     sampler::{Event, KernelName, KernelStack, NewMapping, RawSample},
     unwind::{CopiedStack, Frame, Module, StackEnd, Unwinder},
 };
@@ -59,9 +59,8 @@ pub struct World {
     pub late_reads: u64,
     /// Stack bounds for the sampler: thread, start, end.
     pub hints: Vec<(u32, RuntimeAddr, RuntimeAddr)>,
-    /// Task layouts of processes' runtimes for the sampler; `None`: the process has no such runtime
-    /// any more.
-    pub task_hints: Vec<(u32, Option<TaskLayout>)>,
+    /// What the sampler should read for processes' language runtimes; empty: nothing any more.
+    pub runtime_hints: Vec<(u32, Hints)>,
     /// Names of the new [`World::kernel_addresses`], if the sampler can provide them.
     pub kernel_names: Option<Vec<Option<KernelName>>>,
     /// The first [`MAX_NEW_THREADS`] threads created during sampling: process and thread number.
@@ -98,7 +97,7 @@ impl World {
             programs: FxHashMap::default(),
             late_reads: 0,
             hints: Vec::new(),
-            task_hints: Vec::new(),
+            runtime_hints: Vec::new(),
             kernel_names: None,
             new_threads: FxHashSet::default(),
             replaced: FxHashSet::default(),
@@ -149,12 +148,21 @@ impl World {
                 Space::empty(pid, String::new())
             }
         };
-        self.add_space(pid, space);
+        self.add_space(pid, space, now_ns);
     }
 
-    fn add_space(&mut self, pid: u32, space: Space) {
-        self.task_hints.extend(space.go.as_ref().map(|go| (pid, Some(go.tasks()))));
+    fn add_space(&mut self, pid: u32, space: Space, now_ns: u64) {
         self.spaces.insert(pid, space);
+        self.attach_runtimes(pid, now_ns);
+    }
+
+    /// Attaches to the runtimes of a process that are due.
+    fn attach_runtimes(&mut self, pid: u32, now_ns: u64) {
+        if let Some(space) = self.spaces.get_mut(&pid)
+            && space.attach_runtimes(now_ns, &self.images)
+        {
+            self.runtime_hints.push((pid, space.languages.hints()));
+        }
     }
 
     fn sample(&mut self, sample: &RawSample<'_>) {
@@ -162,6 +170,7 @@ impl World {
             return;
         }
         self.watch(sample.pid, sample.time_ns);
+        self.attach_runtimes(sample.pid, sample.time_ns);
         let labels = self.labels_of(sample);
         // Read now: they may change.
         let labels = self.with_program_labels(labels, sample);
@@ -246,13 +255,7 @@ impl World {
 
     /// Adds the labels that the program has set.
     fn with_program_labels(&mut self, labels: LabelsId, sample: &RawSample<'_>) -> LabelsId {
-        let own = self.spaces.get(&sample.pid).and_then(|space| {
-            let (go, registers) = (space.go.as_ref()?, sample.registers.as_ref()?);
-            match sample.task {
-                Some(task) => go.labels_at(task.labels, &space.memory),
-                None => go.labels(registers, &space.memory),
-            }
-        });
+        let own = self.spaces.get(&sample.pid).and_then(|space| space.languages.labels(sample));
         let Some(own) = own else { return labels };
         // Poll often: the sooner labels are read, the more likely they are the sample's.
         self.late_reads += 1;
@@ -291,11 +294,8 @@ impl World {
         let space = self.spaces.entry(pid).or_insert_with(|| {
             Space::read(pid, time_ns, images, issues).unwrap_or_else(|_| Space::empty(pid, String::new()))
         });
-        let was_known = space.go.is_some();
         space.map(mapping, images, issues);
-        if let (false, Some(go)) = (was_known, &space.go) {
-            self.task_hints.push((pid, Some(go.tasks())));
-        }
+        self.attach_runtimes(pid, time_ns);
     }
 
     fn forked(&mut self, time_ns: u64, pid: u32, tid: u32, parent_pid: u32) {
@@ -309,7 +309,7 @@ impl World {
         }
         self.forget_process(pid);
         match self.spaces.get(&parent_pid).map(|parent| parent.forked(pid)) {
-            Some(child) => self.add_space(pid, child),
+            Some(child) => self.add_space(pid, child, time_ns),
             None => self.watch(pid, time_ns),
         }
     }
@@ -321,8 +321,8 @@ impl World {
         {
             *known = identity;
         }
-        if self.spaces.get(&pid).is_some_and(|space| space.go.is_some()) {
-            self.task_hints.push((pid, None));
+        if self.spaces.get(&pid).is_some_and(|space| space.languages.count() > 0) {
+            self.runtime_hints.push((pid, Hints::default()));
         }
         self.forget_process(pid);
         // The new program's mappings arrive as separate events.

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use super::{
+    cpu::CPU,
     find::GoTables,
     globals::build_version,
     labels::{Labels, read},
@@ -19,8 +20,14 @@ use super::{
 use crate::{
     addr::{ElfAddr, RuntimeAddr},
     arch::{Registers, native},
-    process::{ProcessMemory, TaskLayout},
+    process::{ProcessMemory, TaskLayout, TaskPointer},
 };
+
+/// The release of the runtime in a file, such as `go1.22.3`.
+pub fn version_text(tables: &Arc<GoTables>, bias: u64, memory: &ProcessMemory) -> Option<String> {
+    let info = BuildInfo::read(tables.pclntab.elf()).map(|info| info.go_version);
+    info.or_else(|| build_version(&Loaded { tables: Arc::clone(tables), bias, path: String::new() }, memory))
+}
 
 /// Reads the goroutines of one process's samples.
 #[derive(Clone, Debug)]
@@ -30,17 +37,12 @@ pub struct GoSamples {
 }
 
 impl GoSamples {
-    /// `None`: the file has no runtime, or one with an unknown layout.
-    pub fn of(tables: &Arc<GoTables>, bias: u64, memory: &ProcessMemory) -> Option<GoSamples> {
-        tables.function("runtime.schedinit")?;
-        let info = BuildInfo::read(tables.pclntab.elf()).map(|info| info.go_version);
-        let text = info.or_else(|| {
-            build_version(&Loaded { tables: Arc::clone(tables), bias, path: String::new() }, memory)
-        })?;
-        let (layout, is_known) = Layout::of(&Version::parse(&text)?)?;
+    /// `None`: the release with this name has an unknown layout.
+    pub fn of(tables: &Arc<GoTables>, version: &str) -> Option<GoSamples> {
+        let (layout, is_known) = Layout::of(&Version::parse(version)?)?;
         let thread_pointer_offset = ["runtime.morestack", "runtime.morestack.abi0"].iter().find_map(|name| {
             let entry = ElfAddr(tables.function(name)?.entry);
-            native::go_g_offset(tables.pclntab.elf().bytes_from(entry)?)
+            (CPU.g_offset)(tables.pclntab.elf().bytes_from(entry)?)
         });
         is_known.then_some(GoSamples { layout, thread_pointer_offset })
     }
@@ -48,7 +50,10 @@ impl GoSamples {
     /// How a thread refers to its goroutine.
     pub fn tasks(&self) -> TaskLayout {
         TaskLayout {
-            thread_pointer_offset: self.thread_pointer_offset,
+            current: match self.thread_pointer_offset {
+                Some(offset) => TaskPointer::ThreadPointer(offset),
+                None => TaskPointer::Register(CPU.g_register),
+            },
             thread: G_M as u32,
             stack_start: 0,
             stack_end: 8,
@@ -72,7 +77,7 @@ impl GoSamples {
     /// The labels of the goroutine with these registers. Its register is used if it points to a `g`
     /// whose stack contains the stack pointer.
     pub fn labels(&self, registers: &Registers, memory: &ProcessMemory) -> Option<Labels> {
-        let g = registers.get(native::GO_G)?;
+        let g = registers.get(CPU.g_register)?;
         let sp = registers.get(native::SP)?;
         let mut bytes = [0; 512];
         let bytes = bytes.get_mut(..self.layout.g_bytes())?;

@@ -6,6 +6,7 @@
 use rustc_hash::FxHashMap;
 
 use super::{
+    cpu::CPU,
     pclntab::{FLAG_SP_WRITE, FLAG_TOP_FRAME, FUNCDATA_ARG_INFO},
     process::GoProcess,
 };
@@ -104,10 +105,10 @@ impl<'a> Walker<'a> {
             let Some(site) = self.site(frame) else { return End::Foreign };
             frames.push(frame);
             let Some(depth) = site.depth else { return End::Switch };
-            let shape = native::go_frame(depth);
+            let shape = (CPU.frame)(depth);
             let caller_sp = sp.wrapping_add_signed(shape.caller_sp);
             if let Some(values) = arguments.as_deref_mut() {
-                let base = caller_sp.wrapping_add(native::GO_ARGUMENTS_ABOVE);
+                let base = caller_sp.wrapping_add(CPU.arguments_above);
                 values.extend(site.arguments.iter().map(|slot| argument(&stack, base, *slot)));
             }
             if site.is_top {

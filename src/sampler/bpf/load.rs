@@ -21,7 +21,7 @@ use super::{
     trace,
 };
 use crate::{
-    process::TaskLayout,
+    process::{TaskLayout, TaskPointer},
     sampler::SamplerError,
     sys::bpf::{self, Instruction, KernelBtf, ProgramKind},
 };
@@ -62,8 +62,12 @@ fn pair(low: u32, high: u32) -> u64 {
 
 /// `struct task_layout` of cpu.bpf.c.
 pub fn task_words(layout: &TaskLayout) -> [u64; 6] {
+    let offset = match layout.current {
+        TaskPointer::ThreadPointer(offset) => offset,
+        TaskPointer::Register(_) => 0,
+    };
     [
-        layout.thread_pointer_offset.unwrap_or(0).cast_unsigned(),
+        offset.cast_unsigned(),
         pair(layout.thread, layout.stack_start),
         pair(layout.stack_end, layout.sp),
         pair(layout.pc, layout.fp),

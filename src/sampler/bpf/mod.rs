@@ -26,7 +26,7 @@ use std::{
 
 use crate::{
     addr::RuntimeAddr,
-    process::{ProcessError, TaskLayout, identity},
+    process::{Hints, ProcessError, identity},
     sampler::{
         Description, Event, FAULTS_A_SAMPLE, KernelName, Sampler, SamplerError, SamplerOptions, Trigger,
     },
@@ -430,9 +430,9 @@ impl Sampler for BpfSampler {
         let _ = self.loaded.stacks.insert(tid, [start.0, end.0], 0);
     }
 
-    fn hint_tasks(&mut self, pid: u32, layout: Option<&TaskLayout>) {
+    fn hint_runtimes(&mut self, pid: u32, hints: &Hints) {
         // Without it, a task's stack is read later, when less of it is unchanged.
-        let _ = match layout {
+        let _ = match &hints.tasks {
             Some(layout) => self.loaded.task_layouts.insert(pid, load::task_words(layout), 0),
             None => self.loaded.task_layouts.remove(&pid),
         };

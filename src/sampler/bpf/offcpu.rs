@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     arch::native,
+    process::Sections,
     sampler::{
         Event, KernelStack, RawSample, SamplerError, StackCopy,
         look::{Target, asleep},
@@ -170,6 +171,7 @@ impl Waiting {
             kernel_stack: KernelStack(&self.sleeper.kernel),
             task: None,
             interrupted_stack: None,
+            sections: Sections::default(),
         }
     }
 }

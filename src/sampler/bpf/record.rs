@@ -5,6 +5,7 @@
 use crate::{
     addr::RuntimeAddr,
     arch::{Registers, native},
+    process::Sections,
     sampler::{KernelStack, RawSample, StackCopy, Task},
 };
 
@@ -85,6 +86,7 @@ pub fn parse(record: &[u8]) -> Option<RawSample<'_>> {
         kernel_stack: KernelStack(kernel),
         task: task(record, stacks, flags),
         interrupted_stack: second_stack(record, stacks).filter(|_| flags & HAS_INTERRUPTED_STACK != 0),
+        sections: Sections::default(),
     })
 }
 

@@ -19,7 +19,7 @@ use super::{KernelStack, RawSample, StackCopy};
 use crate::{
     addr::RuntimeAddr,
     arch::{Registers, native},
-    process::{self, Mapping, ProcessMemory, TaskLayout},
+    process::{self, Hints, Mapping, OwnedSection, ProcessMemory, SectionOrigin, Sections},
 };
 
 /// How many bytes of a stack are copied at first: enough for nearly all. More is read later if it
@@ -81,6 +81,8 @@ pub struct StackSnapshot {
     pub stopped: Duration,
     /// The task that it ran, if it was stopped.
     pub task: Option<TaskSnapshot>,
+    /// Its frames of a language that are not on the native stack.
+    pub section: Option<OwnedSection>,
 }
 
 impl StackSnapshot {
@@ -108,6 +110,10 @@ impl StackSnapshot {
             kernel_stack: KernelStack(&self.kernel),
             task: self.task.as_ref().map(TaskSnapshot::as_task),
             interrupted_stack: None,
+            sections: self
+                .section
+                .as_ref()
+                .map_or_else(Sections::default, |section| Sections::one(section.as_section())),
         }
     }
 }
@@ -123,8 +129,8 @@ pub struct Target {
     /// How much of a stack is copied now, and at most.
     max_stack_bytes: usize,
     stack_limit: usize,
-    /// The task layout of its runtime, if known.
-    pub tasks: Option<TaskLayout>,
+    /// What its language runtimes ask to read of each thread.
+    pub hints: Hints,
 }
 
 impl Target {
@@ -136,7 +142,7 @@ impl Target {
             areas: Vec::new(),
             max_stack_bytes: (max_stack_bytes as usize).min(COPIED_AT_FIRST),
             stack_limit: max_stack_bytes as usize,
-            tasks: None,
+            hints: Hints::default(),
         };
         target.refresh();
         target
@@ -170,6 +176,8 @@ impl Target {
     fn moment(&self, tid: u32, registers: Registers, way: LookMethod) -> Option<StackSnapshot> {
         let sp = RuntimeAddr(registers.get(native::SP)?);
         let (stack, capped) = self.copy_stack(sp);
+        let section = (self.hints.reader.as_deref())
+            .and_then(|reader| OwnedSection::read(reader, tid, &registers, SectionOrigin::AtRest));
         Some(StackSnapshot {
             tid,
             registers,
@@ -181,6 +189,7 @@ impl Target {
             in_stop: false,
             stopped: Duration::ZERO,
             task: None,
+            section,
         })
     }
 }

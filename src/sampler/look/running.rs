@@ -75,6 +75,7 @@ fn moment(record: Record<'_>, tid: u32, fields: &SampleFields) -> Option<StackSn
         in_stop: false,
         stopped: Duration::ZERO,
         task: None,
+        section: None,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Finds and copies the task (goroutine) that a stopped thread runs: the same reads of memory that
+//! Finds and copies the task that a stopped thread runs: the same reads of memory that
 //! cpu.bpf.c does in the kernel; they take a few microseconds.
 //!
 //! Not here: threads that are not stopped.
@@ -7,7 +7,7 @@ use super::Target;
 use crate::{
     addr::RuntimeAddr,
     arch::{Registers, native},
-    process::TaskLayout,
+    process::{TaskLayout, TaskPointer},
     sampler::{StackCopy, Task},
 };
 
@@ -36,15 +36,15 @@ impl Target {
     /// The task of a stopped thread with these registers and, if the CPU has one, this thread
     /// pointer. `None`: the process has no tasks, or the thread runs none.
     pub(super) fn task(&self, registers: &Registers, thread_pointer: Option<u64>) -> Option<TaskSnapshot> {
-        let layout = self.tasks.as_ref()?;
+        let layout = self.hints.tasks.as_ref()?;
         let word = |at: u64, offset: u32| {
             self.memory.read_word(RuntimeAddr(at.checked_add(u64::from(offset))?)).filter(|word| *word != 0)
         };
-        let current = match layout.thread_pointer_offset {
-            Some(offset) => {
+        let current = match layout.current {
+            TaskPointer::ThreadPointer(offset) => {
                 self.memory.read_word(RuntimeAddr(thread_pointer?.wrapping_add_signed(offset)))?
             }
-            None => registers.get(native::GO_G)?,
+            TaskPointer::Register(number) => registers.get(number)?,
         };
         let thread = word(current, layout.thread)?;
         let record = word(thread, layout.task)?;

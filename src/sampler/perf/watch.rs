@@ -9,6 +9,7 @@ use super::plan::{Plan, Shape};
 use crate::{
     addr::RuntimeAddr,
     arch::{self, Registers, native},
+    process::Sections,
     sampler::{Event, KernelStack, NewMapping, RawSample, SamplerOptions, StackCopy},
     sys::perf::{Mmap2, RawRecord, Record, Sample, SampleFields, SampleId},
 };
@@ -124,6 +125,7 @@ impl Watch {
             kernel_stack: KernelStack(kernel_part(sample.callchain)),
             task: None,
             interrupted_stack: None,
+            sections: Sections::default(),
         }
     }
 

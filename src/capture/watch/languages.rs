@@ -1,0 +1,165 @@
+//! The language runtimes of one process: attaches to them as their files are mapped, and passes
+//! them what they own.
+//!
+//! A runtime may not be initialized when its file is mapped; it is tried again with growing pauses.
+//! A child of a fork has the runtimes of its parent and attaches to them itself; a new program has
+//! none. Not here: which languages there are (`runtime`).
+
+use std::sync::Arc;
+
+use crate::{
+    process::{Hints, Section},
+    runtime::{
+        Attach, CategoryRule, CodeRegion, Instance, InstanceId, Labels, LoadedRuntime, MixedFrame,
+        MixedStack, ProcessView, SampleView, Splice,
+    },
+    sampler::RawSample,
+    unwind::Code,
+};
+
+/// The first pause before a runtime is tried again, and the longest, in nanoseconds.
+const FIRST_PAUSE_NS: u64 = 10_000_000;
+const LONGEST_PAUSE_NS: u64 = 5_000_000_000;
+/// The most runtimes of one process. Real ones have one or two; plugins count too.
+const MAX_RUNTIMES: usize = 256;
+
+/// The runtimes of a process.
+#[derive(Debug, Default)]
+pub struct Languages {
+    found: Vec<Found>,
+    instances: Vec<Box<dyn Instance>>,
+}
+
+/// A file with a runtime that the process has mapped.
+#[derive(Clone, Debug)]
+struct Found {
+    runtime: Arc<dyn LoadedRuntime>,
+    bias: u64,
+    /// When it is tried (again); `None`: it need not be.
+    due_ns: Option<u64>,
+    pause_ns: u64,
+}
+
+impl Languages {
+    /// Notes a file with a runtime; [`Languages::attach_due`] then tries it.
+    pub fn add(&mut self, runtime: &Arc<dyn LoadedRuntime>, bias: u64) {
+        let is_known =
+            self.found.iter().any(|found| Arc::ptr_eq(&found.runtime, runtime) && found.bias == bias);
+        if !is_known && self.found.len() < MAX_RUNTIMES {
+            let runtime = Arc::clone(runtime);
+            self.found.push(Found { runtime, bias, due_ns: Some(0), pause_ns: FIRST_PAUSE_NS });
+        }
+    }
+
+    /// The runtimes for the child of a fork: the same files, attached to anew.
+    pub fn forked(&self) -> Languages {
+        let found = self.found.iter().map(|found| Found {
+            due_ns: Some(0),
+            pause_ns: FIRST_PAUSE_NS,
+            ..found.clone()
+        });
+        Languages { found: found.collect(), instances: Vec::new() }
+    }
+
+    /// Whether a runtime should be tried now.
+    pub fn is_due(&self, now_ns: u64) -> bool {
+        self.found.iter().any(|found| found.due_ns.is_some_and(|due_ns| due_ns <= now_ns))
+    }
+
+    /// Tries the runtimes that are due. Returns how many were attached to.
+    pub fn attach_due(&mut self, process: &ProcessView, now_ns: u64) -> usize {
+        let before = self.instances.len();
+        for found in &mut self.found {
+            if found.due_ns.is_none_or(|due_ns| due_ns > now_ns) {
+                continue;
+            }
+            match Arc::clone(&found.runtime).attach(process, found.bias) {
+                Attach::Ready(instance) => {
+                    self.instances.push(instance);
+                    found.due_ns = None;
+                }
+                Attach::NotYet => {
+                    found.due_ns = Some(now_ns.saturating_add(found.pause_ns));
+                    found.pause_ns = (found.pause_ns * 2).min(LONGEST_PAUSE_NS);
+                }
+                Attach::No(_) => found.due_ns = None,
+            }
+        }
+        self.instances.len() - before
+    }
+
+    /// The code of the first instance, from number `first` on, that owns a mapping.
+    pub fn claim(&mut self, first: usize, region: &CodeRegion<'_>) -> Option<Arc<dyn Code>> {
+        self.instances.get_mut(first..)?.iter_mut().find_map(|instance| instance.claim(region))
+    }
+
+    /// The number of instances.
+    pub fn count(&self) -> usize {
+        self.instances.len()
+    }
+
+    /// An instance by its number.
+    pub fn instance(&self, id: InstanceId) -> Option<&dyn Instance> {
+        self.instances.get(usize::from(id.0)).map(|instance| &**instance)
+    }
+
+    /// What samplers should read, of all instances: one of each kind.
+    pub fn hints(&self) -> Hints {
+        let mut all = Hints::default();
+        for hints in self.instances.iter().map(|instance| instance.hints()) {
+            all.tasks = all.tasks.or(hints.tasks);
+            all.walker = all.walker.or(hints.walker);
+            all.reader = all.reader.or(hints.reader);
+        }
+        all
+    }
+
+    /// The labels that the program has set on what the sampled thread ran.
+    pub fn labels(&self, sample: &RawSample<'_>) -> Option<Labels> {
+        self.instances.iter().find_map(|instance| {
+            let section = sample.sections.of(instance.language().id());
+            instance.labels(&view(sample, section))
+        })
+    }
+
+    /// Whether an instance may have frames that are not on the native stack.
+    pub fn have_sections(&self) -> bool {
+        self.instances.iter().any(|instance| {
+            let hints = instance.hints();
+            hints.walker.is_some() || hints.reader.is_some()
+        })
+    }
+
+    /// Puts the frames of the sample's sections into the stack. Returns why a part of them has no
+    /// certain place.
+    pub fn splice(
+        &self,
+        sample: &RawSample<'_>,
+        is_whole: bool,
+        frames: &mut Vec<MixedFrame>,
+    ) -> Option<&'static str> {
+        let mut partial = None;
+        for (instance, id) in self.instances.iter().zip(0..) {
+            let Some(section) = sample.sections.of(instance.language().id()) else { continue };
+            let mut stack = MixedStack::new(frames, is_whole, InstanceId(id));
+            if let Splice::Partial(why) = instance.splice(&section, &mut stack) {
+                partial = Some(why);
+            }
+        }
+        partial
+    }
+
+    /// Which frames are of which category.
+    pub fn categories(&self) -> impl Iterator<Item = CategoryRule> + '_ {
+        self.instances.iter().flat_map(|instance| instance.categories())
+    }
+}
+
+fn view<'s>(sample: &'s RawSample<'_>, section: Option<Section<'s>>) -> SampleView<'s> {
+    SampleView {
+        tid: sample.tid,
+        registers: sample.registers.as_ref(),
+        task_labels: sample.task.map(|task| task.labels),
+        section,
+    }
+}

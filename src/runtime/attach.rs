@@ -1,0 +1,114 @@
+//! Finds the runtimes of a process that is not being sampled, and describes a process to them.
+//!
+//! Not here: following a process over time (`capture`).
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+
+use super::{
+    Instance, RuntimeError,
+    language::{Attach, Refusal, detect},
+};
+use crate::{
+    addr::FileOffset,
+    budget::Budget,
+    elf::{ElfError, ElfFile},
+    process::{self, Mapping, ProcessError, ProcessMemory, files, identity, threads},
+};
+
+/// A process, as a runtime needs it.
+#[derive(Clone, Debug)]
+pub struct ProcessView {
+    /// The process, as rprof's own PID namespace numbers it.
+    pub pid: u32,
+    /// The thread whose /proc folder is read: the process, or another thread if its first one has
+    /// ended.
+    pub reader: u32,
+    /// Its memory, for a runtime's metadata. An instance keeps it.
+    pub memory: Arc<ProcessMemory>,
+    /// What reading the process may cost.
+    pub budget: Budget,
+}
+
+impl ProcessView {
+    /// The process with this number.
+    pub fn new(pid: u32, budget: &Budget) -> ProcessView {
+        let reader = threads::reader(pid);
+        ProcessView { pid, reader, memory: Arc::new(ProcessMemory::new(reader)), budget: budget.clone() }
+    }
+
+    /// The root of its mount namespace, through /proc.
+    pub fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.reader))
+    }
+
+    /// All its mappings now. Errors: it has ended or cannot be read.
+    pub fn mappings(&self) -> Result<Vec<Mapping>, ProcessError> {
+        process::read_mappings(self.reader)
+    }
+
+    /// Its threads now.
+    pub fn threads(&self) -> Vec<u32> {
+        threads::list(self.pid)
+    }
+
+    /// The number that a thread has in the process's own PID namespace, which runtimes store.
+    pub fn namespace_tid(&self, tid: u32) -> u32 {
+        identity::namespace_pid_and_uid(tid).map_or(tid, |(inner, _)| inner)
+    }
+}
+
+/// The runtimes of a process.
+#[derive(Debug, Default)]
+pub struct Attached {
+    /// The instances.
+    pub instances: Vec<Box<dyn Instance>>,
+    /// Runtimes that are there and cannot be read.
+    pub refused: Vec<RuntimeError>,
+}
+
+/// Attaches to all runtimes of a process. Errors: the process has ended or cannot be read.
+pub fn attach(pid: u32, budget: &Budget) -> Result<Attached, ProcessError> {
+    let process = ProcessView::new(pid, budget);
+    let mut attached = Attached::default();
+    for (mapping, elf) in mapped_files(process.reader)? {
+        let Some(loaded) = detect(&elf, &mapping.path) else { continue };
+        let Some(stated) = elf.address_of(FileOffset(mapping.file_offset)) else { continue };
+        attached.add(loaded.attach(&process, mapping.start.0.wrapping_sub(stated.0)));
+        elf.release_pages();
+    }
+    Ok(attached)
+}
+
+impl Attached {
+    fn add(&mut self, attach: Attach) {
+        match attach {
+            Attach::Ready(instance) => self.instances.push(instance),
+            Attach::No(Refusal::Error(error)) => self.refused.push(error),
+            Attach::NotYet | Attach::No(Refusal::OnlyCode) => {}
+        }
+    }
+}
+
+/// Whether a process seems to run code of a language with this property, judged by its mapped files
+/// alone.
+pub fn is_likely(pid: u32, language: &dyn super::Language) -> bool {
+    let files = mapped_files(threads::reader(pid)).unwrap_or_default();
+    files.iter().any(|(mapping, elf)| language.is_marked(elf, &mapping.path))
+}
+
+/// The files whose code a process has mapped, each once.
+fn mapped_files(reader: u32) -> Result<Vec<(Mapping, Arc<ElfFile>)>, ProcessError> {
+    let mut seen = BTreeSet::new();
+    let mappings = process::read_executable_mappings(reader)?;
+    let code = mappings.into_iter().filter(|mapping| mapping.inode != 0);
+    Ok(code
+        .filter(|mapping| seen.insert((mapping.device_major, mapping.device_minor, mapping.inode)))
+        .filter_map(|mapping| Some((open(reader, &mapping).ok()?, mapping)))
+        .map(|(elf, mapping)| (mapping, Arc::new(elf)))
+        .collect())
+}
+
+fn open(reader: u32, mapping: &Mapping) -> Result<ElfFile, ElfError> {
+    let file = files::open(&files::MappedFile::of(reader, mapping));
+    ElfFile::open(&file.map_err(|error| ElfError::Io(std::io::Error::other(error)))?)
+}

@@ -1,0 +1,61 @@
+//! The Go runtime of one process behind the interface of all languages.
+//!
+//! Attaching while a process is sampled must be cheap, so the runtime's variables are found only
+//! when tasks, accounts or facts are requested. Not here: reading them.
+
+use std::sync::Arc;
+
+use super::{
+    language::{Go, GoFile},
+    samples::GoSamples,
+};
+use crate::{
+    process::Hints,
+    runtime::{Category, CategoryRule, Instance, Labels, Language, ProcessView, SampleView},
+};
+
+/// The runtime of a process.
+#[derive(Debug)]
+pub struct GoInstance {
+    process: ProcessView,
+    samples: Option<GoSamples>,
+    version: String,
+}
+
+impl GoInstance {
+    /// `None`: the file does not have the runtime itself.
+    pub fn attach(file: &Arc<GoFile>, process: &ProcessView, bias: u64) -> Option<GoInstance> {
+        let tables = file.tables.as_ref()?;
+        tables.function("runtime.schedinit")?;
+        let version = super::samples::version_text(tables, bias, &process.memory).unwrap_or_default();
+        let samples = GoSamples::of(tables, &version);
+        Some(GoInstance { process: process.clone(), samples, version })
+    }
+}
+
+impl Instance for GoInstance {
+    fn language(&self) -> &'static dyn Language {
+        &Go
+    }
+
+    fn version(&self) -> String {
+        self.version.clone()
+    }
+
+    fn hints(&self) -> Hints {
+        Hints { tasks: self.samples.as_ref().map(GoSamples::tasks), ..Hints::default() }
+    }
+
+    fn labels(&self, sample: &SampleView<'_>) -> Option<Labels> {
+        let samples = self.samples.as_ref()?;
+        match sample.task_labels {
+            Some(word) => samples.labels_at(word, &self.process.memory),
+            None => samples.labels(sample.registers?, &self.process.memory),
+        }
+    }
+
+    fn categories(&self) -> Vec<CategoryRule> {
+        let rule = |category, name: &str| CategoryRule::Function(category, name.to_owned());
+        vec![rule(Category::Runtime, "runtime."), rule(Category::Runtime, "internal/runtime/")]
+    }
+}

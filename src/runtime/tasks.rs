@@ -1,0 +1,133 @@
+//! The tasks of a runtime (goroutines, coroutines, virtual threads): what is requested of them and
+//! what an instance returns, whatever the language.
+//!
+//! Not here: how tasks are read, profiles.
+
+use std::{io, time::Duration};
+
+use super::Labels;
+use crate::{addr::RuntimeAddr, process::ProcessError, symbolize::SourceFrame};
+
+/// What to read of tasks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TaskRequest {
+    /// Also read the values of arguments, where the language's own text shows them.
+    pub arguments: bool,
+    /// Stop all threads while tasks are read, so that all stacks are of the same instant.
+    pub consistent: bool,
+}
+
+/// The registers and stack of a thread, read now.
+#[derive(Clone, Debug)]
+pub struct ThreadStack {
+    /// The thread, as rprof's own PID namespace numbers it.
+    pub tid: u32,
+    /// Program counter.
+    pub pc: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Address of the first byte of `bytes`.
+    pub start: RuntimeAddr,
+    /// The stack from the stack pointer up.
+    pub bytes: Vec<u8>,
+    /// How long the thread was stopped for it.
+    pub stopped: Duration,
+}
+
+/// Reads threads that run tasks, for an instance. Samplers do it; runtimes only ask.
+pub trait ThreadStacks {
+    /// The stack of a thread that runs now, without stopping it; waits some milliseconds. `None`:
+    /// the thread does not run now. Errors: not permitted, or enough time was spent.
+    fn running(&mut self, tid: u32) -> Result<Option<ThreadStack>, ProcessError>;
+
+    /// Stops all threads that may be stopped, calls `read`, and returns their stacks. Errors: none
+    /// could be stopped.
+    fn stopped(&mut self, read: &mut (dyn FnMut() + Send)) -> Result<Vec<ThreadStack>, ProcessError>;
+}
+
+/// A text form of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskForm {
+    /// Each task with its stack, as the language's own tools print them.
+    Each,
+    /// Equal stacks counted.
+    Counted,
+    /// JSON.
+    Json,
+}
+
+/// A frame of a task's stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskFrame {
+    /// The file with the code: path, build ID in hexadecimal, and first address, end address and
+    /// file offset of its code. `None`: the frame is in no file.
+    pub mapping: Option<usize>,
+    /// The address in the profile; 0: none.
+    pub address: u64,
+    /// The functions, the innermost inlined one first.
+    pub lines: Vec<SourceFrame>,
+}
+
+/// Tasks with equal stacks and labels.
+#[derive(Clone, Debug, Default)]
+pub struct TaskSample {
+    /// The stack, leaf first; empty: it could not be read.
+    pub frames: Vec<TaskFrame>,
+    /// Labels that the program has set.
+    pub labels: Option<Labels>,
+    /// How many tasks have it.
+    pub count: i64,
+}
+
+/// Counts and costs of reading tasks.
+#[derive(Clone, Debug, Default)]
+pub struct TaskSummary {
+    /// What a task is called: `goroutine`.
+    pub noun: &'static str,
+    /// The release of the runtime: `go1.22.3`.
+    pub version: String,
+    /// Tasks of the program.
+    pub shown: usize,
+    /// Tasks of the runtime itself.
+    pub system: usize,
+    /// Tasks that were running.
+    pub running: usize,
+    /// Running tasks whose stack was captured.
+    pub running_captured: usize,
+    /// Tasks that had to be read again because they changed.
+    pub read_again: usize,
+    /// Tasks that changed at every read.
+    pub unstable: usize,
+    /// Different stacks.
+    pub stacks: usize,
+    /// Bytes read.
+    pub bytes: u64,
+    /// The time to find the runtime.
+    pub attaching: Duration,
+    /// The time to read the tasks.
+    pub reading: Duration,
+    /// How long threads were stopped: the longest stop.
+    pub stopped: Duration,
+    /// How many threads were stopped.
+    pub stopped_threads: usize,
+    /// What makes the result uncertain: a sentence each.
+    pub warnings: Vec<String>,
+    /// Facts for the comments of a profile, `key: value`.
+    pub comments: Vec<String>,
+}
+
+/// The tasks of a runtime at one time.
+pub trait TaskDump: std::fmt::Debug {
+    /// Counts and costs.
+    fn summary(&self) -> &TaskSummary;
+
+    /// The tasks by equal stacks and labels, the most frequent first. `system`: with the runtime's
+    /// own.
+    fn samples(&self, system: bool) -> Vec<TaskSample>;
+
+    /// The files that [`TaskFrame::mapping`] numbers.
+    fn mappings(&self) -> Vec<super::accounts::CodeMapping>;
+
+    /// Writes a text form. Errors: those of `writer`.
+    fn write(&self, form: TaskForm, system: bool, writer: &mut dyn io::Write) -> io::Result<()>;
+}
