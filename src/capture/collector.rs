@@ -27,7 +27,8 @@ pub type LocationId = u32;
 /// Number of a set of labels.
 pub type LabelsId = u32;
 
-/// Where a frame is: an address that is symbolized once, at the end.
+/// Where a frame is: an address that is symbolized once, at the end; or, in the placement of a
+/// language, the number of one of its frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The mapping that holds the address.

@@ -20,7 +20,7 @@ use crate::{
         collector::{Labels, LabelsId, Place, Weight},
         watch::{
             images::{SYNTHETIC, Synthetic},
-            world::{World, kernel_places, place},
+            world::{World, kernel_places},
         },
     },
     issue::Issue,
@@ -118,6 +118,9 @@ pub fn collect_process(
 ) -> Result<(), CaptureError> {
     let mut reader = ProcessReader::new(request, identity, world, snapshots);
     reader.world.watch(identity.pid, identity::monotonic_ns());
+    if let Some(space) = reader.world.spaces.get(&identity.pid) {
+        reader.target.hints = space.languages.hints();
+    }
     reader.read_all_at_once()?;
     let mut refused = None;
     let mut any = false;
@@ -367,11 +370,10 @@ impl<'a> ProcessReader<'a> {
         let pid = self.target.pid;
         let sample = snapshot.as_sample(pid, identity::monotonic_ns());
         let end = self.world.unwind(&sample)?;
-        let space = self.world.spaces.get(&pid)?;
-        let frames = &self.world.frames;
-        let user = frames.iter().map(|frame| place(frame, space, &self.world.images));
+        self.world.user_places(&sample, Some(end));
+        let user = self.world.places.iter().copied();
         let places = kernel_places(sample.kernel_stack).chain(user).collect();
-        let scanned = frames.iter().any(|frame| frame.how == UnwindMethod::Scan);
+        let scanned = self.world.frames.iter().any(|frame| frame.how == UnwindMethod::Scan);
         self.world.tally.stack_bytes += snapshot.stack.len() as u64;
         Some(Attempt { method: snapshot.way, end, places, scanned, in_stop: snapshot.in_stop })
     }

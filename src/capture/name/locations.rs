@@ -47,7 +47,9 @@ impl Locations {
                     main = main.or(mapping);
                 }
                 let lines = lines(&names.frames[index], builder);
-                Some(builder.location(mapping, place.address, &lines))
+                // A frame of a language has no address: equal functions are one location.
+                let address = if image.kind == ImageKind::Language { 0 } else { place.address };
+                Some(builder.location(mapping, address, &lines))
             })
             .collect();
         if let Some(main) = main {

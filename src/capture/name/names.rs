@@ -120,6 +120,11 @@ pub fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mut Names
         match image.kind {
             ImageKind::Kernel => name_kernel(&locations, &kernel_names, names),
             ImageKind::Pseudo => name_synthetic(&locations, at, names),
+            ImageKind::Language => {
+                for location in &locations {
+                    names.frames[*location as usize] = world.language_frames.lines(at(location).address);
+                }
+            }
             ImageKind::Anonymous { pid } => {
                 let addresses: Vec<_> =
                     locations.iter().map(at).map(|place| RuntimeAddr(place.address)).collect();

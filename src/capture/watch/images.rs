@@ -16,8 +16,8 @@ use crate::{
     capture::collector::MappingId,
     elf::ElfFile,
     issue::{Issue, Issues},
-    process::{files, identity, memory},
-    runtime::{self, LoadedRuntime},
+    process::{LanguageId, files, identity, memory},
+    runtime::{self, Language, LoadedRuntime},
     unwind::{Module, UnwindTables},
 };
 
@@ -75,6 +75,8 @@ pub enum ImageKind {
         /// The process that has it.
         pid: u32,
     },
+    /// Frames of a language that are not addresses: a place has the number of a frame.
+    Language,
     /// No code: unmapped addresses and synthetic frames.
     Pseudo,
 }
@@ -143,6 +145,7 @@ pub struct Images {
     by_file: FxHashMap<(u32, u32, u64, String), ImageId>,
     by_anonymous: FxHashMap<(u32, String), ImageId>,
     by_placement: FxHashMap<(ImageId, u64), MappingId>,
+    by_language: FxHashMap<LanguageId, MappingId>,
 }
 
 impl Images {
@@ -156,6 +159,7 @@ impl Images {
             by_file: FxHashMap::default(),
             by_anonymous: FxHashMap::default(),
             by_placement: FxHashMap::default(),
+            by_language: FxHashMap::default(),
         };
         for (kind, name) in [
             (ImageKind::Kernel, "[kernel.kallsyms]"),
@@ -248,6 +252,19 @@ impl Images {
         }
         let id = self.add_image(kind, name.to_owned(), region.pid, load());
         self.by_anonymous.insert((pid, name.to_owned()), id);
+        id
+    }
+
+    /// The placement of the frames of a language.
+    pub fn of_language(&mut self, language: &dyn Language) -> MappingId {
+        if let Some(id) = self.by_language.get(&language.id()) {
+            return *id;
+        }
+        let image = self.add_image(ImageKind::Language, format!("[{}]", language.name()), 0, None);
+        let (start, end) = (RuntimeAddr(0), RuntimeAddr(0));
+        self.placements.push(Placement { image, start, end, file_offset: 0, bias: 0 });
+        let id = self.placements.len() as MappingId - 1;
+        self.by_language.insert(language.id(), id);
         id
     }
 

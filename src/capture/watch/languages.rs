@@ -5,16 +5,17 @@
 //! A child of a fork has the runtimes of its parent and attaches to them itself; a new program has
 //! none. Not here: which languages there are (`runtime`).
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use crate::{
-    process::{Hints, Section},
+    addr::RuntimeAddr,
+    process::{Hints, OwnedSection, Section, SectionOrigin},
     runtime::{
-        Attach, CategoryRule, CodeRegion, Instance, InstanceId, Labels, LoadedRuntime, MixedFrame,
-        MixedStack, ProcessView, SampleView, Splice,
+        Attach, CategoryRule, CodeRegion, Instance, InstanceId, Labels, LanguageFrame, LoadedRuntime,
+        MixedFrame, MixedStack, ProcessView, SampleView, Splice,
     },
     sampler::RawSample,
-    unwind::Code,
+    unwind::{Code, Frame, FrameKey},
 };
 
 /// The first pause before a runtime is tried again, and the longest, in nanoseconds.
@@ -22,12 +23,17 @@ const FIRST_PAUSE_NS: u64 = 10_000_000;
 const LONGEST_PAUSE_NS: u64 = 5_000_000_000;
 /// The most runtimes of one process. Real ones have one or two; plugins count too.
 const MAX_RUNTIMES: usize = 256;
+/// The most mappings that runtimes own: they are searched one by one.
+const MAX_OWNED: usize = 1024;
 
 /// The runtimes of a process.
 #[derive(Debug, Default)]
 pub struct Languages {
     found: Vec<Found>,
     instances: Vec<Box<dyn Instance>>,
+    /// The mappings that instances own.
+    owned: Vec<(Range<RuntimeAddr>, InstanceId)>,
+    have_sections: bool,
 }
 
 /// A file with a runtime that the process has mapped.
@@ -58,7 +64,7 @@ impl Languages {
             pause_ns: FIRST_PAUSE_NS,
             ..found.clone()
         });
-        Languages { found: found.collect(), instances: Vec::new() }
+        Languages { found: found.collect(), ..Languages::default() }
     }
 
     /// Whether a runtime should be tried now.
@@ -85,12 +91,23 @@ impl Languages {
                 Attach::No(_) => found.due_ns = None,
             }
         }
+        self.have_sections = self.instances.iter().any(|instance| {
+            let hints = instance.hints();
+            hints.walker.is_some() || hints.reader.is_some()
+        });
         self.instances.len() - before
     }
 
     /// The code of the first instance, from number `first` on, that owns a mapping.
     pub fn claim(&mut self, first: usize, region: &CodeRegion<'_>) -> Option<Arc<dyn Code>> {
-        self.instances.get_mut(first..)?.iter_mut().find_map(|instance| instance.claim(region))
+        let range = region.start..region.end;
+        self.owned.retain(|(owned, _)| owned.end <= range.start || range.end <= owned.start);
+        let some = self.instances.iter_mut().zip(0..).skip(first);
+        let (code, id) = some.filter_map(|(one, id)| Some((one.claim(region)?, id))).next()?;
+        if self.owned.len() < MAX_OWNED {
+            self.owned.push((range, InstanceId(id)));
+        }
+        Some(code)
     }
 
     /// The number of instances.
@@ -124,29 +141,56 @@ impl Languages {
 
     /// Whether an instance may have frames that are not on the native stack.
     pub fn have_sections(&self) -> bool {
-        self.instances.iter().any(|instance| {
-            let hints = instance.hints();
-            hints.walker.is_some() || hints.reader.is_some()
-        })
+        self.have_sections
     }
 
-    /// Puts the frames of the sample's sections into the stack. Returns why a part of them has no
-    /// certain place.
-    pub fn splice(
+    /// Combines the frames of a walk with those of the sample's sections into `mixed`. `walk`: the
+    /// native frames, which of them are a language's, and whether they reach the root. Returns why
+    /// a part of the languages' frames has no certain place.
+    pub fn mix(
         &self,
         sample: &RawSample<'_>,
-        is_whole: bool,
-        frames: &mut Vec<MixedFrame>,
+        (frames, keys, is_whole): (&[Frame], &[(u32, FrameKey)], bool),
+        mixed: &mut Vec<MixedFrame>,
     ) -> Option<&'static str> {
+        mixed.clear();
+        mixed.extend(frames.iter().copied().map(MixedFrame::Native));
+        for (index, key) in keys {
+            if let Some(frame) = mixed.get_mut(*index as usize)
+                && let MixedFrame::Native(native) = frame
+                && let Some(instance) = self.owner_of(native)
+            {
+                *frame = MixedFrame::Language(LanguageFrame { instance, key: *key });
+            }
+        }
         let mut partial = None;
         for (instance, id) in self.instances.iter().zip(0..) {
-            let Some(section) = sample.sections.of(instance.language().id()) else { continue };
-            let mut stack = MixedStack::new(frames, is_whole, InstanceId(id));
+            let late = self.late_section(&**instance, sample);
+            let section = sample.sections.of(instance.language().id());
+            let Some(section) = section.or(late.as_ref().map(OwnedSection::as_section)) else { continue };
+            let mut stack = MixedStack::new(mixed, is_whole, InstanceId(id));
             if let Splice::Partial(why) = instance.splice(&section, &mut stack) {
                 partial = Some(why);
             }
         }
         partial
+    }
+
+    /// The section of a sample that has none, because its sampler cannot read it: read now, while
+    /// the thread may run.
+    fn late_section(&self, instance: &dyn Instance, sample: &RawSample<'_>) -> Option<OwnedSection> {
+        let registers = sample.registers.as_ref()?;
+        if sample.sections.of(instance.language().id()).is_some() {
+            return None;
+        }
+        let reader = instance.hints().reader?;
+        OwnedSection::read(&*reader, sample.tid, registers, SectionOrigin::Unsynchronised)
+    }
+
+    /// The instance whose code a frame is in.
+    fn owner_of(&self, frame: &Frame) -> Option<InstanceId> {
+        let owner = self.owned.iter().find(|(range, _)| range.contains(&frame.addr.lookup()));
+        owner.map(|(_, id)| *id)
     }
 
     /// Which frames are of which category.

@@ -3,11 +3,12 @@
 //!
 //! Not here: when to stop, how samples are taken, names.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
+    frames::FrameTable,
     images::{Images, KERNEL, SYNTHETIC, Synthetic, UNMAPPED},
     late::LateStack,
     space::Space,
@@ -21,6 +22,7 @@ use crate::{
     },
     issue::{Issue, Issues},
     process::{Hints, Identity, ProcessError, identify, identity, threads},
+    runtime::{CategoryRule, MixedFrame},
     sampler::{Event, KernelName, KernelStack, NewMapping, RawSample},
     unwind::{CopiedStack, Frame, Module, StackEnd, Unwinder},
 };
@@ -71,6 +73,15 @@ pub struct World {
     /// Ended threads to be forgotten, in order of time: time, process, thread.
     ended: VecDeque<(u64, u32, u32)>,
     unwinder: Unwinder,
+    /// The frames of languages that samples had.
+    pub language_frames: FrameTable,
+    /// Which frames are of which category, of all runtimes met.
+    pub categories: BTreeSet<CategoryRule>,
+    /// Why frames of languages have no certain place in stacks.
+    pub unplaced: FxHashMap<&'static str, u64>,
+    mixed: Vec<MixedFrame>,
+    /// The user part of the last stack, leaf first ([`World::user_places`]).
+    pub places: Vec<Place>,
     /// Which labels samples get.
     pub label_keys: LabelKeys,
     /// The frames of the last unwound stack. Reused for each sample.
@@ -104,6 +115,11 @@ impl World {
             threads: FxHashMap::default(),
             ended: VecDeque::new(),
             unwinder: Unwinder::default(),
+            language_frames: FrameTable::default(),
+            categories: BTreeSet::new(),
+            unplaced: FxHashMap::default(),
+            mixed: Vec::new(),
+            places: Vec::new(),
             label_keys,
             frames: Vec::new(),
             late_buffer: Vec::new(),
@@ -119,6 +135,7 @@ impl World {
     /// Restarts the numbering of places and labels; all counts are lost.
     pub fn forget_labels_and_places(&mut self) {
         self.collector = Collector::default();
+        self.language_frames = FrameTable::default();
         self.threads.clear();
     }
 
@@ -162,6 +179,7 @@ impl World {
             && space.attach_runtimes(now_ns, &self.images)
         {
             self.runtime_hints.push((pid, space.languages.hints()));
+            self.categories.extend(space.languages.categories());
         }
     }
 
@@ -187,12 +205,43 @@ impl World {
             hint_stack(&mut self.threads, &mut self.hints, space, sample);
         }
         let kernel = kernel_places(sample.kernel_stack);
-        let images = &self.images;
-        let user = self.frames.iter().map(|frame| place(frame, space, images));
+        self.user_places(sample, end);
+        let user = self.places.iter().copied();
         let cut = end.is_some_and(|end| !end.is_whole());
         let root = cut.then_some(Place { mapping: SYNTHETIC, address: Synthetic::Truncated as u64 });
         let weight = Weight { count: sample.count, amount: sample.period };
         self.collector.add(labels, kernel.chain(user).chain(root), weight);
+    }
+
+    /// Sets [`World::places`] from the frames of the last unwound stack, with the frames of languages.
+    pub fn user_places(&mut self, sample: &RawSample<'_>, end: Option<StackEnd>) {
+        self.places.clear();
+        let Some(space) = self.spaces.get(&sample.pid) else { return };
+        let is_mixed = !self.unwinder.keys().is_empty() || space.languages.have_sections();
+        if end.is_none() || !is_mixed {
+            let images = &self.images;
+            self.places.extend(self.frames.iter().map(|frame| place(frame, space, images)));
+            return;
+        }
+        let is_whole = end.is_some_and(StackEnd::is_whole);
+        let (frames, keys) = (&self.frames, self.unwinder.keys());
+        if let Some(why) = space.languages.mix(sample, (frames, keys, is_whole), &mut self.mixed) {
+            *self.unplaced.entry(why).or_default() += 1;
+        }
+        // Poll often: what new frames are is read soon after the sample, or not at all.
+        self.late_reads += 1;
+        for frame in &self.mixed {
+            self.places.push(match frame {
+                MixedFrame::Native(frame) => place(frame, space, &self.images),
+                MixedFrame::Language(frame) => {
+                    let Some(instance) = space.languages.instance(frame.instance) else { continue };
+                    let mapping = self.images.of_language(instance.language());
+                    let table = &mut self.language_frames;
+                    let address = table.number(sample.pid, *frame, instance, sample.time_ns);
+                    Place { mapping, address }
+                }
+            });
+        }
     }
 
     /// Whether the process was in exec or exit, where the old program's memory is gone: nothing of
@@ -375,6 +424,7 @@ impl World {
     }
 
     fn forget_process(&mut self, pid: u32) {
+        self.language_frames.forget_process(pid);
         for tid in self.spaces.remove(&pid).into_iter().flat_map(|space| space.tids) {
             self.threads.remove(&(pid, tid));
         }
