@@ -337,7 +337,9 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
             NextStack::Task if self.in_task => return Ok(false),
             NextStack::Task => self.in_task = true,
             NextStack::Live(bounds) => {
-                if !bounds.contains(&RuntimeAddr(sp)) || !self.memory.enter_stack(&(RuntimeAddr(sp)..bounds.end)) {
+                if !bounds.contains(&RuntimeAddr(sp))
+                    || !self.memory.enter_stack(&(RuntimeAddr(sp)..bounds.end))
+                {
                     return Ok(false);
                 }
             }
