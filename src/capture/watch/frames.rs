@@ -116,7 +116,7 @@ impl FrameTable {
         data.map(|data| data.lines()).unwrap_or_default()
     }
 
-    /// Forgets which frames a process had; the frames themselves stay, because places refer to them.
+    /// Forgets which frames a process had; the frames themselves stay: places refer to them.
     pub fn forget_process(&mut self, pid: u32) {
         self.known.retain(|(owner, _), _| *owner != pid);
     }

@@ -213,7 +213,7 @@ impl World {
         self.collector.add(labels, kernel.chain(user).chain(root), weight);
     }
 
-    /// Sets [`World::places`] from the frames of the last unwound stack, with the frames of languages.
+    /// Sets [`World::places`] from the frames of the last unwound stack and those of languages.
     pub fn user_places(&mut self, sample: &RawSample<'_>, end: Option<StackEnd>) {
         self.places.clear();
         let Some(space) = self.spaces.get(&sample.pid) else { return };
