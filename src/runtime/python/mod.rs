@@ -7,4 +7,22 @@
 //!
 //! Not here: sampling threads, profiles, printing.
 
+mod code;
+mod debug_offsets;
+mod find;
+mod frames;
+mod layouts;
+mod lines;
+mod objects;
+mod process;
+mod reader;
+mod splice;
+mod tasks;
+mod threads;
 pub mod walker;
+
+pub use code::Code;
+pub use find::{PythonFile, find, release_of_paths};
+pub use process::{Found, PythonError, PythonProcess, Release};
+pub use tasks::{Coroutine, PythonTask, TaskLists, Waits};
+pub use threads::{GilState, PythonThread};

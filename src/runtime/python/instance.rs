@@ -1,0 +1,312 @@
+//! The interpreter of one process behind the interface of all languages.
+//!
+//! Not here: reading its structures.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::{
+    code::Code,
+    language::Python,
+    process::PythonProcess,
+    reader::PythonReader,
+    splice::{Fit, NativeFrame, Part, combine},
+    task_dump::PythonTasks,
+    tasks::TaskLists,
+    walker::{GIL_KNOWN, HOLDS_GIL, Section as Frames},
+};
+use crate::{
+    addr::RuntimeAddr,
+    arch::Registers,
+    elf::ElfFile,
+    process::{Hints, LanguageId, Mapping, Section, SectionOrigin, SectionReader, files},
+    runtime::{
+        Category, CategoryRule, FrameData, Info, Instance, Labels, Language, MixedFrame, MixedStack,
+        RuntimeError, SampleView, Splice, TaskDump, TaskRequest, ThreadStacks,
+    },
+    symbolize::SourceFrame,
+    unwind::FrameKey,
+};
+
+/// The most code objects that are kept; a program that creates code endlessly has more.
+const MAX_CODES: usize = 1 << 16;
+
+/// The interpreter of a process.
+#[derive(Debug)]
+pub struct PythonInstance {
+    reader: Arc<PythonReader>,
+    lists: Option<TaskLists>,
+    /// The paths of the mapped files with the interpreter.
+    interpreter_paths: Vec<String>,
+    codes: Mutex<HashMap<u64, Arc<Code>>>,
+    counts: Counts,
+}
+
+/// How readings went, for messages.
+#[derive(Debug, Default)]
+struct Counts {
+    sections: AtomicU64,
+    torn: AtomicU64,
+}
+
+impl PythonInstance {
+    /// The interpreter `process`, whose files are among `mappings`.
+    pub fn new(process: PythonProcess, mappings: &[Mapping], proc_reader: u32) -> PythonInstance {
+        let lists = (process.layout.minor >= 14).then(|| task_lists(mappings, proc_reader)).flatten();
+        let holds = |mapping: &&Mapping| {
+            let code = process.evaluator.iter().map(|part| RuntimeAddr(part.start));
+            mapping.executable && code.into_iter().any(|at| mapping.start <= at && at < mapping.end)
+        };
+        let interpreter_paths = mappings.iter().filter(holds).map(|mapping| mapping.path.clone()).collect();
+        PythonInstance {
+            reader: Arc::new(PythonReader::new(Arc::new(process))),
+            lists,
+            interpreter_paths,
+            codes: Mutex::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    fn process(&self) -> &PythonProcess {
+        self.reader.process()
+    }
+
+    /// The code object at an address, read unless it is known and unchanged.
+    fn code(&self, address: u64) -> Option<Arc<Code>> {
+        let generation = self.process().code_generation(address)?;
+        let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(code) = codes.get(&address).filter(|code| code.generation == generation) {
+            return Some(Arc::clone(code));
+        }
+        let code = self.process().code(address)?;
+        if codes.len() >= MAX_CODES {
+            codes.clear();
+        }
+        codes.insert(address, Arc::clone(&code));
+        Some(code)
+    }
+
+    /// Whether a native frame's code is the evaluator's.
+    fn is_evaluator(&self, address: RuntimeAddr) -> bool {
+        self.process().evaluator.iter().any(|part| part.contains(&address.0))
+    }
+
+    fn native_frames(&self, stack: &MixedStack<'_>) -> Vec<NativeFrame> {
+        let native = |(index, frame): (usize, &MixedFrame)| match frame {
+            MixedFrame::Native(frame) => NativeFrame {
+                bounds: stack.bounds(index).map(|(start, end)| (start.0, end.0)),
+                is_evaluator: self.is_evaluator(frame.addr.lookup()),
+            },
+            MixedFrame::Language(_) => NativeFrame::default(),
+        };
+        stack.frames.iter().enumerate().map(native).collect()
+    }
+}
+
+/// Where `_asyncio` keeps its tasks: a section of its own file, or of the interpreter's.
+fn task_lists(mappings: &[Mapping], proc_reader: u32) -> Option<TaskLists> {
+    let is_candidate = |mapping: &&Mapping| {
+        let name = mapping.path.rsplit('/').next().unwrap_or_default();
+        mapping.executable && mapping.inode != 0 && (name.starts_with("_asyncio") || name.contains("python"))
+    };
+    mappings.iter().filter(is_candidate).find_map(|mapping| {
+        let file = files::open(&files::MappedFile::of(proc_reader, mapping)).ok()?;
+        let elf = ElfFile::open(&file).ok()?;
+        TaskLists::parse(&elf.section_data_up_to(".AsyncioDebug", 4096)?)
+    })
+}
+
+impl Instance for PythonInstance {
+    fn language(&self) -> &'static dyn Language {
+        &Python
+    }
+
+    fn version(&self) -> String {
+        let build = if self.process().layout.free_threaded { " free-threaded" } else { "" };
+        format!("Python {}{build}", self.process().release)
+    }
+
+    fn hints(&self) -> Hints {
+        let reader: Arc<dyn SectionReader> = Arc::clone(&self.reader) as Arc<dyn SectionReader>;
+        Hints { reader: Some(reader), walker: self.reader.walker(), ..Hints::default() }
+    }
+
+    fn splice(&self, section: &Section<'_>, stack: &mut MixedStack<'_>) -> Splice {
+        let Some(frames) = Frames::decode(section.bytes) else {
+            return Splice::Partial("its Python frames cannot be decoded");
+        };
+        self.counts.sections.fetch_add(1, Ordering::Relaxed);
+        if frames.frames.is_empty() {
+            return Splice::Nothing;
+        }
+        if frames.is_circular() {
+            self.counts.torn.fetch_add(1, Ordering::Relaxed);
+            return Splice::Partial("its Python frames were read while they changed");
+        }
+        let layout = &self.process().layout;
+        let python = |stack: &MixedStack<'_>, index: usize| {
+            let frame = frames.frames[index];
+            stack.frame(FrameKey([frame.code, frame.instr]))
+        };
+        if section.origin == SectionOrigin::Unsynchronised {
+            let real = (0..frames.frames.len()).filter(|index| !layout.is_shim(frames.frames[*index].entry()));
+            *stack.frames = real.map(|index| python(stack, index)).collect();
+            return outcome(Fit::Whole, &frames);
+        }
+        let native = self.native_frames(stack);
+        let (parts, fit) = combine(layout, &frames, &native, stack.is_whole);
+        let part = |part: &Part| match *part {
+            Part::Native(index) => stack.frames[index],
+            Part::Python(index) => python(stack, index),
+        };
+        *stack.frames = parts.iter().map(part).collect();
+        outcome(fit, &frames)
+    }
+
+    fn load(&self, key: FrameKey) -> Option<Arc<dyn FrameData>> {
+        let FrameKey([code, instr]) = key;
+        Some(Arc::new(PythonFrame { code: self.code(code)?, instr }))
+    }
+
+    fn generation(&self, key: FrameKey) -> Option<u64> {
+        self.process().code_generation(key.0[0])
+    }
+
+    fn labels(&self, sample: &SampleView<'_>) -> Option<Labels> {
+        let frames = sample.section.and_then(|section| Frames::decode(section.bytes))?;
+        let mut labels = Vec::new();
+        if frames.has(GIL_KNOWN) {
+            let holds = if frames.has(HOLDS_GIL) { "held" } else { "not held" };
+            labels.push(("gil".to_owned(), holds.to_owned()));
+        }
+        if let Some(name) = self.reader.name(frames.head.tstate) {
+            labels.push(("python_thread".to_owned(), name.to_string()));
+        }
+        Some(Arc::new(labels))
+    }
+
+    fn tasks(
+        &self,
+        _request: &TaskRequest,
+        _threads: &mut dyn ThreadStacks,
+    ) -> Result<Box<dyn TaskDump>, RuntimeError> {
+        let started = std::time::Instant::now();
+        let process = self.process();
+        let tasks: Vec<_> = process
+            .interpreters()
+            .into_iter()
+            .filter_map(|interpreter| process.tasks(interpreter, self.lists))
+            .flatten()
+            .collect();
+        let dump = PythonTasks::new(&self.version(), tasks, &mut |code| self.code(code), started.elapsed());
+        Ok(Box::new(dump))
+    }
+
+    fn info(&self) -> Result<Info, RuntimeError> {
+        let process = self.process();
+        let threads = process.threads();
+        let layout = if process.is_known_release() { "" } else { ", read as the newest known release" };
+        let interpreters = process.interpreters();
+        let lock = match interpreters.last().and_then(|main| process.gil(*main)) {
+            Some(gil) if gil.locked => self.holder(gil.holder, &threads),
+            Some(_) => "free".to_owned(),
+            None => "none: a free-threaded build".to_owned(),
+        };
+        let json = serde_json::json!({
+            "release": process.release.to_string(),
+            "free_threaded": process.layout.free_threaded,
+            "interpreters": interpreters.len(),
+            "threads": threads.len(),
+            "interpreter_lock": lock,
+        });
+        Ok(Info {
+            runtime: format!("{}{layout}", self.version()),
+            lines: vec![
+                ("Threads", threads.len().to_string()),
+                ("Interpreters", interpreters.len().to_string()),
+                ("Interpreter lock", lock),
+            ],
+            json_key: "python",
+            json,
+        })
+    }
+
+    fn categories(&self) -> Vec<CategoryRule> {
+        let rule = |path: &String| CategoryRule::Mapping(Category::Interpreter, path.clone());
+        self.interpreter_paths.iter().map(rule).collect()
+    }
+
+    fn advice(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl PythonInstance {
+    /// Who holds the interpreter lock, as text.
+    fn holder(&self, state: u64, threads: &[super::PythonThread]) -> String {
+        let tid = threads.iter().find(|thread| thread.state == state).map(|thread| thread.inner_tid);
+        match (self.reader.name(state), tid) {
+            (Some(name), Some(tid)) => format!("held by thread {tid} ({name})"),
+            (None, Some(tid)) => format!("held by thread {tid}"),
+            _ => "held".to_owned(),
+        }
+    }
+}
+
+/// What the flags of a section and its place mean for the sample.
+fn outcome(fit: Fit, frames: &Frames) -> Splice {
+    use super::walker::{CUT, RESTARTED, UNREADABLE};
+    if frames.has(UNREADABLE) {
+        return Splice::Partial("some of its Python frames could not be read");
+    }
+    if frames.has(CUT) {
+        return Splice::Partial("its Python stack is deeper than rprof reads");
+    }
+    match fit {
+        Fit::Whole if frames.has(RESTARTED) => Splice::Whole,
+        Fit::Whole => Splice::Whole,
+        Fit::Cut => Splice::Partial("its native stack ends before its Python frames"),
+        Fit::Misfit => Splice::Partial("its Python frames do not fit its native stack"),
+    }
+}
+
+impl SectionReader for PythonReader {
+    fn language(&self) -> LanguageId {
+        Python.id()
+    }
+
+    fn read(&self, tid: u32, _registers: &Registers, section: &mut Vec<u8>) -> bool {
+        PythonReader::read(self, tid, section)
+    }
+}
+
+/// A function and an instruction in it.
+#[derive(Debug)]
+struct PythonFrame {
+    code: Arc<Code>,
+    instr: u64,
+}
+
+impl FrameData for PythonFrame {
+    fn lines(&self) -> Vec<SourceFrame> {
+        vec![source_frame(&self.code, self.instr)]
+    }
+}
+
+/// A frame of a profile.
+pub fn source_frame(code: &Code, instr: u64) -> SourceFrame {
+    SourceFrame {
+        function: code.name.clone(),
+        system_name: code.name.clone(),
+        file: Some(code.file.clone()),
+        line: code.line(instr),
+        column: 0,
+        start_line: code.first_line,
+        inlined: false,
+    }
+}

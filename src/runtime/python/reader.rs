@@ -1,0 +1,147 @@
+//! Which thread state a thread of the kernel has, kept and refreshed while a process is profiled.
+//!
+//! Not here: what the thread state leads to (`frames`).
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{
+    process::PythonProcess,
+    threads::PythonThread,
+    walker::{NO_THREAD_STATE, Section},
+};
+use crate::addr::RuntimeAddr;
+
+/// How often a thread that is not known makes the list of threads be read again: threads of other
+/// languages are never known.
+const REFRESH: Duration = Duration::from_millis(20);
+/// How long the names of threads are kept.
+const NAMES: Duration = Duration::from_secs(5);
+
+/// Reads the frames of threads by their number.
+#[derive(Debug)]
+pub struct PythonReader {
+    process: Arc<PythonProcess>,
+    /// From the thread pointer to the word with the thread state; 0: unknown.
+    slot: i64,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    threads: HashMap<u32, Vec<PythonThread>>,
+    read_at: Option<Instant>,
+    names: HashMap<u64, Arc<str>>,
+    names_at: Option<Instant>,
+}
+
+impl PythonReader {
+    /// A reader of a process.
+    pub fn new(process: Arc<PythonProcess>) -> PythonReader {
+        let threads = process.threads();
+        let slot = process.slot(&threads);
+        let reader = PythonReader { process, slot, table: Mutex::default() };
+        reader.refresh(&mut reader.lock(), threads);
+        reader
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Arc<PythonProcess> {
+        &self.process
+    }
+
+    /// From the thread pointer to the word with the thread state; 0: unknown.
+    pub fn slot(&self) -> i64 {
+        self.slot
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refresh(&self, table: &mut Table, threads: Vec<PythonThread>) {
+        let tids = self.process.namespace_tids();
+        table.threads.clear();
+        for thread in threads {
+            if let Some(tid) = tids.get(&thread.inner_tid) {
+                table.threads.entry(*tid).or_default().push(thread);
+            }
+        }
+        table.read_at = Some(Instant::now());
+    }
+
+    /// The thread state that a thread uses now.
+    pub fn thread(&self, tid: u32) -> Option<PythonThread> {
+        let mut table = self.lock();
+        if let Some(thread) = table.threads.get(&tid).and_then(|states| self.current(states)) {
+            return Some(thread);
+        }
+        if table.read_at.is_some_and(|at| at.elapsed() < REFRESH) {
+            return None;
+        }
+        let threads = self.process.threads();
+        self.refresh(&mut table, threads);
+        table.threads.get(&tid).and_then(|states| self.current(states))
+    }
+
+    /// Of a thread's states the one that it uses; `None`: they are no longer this thread's.
+    fn current(&self, states: &[PythonThread]) -> Option<PythonThread> {
+        let objects = self.process.objects();
+        let layout = &self.process.layout;
+        let is_valid = |thread: &&PythonThread| {
+            objects.word(thread.state, layout.thread_id) == Some(thread.id)
+                && objects.word(thread.state, layout.thread_interpreter) == Some(thread.interpreter)
+        };
+        let valid: Vec<&PythonThread> = states.iter().filter(is_valid).collect();
+        if valid.len() > 1 && self.slot != 0 {
+            let place = valid[0].id.wrapping_add_signed(self.slot);
+            let used = self.process.memory.read_word(RuntimeAddr(place));
+            if let Some(thread) = valid.iter().find(|thread| Some(thread.state) == used) {
+                return Some(**thread);
+            }
+        }
+        valid.last().map(|thread| **thread)
+    }
+
+    /// Appends the frames of a thread to `section`; `false`: it has none.
+    pub fn read(&self, tid: u32, section: &mut Vec<u8>) -> bool {
+        let Some(found) = self.section(tid) else { return false };
+        section.extend(found.encode());
+        true
+    }
+
+    /// The frames of a thread; `None`: it has no thread state, or no frames.
+    pub fn section(&self, tid: u32) -> Option<Section> {
+        let thread = self.thread(tid)?;
+        let section = self.process.frames(thread.state);
+        (!section.has(NO_THREAD_STATE) && !section.frames.is_empty()).then_some(section)
+    }
+
+    /// The name that the program gave to the thread with this state.
+    pub fn name(&self, state: u64) -> Option<Arc<str>> {
+        let mut table = self.lock();
+        if table.names_at.is_none_or(|at| at.elapsed() >= NAMES) {
+            table.names = self.names();
+            table.names_at = Some(Instant::now());
+        }
+        table.names.get(&state).cloned()
+    }
+
+    /// The names of all threads, by thread state.
+    fn names(&self) -> HashMap<u64, Arc<str>> {
+        let mut names = HashMap::new();
+        let mut of_interpreter = HashMap::new();
+        for thread in self.process.threads() {
+            let found = of_interpreter
+                .entry(thread.interpreter)
+                .or_insert_with(|| self.process.thread_names(thread.interpreter));
+            if let Some(name) = found.get(&thread.id) {
+                names.insert(thread.state, Arc::from(name.as_str()));
+            }
+        }
+        names
+    }
+}
