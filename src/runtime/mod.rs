@@ -19,7 +19,7 @@ mod language;
 pub mod python;
 mod tasks;
 
-pub use accounts::{Account, AccountFrame, AccountSample, AccountValue};
+pub use accounts::{Account, AccountFrame, AccountSample, AccountValue, CodeMapping};
 pub use attach::{Attached, ProcessView, attach, is_likely};
 pub use instance::{
     Category, CategoryRule, CodeRegion, FrameData, Info, Instance, InstanceId, LanguageFrame, MixedFrame,
@@ -31,4 +31,4 @@ pub use tasks::{
 };
 
 /// All languages: the only place that lists them. The first that recognizes a file owns it.
-pub static ALL: &[&dyn Language] = &[&go::Go];
+pub static ALL: &[&dyn Language] = &[&go::Go, &python::Python];

@@ -13,7 +13,7 @@ use crate::{
 
 /// Larger symbol tables are not searched unless the file's name says that it is CPython: looking
 /// for a runtime must not delay a profile of a large program.
-const MAX_SEARCHED: usize = 4 << 20;
+const MAX_SEARCHED: usize = 1 << 20;
 /// Longest file name part that can be a version: `python3.15td`.
 const NAMES: [&str; 2] = ["libpython", "python"];
 

@@ -154,7 +154,8 @@ impl Instance for PythonInstance {
             stack.frame(FrameKey([frame.code, frame.instr]))
         };
         if section.origin == SectionOrigin::Unsynchronised {
-            let real = (0..frames.frames.len()).filter(|index| !layout.is_shim(frames.frames[*index].entry()));
+            let real =
+                (0..frames.frames.len()).filter(|index| !layout.is_shim(frames.frames[*index].entry()));
             *stack.frames = real.map(|index| python(stack, index)).collect();
             return outcome(Fit::Whole, &frames);
         }

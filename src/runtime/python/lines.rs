@@ -43,8 +43,8 @@ fn linetable(table: &[u8], first_line: i64, offset: u64) -> Option<i64> {
     None
 }
 
-/// Entries: a byte with bit 7 set, the form (4 bits) and the length - 1 (3 bits), then what the form
-/// needs.
+/// Entries: a byte with bit 7 set, the form (4 bits) and the length - 1 (3 bits), then what the
+/// form needs.
 fn locations(table: &[u8], first_line: i64, offset: u64) -> Option<i64> {
     let mut bytes = table.iter().copied();
     let (mut line, mut end) = (first_line, 0);

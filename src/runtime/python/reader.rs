@@ -53,11 +53,6 @@ impl PythonReader {
         &self.process
     }
 
-    /// From the thread pointer to the word with the thread state; 0: unknown.
-    pub fn slot(&self) -> i64 {
-        self.slot
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,6 +99,11 @@ impl PythonReader {
             }
         }
         valid.last().map(|thread| **thread)
+    }
+
+    /// The BPF program that reads the same with each sample; `None`: there is none yet.
+    pub fn walker(&self) -> Option<crate::process::FrameWalker> {
+        None
     }
 
     /// Appends the frames of a thread to `section`; `false`: it has none.

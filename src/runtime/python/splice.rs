@@ -65,16 +65,19 @@ pub fn combine(
     is_whole: bool,
 ) -> (Vec<Part>, Fit) {
     let groups = groups(layout, section);
-    let places = if layout.has_shims { by_address(&groups, native) } else { by_symbol(&groups, native, is_whole) };
+    let places =
+        if layout.has_shims { by_address(&groups, native) } else { by_symbol(&groups, native, is_whole) };
     let mut parts = Vec::with_capacity(native.len() + section.frames.len());
-    let mut placed = groups.iter().zip(&places).filter_map(|(group, place)| Some((group, (*place)?))).peekable();
+    let mut placed =
+        groups.iter().zip(&places).filter_map(|(group, place)| Some((group, (*place)?))).peekable();
     for index in 0..native.len() {
         match placed.next_if(|(_, place)| *place == index) {
             Some((group, _)) => parts.extend(group.frames.clone().map(Part::Python)),
             None => parts.push(Part::Native(index)),
         }
     }
-    let rest = groups.iter().zip(&places).filter(|(group, place)| place.is_none() && !group.frames.is_empty());
+    let rest =
+        groups.iter().zip(&places).filter(|(group, place)| place.is_none() && !group.frames.is_empty());
     let rest: Vec<_> = rest.map(|(group, _)| group.frames.clone()).collect();
     let fit = match (rest.is_empty(), is_whole) {
         (true, _) => Fit::Whole,
@@ -110,7 +113,8 @@ fn by_address(groups: &[Group], native: &[NativeFrame]) -> Vec<Option<usize>> {
     let mut from = 0;
     let place = |group: &Group| {
         let anchor = group.anchor?;
-        let holds = |frame: &NativeFrame| frame.bounds.is_some_and(|(start, end)| start <= anchor && anchor < end);
+        let holds =
+            |frame: &NativeFrame| frame.bounds.is_some_and(|(start, end)| start <= anchor && anchor < end);
         let found = from + native.get(from..)?.iter().position(holds)?;
         from = found + 1;
         Some(found)
@@ -123,14 +127,9 @@ fn by_symbol(groups: &[Group], native: &[NativeFrame], is_whole: bool) -> Vec<Op
     let evaluators: Vec<usize> =
         native.iter().enumerate().filter(|(_, frame)| frame.is_evaluator).map(|(index, _)| index).collect();
     let spare = evaluators.len().saturating_sub(groups.len());
-    let (skip, missing) = if is_whole {
-        (spare, groups.len().saturating_sub(evaluators.len()))
-    } else {
-        (0, 0)
-    };
-    (0..groups.len())
-        .map(|group| evaluators.get(skip + group.checked_sub(missing)?).copied())
-        .collect()
+    let (skip, missing) =
+        if is_whole { (spare, groups.len().saturating_sub(evaluators.len())) } else { (0, 0) };
+    (0..groups.len()).map(|group| evaluators.get(skip + group.checked_sub(missing)?).copied()).collect()
 }
 
 #[cfg(test)]

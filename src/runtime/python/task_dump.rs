@@ -79,7 +79,8 @@ impl PythonTasks {
     /// Tasks with equal frames and waits, the largest group first.
     fn groups(&self) -> Vec<Vec<&Task>> {
         let key = |task: &Task| {
-            let frames = task.frames.iter().map(|frame| (frame.function.clone(), frame.file.clone(), frame.line));
+            let frames =
+                task.frames.iter().map(|frame| (frame.function.clone(), frame.file.clone(), frame.line));
             (frames.collect::<Vec<_>>(), task.waits.clone())
         };
         let mut groups: BTreeMap<_, Vec<&Task>> = BTreeMap::new();
@@ -171,7 +172,8 @@ impl TaskDump for PythonTasks {
 
     fn samples(&self, _system: bool) -> Vec<TaskSample> {
         let sample = |group: Vec<&Task>| {
-            let frame = |frame: &SourceFrame| TaskFrame { lines: vec![frame.clone()], ..TaskFrame::default() };
+            let frame =
+                |frame: &SourceFrame| TaskFrame { lines: vec![frame.clone()], ..TaskFrame::default() };
             let names: Vec<_> = group.iter().take(MAX_NAMED).map(|task| task.name.clone()).collect();
             let mut labels = vec![("state".to_owned(), group[0].waits.clone())];
             if group.len() == 1 {

@@ -21,6 +21,8 @@ use super::{
 const MAX_CHAIN: usize = 256;
 /// The most children of a `gather` that are named.
 const MAX_CHILDREN: u64 = 16;
+/// The deepest value stack of a frame.
+const MAX_DEPTH: u64 = 1 << 24;
 /// The most characters of a name.
 const MAX_NAME: usize = 256;
 
@@ -39,7 +41,9 @@ impl TaskLists {
     /// Decodes the section `.AsyncioDebug`: 13 words. `None`: it is not what is known.
     pub fn parse(bytes: &[u8]) -> Option<TaskLists> {
         let words = bytes.get(..13 * 8)?.as_chunks::<8>().0;
-        let word = |index: usize| u32::from_le_bytes([words[index][0], words[index][1], words[index][2], words[index][3]]);
+        let word = |index: usize| {
+            u32::from_le_bytes([words[index][0], words[index][1], words[index][2], words[index][3]])
+        };
         let size = |index: usize| u64::from_le_bytes(words[index]);
         let inside = |field: usize, size_at: usize| {
             let offset = u64::from_le_bytes(words[field]);
@@ -117,7 +121,11 @@ impl PythonProcess {
         let weak = |name: &str| {
             let set = objects.attribute(objects.item(module, name)?, "data")?;
             let references = objects.set(set)?.into_iter();
-            Some(references.filter_map(|one| objects.pointer(one, self.layout.weak_object)).collect::<Vec<_>>())
+            Some(
+                references
+                    .filter_map(|one| objects.pointer(one, self.layout.weak_object))
+                    .collect::<Vec<_>>(),
+            )
         };
         let mut all = weak("_all_tasks").unwrap_or_default();
         all.extend(weak("_scheduled_tasks").unwrap_or_default());
@@ -176,7 +184,8 @@ impl PythonProcess {
     fn task_name(&self, task: u64, lists: Option<TaskLists>) -> Option<String> {
         let objects = self.objects();
         let object = objects.pointer(task, lists.map_or(self.layout.task.name, |lists| lists.name))?;
-        let text = objects.text(object).filter(|_| objects.type_name(object).is_some_and(|kind| kind == "str"));
+        let text =
+            objects.text(object).filter(|_| objects.type_name(object).is_some_and(|kind| kind == "str"));
         let name = text.or_else(|| objects.unsigned(object).map(|number| format!("Task-{number}")));
         name.map(|name| name.chars().take(MAX_NAME).map(|c| if c.is_control() { '?' } else { c }).collect())
     }
@@ -228,23 +237,28 @@ impl PythonProcess {
         Some((Coroutine { code, instr }, self.awaited(frame).unwrap_or(0)))
     }
 
-    /// The object on top of a suspended frame's value stack.
+    /// The object on top of a suspended frame's value stack; from 3.15 on an empty place is above
+    /// it.
     fn awaited(&self, frame: u64) -> Option<u64> {
+        let end = self.stack_end(frame)?;
+        (1..=2).find_map(|above| {
+            let word = self.objects().word(end.checked_sub(above * 8)?, 0)? & self.layout.code_mask;
+            is_pointer(word).then_some(word)
+        })
+    }
+
+    /// The end of a suspended frame's value stack; `None`: it is empty, or the frame runs.
+    fn stack_end(&self, frame: u64) -> Option<u64> {
         let (objects, layout) = (self.objects(), &self.layout);
-        let at = match layout.stack_top {
-            StackTop::Pointer(offset) => objects.pointer(frame, offset)?.checked_sub(8)?,
-            StackTop::Depth(count, base) => {
-                let depth = objects.number(frame, count)?.cast_signed();
-                let above = u64::try_from(depth).ok()?.checked_sub(1)?;
-                objects.pointer(frame, base)? + above * 8
-            }
-            StackTop::Index(count) => {
-                let depth = objects.number(frame, count)?.cast_signed();
-                let above = u64::try_from(depth).ok()?.checked_sub(1)?;
-                frame + u64::from(layout.frame_locals) + above * 8
-            }
+        let count = |offset| {
+            let depth = u64::from(objects.number(frame, offset)?);
+            (1..=MAX_DEPTH).contains(&depth).then_some(depth)
         };
-        objects.word(at, 0).map(|word| word & layout.code_mask).filter(|word| is_pointer(*word))
+        match layout.stack_top {
+            StackTop::Pointer(offset) => objects.pointer(frame, offset),
+            StackTop::Depth(offset, base) => Some(objects.pointer(frame, base)? + count(offset)? * 8),
+            StackTop::Index(offset) => Some(frame + u64::from(layout.frame_locals) + count(offset)? * 8),
+        }
     }
 
     fn waits(&self, last: u64) -> Waits {
@@ -273,7 +287,9 @@ impl PythonProcess {
             objects.word(*child, self.layout.task.state).is_some_and(|state| state & 3 == 0)
                 && objects.type_name(*child).as_deref() == Some("_asyncio.Task")
         };
-        Some(children.into_iter().filter(is_pending).filter_map(|child| self.task_name(child, None)).collect())
+        Some(
+            children.into_iter().filter(is_pending).filter_map(|child| self.task_name(child, None)).collect(),
+        )
     }
 }
 
@@ -289,7 +305,14 @@ mod tests {
         assert_eq!(TaskLists::parse(&bytes), None, "a pointer at 708 is not aligned");
         let words: [u64; 13] = [168, 136, 112, 108, 109, 128, 152, 7000, 6800, 900, 696, 704, 720];
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let lists = TaskLists { name: 136, coroutine: 128, node: 152, interpreter_head: 6800, running: 704, thread_head: 720 };
+        let lists = TaskLists {
+            name: 136,
+            coroutine: 128,
+            node: 152,
+            interpreter_head: 6800,
+            running: 704,
+            thread_head: 720,
+        };
         assert_eq!(TaskLists::parse(&bytes), Some(lists));
         assert_eq!(TaskLists::parse(&bytes[..96]), None);
     }
