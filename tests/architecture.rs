@@ -42,6 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "issue",
             "addr",
             "budget",
+            "text",
         ],
     ),
     ("report", &["profile", "text"]),

@@ -4,11 +4,12 @@
 //! Not here: names (`name`), sampling, writing files.
 
 use super::{
-    Capture, Ended, ProfileKind, Request, Tally,
+    Capture, Ended, Tally,
     name::{
         locations::{Locations, clamp, epoch_ns, label_list, nanos},
         names::{Names, file_of},
     },
+    request::Plan,
     threadcreate::{self, Threads},
     watch::{images::Synthetic, world::World},
 };
@@ -21,55 +22,46 @@ use crate::{
 const REASONS_SHOWN: usize = 3;
 
 pub(super) fn finish(
-    request: &Request,
+    plan: &Plan,
     world: &mut World,
     names: &Names,
     threads: Option<Threads>,
     capture: &mut Capture,
 ) {
     count_issues(world, &capture.tally);
-    if matches!(request.kind, ProfileKind::Cpu | ProfileKind::Wall) {
+    if plan.live.is_periodic {
         let few = few_samples(capture.tally.samples);
         few.into_iter().for_each(|issue| world.issues.add(issue, 1));
     }
     capture.unnamed_share = unnamed_share(world, names);
-    let (values, period) = values_of(request);
-    let mut builder = Builder::new(&values);
+    let values = plan.kind.sample_types;
+    let mut builder = Builder::new(values);
     let executable = capture.identities.first().and_then(|identity| identity.executable.as_deref());
     let locations = Locations::add(world, names, &mut builder, executable);
     match threads {
         Some(threads) => {
-            let before = threadcreate::add_samples(request, world, threads, &locations, &mut builder);
+            let before = threadcreate::add_samples(plan, world, threads, &locations, &mut builder);
             capture.threads_before = Some(before);
         }
         None => {
-            let each = worth_of_lost_sample(request, &capture.tally);
+            let each = worth_of_lost_sample(plan, &capture.tally);
             add_samples(world, capture.tally.lost, each, &locations, &mut builder);
         }
     }
     let (kind, unit) = values[values.len() - 1];
-    builder.set_period(kind, unit, period);
+    builder.set_period(kind, unit, period_of(plan));
     builder.set_default_sample_type(kind);
     builder.set_time(epoch_ns(capture.started_at), nanos(capture.elapsed));
     capture.issues = std::mem::take(&mut world.issues);
-    for comment in comments(request, capture, world) {
+    for comment in comments(plan, capture, world) {
         builder.comment(&comment);
     }
     capture.profile = builder.finish();
 }
 
-/// The sample types, the main one last, and the period of the main one.
-fn values_of(request: &Request) -> (Vec<(&'static str, &'static str)>, i64) {
-    let timed = |time| vec![("samples", "count"), (time, "nanoseconds")];
-    let waits = || vec![("waits", "count"), ("offcpu", "nanoseconds")];
-    let period_ns = 1_000_000_000 / i64::from(request.frequency_hz.max(1));
-    match request.kind {
-        ProfileKind::Cpu => (timed("cpu"), period_ns),
-        ProfileKind::Wall => (timed("wall"), period_ns),
-        ProfileKind::Faults => (vec![("samples", "count"), ("faults", "count")], 1),
-        ProfileKind::ThreadCreate => (vec![("threadcreate", "count")], 1),
-        ProfileKind::OffCpu => (waits(), period_ns),
-    }
+/// The period of the main sample type: nanoseconds for each sample, or 1 event.
+fn period_of(plan: &Plan) -> i64 {
+    if plan.kind.is_time() { 1_000_000_000 / i64::from(plan.frequency_hz.max(1)) } else { 1 }
 }
 
 fn count_issues(world: &mut World, tally: &Tally) {
@@ -103,11 +95,11 @@ fn unnamed_share(world: &World, names: &Names) -> f64 {
     if all == 0 { 0.0 } else { unnamed as f64 / all as f64 }
 }
 
-/// The average worth of a lost sample: nanoseconds or page faults.
-fn worth_of_lost_sample(request: &Request, tally: &Tally) -> u64 {
-    match request.kind {
-        ProfileKind::Faults => tally.amount / tally.samples.max(1),
-        _ => 1_000_000_000 / u64::from(request.frequency_hz.max(1)),
+/// The average worth of a lost sample: nanoseconds, or events.
+fn worth_of_lost_sample(plan: &Plan, tally: &Tally) -> u64 {
+    match plan.kind.is_time() {
+        true => 1_000_000_000 / u64::from(plan.frequency_hz.max(1)),
+        false => tally.amount / tally.samples.max(1),
     }
 }
 
@@ -132,7 +124,7 @@ fn add_samples(world: &World, lost: u64, each: u64, locations: &Locations, build
 }
 
 /// How the profile was made and how complete it is, as `key: value` lines.
-fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> {
+fn comments(plan: &Plan, capture: &Capture, world: &World) -> Vec<String> {
     let tally = &capture.tally;
     let percent = |share: f64| share * 100.0;
     let mut comments: Vec<String> = capture
@@ -157,7 +149,7 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
     comments.push(format!("unnamed: {:.2}% of frames", percent(capture.unnamed_share)));
     comments.push(format!("samples: {}", tally.samples));
     comments.push(format!("lost: {} samples", tally.lost));
-    comments.extend(measured(request, capture));
+    comments.extend((plan.live.comments)(plan, capture));
     comments.push(format!("kernel frames: {}", if sampler.kernel { "yes" } else { "no" }));
     comments.push(format!("scanned: {} of {} user frames", tally.scanned_frames, tally.frames));
     comments.push(format!("different stacks: {}", world.collector.stack_count()));
@@ -170,49 +162,6 @@ fn comments(request: &Request, capture: &Capture, world: &World) -> Vec<String> 
     comments.push(format!("ended: {ended} after {:.2} s", capture.elapsed.as_secs_f64()));
     comments.push(format!("rprof: {}", env!("CARGO_PKG_VERSION")));
     comments
-}
-
-/// The comments on the sampling rate and the sampled total.
-fn measured(request: &Request, capture: &Capture) -> Vec<String> {
-    let seconds = |ns: u64| ns as f64 / 1e9;
-    let sampled = seconds(capture.tally.amount);
-    let rate = format!("rate: asked {} Hz{}", request.frequency_hz, achieved(capture));
-    let faults = format!("faults: about {} page faults", capture.tally.amount);
-    match (request.kind, capture.kernel_cpu_ns) {
-        (ProfileKind::ThreadCreate, _) => Vec::new(),
-        (ProfileKind::Faults, _) => vec![faults],
-        (ProfileKind::OffCpu, _) => {
-            let microseconds = 1_000_000 / request.frequency_hz.max(1);
-            vec![
-                format!(
-                    "offcpu: {sampled:.2} s of waiting, summed over all threads; waits for a free CPU are not counted"
-                ),
-                format!(
-                    "rate: all waits of {microseconds} us or longer are recorded, shorter ones are sampled"
-                ),
-            ]
-        }
-        (ProfileKind::Wall, _) => {
-            vec![rate, format!("wall: sampled {sampled:.2} s, summed over all threads")]
-        }
-        (ProfileKind::Cpu, None) => vec![rate, format!("cpu: sampled {sampled:.2} s")],
-        (ProfileKind::Cpu, Some(kernel)) => {
-            let accounted = seconds(kernel);
-            vec![rate, format!("cpu: sampled {sampled:.2} s, the kernel accounts {accounted:.2} s")]
-        }
-    }
-}
-
-/// Samples per second of CPU time that the kernel accounts; empty where the time is too short for
-/// the kernel's clock (10 ms).
-fn achieved(capture: &Capture) -> String {
-    match capture.kernel_cpu_ns {
-        Some(kernel_ns) if kernel_ns >= 500_000_000 => {
-            let rate = (capture.tally.samples + capture.tally.lost) as f64 / (kernel_ns as f64 / 1e9);
-            format!(", achieved {rate:.1} Hz of CPU time")
-        }
-        _ => String::new(),
-    }
 }
 
 fn reasons(capture: &Capture) -> String {

@@ -54,8 +54,6 @@ pub struct GoProfile {
     pub profile: Profile,
     /// The process it is of.
     pub identity: Identity,
-    /// Which profile it is.
-    pub kind: GoKind,
     /// The Go release, such as `go1.22.3`.
     pub version: String,
     /// The number of stacks.
@@ -91,7 +89,7 @@ pub fn read(pid: u32, kind: GoKind) -> Result<GoProfile, BucketError> {
     check_pids(std::slice::from_ref(&identity)).map_err(GoError::from)?;
     let profile = builder.finish();
     let version = process.version_text.clone();
-    Ok(GoProfile { profile, identity, kind, version, records: outcome.records, warnings: outcome.warnings })
+    Ok(GoProfile { profile, identity, version, records: outcome.records, warnings: outcome.warnings })
 }
 
 /// A profile in Go's text form (`debug=1`); `None` for threadcreate, whose text is made from the

@@ -9,8 +9,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-pub use crate::runtime::go::{BucketError, GoError};
-
 use super::{check_pids, go_builder::GoLocations, name::locations};
 use crate::{
     addr::RuntimeAddr,
@@ -20,7 +18,7 @@ use crate::{
         builder::{Builder, LabelValue},
         proto::Profile,
     },
-    runtime::go::{Copied, GoProcess, GoroutineOptions, Goroutines, Text},
+    runtime::go::{Copied, GoError, GoProcess, GoroutineOptions, Goroutines, Text},
     sampler::look::{StackSnapshot, Target, hold, running},
 };
 
@@ -258,13 +256,6 @@ impl GoDump {
         }
         comments.push(format!("rprof: {}", env!("CARGO_PKG_VERSION")));
         comments
-    }
-
-    /// Writes Go's own text: every goroutine (`each`, Go's `debug=2`), or equal stacks counted
-    /// (`debug=1`). Errors: those of `writer`.
-    pub fn write_text(&self, each: bool, writer: &mut dyn std::io::Write) -> std::io::Result<()> {
-        let mut text = self.text(false);
-        if each { text.write_each(writer) } else { text.write_counted(writer) }
     }
 
     /// Go's own text forms. `system`: include the runtime's own goroutines.

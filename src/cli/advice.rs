@@ -11,7 +11,7 @@ use std::{fmt::Write, path::PathBuf};
 use anyhow::Error;
 
 use crate::{
-    capture::CaptureError,
+    capture::{CaptureError, kinds},
     process::{Identity, ProcessError},
     profile::WriteError,
     runtime::go::{BucketError, GoError},
@@ -63,13 +63,6 @@ fn known(error: &Error) -> Option<Explanation> {
     if let Some(error) = error.downcast_ref::<ProcessError>() {
         return Some(process(error));
     }
-    if let Some(error) = process_of_go(error) {
-        return Some(process(error));
-    }
-    if let Some((what, because, advice)) = super::advice_go::explain(error) {
-        let because = because.into_iter().collect();
-        return Some(Explanation { what, because, advice: advice.map(str::to_owned) });
-    }
     if let Some(ServeError::Listen { source, .. }) = error.downcast_ref() {
         let advice = listen_advice(source).map(str::to_owned);
         return Some(Explanation { what: error.to_string(), because: vec![source.to_string()], advice });
@@ -95,14 +88,10 @@ fn nothing_matches(error: &NothingMatches) -> Explanation {
     }
 }
 
-/// The process error, if that is why a Go program could not be read.
-fn process_of_go(error: &Error) -> Option<&ProcessError> {
-    match (error.downcast_ref(), error.downcast_ref()) {
-        (Some(GoError::Process(error)), _) | (_, Some(BucketError::Go(GoError::Process(error)))) => {
-            Some(error)
-        }
-        _ => None,
-    }
+/// A language runtime cannot be read, or does not record the profile.
+fn runtime(error: &BucketError) -> Explanation {
+    let (what, because, advice) = super::advice_go::explain(error);
+    Explanation { what, because: because.into_iter().collect(), advice: advice.map(str::to_owned) }
 }
 
 /// The chain of an error: what failed, then why, innermost last.
@@ -180,6 +169,16 @@ fn capture(error: &CaptureError) -> Explanation {
             because: vec!["the processes have ended".into()],
             advice: None,
         },
+        CaptureError::NotOffered { kind, why, available } => Explanation {
+            what: format!("{} profiles {why}", kind.name),
+            because: Vec::new(),
+            advice: Some(format!("--kind {}; `rprof info` shows what a process is", kinds::list(available))),
+        },
+        CaptureError::Runtime(BucketError::Go(GoError::Process(error))) => process(error),
+        CaptureError::Runtime(error) => runtime(error),
+        CaptureError::WrongSampler { .. } | CaptureError::Incomparable(_) | CaptureError::Bug => {
+            Explanation { what: error.to_string(), because: Vec::new(), advice: None }
+        }
         CaptureError::Sampler { source, tried, identities } => sampler(source, tried, identities),
         CaptureError::NotStarted(source) => not_started(error.to_string(), source),
         CaptureError::SamplerDied(source) => {

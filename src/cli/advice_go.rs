@@ -4,17 +4,15 @@
 
 use crate::runtime::go::{BucketError, GoError, NotCollected};
 
-/// What failed, why, and what to do; `None` if the error does not concern a Go program.
-pub fn explain(error: &anyhow::Error) -> Option<(String, Option<String>, Option<&'static str>)> {
-    if let Some(BucketError::NotCollected(why)) = error.downcast_ref() {
-        let what = "this process does not collect the requested profile".to_owned();
-        return Some((what, Some(why.to_string()), Some(instead(*why))));
+/// What failed, why, and what to do.
+pub fn explain(error: &BucketError) -> (String, Option<String>, Option<&'static str>) {
+    match error {
+        BucketError::NotCollected(why) => {
+            let what = "this process does not collect the requested profile".to_owned();
+            (what, Some(why.to_string()), Some(instead(*why)))
+        }
+        BucketError::Go(error) => (error.to_string(), None, advice(error)),
     }
-    let go = match error.downcast_ref::<BucketError>() {
-        Some(BucketError::Go(error)) => error,
-        _ => error.downcast_ref::<GoError>()?,
-    };
-    Some((go.to_string(), None, advice(go)))
 }
 
 /// How to enable the profile, and the next best one.

@@ -3,7 +3,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgGroup, Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
 use regex::Regex;
 
 use super::{
@@ -15,6 +18,7 @@ use super::{
     serve_args::{SERVE_EXAMPLES, ServeArgs},
     snapshot_args::{SNAPSHOT_EXAMPLES, SnapshotArgs},
 };
+use crate::capture::kinds::{self, Kind, KindRow};
 
 /// pprof for any running process.
 #[derive(Debug, Parser)]
@@ -136,8 +140,8 @@ pub struct AttachArgs {
     #[arg(long, requires = "name")]
     pub match_args: bool,
     /// What to profile.
-    #[arg(long, value_enum, default_value_t = KindArg::Cpu)]
-    pub kind: KindArg,
+    #[arg(long, default_value = kinds::DEFAULT.name, value_parser = kind_parser(|_| true))]
+    pub kind: Kind,
     /// Also profile child processes: those running now and those started later.
     #[arg(long)]
     pub children: bool,
@@ -436,41 +440,6 @@ pub enum SamplerArg {
     Ptrace,
 }
 
-/// `--kind`: what to profile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum KindArg {
-    /// CPU time.
-    Cpu,
-    /// All time of all threads, running or not. Without BPF, running threads are stopped for
-    /// microseconds (--sampler ptrace).
-    Wall,
-    /// Off-CPU time: where threads wait and for how long. Waits longer than 1/F second (-F) are all
-    /// recorded, shorter ones are sampled. Needs root, or CAP_BPF and CAP_PERFMON.
-    #[value(name = "offcpu", alias = "off-cpu")]
-    OffCpu,
-    /// Timeline for ui.perfetto.dev: when each thread ran, was runnable, waited, and what woke it.
-    /// The file is .pftrace, or a profile (.pb.gz). Needs root, or CAP_BPF and CAP_PERFMON.
-    Trace,
-    /// The stack of every thread now, one sample per thread (see `rprof dump`).
-    Threads,
-    /// Go: memory in use on the heap, by allocating code, from the runtime's own records.
-    Heap,
-    /// Go: all memory ever allocated, by allocating code.
-    Allocs,
-    /// Go: where goroutines waited for each other, if the program records that.
-    Block,
-    /// Go: which code held contended locks, if the program records that.
-    Mutex,
-    /// Go: the stack of every goroutine now, equal stacks counted. Other programs: same as threads.
-    Goroutine,
-    /// Memory growth: which code touches new memory (page faults).
-    Faults,
-    /// Which code creates threads: the stacks that create threads during the profile, and the start
-    /// functions of threads that existed before. Go: the runtime's own records, unless --sampler
-    /// bpf is given.
-    Threadcreate,
-}
-
 /// `--format` of `rprof dump`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DumpFormatArg {
@@ -523,6 +492,13 @@ pub enum FormatArg {
     Html,
     /// speedscope.app (.json).
     Speedscope,
+}
+
+/// Parses the name of a kind of the table that `accepts` accepts; `--help` lists them.
+pub fn kind_parser(accepts: fn(Kind) -> bool) -> impl TypedValueParser<Value = Kind> {
+    let kinds = kinds::ALL.iter().filter(|kind| accepts(kind));
+    let values = kinds.map(|kind| PossibleValue::new(kind.name).help(kind.help).aliases(kind.alias));
+    PossibleValuesParser::new(values).try_map(|name| KindRow::named(&name).ok_or("there is no such kind"))
 }
 
 /// Parses a sampling frequency in Hz.

@@ -1,16 +1,21 @@
 //! `rprof attach`: profiles running processes.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 
 use super::{
-    args::{AttachArgs, DebugArgs, KindArg, LabelArg, OutputArgs, SamplerArg, SamplingArgs},
+    args::{AttachArgs, DebugArgs, LabelArg, OutputArgs, SamplerArg, SamplingArgs},
     output::Destination,
     progress::Bar,
     summary,
     target::Selection,
 };
 use crate::{
-    capture::{self, LabelKeys, ProfileKind, Request, SamplerChoice, Stop, go_profile::GoKind},
+    capture::{
+        self, CaptureError, LabelKeys, Request, SamplerChoice, Stop,
+        kinds::{Form, Kind, Make, Span},
+    },
     process::identify,
     sampler::look::hold,
     symbolize::{Debuginfod, SymbolizeOptions},
@@ -28,86 +33,35 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
     let pids = selection.choose()?;
     check_debug_options(&arguments.debug)?;
     let targets = pids.iter().map(|pid| identify(*pid)).collect::<Result<Vec<_>, _>>()?;
-    let kind = match arguments.kind {
-        KindArg::Cpu => ProfileKind::Cpu,
-        KindArg::Wall => wall(arguments.sampling.sampler)?,
-        KindArg::Faults => faults(arguments.sampling.sampler)?,
-        KindArg::OffCpu => off_cpu(arguments.sampling.sampler)?,
-        KindArg::Trace => return super::trace::attach(pids, &targets, &arguments),
-        KindArg::Heap => return super::goroutines::profile(&pids, GoKind::Heap, &arguments),
-        KindArg::Allocs => return super::goroutines::profile(&pids, GoKind::Allocs, &arguments),
-        KindArg::Block => return super::goroutines::profile(&pids, GoKind::Block, &arguments),
-        KindArg::Mutex => return super::goroutines::profile(&pids, GoKind::Mutex, &arguments),
-        KindArg::Threadcreate if go_keeps_it(&arguments, &pids) => {
-            return super::goroutines::profile(&pids, GoKind::ThreadCreate, &arguments);
-        }
-        KindArg::Threadcreate => thread_create(arguments.sampling.sampler)?,
-        KindArg::Goroutine if !arguments.children && super::goroutines::are_of(&pids) => {
-            return super::goroutines::attach(pids[0], &targets, &arguments);
-        }
-        KindArg::Threads | KindArg::Goroutine => return super::dump::attach(pids, &targets, &arguments),
-    };
     let several = pids.len() > 1;
     let sampling = request(&arguments.sampling, &arguments.debug);
+    let kind = arguments.kind;
+    kind.check_sampler(sampling.sampler)?;
     let request = Request {
         pids,
-        kind,
+        kinds: vec![kind],
         children: arguments.children,
-        duration: Some(arguments.duration),
         labels: match several {
             true => LabelKeys { pid: true, process: true, ..sampling.labels },
             false => sampling.labels,
         },
         ..sampling
     };
-    let destination = Destination::choose(&arguments.output, &targets)?;
-    capture_and_write(&request, &destination, &arguments.output, || Ok(()))
-}
-
-/// BPF and ptrace read sleeping threads.
-fn wall(sampler: SamplerArg) -> Result<ProfileKind> {
-    match sampler {
-        SamplerArg::Auto | SamplerArg::Bpf | SamplerArg::Ptrace => Ok(ProfileKind::Wall),
-        _ => bail!(
-            "--kind wall requires --sampler bpf, ptrace or auto: perf samplers see running threads only"
-        ),
-    }
-}
-
-/// Page faults are events of the kernel.
-fn faults(sampler: SamplerArg) -> Result<ProfileKind> {
-    match sampler {
-        SamplerArg::Ptrace => {
-            bail!("--kind faults requires the samplers bpf or perf: ptrace does not see page faults")
+    let request = Request { duration: Some(duration(kind, &request, arguments.duration)), ..request };
+    match kind.form {
+        Form::Timeline => super::timeline::attach(request, &targets, &arguments.output),
+        Form::Profile => {
+            let destination = Destination::choose(&arguments.output, &targets)?;
+            capture_and_write(request, &destination, &arguments.output, || Ok(()))
         }
-        _ => Ok(ProfileKind::Faults),
     }
 }
 
-/// Only the kernel knows when a wait starts and ends.
-fn off_cpu(sampler: SamplerArg) -> Result<ProfileKind> {
-    match sampler {
-        SamplerArg::Auto | SamplerArg::Bpf => Ok(ProfileKind::OffCpu),
-        _ => bail!(
-            "--kind offcpu requires --sampler bpf or auto: other samplers cannot measure how long a thread \
-             waits (--kind wall samples all threads, asleep or not)"
-        ),
-    }
-}
-
-/// Whether the profile comes from a Go runtime's own records of thread creation.
-fn go_keeps_it(arguments: &AttachArgs, pids: &[u32]) -> bool {
-    arguments.sampling.sampler == SamplerArg::Auto && !arguments.children && super::goroutines::are_of(pids)
-}
-
-/// Only BPF sees the creation of a thread.
-fn thread_create(sampler: SamplerArg) -> Result<ProfileKind> {
-    match sampler {
-        SamplerArg::Auto | SamplerArg::Bpf => Ok(ProfileKind::ThreadCreate),
-        _ => bail!(
-            "--kind threadcreate requires --sampler bpf or auto: other samplers do not see thread creation"
-        ),
-    }
+/// How long to capture: an instant kind is read now, unless it has to be sampled.
+fn duration(kind: Kind, request: &Request, requested: Duration) -> Duration {
+    let now = Request { duration: Some(Duration::ZERO), ..request.clone() };
+    let is_sampled = || kind.maker(&now).is_ok_and(|maker| matches!(maker.make, Make::Live(_)));
+    if kind.span != Span::Instant || is_sampled() { requested } else { Duration::ZERO }
 }
 
 /// The request that the sampling options describe, without targets.
@@ -165,19 +119,25 @@ fn debuginfod(urls: &str) -> Option<Debuginfod> {
 
 /// Captures, writes the file and prints the summary. `release` is called once sampling has started.
 pub fn capture_and_write(
-    request: &Request,
+    request: Request,
     destination: &Destination,
     output: &OutputArgs,
     release: impl FnOnce() -> std::io::Result<()>,
 ) -> Result<()> {
-    let stop = stop_on_signals()?;
+    let request = Request { stop: stop_on_signals()?, ..request };
     let mut bar = Bar::new(output.quiet, request.duration);
-    let captured = capture::run(request, &stop, release, &mut |progress| bar.show(&progress));
+    let mut session = capture::open(&request)?;
+    release().map_err(CaptureError::NotStarted)?;
+    let window = session.next_window(&mut |progress| bar.show(&progress)).unwrap_or_default();
     drop(bar);
-    let captured = captured?;
-    destination.write(&captured.profile)?;
-    if !output.quiet {
-        super::say(&summary::text(&captured, destination, output.stats));
+    for outcome in window {
+        let response = outcome.result?;
+        if let Some(profile) = response.profile() {
+            destination.write(&profile)?;
+        }
+        if !output.quiet {
+            super::say(&summary::text(&response, destination, output.stats));
+        }
     }
     Ok(())
 }

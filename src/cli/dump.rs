@@ -1,33 +1,32 @@
-//! `rprof dump`: the stack of every thread now.
+//! `rprof dump`: the stack of every thread now; of a Go program, of every goroutine.
 //!
-//! The dump goes to standard output or a file, the summary to standard error. `capture::dump` reads
-//! the threads, `report::threads` formats them.
+//! The dump goes to standard output or a file, the summary to standard error. `report::threads`
+//! formats threads; a language runtime has its own text.
 
 use std::{
-    fmt::Write as _,
     io::{IsTerminal, Write},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 
 use super::{
-    args::{AttachArgs, DumpArgs, DumpFormatArg, LookArg},
-    attach::{interruptible, symbolize_options},
-    output::{Destination, file_options},
+    args::{DumpArgs, DumpFormatArg, LookArg},
+    attach::{stop_on_signals, symbolize_options},
+    output::file_options,
+    summary,
     target::Selection,
 };
 use crate::{
-    capture::dump::{Dump, DumpRequest, dump},
-    process::Identity,
+    capture::{
+        self, Reading, Request, Response, StackOptions,
+        kinds::{self, DumpOf, Kind, TextForm},
+    },
     profile::{FileOptions, file},
     report::{self, OutputFormat, RenderOptions, threads::Threads},
     sampler::look::LookMethod,
-    text::counted,
 };
-
-/// How many different warnings are shown; the others are counted.
-const WARNINGS: usize = 8;
 
 /// Runs the verb.
 pub fn run(arguments: &DumpArgs) -> Result<()> {
@@ -40,55 +39,56 @@ pub fn run(arguments: &DumpArgs) -> Result<()> {
     };
     let pids = selection.choose()?;
     super::attach::check_debug_options(&arguments.debug)?;
-    if super::goroutines::are_wanted(arguments, &pids) {
-        return super::goroutines::run(arguments, pids[0]);
-    }
     let output = DumpOutput::choose(arguments)?;
-    let dumped = dump(&request(arguments, pids)?)?;
-    output.write(|form, writer| write(&dumped, form, arguments.each, writer))?;
+    let response = capture::once(&request(arguments, pids, output.form)?, &mut |_| {})?;
+    let Response::Read(reading) = response else {
+        bail!("the stacks were not read at one instant: this is a bug in rprof")
+    };
+    output.write(|form, writer| write(&reading, form, arguments.each, writer))?;
     if !arguments.quiet {
-        super::say(summary(&dumped, output.path, arguments.stats).trim_end());
+        super::say(summary::read(&reading, output.path, arguments.stats).trim_end());
     }
     Ok(())
 }
 
-/// Runs `rprof attach --kind threads`: a dump as a profile, with the file name and format of
-/// `attach`.
-pub fn attach(pids: Vec<u32>, targets: &[Identity], arguments: &AttachArgs) -> Result<()> {
-    let destination = Destination::choose(&arguments.output, targets)?;
-    let symbolize = interruptible(symbolize_options(&arguments.debug))?;
-    let request = DumpRequest { pids, children: arguments.children, symbolize, ..DumpRequest::default() };
-    let dumped = dump(&request)?;
-    destination.write(&dumped.profile)?;
-    if !arguments.output.quiet {
-        let path = (!destination.is_stdout()).then(|| destination.path());
-        super::say(summary(&dumped, path, arguments.output.stats).trim_end());
-    }
-    Ok(())
-}
-
-fn request(arguments: &DumpArgs, pids: Vec<u32>) -> Result<DumpRequest> {
-    Ok(DumpRequest {
+/// The tasks of the processes, unless options on threads are given; where a process has no tasks,
+/// its threads.
+fn request(arguments: &DumpArgs, pids: Vec<u32>, form: Form) -> Result<Request> {
+    let of_threads = arguments.threads || arguments.each;
+    let request = Request {
         pids,
         children: arguments.children,
-        method: match arguments.look {
-            LookArg::Auto => None,
-            LookArg::Bpf => Some(LookMethod::Bpf),
-            LookArg::Proc => Some(LookMethod::Asleep),
-            LookArg::Perf => Some(LookMethod::Perf),
-            LookArg::Ptrace => Some(LookMethod::Held),
+        duration: Some(Duration::ZERO),
+        text: form.text(),
+        stacks: StackOptions {
+            method: match arguments.look {
+                LookArg::Auto => None,
+                LookArg::Bpf => Some(LookMethod::Bpf),
+                LookArg::Proc => Some(LookMethod::Asleep),
+                LookArg::Perf => Some(LookMethod::Perf),
+                LookArg::Ptrace => Some(LookMethod::Held),
+            },
+            never_stop: arguments.no_stop,
+            consistent: arguments.consistent,
+            kernel: arguments.kernel,
+            system: arguments.system,
         },
-        never_stop: arguments.no_stop,
-        consistent: arguments.consistent,
-        kernel: arguments.kernel,
-        symbolize: interruptible(symbolize_options(&arguments.debug))?,
-        ..DumpRequest::default()
-    })
+        symbolize: symbolize_options(&arguments.debug),
+        stop: stop_on_signals()?,
+        ..Request::default()
+    };
+    let shows = |of: DumpOf| move |kind: &&Kind| kind.dump == Some(of);
+    let has_tasks = |kind: &&Kind| {
+        kind.makers.iter().any(|maker| !maker.is_substitute && (maker.offers)(&request).is_ok())
+    };
+    let tasks = kinds::ALL.iter().filter(shows(DumpOf::Tasks)).find(has_tasks);
+    let kind = tasks.filter(|_| !of_threads).or(kinds::ALL.iter().find(shows(DumpOf::Threads)));
+    Ok(Request { kinds: kind.copied().into_iter().collect(), ..request })
 }
 
 /// A format of a dump.
 #[derive(Clone, Copy)]
-pub(super) enum Form {
+enum Form {
     /// Text: each thread (goroutine), or each different stack, in full.
     Text,
     /// Text: equal stacks counted.
@@ -100,7 +100,7 @@ pub(super) enum Form {
 }
 
 /// Where a dump goes and in which format, checked before any thread is read.
-pub(super) struct DumpOutput<'a> {
+struct DumpOutput<'a> {
     /// The file; `None`: standard output.
     pub path: Option<&'a Path>,
     options: FileOptions,
@@ -136,6 +136,16 @@ impl<'a> DumpOutput<'a> {
 }
 
 impl Form {
+    /// The text form; `None`: it is a profile.
+    fn text(self) -> Option<TextForm> {
+        match self {
+            Form::Text => Some(TextForm::Each),
+            Form::Aggregated => Some(TextForm::Counted),
+            Form::Json => Some(TextForm::Json),
+            Form::Profile(_) => None,
+        }
+    }
+
     fn choose(format: Option<DumpFormatArg>, path: Option<&Path>) -> Result<Form> {
         if let Some(format) = format {
             return Ok(match format {
@@ -155,63 +165,21 @@ impl Form {
     }
 }
 
-fn write(dumped: &Dump, form: Form, each: bool, writer: &mut dyn Write) -> std::io::Result<()> {
-    let profile = &dumped.profile;
+fn write(reading: &Reading, form: Form, each: bool, writer: &mut dyn Write) -> std::io::Result<()> {
+    if let Some(written) = form.text().and_then(|text| reading.content.write_text(text, writer)) {
+        return written;
+    }
+    let profile = reading.content.profile();
     match form {
         Form::Text => {
-            for identity in &dumped.identities {
+            for identity in &reading.identities {
                 writeln!(writer, "{} (pid {})", identity.display_name(), identity.pid)?;
             }
             writeln!(writer)?;
-            Threads::new(profile).write_text(each, writer)
+            Threads::new(&profile).write_text(each, writer)
         }
-        Form::Aggregated => Threads::new(profile).write_aggregated(writer),
-        Form::Json => Threads::new(profile).write_json(writer),
-        Form::Profile(format) => Ok(report::render(profile, format, &RenderOptions::default(), writer)?),
+        Form::Aggregated => Threads::new(&profile).write_aggregated(writer),
+        Form::Json => Threads::new(&profile).write_json(writer),
+        Form::Profile(format) => Ok(report::render(&profile, format, &RenderOptions::default(), writer)?),
     }
-}
-
-/// A quality line, warnings, and with `stats` the cost.
-fn summary(dumped: &Dump, path: Option<&Path>, stats: bool) -> String {
-    let mut text = String::new();
-    let numbers = &dumped.stats;
-    let methods: Vec<String> =
-        numbers.by_method.iter().map(|(method, count)| format!("{count} by {}", method.name())).collect();
-    let _ = writeln!(
-        text,
-        "quality: {}, {:.1}% whole stacks; {}; {}",
-        counted(numbers.threads, "thread"),
-        // Never round up to "all".
-        (numbers.whole_share() * 1000.0).floor() / 10.0,
-        if methods.is_empty() { "no thread could be read".to_owned() } else { methods.join(", ") },
-        match numbers.stopped.len() {
-            0 => "no thread was stopped".to_owned(),
-            count => format!("{} stopped for microseconds", counted(count, "thread")),
-        }
-    );
-    let mut issues: Vec<_> = dumped.issues.iter().collect();
-    issues.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    for (issue, count) in issues.iter().take(WARNINGS) {
-        let _ = writeln!(text, "warning: {issue} ({count})");
-    }
-    if issues.len() > WARNINGS {
-        let _ = writeln!(text, "warning: {} not shown", counted(issues.len() - WARNINGS, "more warning"));
-    }
-    if stats {
-        let (all, median, longest) = numbers.stopped_summary();
-        let _ = writeln!(
-            text,
-            "stats: reading {:.1} ms, naming {:.1} ms; {} stopped, at most {} us each (median {} us), {} us in all",
-            numbers.reading.as_secs_f64() * 1e3,
-            numbers.naming.as_secs_f64() * 1e3,
-            counted(numbers.stopped.len(), "thread"),
-            longest.as_micros(),
-            median.as_micros(),
-            all.as_micros()
-        );
-    }
-    if let Some(path) = path {
-        let _ = writeln!(text, "wrote {}", path.display());
-    }
-    text
 }

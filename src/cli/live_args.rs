@@ -2,13 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{ArgGroup, Args, Command, ValueEnum};
+use clap::{ArgGroup, Args, Command};
 use regex::Regex;
 
 use super::{
-    args::{DebugArgs, SamplingArgs, parse_duration, parse_pid},
+    args::{DebugArgs, SamplingArgs, kind_parser, parse_duration, parse_pid},
     report_args::ReportArgs,
 };
+use crate::capture::kinds::{self, Kind};
 
 /// Shown below `rprof top --help`.
 pub const TOP_EXAMPLES: &str = "\
@@ -49,8 +50,8 @@ pub struct LiveArgs {
     #[arg(long)]
     pub children: bool,
     /// What to watch.
-    #[arg(long, value_enum, default_value_t = LiveKindArg::Cpu)]
-    pub kind: LiveKindArg,
+    #[arg(long, default_value = kinds::DEFAULT.name, value_parser = kind_parser(|kind| kind.watch.is_some()))]
+    pub kind: Kind,
     /// How often the view is updated.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
     pub interval: Duration,
@@ -67,20 +68,6 @@ pub fn are_defaults<A: Args + std::fmt::Debug>(given: &A) -> bool {
     let command = A::augment_args(Command::new("").no_binary_name(true));
     let defaults = command.try_get_matches_from([""; 0]).and_then(|matches| A::from_arg_matches(&matches));
     defaults.is_ok_and(|defaults| format!("{defaults:?}") == format!("{given:?}"))
-}
-
-/// `--kind` of the live view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LiveKindArg {
-    /// CPU time.
-    Cpu,
-    /// All time of all threads, running or sleeping.
-    Wall,
-    /// Off-CPU time: where threads wait and for how long.
-    #[value(name = "offcpu", alias = "off-cpu")]
-    OffCpu,
-    /// Memory growth: which code touches new memory (page faults).
-    Faults,
 }
 
 /// Parses 100ms to 1m.

@@ -12,7 +12,6 @@ mod doctor;
 mod dump;
 mod flame;
 mod generate;
-mod goroutines;
 mod help;
 mod info;
 mod live;
@@ -31,7 +30,7 @@ mod snapshot_args;
 mod summary;
 mod symbolize;
 mod target;
-mod trace;
+mod timeline;
 mod version;
 
 use std::{ffi::OsString, io::Write, process::ExitCode, time::Duration};

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::{output::file_options, say};
 use crate::{
+    capture::kinds::{self, DumpOf, Kind},
     profile::{Profile, decode, encode_gzip, file, redact::Redactor},
     report::threads::Threads,
     text::counted,
@@ -141,7 +142,7 @@ fn redact_parts(parts: Vec<Part>, redactor: &mut Redactor) -> Result<Vec<Part>> 
             redactor.learn(&profile);
             profiles.push((part.name().to_owned(), profile));
         }
-        if part.name() == "proc/cmdline.txt" {
+        if is_command_line(part.name()) {
             let text = String::from_utf8_lossy(&part.bytes).into_owned();
             text.lines().skip(1).for_each(|argument| redactor.add_argument(argument));
         }
@@ -155,23 +156,37 @@ fn redact_parts(parts: Vec<Part>, redactor: &mut Redactor) -> Result<Vec<Part>> 
     };
     let mut redacted = Vec::new();
     for part in parts {
-        let bytes = match part.name() {
-            name if name.ends_with(".pb.gz") => encode_gzip(profile(name)?),
+        let bytes = match (part.name(), of_threads(part.name())) {
+            (name, _) if name.ends_with(".pb.gz") => encode_gzip(profile(name)?),
             // Made from the profile: so they have no label that it does not have.
-            "threads.txt" | "threads.json" => {
-                let threads = Threads::new(profile("threads.pb.gz")?);
+            (_, Some((file, end))) => {
+                let threads = Threads::new(profile(&format!("{file}.pb.gz"))?);
                 let mut bytes = Vec::new();
-                match part.name() {
-                    "threads.txt" => threads.write_text(false, &mut bytes)?,
+                match end {
+                    "txt" => threads.write_text(false, &mut bytes)?,
                     _ => threads.write_json(&mut bytes)?,
                 }
                 bytes
             }
-            name => redact_text(name, &String::from_utf8_lossy(&part.bytes), redactor).into_bytes(),
+            (name, None) => redact_text(name, &String::from_utf8_lossy(&part.bytes), redactor).into_bytes(),
         };
         redacted.push(Part { path: redactor.text(&part.path), bytes, ..part });
     }
     Ok(redacted)
+}
+
+/// Whether this is the command line of a process: `proc/cmdline.txt`, `proc/1234/cmdline.txt`.
+fn is_command_line(name: &str) -> bool {
+    name.starts_with("proc/") && name.ends_with("/cmdline.txt")
+}
+
+/// The profile's name and the extension of a text that shows threads.
+fn of_threads(name: &str) -> Option<(&str, &str)> {
+    let (file, end) = name.rsplit_once('.').filter(|(_, end)| ["txt", "json"].contains(end))?;
+    let is_it = |kind: &&Kind| {
+        kind.dump == Some(DumpOf::Threads) && kind.bundle.is_some_and(|bundle| bundle.file == file)
+    };
+    kinds::ALL.iter().any(|kind| is_it(&kind)).then_some((file, end))
 }
 
 fn redact_text(name: &str, text: &str, redactor: &mut Redactor) -> String {
@@ -180,7 +195,7 @@ fn redact_text(name: &str, text: &str, redactor: &mut Redactor) -> String {
             redact_json(&mut value, redactor);
             format!("{value:#}")
         }
-        _ if name == "proc/cmdline.txt" => redactor.lines(text.lines().next().unwrap_or_default()),
+        _ if is_command_line(name) => redactor.lines(text.lines().next().unwrap_or_default()),
         _ if name.starts_with("proc/") => redactor.lines(text),
         _ => redactor.text(text),
     }

@@ -4,7 +4,7 @@ use anyhow::{Error, Result, anyhow};
 
 use super::{advice, attach, pprof::web, serve_args::ServeArgs, target};
 use crate::{
-    serve::{self, Access, Address, Door, Failed, Limits, Options, Targets, TlsFiles},
+    serve::{self, Access, Address, Door, Limits, Options, Targets, TlsFiles},
     text::shell::quote_path,
 };
 
@@ -26,13 +26,7 @@ pub fn run(arguments: ServeArgs) -> Result<()> {
             max_response_bytes: arguments.max_bytes,
         },
         show_arguments: arguments.show_arguments,
-        explain: |failed| {
-            let error = match failed {
-                Failed::Capture(error) => Error::new(error),
-                Failed::Go(error) => Error::new(error),
-            };
-            advice::explain(&error)
-        },
+        explain: |error| advice::explain(&Error::new(error)),
     };
     let scheme = if arguments.tls_cert.is_some() { "https" } else { "http" };
     let tools =

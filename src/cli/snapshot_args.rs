@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args};
+use regex::Regex;
 
 use super::args::{DebugArgs, parse_duration, parse_pid};
 
@@ -10,18 +11,28 @@ use super::args::{DebugArgs, parse_duration, parse_pid};
 pub const SNAPSHOT_EXAMPLES: &str = "\
 Examples:
   rprof snapshot --pid 1234 -o incident.tar.gz
-  rprof snapshot 1234 --duration 30s";
+  rprof snapshot 1234 --duration 30s
+  rprof snapshot --name '^php-fpm' --children";
 
 /// The arguments of `rprof snapshot`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("process").args(["target", "pid"]).required(true)))]
+#[command(group(ArgGroup::new("processes").args(["target", "pid", "name"]).required(true).multiple(true)))]
 pub struct SnapshotArgs {
     /// Process to profile.
-    #[arg(value_name = "PID", value_parser = parse_pid)]
+    #[arg(value_name = "PID", value_parser = parse_pid, conflicts_with_all = ["pid", "name"])]
     pub target: Option<u32>,
-    /// Process to profile.
+    /// Process to profile; repeatable.
     #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
-    pub pid: Option<u32>,
+    pub pid: Vec<u32>,
+    /// All processes whose name or program path matches this regular expression.
+    #[arg(short, long, value_name = "REGEX")]
+    pub name: Option<Regex>,
+    /// With --name: also match command-line arguments.
+    #[arg(long, requires = "name")]
+    pub match_args: bool,
+    /// Also profile child processes: those running now and those started later.
+    #[arg(long)]
+    pub children: bool,
     /// Sampling time: 10s, 500ms, 2m, or a number of seconds. Ctrl-C ends it early and keeps the
     /// data.
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]

@@ -1,11 +1,11 @@
 //! The summary of a capture: the hottest functions, a quality line, warnings, the file and the
 //! command that opens it. It goes to standard error, because standard output is for data.
 
-use std::fmt::Write;
+use std::{fmt::Write, path::Path};
 
 use super::output::Destination;
 use crate::{
-    capture::{Capture, Ended, ProfileKind},
+    capture::{Capture, Ended, Reading, Response},
     issue::Issue,
     profile::{columns::parse, proto::Profile},
     report::{
@@ -22,7 +22,38 @@ const TOP_FUNCTIONS: usize = 10;
 const WARNINGS: usize = 8;
 
 /// The whole summary.
-pub fn text(capture: &Capture, destination: &Destination, stats: bool) -> String {
+pub fn text(response: &Response, destination: &Destination, stats: bool) -> String {
+    match response {
+        Response::Sampled(capture) => sampled(capture, destination, stats),
+        Response::Read(reading) => {
+            let path = (!destination.is_stdout()).then(|| destination.path());
+            read(reading, path, stats).trim_end().to_owned()
+        }
+        Response::Timeline(_) | Response::Text(_) => format!("wrote {}", destination.path().display()),
+    }
+}
+
+/// The summary of a profile that was read at one instant.
+pub fn read(reading: &Reading, path: Option<&Path>, stats: bool) -> String {
+    let mut text = format!("{}\n", reading.summary);
+    for warning in reading.warnings.iter().take(WARNINGS) {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    if reading.warnings.len() > WARNINGS {
+        let more = counted(reading.warnings.len() - WARNINGS, "more warning");
+        let _ = writeln!(text, "warning: {more} not shown");
+    }
+    if stats && !reading.costs.is_empty() {
+        let _ = writeln!(text, "stats: {}", reading.costs);
+    }
+    if let Some(path) = path {
+        let _ = writeln!(text, "wrote {}", path.display());
+    }
+    text
+}
+
+/// The summary of a profile of samples.
+fn sampled(capture: &Capture, destination: &Destination, stats: bool) -> String {
     let mut text = String::new();
     if let Some(table) = table(&capture.profile, TOP_FUNCTIONS) {
         let _ = writeln!(text, "{table}");
@@ -69,15 +100,7 @@ pub(super) fn words(ended: Ended) -> &'static str {
 fn quality(capture: &Capture) -> String {
     let tally = &capture.tally;
     let ended = words(capture.ended);
-    let samples = counted(tally.samples, "sample");
-    let sampled = |of: &str| format!("{samples} ({:.2} s of {of} in", tally.amount as f64 / 1e9);
-    let what = match capture.kind {
-        ProfileKind::Cpu => sampled("CPU time"),
-        ProfileKind::Wall => sampled("thread time"),
-        ProfileKind::Faults => format!("{samples} (about {} in", counted(tally.amount, "page fault")),
-        ProfileKind::ThreadCreate => threads_created(capture),
-        ProfileKind::OffCpu => waited(capture),
-    };
+    let what = (capture.kind.words.quality)(capture);
     // Shares of nothing mean nothing.
     let shares = match tally.samples {
         0 => String::new(),
@@ -98,26 +121,12 @@ fn quality(capture: &Capture) -> String {
     )
 }
 
-/// The number of waits is in the profile: a sample may stand for several.
-fn waited(capture: &Capture) -> String {
-    let waits: i64 = capture.profile.sample.iter().flat_map(|sample| sample.value.first()).sum();
-    format!(
-        "{} of {} ({:.2} s in",
-        counted(capture.tally.samples, "sample"),
-        counted(waits, "wait"),
-        capture.tally.amount as f64 / 1e9
-    )
-}
-
-fn threads_created(capture: &Capture) -> String {
-    let (created, before) = capture.created_threads();
-    format!("{} created ({before} existed before;", counted(created, "thread"))
-}
-
 fn warnings(capture: &Capture) -> Vec<String> {
     let mut warnings = Vec::new();
-    if capture.tally.samples == 0 && capture.kind != ProfileKind::ThreadCreate {
-        warnings.push(format!("{}. The file is valid and empty", no_samples(capture)));
+    if capture.tally.samples == 0
+        && let Some(why) = no_samples(capture)
+    {
+        warnings.push(format!("{why}. The file is valid and empty"));
     }
     let mut shown: Vec<(&Issue, u64)> =
         capture.issues.iter().filter(|(issue, _)| !matches!(issue, Issue::WeakerSampler { .. })).collect();
@@ -144,38 +153,17 @@ fn warnings(capture: &Capture) -> Vec<String> {
     warnings
 }
 
-/// CPU time in nanoseconds from which a CPU profile without samples is not explained by sleep.
-const BUSY_NS: u64 = 100_000_000;
-
-/// Why there are no samples, and what to do.
-pub(super) fn no_samples(capture: &Capture) -> String {
-    if capture.ended == Ended::TargetsGone {
-        return "no samples: the process ended before the first one; for short runs use a higher -F, or \
-                `rprof record -F 4999 -- COMMAND`"
-            .to_owned();
-    }
-    let used = match capture.kernel_cpu_ns {
-        Some(ns) => format!("it used {:.2} s of CPU time", ns as f64 / 1e9),
-        None => "the CPU time it used is not known".into(),
-    };
-    let (why, advice) = match capture.kind {
-        ProfileKind::Cpu if capture.kernel_cpu_ns.is_some_and(|ns| ns >= BUSY_NS) => (
-            format!("no sample hit the process, although {used}: its threads may be very short-lived"),
-            "use a higher -F, or `--sampler bpf`",
-        ),
-        ProfileKind::Cpu => (
-            format!("a CPU profile shows running code, and the process slept ({used})"),
-            "sample for longer, or while the process works",
-        ),
-        ProfileKind::Faults => {
-            (format!("the process touched no new memory ({used})"), "`--kind cpu` shows running code")
+/// Why there are no samples, and what to do; `None`: that is normal.
+pub(super) fn no_samples(capture: &Capture) -> Option<String> {
+    let (why, advice) = (capture.kind.words.without_samples)(capture)?;
+    Some(match capture.ended {
+        Ended::TargetsGone => {
+            "no samples: the process ended before the first one; for short runs use a higher \
+                               -F, or `rprof record -F 4999 -- COMMAND`"
+                .to_owned()
         }
-        ProfileKind::OffCpu => ("no thread waited".to_owned(), "`--kind cpu` shows running code"),
-        ProfileKind::Wall | ProfileKind::ThreadCreate => {
-            (format!("no thread could be read ({used})"), "`rprof doctor --pid PID` shows why")
-        }
-    };
-    format!("no samples: {why}; {advice}")
+        _ => format!("no samples: {why}; {advice}"),
+    })
 }
 
 fn costs(capture: &Capture) -> String {

@@ -7,10 +7,12 @@ use std::fmt::Write;
 
 use super::{
     captured::{Captured, MAX_KEPT},
-    kinds::KindRow,
     pages::{command_line, escaped},
 };
-use crate::process::Identity;
+use crate::{
+    capture::kinds::{self, Form, Kind, Span},
+    process::Identity,
+};
 
 /// The policy of the other pages, plus forms that may be sent to this server only.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
@@ -18,10 +20,6 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'
 
 /// The default duration of a timed capture on this page, in seconds: a person waits for it.
 const SECONDS: u64 = 10;
-
-/// The order of the kinds on the page; kinds that are not named follow.
-const ORDER: [&str; 10] =
-    ["profile", "wall", "offcpu", "goroutine", "threadcreate", "faults", "heap", "allocs", "mutex", "block"];
 
 const PERFETTO: &str = "<p>Open a download in <a href=\"https://ui.perfetto.dev\" rel=\"noopener noreferrer\" \
      target=\"_blank\">ui.perfetto.dev</a>.</p>";
@@ -35,7 +33,7 @@ pub struct Page<'a> {
     /// An error message; may be empty.
     pub message: &'a str,
     /// The kinds that are available for the chosen process.
-    pub kinds: &'a [&'static KindRow],
+    pub kinds: &'a [Kind],
     /// The captured profiles, the newest first.
     pub captured: &'a [Captured],
     /// The longest duration that is allowed.
@@ -111,30 +109,30 @@ impl Page<'_> {
             identity.pid,
             escaped(&command_line(identity, self.redact)),
         );
-        let is_ordered = |kind: &&&KindRow| ORDER.contains(&kind.name);
-        let first = ORDER.iter().filter_map(|name| self.kinds.iter().find(|kind| kind.name == *name));
         page.push_str("<div class=\"cards\">\n");
-        for kind in first.chain(self.kinds.iter().filter(|kind| !is_ordered(kind))) {
+        for kind in self.kinds {
             self.card(kind, identity.pid, page);
         }
         page.push_str("</div>\n</section>\n");
     }
 
     /// The form of one kind. Without a script it downloads the profile.
-    fn card(&self, kind: &KindRow, pid: u32, page: &mut String) {
+    fn card(&self, kind: Kind, pid: u32, page: &mut String) {
         let max = self.max_seconds;
-        let (value, more, before) = match kind.default_seconds {
-            Some(_) if kind.is_profile => (SECONDS.min(max).to_string(), " required", ""),
-            Some(default) => (default.min(max).to_string(), " required", ""),
+        let (value, more, before) = match kind.span {
+            Span::Lasting(default) if kind.form == Form::Timeline => {
+                (default.min(max).to_string(), " required", "")
+            }
+            Span::Lasting(_) => (SECONDS.min(max).to_string(), " required", ""),
             // Instant kinds: without seconds the current state, with seconds the difference.
-            None => (String::new(), " title=\"Empty: the state now\"", "or the change over "),
+            Span::Instant => (String::new(), " title=\"Empty: the state now\"", "or the change over "),
         };
         // The pages show a pprof profile; the download has the kind's own format.
-        let (download, note) = match kind.is_profile {
-            true => ("", ""),
-            false => (" <button data-download>Download</button>", PERFETTO),
+        let (download, note) = match kind.form {
+            Form::Profile => ("", ""),
+            Form::Timeline => (" <button data-download>Download</button>", PERFETTO),
         };
-        let class = if kind.name == ORDER[0] { " class=\"main\"" } else { "" };
+        let class = if kind == kinds::DEFAULT { " class=\"main\"" } else { "" };
         let _ = writeln!(
             page,
             "<form class=\"card\" method=\"get\" action=\"../debug/pprof/{name}\" data-kind=\"{name}\" data-view=\"{view}\">\n<h3>{name}</h3>\n<p>{what}</p>{note}\n\
@@ -142,8 +140,8 @@ impl Page<'_> {
              <div class=\"action\"><button{class}>Capture</button>{download}\
              <label>{before}<input type=\"number\" name=\"seconds\" min=\"1\" max=\"{max}\" value=\"{value}\"{more}> seconds</label></div>\n\
              </form>",
-            name = kind.name,
-            view = kind.view(),
+            name = kind.path(),
+            view = kind.view,
             what = escaped(kind.what),
         );
     }
@@ -209,12 +207,12 @@ fn row(one: &Captured, chosen: Option<(usize, usize)>, page: &mut String) {
         "<td><a href=\"{6}?in={0}\">{1}{seconds}</a></td><td>{2} <small>{3}</small></td><td class=\"clock\">{4}</td>\
          <td><a href=\"download?in={0}\" download>.pb.gz</a> <small>{5}</small></td></tr>",
         one.number,
-        one.kind.name,
+        one.kind.path(),
         escaped(&one.process),
         one.pid,
         one.clock,
         size(one.bytes),
-        one.kind.view(),
+        one.kind.view,
     );
 }
 

@@ -9,8 +9,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{kinds::KindRow, route::ProfileRequest};
+use super::route::ProfileRequest;
 use crate::{
+    capture::kinds::Kind,
     process::Identity,
     text::go::clock,
     web::{Offered, Site, Tools},
@@ -32,7 +33,7 @@ pub struct Captured {
     /// The process's name.
     pub process: String,
     /// The kind of profile.
-    pub kind: &'static KindRow,
+    pub kind: Kind,
     /// The duration in seconds; `None` for an instant profile.
     pub seconds: Option<u64>,
     /// The time of day at which the capture ended.
@@ -70,7 +71,7 @@ impl CaptureStore {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let clock = clock(i64::try_from(now.as_nanos()).unwrap_or_default());
         let took = request.seconds.map_or(String::new(), |seconds| format!(" {seconds}s"));
-        let name = format!("{process} (pid {pid}) {}{took} {clock}", kind.name);
+        let name = format!("{process} (pid {pid}) {}{took} {clock}", kind.path());
         let bytes = profile.len();
         // One lock covers both, so that the list and the site never differ.
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);

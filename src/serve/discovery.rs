@@ -2,7 +2,7 @@
 //! (prometheus.io/docs/prometheus/latest/http_sd). Scrapers of profiles find the processes in it,
 //! with the label that adds each process's `pid` to their requests.
 //!
-//! Not here: which processes are served (`targets`), the profiles (`kinds`).
+//! Not here: which processes are served (`targets`), the profiles (`job`).
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{
     Server,
     pages::{self, HttpResponse},
 };
-use crate::{capture::goroutines::is_go, process::Identity};
+use crate::{capture::is_go, process::Identity};
 
 /// A process and the facts that its labels state.
 struct Found {

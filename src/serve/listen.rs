@@ -1,6 +1,6 @@
 //! Responds to requests for profiles of processes and for the list of processes.
 //!
-//! Not here: connections (`door`), the steps (`route`, `targets`, `captures`, `kinds`, `pages`).
+//! Not here: connections (`door`), the steps (`route`, `targets`, `captures`, `job`, `pages`).
 
 use hyper::{StatusCode, http::request::Parts};
 
@@ -10,7 +10,7 @@ use super::{
     discovery,
     door::{Door, Host},
     guard,
-    kinds::{self, Failed, Job, KindError, KindRow},
+    job::{self, Job},
     pages::{self, HttpResponse},
     route::{self, Parameters, ProfileRequest, RequestError, Route},
     symbol,
@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     capture::{
-        self, CaptureError, Stop,
-        goroutines::{BucketError, GoError},
+        self, CaptureError, Obstacle, Request, Stop,
+        kinds::{self, Kind, Span},
     },
     process::{Identity, ProcessError, ProcessHandle},
 };
@@ -52,9 +52,14 @@ impl Host for Server {
 }
 
 /// The kinds that are available for a process. Its program is read on another thread.
-pub(super) async fn available_kinds(chosen: Option<&Identity>) -> Vec<&'static KindRow> {
+pub(super) async fn available_kinds(chosen: Option<&Identity>) -> Vec<Kind> {
     let Some(pid) = chosen.map(|identity| identity.pid) else { return Vec::new() };
-    tokio::task::spawn_blocking(move || kinds::available(pid)).await.unwrap_or_default()
+    let available = move || served(kinds::available(&Request::now(pid)));
+    tokio::task::spawn_blocking(available).await.unwrap_or_default()
+}
+
+fn served(kinds: Vec<Kind>) -> Vec<Kind> {
+    kinds.into_iter().filter(|kind| kind.served_as.is_some()).collect()
 }
 
 /// Responds to a request; the error is a response too.
@@ -104,10 +109,7 @@ async fn names(server: &Server, identity: &Identity, query: &str) -> Result<Http
     };
     let result = server.captures.run((pid, "symbol"), Length::Instant, work).await;
     let text: Result<String, ProcessError> = result.map_err(|why| Box::new(busy(why)))?;
-    let text = text.map_err(|error| {
-        let failed = Failed::Capture(CaptureError::Process(error));
-        Box::new(capture_failure(server, KindError::Failed(failed)))
-    })?;
+    let text = text.map_err(|error| Box::new(capture_failure(server, CaptureError::Process(error))))?;
     Ok(pages::text(StatusCode::OK, text))
 }
 
@@ -118,8 +120,8 @@ async fn profile(
 ) -> Result<HttpResponse, Box<HttpResponse>> {
     let bytes = captured(server, identity, request).await?;
     Ok(match request.debug {
-        debug if debug != 0 && request.kind.default_seconds.is_none() => pages::text(StatusCode::OK, bytes),
-        _ => pages::download(request.kind.name, bytes),
+        debug if debug != 0 && request.kind.span == Span::Instant => pages::text(StatusCode::OK, bytes),
+        _ => pages::download(request.kind.path(), bytes),
     })
 }
 
@@ -136,10 +138,10 @@ pub(super) async fn captured(
     let work = move |stop: &Stop| {
         let process = ProcessHandle::of(identity).map_err(CaptureError::Process)?;
         let job = Job { pid, request: &own, template: &template, stop };
-        process.guard(|| kinds::make(&job)).map_err(CaptureError::Process)?
+        process.guard(|| job::run(&job)).map_err(CaptureError::Process)?
     };
     let length = if request.seconds.is_some() { Length::Timed } else { Length::Instant };
-    let result = server.captures.run((pid, request.kind.name), length, work).await;
+    let result = server.captures.run((pid, request.kind.path()), length, work).await;
     let profile = result.map_err(|why| Box::new(busy(why)))?;
     let bytes = profile.map_err(|error| Box::new(capture_failure(server, error)))?;
     let max_bytes = server.options.limits.max_response_bytes;
@@ -196,32 +198,22 @@ fn busy(why: Busy) -> HttpResponse {
     }
 }
 
-fn capture_failure(server: &Server, error: KindError) -> HttpResponse {
+fn capture_failure(server: &Server, error: CaptureError) -> HttpResponse {
+    let status = match error.obstacle() {
+        Obstacle::NotAvailable => StatusCode::NOT_IMPLEMENTED,
+        Obstacle::Gone => StatusCode::NOT_FOUND,
+        Obstacle::NotPermitted => StatusCode::FORBIDDEN,
+        Obstacle::Other => StatusCode::INTERNAL_SERVER_ERROR,
+    };
     match error {
-        KindError::NotOffered(why) => pages::failure(StatusCode::NOT_IMPLEMENTED, &why),
-        KindError::Broken(why) => pages::failure(StatusCode::INTERNAL_SERVER_ERROR, &why),
-        KindError::Failed(error) => {
-            pages::failure(status_of_failure(&error), &(server.options.explain)(error))
+        // Clients know kinds by their paths.
+        CaptureError::NotOffered { kind, why, available } => {
+            let paths: Vec<&str> = served(available).iter().map(|kind| kind.path()).collect();
+            pages::failure(
+                status,
+                &format!("{} profiles {why}. Available: {}", kind.path(), paths.join(", ")),
+            )
         }
-    }
-}
-
-fn status_of_failure(error: &Failed) -> StatusCode {
-    match error {
-        Failed::Go(BucketError::NotCollected(_) | BucketError::Go(GoError::NotGo(_))) => {
-            StatusCode::NOT_IMPLEMENTED
-        }
-        Failed::Go(BucketError::Go(GoError::Process(error)))
-        | Failed::Capture(CaptureError::Process(error)) => match error {
-            ProcessError::NoSuchProcess(_) | ProcessError::Zombie(_) | ProcessError::Replaced(_) => {
-                StatusCode::NOT_FOUND
-            }
-            ProcessError::NotPermitted { .. } => StatusCode::FORBIDDEN,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        },
-        Failed::Go(BucketError::Go(GoError::Memory(_))) | Failed::Capture(CaptureError::Sampler { .. }) => {
-            StatusCode::FORBIDDEN
-        }
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
+        error => pages::failure(status, &(server.options.explain)(error)),
     }
 }

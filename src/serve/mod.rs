@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! door ► guard (is it allowed?) ► route (which resource?) ► targets (which process?)
-//!                                   │                        └► captures (concurrency) ► kinds ► pages
+//!                                   │                        └► captures (concurrency) ► job ► pages
 //!                                   └► ui (pages that capture and show profiles) ► captured, web
 //! ```
 //!
@@ -16,7 +16,7 @@ mod captures;
 mod discovery;
 mod door;
 mod guard;
-mod kinds;
+mod job;
 mod listen;
 mod pages;
 mod pending;
@@ -38,12 +38,11 @@ use std::{sync::Arc, time::Duration};
 
 pub use access::{Access, Address, TlsFiles};
 pub use door::Door;
-pub use kinds::Failed;
 pub use targets::Targets;
 pub use web::pages_of;
 
 use crate::{
-    capture::{Request, Stop},
+    capture::{CaptureError, Request, Stop},
     web::Tools,
 };
 use captured::CaptureStore;
@@ -62,7 +61,7 @@ pub struct Options {
     /// Show the arguments of command lines. They may contain secrets.
     pub show_arguments: bool,
     /// Explains to a person why a capture failed and what to do.
-    pub explain: fn(Failed) -> String,
+    pub explain: fn(CaptureError) -> String,
 }
 
 /// Limits on captures and responses.

@@ -11,8 +11,8 @@ use hyper::{
 };
 use serde_json::json;
 
-use super::kinds::KindRow;
 use crate::{
+    capture::kinds::{Kind, Span},
     process::{Identity, select},
     text::html::html_escape,
 };
@@ -90,7 +90,7 @@ pub fn style() -> HttpResponse {
 
 /// The index page: the profiles of the chosen process, with the kinds that are available for it, or
 /// the list of processes.
-pub fn index(running: &[Identity], chosen: Option<(&Identity, &[&KindRow])>, redact: bool) -> HttpResponse {
+pub fn index(running: &[Identity], chosen: Option<(&Identity, &[Kind])>, redact: bool) -> HttpResponse {
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>/debug/pprof/</title>\n\
          <link rel=\"stylesheet\" href=\"/style.css\"></head><body>\n<h1>/debug/pprof/</h1>\n",
@@ -103,13 +103,7 @@ pub fn index(running: &[Identity], chosen: Option<(&Identity, &[&KindRow])>, red
     response(StatusCode::OK, "text/html; charset=utf-8", page)
 }
 
-fn of_process(
-    identity: &Identity,
-    kinds: &[&KindRow],
-    one_of_several: bool,
-    redact: bool,
-    page: &mut String,
-) {
+fn of_process(identity: &Identity, kinds: &[Kind], one_of_several: bool, redact: bool, page: &mut String) {
     let query = if one_of_several { format!("pid={}&", identity.pid) } else { String::new() };
     page.push_str(&format!(
         "<p>Process {}: <strong>{}</strong> <code>{}</code></p>\n<table>\n<tr><th>Profile</th><th></th></tr>\n",
@@ -118,10 +112,10 @@ fn of_process(
         escaped(&command_line(identity, redact)),
     ));
     for kind in kinds {
-        let form = if kind.default_seconds.is_some() { "" } else { "debug=1" };
+        let form = if kind.span == Span::Instant { "debug=1" } else { "" };
         page.push_str(&format!(
             "<tr><td><a href=\"{0}?{query}{form}\">{0}</a></td><td>{1}</td></tr>\n",
-            kind.name,
+            kind.path(),
             escaped(&kind.in_full())
         ));
     }

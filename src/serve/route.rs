@@ -5,8 +5,10 @@
 
 use std::collections::HashMap;
 
-use super::kinds::{self, KindRow};
-use crate::text::go::query_unescape;
+use crate::{
+    capture::kinds::{Kind, KindRow, Span},
+    text::go::query_unescape,
+};
 
 /// The root path of the profiles.
 pub const ROOT: &str = "/debug/pprof/";
@@ -40,7 +42,7 @@ pub enum Route {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProfileRequest {
     /// The kind of profile.
-    pub kind: &'static KindRow,
+    pub kind: Kind,
     /// The duration in seconds; `None`: the state at the time of the request.
     pub seconds: Option<u64>,
     /// 0: protobuf; greater than 0: text.
@@ -119,10 +121,10 @@ pub fn parse_profile(
     parameters: &Parameters,
     max_seconds: u64,
 ) -> Result<ProfileRequest, RequestError> {
-    let Some(kind) = kinds::by_name(name) else { return Err(RequestError::new(404, "Unknown profile")) };
-    let seconds = match kind.default_seconds {
-        Some(default) => Some(timed(parameters, default)),
-        None => delta(parameters)?,
+    let Some(kind) = KindRow::served(name) else { return Err(RequestError::new(404, "Unknown profile")) };
+    let seconds = match kind.span {
+        Span::Lasting(default) => Some(timed(parameters, default)),
+        Span::Instant => delta(parameters)?,
     };
     if seconds.is_some_and(|seconds| seconds > max_seconds) {
         return Err(RequestError::new(
@@ -131,7 +133,7 @@ pub fn parse_profile(
         ));
     }
     let debug = parameters.get("debug").parse().unwrap_or(0);
-    if kind.default_seconds.is_none() && seconds.is_some() && debug != 0 {
+    if kind.span == Span::Instant && seconds.is_some() && debug != 0 {
         return Err(RequestError::new(400, "seconds and debug params are incompatible"));
     }
     Ok(ProfileRequest { kind, seconds, debug, as_profile: parameters.get("format") == "pprof" })

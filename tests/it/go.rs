@@ -12,7 +12,10 @@ use std::{
 };
 
 use rprof::{
-    capture::go_profile::{self, GoKind},
+    capture::{
+        self, Request, Response,
+        kinds::{KindRow, TextForm},
+    },
     profile::{decode, proto::Profile},
 };
 
@@ -260,10 +263,16 @@ fn records(text: &str) -> Vec<&str> {
 
 #[track_caller]
 fn assert_texts_are_the_same(program: &mut Truthful, what: &str) {
-    for (name, kind) in [("heap", GoKind::Heap), ("block", GoKind::Block), ("mutex", GoKind::Mutex)] {
+    for name in ["heap", "block", "mutex"] {
         let truth = program.says_text(name, 1);
-        let mine = go_profile::text(program.child.id(), kind).expect("readable").expect("has a text");
-        let mine = String::from_utf8(mine).expect("text");
+        let request = Request {
+            kinds: vec![KindRow::named(name).expect("a kind")],
+            text: Some(TextForm::Counted),
+            ..Request::now(program.child.id())
+        };
+        let response = capture::once(&request, &mut |_| {}).expect("readable");
+        let Response::Text(mine) = response else { panic!("no text: {response:?}") };
+        let mine = String::from_utf8(mine.text).expect("text");
         assert!(!records(&truth).is_empty(), "{what}: {truth}");
         assert_eq!(records(&mine), records(&truth), "{what}: {name}");
         let head = |text: &str| {

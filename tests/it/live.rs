@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rprof::{
-    capture::{self, Capture, ProfileKind, Request, Stop},
+    capture::{self, Capture, Request, Response, kinds::KindRow},
     profile::proto::Sample,
 };
 
@@ -171,6 +171,19 @@ fn without_a_terminal_the_alternative_is_named() {
     refused.assert_refused(1, &["are for files", "/ searches"]);
 }
 
+/// All windows of a series.
+fn series(request: &Request) -> Vec<Capture> {
+    let mut session = capture::open(request).expect("it may be watched");
+    let mut series = Vec::new();
+    while let Some(window) = session.next_window(&mut |_| {}) {
+        for outcome in window {
+            let Ok(Response::Sampled(capture)) = outcome.result else { panic!("not sampled: {outcome:?}") };
+            series.push(*capture);
+        }
+    }
+    series
+}
+
 #[test]
 fn each_profile_of_a_series_has_its_own_time_and_no_other() {
     let _alone = alone();
@@ -178,13 +191,11 @@ fn each_profile_of_a_series_has_its_own_time_and_no_other() {
     let request = Request {
         pids: vec![target.pid()],
         duration: Some(Duration::from_secs(4)),
+        every: Some(Duration::from_secs(1)),
         frequency_hz: 499,
         ..Request::default()
     };
-    let mut series: Vec<Capture> = Vec::new();
-    let every = Duration::from_secs(1);
-    capture::windows(&request, every, &Stop::default(), &mut |_| {}, &mut |made| series.push(made))
-        .expect("it may be watched");
+    let series = series(&request);
     assert!((2..=4).contains(&series.len()), "{}", series.len());
     let whole: f64 = series.iter().map(|made| made.elapsed.as_secs_f64()).sum();
     assert!((3.9..4.6).contains(&whole), "{whole} s");
@@ -213,14 +224,12 @@ fn waits_are_split_where_profiles_of_a_series_meet() {
     let mut target = Target::start(&Fixture::c(&["sleeps.c"]).build());
     let request = Request {
         pids: vec![target.pid()],
-        kind: ProfileKind::OffCpu,
+        kinds: vec![KindRow::named("offcpu").expect("a kind")],
         duration: Some(Duration::from_secs(4)),
+        every: Some(Duration::from_millis(500)),
         ..Request::default()
     };
-    let mut series: Vec<Capture> = Vec::new();
-    let every = Duration::from_millis(500);
-    capture::windows(&request, every, &Stop::default(), &mut |_| {}, &mut |made| series.push(made))
-        .expect("it may be watched");
+    let series = series(&request);
     assert!((3..=8).contains(&series.len()), "{}", series.len());
     // Seconds that a thread waited, by its name.
     let waited = |made: &Capture, thread: &str| -> f64 {

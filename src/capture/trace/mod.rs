@@ -3,7 +3,7 @@
 //!
 //! [`run`] collects events (`sampler::bpf::trace`), [`Trace::spans`] turns them into spans,
 //! [`Trace::write`] writes them for ui.perfetto.dev (`perfetto`), [`Trace::profile`] for pprof
-//! (`profile`). Not here: stacks (`ProfileKind::OffCpu` has them).
+//! (`profile`). Not here: stacks (off-CPU profiles have them).
 
 mod perfetto;
 mod profile;
@@ -31,13 +31,13 @@ pub use spans::{Span, ThreadActivity};
 /// How often the ring buffer is drained.
 const POLL_EVERY: Duration = Duration::from_millis(20);
 /// Limit of the events of a trace: about 100 MB in memory, and as much in the file.
-pub const MAX_EVENTS: usize = 2_000_000;
+pub(super) const MAX_EVENTS: usize = 2_000_000;
 /// Limit of the events of a trace that becomes a profile.
-pub const MAX_PROFILE_EVENTS: usize = 500_000;
+pub(super) const MAX_PROFILE_EVENTS: usize = 500_000;
 
 /// Options of a trace.
 #[derive(Clone, Debug)]
-pub struct TraceRequest {
+pub(super) struct TraceRequest {
     /// The processes to trace.
     pub pids: Vec<u32>,
     /// Also trace their existing descendants.
@@ -74,7 +74,7 @@ pub struct Trace {
 /// Traces processes until the time is over, `stop` is set, the last one has ended, or there are
 /// [`TraceRequest::max_events`] events. `progress` gets the time since the start. Errors: a process
 /// cannot be traced, BPF is not permitted, or the tracer failed.
-pub fn run(
+pub(super) fn run(
     request: &TraceRequest,
     stop: &Stop,
     progress: &mut dyn FnMut(Duration),

@@ -1,6 +1,6 @@
 //! A running capture: the sampler, the state it has built up, and the profiles made from it.
 //!
-//! Not here: kinds of profiles and durations (`capture::run`, `capture::windows`), the content of a
+//! Not here: kinds of profiles and durations (`capture::open`), the content of a
 //! profile (`finish`).
 
 use std::{
@@ -11,9 +11,10 @@ use std::{
 use super::world::World;
 use crate::{
     capture::{
-        Capture, CaptureError, Ended, LabelKeys, POLL_DEEP_EVERY, POLL_EVERY, ProfileKind, Progress, Request,
-        Stop, attach, finish, identify_all,
+        Capture, CaptureError, Ended, LabelKeys, POLL_DEEP_EVERY, POLL_EVERY, Progress, Stop, attach, finish,
+        identify_all,
         name::names::{Names, name_new},
+        request::Plan,
         threadcreate::Threads,
     },
     issue::{Issue, Issues},
@@ -54,8 +55,8 @@ impl Limit<'_> {
 }
 
 /// A running capture.
-pub struct Session<'r> {
-    request: &'r Request,
+pub struct Session {
+    request: Plan,
     identities: Vec<Identity>,
     world: World,
     sampler: Box<dyn Sampler>,
@@ -92,16 +93,16 @@ impl Mark {
     }
 }
 
-impl<'r> Session<'r> {
+impl Session {
     /// Begins to sample. Errors: a process does not exist or cannot be profiled.
-    pub fn begin(request: &'r Request) -> Result<Session<'r>, CaptureError> {
+    pub fn begin(request: Plan) -> Result<Session, CaptureError> {
         let opening = Instant::now();
         let identities = identify_all(&request.pids, request.children)?;
         let pids: Vec<u32> = identities.iter().map(|identity| identity.pid).collect();
         let several = pids.len() > 1 || request.children;
         let labels = LabelKeys { process: request.labels.process || several, ..request.labels };
         let mut world = World::within(labels, &request.symbolize.budget);
-        let sampler = attach::open(request, &pids, &identities, &mut world.issues)?;
+        let sampler = attach::open(&request, &pids, &identities, &mut world.issues)?;
         let since = Mark::now(pids.iter().copied());
         let now_ns = identity::monotonic_ns();
         pids.iter().for_each(|pid| world.watch(*pid, now_ns));
@@ -149,7 +150,7 @@ impl<'r> Session<'r> {
 
     /// Adds the threads created since `threads` was read.
     pub fn add_new_threads(&mut self, threads: &mut Threads) {
-        threads.add_new(self.request, &self.identities, &mut self.world.issues);
+        threads.add_new(&self.request, &self.identities, &mut self.world.issues);
     }
 
     /// The main loop: drains the buffers until `until` has passed since sampling began, `stop` is
@@ -219,8 +220,7 @@ impl<'r> Session<'r> {
     /// The limit for what is still buffered at the end of a profile. Threads that still wait then
     /// come last, one sample each: they have none.
     fn drain_limit(&self) -> Limit<'static> {
-        let is_limited = !matches!(self.request.kind, ProfileKind::OffCpu | ProfileKind::Wall);
-        let at = is_limited.then(Instant::now);
+        let at = (!self.request.live.sees_waiting).then(Instant::now);
         let overrun = self.overrun.unwrap_or_else(|| overrun(self.since.at.elapsed()));
         Limit { at, stop: None, overrun, stopped_at: Cell::new(None) }
     }
@@ -275,7 +275,7 @@ impl<'r> Session<'r> {
         let capture = self.capture(Ended::Duration);
         self.learn_kernel_names();
         let (world, names) = (&mut self.world, &mut self.names);
-        let capture = with_profile(capture, self.request, world, names, None, progress);
+        let capture = with_profile(capture, &self.request, world, names, None, progress);
         self.world.collector.forget_stacks();
         if self.world.collector.is_crowded() {
             self.world.forget_labels_and_places();
@@ -296,7 +296,7 @@ impl<'r> Session<'r> {
         let Session { request, mut world, mut names, sampler, .. } = self;
         // Closing the events now ends the target's overhead while names are looked up.
         drop(sampler);
-        with_profile(capture, request, &mut world, &mut names, threads, progress)
+        with_profile(capture, &request, &mut world, &mut names, threads, progress)
     }
 
     fn learn_kernel_names(&mut self) {
@@ -338,7 +338,7 @@ impl<'r> Session<'r> {
 /// Adds the profile to a capture.
 fn with_profile(
     mut capture: Capture,
-    request: &Request,
+    request: &Plan,
     world: &mut World,
     names: &mut Names,
     threads: Option<Threads>,
@@ -407,7 +407,7 @@ mod tests {
         }
     }
 
-    fn flooded<'r>(request: &'r Request, samples: u64, pause: Duration, stop: Option<Stop>) -> Session<'r> {
+    fn flooded(request: &Plan, samples: u64, pause: Duration, stop: Option<Stop>) -> Session {
         let description = Description {
             name: "flood",
             event: "none",
@@ -419,7 +419,7 @@ mod tests {
         let pid = std::process::id();
         let since = Mark::now(std::iter::once(pid));
         Session {
-            request,
+            request: request.clone(),
             identities: vec![identify(pid).expect("this process")],
             world: World::within(LabelKeys::default(), &Default::default()),
             sampler: Box::new(Flood { description, samples, pause, stop }),
@@ -436,7 +436,7 @@ mod tests {
 
     #[test]
     fn samples_that_come_after_the_end_are_dropped_and_counted_as_lost() {
-        let request = Request::default();
+        let request = Plan::default();
         let mut session = flooded(&request, 200, Duration::from_millis(2), None);
         let ended = session.sample(Some(Duration::from_millis(20)), &Stop::default(), &mut |_| {});
         assert_eq!(ended.expect("sampled"), Ended::Duration);
@@ -448,7 +448,7 @@ mod tests {
 
     #[test]
     fn samples_that_are_buffered_at_the_end_are_unwound_for_a_while() {
-        let request = Request::default();
+        let request = Plan::default();
         let mut session = flooded(&request, 50, Duration::from_millis(2), None);
         session.overrun = None;
         let ended = session.sample(Some(Duration::from_millis(20)), &Stop::default(), &mut |_| {});
@@ -460,7 +460,7 @@ mod tests {
 
     #[test]
     fn a_request_to_stop_takes_effect_between_two_samples() {
-        let (request, stop) = (Request::default(), Stop::default());
+        let (request, stop) = (Plan::default(), Stop::default());
         let mut session = flooded(&request, 100, Duration::ZERO, Some(stop.clone()));
         let ended = session.sample(None, &stop, &mut |_| {}).expect("sampled");
         assert_eq!(ended, Ended::Stopped);

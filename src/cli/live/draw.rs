@@ -15,7 +15,7 @@ use super::{
     state::{Order, Shown, State},
     table::{Row, Table, bars},
 };
-use crate::capture::ProfileKind;
+use crate::capture::kinds::{Kind, KindRow};
 
 /// Everything that a frame shows.
 pub struct Picture<'a> {
@@ -131,14 +131,9 @@ fn heading<'a>(picture: &Picture<'a>) -> Line<'a> {
 }
 
 /// The value per second.
-fn amount(kind: ProfileKind, sum: Sum) -> String {
+fn amount(kind: Kind, sum: Sum) -> String {
     let each_second = sum.value as f64 / sum.seconds.max(0.001);
-    match kind {
-        ProfileKind::Cpu => format!("CPU {:.0}% of one", each_second / 1e7),
-        ProfileKind::Faults => format!("{each_second:.0} page faults/s"),
-        ProfileKind::OffCpu => format!("waiting {:.2} s/s", each_second / 1e9),
-        ProfileKind::Wall | ProfileKind::ThreadCreate => format!("{:.2} s/s", each_second / 1e9),
-    }
+    kind.watch.map_or_else(String::new, |watch| (watch.amount)(each_second))
 }
 
 fn course_line(picture: &Picture<'_>, width: u16) -> Line<'static> {
@@ -252,13 +247,17 @@ fn chosen_line(picture: &Picture<'_>) -> Line<'static> {
     Line::styled(text, style(picture, Color::DarkGray))
 }
 
+/// What the key `o` changes to.
+fn other(kind: Kind) -> &'static str {
+    let other = kind.watch.and_then(|watch| KindRow::named(watch.other)?.watch);
+    other.map_or("", |watch| watch.short)
+}
+
 /// Why the table is empty.
 fn nothing(state: &State) -> String {
     let span = humantime::format_duration(state.span());
-    match state.kind {
-        ProfileKind::Cpu => format!(" no CPU time in the last {span}: o shows off-CPU time"),
-        _ => format!(" no samples in the last {span}"),
-    }
+    let nothing = state.kind.watch.map_or("no samples", |watch| watch.nothing);
+    format!(" {nothing} in the last {span}: o shows {} time", other(state.kind))
 }
 
 fn footing<'a>(picture: &Picture<'a>) -> Line<'a> {
@@ -266,7 +265,7 @@ fn footing<'a>(picture: &Picture<'a>) -> Line<'a> {
     if state.is_searching {
         return Line::from(format!(" /{}▏", state.search));
     }
-    let other = if state.kind == ProfileKind::OffCpu { "CPU" } else { "off-CPU" };
+    let other = other(state.kind);
     let keys = format!(
         " ? help  q quit  Tab functions/threads  Enter more  / search  s t n sort  o {other}  p pause  w time  S save"
     );
@@ -295,6 +294,7 @@ mod tests {
         },
         *,
     };
+    use crate::capture::kinds;
 
     fn picture<'a>(state: &'a State, history: &'a History, table: &'a Table) -> Picture<'a> {
         let (who, how) = ("redis-server (4711)".into(), "bpf 99 Hz".into());
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn the_screen_shows_the_process_the_total_and_the_hottest_functions() {
         let history = history(&[("a", &["hot", "main"], 600), ("b", &["cold", "main"], 150)]);
-        let screen = drawn(&State::new(ProfileKind::Cpu), &history, 100, 12);
+        let screen = drawn(&State::new(kinds::DEFAULT), &history, 100, 12);
         let lines: Vec<&str> = screen.lines().collect();
         assert!(
             lines[0].contains("redis-server (4711)  CPU 75% of one  5 threads  bpf 99 Hz  100.0% whole"),
@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn a_screen_of_any_size_is_drawn() {
         let history = history(&[("a", &["hot", "main"], 600)]);
-        let mut state = State::new(ProfileKind::Cpu);
+        let mut state = State::new(kinds::DEFAULT);
         for (width, height) in [(1, 1), (10, 3), (30, 6), (300, 100)] {
             for is_helping in [false, true] {
                 state.is_helping = is_helping;
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_long_message_takes_two_lines() {
-        let (state, history) = (State::new(ProfileKind::Cpu), History::default());
+        let (state, history) = (State::new(kinds::DEFAULT), History::default());
         let table = table(&state, &history);
         let mut terminal = Terminal::new(TestBackend::new(60, 10)).unwrap();
         let message = "BPF is not permitted: no CAP_BPF and no CAP_PERFMON here; root has both of these";
@@ -368,7 +368,7 @@ mod tests {
 
     #[test]
     fn an_empty_table_gives_the_reason() {
-        let screen = drawn(&State::new(ProfileKind::Cpu), &History::default(), 90, 10);
+        let screen = drawn(&State::new(kinds::DEFAULT), &History::default(), 90, 10);
         assert!(screen.contains("no CPU time in the last 10s: o shows off-CPU time"), "{screen}");
     }
 }

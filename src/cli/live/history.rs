@@ -405,7 +405,7 @@ pub mod tests {
 
     use super::*;
     use crate::{
-        capture::{Ended, ProfileKind, Tally},
+        capture::{Ended, Tally, kinds},
         issue::Issues,
         profile::builder::{Builder, LabelValue, LineSpec},
         sampler::Description,
@@ -440,7 +440,7 @@ pub mod tests {
                 buffer_bytes: 0,
                 event_count: 0,
             },
-            kind: ProfileKind::Cpu,
+            kind: kinds::DEFAULT,
             identities: Vec::new(),
             ended: Ended::Duration,
             unnamed_share: 0.0,

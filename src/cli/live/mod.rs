@@ -31,14 +31,9 @@ use ratatui::{
     crossterm::event::{self, Event, KeyEventKind},
 };
 
-use super::{
-    advice, attach,
-    live_args::{LiveArgs, LiveKindArg},
-    output,
-    target::Selection,
-};
+use super::{advice, attach, live_args::LiveArgs, output, target::Selection};
 use crate::{
-    capture::{LabelKeys, ProfileKind, Request, Stop},
+    capture::{LabelKeys, Request, Stop, kinds::Kind},
     process::{self, Identity, ProcessHandle},
 };
 use draw::Picture;
@@ -71,12 +66,8 @@ pub fn run(arguments: &LiveArgs) -> Result<()> {
     }
     let sampling = attach::request(&arguments.sampling, &arguments.debug);
     let request = Request {
-        kind: match arguments.kind {
-            LiveKindArg::Cpu => ProfileKind::Cpu,
-            LiveKindArg::Wall => ProfileKind::Wall,
-            LiveKindArg::OffCpu => ProfileKind::OffCpu,
-            LiveKindArg::Faults => ProfileKind::Faults,
-        },
+        kinds: vec![arguments.kind],
+        every: Some(arguments.interval),
         labels: LabelKeys { tid: true, ..sampling.labels },
         children: arguments.children,
         duration: None,
@@ -85,7 +76,7 @@ pub fn run(arguments: &LiveArgs) -> Result<()> {
     };
     let stop = attach::stop_on_signals()?;
     // Before the screen is taken over, so that an error is printed as plain lines.
-    let mut view = View::begin(request, arguments.interval)?;
+    let mut view = View::begin(request, arguments.kind)?;
     let mut terminal = ratatui::try_init()?;
     let done = view.run(&mut terminal, &stop);
     ratatui::try_restore()?;
@@ -96,7 +87,6 @@ struct View {
     request: Request,
     /// The processes of the request: a PID may belong to another process later.
     targets: Vec<ProcessHandle>,
-    interval: Duration,
     watcher: Watcher,
     attached: Attached,
     state: State,
@@ -109,15 +99,14 @@ struct View {
 }
 
 impl View {
-    fn begin(request: Request, interval: Duration) -> Result<View> {
+    fn begin(request: Request, kind: Kind) -> Result<View> {
         let targets = request.pids.iter().map(|pid| ProcessHandle::open(*pid)).collect::<Result<_, _>>()?;
-        let (watcher, attached) = Watcher::begin(request.clone(), interval)?;
+        let (watcher, attached) = Watcher::begin(request.clone())?;
         let threads = (Instant::now(), threads_of(&attached.identities));
         Ok(View {
-            state: State::new(request.kind),
+            state: State::new(kind),
             request,
             targets,
-            interval,
             watcher,
             attached,
             history: History::default(),
@@ -199,13 +188,9 @@ impl View {
             table,
             at: self.state.at(&table.keys()),
             who: self.who(),
-            how: match self.state.kind {
-                ProfileKind::OffCpu | ProfileKind::Faults | ProfileKind::ThreadCreate => {
-                    self.attached.sampler.into()
-                }
-                ProfileKind::Cpu | ProfileKind::Wall => {
-                    format!("{} {} Hz", self.attached.sampler, self.request.frequency_hz)
-                }
+            how: match self.state.kind.is_periodic() {
+                true => format!("{} {} Hz", self.attached.sampler, self.request.frequency_hz),
+                false => self.attached.sampler.into(),
             },
             threads: self.threads.1,
             message: &self.message,
@@ -224,9 +209,9 @@ impl View {
     }
 
     /// Profiles another kind of the same processes. If that fails, the view stays as it is.
-    fn watch(&mut self, kind: ProfileKind) {
-        let request = Request { kind, ..self.request.clone() };
-        match self.same_processes(|| Watcher::begin(request.clone(), self.interval)) {
+    fn watch(&mut self, kind: Kind) {
+        let request = Request { kinds: vec![kind], ..self.request.clone() };
+        match self.same_processes(|| Watcher::begin(request.clone())) {
             Ok((watcher, attached)) => {
                 (self.watcher, self.attached, self.request) = (watcher, attached, request);
                 (self.history, self.kept) = (History::default(), ProfileHistory::default());

@@ -8,7 +8,7 @@ use super::{
     history::{FunctionId, ThreadId},
     table::Key,
 };
-use crate::capture::ProfileKind;
+use crate::capture::kinds::{Kind, KindRow};
 
 /// The times that can be shown; the first is the default.
 const SPANS: [Duration; 4] =
@@ -51,7 +51,7 @@ struct Place {
 #[derive(Debug)]
 pub struct State {
     /// What is profiled.
-    pub kind: ProfileKind,
+    pub kind: Kind,
     /// The table.
     pub shown: Shown,
     /// The thread that the table is restricted to.
@@ -82,7 +82,7 @@ pub enum Action {
     /// Give the terminal back to the shell until rprof is continued.
     Suspend,
     /// Profile another kind of the processes.
-    Watch(ProfileKind),
+    Watch(Kind),
     /// Write the time shown to a file.
     Save,
     /// Redraw the whole screen.
@@ -91,7 +91,7 @@ pub enum Action {
 
 impl State {
     /// The state at the start.
-    pub fn new(kind: ProfileKind) -> State {
+    pub fn new(kind: Kind) -> State {
         State {
             kind,
             shown: Shown::Functions,
@@ -170,11 +170,7 @@ impl State {
             KeyCode::Char('q') => return Some(Action::Quit),
             KeyCode::Char('S') => return Some(Action::Save),
             KeyCode::Char('o') => {
-                return Some(Action::Watch(if self.kind == ProfileKind::OffCpu {
-                    ProfileKind::Cpu
-                } else {
-                    ProfileKind::OffCpu
-                }));
+                return self.kind.watch.and_then(|watch| KindRow::named(watch.other)).map(Action::Watch);
             }
             KeyCode::Char('?' | 'h') | KeyCode::F(1) => self.is_helping = true,
             KeyCode::Char('p' | ' ') => self.is_paused = !self.is_paused,
@@ -252,6 +248,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::kinds;
 
     const ROWS: [Key; 3] = [Key::Function(5), Key::Function(6), Key::Function(7)];
 
@@ -266,7 +263,7 @@ mod tests {
 
     #[test]
     fn letters_are_commands_except_while_searching() {
-        let mut state = State::new(ProfileKind::Cpu);
+        let mut state = State::new(kinds::DEFAULT);
         typed(&mut state, "/quit");
         assert_eq!((&*state.search, state.is_searching), ("quit", true));
         press(&mut state, &[KeyCode::Backspace, KeyCode::Enter]);
@@ -278,7 +275,7 @@ mod tests {
 
     #[test]
     fn control_c_quits_in_every_mode() {
-        let mut state = State::new(ProfileKind::Cpu);
+        let mut state = State::new(kinds::DEFAULT);
         typed(&mut state, "/a");
         let key = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
         assert_eq!(state.press(key, &ROWS, 10), Some(Action::Quit));
@@ -288,7 +285,7 @@ mod tests {
 
     #[test]
     fn the_selection_follows_the_function_when_rows_move() {
-        let mut state = State::new(ProfileKind::Cpu);
+        let mut state = State::new(kinds::DEFAULT);
         press(&mut state, &[KeyCode::Down]);
         assert_eq!(state.chosen, Some(Key::Function(6)));
         assert_eq!(state.at(&[Key::Function(7), Key::Function(5), Key::Function(6)]), 2);
@@ -301,7 +298,7 @@ mod tests {
 
     #[test]
     fn escape_returns_to_the_previous_view() {
-        let mut state = State::new(ProfileKind::Cpu);
+        let mut state = State::new(kinds::DEFAULT);
         typed(&mut state, "/six");
         press(&mut state, &[KeyCode::Enter, KeyCode::Down, KeyCode::Enter]);
         assert_eq!((state.shown, &*state.search), (Shown::CallersAndCallees(6), ""));
@@ -314,7 +311,7 @@ mod tests {
 
     #[test]
     fn enter_opens_the_highlighted_row() {
-        let mut state = State::new(ProfileKind::Cpu);
+        let mut state = State::new(kinds::DEFAULT);
         press(&mut state, &[KeyCode::Down]);
         // The selected function is not shown any more, so the first row is highlighted.
         state.press(KeyEvent::from(KeyCode::Enter), &[Key::Function(7)], 10);
@@ -323,15 +320,16 @@ mod tests {
 
     #[test]
     fn the_off_cpu_key_switches_there_and_back() {
-        let mut state = State::new(ProfileKind::Cpu);
-        assert_eq!(press(&mut state, &[KeyCode::Char('o')]), Some(Action::Watch(ProfileKind::OffCpu)));
-        state.kind = ProfileKind::OffCpu;
-        assert_eq!(press(&mut state, &[KeyCode::Char('o')]), Some(Action::Watch(ProfileKind::Cpu)));
+        let waits = KindRow::named("offcpu").expect("a kind");
+        let mut state = State::new(kinds::DEFAULT);
+        assert_eq!(press(&mut state, &[KeyCode::Char('o')]), Some(Action::Watch(waits)));
+        state.kind = waits;
+        assert_eq!(press(&mut state, &[KeyCode::Char('o')]), Some(Action::Watch(kinds::DEFAULT)));
     }
 
     #[test]
     fn views_of_an_old_history_cannot_be_returned_to() {
-        let mut state = State::new(ProfileKind::Cpu);
+        let mut state = State::new(kinds::DEFAULT);
         press(&mut state, &[KeyCode::Enter]);
         state.forget_ids();
         press(&mut state, &[KeyCode::Esc]);

@@ -6,7 +6,7 @@ use super::{
     history::{Function, FunctionId, History, Sum, ThreadId},
     state::{Order, Shown, State},
 };
-use crate::capture::ProfileKind;
+use crate::capture::kinds::Kind;
 
 /// The maximum number of rows.
 const MOST_ROWS: usize = 10_000;
@@ -175,11 +175,11 @@ fn share(value: i64, sum: Sum) -> f64 {
     if sum.value == 0 { 0.0 } else { value as f64 / sum.value as f64 }
 }
 
-/// Per second: milliseconds of CPU time or of waiting, or page faults.
-fn rate(kind: ProfileKind, value: i64, sum: Sum) -> String {
+/// Per second: milliseconds, or events.
+fn rate(kind: Kind, value: i64, sum: Sum) -> String {
     let each_second = value as f64 / sum.seconds.max(0.001);
-    match kind {
-        ProfileKind::Faults => format!("{each_second:.0}"),
+    match each_second {
+        _ if !kind.is_time() => format!("{each_second:.0}"),
         _ if each_second >= 1e10 => format!("{:.1} s", each_second / 1e9),
         _ => format!("{:.0} ms", each_second / 1e6),
     }
@@ -199,6 +199,7 @@ pub fn bars(course: &[f64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::{super::history::tests::history, *};
+    use crate::capture::kinds;
 
     fn names(state: &State, history: &History) -> Vec<String> {
         table(state, history).rows.into_iter().map(|row| row.name).collect()
@@ -207,7 +208,7 @@ mod tests {
     #[test]
     fn functions_are_in_the_selected_order() {
         let history = history(&[("a", &["hot", "main"], 60), ("a", &["cold", "main"], 40)]);
-        let mut state = State::new(ProfileKind::Cpu);
+        let mut state = State::new(kinds::DEFAULT);
         assert_eq!(names(&state, &history), ["hot", "cold", "main"]);
         state.order = Order::Total;
         assert_eq!(names(&state, &history), ["main", "hot", "cold"]);
@@ -222,7 +223,7 @@ mod tests {
     #[test]
     fn a_search_does_not_change_shares() {
         let history = history(&[("a", &["hot", "main"], 60), ("a", &["Cold", "main"], 40)]);
-        let mut state = State::new(ProfileKind::Cpu);
+        let mut state = State::new(kinds::DEFAULT);
         state.search = "cOL".into();
         let found = table(&state, &history);
         assert_eq!((found.rows.len(), found.rows[0].own), (1, 0.4));
@@ -233,7 +234,7 @@ mod tests {
     #[test]
     fn the_functions_of_a_thread_have_shares_of_the_thread() {
         let history = history(&[("a", &["hot"], 60), ("b", &["cold"], 40)]);
-        let mut state = State::new(ProfileKind::Cpu);
+        let mut state = State::new(kinds::DEFAULT);
         state.shown = Shown::Threads;
         let threads = table(&state, &history);
         assert_eq!(threads.rows[1].name, "      7 b");
@@ -248,7 +249,7 @@ mod tests {
     #[test]
     fn a_function_is_listed_between_its_callers_and_its_callees() {
         let history = history(&[("a", &["leaf", "mid", "one"], 10), ("a", &["mid", "two"], 30)]);
-        let mut state = State::new(ProfileKind::Cpu);
+        let mut state = State::new(kinds::DEFAULT);
         let id = (0..).find(|id| history.function(*id).name == "mid").unwrap();
         state.shown = Shown::CallersAndCallees(id);
         assert_eq!(names(&state, &history), ["▲ one", "▲ two", "mid", "▼ leaf"]);

@@ -1,18 +1,14 @@
 //! A thread that profiles the watched processes and sends the view a profile per interval.
 
 use std::{
-    sync::{
-        atomic::Ordering,
-        mpsc::{self, Receiver, Sender, SyncSender, TryRecvError},
-    },
+    sync::mpsc::{self, Receiver, Sender, SyncSender, TryRecvError},
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use anyhow::{Result, anyhow};
 
 use crate::{
-    capture::{self, Capture, CaptureError, Progress, Request, Stop},
+    capture::{self, Capture, CaptureError, Progress, Request, Response, Stop},
     issue::Issue,
     process::Identity,
 };
@@ -51,12 +47,12 @@ pub struct Watcher {
 impl Watcher {
     /// Starts to watch; returns once sampling has started. Errors: no permission, or no such
     /// process.
-    pub fn begin(request: Request, every: Duration) -> Result<(Watcher, Attached)> {
+    pub fn begin(request: Request) -> Result<(Watcher, Attached)> {
         let (started, attached) = mpsc::channel();
         let (sender, events) = mpsc::sync_channel(WAITING);
         let stop = Stop::default();
-        let own = stop.clone();
-        let thread = thread::spawn(move || watch(&request, every, &own, started, &sender));
+        let request = Request { stop: stop.clone(), ..request };
+        let thread = thread::spawn(move || watch(&request, started, &sender));
         let watcher = Watcher { stop, events: Some(events), thread: Some(thread) };
         match attached.recv() {
             Ok(attached) => Ok((watcher, attached?)),
@@ -79,7 +75,7 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.stop.0.store(true, Ordering::Relaxed);
+        self.stop.set();
         // The thread may be blocked because the channel is full.
         self.events = None;
         if let Some(thread) = self.thread.take() {
@@ -90,32 +86,35 @@ impl Drop for Watcher {
 
 fn watch(
     request: &Request,
-    every: Duration,
-    stop: &Stop,
     started: Sender<Result<Attached, CaptureError>>,
     sender: &SyncSender<WatchEvent>,
 ) {
     // Sending fails only after the view has dropped the watcher, which also sets `stop`.
     let send = |event| drop(sender.send(event));
-    let mut started = Some(started);
+    let mut session = match capture::open(request) {
+        Ok(session) => session,
+        Err(error) => return drop(started.send(Err(error))),
+    };
     let mut progress = |progress: Progress<'_>| {
-        if let Progress::Attached { sampler, identities, .. } = progress
-            && let Some(started) = started.take()
-        {
+        if let Progress::Attached { sampler, identities, .. } = progress {
             let _ = started.send(Ok(Attached { sampler: sampler.name, identities: identities.to_vec() }));
         }
     };
     let mut why = None;
-    let mut each = |capture: Capture| {
-        why = capture.issues.iter().find_map(|(issue, _)| match issue {
-            Issue::SamplerFailed { why } => Some(why.clone()),
-            _ => None,
-        });
-        send(WatchEvent::Window(Box::new(capture)));
-    };
-    match (capture::windows(request, every, stop, &mut progress, &mut each), started) {
-        (Ok(_), _) => send(WatchEvent::Ended(why)),
-        (Err(error), Some(started)) => drop(started.send(Err(error))),
-        (Err(error), None) => send(WatchEvent::Ended(Some(error.to_string()))),
+    while let Some(window) = session.next_window(&mut progress) {
+        for outcome in window {
+            match outcome.result {
+                Ok(Response::Sampled(capture)) => {
+                    why = capture.issues.iter().find_map(|(issue, _)| match issue {
+                        Issue::SamplerFailed { why } => Some(why.clone()),
+                        _ => None,
+                    });
+                    send(WatchEvent::Window(capture));
+                }
+                Ok(_) => {}
+                Err(error) => why = Some(error.to_string()),
+            }
+        }
     }
+    send(WatchEvent::Ended(why));
 }

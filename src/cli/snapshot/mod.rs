@@ -1,35 +1,33 @@
-//! `rprof snapshot`: an incident bundle, that is, profiles, stacks and facts of a process in one
+//! `rprof snapshot`: an incident bundle, that is, profiles, stacks and facts of processes in one
 //! archive.
 //!
-//! The verbs `attach`, `dump` and `doctor` make the parts. A part that is not available is listed
-//! with the reason and does not affect the others. `findings` writes the README.md of the archive.
+//! The table of kinds says which profiles are in it. A part that is not available is listed with
+//! the reason and does not affect the others. `findings` writes the README.md of the archive.
 
 mod findings;
 
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::Arc,
-    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Error, Result, anyhow};
 use flate2::{Compression, write::GzEncoder};
 
-use super::{advice, attach, doctor, output, snapshot_args::SnapshotArgs, summary::no_samples};
+use super::{
+    advice, attach, doctor, output, snapshot_args::SnapshotArgs, summary::no_samples, target::Selection,
+};
 use crate::{
     capture::{
-        self, Capture, ProfileKind, Request, Stop, dump,
-        go_profile::{self, GoKind},
-        goroutines::{self, GoDumpRequest, is_go},
+        self, CaptureError, LabelKeys, Request, Response, StackOptions, Stop,
+        kinds::{self, Bundle, Kind, Make, TextForm},
     },
-    process::{Identity, ProcessHandle, facts, select},
+    process::{Identity, ProcessError, ProcessHandle, facts, select},
     profile::{encode_gzip, file},
     report::threads::Threads,
-    symbolize::SymbolizeOptions,
 };
-use findings::Findings;
+use findings::{Facts, Findings};
 
 /// A file in the archive.
 struct Part {
@@ -39,8 +37,10 @@ struct Part {
 
 /// What was collected, and what is not available.
 struct Snapshot {
-    /// Each part is read by PID: the handle detects that another process has got it.
-    process: ProcessHandle,
+    /// Each part is read by PID: the handles detect that another process has got one.
+    processes: Vec<ProcessHandle>,
+    /// How the kinds are captured.
+    request: Request,
     parts: Vec<Part>,
     /// The name of a part that is not available, and the reason.
     missing: Vec<(String, String)>,
@@ -51,46 +51,75 @@ struct Snapshot {
 
 /// Runs the verb.
 pub fn run(arguments: &SnapshotArgs) -> Result<()> {
-    let pid = arguments.pid.or(arguments.target).ok_or_else(|| anyhow!("no process is given"))?;
-    let process = ProcessHandle::open(pid)?;
-    let identity = process.identity().clone();
-    if identity.is_kernel_thread {
-        return Err(Error::new(capture::CaptureError::KernelThread(pid)));
-    }
-    let path = arguments.output.clone().unwrap_or_else(|| default_name(&identity));
+    let processes = processes(arguments)?;
+    let identities: Vec<Identity> = processes.iter().map(|process| process.identity().clone()).collect();
+    let path = arguments.output.clone().unwrap_or_else(|| default_name(&identities));
     file::check_writable(&path)?;
     attach::check_debug_options(&arguments.debug)?;
     let stop = attach::stop_on_signals()?;
+    let several = processes.len() > 1;
     let mut snapshot = Snapshot {
-        process,
-        stop: stop.clone(),
+        request: Request {
+            children: arguments.children,
+            duration: Some(arguments.duration),
+            labels: LabelKeys { pid: several, process: several, tid: false },
+            stacks: StackOptions { kernel: true, ..StackOptions::default() },
+            symbolize: attach::symbolize_options(&arguments.debug),
+            stop: stop.clone(),
+            ..Request::default()
+        },
+        processes,
+        stop,
         parts: Vec::new(),
         missing: Vec::new(),
         findings: Findings::default(),
     };
     let taken_at = SystemTime::now();
-    // Threads first: the incident may be over when the profiles are done.
-    snapshot.threads(pid, arguments);
-    if is_go(pid) {
-        snapshot.go(pid);
-    }
-    snapshot.facts(pid);
-    snapshot.profiles(pid, arguments, &stop);
-    snapshot.command(&identity, arguments.show_arguments);
+    // Instant kinds first: the incident may be over when the profiles are done.
+    snapshot.instant_kinds();
+    snapshot.facts();
+    snapshot.sampled_kinds();
+    snapshot.commands(arguments.show_arguments);
+    let first = identities[0].pid;
     snapshot.collect("doctor", || {
-        let diagnosis = doctor::diagnose(Some(pid), true)?;
+        let diagnosis = doctor::diagnose(Some(first), true)?;
         let json = serde_json::to_vec_pretty(&diagnosis.json)?;
         Ok(vec![part("doctor.txt", diagnosis.text.into_bytes()), part("doctor.json", json)])
     });
-    let readme = snapshot.findings.text(&identity, taken_at, arguments.duration, &snapshot.missing);
+    let readme = snapshot.findings.text(&identities, taken_at, arguments.duration, &snapshot.missing);
     snapshot.parts.insert(0, part("README.md", readme.clone().into_bytes()));
     let write = |writer: &mut dyn Write| archive(&snapshot, &folder_name(&path), taken_at, writer);
     let options = output::file_options(None);
-    output::write_or_rescue(&path, &options, write, &default_name(&identity), write)?;
+    output::write_or_rescue(&path, &options, write, &default_name(&identities), write)?;
     if !arguments.quiet {
         super::say(&format!("{readme}\nwrote {}", path.display()));
     }
     Ok(())
+}
+
+/// The selected processes, and with `--children` their descendants.
+fn processes(arguments: &SnapshotArgs) -> Result<Vec<ProcessHandle>> {
+    let selection = Selection {
+        target: arguments.target,
+        pids: &arguments.pid,
+        name: arguments.name.as_ref(),
+        match_args: arguments.match_args,
+        quiet: arguments.quiet,
+    };
+    let pids = selection.choose()?;
+    let mut processes = pids.iter().map(|pid| ProcessHandle::open(*pid)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(kernel) = processes.iter().find(|process| process.identity().is_kernel_thread) {
+        return Err(Error::new(CaptureError::KernelThread(kernel.identity().pid)));
+    }
+    if arguments.children {
+        let mut children: Vec<u32> = pids.iter().flat_map(|pid| select::descendants(*pid)).collect();
+        children.sort_unstable();
+        children.dedup();
+        children.retain(|pid| !pids.contains(pid));
+        // A child may end meanwhile: that is not an error.
+        processes.extend(children.into_iter().filter_map(|pid| ProcessHandle::open(pid).ok()));
+    }
+    Ok(processes)
 }
 
 fn part(name: impl Into<String>, bytes: Vec<u8>) -> Part {
@@ -98,8 +127,8 @@ fn part(name: impl Into<String>, bytes: Vec<u8>) -> Part {
 }
 
 /// `redis-server-1234-20260824T031500Z.tar.gz`
-fn default_name(identity: &Identity) -> PathBuf {
-    PathBuf::from(format!("{}.tar.gz", output::name_and_time(std::slice::from_ref(identity))))
+fn default_name(identities: &[Identity]) -> PathBuf {
+    PathBuf::from(format!("{}.tar.gz", output::name_and_time(identities)))
 }
 
 impl Snapshot {
@@ -108,137 +137,193 @@ impl Snapshot {
         if self.stop.is_set() {
             return self.miss(what, &anyhow!("not collected: a signal ended the snapshot first"));
         }
-        self.take(what, make);
-    }
-
-    /// Adds the parts from `make`, or the reason why there are none.
-    fn take(&mut self, what: &str, make: impl FnOnce() -> Result<Vec<Part>>) {
-        match self.process.guard(make) {
+        match self.guard(|_| make()) {
             Ok(Ok(parts)) => self.parts.extend(parts),
             Ok(Err(error)) => self.miss(what, &error),
             Err(error) => self.miss(what, &Error::new(error)),
         }
     }
 
+    /// Runs `work` on the processes that still run. The result is discarded when another process
+    /// has got one of the PIDs meanwhile. Errors: that, or all of them have ended.
+    fn guard<T>(&self, work: impl FnOnce(Vec<u32>) -> T) -> Result<T, ProcessError> {
+        let checked = self.processes.iter().map(|process| (process, process.check()));
+        let (running, ended): (Vec<_>, Vec<_>) = checked.partition(|(_, checked)| checked.is_ok());
+        if running.is_empty()
+            && let Some((_, Err(error))) = ended.into_iter().next()
+        {
+            return Err(error);
+        }
+        let result = work(running.iter().map(|(process, _)| process.identity().pid).collect());
+        running.iter().try_for_each(|(process, _)| process.check_pid())?;
+        Ok(result)
+    }
+
     fn miss(&mut self, what: &str, error: &Error) {
         self.missing.push((what.to_owned(), advice::explain(error).trim_start_matches("error: ").to_owned()));
     }
 
-    fn threads(&mut self, pid: u32, arguments: &SnapshotArgs) {
-        let options = attach::symbolize_options(&arguments.debug);
-        let budget = options.budget.stopped_by(Arc::clone(&self.stop.0));
-        let request = dump::DumpRequest {
-            pids: vec![pid],
-            kernel: true,
-            symbolize: SymbolizeOptions { budget, ..options },
-            ..dump::DumpRequest::default()
-        };
-        let dumped = match self.process.guard(|| dump::dump(&request)) {
-            Ok(Ok(dumped)) => dumped,
-            Ok(Err(error)) => return self.miss("threads", &Error::new(error)),
-            Err(error) => return self.miss("threads", &Error::new(error)),
-        };
-        self.findings.threads(&dumped);
-        self.take("threads", || {
-            let threads = Threads::new(&dumped.profile);
-            let (mut text, mut json) = (Vec::new(), Vec::new());
-            threads.write_text(false, &mut text)?;
-            threads.write_json(&mut json)?;
-            Ok(vec![
-                part("threads.txt", text),
-                part("threads.json", json),
-                part("threads.pb.gz", encode_gzip(&dumped.profile)),
-            ])
-        });
+    /// The kinds in the archive that are, or are not, sampled for the duration.
+    fn kinds(&self, sampled: bool) -> Vec<(Kind, Bundle)> {
+        let request = Request { pids: self.pids(), ..self.request.clone() };
+        let is_sampled =
+            |kind: Kind| kind.maker(&request).is_ok_and(|maker| matches!(maker.make, Make::Live(_)));
+        let bundled = kinds::ALL.iter().filter_map(|kind| Some((*kind, kind.bundle?)));
+        bundled.filter(|(kind, _)| is_sampled(*kind) == sampled).collect()
     }
 
-    /// The profiles that a Go runtime records.
-    fn go(&mut self, pid: u32) {
-        self.collect("goroutines", || {
-            let dumped = goroutines::dump(&GoDumpRequest { pid, ..GoDumpRequest::default() })?;
-            let mut text = Vec::new();
-            dumped.write_text(true, &mut text)?;
-            let profile = encode_gzip(&dumped.profile(false));
-            Ok(vec![part("goroutines.txt", text), part("goroutines.pb.gz", profile)])
-        });
-        for kind in [GoKind::Heap, GoKind::Allocs, GoKind::Block, GoKind::Mutex] {
-            self.collect(kind.name(), || {
-                let read = go_profile::read(pid, kind)?;
-                Ok(vec![part(format!("{}.pb.gz", kind.name()), encode_gzip(&read.profile))])
-            });
-        }
+    fn pids(&self) -> Vec<u32> {
+        self.processes.iter().map(|process| process.identity().pid).collect()
     }
 
-    fn facts(&mut self, pid: u32) {
-        let facts = match self.process.guard(|| facts::all(pid)) {
-            Ok(facts) => facts,
-            Err(error) => return self.miss("proc", &Error::new(error)),
+    /// What is read at one instant: of all processes at once, or else of each one that has it.
+    fn instant_kinds(&mut self) {
+        let is_offered = |kind: Kind, request: &Request| {
+            kind.makers.iter().any(|maker| !maker.is_substitute && (maker.offers)(request).is_ok())
         };
-        for fact in facts {
-            match fact.text {
-                Ok(text) => {
-                    self.findings.fact(fact.name, &text);
-                    self.parts.push(part(format!("proc/{}.txt", fact.name), text.into_bytes()));
+        let now = Request { duration: Some(Duration::ZERO), ..self.request.clone() };
+        // The stacks of threads first: they change fastest.
+        let mut kinds = self.kinds(false);
+        kinds.sort_by_key(|(kind, _)| kind.dump != Some(kinds::DumpOf::Threads));
+        for (kind, bundle) in kinds {
+            let all = Request { kinds: vec![kind], pids: self.pids(), ..now.clone() };
+            if is_offered(kind, &all) {
+                self.instant_kind(kind, bundle, bundle.file, &all);
+                continue;
+            }
+            let several = all.pids.len() > 1;
+            for pid in self.pids() {
+                let stacks = StackOptions::default();
+                let one = Request { pids: vec![pid], children: false, stacks, ..all.clone() };
+                let file = if several { format!("{}-{pid}", bundle.file) } else { bundle.file.to_owned() };
+                if is_offered(kind, &one) {
+                    self.instant_kind(kind, bundle, &file, &one);
                 }
-                Err(error) => self.miss(&format!("proc/{}", fact.name), &Error::new(error)),
             }
         }
     }
 
-    /// All profiles, captured at the same time.
-    fn profiles(&mut self, pid: u32, arguments: &SnapshotArgs, stop: &Stop) {
-        const KINDS: [(ProfileKind, &str); 5] = [
-            (ProfileKind::Cpu, "cpu"),
-            (ProfileKind::Wall, "wall"),
-            (ProfileKind::Faults, "faults"),
-            (ProfileKind::OffCpu, "offcpu"),
-            (ProfileKind::ThreadCreate, "threadcreate"),
-        ];
-        let request = |kind| Request {
-            pids: vec![pid],
-            kind,
-            duration: Some(arguments.duration),
-            symbolize: attach::symbolize_options(&arguments.debug),
-            ..Request::default()
-        };
-        let captured = self.process.guard(|| {
-            thread::scope(|scope| {
-                let running = KINDS.map(|(kind, name)| {
-                    let request = request(kind);
-                    (name, scope.spawn(move || capture::run(&request, stop, || Ok(()), &mut |_| {})))
-                });
-                running.into_iter().map(|(name, thread)| (name, thread.join())).collect::<Vec<_>>()
-            })
+    /// Adds the files of one kind; `file` is their name without the extension.
+    fn instant_kind(&mut self, kind: Kind, bundle: Bundle, file: &str, request: &Request) {
+        if self.stop.is_set() {
+            return self.miss(file, &anyhow!("not collected: a signal ended the snapshot first"));
+        }
+        let read = self.guard(|running| {
+            let pids = request.pids.iter().copied().filter(|pid| running.contains(pid)).collect();
+            capture::once(&Request { pids, ..request.clone() }, &mut |_| {})
         });
-        let captured = match captured {
-            Ok(captured) => captured,
+        let response = match read {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return self.miss(file, &Error::new(error)),
+            Err(error) => return self.miss(file, &Error::new(error)),
+        };
+        self.findings.add(kind, bundle, &response);
+        match texts(kind, &response, file) {
+            Ok(texts) => self.parts.extend(texts),
+            Err(error) => self.miss(file, &error.into()),
+        }
+        if let Some(profile) = response.profile() {
+            self.parts.push(part(format!("{file}.pb.gz"), encode_gzip(&profile)));
+        }
+    }
+
+    fn facts(&mut self) {
+        let several = self.processes.len() > 1;
+        for (at, pid) in self.pids().into_iter().enumerate() {
+            let identity = self.processes[at].identity();
+            let who = if several { identity.display_name() } else { String::new() };
+            let folder = if several { format!("proc/{pid}") } else { "proc".to_owned() };
+            let read = match self.processes[at].guard(|| facts::all(pid)) {
+                Ok(read) => read,
+                Err(error) => {
+                    self.miss(&folder, &Error::new(error));
+                    continue;
+                }
+            };
+            let mut found = Facts::of(who, pid);
+            for fact in read {
+                match fact.text {
+                    Ok(text) => {
+                        found.add(fact.name, &text);
+                        self.parts.push(part(format!("{folder}/{}.txt", fact.name), text.into_bytes()));
+                    }
+                    Err(error) => self.miss(&format!("{folder}/{}", fact.name), &Error::new(error)),
+                }
+            }
+            self.findings.facts(found);
+        }
+    }
+
+    /// All sampled kinds, captured at the same time.
+    fn sampled_kinds(&mut self) {
+        let bundled = self.kinds(true);
+        let kinds: Vec<Kind> = bundled.iter().map(|(kind, _)| *kind).collect();
+        let captured = self.guard(|pids| {
+            let request = Request { pids, kinds, ..self.request.clone() };
+            Ok::<_, CaptureError>(capture::open(&request)?.next_window(&mut |_| {}).unwrap_or_default())
+        });
+        let outcomes = match captured {
+            Ok(Ok(outcomes)) => outcomes,
+            Ok(Err(error)) => return self.miss("profiles", &Error::new(error)),
             Err(error) => return self.miss("profiles", &Error::new(error)),
         };
-        for (name, result) in captured {
-            match result {
-                Ok(Ok(captured)) => self.profile(name, &captured),
-                Ok(Err(error)) => self.miss(name, &Error::new(error)),
-                Err(_) => self.miss(name, &anyhow!("the capture failed: this is a bug in rprof")),
+        for (outcome, (kind, bundle)) in outcomes.into_iter().zip(bundled) {
+            match outcome.result {
+                Ok(response) => self.sampled_kind(kind, bundle, &response),
+                Err(error) => self.miss(bundle.file, &Error::new(error)),
             }
         }
     }
 
-    fn profile(&mut self, name: &str, captured: &Capture) {
-        if captured.profile.sample.is_empty() {
-            return self.missing.push((name.to_owned(), no_samples(captured)));
+    fn sampled_kind(&mut self, kind: Kind, bundle: Bundle, response: &Response) {
+        let Some(profile) = response.profile() else { return };
+        if let (true, Response::Sampled(capture)) = (profile.sample.is_empty(), response) {
+            let why = no_samples(capture).unwrap_or_else(|| "nothing was recorded".to_owned());
+            return self.missing.push((bundle.file.to_owned(), why));
         }
-        self.findings.profile(captured);
-        self.parts.push(part(format!("{name}.pb.gz"), encode_gzip(&captured.profile)));
+        self.findings.add(kind, bundle, response);
+        self.parts.push(part(format!("{}.pb.gz", bundle.file), encode_gzip(&profile)));
     }
 
-    /// The program, and with `show_arguments` its arguments.
-    fn command(&mut self, identity: &Identity, show_arguments: bool) {
-        let words = match show_arguments {
-            true => select::arguments_of(identity),
-            false => vec![select::program(identity)],
-        };
-        self.parts.push(part("proc/cmdline.txt", words.join("\n").into_bytes()));
+    /// The programs, and with `show_arguments` their arguments.
+    fn commands(&mut self, show_arguments: bool) {
+        let several = self.processes.len() > 1;
+        for process in &self.processes {
+            let identity = process.identity();
+            let words = match show_arguments {
+                true => select::arguments_of(identity),
+                false => vec![select::program(identity)],
+            };
+            let folder = if several { format!("proc/{}", identity.pid) } else { "proc".to_owned() };
+            self.parts.push(part(format!("{folder}/cmdline.txt"), words.join("\n").into_bytes()));
+        }
     }
+}
+
+/// The text forms of a kind as files.
+fn texts(kind: Kind, response: &Response, file: &str) -> io::Result<Vec<Part>> {
+    let Response::Read(reading) = response else { return Ok(Vec::new()) };
+    let mut parts = Vec::new();
+    for form in [TextForm::Each, TextForm::Json] {
+        let mut text = Vec::new();
+        if !kind.texts.contains(&form) {
+            continue;
+        }
+        match reading.content.write_text(form, &mut text) {
+            Some(written) => written?,
+            None => {
+                let profile = reading.content.profile();
+                let threads = Threads::new(&profile);
+                match form {
+                    TextForm::Json => threads.write_json(&mut text)?,
+                    _ => threads.write_text(false, &mut text)?,
+                }
+            }
+        }
+        let extension = if form == TextForm::Json { "json" } else { "txt" };
+        parts.push(part(format!("{file}.{extension}"), text));
+    }
+    Ok(parts)
 }
 
 /// The directory in the archive: the archive's name without its extension.

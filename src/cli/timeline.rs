@@ -1,5 +1,5 @@
-//! `rprof attach --kind trace`: a timeline of the threads, as a file for ui.perfetto.dev and a
-//! table.
+//! `rprof attach` for kinds that are timelines: a file for ui.perfetto.dev, and a table of the
+//! threads.
 
 use std::{
     collections::BTreeMap,
@@ -12,12 +12,15 @@ use anyhow::{Context, Result, bail};
 use flate2::{Compression, write::GzEncoder};
 
 use super::{
-    args::{AttachArgs, FormatArg, SamplerArg},
+    args::{FormatArg, OutputArgs},
     attach::stop_on_signals,
     output::{file_options, name_and_time, write_or_rescue},
 };
 use crate::{
-    capture::trace::{self, MAX_EVENTS, MAX_PROFILE_EVENTS, ThreadActivity, Trace, TraceRequest},
+    capture::{
+        self, Request, Response,
+        trace::{ThreadActivity, Trace},
+    },
     process::Identity,
     profile::{file, write_gzip},
     report::OutputFormat,
@@ -27,17 +30,15 @@ use crate::{
 /// How many threads the table shows.
 const SHOWN: usize = 12;
 
-/// Runs `rprof attach --kind trace`.
-pub fn attach(pids: Vec<u32>, targets: &[Identity], arguments: &AttachArgs) -> Result<()> {
-    if !matches!(arguments.sampling.sampler, SamplerArg::Auto | SamplerArg::Bpf) {
-        bail!(
-            "--kind trace requires --sampler bpf or auto: other samplers do not see when threads wait and wake"
-        );
-    }
-    let path = arguments.output.output.clone().unwrap_or_else(|| default_name(targets));
-    let is_profile = match arguments.output.format {
+/// Runs `rprof attach` for a kind that is a timeline.
+pub fn attach(request: Request, targets: &[Identity], output: &OutputArgs) -> Result<()> {
+    let path = output.output.clone().unwrap_or_else(|| default_name(targets));
+    let is_profile = match output.format {
         Some(FormatArg::Pprof) => true,
-        Some(_) => bail!("--kind trace is written in Perfetto's format, or as --format pprof"),
+        Some(_) => {
+            let kind = request.kinds[0].name;
+            bail!("--kind {kind} is written in Perfetto's format, or as --format pprof")
+        }
         None => matches!(OutputFormat::from_path(&path), Ok(OutputFormat::Pprof)),
     };
     let to_stdout = path == Path::new("-");
@@ -47,14 +48,10 @@ pub fn attach(pids: Vec<u32>, targets: &[Identity], arguments: &AttachArgs) -> R
     if !to_stdout {
         file::check_writable(&path)?;
     }
-    let stop = stop_on_signals()?;
-    let request = TraceRequest {
-        pids,
-        children: arguments.children,
-        duration: arguments.duration,
-        max_events: if is_profile { MAX_PROFILE_EVENTS } else { MAX_EVENTS },
+    let request = Request { stop: stop_on_signals()?, as_profile: is_profile, ..request };
+    let Response::Timeline(trace) = capture::once(&request, &mut |_| {})? else {
+        bail!("the kind is not a timeline: this is a bug in rprof")
     };
-    let trace = trace::run(&request, &stop, &mut |_| {})?;
     let write = |writer: &mut dyn Write| match is_profile {
         true => write_gzip(&trace.profile(), writer),
         false => trace.write(writer),
@@ -65,10 +62,9 @@ pub fn attach(pids: Vec<u32>, targets: &[Identity], arguments: &AttachArgs) -> R
     } else {
         let is_packed = !is_profile && path.extension().is_some_and(|end| end == "gz");
         let write = |writer: &mut dyn Write| if is_packed { packed(&trace, writer) } else { write(writer) };
-        let options = file_options(arguments.output.file_mode);
-        write_or_rescue(&path, &options, write, &path, write)?;
+        write_or_rescue(&path, &file_options(output.file_mode), write, &path, write)?;
     }
-    if !arguments.output.quiet {
+    if !output.quiet {
         super::say(&summary(&trace, (!to_stdout).then_some(&path), is_profile));
     }
     Ok(())

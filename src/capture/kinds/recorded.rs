@@ -1,0 +1,134 @@
+//! What a Go runtime counts itself: memory in use, memory allocated, contended locks, waits.
+//!
+//! Each is read once; nothing is sampled. Not here: how the records are read (`go_profile`).
+
+use super::{
+    super::{
+        CaptureError, Reading, Request, Response, TextResponse,
+        go_profile::{self, GoKind},
+        goroutines::is_go,
+    },
+    Bundle, Check, Form, Kind, KindRow, Make, Maker, NO_WORDS, Need, Reason, Span, TextForm,
+};
+use crate::text::counted;
+
+/// Memory in use.
+pub static HEAP: KindRow = KindRow {
+    name: "heap",
+    served_as: Some("heap"),
+    what: "Memory in use, by allocation site (Go programs)",
+    help: "Go: memory in use on the heap, by allocating code, from the runtime's own records",
+    sample_types: ALLOCATIONS,
+    makers: &[maker(|request, kind| read(request, kind, GoKind::Heap))],
+    bundle: bundle("heap"),
+    ..RECORDS
+};
+
+/// All memory ever allocated.
+pub static ALLOCS: KindRow = KindRow {
+    name: "allocs",
+    served_as: Some("allocs"),
+    what: "All memory allocated since the program started, by allocation site (Go programs)",
+    help: "Go: all memory ever allocated, by allocating code",
+    sample_types: ALLOCATIONS,
+    makers: &[maker(|request, kind| read(request, kind, GoKind::Allocs))],
+    bundle: bundle("allocs"),
+    ..RECORDS
+};
+
+/// Contended locks.
+pub static MUTEX: KindRow = KindRow {
+    name: "mutex",
+    served_as: Some("mutex"),
+    what: "Which code holds contended locks (Go programs)",
+    help: "Go: which code held contended locks, if the program records that",
+    makers: &[maker(|request, kind| read(request, kind, GoKind::Mutex))],
+    bundle: bundle("mutex"),
+    ..RECORDS
+};
+
+/// Waits of tasks for each other.
+pub static BLOCK: KindRow = KindRow {
+    name: "block",
+    served_as: Some("block"),
+    what: "Where goroutines wait for each other (Go programs)",
+    help: "Go: where goroutines waited for each other, if the program records that",
+    makers: &[maker(|request, kind| read(request, kind, GoKind::Block))],
+    bundle: bundle("block"),
+    ..RECORDS
+};
+
+const ALLOCATIONS: &[(&str, &str)] = &[
+    ("alloc_objects", "count"),
+    ("alloc_space", "bytes"),
+    ("inuse_objects", "count"),
+    ("inuse_space", "bytes"),
+];
+
+/// What the rows have in common.
+const RECORDS: KindRow = KindRow {
+    name: "",
+    alias: None,
+    served_as: None,
+    what: "",
+    help: "",
+    parameters: "",
+    span: Span::Instant,
+    form: Form::Profile,
+    sample_types: &[("contentions", "count"), ("delay", "nanoseconds")],
+    view: "flamegraph",
+    texts: &[TextForm::Counted],
+    samplers: None,
+    makers: &[],
+    words: NO_WORDS,
+    watch: None,
+    bundle: None,
+    dump: None,
+};
+
+/// The memory of the process.
+pub(super) const NEEDS: &[Need] =
+    &[Need::one("memory", &[Check::ProcessVmReadv]), Need::one("memory", &[Check::ProcMem])];
+
+const fn maker(make: fn(&Request, Kind) -> Result<Response, CaptureError>) -> Maker {
+    Maker { offers, make: Make::Once(make), is_substitute: false, needs: NEEDS }
+}
+
+const fn bundle(file: &'static str) -> Option<Bundle> {
+    Some(Bundle { file, title: "", findings: |_| Vec::new(), has_table: false })
+}
+
+/// Whether the request is for one process that seems to be a Go program.
+pub(super) fn offers(request: &Request) -> Result<(), Reason> {
+    match request.pids[..] {
+        [pid] if is_go(pid) => Ok(()),
+        [pid] => Err(Reason(format!(
+            "need a Go program, and process {pid} is not one: its runtime does not record them"
+        ))),
+        _ => Err(Reason("take one process".into())),
+    }
+}
+
+/// Reads a profile that the runtime records, or its text where one is requested and exists.
+pub(super) fn read(request: &Request, kind: Kind, of: GoKind) -> Result<Response, CaptureError> {
+    let pid = request.pids.first().copied().ok_or(CaptureError::NoProcess)?;
+    if request.text.is_some()
+        && let Some(text) = go_profile::text(pid, of)?
+    {
+        return Ok(Response::Text(TextResponse { kind, text }));
+    }
+    let read = go_profile::read(pid, of)?;
+    Ok(Response::Read(Box::new(Reading {
+        kind,
+        summary: format!(
+            "{}: {} of {}, read once; nothing was stopped, nothing was sampled",
+            kind.name,
+            counted(read.records, "record"),
+            read.version
+        ),
+        identities: vec![read.identity],
+        warnings: read.warnings,
+        costs: String::new(),
+        content: Box::new(read.profile),
+    })))
+}

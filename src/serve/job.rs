@@ -1,0 +1,90 @@
+//! Captures a profile and returns the bytes of the response.
+//!
+//! Not here: which kinds there are (`capture::kinds`), HTTP.
+
+use std::time::Duration;
+
+use super::route::ProfileRequest;
+use crate::{
+    capture::{
+        self, CaptureError, Reading, Request, Response, Stop,
+        kinds::{Span, TextForm},
+    },
+    profile::{encode_gzip, proto::Profile},
+    report::threads::Threads,
+};
+
+/// A profile to capture.
+pub struct Job<'a> {
+    /// The process.
+    pub pid: u32,
+    /// The kind, the duration and the format.
+    pub request: &'a ProfileRequest,
+    /// How to capture. Process, kind and duration come from the other fields.
+    pub template: &'a Request,
+    /// Set when the capture must end early.
+    pub stop: &'a Stop,
+}
+
+/// Captures a profile: gzipped protobuf or a timeline, or text if `debug` requests it.
+///
+/// # Errors
+/// The capture fails, or the kind is not available for the process.
+pub fn run(job: &Job<'_>) -> Result<Vec<u8>, CaptureError> {
+    let wanted = job.request;
+    let request = Request {
+        pids: vec![job.pid],
+        kinds: vec![wanted.kind],
+        duration: Some(Duration::from_secs(wanted.seconds.unwrap_or_default())),
+        only_changes: true,
+        text: text_form(wanted),
+        as_profile: wanted.as_profile,
+        stop: job.stop.clone(),
+        ..job.template.clone()
+    };
+    let mut bytes = Vec::new();
+    // Writing into memory does not fail.
+    let _ = match capture::once(&request, &mut |_| {})? {
+        Response::Text(text) => return Ok(text.text),
+        Response::Timeline(trace) if wanted.as_profile => return Ok(encode_gzip(&trace.profile())),
+        Response::Timeline(trace) => trace.write(&mut bytes),
+        Response::Sampled(capture) => return Ok(in_form(capture.profile, wanted)),
+        Response::Read(reading) => return Ok(read(&reading, wanted)),
+    };
+    Ok(bytes)
+}
+
+/// The text form that `debug` requests; kinds that last have none.
+fn text_form(wanted: &ProfileRequest) -> Option<TextForm> {
+    match (wanted.kind.span, wanted.debug) {
+        (Span::Lasting(_), _) | (_, 0) => None,
+        (Span::Instant, 2..) => Some(TextForm::Each),
+        (Span::Instant, _) => Some(TextForm::Counted),
+    }
+}
+
+fn read(reading: &Reading, wanted: &ProfileRequest) -> Vec<u8> {
+    let mut text = Vec::new();
+    let own = text_form(wanted).and_then(|form| reading.content.write_text(form, &mut text));
+    match own {
+        Some(_) => text,
+        None => in_form(reading.content.profile().into_owned(), wanted),
+    }
+}
+
+/// A profile as protobuf, or in the layouts of Go's `debug=1` and `debug=2`.
+///
+/// An instant profile has no duration, as in Go: Parca sums up profiles that have one.
+fn in_form(profile: Profile, wanted: &ProfileRequest) -> Vec<u8> {
+    let Some(form) = text_form(wanted) else {
+        let duration_nanos = if wanted.seconds.is_some() { profile.duration_nanos } else { 0 };
+        return encode_gzip(&Profile { duration_nanos, ..profile });
+    };
+    let (threads, mut text) = (Threads::new(&profile), Vec::new());
+    // Writing into memory does not fail.
+    let _ = match form {
+        TextForm::Counted => threads.write_aggregated(&mut text),
+        _ => threads.write_text(true, &mut text),
+    };
+    text
+}
