@@ -18,7 +18,7 @@ pub fn run(bytes: &[u8]) {
     let Ok(elf) = ElfFile::from_bytes(bytes.to_vec()) else { return };
     let elf = Arc::new(elf);
     let _ = BuildInfo::read(&elf);
-    let code = runtime::detect(&elf, "/program").and_then(|runtime| runtime.code());
+    let code = runtime::code_of(&runtime::detect(&elf, "/program"));
     let Some(tables) = GoTables::find(&elf) else { return };
     let module = Module {
         start: RuntimeAddr(0),

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     issue::Issue,
     profile::builder::{Builder, LineSpec},
+    runtime::CategoryRule,
 };
 
 /// How many reasons for truncated stacks a comment lists.
@@ -153,6 +154,7 @@ fn comments(plan: &Plan, capture: &Capture, world: &World) -> Vec<String> {
     comments.push(format!("kernel frames: {}", if sampler.kernel { "yes" } else { "no" }));
     comments.push(format!("scanned: {} of {} user frames", tally.scanned_frames, tally.frames));
     comments.push(format!("different stacks: {}", world.collector.stack_count()));
+    comments.extend(of_languages(world));
     let ended = match capture.ended {
         Ended::Duration => "duration",
         Ended::Stopped => "stopped early",
@@ -161,6 +163,30 @@ fn comments(plan: &Plan, capture: &Capture, world: &World) -> Vec<String> {
     };
     comments.push(format!("ended: {ended} after {:.2} s", capture.elapsed.as_secs_f64()));
     comments.push(format!("rprof: {}", env!("CARGO_PKG_VERSION")));
+    comments
+}
+
+/// The comments on frames of languages: those without a certain place, those that could not be
+/// read, and which frames are of which category.
+fn of_languages(world: &World) -> Vec<String> {
+    let mut unplaced: Vec<_> = world.unplaced.iter().collect();
+    unplaced.sort();
+    let mut comments: Vec<String> = unplaced
+        .into_iter()
+        .map(|(why, count)| format!("language frames: {why} ({count} samples)"))
+        .collect();
+    let (failed, late) = (world.language_frames.failed, world.language_frames.late);
+    if failed > 0 {
+        comments.push(format!("language frames: {failed} could not be read, {late} of them for lateness"));
+    }
+    comments.extend(world.categories.iter().map(|rule| {
+        let (category, what, text) = match rule {
+            CategoryRule::Mapping(category, path) => (category, "mapping", path),
+            CategoryRule::Function(category, prefix) => (category, "function", prefix),
+            CategoryRule::Source(category, prefix) => (category, "source", prefix),
+        };
+        format!("category: {} {what} {text}", category.name())
+    }));
     comments
 }
 

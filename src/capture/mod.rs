@@ -15,6 +15,8 @@ mod go_builder;
 mod go_profile;
 mod goroutines;
 pub mod kinds;
+#[cfg(test)]
+mod language_tests;
 mod name;
 mod open;
 pub mod rename;

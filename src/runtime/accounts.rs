@@ -14,9 +14,6 @@ pub enum AccountValue {
     Number(i64, &'static str),
 }
 
-/// A frame of an account: as that of a task.
-pub type AccountFrame = TaskFrame;
-
 /// A file with code, as profiles describe it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CodeMapping {
@@ -36,7 +33,7 @@ pub struct CodeMapping {
 #[derive(Clone, Debug, Default)]
 pub struct AccountSample {
     /// The stack, leaf first.
-    pub frames: Vec<AccountFrame>,
+    pub frames: Vec<TaskFrame>,
     /// One value per sample type.
     pub values: Vec<i64>,
     /// Labels.

@@ -71,9 +71,10 @@ pub fn attach(pid: u32, budget: &Budget) -> Result<Attached, ProcessError> {
     let process = ProcessView::new(pid, budget);
     let mut attached = Attached::default();
     for (mapping, elf) in mapped_files(process.reader)? {
-        let Some(loaded) = detect(&elf, &mapping.path) else { continue };
         let Some(stated) = elf.address_of(FileOffset(mapping.file_offset)) else { continue };
-        attached.add(loaded.attach(&process, mapping.start.0.wrapping_sub(stated.0)));
+        for loaded in detect(&elf, &mapping.path) {
+            attached.add(loaded.attach(&process, mapping.start.0.wrapping_sub(stated.0)));
+        }
         elf.release_pages();
     }
     Ok(attached)

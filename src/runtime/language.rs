@@ -108,7 +108,12 @@ pub enum RuntimeError {
     },
 }
 
-/// The runtime of a file; `None`: it has none that rprof knows.
-pub fn detect(elf: &Arc<ElfFile>, path: &str) -> Option<Arc<dyn LoadedRuntime>> {
-    super::ALL.iter().find_map(|language| language.detect(elf, path))
+/// The runtimes of a file.
+pub fn detect(elf: &Arc<ElfFile>, path: &str) -> Vec<Arc<dyn LoadedRuntime>> {
+    super::ALL.iter().filter_map(|language| language.detect(elf, path)).collect()
+}
+
+/// How the code of a file with these runtimes is unwound; `None`: as any native code.
+pub fn code_of(runtimes: &[Arc<dyn LoadedRuntime>]) -> Option<Arc<dyn Code>> {
+    runtimes.iter().find_map(|runtime| Arc::clone(runtime).code())
 }

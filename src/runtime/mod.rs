@@ -13,22 +13,30 @@
 
 mod accounts;
 mod attach;
+#[cfg(test)]
+pub mod fixture;
 pub mod go;
 mod instance;
 mod language;
 pub mod python;
 mod tasks;
 
-pub use accounts::{Account, AccountFrame, AccountSample, AccountValue, CodeMapping};
+pub use accounts::{Account, AccountSample, AccountValue, CodeMapping};
 pub use attach::{Attached, ProcessView, attach, is_likely};
 pub use instance::{
     Category, CategoryRule, CodeRegion, FrameData, Info, Instance, InstanceId, LanguageFrame, MixedFrame,
     MixedStack, SampleView, Splice,
 };
-pub use language::{Attach, Labels, Language, LoadedRuntime, Refusal, RuntimeError, detect};
+pub use language::{Attach, Labels, Language, LoadedRuntime, Refusal, RuntimeError, code_of, detect};
 pub use tasks::{
     TaskDump, TaskForm, TaskFrame, TaskRequest, TaskSample, TaskSummary, ThreadStack, ThreadStacks,
 };
 
-/// All languages: the only place that lists them. The first that recognizes a file owns it.
-pub static ALL: &[&dyn Language] = &[&go::Go, &python::Python];
+/// All languages: the only place that lists them. If several recognize one file (a program in one
+/// with the runtime of another), the first one that has code of its own names and unwinds it.
+pub static ALL: &[&dyn Language] = &[
+    &go::Go,
+    &python::Python,
+    #[cfg(test)]
+    &fixture::Invented,
+];

@@ -5,7 +5,7 @@
 
 use std::{io, time::Duration};
 
-use super::Labels;
+use super::{CodeMapping, Labels};
 use crate::{addr::RuntimeAddr, process::ProcessError, symbolize::SourceFrame};
 
 /// What to read of tasks.
@@ -59,8 +59,8 @@ pub enum TaskForm {
 /// A frame of a task's stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskFrame {
-    /// The file with the code: path, build ID in hexadecimal, and first address, end address and
-    /// file offset of its code. `None`: the frame is in no file.
+    /// The file with the code, as an index into a list of [`CodeMapping`]; `None`: the frame is in
+    /// no file.
     pub mapping: Option<usize>,
     /// The address in the profile; 0: none.
     pub address: u64,
@@ -126,7 +126,7 @@ pub trait TaskDump: std::fmt::Debug {
     fn samples(&self, system: bool) -> Vec<TaskSample>;
 
     /// The files that [`TaskFrame::mapping`] numbers.
-    fn mappings(&self) -> Vec<super::accounts::CodeMapping>;
+    fn mappings(&self) -> Vec<CodeMapping>;
 
     /// Writes a text form. Errors: those of `writer`.
     fn write(&self, form: TaskForm, system: bool, writer: &mut dyn io::Write) -> io::Result<()>;

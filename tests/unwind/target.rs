@@ -159,7 +159,7 @@ impl Drop for Held {
 /// A file's tables, with what its language states about its code.
 fn tables(elf: Arc<ElfFile>, name: &str) -> UnwindTables {
     let tables = UnwindTables::new(elf.clone());
-    match rprof::runtime::detect(&elf, name).and_then(|runtime| runtime.code()) {
+    match rprof::runtime::code_of(&rprof::runtime::detect(&elf, name)) {
         Some(code) => tables.with_code(code),
         None => tables,
     }

@@ -29,6 +29,7 @@ use crate::{
         thread_state::{self, SchedulerClock, ThreadState},
         threads,
     },
+    runtime,
     sampler::{
         PerfError,
         look::{
@@ -74,6 +75,8 @@ pub struct ThreadSnapshot {
     pub end: Option<StackEnd>,
     /// Why no other method could return more of the stack.
     pub note: Option<String>,
+    /// What a language runtime did on the thread.
+    pub runtime: Option<&'static str>,
 }
 
 /// A stack that one method returned.
@@ -84,6 +87,10 @@ struct Attempt {
     scanned: bool,
     /// The process was stopped.
     in_stop: bool,
+    /// What a language runtime did on the thread.
+    runtime: Option<&'static str>,
+    /// Labels that the program has set.
+    own: Option<runtime::Labels>,
 }
 
 /// How often the BPF iterator is read again, in all, for single threads that have run since.
@@ -375,7 +382,16 @@ impl<'a> ProcessReader<'a> {
         let places = kernel_places(sample.kernel_stack).chain(user).collect();
         let scanned = self.world.frames.iter().any(|frame| frame.how == UnwindMethod::Scan);
         self.world.tally.stack_bytes += snapshot.stack.len() as u64;
-        Some(Attempt { method: snapshot.way, end, places, scanned, in_stop: snapshot.in_stop })
+        let languages = self.world.spaces.get(&pid).map(|space| &space.languages);
+        Some(Attempt {
+            method: snapshot.way,
+            end,
+            places,
+            scanned,
+            in_stop: snapshot.in_stop,
+            runtime: languages.and_then(|languages| languages.thread_state(&sample)),
+            own: languages.and_then(|languages| languages.labels(&sample)),
+        })
     }
 
     /// Adds a thread to the snapshots. Returns the error, if its stack could not be read because of
@@ -388,10 +404,11 @@ impl<'a> ProcessReader<'a> {
             pid: Some(pid),
             tid: Some(state.tid),
             process,
-            own: None,
+            own: attempts.best.as_ref().and_then(|attempt| attempt.own.clone()),
         });
         let synthetic = |kind: Synthetic| Place { mapping: SYNTHETIC, address: kind as u64 };
-        let mut thread = ThreadSnapshot { pid, state, labels, method: None, end: None, note: None };
+        let runtime = attempts.best.as_ref().and_then(|attempt| attempt.runtime);
+        let mut thread = ThreadSnapshot { pid, state, labels, method: None, end: None, note: None, runtime };
         let mut places = vec![synthetic(Synthetic::NoStack)];
         if let Some(attempt) = attempts.best {
             (thread.method, thread.end, places) = (Some(attempt.method), Some(attempt.end), attempt.places);

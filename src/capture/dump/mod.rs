@@ -58,7 +58,8 @@ impl Default for DumpRequest {
 /// The stacks of all threads, and the quality of the dump.
 #[derive(Debug)]
 pub struct Dump {
-    /// Sample type `threads/count`; labels `thread tid pid state wait syscall cpu waited look cut`.
+    /// Sample type `threads/count`; labels `thread tid pid state wait syscall runtime
+    /// cpu waited look cut`, and those that the program has set.
     pub profile: Profile,
     /// What is missing or uncertain.
     pub issues: Issues,

@@ -80,6 +80,9 @@ fn add_thread(
         labels.push(("wait", LabelValue::Text(&waiting.what)));
         labels.extend(waiting.syscall.map(|name| ("syscall", LabelValue::Text(name))));
     }
+    labels.extend(thread.runtime.map(|what| ("runtime", LabelValue::Text(what))));
+    let own = world.collector.labels_of(thread.labels).own.iter().flat_map(|own| own.iter());
+    labels.extend(own.map(|(key, value)| (key.as_str(), LabelValue::Text(value))));
     labels.extend(state.cpu_ns.map(|ns| ("cpu", nanoseconds(ns))));
     labels.extend(state.waited_ns.map(|ns| ("waited", nanoseconds(ns))));
     labels.extend(thread.method.map(|method| ("look", LabelValue::Text(method.name()))));

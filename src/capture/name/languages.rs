@@ -15,8 +15,11 @@ pub fn name(
     addresses: &[ElfAddr],
     mut others: impl FnMut(&[ElfAddr]) -> Vec<Symbolized>,
 ) -> Vec<Symbolized> {
-    let Some(runtime) = &image.runtime else { return others(addresses) };
-    let named: Vec<_> = addresses.iter().map(|address| runtime.name(*address)).collect();
+    if image.runtimes.is_empty() {
+        return others(addresses);
+    }
+    let name = |address: &ElfAddr| image.runtimes.iter().find_map(|runtime| runtime.name(*address));
+    let named: Vec<_> = addresses.iter().map(name).collect();
     let foreign: Vec<ElfAddr> =
         addresses.iter().zip(&named).filter(|(_, named)| named.is_none()).map(|(at, _)| *at).collect();
     let mut rest = if foreign.is_empty() { Vec::new() } else { others(&foreign) }.into_iter();

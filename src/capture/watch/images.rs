@@ -90,8 +90,8 @@ pub struct Image {
     pub path: String,
     /// The parsed file; `None` where it is not an ELF file or could not be opened.
     pub elf: Option<Arc<ElfFile>>,
-    /// The runtime of a language, where the file has its code.
-    pub runtime: Option<Arc<dyn LoadedRuntime>>,
+    /// The language runtimes in the file.
+    pub runtimes: Vec<Arc<dyn LoadedRuntime>>,
     tables: Option<Arc<UnwindTables>>,
     /// A process that had it mapped: debug files are searched below that process's root.
     pub seen_in_pid: u32,
@@ -270,10 +270,10 @@ impl Images {
 
     fn add_image(&mut self, kind: ImageKind, path: String, pid: u32, elf: Option<ElfFile>) -> ImageId {
         let elf = elf.map(Arc::new);
-        let runtime = elf.as_ref().and_then(|elf| runtime::detect(elf, &path));
+        let runtimes = elf.as_ref().map(|elf| runtime::detect(elf, &path)).unwrap_or_default();
         let tables = elf.as_ref().map(|elf| {
             let tables = UnwindTables::new(Arc::clone(elf));
-            Arc::new(match runtime.as_ref().and_then(|runtime| Arc::clone(runtime).code()) {
+            Arc::new(match runtime::code_of(&runtimes) {
                 Some(code) => tables.with_code(code),
                 None => tables,
             })
@@ -282,7 +282,7 @@ impl Images {
             ImageKind::Anonymous { pid } => identity::namespace_pid_and_uid(pid).ok(),
             _ => None,
         };
-        self.images.push(Image { kind, path, elf, runtime, tables, seen_in_pid: pid, owner });
+        self.images.push(Image { kind, path, elf, runtimes, tables, seen_in_pid: pid, owner });
         self.images.len() as ImageId - 1
     }
 }

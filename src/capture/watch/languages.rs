@@ -131,11 +131,26 @@ impl Languages {
         all
     }
 
-    /// The labels that the program has set on what the sampled thread ran.
+    /// The labels that the program has set on what the sampled thread ran, in all its languages.
     pub fn labels(&self, sample: &RawSample<'_>) -> Option<Labels> {
-        self.instances.iter().find_map(|instance| {
+        let mut all = self.instances.iter().filter_map(|instance| {
             let section = sample.sections.of(instance.language().id());
             instance.labels(&view(sample, section))
+        });
+        let first = all.next()?;
+        let Some(second) = all.next() else { return Some(first) };
+        let mut labels: Vec<_> =
+            [first, second].into_iter().chain(all).flat_map(|one| one.to_vec()).collect();
+        labels.sort();
+        labels.dedup_by(|(a, _), (b, _)| a == b);
+        Some(Arc::new(labels))
+    }
+
+    /// What a runtime did on the sampled thread.
+    pub fn thread_state(&self, sample: &RawSample<'_>) -> Option<&'static str> {
+        self.instances.iter().find_map(|instance| {
+            let section = sample.sections.of(instance.language().id());
+            instance.thread_state(&view(sample, section))
         })
     }
 

@@ -77,7 +77,7 @@ impl Space {
     }
 
     fn insert(&mut self, mut module: Module, images: &Images) {
-        if let Some(runtime) = &images.image(images.placement(module.id).image).runtime {
+        for runtime in &images.image(images.placement(module.id).image).runtimes {
             self.languages.add(runtime, module.bias);
         }
         module.code = self.languages.claim(0, &region_of(&module, images));
