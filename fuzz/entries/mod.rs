@@ -23,6 +23,7 @@ mod proc_texts;
 mod profile_decode;
 mod profile_foreign;
 mod profile_legacy;
+mod python_memory;
 mod symbolize;
 mod unwind;
 
@@ -50,6 +51,7 @@ pub const ALL: &[(&str, Entry)] = &[
     ("profile_decode", profile_decode::run),
     ("profile_foreign", profile_foreign::run),
     ("profile_legacy", profile_legacy::run),
+    ("python_memory", python_memory::run),
     ("symbolize", symbolize::run),
     ("unwind", unwind::run),
 ];

@@ -30,6 +30,7 @@ mod code;
 mod debug_offsets;
 mod find;
 mod frames;
+pub mod fuzz;
 mod instance;
 mod language;
 mod layouts;

@@ -38,6 +38,16 @@ pub enum Part {
     Python(usize),
 }
 
+impl Part {
+    /// The index in the section.
+    pub fn python(&self) -> Option<usize> {
+        match self {
+            Part::Python(index) => Some(*index),
+            Part::Native(_) => None,
+        }
+    }
+}
+
 /// How well the frames fitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
