@@ -4,7 +4,7 @@
 //! Not here: names (`name`), sampling, writing files.
 
 use super::{
-    Capture, Ended, Tally,
+    Capture, Ended, FrameChoice, Tally,
     name::{
         locations::{Locations, clamp, epoch_ns, label_list, nanos},
         names::{Names, file_of},
@@ -153,6 +153,11 @@ fn comments(plan: &Plan, capture: &Capture, world: &World) -> Vec<String> {
     comments.extend((plan.live.comments)(plan, capture));
     comments.push(format!("kernel frames: {}", if sampler.kernel { "yes" } else { "no" }));
     comments.push(format!("scanned: {} of {} user frames", tally.scanned_frames, tally.frames));
+    let quality = world.quality();
+    if !quality.is_empty() || plan.frames != FrameChoice::Mixed {
+        comments.push(format!("frames: {}", plan.frames.name()));
+    }
+    comments.extend(quality);
     comments.push(format!("different stacks: {}", world.collector.stack_count()));
     comments.extend(of_languages(world));
     let ended = match capture.ended {

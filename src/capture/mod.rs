@@ -33,7 +33,7 @@ pub use error::{CaptureError, Obstacle};
 pub use goroutines::is_go;
 pub use name::names::names;
 pub use open::{Outcome, Progress, Session, once, open};
-pub use request::{LabelKeys, Request, SamplerChoice, StackOptions, Stop};
+pub use request::{FrameChoice, LabelKeys, Request, SamplerChoice, StackOptions, Stop};
 pub use response::{Capture, Content, Ended, Reading, Response, TextResponse};
 pub use tally::Tally;
 

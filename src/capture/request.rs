@@ -30,6 +30,29 @@ pub enum SamplerChoice {
     Ptrace,
 }
 
+/// Which frames stacks have where a language keeps frames of its own (Python).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FrameChoice {
+    /// The language's frames in the place of the interpreter's, between native frames.
+    #[default]
+    Mixed,
+    /// The language's frames alone; native ones only where a thread has none of a language.
+    Language,
+    /// Native frames alone.
+    Native,
+}
+
+impl FrameChoice {
+    /// The name in options and comments.
+    pub fn name(self) -> &'static str {
+        match self {
+            FrameChoice::Mixed => "mixed",
+            FrameChoice::Language => "language",
+            FrameChoice::Native => "native",
+        }
+    }
+}
+
 /// Options of a capture.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -57,6 +80,8 @@ pub struct Request {
     pub sampler: SamplerChoice,
     /// Include kernel frames, where permitted.
     pub kernel: bool,
+    /// Which frames stacks have.
+    pub frames: FrameChoice,
     /// The most stack copied per sample, in bytes.
     pub max_stack_bytes: u32,
     /// Size of the ring buffers in bytes; 0: chosen by rprof.
@@ -97,6 +122,7 @@ impl Default for Request {
             frequency_hz: 99,
             sampler: SamplerChoice::Auto,
             kernel: true,
+            frames: FrameChoice::Mixed,
             max_stack_bytes: 512 << 10,
             buffer_bytes: 0,
             stacks: StackOptions::default(),

@@ -288,6 +288,9 @@ pub struct SamplingArgs {
     /// Leave out kernel frames.
     #[arg(long)]
     pub no_kernel: bool,
+    /// Which frames stacks have, for languages with an interpreter (Python).
+    #[arg(long, value_enum, default_value_t = FramesArg::Mixed, value_name = "WHICH")]
+    pub frames: FramesArg,
     /// Additional labels on each sample, separated by commas. The thread's name is always a label.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KEYS")]
     pub label: Vec<LabelArg>,
@@ -466,6 +469,17 @@ pub enum LookArg {
     Perf,
     /// Stop each thread for microseconds, except threads whose system call would fail.
     Ptrace,
+}
+
+/// `--frames`: which frames stacks have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FramesArg {
+    /// The language's functions in the place of its interpreter's, between native functions.
+    Mixed,
+    /// The language's functions alone.
+    Language,
+    /// Native functions alone, those of the interpreter among them.
+    Native,
 }
 
 /// `--label`: an additional label.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::{
-    args::{AttachArgs, DebugArgs, LabelArg, OutputArgs, SamplerArg, SamplingArgs},
+    args::{AttachArgs, DebugArgs, FramesArg, LabelArg, OutputArgs, SamplerArg, SamplingArgs},
     output::Destination,
     progress::Bar,
     summary,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     capture::{
-        self, CaptureError, LabelKeys, Request, SamplerChoice, Stop,
+        self, CaptureError, FrameChoice, LabelKeys, Request, SamplerChoice, Stop,
         kinds::{Form, Kind, Make, Span},
     },
     process::identify,
@@ -77,6 +77,11 @@ pub fn request(sampling: &SamplingArgs, debug: &DebugArgs) -> Request {
             SamplerArg::Ptrace => SamplerChoice::Ptrace,
         },
         kernel: !sampling.no_kernel,
+        frames: match sampling.frames {
+            FramesArg::Mixed => FrameChoice::Mixed,
+            FramesArg::Language => FrameChoice::Language,
+            FramesArg::Native => FrameChoice::Native,
+        },
         max_stack_bytes: sampling.max_stack_bytes,
         buffer_bytes: sampling.buffer_bytes,
         labels: LabelKeys {

@@ -262,6 +262,11 @@ pub trait Instance: fmt::Debug + Send {
         Vec::new()
     }
 
+    /// How well frames could be read so far, as a comment of a profile: `key: value`.
+    fn quality(&self) -> Option<String> {
+        None
+    }
+
     /// What would make profiles of this process better: a sentence each.
     fn advice(&self) -> Vec<String> {
         Vec::new()

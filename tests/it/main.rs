@@ -23,6 +23,7 @@ mod live;
 mod off_cpu;
 mod output;
 mod pprof;
+mod python;
 mod real_programs;
 mod redact;
 mod rights;

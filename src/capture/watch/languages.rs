@@ -208,6 +208,11 @@ impl Languages {
         owner.map(|(_, id)| *id)
     }
 
+    /// How well the runtimes could be read, `key: value`.
+    pub fn quality(&self) -> Vec<String> {
+        self.instances.iter().filter_map(|instance| instance.quality()).collect()
+    }
+
     /// Which frames are of which category.
     pub fn categories(&self) -> impl Iterator<Item = CategoryRule> + '_ {
         self.instances.iter().flat_map(|instance| instance.categories())

@@ -102,6 +102,7 @@ impl Session {
         let several = pids.len() > 1 || request.children;
         let labels = LabelKeys { process: request.labels.process || several, ..request.labels };
         let mut world = World::within(labels, &request.symbolize.budget);
+        world.frame_choice = request.frames;
         let sampler = attach::open(&request, &pids, &identities, &mut world.issues)?;
         let since = Mark::now(pids.iter().copied());
         let now_ns = identity::monotonic_ns();

@@ -17,7 +17,7 @@ use crate::{
     addr::{FrameAddr, RuntimeAddr},
     budget::Budget,
     capture::{
-        LabelKeys, Tally,
+        FrameChoice, LabelKeys, Tally,
         collector::{Collector, Labels, LabelsId, Place, Weight},
     },
     issue::{Issue, Issues},
@@ -39,6 +39,9 @@ const KEEP_AFTER_EXIT_NS: u64 = 1_000_000_000;
 
 /// The largest stack that is reported to the sampler, in bytes.
 const MAX_STACK_HINT: u64 = 1 << 30;
+
+/// The most comments on how well runtimes could be read.
+const MAX_QUALITY: usize = 64;
 
 /// How many new threads are remembered, to recognize those created while sampling began.
 const MAX_NEW_THREADS: usize = 4096;
@@ -84,6 +87,10 @@ pub struct World {
     pub places: Vec<Place>,
     /// Which labels samples get.
     pub label_keys: LabelKeys,
+    /// Which frames stacks have.
+    pub frame_choice: FrameChoice,
+    /// How well runtimes of ended processes could be read: see [`World::quality`].
+    quality: Vec<String>,
     /// The frames of the last unwound stack. Reused for each sample.
     pub frames: Vec<Frame>,
     late_buffer: Vec<u8>,
@@ -121,6 +128,8 @@ impl World {
             mixed: Vec::new(),
             places: Vec::new(),
             label_keys,
+            frame_choice: FrameChoice::Mixed,
+            quality: Vec::new(),
             frames: Vec::new(),
             late_buffer: Vec::new(),
         }
@@ -178,7 +187,11 @@ impl World {
         if let Some(space) = self.spaces.get_mut(&pid)
             && space.attach_runtimes(now_ns, &self.images)
         {
-            self.runtime_hints.push((pid, space.languages.hints()));
+            let mut hints = space.languages.hints();
+            if self.frame_choice == FrameChoice::Native {
+                (hints.walker, hints.reader) = (None, None);
+            }
+            self.runtime_hints.push((pid, hints));
             self.categories.extend(space.languages.categories());
         }
     }
@@ -218,7 +231,7 @@ impl World {
         self.places.clear();
         let Some(space) = self.spaces.get(&sample.pid) else { return };
         let is_mixed = !self.unwinder.keys().is_empty() || space.languages.have_sections();
-        if end.is_none() || !is_mixed {
+        if end.is_none() || !is_mixed || self.frame_choice == FrameChoice::Native {
             let images = &self.images;
             self.places.extend(self.frames.iter().map(|frame| place(frame, space, images)));
             return;
@@ -227,6 +240,10 @@ impl World {
         let (frames, keys) = (&self.frames, self.unwinder.keys());
         if let Some(why) = space.languages.mix(sample, (frames, keys, is_whole), &mut self.mixed) {
             *self.unplaced.entry(why).or_default() += 1;
+        }
+        let is_language = |frame: &MixedFrame| matches!(frame, MixedFrame::Language(_));
+        if self.frame_choice == FrameChoice::Language && self.mixed.iter().any(is_language) {
+            self.mixed.retain(is_language);
         }
         // Poll often: what new frames are is read soon after the sample, or not at all.
         self.late_reads += 1;
@@ -425,9 +442,20 @@ impl World {
 
     fn forget_process(&mut self, pid: u32) {
         self.language_frames.forget_process(pid);
+        let ended = self.spaces.get(&pid).map(|space| space.languages.quality());
+        self.quality.extend(ended.unwrap_or_default());
         for tid in self.spaces.remove(&pid).into_iter().flat_map(|space| space.tids) {
             self.threads.remove(&(pid, tid));
         }
+    }
+
+    /// How well the runtimes of the profiled processes could be read, `key: value`.
+    pub fn quality(&self) -> Vec<String> {
+        let now = self.spaces.values().flat_map(|space| space.languages.quality());
+        let mut all: Vec<String> = self.quality.iter().cloned().chain(now).collect();
+        all.sort();
+        all.truncate(MAX_QUALITY);
+        all
     }
 
     fn lost_sideband(&mut self, count: u64) {

@@ -18,7 +18,7 @@ use super::{
     splice::{Fit, NativeFrame, Part, combine},
     task_dump::PythonTasks,
     tasks::TaskLists,
-    walker::{GIL_KNOWN, HOLDS_GIL, Section as Frames},
+    walker::{COMPLETE, CUT, FORM_OBJECTS, GIL_KNOWN, HOLDS_GIL, RESTARTED, Section as Frames, UNREADABLE},
 };
 use crate::{
     addr::RuntimeAddr,
@@ -51,7 +51,10 @@ pub struct PythonInstance {
 #[derive(Debug, Default)]
 struct Counts {
     sections: AtomicU64,
+    with_frames: AtomicU64,
     torn: AtomicU64,
+    restarted: AtomicU64,
+    unsynchronised: AtomicU64,
 }
 
 impl PythonInstance {
@@ -140,12 +143,13 @@ impl Instance for PythonInstance {
         let Some(frames) = Frames::decode(section.bytes) else {
             return Splice::Partial("its Python frames cannot be decoded");
         };
-        self.counts.sections.fetch_add(1, Ordering::Relaxed);
+        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+        count(&self.counts.sections);
         if frames.frames.is_empty() {
             return Splice::Nothing;
         }
         if frames.is_circular() {
-            self.counts.torn.fetch_add(1, Ordering::Relaxed);
+            count(&self.counts.torn);
             return Splice::Partial("its Python frames were read while they changed");
         }
         let layout = &self.process().layout;
@@ -153,7 +157,20 @@ impl Instance for PythonInstance {
             let frame = frames.frames[index];
             stack.frame(FrameKey([frame.code, frame.instr]))
         };
+        count(&self.counts.with_frames);
+        if frames.has(RESTARTED) {
+            count(&self.counts.restarted);
+        }
+        if !frames.has(COMPLETE) && !frames.has(CUT) {
+            count(&self.counts.torn);
+        }
         if section.origin == SectionOrigin::Unsynchronised {
+            count(&self.counts.unsynchronised);
+            if layout.form == FORM_OBJECTS {
+                return Splice::Partial(
+                    "frames of Python 3.10 and older are read by --sampler bpf or ptrace alone",
+                );
+            }
             let real =
                 (0..frames.frames.len()).filter(|index| !layout.is_shim(frames.frames[*index].entry()));
             *stack.frames = real.map(|index| python(stack, index)).collect();
@@ -242,8 +259,24 @@ impl Instance for PythonInstance {
         self.interpreter_paths.iter().map(rule).collect()
     }
 
-    fn advice(&self) -> Vec<String> {
-        Vec::new()
+    fn quality(&self) -> Option<String> {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let sections = count(&self.counts.sections);
+        if sections == 0 {
+            return None;
+        }
+        let share = count(&self.counts.with_frames) as f64 / sections as f64 * 100.0;
+        let unsynchronised = count(&self.counts.unsynchronised);
+        let how =
+            if unsynchronised > 0 { format!(", {unsynchronised} unsynchronised") } else { String::new() };
+        Some(format!(
+            "python: {}, pid {}: {share:.2}% of {sections} samples of its threads have Python frames, \
+             {} readings were torn, {} restarted{how}",
+            self.version(),
+            self.process().pid,
+            count(&self.counts.torn),
+            count(&self.counts.restarted),
+        ))
     }
 }
 
@@ -261,7 +294,6 @@ impl PythonInstance {
 
 /// What the flags of a section and its place mean for the sample.
 fn outcome(fit: Fit, frames: &Frames) -> Splice {
-    use super::walker::{CUT, RESTARTED, UNREADABLE};
     if frames.has(UNREADABLE) {
         return Splice::Partial("some of its Python frames could not be read");
     }
@@ -269,7 +301,9 @@ fn outcome(fit: Fit, frames: &Frames) -> Splice {
         return Splice::Partial("its Python stack is deeper than rprof reads");
     }
     match fit {
-        Fit::Whole if frames.has(RESTARTED) => Splice::Whole,
+        Fit::Whole if !frames.has(COMPLETE) => {
+            Splice::Partial("some of its Python frames were being changed")
+        }
         Fit::Whole => Splice::Whole,
         Fit::Cut => Splice::Partial("its native stack ends before its Python frames"),
         Fit::Misfit => Splice::Partial("its Python frames do not fit its native stack"),

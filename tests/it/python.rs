@@ -1,0 +1,309 @@
+//! Python programs of known proportions, in the releases that are installed: the system's and
+//! pyenv's.
+//!
+//! `RPROF_PYTHON_MATRIX=all` runs every kind of program in every release; else the kinds are spread
+//! over the releases.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::harness::{Frame, Rprof, Skip, Stack, Stacks, Target, alone, installed, skip};
+
+const SCRIPT: &str = "tests/fixtures/programs/python_ratio.py";
+
+/// An installed interpreter.
+#[derive(Clone, Debug)]
+struct Python {
+    program: PathBuf,
+    /// The 12 of 3.12.
+    minor: u32,
+}
+
+/// The installed interpreters of Python 3, by release.
+fn pythons() -> Vec<Python> {
+    let root = std::env::var("PYENV_ROOT").or_else(|_| Ok(std::env::var("HOME")? + "/.pyenv"));
+    let root = root.unwrap_or_else(|_: std::env::VarError| "/root/.pyenv".to_owned());
+    let versions = std::fs::read_dir(Path::new(&root).join("versions")).into_iter().flatten().flatten();
+    let of_pyenv = versions.map(|version| version.path().join("bin/python3"));
+    let more = std::env::var("RPROF_PYTHONS").unwrap_or_default();
+    let system = [PathBuf::from("/usr/bin/python3")];
+    let all =
+        of_pyenv.chain(system).chain(more.split(':').filter(|path| !path.is_empty()).map(PathBuf::from));
+    let mut found: Vec<Python> = all.filter_map(python).collect();
+    found.sort_by_key(|python| python.minor);
+    found
+}
+
+fn python(program: PathBuf) -> Option<Python> {
+    let output =
+        Command::new(&program).args(["-c", "import sys; print(*sys.version_info[:2])"]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let minor = text.strip_prefix("3 ")?.trim().parse().ok()?;
+    Some(Python { program, minor })
+}
+
+/// The supported interpreters; skips the test if there is none.
+fn supported() -> Vec<Python> {
+    let found: Vec<Python> = pythons().into_iter().filter(|python| python.minor >= 8).collect();
+    if found.is_empty() {
+        skip(Skip::NotInstalled("python3"));
+    }
+    found
+}
+
+/// The oldest and the newest one and the system's, or all of them.
+fn some() -> Vec<Python> {
+    let all = supported();
+    if std::env::var("RPROF_PYTHON_MATRIX").is_ok_and(|matrix| matrix == "all") {
+        return all;
+    }
+    let last = all.len().saturating_sub(1);
+    let is_system = |python: &Python| python.program.starts_with("/usr");
+    let chosen =
+        all.iter().enumerate().filter(|(index, one)| *index == 0 || *index == last || is_system(one));
+    chosen.map(|(_, python)| python.clone()).collect()
+}
+
+impl Python {
+    fn start(&self, kind: &str) -> Target {
+        Target::spawn(Command::new(&self.program).args([SCRIPT, kind, "600"]))
+    }
+
+    /// The name of a method: qualified from 3.11 on.
+    fn method<'a>(&self, qualified: &'a str) -> &'a str {
+        if self.minor >= 11 { qualified } else { qualified.rsplit('.').next().unwrap_or(qualified) }
+    }
+}
+
+fn is_ours(frame: &&Frame) -> bool {
+    frame.file.ends_with("python_ratio.py")
+}
+
+/// The functions that may call a function of the program; `None`: any.
+fn callers(name: &str) -> Option<&'static [&'static str]> {
+    let plain = name.rsplit('.').next().unwrap_or(name);
+    Some(match plain {
+        "hot50" => &["parent_a"],
+        "hot30" => &["parent_b"],
+        "hot20" => &["parent_c"],
+        "parent_a" | "parent_b" | "parent_c" => &["one_round"],
+        "one_round" => &["main", "deep", "raises", "worker", "leaf_work", "keyed", "generated"],
+        "keyed" | "generated" => &["mixed_round"],
+        "deep" => &["deep", "main"],
+        "raises" => &["raises", "main"],
+        "mixed_round" => &["main"],
+        "main" => &["<module>"],
+        _ => return None,
+    })
+}
+
+/// Whether a function of the program is called by one that never calls it, or by none.
+fn is_impossible(stack: &Stack) -> bool {
+    let names: Vec<&str> = stack.frames.iter().filter(is_ours).map(|frame| frame.name.as_str()).collect();
+    let plain = |name: &'static str, found: &str| found.rsplit('.').next() == Some(name);
+    let is_called_by = |name: &str, caller: &str| {
+        callers(name).is_none_or(|callers| callers.iter().any(|one| plain(one, caller)))
+    };
+    let has_wrong_caller = names.windows(2).any(|pair| !is_called_by(pair[1], pair[0]));
+    has_wrong_caller || names.first().is_some_and(|first| callers(first).is_some())
+}
+
+fn has_python(stack: &Stack) -> bool {
+    stack.frames.iter().any(|frame| is_ours(&frame))
+}
+
+/// Shares of the functions, callers, and how many stacks have the program's functions.
+#[track_caller]
+fn assert_true(profile: &Stacks, what: &str, impossible_percent: f64, python_percent: f64) {
+    let impossible = profile.share(is_impossible);
+    assert!(impossible <= impossible_percent, "{what}: {impossible:.2} % impossible\n{}", profile.summary());
+    let python = profile.share(has_python);
+    assert!(python >= python_percent, "{what}: {python:.2} % with Python\n{}", profile.summary());
+    let hot = |name: &str| profile.count(|stack| stack.has(name)) as f64;
+    let all = (hot("hot50") + hot("hot30") + hot("hot20")).max(1.0);
+    let points = 2.6 * (6000.0 / all).sqrt().max(1.0);
+    for (name, percent) in [("hot50", 50.0), ("hot30", 30.0), ("hot20", 20.0)] {
+        let share = 100.0 * hot(name) / all;
+        assert!(
+            (share - percent).abs() <= points,
+            "{what}: {name} has {share:.2} %, not {percent} ± {points:.1}\n{}",
+            profile.summary()
+        );
+    }
+}
+
+#[test]
+fn functions_have_their_shares_and_callers_in_every_release() {
+    let _alone = alone();
+    for python in supported() {
+        let mut target = python.start("short");
+        let profile = Rprof::attach(&target).profile();
+        target.assert_unhurt();
+        profile.assert_at_least(300);
+        assert_true(&profile, &format!("{python:?}"), 0.1, 98.0);
+        let comment = profile.comment("python");
+        assert!(comment.contains(&format!("Python 3.{}", python.minor)), "{comment}");
+    }
+}
+
+#[test]
+fn python_functions_and_c_functions_are_in_the_order_of_calls() {
+    let _alone = alone();
+    for python in some() {
+        let mut target = python.start("mixed");
+        let profile = Rprof::attach(&target).profile();
+        target.assert_unhurt();
+        assert_true(&profile, &format!("{python:?}"), 0.1, 98.0);
+        let keyed = ["<module>", "main", "mixed_round", python.method("Key.keyed"), "one_round"];
+        let generated = ["<module>", "main", "mixed_round", "generated", "one_round"];
+        let is_either = |stack: &Stack| stack.has_in_order(&keyed) || stack.has_in_order(&generated);
+        profile.assert_nearly_all(95.0, "sorted() or sum() in between", is_either);
+        // C code is between the two functions: the call came from sorted() or sum().
+        let is_through_c = |stack: &Stack| {
+            let at = |name: &str| stack.frames.iter().position(|frame| frame.name == name);
+            let inner = at(python.method("Key.keyed")).or_else(|| at("generated"));
+            at("mixed_round").zip(inner).is_none_or(|(outer, inner)| inner > outer + 1)
+        };
+        profile.assert_nearly_all(99.5, "C functions between mixed_round and its callback", is_through_c);
+        // The evaluator stays only while it is entered.
+        let evaluator = profile.share(|stack| stack.has("_PyEval_EvalFrameDefault"));
+        assert!(evaluator <= 4.0, "{python:?}: {evaluator:.2} %\n{}", profile.summary());
+        profile.assert_stated_whole();
+    }
+}
+
+#[test]
+fn lines_are_those_of_the_source() {
+    let _alone = alone();
+    let source = std::fs::read_to_string(SCRIPT).expect("a fixture");
+    let line_of = |text: &str| source.lines().position(|line| line == text).map_or(0, |at| at as i64 + 1);
+    for python in some() {
+        let target = python.start("long");
+        let profile = Rprof::attach(&target).seconds(1).profile();
+        for name in ["hot50", "hot30", "hot20"] {
+            let first = line_of(&format!("def {name}(turns):"));
+            let frames =
+                profile.stacks.iter().flat_map(|stack| &stack.frames).filter(|frame| frame.name == name);
+            for frame in frames {
+                assert_eq!(frame.start_line, first, "{python:?}: {frame:?}");
+                // The loop and its body; the first line while the function is entered.
+                assert!((first..first + 6).contains(&frame.line), "{python:?}: {frame:?}");
+            }
+        }
+        let calls = line_of("    return hot50(turns * 5)");
+        let callers =
+            profile.stacks.iter().filter(|stack| stack.has("hot50")).flat_map(|stack| &stack.frames);
+        for frame in callers.filter(|frame| frame.name == "parent_a") {
+            assert_eq!(frame.line, calls, "{python:?}");
+        }
+    }
+}
+
+#[test]
+fn a_recursion_of_800_functions_is_whole() {
+    let _alone = alone();
+    for python in some() {
+        let target = python.start("deep800");
+        let profile = Rprof::attach(&target).seconds(2).profile();
+        let depth = |stack: &Stack| stack.frames.iter().filter(|frame| frame.name == "deep").count();
+        let bottom = |stack: &Stack| ["hot50", "hot30", "hot20"].iter().any(|name| stack.has(name));
+        assert!(profile.count(bottom) > 300, "{}", profile.summary());
+        profile.assert_nearly_all(99.5, "801 calls of deep", |stack| !bottom(stack) || depth(stack) == 801);
+    }
+}
+
+#[test]
+fn threads_have_the_names_that_python_gave_them_and_one_holds_the_lock() {
+    let _alone = alone();
+    for python in some() {
+        let target = python.start("threads");
+        let profile = Rprof::attach(&target).profile();
+        for name in ["worker-0", "worker-1", "worker-2"] {
+            let share = profile.share(|stack| stack.label("python_thread") == Some(name));
+            assert!((15.0..55.0).contains(&share), "{python:?}: {name} {share:.1} %\n{}", profile.summary());
+        }
+        let held = profile.share(|stack| stack.label("gil") == Some("held"));
+        assert!(held > 80.0, "{python:?}: the lock is held in {held:.1} %");
+    }
+}
+
+#[test]
+fn frames_of_the_language_or_of_the_machine_alone() {
+    let _alone = alone();
+    for python in some() {
+        let target = python.start("mixed");
+        let of = |frames: &str| Rprof::attach(&target).seconds(1).option("--frames", frames).profile();
+        let language = of("language");
+        let is_python = |frame: &Frame| frame.file.ends_with(".py");
+        language.assert_nearly_all(98.0, "Python alone", |stack| stack.frames.iter().all(is_python));
+        assert_eq!(language.comment("frames"), "language");
+        let native = of("native");
+        assert_eq!(native.count(has_python), 0, "{}", native.summary());
+        assert_eq!(native.comment("frames"), "native");
+    }
+}
+
+#[test]
+fn a_thread_that_is_stopped_for_its_sample_has_true_stacks() {
+    let _alone = alone();
+    for python in some() {
+        let mut target = python.start("short");
+        let profile = Rprof::attach(&target).sampler("ptrace").profile();
+        target.assert_unhurt();
+        assert_true(&profile, &format!("{python:?}"), 0.2, 97.0);
+    }
+}
+
+#[test]
+fn without_bpf_stacks_of_3_11_and_newer_are_python_alone_and_marked() {
+    let _alone = alone();
+    for python in some().into_iter().filter(|python| python.minor >= 11) {
+        let mut target = python.start("short");
+        let profile = Rprof::attach(&target).sampler("perf-thread").profile();
+        target.assert_unhurt();
+        assert!(profile.comment("python").contains("unsynchronised"), "{}", profile.comment("python"));
+        assert_true(&profile, &format!("{python:?}"), 3.0, 90.0);
+    }
+}
+
+#[test]
+fn older_releases_are_named_and_their_native_functions_shown() {
+    let _alone = alone();
+    for python in pythons().into_iter().filter(|python| python.minor < 8) {
+        let target = python.start("short");
+        let profile = Rprof::attach(&target).seconds(1).profile();
+        assert!(profile.share_of("_PyEval_EvalFrameDefault") > 90.0, "{}", profile.summary());
+        let info = Rprof::verb("info").args(&["--pid", &target.pid().to_string()]).run();
+        let text = String::from_utf8_lossy(&info.stdout).into_owned() + &info.stderr;
+        let wanted = format!("Python 3.{} is not supported", python.minor);
+        assert!(text.contains(&wanted), "{text}");
+    }
+}
+
+#[test]
+fn a_dump_shows_the_functions_of_a_sleeping_thread_and_its_line() {
+    let _alone = alone();
+    let source = std::fs::read_to_string(SCRIPT).expect("a fixture");
+    let line =
+        source.lines().position(|line| line.contains("# the line where it sleeps")).map_or(0, |at| at + 1);
+    for python in supported() {
+        let mut target = python.start("sleep");
+        let dump = Rprof::verb("dump").args(&["--pid", &target.pid().to_string()]).run();
+        target.assert_unhurt();
+        let text = String::from_utf8_lossy(&dump.stdout);
+        assert!(text.contains(&format!("python_ratio.py:{line}")), "{python:?}: {text}{}", dump.stderr);
+        let at = |name: &str| text.find(name).unwrap_or_else(|| panic!("{python:?}: no {name} in {text}"));
+        assert!(at("sleeps") < at("main") && at("main") < at("<module>"), "{text}");
+    }
+}
+
+#[test]
+fn a_recorded_program_has_its_functions() {
+    let _alone = alone();
+    let Some(program) = installed("python3") else { return skip(Skip::NotInstalled("python3")) };
+    let script = std::fs::canonicalize(SCRIPT).expect("a fixture");
+    let profile = Rprof::record(&[&program, &script.to_string_lossy(), "long", "3"]).run().profile();
+    assert_true(&profile, "record", 0.1, 90.0);
+}
