@@ -68,6 +68,11 @@ pub enum Issue {
     },
     /// The table of distinct stacks was full: further new stacks were counted under one name.
     StackTableFull,
+    /// Samples have no frames of a language whose frames are not on the native stack.
+    LanguageFrames {
+        /// The error.
+        why: String,
+    },
     /// The sampler failed before the end of the profile.
     SamplerFailed {
         /// The error.
@@ -123,6 +128,7 @@ impl fmt::Display for Issue {
             Issue::StackTableFull => {
                 write!(f, "too many distinct stacks: new ones are counted under one name")
             }
+            Issue::LanguageFrames { why } => write!(f, "language frames are missing: {why}"),
             Issue::SamplerFailed { why } => write!(f, "sampling ended early: {why}"),
             Issue::LimitReached { what, why } => write!(f, "{what} was not read completely: {why}"),
             Issue::Unwatched { what, why } => write!(f, "{what} is not in the profile: {why}"),

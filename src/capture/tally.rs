@@ -40,7 +40,7 @@ pub struct Tally {
 impl Tally {
     pub(super) fn count(&mut self, sample: &RawSample<'_>, end: Option<StackEnd>, frames: &[Frame]) {
         self.samples += 1;
-        self.amount += sample.period;
+        self.amount += sample.values.amount();
         self.frames += frames.len() as u64;
         self.scanned_frames += frames.iter().filter(|frame| frame.how == UnwindMethod::Scan).count() as u64;
         self.in_kernel += u64::from(!sample.kernel_stack.0.is_empty());

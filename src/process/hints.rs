@@ -50,10 +50,8 @@ pub struct FrameWalker {
 pub struct WalkerProgram {
     /// Its name, for messages.
     pub name: &'static str,
-    /// The object file for kernels 5.11 and newer.
+    /// The object file (`sampler/bpf/walker.bpf.h`), for all kernels.
     pub object: &'static [u8],
-    /// The object file for older kernels.
-    pub object_5_10: &'static [u8],
 }
 
 /// How a section was read, which decides how far it belongs to the sample's registers.

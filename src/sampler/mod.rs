@@ -35,11 +35,8 @@ pub struct RawSample<'a> {
     pub tid: u32,
     /// The thread's name (`comm`) if the sampler knows it; bytes up to the first NUL.
     pub comm: Option<&'a [u8]>,
-    /// The weight of this sample: nanoseconds of CPU time, or of wall-clock time where that is
-    /// sampled; page faults for [`Trigger::PageFault`]; 0 where samples are only counted.
-    pub period: u64,
-    /// How many occurrences this sample represents: 1, unless short ones are sampled at random.
-    pub count: u64,
+    /// What the sample is worth.
+    pub values: Values,
     /// User-space registers; `None` for a thread of the kernel, or where the kernel had none.
     pub registers: Option<Registers>,
     /// A copy of the stack from the stack pointer up.
@@ -56,6 +53,39 @@ pub struct RawSample<'a> {
     /// Frames of languages that are not on the native stack, if the sampler can read them
     /// ([`Sampler::hint_runtimes`]).
     pub sections: Sections<'a>,
+}
+
+/// What a sample is worth, by kind. A kind that its source does not have is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Values {
+    /// How many occurrences the sample represents: 1, unless short ones are sampled at random.
+    pub count: u64,
+    /// CPU time, time waited, or wall-clock time where that is sampled.
+    pub nanoseconds: u64,
+    /// Memory.
+    pub bytes: u64,
+    /// Objects; for [`Trigger::PageFault`], pages.
+    pub objects: u64,
+}
+
+impl Values {
+    /// One occurrence that lasted this long.
+    pub fn of_time(nanoseconds: u64) -> Values {
+        Values { count: 1, nanoseconds, ..Values::default() }
+    }
+
+    /// The main value of a profile of one kind of samples: nanoseconds, else pages.
+    pub fn amount(&self) -> u64 {
+        if self.objects > 0 { self.objects } else { self.nanoseconds }
+    }
+
+    /// Adds values of the same kinds.
+    pub fn add(&mut self, other: Values) {
+        self.count = self.count.saturating_add(other.count);
+        self.nanoseconds = self.nanoseconds.saturating_add(other.nanoseconds);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.objects = self.objects.saturating_add(other.objects);
+    }
 }
 
 /// A task of a language runtime that a thread runs.
@@ -82,7 +112,7 @@ impl<'a> KernelStack<'a> {
 }
 
 /// Bytes of a thread's stack at the time of the sample.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct StackCopy<'a> {
     /// Address of the first byte.
     pub start: RuntimeAddr,
@@ -266,8 +296,14 @@ pub trait Sampler {
     /// that copy only the used part of the stack need it; others ignore it.
     fn hint_stack(&mut self, _tid: u32, _start: RuntimeAddr, _end: RuntimeAddr) {}
     /// Sets what the language runtimes of a process ask samplers to read with a sample; empty hints
-    /// replace earlier ones. Samplers that can read it with a sample do; others ignore it.
-    fn hint_runtimes(&mut self, _pid: u32, _hints: &Hints) {}
+    /// replace earlier ones. Samplers that can read it with a sample do; others ignore it. Errors:
+    /// the kernel refuses the runtime's walker; samples have no frames of its language then.
+    fn hint_runtimes(&mut self, _pid: u32, _hints: &Hints) -> Result<(), SamplerError> {
+        Ok(())
+    }
+    /// Sets the address of the state that a language's runtime keeps for a thread, for walkers that
+    /// do not find it by themselves; `None`: the thread has none any more.
+    fn hint_thread_state(&mut self, _tid: u32, _state: Option<u64>) {}
     /// The names of kernel addresses, in the order of `addresses`. `None`: the sampler has no
     /// cheaper way than reading all of the kernel's symbols.
     fn kernel_names(&mut self, _addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {

@@ -19,7 +19,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    Description, Event, Sampler, SamplerError, SamplerOptions,
+    Description, Event, RawSample, Sampler, SamplerError, SamplerOptions, Values,
     look::{HoldError, StackSnapshot, Target, asleep, hold},
 };
 use crate::{
@@ -241,10 +241,11 @@ impl Sampler for PtraceSampler {
         Ok(())
     }
 
-    fn hint_runtimes(&mut self, pid: u32, hints: &Hints) {
+    fn hint_runtimes(&mut self, pid: u32, hints: &Hints) -> Result<(), SamplerError> {
         for process in self.processes.iter_mut().filter(|process| process.identity.pid == pid) {
             process.target.hints = hints.clone();
         }
+        Ok(())
     }
 }
 
@@ -344,7 +345,7 @@ impl Process {
         }
         let period_ns = std::mem::take(&mut thread.owed_ns);
         let sample = moment.as_sample(self.identity.pid, identity::monotonic_ns());
-        sink(Event::Sample(super::RawSample { period: period_ns, ..sample }));
+        sink(Event::Sample(RawSample { values: Values::of_time(period_ns), ..sample }));
     }
 }
 
@@ -383,6 +384,6 @@ impl Thread {
         let Some(Asleep { moment, .. }) = self.asleep.take() else { return };
         let period_ns = std::mem::take(&mut self.owed_ns);
         let sample = moment.as_sample(pid, identity::monotonic_ns());
-        sink(Event::Sample(super::RawSample { period: period_ns, ..sample }));
+        sink(Event::Sample(RawSample { values: Values::of_time(period_ns), ..sample }));
     }
 }

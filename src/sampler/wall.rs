@@ -16,7 +16,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    Description, Event, KernelName, RawSample, Sampler, SamplerError, SamplerOptions,
+    Description, Event, KernelName, RawSample, Sampler, SamplerError, SamplerOptions, Values,
     bpf::{
         self, BpfSampler,
         threads::{Sleeper, ThreadIterator, ThreadRecord},
@@ -240,11 +240,15 @@ impl Sampler for WallSampler {
         self.clock.hint_stack(tid, start, end);
     }
 
-    fn hint_runtimes(&mut self, pid: u32, hints: &Hints) {
-        self.clock.hint_runtimes(pid, hints);
+    fn hint_runtimes(&mut self, pid: u32, hints: &Hints) -> Result<(), SamplerError> {
         for process in self.processes.iter_mut().filter(|process| process.identity.pid == pid) {
             process.target.hints = hints.clone();
         }
+        self.clock.hint_runtimes(pid, hints)
+    }
+
+    fn hint_thread_state(&mut self, tid: u32, state: Option<u64>) {
+        self.clock.hint_thread_state(tid, state);
     }
 
     fn kernel_names(&mut self, addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {
@@ -266,7 +270,9 @@ fn pass_on(
             let thread =
                 process_of(processes, sample.pid).and_then(|process| process.threads.get_mut(&sample.tid));
             let waited = thread.filter(|thread| !thread.was_off).map_or(0, Thread::take_owed);
-            sink(Event::Sample(RawSample { period: sample.period + waited, ..sample }));
+            let nanoseconds = sample.values.nanoseconds + waited;
+            let values = Values { nanoseconds, ..sample.values };
+            sink(Event::Sample(RawSample { values, ..sample }));
         }
         Event::Exited { pid, tid, .. } => {
             if let Some(process) = process_of(processes, pid)
@@ -288,7 +294,7 @@ fn process_of(processes: &mut [Process], pid: u32) -> Option<&mut Process> {
 impl Weighted {
     fn report(&self, sink: &mut dyn FnMut(Event<'_>)) {
         let sample = self.snapshot.as_sample(self.pid, identity::monotonic_ns());
-        sink(Event::Sample(RawSample { period: self.weight_ns, ..sample }));
+        sink(Event::Sample(RawSample { values: Values::of_time(self.weight_ns), ..sample }));
     }
 }
 

@@ -16,6 +16,10 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 /// `BPF_PROG_LOAD` of `enum bpf_cmd` (linux/bpf.h).
 const PROG_LOAD: libc::c_long = 5;
+/// `BPF_MAP_UPDATE_ELEM`.
+const MAP_UPDATE_ELEM: libc::c_long = 2;
+/// `BPF_OBJ_GET_INFO_BY_FD`.
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 /// `BPF_PROG_TEST_RUN`.
 const PROG_TEST_RUN: libc::c_long = 10;
 /// `BPF_MAP_FREEZE`.
@@ -123,6 +127,34 @@ struct TestRunAttr {
     context_out: u64,
     flags: u32,
     cpu: u32,
+}
+
+/// The part of `union bpf_attr` that BPF_MAP_UPDATE_ELEM reads.
+#[repr(C)]
+struct ElementAttr {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// The part of `union bpf_attr` that BPF_OBJ_GET_INFO_BY_FD reads.
+#[repr(C)]
+struct InfoAttr {
+    descriptor: u32,
+    info_bytes: u32,
+    info: u64,
+}
+
+/// The beginning of `struct bpf_map_info`.
+#[repr(C)]
+#[derive(Default)]
+struct MapInfo {
+    kind: u32,
+    id: u32,
+    key_bytes: u32,
+    value_bytes: u32,
 }
 
 /// Why a program was not loaded.
@@ -299,6 +331,38 @@ pub fn run_raw_tracepoint(program: BorrowedFd<'_>, arguments: &[u64]) -> io::Res
     // its size beside it, and is only read.
     unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
     Ok(attr.return_value)
+}
+
+/// Sets an element of a map whose values are the same for all CPUs; in a map of programs, the value
+/// is a descriptor. Errors: `InvalidInput` if key or value do not have the map's sizes, else
+/// bpf(2).
+pub fn update_element(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
+    /// `BPF_MAP_TYPE_PERCPU_*`, whose values are larger than their size.
+    const FOR_EACH_CPU: [u32; 4] = [5, 6, 10, 21];
+    let mut info = MapInfo::default();
+    let mut attr = InfoAttr {
+        descriptor: map.as_raw_fd() as u32,
+        info_bytes: size_of::<MapInfo>() as u32,
+        info: &raw mut info as u64,
+    };
+    // SAFETY: `attr` is of the size given; its pointer is to `info`, which lives through the call,
+    // with its size beside it.
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    let expected = (info.key_bytes as usize, info.value_bytes as usize);
+    if (key.len(), value.len()) != expected || FOR_EACH_CPU.contains(&info.kind) {
+        let message = format!("the map's elements have {} and {} bytes", expected.0, expected.1);
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let mut attr = ElementAttr {
+        map: map.as_raw_fd() as u32,
+        padding: 0,
+        key: key.as_ptr() as u64,
+        value: value.as_ptr() as u64,
+        flags: 0,
+    };
+    // SAFETY: `attr` is of the size given; its pointers are to slices that live through the call,
+    // are only read, and have the sizes of the map's keys and values, as just checked.
+    unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) }.map(drop)
 }
 
 /// Makes a map permanently read-only for user space (Linux 5.2). Errors: bpf(2).

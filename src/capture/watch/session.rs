@@ -191,7 +191,9 @@ impl Session {
             sampler.hint_stack(tid, start, end);
         }
         for (pid, hints) in world.runtime_hints.drain(..) {
-            sampler.hint_runtimes(pid, &hints);
+            if let Err(error) = sampler.hint_runtimes(pid, &hints) {
+                world.issues.add(Issue::LanguageFrames { why: error.to_string() }, 1);
+            }
         }
         let late_before = world.late_reads;
         let polled = sampler.poll(timeout, &mut |event| match event {
@@ -361,7 +363,7 @@ mod tests {
     use crate::{
         addr::RuntimeAddr,
         process::Sections,
-        sampler::{Description, KernelStack, RawSample, StackCopy},
+        sampler::{Description, KernelStack, RawSample, StackCopy, Values},
     };
 
     /// Hands over all its samples in one poll, as a ring that fills faster than it is read.
@@ -389,8 +391,7 @@ mod tests {
                     pid: std::process::id(),
                     tid: std::process::id(),
                     comm: None,
-                    period: 1,
-                    count: 1,
+                    values: Values::of_time(1),
                     registers: None,
                     stack: StackCopy { start: RuntimeAddr(0), bytes: &[], capped: false, has_holes: false },
                     kernel_stack: KernelStack(&[]),

@@ -222,7 +222,7 @@ impl World {
         let user = self.places.iter().copied();
         let cut = end.is_some_and(|end| !end.is_whole());
         let root = cut.then_some(Place { mapping: SYNTHETIC, address: Synthetic::Truncated as u64 });
-        let weight = Weight { count: sample.count, amount: sample.period };
+        let weight = Weight { count: sample.values.count, amount: sample.values.amount() };
         self.collector.add(labels, kernel.chain(user).chain(root), weight);
     }
 

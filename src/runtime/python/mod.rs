@@ -37,6 +37,7 @@ mod layouts;
 mod lines;
 mod objects;
 mod process;
+pub mod program;
 mod reader;
 mod splice;
 mod task_dump;

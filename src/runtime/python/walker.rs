@@ -145,7 +145,7 @@ impl WalkedFrame {
 }
 
 /// The most frames of one section.
-pub const MAX_FRAMES: usize = 512;
+pub const MAX_FRAMES: usize = 1000;
 /// Bytes of a [`SectionHead`].
 pub const HEAD_BYTES: usize = 24;
 /// Bytes of a [`WalkedFrame`].

@@ -54,8 +54,6 @@ struct pt_regs {
 #define WORD_PC 16
 #define WORD_CS 17
 #define WORD_SP 19
-// The register in which Go keeps the goroutine that runs: r14.
-#define WORD_TASK 1
 
 struct thread_struct {
 	unsigned long fsbase;
@@ -68,8 +66,6 @@ struct thread_struct {
 #define WORD_SP 31
 #define WORD_PC 32
 #define WORD_PSTATE 33
-// The register in which Go keeps the goroutine that runs: x28.
-#define WORD_TASK 28
 
 struct thread_struct {
 	struct {

@@ -136,6 +136,33 @@ impl<'a> Types<'a> {
         self.named(kind::TYPEDEF, name)
     }
 
+    /// The offset of a member of a structure, in bytes from the structure's start.
+    #[cfg(test)]
+    pub fn member_offset(&self, structure: &[u8], member: &[u8]) -> Option<usize> {
+        let mut members = Vec::new();
+        self.flatten(self.named(kind::STRUCT, structure)?, 0, 0, &mut members);
+        let found = members.iter().find(|found| self.name(found.name_offset) == member)?;
+        Some(found.bit_offset as usize / 8)
+    }
+
+    /// The size of a structure.
+    #[cfg(test)]
+    pub fn structure_bytes(&self, name: &[u8]) -> Option<usize> {
+        Some(self.by_id(self.named(kind::STRUCT, name)?)?.size_or_type as usize)
+    }
+
+    /// The value of an enumerator of any enumeration.
+    #[cfg(test)]
+    pub fn enumerator(&self, name: &[u8]) -> Option<u32> {
+        let enumerations = (1..=self.offsets.len() as u32).filter_map(|id| self.by_id(id));
+        let mut enumerators = enumerations
+            .filter(|found| found.kind == kind::ENUM)
+            .flat_map(|found| found.rest.chunks_exact(8));
+        let found = enumerators
+            .find(|bytes| u32_at(bytes, 0).is_some_and(|name_offset| self.name(name_offset) == name))?;
+        u32_at(found, 4)
+    }
+
     fn named(&self, kind: u32, name: &[u8]) -> Option<u32> {
         let found = self.offsets.iter().position(|at| {
             let at = *at as usize;

@@ -7,7 +7,7 @@
 use std::{
     collections::HashSet,
     ffi::CStr,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
@@ -16,11 +16,13 @@ use aya_obj::{Object, btf::Btf};
 use super::{
     kernel_types,
     objects::{self, Objects},
-    offcpu::OffCpu,
+    record::ValueKind,
     refusal::{broken, failed, from_map, not_loaded},
     trace,
+    walkers::{self, Target, Walkers},
 };
 use crate::{
+    arch::native,
     process::{TaskLayout, TaskPointer},
     sampler::SamplerError,
     sys::bpf::{self, Instruction, KernelBtf, ProgramKind},
@@ -29,7 +31,7 @@ use crate::{
 /// `ANSWER_BYTES` of names.bpf.c.
 pub const ANSWER_BYTES: usize = 576;
 
-/// `struct settings` of cpu.bpf.c.
+/// `struct settings` of gather.bpf.h.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Inode number of the PID namespace whose numbers rprof uses.
@@ -42,14 +44,17 @@ pub struct Settings {
     pub kernel_stacks: bool,
     /// Wake the reader when this many bytes wait in the ring.
     pub wake_bytes: u64,
+    /// The value of a sample that a perf event's period is.
+    pub period_kind: ValueKind,
 }
 
 impl Settings {
-    fn words(self) -> [u64; 3] {
+    fn words(self) -> [u64; 4] {
         [
             pair(self.namespace_inode, self.first_namespace.into()),
             pair(self.max_stack_bytes, self.kernel_stacks.into()),
             self.wake_bytes,
+            pair(self.period_kind as u32, 0),
         ]
     }
 }
@@ -60,11 +65,11 @@ fn pair(low: u32, high: u32) -> u64 {
     u64::from_ne_bytes([a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]])
 }
 
-/// `struct task_layout` of cpu.bpf.c.
+/// `struct task_layout` of gather.bpf.h.
 pub fn task_words(layout: &TaskLayout) -> [u64; 6] {
-    let offset = match layout.current {
-        TaskPointer::ThreadPointer(offset) => offset,
-        TaskPointer::Register(_) => 0,
+    let (offset, register) = match layout.current {
+        TaskPointer::ThreadPointer(offset) => (offset, 0),
+        TaskPointer::Register(number) => (0, register_word(number).unwrap_or(0)),
     };
     [
         offset.cast_unsigned(),
@@ -72,8 +77,17 @@ pub fn task_words(layout: &TaskLayout) -> [u64; 6] {
         pair(layout.stack_end, layout.sp),
         pair(layout.pc, layout.fp),
         pair(layout.labels, layout.task),
-        pair(layout.own_task, 0),
+        pair(layout.own_task, register),
     ]
+}
+
+/// Where a record has the register with this DWARF number, in words.
+fn register_word(number: u16) -> Option<u32> {
+    (0..native::PT_REGS_WORDS as u32).find(|word| {
+        let mut words = [0; native::PT_REGS_WORDS];
+        words[*word as usize] = 1;
+        native::registers_from_pt_regs(&words).get(number) == Some(1)
+    })
 }
 
 /// The loaded programs and their maps.
@@ -83,16 +97,34 @@ pub struct Loaded {
     pub program: OwnedFd,
     /// The attachment of the program that follows forks, if that was asked for.
     _follow_fork: Option<OwnedFd>,
-    /// The target processes, by process number; the value is not used.
-    pub targets: HashMap<MapData, u32, u32>,
+    /// The target processes, by process number.
+    pub targets: HashMap<MapData, u32, Target>,
     /// By thread number: first address and the one past the last.
     pub stacks: HashMap<MapData, u32, [u64; 2]>,
+    /// The walkers of languages.
+    pub walkers: Walkers,
+    /// The states that languages keep for threads, by thread number.
+    pub thread_states: HashMap<MapData, u32, u64>,
     /// By process number: [`task_words`].
     pub task_layouts: HashMap<MapData, u32, [u64; 6]>,
+    /// The program that completes a record.
+    _finish: OwnedFd,
     /// For each CPU: samples of targets taken, and those of them that found no room in the ring.
     pub counts: PerCpuArray<MapData, [u64; 2]>,
     /// The records.
     pub ring: RingBuf<MapData>,
+}
+
+/// The programs that record waits (`offcpu.bpf.c`), and their maps.
+pub struct WaitPrograms {
+    /// The attachment to context switches; `None` after the end.
+    pub switched: Option<OwnedFd>,
+    /// The iterator over threads.
+    pub sweep: OwnedFd,
+    /// The interval, and what a sweep does with waits.
+    pub chance: Array<MapData, [u64; 2]>,
+    /// For each CPU: waits, their nanoseconds, and waits that found no room.
+    pub totals: PerCpuArray<MapData, [u64; 3]>,
 }
 
 /// The program that names kernel addresses, and the map that it writes to.
@@ -103,7 +135,16 @@ pub struct LoadedNames {
     pub answer: Array<MapData, [u8; ANSWER_BYTES]>,
 }
 
-/// Which program writes the records.
+/// The memory of the programs.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Bytes of the ring: a power of two of pages.
+    pub ring_bytes: u32,
+    /// Buffers in which records are gathered: one more than the highest number of a CPU.
+    pub buffers: u32,
+}
+
+/// Which program begins the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// `sample`: a perf event calls it.
@@ -112,32 +153,58 @@ pub enum Program {
     ThreadCreated,
 }
 
-/// Loads the programs, with a ring of `ring_bytes` (a power of two of pages), and attaches the one
-/// that follows forks if `follow_forks`.
+/// Loads the programs, and attaches the one that follows forks if `follow_forks`.
 pub fn load(
     program: Program,
     settings: Settings,
-    ring_bytes: u32,
+    room: Room,
     follow_forks: bool,
 ) -> Result<Loaded, SamplerError> {
     let (mut object, ()) = parse_and_relocate(&objects::CPU, |_| ())?;
-    let mut maps = Maps::create(&mut object, ring_bytes)?;
+    let mut maps = Maps::create(&mut object, room)?;
     maps.relocate(&mut object)?;
     let _settings = maps.set("settings", settings.words())?;
+    let kind = match program {
+        Program::Sample => ProgramKind::PerfEvent,
+        Program::ThreadCreated => ProgramKind::RawTracepoint,
+    };
+    let finish = load_finish(&object, &maps, kind)?;
     let program = match program {
-        Program::Sample => load_program(&object, "sample", ProgramKind::PerfEvent)?,
+        Program::Sample => load_program(&object, "sample", kind)?,
         Program::ThreadCreated => attach_raw(&object, "thread_created", c"task_newtask")?,
     };
-    loaded(&object, maps, program, follow_forks)
+    loaded(&object, maps, (kind, finish, program), follow_forks)
+}
+
+/// Loads the program that completes a record, and puts it where the others find it.
+fn load_finish(object: &Object, maps: &Maps, kind: ProgramKind) -> Result<OwnedFd, SamplerError> {
+    let name = if kind == ProgramKind::PerfEvent { "finish_event" } else { "finish" };
+    let program = load_program(object, name, kind)?;
+    walkers::add_program(maps.get("walkers")?.fd().as_fd(), 0, &program)?;
+    Ok(program)
+}
+
+/// Loads the programs of a walker of language frames, which use the `shared` maps. Returns the one
+/// of the kind `kind`, and the map of its settings.
+pub fn load_walker(
+    object: &'static [u8],
+    kind: ProgramKind,
+    shared: &[(&str, BorrowedFd<'_>)],
+) -> Result<(OwnedFd, MapData), SamplerError> {
+    let mut object = Object::parse(object).map_err(broken)?;
+    let mut maps = Maps::create_but(&mut object, Room { ring_bytes: 0, buffers: 0 }, shared)?;
+    maps.relocate(&mut object)?;
+    let name = if kind == ProgramKind::PerfEvent { "walk_event" } else { "walk_raw" };
+    Ok((load_program(&object, name, kind)?, maps.take("walker_settings")?))
 }
 
 /// Loads the programs that record waits: all of `interval_ns` and longer, shorter ones by chance.
 pub fn load_off_cpu(
     settings: Settings,
-    ring_bytes: u32,
+    room: Room,
     follow_forks: bool,
     interval_ns: u64,
-) -> Result<(Loaded, OffCpu), SamplerError> {
+) -> Result<(Loaded, WaitPrograms), SamplerError> {
     const ITERATOR: &str = "bpf_iter_task";
     const TRACEPOINT: &str = "btf_trace_sched_switch";
     let (mut object, found) = parse_and_relocate(&objects::OFF_CPU, |types| {
@@ -146,9 +213,10 @@ pub fn load_off_cpu(
     let (iterator, tracepoint) = found.ok_or_else(|| {
         SamplerError::Unavailable(format!("the kernel lacks {ITERATOR} or {TRACEPOINT} (Linux 5.8)"))
     })?;
-    let mut maps = Maps::create(&mut object, ring_bytes)?;
+    let mut maps = Maps::create(&mut object, room)?;
     maps.relocate(&mut object)?;
     let _settings = maps.set("settings", settings.words())?;
+    let finish = load_finish(&object, &maps, ProgramKind::RawTracepoint)?;
     let chance = maps.set("chance", [interval_ns, 0])?;
     let totals = PerCpuArray::try_from(Map::PerCpuArray(maps.take("totals")?)).map_err(broken)?;
     let (instructions, license) = code_of(&object, "sweep")?;
@@ -159,7 +227,9 @@ pub fn load_off_cpu(
     // records.
     let returned = attach_raw(&object, "returned", c"sys_exit")?;
     let switched = attach_typed(&switched)?;
-    Ok((loaded(&object, maps, returned, follow_forks)?, OffCpu::new(switched, sweep, chance, totals)))
+    let programs = (ProgramKind::RawTracepoint, finish, returned);
+    let waits = WaitPrograms { switched: Some(switched), sweep, chance, totals };
+    Ok((loaded(&object, maps, programs, follow_forks)?, waits))
 }
 
 /// Loads and attaches the programs that record which thread runs, waits and wakes.
@@ -176,7 +246,7 @@ pub fn load_trace(
     let (mut object, tracepoints) = parse_and_relocate(&objects::TRACE, |types| {
         PROGRAMS.map(|(_, tracepoint)| types.typedef(tracepoint.as_bytes()))
     })?;
-    let mut maps = Maps::create(&mut object, ring_bytes)?;
+    let mut maps = Maps::create(&mut object, Room { ring_bytes, buffers: 0 })?;
     maps.relocate(&mut object)?;
     let words = [pair(namespace_inode, first_namespace.into()), u64::from(ring_bytes) / 4];
     let _settings = maps.set("settings", words)?;
@@ -197,15 +267,24 @@ pub fn load_trace(
 fn loaded(
     object: &Object,
     mut maps: Maps,
-    program: OwnedFd,
+    (kind, finish, program): (ProgramKind, OwnedFd, OwnedFd),
     follow_forks: bool,
 ) -> Result<Loaded, SamplerError> {
     let follow_fork = match follow_forks {
         true => Some(attach_raw(object, "follow_fork", c"sched_process_fork")?),
         false => None,
     };
+    let walkers = Walkers::new(
+        kind,
+        maps.copy_of("walkers")?,
+        maps.copy_of("records")?,
+        maps.copy_of("thread_states")?,
+    );
     Ok(Loaded {
         program,
+        _finish: finish,
+        walkers,
+        thread_states: HashMap::try_from(Map::LruHashMap(maps.take("thread_states")?)).map_err(broken)?,
         _follow_fork: follow_fork,
         targets: HashMap::try_from(Map::HashMap(maps.take("targets")?)).map_err(broken)?,
         stacks: HashMap::try_from(Map::LruHashMap(maps.take("stacks")?)).map_err(broken)?,
@@ -221,7 +300,7 @@ pub fn load_names() -> Result<LoadedNames, SamplerError> {
     /// core-api/printk-formats).
     const FORMAT: [u8; 8] = *b"%ps\0\0\0\0\0";
     let mut object = Object::parse(objects::NAMES).map_err(broken)?;
-    let mut maps = Maps::create(&mut object, 0)?;
+    let mut maps = Maps::create(&mut object, Room { ring_bytes: 0, buffers: 0 })?;
     maps.relocate(&mut object)?;
     let format = maps.take("format")?;
     let freeze = |source| SamplerError::System { what: "freezing a BPF map".to_owned(), source };
@@ -244,7 +323,7 @@ pub fn load_threads(namespace_inode: u32, pid: u32, kernel_stacks: bool) -> Resu
     let iterator = iterator.ok_or_else(|| {
         SamplerError::Unavailable(format!("the kernel has no iterator over threads ({ITERATOR}, Linux 5.8)"))
     })?;
-    let mut maps = Maps::create(&mut object, 0)?;
+    let mut maps = Maps::create(&mut object, Room { ring_bytes: 0, buffers: 0 })?;
     maps.relocate(&mut object)?;
     let _wanted = maps.set("wanted", [pair(namespace_inode, pid), kernel_stacks.into()])?;
     let (instructions, license) = code_of(&object, "read_thread")?;
@@ -281,11 +360,30 @@ fn parse_and_relocate<T>(
 struct Maps(Vec<(String, aya_obj::Map, MapData)>);
 
 impl Maps {
-    fn create(object: &mut Object, ring_bytes: u32) -> Result<Maps, SamplerError> {
+    fn create(object: &mut Object, room: Room) -> Result<Maps, SamplerError> {
+        Maps::create_but(object, room, &[])
+    }
+
+    /// Creates the maps, but uses those of `shared` that have the same name.
+    fn create_but(
+        object: &mut Object,
+        room: Room,
+        shared: &[(&str, BorrowedFd<'_>)],
+    ) -> Result<Maps, SamplerError> {
         let mut maps = Vec::new();
         for (name, mut map) in object.maps.drain() {
-            if name == "ring" {
-                map.set_max_entries(ring_bytes);
+            if let Some((_, fd)) = shared.iter().find(|(other, _)| *other == name) {
+                let fd = fd
+                    .try_clone_to_owned()
+                    .map_err(|source| failed("duplicating the descriptor of a BPF map", source))?;
+                let data = MapData::from_fd(fd).map_err(|error| from_map(&error))?;
+                maps.push((name, map, data));
+                continue;
+            }
+            match name.as_str() {
+                "ring" => map.set_max_entries(room.ring_bytes),
+                "records" => map.set_max_entries(room.buffers),
+                _ => {}
             }
             // Created without the types of keys and values: nothing needs them, and they would
             // require loading the object's own type information.
@@ -316,6 +414,17 @@ impl Maps {
         let mut map = Array::<_, T>::try_from(Map::Array(self.take(name)?)).map_err(broken)?;
         map.set(0, value, 0).map_err(|error| from_map(&error))?;
         Ok(map)
+    }
+
+    fn get(&self, name: &str) -> Result<&MapData, SamplerError> {
+        let found = self.0.iter().find(|(other, _, _)| other == name);
+        found.map(|(_, _, data)| data).ok_or_else(|| broken(format!("it has no map {name}")))
+    }
+
+    /// Another descriptor of a map.
+    fn copy_of(&self, name: &str) -> Result<OwnedFd, SamplerError> {
+        let copy = self.get(name)?.fd().as_fd().try_clone_to_owned();
+        copy.map_err(|source| failed("duplicating the descriptor of a BPF map", source))
     }
 
     fn take(&mut self, name: &str) -> Result<MapData, SamplerError> {

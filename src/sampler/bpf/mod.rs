@@ -1,46 +1,47 @@
-//! Tier A: an event on each CPU (its cycle counter, else a timer) calls a small program in the
-//! kernel (`cpu.bpf.c`), which ignores all but the targets and copies a target's registers and its
-//! stack, as far as that really reaches, into one ring.
+//! Tier A: BPF programs, called by events or at tracepoints ([`source`] has one file for each
+//! source), ignore all but the targets and write a record of each sample into one ring.
 //!
-//! The program is attached to rprof's own event only, so that no other user of the machine is
-//! affected. Threads are not enumerated: attaching costs the same for one as for 5,000, and threads
-//! that live for microseconds are sampled. Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.10, and
-//! the kernel's BTF. Not here: unwinding what was copied.
+//! ```text
+//! cpu.bpf.c, offcpu.bpf.c   begin a sample: its registers, kernel frames and values
+//! a language's walker       adds frames that are not on the stack (walker.bpf.h), if there is one
+//! gather.bpf.h              completes it: copies the stack, as far as that really reaches
+//! record.bpf.h, record.rs   the record: a head and typed sections
+//! ```
+//!
+//! A program on an event is attached to rprof's own event only, so that no other user of the
+//! machine is affected. Threads are not enumerated: attaching costs the same for one as for 5,000,
+//! and threads that live for microseconds are sampled. Needs CAP_BPF and CAP_PERFMON (or root),
+//! Linux 5.10, and the kernel's BTF. Not here: unwinding what was copied.
 
 mod kernel_names;
-mod kernel_types;
+pub(crate) mod kernel_types;
 mod load;
 mod objects;
-mod offcpu;
 mod record;
 mod refusal;
 mod sideband;
+mod source;
 pub mod threads;
 pub mod trace;
+mod walkers;
 
 use std::{
     fs, io,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::unix::fs::MetadataExt,
     time::{Duration, Instant},
 };
 
 use crate::{
     addr::RuntimeAddr,
-    process::{Hints, ProcessError, identity},
-    sampler::{
-        Description, Event, FAULTS_A_SAMPLE, KernelName, Sampler, SamplerError, SamplerOptions, Trigger,
-    },
-    sys::{
-        self,
-        bpf::WakeUps,
-        clock,
-        perf::{self, EventKind, EventSpec, PerfError, Rate, Scope},
-    },
+    process::{Hints, LanguageId, ProcessError, identity},
+    sampler::{Description, Event, KernelName, Sampler, SamplerError, SamplerOptions},
+    sys::{self, bpf::WakeUps, clock, perf::PerfError},
 };
 
-use load::{Loaded, Program, Settings};
-use offcpu::OffCpu;
+use load::{Loaded, Room, Settings};
+use record::ValueKind;
 use sideband::Sideband;
+use source::{Opening, Source};
 
 /// Inode number of the first PID namespace (`PROC_PID_INIT_INO`, linux/proc_ns.h).
 const FIRST_PID_NAMESPACE: u32 = 0xefff_fffc;
@@ -59,10 +60,8 @@ const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 pub struct BpfSampler {
     description: Description,
     loaded: Loaded,
-    /// The programs that record waits, if waits are sampled.
-    off_cpu: Option<OffCpu>,
+    source: Box<dyn Source>,
     max_stack_bytes: u32,
-    clock: Clock,
     sideband: Sideband,
     wake_ups: WakeUps,
     ring_bytes: usize,
@@ -94,27 +93,30 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
     // One file for each CPU may exceed the soft limit; if it cannot be raised, opening reports
     // that.
     let _ = sys::limits::raise_open_files();
-    let (mut loaded, off_cpu) = load_for(options, settings, ring_bytes as u32)?;
+    let buffers = cpus.last().map_or(1, |highest| highest + 1);
+    let room = Room { ring_bytes: ring_bytes as u32, buffers };
+    let opening = Opening { options, settings, room, cpus: &cpus };
+    let (mut loaded, mut source) = source::open(&opening)?;
 
     let wake_ups = WakeUps::new().map_err(system("epoll_create1"))?;
     wake_ups.add(&loaded.ring).map_err(system("waiting for the BPF ring"))?;
     let mut sideband = Sideband::open(&cpus, options.follow_forks, &wake_ups)?;
     for pid in &options.pids {
-        loaded.targets.insert(*pid, 1, 0).map_err(|error| refusal::from_map(&error))?;
+        loaded.targets.insert(*pid, [0; 2], 0).map_err(|error| refusal::from_map(&error))?;
         sideband.add_target(*pid);
     }
-    let clock = match options.trigger {
-        Trigger::Time => Clock::open(&cpus, options.frequency_hz, &loaded)?,
-        Trigger::PageFault => Clock::of_faults(&cpus, &loaded)?,
-        Trigger::ThreadCreated | Trigger::Waited => Clock::default(),
-    };
-    off_cpu.iter().try_for_each(|off_cpu| off_cpu.begin(&options.pids))?;
+    source.begin(&options.pids)?;
     Ok(BpfSampler {
-        description: describe(options, max_stack_bytes, ring_bytes, &clock, &sideband),
+        description: describe(
+            options,
+            &*source,
+            max_stack_bytes,
+            ring_bytes + sideband.ring_bytes(),
+            &sideband,
+        ),
         loaded,
-        off_cpu,
+        source,
         max_stack_bytes,
-        clock,
         sideband,
         wake_ups,
         ring_bytes,
@@ -122,23 +124,6 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
         next_count: Instant::now() + COUNT_INTERVAL,
         stopped: false,
     })
-}
-
-fn load_for(
-    options: &SamplerOptions,
-    settings: Settings,
-    ring_bytes: u32,
-) -> Result<(Loaded, Option<OffCpu>), SamplerError> {
-    let program = match options.trigger {
-        Trigger::Time | Trigger::PageFault => Program::Sample,
-        Trigger::ThreadCreated => Program::ThreadCreated,
-        Trigger::Waited => {
-            let interval_ns = 1_000_000_000 / u64::from(options.frequency_hz.max(1));
-            let loaded = load::load_off_cpu(settings, ring_bytes, options.follow_forks, interval_ns)?;
-            return Ok((loaded.0, Some(loaded.1)));
-        }
-    };
-    Ok((load::load(program, settings, ring_bytes, options.follow_forks)?, None))
 }
 
 fn may_run(pid: u32) -> bool {
@@ -175,110 +160,24 @@ fn settings(
         max_stack_bytes,
         kernel_stacks: options.kernel,
         wake_bytes: ring_bytes as u64 / 4,
+        period_kind: ValueKind::Nanoseconds,
     })
-}
-
-/// The events that call the program, one on each CPU; none where it is attached to a tracepoint.
-#[derive(Default)]
-struct Clock {
-    kind: Option<EventKind>,
-    /// One for each CPU.
-    events: Vec<perf::Event>,
-    /// The nanoseconds of each sample, where its period is not in nanoseconds.
-    fixed_period_ns: Option<u64>,
-}
-
-impl Clock {
-    /// The CPUs' cycle counters where they exist: they also sample code that disables interrupts.
-    /// Else timers.
-    fn open(cpus: &[u32], frequency_hz: u32, loaded: &Loaded) -> Result<Clock, SamplerError> {
-        let period_ns = 1_000_000_000 / u64::from(frequency_hz.max(1));
-        if perf::counts_cycles() {
-            let most = sys::limits::perf_event_max_sample_rate_hz().unwrap_or(u64::MAX).max(1);
-            let rate = Rate::FrequencyHz(u64::from(frequency_hz.max(1)).min(most));
-            let spec = EventSpec { kind: EventKind::Cycles, rate, ..Default::default() };
-            match open_events(cpus, &spec, loaded) {
-                // All counters are in use, or may not be sampled: timers remain.
-                Err(PerfError::NoHardware { .. } | PerfError::Unsupported { .. }) => {}
-                events => {
-                    return Ok(Clock {
-                        kind: Some(spec.kind),
-                        events: events.map_err(from_perf)?,
-                        fixed_period_ns: Some(period_ns),
-                    });
-                }
-            }
-        }
-        let spec =
-            EventSpec { kind: EventKind::CpuClock, rate: Rate::Period(period_ns), ..Default::default() };
-        let events = open_events(cpus, &spec, loaded).map_err(from_perf)?;
-        Ok(Clock { kind: Some(spec.kind), events, fixed_period_ns: None })
-    }
-
-    fn of_faults(cpus: &[u32], loaded: &Loaded) -> Result<Clock, SamplerError> {
-        let rate = Rate::Period(FAULTS_A_SAMPLE);
-        let spec = EventSpec { kind: EventKind::PageFaults, rate, ..Default::default() };
-        let events = open_events(cpus, &spec, loaded).map_err(from_perf)?;
-        Ok(Clock { kind: Some(spec.kind), events, fixed_period_ns: None })
-    }
-
-    fn name(&self) -> &'static str {
-        match self.kind {
-            Some(EventKind::Cycles) => "cycles",
-            Some(EventKind::PageFaults) => "page-faults",
-            Some(EventKind::CpuClock | EventKind::Dummy) => "cpu-clock",
-            Some(EventKind::Tracepoint { .. }) | None => "task_newtask",
-        }
-    }
-}
-
-/// Opens an event on each CPU with the program on it, then starts them all.
-fn open_events(cpus: &[u32], spec: &EventSpec, loaded: &Loaded) -> Result<Vec<perf::Event>, PerfError> {
-    let mut events = Vec::with_capacity(cpus.len());
-    for cpu in cpus {
-        let event = match spec.open(Scope::Cpu(*cpu)) {
-            // The CPU went offline after the list was read.
-            Err(PerfError::CpuOffline { .. }) => continue,
-            event => event?,
-        };
-        event.set_bpf(loaded.program.as_fd())?;
-        events.push(event);
-    }
-    events.iter().try_for_each(perf::Event::enable)?;
-    Ok(events)
 }
 
 fn describe(
     options: &SamplerOptions,
+    source: &dyn Source,
     max_stack_bytes: u32,
-    ring_bytes: usize,
-    clock: &Clock,
+    buffer_bytes: usize,
     sideband: &Sideband,
 ) -> Description {
     Description {
         name: "bpf",
-        event: if options.trigger == Trigger::Waited { "context switches" } else { clock.name() },
-        summary: match clock.kind {
-            Some(_) => format!(
-                "a BPF program on a {} event of each of {} CPUs copies registers and whole stacks up to {} KiB",
-                clock.name(),
-                clock.events.len(),
-                max_stack_bytes / 1024
-            ),
-            None if options.trigger == Trigger::Waited => format!(
-                "BPF programs that are called at context switches copy the stacks, up to {} KiB, of waits when they \
-                 end: of all that last {} us or longer, of shorter ones by chance, so that sums are right on average",
-                max_stack_bytes / 1024,
-                1_000_000 / options.frequency_hz.max(1),
-            ),
-            None => format!(
-                "a BPF program that is called when a thread is created copies the creator's stack up to {} KiB",
-                max_stack_bytes / 1024
-            ),
-        },
-        kernel: options.kernel && options.trigger != Trigger::ThreadCreated,
-        buffer_bytes: ring_bytes + sideband.ring_bytes(),
-        event_count: clock.events.len() + sideband.event_count(),
+        event: source.event(),
+        summary: source.summary(max_stack_bytes / 1024),
+        kernel: options.kernel && source.has_kernel_frames(),
+        buffer_bytes,
+        event_count: source.event_count() + sideband.event_count(),
     }
 }
 
@@ -297,12 +196,16 @@ fn from_perf(error: PerfError) -> SamplerError {
 
 /// Gives any bytes to every parser of what the kernel hands over here, for fuzzing.
 pub fn parse_any_record(bytes: &[u8]) {
-    let _ = (record::time_ns(bytes), record::parse(bytes).is_some(), trace::parse(bytes).is_some());
+    let _ = (
+        record::time_ns(bytes),
+        record::parse(bytes, &[LanguageId(1)]).is_some(),
+        trace::parse(bytes).is_some(),
+    );
     let _ = kernel_names::parse(bytes);
     let mut rest = bytes;
     while threads::parse(&mut rest).is_some() {}
     let mut rest = bytes;
-    while offcpu::parse(&mut rest).is_some() {}
+    while source::parse_swept(&mut rest).is_some() {}
     if let Some(types) = kernel_types::Types::parse(bytes) {
         let _ = (types.structures(), types.function(b"schedule"), types.typedef(b"u64"));
     }
@@ -347,8 +250,8 @@ impl BpfSampler {
             }
             let Some(item) = self.loaded.ring.next() else { break true };
             bytes += item.len();
-            let Some(mut sample) = record::parse(&item) else { continue };
-            sample.period = self.clock.fixed_period_ns.unwrap_or(sample.period);
+            let Some(record) = record::parse(&item, self.loaded.walkers.languages()) else { continue };
+            let sample = &record.sample;
             if sample.time_ns > known_until_ns {
                 known_until_ns = clock::monotonic_ns();
                 self.sideband.refresh();
@@ -356,10 +259,7 @@ impl BpfSampler {
             self.sideband.hand_over(sample.time_ns, sink);
             // A child whose fork record found no room.
             self.sideband.add_target(sample.pid);
-            sink(Event::Sample(match &mut self.off_cpu {
-                Some(off_cpu) => off_cpu.read(sample),
-                None => sample,
-            }));
+            sink(Event::Sample(self.source.read(record)));
         };
         let until_ns = if all { u64::MAX } else { known_until_ns.saturating_sub(SETTLE_NS) };
         self.sideband.hand_over(until_ns, sink);
@@ -370,8 +270,7 @@ impl BpfSampler {
         let now = Instant::now();
         if now_due || self.stopped || now >= self.next_count {
             self.next_count = now + COUNT_INTERVAL;
-            let unseen = self.off_cpu.as_ref().map_or(Ok(0), OffCpu::unseen)?;
-            let lost = self.counts()?.lost + unseen;
+            let lost = self.counts()?.lost + self.source.unseen()?;
             if lost > self.lost_reported {
                 sink(Event::LostSamples { count: lost - self.lost_reported });
                 self.lost_reported = lost;
@@ -394,9 +293,7 @@ impl Sampler for BpfSampler {
         let ended = self.sideband.find_ended();
         let all_ended = ended.len() == self.sideband.target_count();
         let empty = self.drain(self.stopped || all_ended, sink);
-        if let Some(off_cpu) = &mut self.off_cpu {
-            off_cpu.hand_over_rest(self.max_stack_bytes, sink);
-        }
+        self.source.hand_over_rest(self.max_stack_bytes, sink);
         self.report_lost(all_ended, sink)?;
         if !empty {
             return Ok(());
@@ -404,6 +301,7 @@ impl Sampler for BpfSampler {
         for pid in ended {
             // It is not in the map if that was full.
             let _ = self.loaded.targets.remove(&pid);
+            self.loaded.walkers.forget(pid);
             self.sideband.strike_off(pid);
         }
         match all_ended && !self.stopped {
@@ -413,16 +311,12 @@ impl Sampler for BpfSampler {
     }
 
     fn split(&mut self) -> Result<(), SamplerError> {
-        let Some(off_cpu) = &mut self.off_cpu else { return Ok(()) };
-        off_cpu.split(&self.sideband.target_pids())
+        self.source.split(&self.sideband.target_pids())
     }
 
     fn stop(&mut self) -> Result<(), SamplerError> {
         self.stopped = true;
-        if let Some(off_cpu) = &mut self.off_cpu {
-            off_cpu.end(&self.sideband.target_pids())?;
-        }
-        self.clock.events.iter().try_for_each(|event| event.disable().map_err(from_perf))
+        self.source.stop(&self.sideband.target_pids())
     }
 
     fn hint_stack(&mut self, tid: u32, start: RuntimeAddr, end: RuntimeAddr) {
@@ -430,11 +324,20 @@ impl Sampler for BpfSampler {
         let _ = self.loaded.stacks.insert(tid, [start.0, end.0], 0);
     }
 
-    fn hint_runtimes(&mut self, pid: u32, hints: &Hints) {
+    fn hint_runtimes(&mut self, pid: u32, hints: &Hints) -> Result<(), SamplerError> {
         // Without it, a task's stack is read later, when less of it is unchanged.
         let _ = match &hints.tasks {
             Some(layout) => self.loaded.task_layouts.insert(pid, load::task_words(layout), 0),
             None => self.loaded.task_layouts.remove(&pid),
+        };
+        self.loaded.walkers.set(pid, hints.walker.as_ref(), &mut self.loaded.targets)
+    }
+
+    fn hint_thread_state(&mut self, tid: u32, state: Option<u64>) {
+        // Without it, the walker finds no frames of this thread.
+        let _ = match state {
+            Some(state) => self.loaded.thread_states.insert(tid, state, 0),
+            None => self.loaded.thread_states.remove(&tid),
         };
     }
 

@@ -43,6 +43,12 @@ impl Objects {
             false => self.before_5_15,
         }
     }
+
+    /// Both variants.
+    #[cfg(test)]
+    pub fn both(&self) -> [&'static [u8]; 2] {
+        [self.current, self.before_5_15]
+    }
 }
 
 #[cfg(test)]
@@ -67,7 +73,7 @@ mod tests {
 
     #[test]
     fn every_object_is_for_the_bpf_machine_and_carries_its_types() {
-        let both = [&CPU, &OFF_CPU, &TRACE, &THREADS].map(|objects| [objects.current, objects.before_5_15]);
+        let both = [&CPU, &OFF_CPU, &TRACE, &THREADS].map(Objects::both);
         for object in both.as_flattened().iter().chain([&NAMES]) {
             let parsed = aya_obj::Object::parse(object).expect("parses");
             assert!(!parsed.programs.is_empty() && parsed.btf.is_some());

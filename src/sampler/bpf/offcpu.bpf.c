@@ -12,16 +12,14 @@
 //
 // A wait begins when a thread gives up its CPU; the time until it gets a CPU again is part of it. Not
 // here: threads whose CPU was taken away. No program writes anything into a process.
-// Built by scripts/bpf with the machinery of cpu.bpf.c; read by offcpu.rs.
+// Built by scripts/bpf; read by offcpu.rs.
 
-#include "cpu.bpf.c"
+#include "gather.bpf.h"
 
 // State of a thread that ends (TASK_DEAD, linux/sched.h).
 #define DEAD 0x80
-// The first word of a record's kernel frames is how many waits the record stands for, in 1024ths.
 #define WAIT_FRAMES 63
 #define WAIT_BYTES (WAIT_FRAMES * 8)
-#define ONE_WAIT 1024
 
 // A thread of a target that has waited.
 struct wait {
@@ -136,14 +134,11 @@ static __always_inline void suspend(struct task_struct *task, int preempted, con
 	__u64 key = (__u64)task;
 	__u32 zero = 0;
 	struct wait *wait = bpf_map_lookup_elem(&waits, &key);
-	struct scratch *scratch;
+	struct identity who = {};
 	unsigned int state;
 
-	if (!wait) {
-		scratch = bpf_map_lookup_elem(&scratches, &zero);
-		if (!scratch || !identify(task, set, &scratch->head))
-			return;
-	}
+	if (!wait && !identify(task, set, &who))
+		return;
 	state = state_of(task);
 	if (state & DEAD) {
 		if (wait)
@@ -163,8 +158,8 @@ static __always_inline void suspend(struct task_struct *task, int preempted, con
 	if (!wait)
 		return;
 	wait->since = bpf_ktime_get_ns();
-	wait->pid = scratch->head.pid;
-	wait->tid = scratch->head.tid;
+	wait->pid = who.pid;
+	wait->tid = who.tid;
 	bpf_get_current_comm(wait->comm, COMM_BYTES);
 	if (bpf_map_update_elem(&waits, &key, wait, BPF_ANY)) {
 		struct totals *total = bpf_map_lookup_elem(&totals, &zero);
@@ -174,39 +169,42 @@ static __always_inline void suspend(struct task_struct *task, int preempted, con
 	}
 }
 
-// Fills a record in `scratch`, except registers and stack.
-static __always_inline void begin_record(struct wait *wait, struct scratch *scratch)
+// Begins the record of recorded waits: all but registers and stack.
+static __always_inline struct record_buffer *begin_wait(struct wait *wait, const struct target *target)
 {
-	empty(scratch);
-	scratch->head.period = wait->period;
-	scratch->head.pid = wait->pid;
-	scratch->head.tid = wait->tid;
-	scratch->head.kernel_bytes = 8 + wait->kernel_bytes;
-	__builtin_memcpy(scratch->head.comm, wait->comm, COMM_BYTES);
-	scratch->kernel[0] = wait->count;
-	bpf_probe_read_kernel(&scratch->kernel[1], WAIT_BYTES, wait->kernel);
+	struct identity who = { .pid = wait->pid, .tid = wait->tid };
+	struct record_buffer *buffer;
+
+	if (target)
+		who.target = *target;
+	buffer = begin(&who);
+	if (buffer) {
+		buffer->head.values[VALUE_COUNT] = wait->count;
+		buffer->head.values[VALUE_NANOSECONDS] = wait->period;
+		__builtin_memcpy(buffer->head.comm, wait->comm, COMM_BYTES);
+		buffer->kernel_bytes = wait->kernel_bytes;
+		bpf_probe_read_kernel(buffer->kernel, WAIT_BYTES, wait->kernel);
+	}
 	wait->period = 0;
 	wait->count = 0;
+	return buffer;
 }
 
 // Records the wait of a thread that is not in a system call: without its stack, which is not readable from
 // the thread that runs now.
-static __always_inline void record_at_once(struct wait *wait, struct task_struct *task)
+static __always_inline void record_at_once(struct wait *wait, struct task_struct *task, const struct settings *set)
 {
-	__u32 zero = 0;
-	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
-	struct counters *count = bpf_map_lookup_elem(&counts, &zero);
+	struct record_buffer *buffer = begin_wait(wait, 0);
 
-	if (!scratch || !count)
+	if (!buffer)
 		return;
-	begin_record(wait, scratch);
-	if (copy_registers(scratch->head.registers, task)) {
-		scratch->head.flags |= HAS_REGISTERS;
-		scratch->head.stack_start = scratch->head.registers[WORD_SP];
+	append_kernel_frames(buffer);
+	if (copy_registers(buffer->head.registers, task)) {
+		buffer->head.flags |= HAS_REGISTERS;
+		append_stack(buffer, USER_STACK, buffer->head.registers[WORD_SP], 0, 0, 0);
 	}
-	count->seen++;
-	if (write_record(scratch, BPF_RB_NO_WAKEUP, 1024, 0) != WRITTEN)
-		count->lost++;
+	submit(set, buffer, 0);
+	buffer->busy = 0;
 }
 
 // A thread gets a CPU.
@@ -237,12 +235,12 @@ static __always_inline void resume(struct task_struct *task, const struct settin
 		period = request->interval_ns;
 	}
 	wait->period += period;
-	wait->count += waited ? period * ONE_WAIT / waited : ONE_WAIT;
+	wait->count += waited ? period * ONE / waited : ONE;
 	if (set->kernel_stacks)
 		bytes = bpf_get_task_stack(task, wait->kernel, WAIT_BYTES, 0);
 	wait->kernel_bytes = bytes > 0 && bytes <= WAIT_BYTES ? bytes : 0;
 	if (!in_system_call(registers_of(task)))
-		record_at_once(wait, task);
+		record_at_once(wait, task, set);
 }
 
 // sched_switch(preempted, from, to).
@@ -268,22 +266,24 @@ int returned(void *context)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	__u64 key = (__u64)task;
-	__u32 zero = 0;
 	struct wait *wait = bpf_map_lookup_elem(&waits, &key);
-	struct settings *set;
-	struct scratch *scratch;
+	struct record_buffer *buffer;
 
 	if (!wait || !wait->period)
 		return 0;
-	set = bpf_map_lookup_elem(&settings, &zero);
-	scratch = bpf_map_lookup_elem(&scratches, &zero);
-	if (!set || !scratch)
+	buffer = begin_wait(wait, bpf_map_lookup_elem(&targets, &wait->pid));
+	if (!buffer)
 		return 0;
-	begin_record(wait, scratch);
-	bpf_get_current_comm(scratch->head.comm, COMM_BYTES);
-	take_registers(0, &scratch->head);
-	finish(task, set, scratch);
+	bpf_get_current_comm(buffer->head.comm, COMM_BYTES);
+	take_saved_registers(&buffer->head);
+	hand_on(context, task, buffer);
 	return 0;
+}
+
+SEC("raw_tracepoint/finish")
+int finish(void *context)
+{
+	return complete();
 }
 
 // Begins the wait of a thread that was asleep already.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::*;
-use crate::arch::native;
+use crate::{arch::native, sampler::Trigger};
 
 /// Burns CPU in its first thread.
 const SPIN: &str = "int main(void) { for (volatile long i = 0;; i++); }";
@@ -148,7 +148,7 @@ fn keep(sample: &crate::sampler::RawSample<'_>) -> SampleSummary {
     SampleSummary {
         pid: sample.pid,
         tid: sample.tid,
-        period: sample.period,
+        period: sample.values.nanoseconds,
         stack_start: sample.stack.start.0,
         stack_bytes: sample.stack.bytes.len(),
         capped: sample.stack.capped,

@@ -15,7 +15,7 @@ use std::time::Duration;
 pub use crate::sys::ptrace::HoldError;
 pub use task::TaskSnapshot;
 
-use super::{KernelStack, RawSample, StackCopy};
+use super::{KernelStack, RawSample, StackCopy, Values};
 use crate::{
     addr::RuntimeAddr,
     arch::{Registers, native},
@@ -91,15 +91,14 @@ impl StackSnapshot {
         Some((self.registers.get(native::PC)?, self.registers.get(native::SP)?))
     }
 
-    /// The snapshot as a sample with weight 0.
+    /// The snapshot as a sample that lasted no time.
     pub fn as_sample(&self, pid: u32, time_ns: u64) -> RawSample<'_> {
         RawSample {
             time_ns,
             pid,
             tid: self.tid,
             comm: None,
-            period: 0,
-            count: 1,
+            values: Values::of_time(0),
             registers: Some(self.registers),
             stack: StackCopy {
                 start: self.stack_start,

@@ -1,5 +1,5 @@
 //! Finds and copies the task that a stopped thread runs: the same reads of memory that
-//! cpu.bpf.c does in the kernel; they take a few microseconds.
+//! gather.bpf.h does in the kernel; they take a few microseconds.
 //!
 //! Not here: threads that are not stopped.
 
@@ -11,7 +11,7 @@ use crate::{
     sampler::{StackCopy, Task},
 };
 
-/// How much of the task's stack is copied (`TASK_STACK_BYTES` of cpu.bpf.c).
+/// How much of the task's stack is copied (`TASK_STACK_BYTES` of record.bpf.h).
 const TASK_STACK_BYTES: u64 = 32 << 10;
 
 /// A copy of a task.

@@ -92,7 +92,7 @@ impl Observed {
         match event {
             Event::Sample(sample) => {
                 *self.samples_of.entry(sample.pid).or_default() += 1;
-                self.cpu_time_ns += sample.period;
+                self.cpu_time_ns += sample.values.nanoseconds;
                 self.out_of_order += u64::from(sample.time_ns < self.last_time_ns);
                 self.last_time_ns = sample.time_ns;
                 let pc = sample.registers.and_then(|registers| registers.get(native::PC));

@@ -8,7 +8,7 @@ use super::attach::Attached;
 use crate::{
     arch::native,
     process::{cgroup, identity::read_stat, threads},
-    sampler::{Description, FAULTS_A_SAMPLE, SamplerError, SamplerOptions, Trigger},
+    sampler::{Description, FAULTS_A_SAMPLE, SamplerError, SamplerOptions, Trigger, Values},
     sys::{
         cpus, limits,
         perf::{self, EventKind, EventSpec, PerfError, Rate, SampleFields, Scope},
@@ -182,12 +182,12 @@ impl Plan {
         }
     }
 
-    /// The weight of each sample, if the record's period does not give it.
-    pub(super) fn fixed_period(&self) -> Option<u64> {
+    /// What each sample is worth, if the record's period does not give it.
+    pub(super) fn fixed_values(&self) -> Option<Values> {
         match self.kind {
-            EventKind::Cycles => Some(1_000_000_000 / u64::from(self.frequency_hz)),
-            EventKind::PageFaults => Some(FAULTS_A_SAMPLE),
-            EventKind::Tracepoint { .. } => Some(0),
+            EventKind::Cycles => Some(Values::of_time(1_000_000_000 / u64::from(self.frequency_hz))),
+            EventKind::PageFaults => Some(Values { count: 1, objects: FAULTS_A_SAMPLE, ..Values::default() }),
+            EventKind::Tracepoint { .. } => Some(Values::of_time(0)),
             EventKind::CpuClock | EventKind::Dummy => None,
         }
     }

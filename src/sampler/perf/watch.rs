@@ -10,7 +10,7 @@ use crate::{
     addr::RuntimeAddr,
     arch::{self, Registers, native},
     process::Sections,
-    sampler::{Event, KernelStack, NewMapping, RawSample, SamplerOptions, StackCopy},
+    sampler::{Event, KernelStack, NewMapping, RawSample, SamplerOptions, StackCopy, Values},
     sys::perf::{Mmap2, RawRecord, Record, Sample, SampleFields, SampleId},
 };
 
@@ -27,8 +27,8 @@ pub(super) struct Watch {
     pids: FxHashSet<u32>,
     follow_forks: bool,
     fields: SampleFields,
-    /// The weight of a sample if its own period is not in nanoseconds.
-    fixed_period: Option<u64>,
+    /// What a sample is worth if its own period is not in nanoseconds.
+    fixed_values: Option<Values>,
     owners: Option<Owners>,
     losses: Losses,
 }
@@ -65,7 +65,7 @@ impl Watch {
             pids: options.pids.iter().copied().collect(),
             follow_forks: options.follow_forks,
             fields,
-            fixed_period: plan.fixed_period(),
+            fixed_values: plan.fixed_values(),
             owners: matches!(plan.shape, Shape::Threads)
                 .then(|| Owners { of_event: thread_of_event, taken: FxHashMap::default() }),
             losses: Losses::default(),
@@ -118,8 +118,7 @@ impl Watch {
             pid: sample.id.pid,
             tid: sample.id.tid,
             comm: None,
-            period: self.fixed_period.unwrap_or(sample.period),
-            count: 1,
+            values: self.fixed_values.unwrap_or(Values::of_time(sample.period)),
             registers,
             stack: StackCopy { start: RuntimeAddr(stack_pointer), bytes: stack, capped, has_holes: false },
             kernel_stack: KernelStack(kernel_part(sample.callchain)),
@@ -258,7 +257,7 @@ mod tests {
             pids: pids.iter().copied().collect(),
             follow_forks,
             fields: NO_FIELDS,
-            fixed_period: None,
+            fixed_values: None,
             owners: None,
             losses: Losses::default(),
         }

@@ -3,28 +3,27 @@
 //!
 //! Not here: the ring and the records' common part (`record`), loading.
 
-use std::{io::Read, os::fd::AsFd, os::fd::OwnedFd};
+use std::{io::Read, os::fd::AsFd};
 
-use aya::maps::{Array, MapData, PerCpuArray};
-
-use super::{
-    record::{registers_at, u32_at, u64_at},
-    refusal::from_map,
-    system,
-    threads::Sleeper,
-};
+use super::{Opening, Source};
 use crate::{
+    addr::RuntimeAddr,
     arch::native,
     process::Sections,
     sampler::{
-        Event, KernelStack, RawSample, SamplerError, StackCopy,
+        Event, KernelStack, RawSample, SamplerError, StackCopy, Values,
+        bpf::{
+            load::{self, Loaded, WaitPrograms},
+            record::{ONE, Record, registers_at, u32_at, u64_at},
+            refusal::from_map,
+            system,
+            threads::Sleeper,
+        },
         look::{Target, asleep},
     },
     sys::{bpf, clock},
 };
 
-/// `ONE_WAIT` of offcpu.bpf.c: waits are counted in these parts.
-const ONE_WAIT: u64 = 1024;
 /// `END` and `SPLIT` of offcpu.bpf.c: what a sweep does with waits.
 const END: u64 = 1;
 const SPLIT: u64 = 2;
@@ -37,15 +36,9 @@ const SWEPT_BYTES: usize = REGISTERS + 8 * native::PT_REGS_WORDS;
 /// More than all threads of a machine take.
 const MAX_BYTES: u64 = (SWEPT_BYTES as u64) << 22;
 
-/// The attached programs that record waits, and their maps.
-pub struct OffCpu {
-    /// The attachment; `None` after the end.
-    switched: Option<OwnedFd>,
-    sweep: OwnedFd,
-    /// The interval, and what a sweep does with waits.
-    chance: Array<MapData, [u64; 2]>,
-    /// For each CPU: waits, their nanoseconds, and waits that found no room.
-    totals: PerCpuArray<MapData, [u64; 3]>,
+struct Waits {
+    programs: WaitPrograms,
+    interval_us: u64,
     /// Parts of a wait that do not make a whole one yet.
     parts: u64,
     /// The threads that still waited at the last sweep, by process.
@@ -54,47 +47,24 @@ pub struct OffCpu {
 
 /// A thread that waits.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(in crate::sampler::bpf) struct Waiting {
     pid: u32,
     waited_ns: u64,
     sleeper: Sleeper,
 }
 
-impl OffCpu {
-    /// `switched` is the attachment; `sweep`, `chance` and `totals` are as in offcpu.bpf.c.
-    pub fn new(
-        switched: OwnedFd,
-        sweep: OwnedFd,
-        chance: Array<MapData, [u64; 2]>,
-        totals: PerCpuArray<MapData, [u64; 3]>,
-    ) -> OffCpu {
-        OffCpu { switched: Some(switched), sweep, chance, totals, parts: 0, left: Vec::new() }
-    }
+pub(super) fn open(opening: &Opening<'_>) -> Result<(Loaded, Box<dyn Source>), SamplerError> {
+    let Opening { options, settings, room, .. } = *opening;
+    let interval_ns = 1_000_000_000 / u64::from(options.frequency_hz.max(1));
+    let (loaded, programs) = load::load_off_cpu(settings, room, options.follow_forks, interval_ns)?;
+    Ok((loaded, Box::new(Waits { programs, interval_us: interval_ns / 1000, parts: 0, left: Vec::new() })))
+}
 
-    /// Begins the waits of threads that sleep already. Errors: the iterator failed.
-    pub fn begin(&self, pids: &[u32]) -> Result<(), SamplerError> {
-        pids.iter().try_for_each(|pid| self.sweep(*pid).map(drop))
-    }
-
-    /// Ends all waits; [`OffCpu::hand_over_rest`] reports those that were going on. Errors: the
-    /// iterator or a map failed.
-    pub fn end(&mut self, pids: &[u32]) -> Result<(), SamplerError> {
-        if self.switched.is_some() {
-            self.take(END, pids)?;
-            self.switched = None;
-        }
-        Ok(())
-    }
-
-    /// Splits all waits: [`OffCpu::hand_over_rest`] reports their time until now, and they go on.
-    /// Errors: the iterator or a map failed.
-    pub fn split(&mut self, pids: &[u32]) -> Result<(), SamplerError> {
-        self.take(SPLIT, pids)
-    }
-
+impl Waits {
     fn take(&mut self, sweeping: u64, pids: &[u32]) -> Result<(), SamplerError> {
-        let interval_ns = self.chance.get(&0, 0).map_err(|error| from_map(&error))?[0];
-        self.chance.set(0, [interval_ns, sweeping], 0).map_err(|error| from_map(&error))?;
+        let chance = &mut self.programs.chance;
+        let interval_ns = chance.get(&0, 0).map_err(|error| from_map(&error))?[0];
+        chance.set(0, [interval_ns, sweeping], 0).map_err(|error| from_map(&error))?;
         for pid in pids {
             let bytes = self.sweep(*pid)?;
             let mut rest = &bytes[..];
@@ -105,7 +75,7 @@ impl OffCpu {
 
     fn sweep(&self, pid: u32) -> Result<Vec<u8>, SamplerError> {
         let mut bytes = Vec::new();
-        let reading = match bpf::iterate_threads(self.sweep.as_fd(), pid) {
+        let reading = match bpf::iterate_threads(self.programs.sweep.as_fd(), pid) {
             // The process has ended.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(bytes),
             reading => reading.map_err(system("iterating over threads"))?,
@@ -113,45 +83,82 @@ impl OffCpu {
         reading.take(MAX_BYTES).read_to_end(&mut bytes).map_err(system("reading a BPF iterator"))?;
         Ok(bytes)
     }
+}
 
-    /// Waits that found no room in the programs' map. Errors: the map cannot be read.
-    pub fn unseen(&self) -> Result<u64, SamplerError> {
-        let totals = self.totals.get(&0, 0).map_err(|error| from_map(&error))?;
+impl Source for Waits {
+    fn event(&self) -> &'static str {
+        "context switches"
+    }
+
+    fn summary(&self, max_stack_kib: u32) -> String {
+        format!(
+            "BPF programs that are called at context switches copy the stacks, up to {max_stack_kib} KiB, of waits \
+             when they end: of all that last {} us or longer, of shorter ones by chance, so that sums are right on \
+             average",
+            self.interval_us,
+        )
+    }
+
+    /// Begins the waits of threads that sleep already.
+    fn begin(&mut self, pids: &[u32]) -> Result<(), SamplerError> {
+        pids.iter().try_for_each(|pid| self.sweep(*pid).map(drop))
+    }
+
+    /// The record's sample with its number of waits.
+    fn read<'a>(&mut self, record: Record<'a>) -> RawSample<'a> {
+        self.parts = self.parts.saturating_add(record.parts);
+        let values = Values { count: self.parts / ONE, ..record.sample.values };
+        self.parts %= ONE;
+        let comm = record.sample.comm.filter(|comm| !comm.is_empty());
+        RawSample { values, comm, ..record.sample }
+    }
+
+    /// Waits that found no room in the programs' map.
+    fn unseen(&self) -> Result<u64, SamplerError> {
+        let totals = self.programs.totals.get(&0, 0).map_err(|error| from_map(&error))?;
         Ok(totals.iter().map(|[_, _, unseen]| unseen).sum())
     }
 
-    /// The sample with its number of waits, which is the first word of its kernel frames.
-    pub fn read<'a>(&mut self, sample: RawSample<'a>) -> RawSample<'a> {
-        let (first, frames) = sample.kernel_stack.0.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
-        self.parts = self.parts.saturating_add(u64::from_ne_bytes(*first));
-        let count = self.parts / ONE_WAIT;
-        self.parts %= ONE_WAIT;
-        let comm = sample.comm.filter(|comm| !comm.is_empty());
-        RawSample { count, comm, kernel_stack: KernelStack(frames), ..sample }
+    /// Splits all waits: [`Source::hand_over_rest`] reports their time until now, and they go on.
+    fn split(&mut self, pids: &[u32]) -> Result<(), SamplerError> {
+        self.take(SPLIT, pids)
     }
 
     /// Reports the threads that still wait, with their stacks.
-    pub fn hand_over_rest(&mut self, max_stack_bytes: u32, sink: &mut dyn FnMut(Event<'_>)) {
+    fn hand_over_rest(&mut self, max_stack_bytes: u32, sink: &mut dyn FnMut(Event<'_>)) {
         let mut target: Option<Target> = None;
         for waiting in self.left.drain(..) {
             if target.as_ref().is_none_or(|target| target.pid != waiting.pid) {
                 target = Some(Target::new(waiting.pid, max_stack_bytes));
             }
-            let moment = target.as_ref().and_then(|target| asleep::look_at(target, &waiting.sleeper));
-            let (time_ns, period) = (clock::monotonic_ns(), waiting.waited_ns);
-            match moment {
-                Some(moment) => {
-                    let sample = moment.as_sample(waiting.pid, time_ns);
-                    sink(Event::Sample(RawSample { period, ..sample }));
+            let snapshot = target.as_ref().and_then(|target| asleep::look_at(target, &waiting.sleeper));
+            let time_ns = clock::monotonic_ns();
+            match snapshot {
+                Some(snapshot) => {
+                    let sample = snapshot.as_sample(waiting.pid, time_ns);
+                    sink(Event::Sample(RawSample { values: waiting.values(), ..sample }));
                 }
                 // It has run since.
                 None => sink(Event::Sample(waiting.without_stack(time_ns))),
             }
         }
     }
+
+    /// Ends all waits; [`Source::hand_over_rest`] reports those that were going on.
+    fn stop(&mut self, pids: &[u32]) -> Result<(), SamplerError> {
+        if self.programs.switched.is_some() {
+            self.take(END, pids)?;
+            self.programs.switched = None;
+        }
+        Ok(())
+    }
 }
 
 impl Waiting {
+    fn values(&self) -> Values {
+        Values { count: 1, nanoseconds: self.waited_ns, ..Values::default() }
+    }
+
     fn without_stack(&self, time_ns: u64) -> RawSample<'_> {
         let start = self.sleeper.registers.get(native::SP).unwrap_or(0);
         RawSample {
@@ -159,15 +166,9 @@ impl Waiting {
             pid: self.pid,
             tid: self.sleeper.tid,
             comm: None,
-            period: self.waited_ns,
-            count: 1,
+            values: self.values(),
             registers: Some(self.sleeper.registers),
-            stack: StackCopy {
-                start: crate::addr::RuntimeAddr(start),
-                bytes: &[],
-                capped: false,
-                has_holes: false,
-            },
+            stack: StackCopy { start: RuntimeAddr(start), ..StackCopy::default() },
             kernel_stack: KernelStack(&self.sleeper.kernel),
             task: None,
             interrupted_stack: None,
@@ -177,7 +178,7 @@ impl Waiting {
 }
 
 /// Removes the next record of `sweep` from `bytes` and returns it. `None`: no more records.
-pub(super) fn parse(bytes: &mut &[u8]) -> Option<Waiting> {
+pub(in crate::sampler::bpf) fn parse(bytes: &mut &[u8]) -> Option<Waiting> {
     let kernel_end = SWEPT_BYTES.checked_add(usize::try_from(u64_at(bytes, KERNEL_BYTES)?).ok()?)?;
     let sleeper = Sleeper {
         tid: u32_at(bytes, 4)?,
