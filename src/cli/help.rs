@@ -40,6 +40,7 @@ const DOCUMENTS: &[Document] = documents! {
     "dump" "DUMP.md" "stacks of all threads; page faults"
     "waiting" "WAITING.md" "off-CPU profiles and traces"
     "go" "GO.md" "goroutines, heap and the rest of Go programs"
+    "python" "PYTHON.md" "Python programs: frames, threads, asyncio; from py-spy"
     "http" "HTTP.md" "serving /debug/pprof/ of running processes"
     "snapshot" "SNAPSHOT.md" "the incident bundle"
 };
