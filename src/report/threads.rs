@@ -299,12 +299,17 @@ impl Frame<'_> {
 }
 
 fn write_frame(frame: &Frame<'_>, writer: &mut dyn Write) -> io::Result<()> {
-    if frame.function.starts_with('[') && frame.module.starts_with("[rprof]") || frame.address < 16 {
+    let has_address = frame.address >= 16;
+    if frame.function.starts_with('[') && frame.module.starts_with("[rprof]")
+        || !has_address && frame.file.is_empty()
+    {
         return writeln!(writer, "{}", frame.function);
     }
     writeln!(writer, "{}(...)", frame.function)?;
     match frame.inlined {
         true => writeln!(writer, "\t{} (inlined)", frame.place()),
+        // A function of a language with an interpreter has no machine code.
+        false if !has_address => writeln!(writer, "\t{}", frame.place()),
         false => writeln!(writer, "\t{} pc={:#x}", frame.place(), frame.address),
     }
 }

@@ -65,6 +65,8 @@ pub struct Session {
     attach_took: Duration,
     /// Where the current profile begins.
     since: Mark,
+    /// Samples before this time are not counted.
+    from_ns: u64,
     poll_every: Duration,
     /// When the PIDs were last checked for reuse.
     pids_checked_at: Instant,
@@ -93,6 +95,18 @@ impl Mark {
     }
 }
 
+/// Tells the sampler what runtimes ask it to read; whether any asks for frames.
+fn hint_runtimes(world: &mut World, sampler: &mut dyn Sampler) -> bool {
+    let mut asks = false;
+    for (pid, hints) in world.runtime_hints.drain(..) {
+        asks |= hints.walker.is_some() || hints.reader.is_some();
+        if let Err(error) = sampler.hint_runtimes(pid, &hints) {
+            world.issues.add(Issue::LanguageFrames { why: error.to_string() }, 1);
+        }
+    }
+    asks
+}
+
 impl Session {
     /// Begins to sample. Errors: a process does not exist or cannot be profiled.
     pub fn begin(request: Plan) -> Result<Session, CaptureError> {
@@ -103,10 +117,15 @@ impl Session {
         let labels = LabelKeys { process: request.labels.process || several, ..request.labels };
         let mut world = World::within(labels, &request.symbolize.budget);
         world.frame_choice = request.frames;
-        let sampler = attach::open(&request, &pids, &identities, &mut world.issues)?;
-        let since = Mark::now(pids.iter().copied());
+        let mut sampler = attach::open(&request, &pids, &identities, &mut world.issues)?;
+        let mut since = Mark::now(pids.iter().copied());
         let now_ns = identity::monotonic_ns();
         pids.iter().for_each(|pid| world.watch(*pid, now_ns));
+        // Samples before the sampler knows the runtimes lack their frames: the profile begins now.
+        let mut from_ns = 0;
+        if hint_runtimes(&mut world, &mut *sampler) {
+            (since, from_ns) = (Mark::now(pids.iter().copied()), identity::monotonic_ns());
+        }
         world.programs = identities.iter().map(|identity| (identity.pid, identity.clone())).collect();
         Ok(Session {
             request,
@@ -117,6 +136,7 @@ impl Session {
             began: since.at,
             attach_took: opening.elapsed(),
             since,
+            from_ns,
             // Short at first: it is not known yet whether stacks are deeper than their copies.
             poll_every: POLL_DEEP_EVERY,
             has_returned_profile: false,
@@ -190,13 +210,11 @@ impl Session {
         for (tid, start, end) in world.hints.drain(..) {
             sampler.hint_stack(tid, start, end);
         }
-        for (pid, hints) in world.runtime_hints.drain(..) {
-            if let Err(error) = sampler.hint_runtimes(pid, &hints) {
-                world.issues.add(Issue::LanguageFrames { why: error.to_string() }, 1);
-            }
-        }
+        hint_runtimes(world, &mut **sampler);
         let late_before = world.late_reads;
+        let from_ns = self.from_ns;
         let polled = sampler.poll(timeout, &mut |event| match event {
+            Event::Sample(sample) if sample.time_ns < from_ns => {}
             Event::Sample(_) if limit.is_reached() => world.tally.count_late(),
             event => world.handle(event),
         });
@@ -429,6 +447,7 @@ mod tests {
             began: since.at,
             attach_took: Duration::ZERO,
             since,
+            from_ns: 0,
             poll_every: POLL_EVERY,
             pids_checked_at: Instant::now(),
             has_returned_profile: false,

@@ -75,6 +75,11 @@ impl PythonInstance {
         }
     }
 
+    /// See [`PythonReader::is_settled`].
+    pub fn is_settled(&self) -> bool {
+        self.reader.is_settled()
+    }
+
     fn process(&self) -> &PythonProcess {
         self.reader.process()
     }
@@ -136,7 +141,7 @@ impl Instance for PythonInstance {
 
     fn hints(&self) -> Hints {
         let reader: Arc<dyn SectionReader> = Arc::clone(&self.reader) as Arc<dyn SectionReader>;
-        Hints { reader: Some(reader), walker: self.reader.walker(), ..Hints::default() }
+        Hints { reader: Some(reader), walker: Some(self.reader.walker()), ..Hints::default() }
     }
 
     fn splice(&self, section: &Section<'_>, stack: &mut MixedStack<'_>) -> Splice {
@@ -157,7 +162,6 @@ impl Instance for PythonInstance {
             let frame = frames.frames[index];
             stack.frame(FrameKey([frame.code, frame.instr]))
         };
-        count(&self.counts.with_frames);
         if frames.has(RESTARTED) {
             count(&self.counts.restarted);
         }
@@ -171,11 +175,16 @@ impl Instance for PythonInstance {
                     "frames of Python 3.10 and older are read by --sampler bpf or ptrace alone",
                 );
             }
+            if !frames.has(COMPLETE) && !frames.has(CUT) {
+                return Splice::Partial("its Python frames were read while they changed");
+            }
+            count(&self.counts.with_frames);
             let real =
                 (0..frames.frames.len()).filter(|index| !layout.is_shim(frames.frames[*index].entry()));
             *stack.frames = real.map(|index| python(stack, index)).collect();
             return outcome(Fit::Whole, &frames);
         }
+        count(&self.counts.with_frames);
         let native = self.native_frames(stack);
         let (parts, fit) = combine(layout, &frames, &native, stack.is_whole);
         let part = |part: &Part| match *part {
@@ -196,13 +205,16 @@ impl Instance for PythonInstance {
     }
 
     fn labels(&self, sample: &SampleView<'_>) -> Option<Labels> {
-        let frames = sample.section.and_then(|section| Frames::decode(section.bytes))?;
+        let head = sample.section.and_then(|section| Frames::decode_head(section.bytes))?;
+        if head.tstate == 0 {
+            return None;
+        }
         let mut labels = Vec::new();
-        if frames.has(GIL_KNOWN) {
-            let holds = if frames.has(HOLDS_GIL) { "held" } else { "not held" };
+        if head.flags & GIL_KNOWN != 0 {
+            let holds = if head.flags & HOLDS_GIL != 0 { "held" } else { "not held" };
             labels.push(("gil".to_owned(), holds.to_owned()));
         }
-        if let Some(name) = self.reader.name(frames.head.tstate) {
+        if let Some(name) = self.reader.name(head.tstate) {
             labels.push(("python_thread".to_owned(), name.to_string()));
         }
         Some(Arc::new(labels))

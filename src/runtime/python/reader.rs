@@ -3,23 +3,29 @@
 //! Not here: what the thread state leads to (`frames`).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use super::{
+    language::Python,
     process::PythonProcess,
     threads::PythonThread,
     walker::{NO_THREAD_STATE, Section},
 };
-use crate::addr::RuntimeAddr;
+use crate::{addr::RuntimeAddr, process::FrameWalker, runtime::Language as _};
 
 /// How often a thread that is not known makes the list of threads be read again: threads of other
 /// languages are never known.
 const REFRESH: Duration = Duration::from_millis(20);
-/// How long the names of threads are kept.
+/// How long the names of threads are kept at least, and how many times as long as reading them
+/// took.
 const NAMES: Duration = Duration::from_secs(5);
+const NAMES_PAUSE: u32 = 100;
+
+/// The most threads without a name that are remembered.
+const MAX_UNNAMED: usize = 1 << 16;
 
 /// Reads the frames of threads by their number.
 #[derive(Debug)]
@@ -35,7 +41,19 @@ struct Table {
     threads: HashMap<u32, Vec<PythonThread>>,
     read_at: Option<Instant>,
     names: HashMap<u64, Arc<str>>,
-    names_at: Option<Instant>,
+    /// Thread states without a name at the last reading.
+    unnamed: HashSet<u64>,
+    unnamed_pause: Duration,
+    names_read_at: Option<Instant>,
+    /// When the names are to be read again.
+    names_due: Option<Instant>,
+}
+
+impl Table {
+    /// Whether a thread that is not known may have the names read before they are due.
+    fn may_read_again(&self, now: Instant) -> bool {
+        self.names_read_at.is_none_or(|at| now.duration_since(at) >= self.unnamed_pause)
+    }
 }
 
 impl PythonReader {
@@ -46,6 +64,13 @@ impl PythonReader {
         let reader = PythonReader { process, slot, table: Mutex::default() };
         reader.refresh(&mut reader.lock(), threads);
         reader
+    }
+
+    /// Whether the interpreter is far enough that its threads can be found with each sample: the
+    /// place of their thread states is known, or one of them runs Python code.
+    pub fn is_settled(&self) -> bool {
+        let has_frames = |thread: &PythonThread| !self.process.frames(thread.state).frames.is_empty();
+        self.slot != 0 || self.process.threads().iter().any(has_frames)
     }
 
     /// The process.
@@ -101,9 +126,9 @@ impl PythonReader {
         valid.last().map(|thread| **thread)
     }
 
-    /// The BPF program that reads the same with each sample; `None`: there is none yet.
-    pub fn walker(&self) -> Option<crate::process::FrameWalker> {
-        None
+    /// The BPF program that reads the same with each sample, and its settings.
+    pub fn walker(&self) -> FrameWalker {
+        self.process.walker_settings(self.slot).walker(Python.id())
     }
 
     /// Appends the frames of a thread to `section`; `false`: it has none.
@@ -123,9 +148,17 @@ impl PythonReader {
     /// The name that the program gave to the thread with this state.
     pub fn name(&self, state: u64) -> Option<Arc<str>> {
         let mut table = self.lock();
-        if table.names_at.is_none_or(|at| at.elapsed() >= NAMES) {
+        let began = Instant::now();
+        let is_unknown = !table.names.contains_key(&state) && !table.unnamed.contains(&state);
+        if table.names_due.is_none_or(|due| due <= began) || is_unknown && table.may_read_again(began) {
             table.names = self.names();
-            table.names_at = Some(Instant::now());
+            let pause = (began.elapsed() * NAMES_PAUSE).max(NAMES);
+            (table.names_read_at, table.names_due) = (Some(began), Some(began + pause));
+            table.unnamed.clear();
+            table.unnamed_pause = (began.elapsed() * NAMES_PAUSE).max(REFRESH);
+        }
+        if !table.names.contains_key(&state) && table.unnamed.len() < MAX_UNNAMED {
+            table.unnamed.insert(state);
         }
         table.names.get(&state).cloned()
     }

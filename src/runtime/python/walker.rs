@@ -161,12 +161,23 @@ pub struct Section {
 }
 
 impl Section {
+    /// Decodes the beginning of a section. `None`: it is shorter.
+    pub fn decode_head(bytes: &[u8]) -> Option<SectionHead> {
+        let word = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let both = word(16)?;
+        Some(SectionHead {
+            tstate: word(0)?,
+            anchor: word(8)?,
+            flags: both as u32,
+            frames: (both >> 32) as u32,
+        })
+    }
+
     /// Decodes a section. `None`: it is shorter than it states, or states more frames than
     /// [`MAX_FRAMES`].
     pub fn decode(bytes: &[u8]) -> Option<Section> {
         let word = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        let (tstate, anchor, both) = (word(0)?, word(8)?, word(16)?);
-        let head = SectionHead { tstate, anchor, flags: both as u32, frames: (both >> 32) as u32 };
+        let head = Section::decode_head(bytes)?;
         let count = usize::try_from(head.frames).ok().filter(|count| *count <= MAX_FRAMES)?;
         let frame = |index: usize| {
             let at = HEAD_BYTES + index * FRAME_BYTES;
