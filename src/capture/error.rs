@@ -3,7 +3,7 @@
 use super::kinds::{Kind, list};
 use crate::{
     process::{Identity, ProcessError},
-    runtime::go::{BucketError, GoError},
+    runtime::RuntimeError,
     sampler::SamplerError,
 };
 
@@ -39,7 +39,7 @@ pub enum CaptureError {
     },
     /// The language runtime of the process cannot be read, or does not record the kind.
     #[error(transparent)]
-    Runtime(#[from] BucketError),
+    Runtime(RuntimeError),
     /// No sampler could be opened.
     #[error("cannot profile: {source}")]
     Sampler {
@@ -78,24 +78,33 @@ pub enum Obstacle {
     Other,
 }
 
+impl From<RuntimeError> for CaptureError {
+    fn from(error: RuntimeError) -> CaptureError {
+        match error {
+            RuntimeError::Process(error) => CaptureError::Process(error),
+            other => CaptureError::Runtime(other),
+        }
+    }
+}
+
 impl CaptureError {
     /// Who or what is in the way.
     pub fn obstacle(&self) -> Obstacle {
         match self {
             CaptureError::NotOffered { .. }
             | CaptureError::WrongSampler { .. }
-            | CaptureError::Runtime(BucketError::NotCollected(_) | BucketError::Go(GoError::NotGo(_))) => {
+            | CaptureError::Runtime(RuntimeError::NotCollected { .. } | RuntimeError::Absent { .. }) => {
                 Obstacle::NotAvailable
             }
-            CaptureError::Process(error)
-            | CaptureError::Runtime(BucketError::Go(GoError::Process(error))) => match error {
+            CaptureError::Process(error) | CaptureError::Runtime(RuntimeError::Process(error)) => match error
+            {
                 ProcessError::NoSuchProcess(_) | ProcessError::Zombie(_) | ProcessError::Replaced(_) => {
                     Obstacle::Gone
                 }
                 ProcessError::NotPermitted { .. } => Obstacle::NotPermitted,
                 _ => Obstacle::Other,
             },
-            CaptureError::Sampler { .. } | CaptureError::Runtime(BucketError::Go(GoError::Memory(_))) => {
+            CaptureError::Sampler { .. } | CaptureError::Runtime(RuntimeError::NotPermitted { .. }) => {
                 Obstacle::NotPermitted
             }
             _ => Obstacle::Other,

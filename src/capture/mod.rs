@@ -4,16 +4,14 @@
 //! The table of `kinds` says who makes a kind. A sampler is opened (`attach`). Its events update
 //! the state of the processes and the counts of their stacks (`watch`, `collector`). At the end,
 //! addresses are symbolized and the profile is built (`name`, `finish`). Instant kinds are read by
-//! `dump`, `goroutines` and `go_profile`, timelines by `trace`. Not here: flags, files, printing.
+//! `dump`, `tasks` and `accounts`, timelines by `trace`. Not here: flags, files, printing.
 
+mod accounts;
 mod attach;
 mod collector;
 mod dump;
 mod error;
 mod finish;
-mod go_builder;
-mod go_profile;
-mod goroutines;
 pub mod kinds;
 #[cfg(test)]
 mod language_tests;
@@ -22,7 +20,9 @@ mod open;
 pub mod rename;
 mod request;
 mod response;
+mod runtime_stacks;
 mod tally;
+mod tasks;
 mod threadcreate;
 pub mod trace;
 mod watch;
@@ -30,12 +30,12 @@ mod watch;
 use std::{collections::BTreeSet, time::Duration};
 
 pub use error::{CaptureError, Obstacle};
-pub use goroutines::is_go;
 pub use name::names::names;
 pub use open::{Outcome, Progress, Session, once, open};
 pub use request::{FrameChoice, LabelKeys, Request, SamplerChoice, StackOptions, Stop};
 pub use response::{Capture, Content, Ended, Reading, Response, TextResponse};
 pub use tally::Tally;
+pub use tasks::are_shown as has_tasks;
 
 use crate::process::{Identity, ProcessError, identify, select};
 

@@ -14,7 +14,7 @@ use crate::{
     capture::{CaptureError, kinds},
     process::{Identity, ProcessError},
     profile::WriteError,
-    runtime::go::{BucketError, GoError},
+    runtime::RuntimeError,
     sampler::{Denial, PerfError, SamplerError},
     serve::ServeError,
 };
@@ -89,9 +89,25 @@ fn nothing_matches(error: &NothingMatches) -> Explanation {
 }
 
 /// A language runtime cannot be read, or does not record the profile.
-fn runtime(error: &BucketError) -> Explanation {
-    let (what, because, advice) = super::advice_go::explain(error);
-    Explanation { what, because: because.into_iter().collect(), advice: advice.map(str::to_owned) }
+fn runtime(error: &RuntimeError) -> Explanation {
+    let (what, because, advice) = match error {
+        RuntimeError::NotCollected { why, advice } => {
+            let what = "this process does not collect the requested profile".to_owned();
+            (what, vec![why.clone()], Some((*advice).to_owned()))
+        }
+        RuntimeError::Absent { language, .. } => {
+            let advice =
+                format!("only {language} programs have this profile; `rprof info` shows what a process is");
+            (error.to_string(), Vec::new(), Some(advice))
+        }
+        RuntimeError::NotPermitted { .. } => {
+            let advice = "run rprof as the process's user, as root, or with CAP_SYS_PTRACE: `rprof doctor --pid PID` shows what is missing";
+            (error.to_string(), Vec::new(), Some(advice.to_owned()))
+        }
+        RuntimeError::Unreadable { advice, .. } => (error.to_string(), Vec::new(), advice.map(str::to_owned)),
+        RuntimeError::Process(source) => return process(source),
+    };
+    Explanation { what, because, advice }
 }
 
 /// The chain of an error: what failed, then why, innermost last.
@@ -174,7 +190,6 @@ fn capture(error: &CaptureError) -> Explanation {
             because: Vec::new(),
             advice: Some(format!("--kind {}; `rprof info` shows what a process is", kinds::list(available))),
         },
-        CaptureError::Runtime(BucketError::Go(GoError::Process(error))) => process(error),
         CaptureError::Runtime(error) => runtime(error),
         CaptureError::WrongSampler { .. } | CaptureError::Incomparable(_) | CaptureError::Bug => {
             Explanation { what: error.to_string(), because: Vec::new(), advice: None }

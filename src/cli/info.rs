@@ -1,10 +1,6 @@
-//! `rprof info`: facts about a process, and about a Go program's runtime.
+//! `rprof info`: facts about a process, and about its language runtimes.
 
-use std::{
-    fmt::Write as _,
-    io::Write as _,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt::Write as _, io::Write as _};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -12,19 +8,14 @@ use serde_json::{Value, json};
 use super::args::InfoArgs;
 use crate::{
     process::{Identity, identify, identity, threads},
-    runtime::go::{GoError, GoInfo, GoProcess},
+    runtime::{self, Info, Language},
 };
 
 /// Runs the verb.
 pub fn run(arguments: &InfoArgs) -> Result<()> {
     let pid = arguments.pid.or(arguments.target).context("no process is given")?;
     let identity = identify(pid)?;
-    let (go, why_not) = match GoProcess::attach(pid) {
-        Ok(process) => (Some(process.info()), None),
-        Err(GoError::NotGo(_)) => (None, None),
-        Err(error) => (None, Some(error.to_string())),
-    };
-    let info = Info { identity, command_line: identity::command_line(pid), go, why_not };
+    let info = Facts { identity, command_line: identity::command_line(pid), runtimes: runtimes(pid)? };
     let text = if arguments.json { format!("{:#}\n", info.json()) } else { info.text() };
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -33,157 +24,72 @@ pub fn run(arguments: &InfoArgs) -> Result<()> {
     }
 }
 
-struct Info {
-    identity: Identity,
-    command_line: Vec<String>,
-    go: Option<GoInfo>,
-    /// Why a Go program could not be read.
-    why_not: Option<String>,
+/// A runtime's facts, or why it cannot be read.
+type RuntimeFacts = (&'static dyn Language, Result<Info, String>);
+
+/// The runtimes of a process. Errors: the process has ended or cannot be read.
+fn runtimes(pid: u32) -> Result<Vec<RuntimeFacts>> {
+    let attached = runtime::attach(pid)?;
+    let refused = attached.refused.into_iter().map(|(language, error)| (language, Err(error.to_string())));
+    let mut found: Vec<RuntimeFacts> = (attached.instances.iter())
+        .map(|instance| (instance.language(), instance.info().map_err(|error| error.to_string())))
+        .collect();
+    found.extend(refused);
+    Ok(found)
 }
 
-impl Info {
+struct Facts {
+    identity: Identity,
+    command_line: Vec<String>,
+    runtimes: Vec<RuntimeFacts>,
+}
+
+impl Facts {
     fn text(&self) -> String {
         let mut text = String::new();
-        let mut line = |name: &str, value: String| {
+        let mut line = |name: &str, value: &str| {
             let shown: String = value.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
             let _ = writeln!(text, "{name:<14}{shown}");
         };
         let identity = &self.identity;
-        line("process", format!("{} (pid {})", identity.display_name(), identity.pid));
+        line("process", &format!("{} (pid {})", identity.display_name(), identity.pid));
         if let Some(path) = &identity.executable {
-            line("program", path.display().to_string());
+            line("program", &path.display().to_string());
         }
-        line("command line", self.command_line.join(" "));
-        line("threads", threads::list(identity.pid).len().to_string());
-        match (&self.go, &self.why_not) {
-            (Some(go), _) => go_lines(go, &mut line),
-            (None, Some(why)) => line("runtime", format!("Go, but it cannot be read: {why}")),
-            (None, None) => line("runtime", "none that rprof reads (it reads Go)".to_owned()),
+        line("command line", &self.command_line.join(" "));
+        line("threads", &threads::list(identity.pid).len().to_string());
+        for (language, facts) in &self.runtimes {
+            match facts {
+                Ok(info) => {
+                    line("runtime", &info.runtime);
+                    info.lines.iter().for_each(|(name, value)| line(name, value));
+                }
+                Err(why) => line("runtime", &format!("{}, but it cannot be read: {why}", language.name())),
+            }
+        }
+        if self.runtimes.is_empty() {
+            let known: Vec<_> = runtime::ALL.iter().map(|language| language.name()).collect();
+            line("runtime", &format!("none that rprof reads (it reads {})", known.join(", ")));
         }
         text
     }
 
     fn json(&self) -> Value {
-        json!({
+        let mut all = json!({
             "pid": self.identity.pid,
             "name": self.identity.display_name(),
             "executable": self.identity.executable.as_deref().map(|path| path.to_string_lossy()),
             "command_line": self.command_line,
             "threads": threads::list(self.identity.pid).len(),
-            "go": self.go.as_ref().map(go_json),
-            "go_error": self.why_not,
-        })
+        });
+        // Each language has its keys in every process.
+        for language in runtime::ALL {
+            let facts = self.runtimes.iter().find(|(found, _)| found.id() == language.id());
+            let key = language.name().to_lowercase();
+            all[format!("{key}_error")] = json!(facts.and_then(|(_, facts)| facts.as_ref().err()));
+            all[key] =
+                facts.and_then(|(_, facts)| Some(facts.as_ref().ok()?.json.clone())).unwrap_or_default();
+        }
+        all
     }
-}
-
-fn go_lines(go: &GoInfo, line: &mut impl FnMut(&str, String)) {
-    let known = if go.is_known_release { "" } else { " (newer than all known releases)" };
-    line("runtime", format!("{}, read with the layout of {}{known}", go.version, go.layout));
-    let shown = |value: Option<String>| value.unwrap_or_else(|| "not found".to_owned());
-    let number = |value: Option<u64>| shown(value.map(|value| value.to_string()));
-    line("GOMAXPROCS", number(go.gomaxprocs.map(u64::from)));
-    line(
-        "scheduler",
-        format!(
-            "runtime threads: {}, idle {}, spinning {}; idle processors: {}; goroutine slots: {}",
-            number(go.threads.map(|count| count as u64)),
-            number(go.idle_threads.map(u64::from)),
-            number(go.spinning_threads.map(u64::from)),
-            number(go.idle_processors.map(u64::from)),
-            number(go.goroutine_slots)
-        ),
-    );
-    line("collections", collections(go));
-    line(
-        "heap",
-        format!(
-            "{} live, {} after the last collection",
-            bytes(go.heap_live_bytes),
-            bytes(go.heap_marked_bytes)
-        ),
-    );
-    let percent =
-        go.gc_percent.map(|percent| if percent < 0 { "off".to_owned() } else { percent.to_string() });
-    let limit = go.memory_limit.map(|limit| match limit {
-        i64::MAX => "none".to_owned(),
-        limit => bytes(u64::try_from(limit).ok()),
-    });
-    line("GOGC", format!("{}, GOMEMLIMIT {}", shown(percent), shown(limit)));
-    line("profiling", profiling(go));
-    let Some(build) = &go.build else {
-        return line("build", "the program has no build information".to_owned());
-    };
-    line("package", build.path.clone());
-    if let Some((path, version)) = &build.main_module {
-        line("module", format!("{path} {version}"));
-    }
-    let settings: Vec<String> = build.settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    line("build", settings.join(" "));
-    for (path, version) in &build.dependencies {
-        line("uses", format!("{path} {version}"));
-    }
-}
-
-fn collections(go: &GoInfo) -> String {
-    let Some(count) = go.collections else { return "not found".to_owned() };
-    let forced = go.forced_collections.unwrap_or(0);
-    let pause = go.pause_total_ns.map_or_else(|| "?".to_owned(), |ns| format!("{:.3} ms", ns as f64 / 1e6));
-    let ago = go.last_collection_unix_ns.filter(|ns| *ns > 0).map(|ns| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        format!(", the last {:.1} s ago", now.saturating_sub(Duration::from_nanos(ns)).as_secs_f64())
-    });
-    format!("{count} ({forced} forced by the program), total pause {pause}{}", ago.unwrap_or_default())
-}
-
-fn profiling(go: &GoInfo) -> String {
-    let rate = |value: Option<u64>, on: &dyn Fn(u64) -> String| match value {
-        None => "not found".to_owned(),
-        Some(0) => "off".to_owned(),
-        Some(rate) => on(rate),
-    };
-    format!(
-        "heap {}, block {}, mutex {}",
-        rate(go.mem_profile_rate, &|rate| format!("one in {rate} bytes")),
-        rate(go.block_profile_rate, &|rate| format!("one in {rate} ticks")),
-        rate(go.mutex_profile_fraction, &|rate| format!("one in {rate} events"))
-    )
-}
-
-fn bytes(value: Option<u64>) -> String {
-    value.map_or_else(
-        || "not found".to_owned(),
-        |value| format!("{:.1} MiB", value as f64 / f64::from(1 << 20)),
-    )
-}
-
-fn go_json(go: &GoInfo) -> Value {
-    let pairs = |pairs: &[(String, String)]| -> Value {
-        pairs.iter().map(|(key, value)| (key.clone(), json!(value))).collect::<serde_json::Map<_, _>>().into()
-    };
-    json!({
-        "version": go.version,
-        "layout": go.layout,
-        "known_release": go.is_known_release,
-        "gomaxprocs": go.gomaxprocs,
-        "goroutine_slots": go.goroutine_slots,
-        "threads": go.threads,
-        "idle_threads": go.idle_threads,
-        "spinning_threads": go.spinning_threads,
-        "idle_processors": go.idle_processors,
-        "collections": go.collections,
-        "forced_collections": go.forced_collections,
-        "pause_total_ns": go.pause_total_ns,
-        "last_collection_unix_ns": go.last_collection_unix_ns,
-        "gogc": go.gc_percent,
-        "memory_limit_bytes": go.memory_limit,
-        "heap_live_bytes": go.heap_live_bytes,
-        "heap_marked_bytes": go.heap_marked_bytes,
-        "mem_profile_rate": go.mem_profile_rate,
-        "block_profile_rate": go.block_profile_rate,
-        "mutex_profile_fraction": go.mutex_profile_fraction,
-        "path": go.build.as_ref().map(|build| &build.path),
-        "module": go.build.as_ref().and_then(|build| build.main_module.as_ref()),
-        "dependencies": go.build.as_ref().map(|build| pairs(&build.dependencies)),
-        "settings": go.build.as_ref().map(|build| pairs(&build.settings)),
-    })
 }

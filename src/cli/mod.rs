@@ -5,7 +5,6 @@
 //! other modules.
 
 mod advice;
-mod advice_go;
 mod args;
 mod attach;
 mod doctor;

@@ -4,6 +4,7 @@
 //! Not here: how it is read, the profile's file.
 
 use super::TaskFrame;
+use crate::budget::Exhausted;
 
 /// A value of a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub struct AccountSample {
 pub struct Account {
     /// The sample types: type and unit.
     pub sample_types: Vec<(&'static str, &'static str)>,
-    /// The type that tools show first; empty: the last.
+    /// The type that tools show first; empty: the last one.
     pub default_sample_type: &'static str,
     /// The type, unit and amount between two samples.
     pub period: (&'static str, &'static str, i64),
@@ -59,6 +60,6 @@ pub struct Account {
     pub comments: Vec<String>,
     /// What is missing or uncertain: a sentence each.
     pub warnings: Vec<String>,
-    /// The same in the language's own text form; `None`: it has none.
-    pub text: Option<Vec<u8>>,
+    /// Why further records are missing, if so.
+    pub limit: Option<Exhausted>,
 }

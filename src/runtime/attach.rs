@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use super::{
-    Instance, RuntimeError,
+    Instance, Language, LoadedRuntime, RuntimeError,
     language::{Attach, Refusal, detect},
 };
 use crate::{
@@ -63,38 +63,55 @@ pub struct Attached {
     /// The instances.
     pub instances: Vec<Box<dyn Instance>>,
     /// Runtimes that are there and cannot be read.
-    pub refused: Vec<RuntimeError>,
+    pub refused: Vec<(&'static dyn Language, RuntimeError)>,
 }
 
 /// Attaches to all runtimes of a process. Errors: the process has ended or cannot be read.
-pub fn attach(pid: u32, budget: &Budget) -> Result<Attached, ProcessError> {
-    let process = ProcessView::new(pid, budget);
+pub fn attach(pid: u32) -> Result<Attached, ProcessError> {
+    let process = ProcessView::new(pid, &Budget::session());
+    let files = mapped_files(process.reader)?;
+    let found = attach_by(&process, &files, &detect);
+    if !found.instances.is_empty() || !found.refused.is_empty() {
+        return Ok(found);
+    }
+    let search = |elf: &Arc<ElfFile>, path: &str| {
+        super::ALL.iter().filter_map(|language| language.search(elf, path)).collect()
+    };
+    Ok(attach_by(&process, &files, &search))
+}
+
+type Detect<'d> = &'d dyn Fn(&Arc<ElfFile>, &str) -> Vec<Arc<dyn LoadedRuntime>>;
+
+fn attach_by(process: &ProcessView, files: &[(Mapping, Arc<ElfFile>)], detect: Detect<'_>) -> Attached {
     let mut attached = Attached::default();
-    for (mapping, elf) in mapped_files(process.reader)? {
+    for (mapping, elf) in files {
         let Some(stated) = elf.address_of(FileOffset(mapping.file_offset)) else { continue };
-        for loaded in detect(&elf, &mapping.path) {
-            attached.add(loaded.attach(&process, mapping.start.0.wrapping_sub(stated.0)));
+        let bias = mapping.start.0.wrapping_sub(stated.0);
+        for loaded in detect(elf, &mapping.path) {
+            attached.add(loaded.language(), loaded.attach(process, bias));
         }
         elf.release_pages();
     }
-    Ok(attached)
+    attached
 }
 
 impl Attached {
-    fn add(&mut self, attach: Attach) {
+    fn add(&mut self, language: &'static dyn Language, attach: Attach) {
         match attach {
             Attach::Ready(instance) => self.instances.push(instance),
-            Attach::No(Refusal::Error(error)) => self.refused.push(error),
+            Attach::No(Refusal::Error(error)) => self.refused.push((language, error)),
             Attach::NotYet | Attach::No(Refusal::OnlyCode) => {}
         }
     }
 }
 
-/// Whether a process seems to run code of a language with this property, judged by its mapped files
-/// alone.
-pub fn is_likely(pid: u32, language: &dyn super::Language) -> bool {
+/// The languages whose code a process seems to run, judged by the marks of its mapped files alone.
+pub fn likely(pid: u32) -> Vec<&'static dyn Language> {
     let files = mapped_files(threads::reader(pid)).unwrap_or_default();
-    files.iter().any(|(mapping, elf)| language.is_marked(elf, &mapping.path))
+    let is_likely = |language: &&&'static dyn Language| {
+        files.iter().any(|(mapping, elf)| language.is_marked(elf, &mapping.path))
+    };
+    super::ALL.iter().filter(is_likely).copied().collect()
 }
 
 /// The files whose code a process has mapped, each once.

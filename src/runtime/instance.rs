@@ -176,8 +176,6 @@ pub struct Info {
     pub runtime: String,
     /// The facts in order: name and text.
     pub lines: Vec<(&'static str, String)>,
-    /// The key of the facts in JSON: `go`.
-    pub json_key: &'static str,
     /// The facts as JSON.
     pub json: serde_json::Value,
 }
@@ -241,15 +239,16 @@ pub trait Instance: fmt::Debug + Send {
         Err(unavailable(self.language(), "has no tasks that rprof reads"))
     }
 
-    /// The profiles that the runtime keeps itself, by their names as in `/debug/pprof/NAME`.
-    fn account_names(&self) -> &'static [&'static str] {
-        &[]
-    }
-
     /// A profile that the runtime keeps itself. Errors: it keeps none of this name, or it cannot be
     /// read.
     fn account(&self, _name: &str) -> Result<Account, RuntimeError> {
         Err(unavailable(self.language(), "keeps no such profile"))
+    }
+
+    /// The same in the language's own text form; `None`: it has none. Errors: as
+    /// [`Instance::account`].
+    fn account_text(&self, _name: &str) -> Result<Option<Vec<u8>>, RuntimeError> {
+        Ok(None)
     }
 
     /// Facts about the runtime. Errors: it cannot be read.

@@ -33,6 +33,23 @@ pub trait Language: fmt::Debug + Sync {
     /// Whether a file seems to be the language's, by its marks alone: reads less than
     /// [`Language::detect`].
     fn is_marked(&self, elf: &ElfFile, path: &str) -> bool;
+
+    /// Recognizes a file by its content, which takes longer. Only for a single process, in whose
+    /// files [`Language::detect`] found no runtime.
+    fn search(&self, _elf: &Arc<ElfFile>, _path: &str) -> Option<Arc<dyn LoadedRuntime>> {
+        None
+    }
+
+    /// The profiles that its runtime keeps itself, by their names as in `/debug/pprof/NAME`.
+    fn accounts(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether a dump of a process shows the language's tasks instead of its threads: the tasks run
+    /// all of the program.
+    fn dumps_tasks(&self) -> bool {
+        false
+    }
 }
 
 /// A file with a language's code or runtime.
@@ -89,6 +106,12 @@ pub enum RuntimeError {
         pid: u32,
         /// [`Language::name`].
         language: &'static str,
+    },
+    /// Reading the process is not permitted.
+    #[error("{what}")]
+    NotPermitted {
+        /// What is not permitted.
+        what: String,
     },
     /// The runtime, or what was requested of it, cannot be read.
     #[error("{what}")]

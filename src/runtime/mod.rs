@@ -22,14 +22,15 @@ pub mod python;
 mod tasks;
 
 pub use accounts::{Account, AccountSample, AccountValue, CodeMapping};
-pub use attach::{Attached, ProcessView, attach, is_likely};
+pub use attach::{Attached, ProcessView, attach, likely};
 pub use instance::{
     Category, CategoryRule, CodeRegion, FrameData, Info, Instance, InstanceId, LanguageFrame, MixedFrame,
     MixedStack, SampleView, Splice,
 };
 pub use language::{Attach, Labels, Language, LoadedRuntime, Refusal, RuntimeError, code_of, detect};
 pub use tasks::{
-    TaskDump, TaskForm, TaskFrame, TaskRequest, TaskSample, TaskSummary, ThreadStack, ThreadStacks,
+    RunningThread, TaskDump, TaskForm, TaskFrame, TaskRequest, TaskSample, TaskSummary, ThreadStack,
+    ThreadStacks,
 };
 
 /// All languages: the only place that lists them. If several recognize one file (a program in one

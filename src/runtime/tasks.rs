@@ -3,10 +3,10 @@
 //!
 //! Not here: how tasks are read, profiles.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use super::{CodeMapping, Labels};
-use crate::{addr::RuntimeAddr, process::ProcessError, symbolize::SourceFrame};
+use crate::{addr::RuntimeAddr, budget::Exhausted, process::ProcessError, symbolize::SourceFrame};
 
 /// What to read of tasks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,13 +36,24 @@ pub struct ThreadStack {
 
 /// Reads threads that run tasks, for an instance. Samplers do it; runtimes only ask.
 pub trait ThreadStacks {
-    /// The stack of a thread that runs now, without stopping it; waits some milliseconds. `None`:
-    /// the thread does not run now. Errors: not permitted, or enough time was spent.
-    fn running(&mut self, tid: u32) -> Result<Option<ThreadStack>, ProcessError>;
+    /// The stack of a thread that runs now, without stopping it; waits some milliseconds.
+    fn running(&mut self, tid: u32) -> RunningThread;
 
     /// Stops all threads that may be stopped, calls `read`, and returns their stacks. Errors: none
     /// could be stopped.
     fn stopped(&mut self, read: &mut (dyn FnMut() + Send)) -> Result<Vec<ThreadStack>, ProcessError>;
+}
+
+/// A thread that should be running.
+#[derive(Clone, Debug)]
+pub enum RunningThread {
+    /// Its stack.
+    Stack(ThreadStack),
+    /// It does not run now.
+    NotRunning,
+    /// Reading running threads is not permitted, or enough time was spent: further requests are in
+    /// vain.
+    GiveUp,
 }
 
 /// A text form of tasks.
@@ -65,7 +76,7 @@ pub struct TaskFrame {
     /// The address in the profile; 0: none.
     pub address: u64,
     /// The functions, the innermost inlined one first.
-    pub lines: Vec<SourceFrame>,
+    pub lines: Arc<[SourceFrame]>,
 }
 
 /// Tasks with equal stacks and labels.
@@ -95,9 +106,9 @@ pub struct TaskSummary {
     /// Running tasks whose stack was captured.
     pub running_captured: usize,
     /// Tasks that had to be read again because they changed.
-    pub read_again: usize,
+    pub read_again: u64,
     /// Tasks that changed at every read.
-    pub unstable: usize,
+    pub unstable: u64,
     /// Different stacks.
     pub stacks: usize,
     /// Bytes read.
@@ -112,12 +123,14 @@ pub struct TaskSummary {
     pub stopped_threads: usize,
     /// What makes the result uncertain: a sentence each.
     pub warnings: Vec<String>,
-    /// Facts for the comments of a profile, `key: value`.
-    pub comments: Vec<String>,
+    /// Why further tasks are missing, if so.
+    pub limit: Option<Exhausted>,
+    /// The release is newer than this one, whose layout was used.
+    pub newer_than: Option<&'static str>,
 }
 
 /// The tasks of a runtime at one time.
-pub trait TaskDump: std::fmt::Debug {
+pub trait TaskDump: std::fmt::Debug + Send {
     /// Counts and costs.
     fn summary(&self) -> &TaskSummary;
 

@@ -13,7 +13,7 @@ use super::{
     Server,
     pages::{self, HttpResponse},
 };
-use crate::{capture::is_go, process::Identity};
+use crate::{capture::has_tasks, process::Identity};
 
 /// A process and the facts that its labels state.
 struct Found {
@@ -45,7 +45,7 @@ pub async fn respond(server: &Server, host: Option<&str>) -> HttpResponse {
 
 fn inspect(running: Vec<Identity>, redact: bool) -> Vec<Found> {
     let found = |identity: Identity| Found {
-        is_go: is_go(identity.pid),
+        is_go: has_tasks(identity.pid),
         command_line: pages::command_line(&identity, redact),
         identity,
     };

@@ -5,13 +5,13 @@ use std::{borrow::Cow, fmt::Write as _, io};
 use super::{
     super::{
         CaptureError, Content, Reading, Request, Response,
-        goroutines::{self, GoDump, GoDumpRequest},
+        tasks::{self, Tasks},
     },
     Bundle, DumpOf, Form, Kind, KindRow, Make, Maker, NO_WORDS, Reason, Span, TextForm, recorded, threads,
 };
 use crate::{
     profile::proto::Profile,
-    runtime::go::BucketError,
+    runtime::{TaskForm, TaskRequest, TaskSummary},
     text::{counted, counted_as},
 };
 
@@ -50,98 +50,98 @@ fn offers(request: &Request) -> Result<(), Reason> {
 
 fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
     let pid = request.pids.first().copied().ok_or(CaptureError::NoProcess)?;
-    let dump = goroutines::dump(&GoDumpRequest {
-        pid,
+    let wanted = TaskRequest {
         arguments: request.text == Some(TextForm::Each),
         consistent: request.stacks.consistent,
-    });
-    let dump = dump.map_err(BucketError::from)?;
+    };
+    let tasks = tasks::read(pid, &wanted)?;
+    let summary = tasks.dump.summary();
     Ok(Response::Read(Box::new(Reading {
         kind,
-        identities: vec![dump.identity.clone()],
-        summary: summary(&dump),
-        warnings: warnings(&dump),
-        costs: costs(&dump),
-        content: Box::new(Goroutines { dump, system: request.stacks.system }),
+        identities: vec![tasks.identity.clone()],
+        summary: quality(summary),
+        warnings: warnings(summary),
+        costs: costs(summary),
+        content: Box::new(TaskContent { tasks, kind, system: request.stacks.system }),
     })))
 }
 
-/// Goroutines that were read.
+/// Tasks that were read.
 #[derive(Debug)]
-struct Goroutines {
-    dump: GoDump,
-    /// With the goroutines of the runtime itself.
+struct TaskContent {
+    tasks: Tasks,
+    kind: Kind,
+    /// With the tasks of the runtime itself.
     system: bool,
 }
 
-impl Content for Goroutines {
+impl Content for TaskContent {
     fn profile(&self) -> Cow<'_, Profile> {
-        Cow::Owned(self.dump.profile(self.system))
+        Cow::Owned(self.tasks.profile(self.kind.sample_types[0], self.system))
     }
 
     fn write_text(&self, form: TextForm, writer: &mut dyn io::Write) -> Option<io::Result<()>> {
-        let mut text = self.dump.text(self.system);
-        Some(match form {
-            TextForm::Each => text.write_each(writer),
-            TextForm::Counted => text.write_counted(writer),
-            TextForm::Json => text.write_json(writer),
-        })
+        let form = match form {
+            TextForm::Each => TaskForm::Each,
+            TextForm::Counted => TaskForm::Counted,
+            TextForm::Json => TaskForm::Json,
+        };
+        Some(self.tasks.dump.write(form, self.system, writer))
     }
 }
 
-fn summary(dump: &GoDump) -> String {
-    let (numbers, goroutines) = (&dump.stats, &dump.goroutines);
+fn quality(summary: &TaskSummary) -> String {
     let mut text = format!(
         "quality: {} of {} ({} more of the runtime), {} read again, {} unstable; ",
-        counted(numbers.shown, "goroutine"),
-        dump.process.version_text,
-        numbers.system,
-        goroutines.read_again,
-        goroutines.unstable,
+        counted(summary.shown, summary.noun),
+        summary.version,
+        summary.system,
+        summary.read_again,
+        summary.unstable,
     );
-    let _ = match numbers.stopped_threads {
+    let _ = match summary.stopped_threads {
         0 => write!(text, "nothing was stopped"),
         count => write!(
             text,
             "{} stopped together for {:.1} ms",
             counted(count, "thread"),
-            numbers.stopped.as_secs_f64() * 1e3
+            summary.stopped.as_secs_f64() * 1e3
         ),
     };
     text
 }
 
-fn warnings(dump: &GoDump) -> Vec<String> {
-    let (numbers, goroutines) = (&dump.stats, &dump.goroutines);
+fn warnings(summary: &TaskSummary) -> Vec<String> {
+    let noun = summary.noun;
     let mut warnings = Vec::new();
-    if numbers.running > numbers.running_captured {
-        let unseen = counted(numbers.running - numbers.running_captured, "running goroutine");
+    if summary.running > summary.running_captured {
+        let unseen = counted(summary.running - summary.running_captured, &format!("running {noun}"));
         warnings.push(format!("the stacks of {unseen} could not be read"));
     }
-    if goroutines.unstable > 0 {
+    if summary.unstable > 0 {
         let listed = counted_as(
-            goroutines.unstable,
-            "goroutine changed at every read and is",
-            "goroutines changed at every read and are",
+            summary.unstable,
+            &format!("{noun} changed at every read and is"),
+            &format!("{noun}s changed at every read and are"),
         );
         warnings.push(format!("{listed} listed without a stack"));
     }
-    if !dump.process.is_known_release {
+    if let Some(layout) = summary.newer_than {
         warnings.push(format!(
-            "{} is newer than all known releases: read with the layout of {}, whose checks passed",
-            dump.process.version_text, dump.process.layout.source
+            "{} is newer than all known releases: read with the layout of {layout}, whose checks passed",
+            summary.version
         ));
     }
+    warnings.extend(summary.warnings.iter().cloned());
     warnings
 }
 
-fn costs(dump: &GoDump) -> String {
-    let (numbers, goroutines) = (&dump.stats, &dump.goroutines);
+fn costs(summary: &TaskSummary) -> String {
     format!(
         "finding the runtime {:.1} ms, reading {:.1} ms ({:.1} MiB, {})",
-        numbers.attaching.as_secs_f64() * 1e3,
-        numbers.reading.as_secs_f64() * 1e3,
-        goroutines.bytes as f64 / f64::from(1 << 20),
-        counted(goroutines.stacks.len(), "different stack")
+        summary.attaching.as_secs_f64() * 1e3,
+        summary.reading.as_secs_f64() * 1e3,
+        summary.bytes as f64 / f64::from(1 << 20),
+        counted(summary.stacks, "different stack")
     )
 }

@@ -1,13 +1,9 @@
-//! What a Go runtime counts itself: memory in use, memory allocated, contended locks, waits.
+//! What a language runtime counts itself: memory in use, memory allocated, contended locks, waits.
 //!
-//! Each is read once; nothing is sampled. Not here: how the records are read (`go_profile`).
+//! Each is read once; nothing is sampled. Not here: how the records are read (`accounts`).
 
 use super::{
-    super::{
-        CaptureError, Reading, Request, Response, TextResponse,
-        go_profile::{self, GoKind},
-        goroutines::is_go,
-    },
+    super::{CaptureError, Reading, Request, Response, TextResponse, accounts},
     Bundle, Check, Form, Kind, KindRow, Make, Maker, NO_WORDS, Need, Reason, Span, TextForm,
 };
 use crate::text::counted;
@@ -19,7 +15,7 @@ pub static HEAP: KindRow = KindRow {
     what: "Memory in use, by allocation site (Go programs)",
     help: "Go: memory in use on the heap, by allocating code, from the runtime's own records",
     sample_types: ALLOCATIONS,
-    makers: &[maker(|request, kind| read(request, kind, GoKind::Heap))],
+    makers: &[maker(read)],
     bundle: bundle("heap"),
     ..RECORDS
 };
@@ -31,7 +27,7 @@ pub static ALLOCS: KindRow = KindRow {
     what: "All memory allocated since the program started, by allocation site (Go programs)",
     help: "Go: all memory ever allocated, by allocating code",
     sample_types: ALLOCATIONS,
-    makers: &[maker(|request, kind| read(request, kind, GoKind::Allocs))],
+    makers: &[maker(read)],
     bundle: bundle("allocs"),
     ..RECORDS
 };
@@ -42,7 +38,7 @@ pub static MUTEX: KindRow = KindRow {
     served_as: Some("mutex"),
     what: "Which code holds contended locks (Go programs)",
     help: "Go: which code held contended locks, if the program records that",
-    makers: &[maker(|request, kind| read(request, kind, GoKind::Mutex))],
+    makers: &[maker(read)],
     bundle: bundle("mutex"),
     ..RECORDS
 };
@@ -53,7 +49,7 @@ pub static BLOCK: KindRow = KindRow {
     served_as: Some("block"),
     what: "Where goroutines wait for each other (Go programs)",
     help: "Go: where goroutines waited for each other, if the program records that",
-    makers: &[maker(|request, kind| read(request, kind, GoKind::Block))],
+    makers: &[maker(read)],
     bundle: bundle("block"),
     ..RECORDS
 };
@@ -98,26 +94,30 @@ const fn bundle(file: &'static str) -> Option<Bundle> {
     Some(Bundle { file, title: "", findings: |_| Vec::new(), has_table: false })
 }
 
-/// Whether the request is for one process that seems to be a Go program.
+/// Whether the request is for one process that seems to have a runtime with records.
 pub(super) fn offers(request: &Request) -> Result<(), Reason> {
     match request.pids[..] {
-        [pid] if is_go(pid) => Ok(()),
-        [pid] => Err(Reason(format!(
-            "need a Go program, and process {pid} is not one: its runtime does not record them"
-        ))),
+        [pid] if accounts::are_kept(pid) => Ok(()),
+        [pid] => {
+            let languages: Vec<_> = accounts::keepers().iter().map(|language| language.name()).collect();
+            Err(Reason(format!(
+                "need a {} program, and process {pid} is not one: its runtime does not record them",
+                languages.join(" or ")
+            )))
+        }
         _ => Err(Reason("take one process".into())),
     }
 }
 
 /// Reads a profile that the runtime records, or its text where one is requested and exists.
-pub(super) fn read(request: &Request, kind: Kind, of: GoKind) -> Result<Response, CaptureError> {
+pub(super) fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
     let pid = request.pids.first().copied().ok_or(CaptureError::NoProcess)?;
     if request.text.is_some()
-        && let Some(text) = go_profile::text(pid, of)?
+        && let Some(text) = accounts::text(pid, kind.name)?
     {
         return Ok(Response::Text(TextResponse { kind, text }));
     }
-    let read = go_profile::read(pid, of)?;
+    let read = accounts::read(pid, kind.name)?;
     Ok(Response::Read(Box::new(Reading {
         kind,
         summary: format!(

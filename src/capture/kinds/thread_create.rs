@@ -1,10 +1,7 @@
 //! Thread creation: which code created the threads.
 
 use super::{
-    super::{
-        Capture, CaptureError, Request, Response, SamplerChoice, go_profile::GoKind,
-        threadcreate::keep_created_during,
-    },
+    super::{Capture, CaptureError, Request, Response, SamplerChoice, threadcreate::keep_created_during},
     Bundle, Check, Form, Kind, KindRow, Live, Make, Maker, Need, Reason, Source, Span, TextForm, Words,
     maker::any_process,
     recorded,
@@ -87,7 +84,7 @@ fn offers_records(request: &Request) -> Result<(), Reason> {
 }
 
 fn read_records(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
-    recorded::read(request, kind, GoKind::ThreadCreate)
+    recorded::read(request, kind)
 }
 
 fn quality(capture: &Capture) -> String {

@@ -3,15 +3,22 @@
 //! Attaching while a process is sampled must be cheap, so the runtime's variables are found only
 //! when tasks, accounts or facts are requested. Not here: reading them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::{
+    account,
+    info_text::facts,
     language::{Go, GoFile},
+    process::{GoError, GoProcess},
     samples::GoSamples,
+    task_dump::GoTasks,
 };
 use crate::{
     process::Hints,
-    runtime::{Category, CategoryRule, Instance, Labels, Language, ProcessView, SampleView},
+    runtime::{
+        Account, Category, CategoryRule, Info, Instance, Labels, Language, ProcessView, RuntimeError,
+        SampleView, TaskDump, TaskRequest, ThreadStacks,
+    },
 };
 
 /// The runtime of a process.
@@ -30,6 +37,11 @@ impl GoInstance {
         let version = super::samples::version_text(tables, bias, &process.memory).unwrap_or_default();
         let samples = GoSamples::of(tables, &version);
         Some(GoInstance { process: process.clone(), samples, version })
+    }
+
+    /// The runtime with its variables, which are found only now.
+    fn whole(&self) -> Result<GoProcess, GoError> {
+        GoProcess::attach_within(self.process.pid, &self.process.budget)
     }
 }
 
@@ -52,6 +64,29 @@ impl Instance for GoInstance {
             Some(word) => samples.labels_at(word, &self.process.memory),
             None => samples.labels(sample.registers?, &self.process.memory),
         }
+    }
+
+    fn tasks(
+        &self,
+        request: &TaskRequest,
+        threads: &mut dyn ThreadStacks,
+    ) -> Result<Box<dyn TaskDump>, RuntimeError> {
+        let began = Instant::now();
+        let process = self.whole()?;
+        Ok(Box::new(GoTasks::read(process, request, threads, began.elapsed())?))
+    }
+
+    fn account(&self, name: &str) -> Result<Account, RuntimeError> {
+        let what = || RuntimeError::Unreadable { what: format!("Go keeps no profile {name}"), advice: None };
+        account::read(&self.whole()?, name)?.ok_or_else(what)
+    }
+
+    fn account_text(&self, name: &str) -> Result<Option<Vec<u8>>, RuntimeError> {
+        Ok(account::text(&self.whole()?, name)?)
+    }
+
+    fn info(&self) -> Result<Info, RuntimeError> {
+        Ok(facts(&self.whole()?.info()))
     }
 
     fn categories(&self) -> Vec<CategoryRule> {

@@ -5,10 +5,12 @@
 use std::sync::{Arc, OnceLock};
 
 use super::{
+    account,
     cpu::CPU,
     find::{GoTables, is_marked},
     instance::GoInstance,
     pclntab::FLAG_SP_WRITE,
+    process::GoError,
 };
 use crate::{
     addr::{ElfAddr, FrameAddr, RuntimeAddr},
@@ -33,12 +35,25 @@ impl Language for Go {
         "Go"
     }
 
-    fn detect(&self, elf: &Arc<ElfFile>, _path: &str) -> Option<Arc<dyn LoadedRuntime>> {
-        is_marked(elf).then(|| Arc::new(GoFile::new(elf)) as Arc<dyn LoadedRuntime>)
+    fn detect(&self, elf: &Arc<ElfFile>, path: &str) -> Option<Arc<dyn LoadedRuntime>> {
+        is_marked(elf).then(|| Arc::new(GoFile::new(elf, path)) as Arc<dyn LoadedRuntime>)
     }
 
     fn is_marked(&self, elf: &ElfFile, _path: &str) -> bool {
         is_marked(elf)
+    }
+
+    fn search(&self, elf: &Arc<ElfFile>, path: &str) -> Option<Arc<dyn LoadedRuntime>> {
+        let file = GoFile::new(elf, path);
+        file.tables.is_some().then(|| Arc::new(file) as Arc<dyn LoadedRuntime>)
+    }
+
+    fn accounts(&self) -> &'static [&'static str] {
+        &account::NAMES
+    }
+
+    fn dumps_tasks(&self) -> bool {
+        true
     }
 }
 
@@ -46,6 +61,7 @@ impl Language for Go {
 #[derive(Debug)]
 pub struct GoFile {
     elf: Arc<ElfFile>,
+    path: String,
     /// `None`: of a release before Go 1.18, or modified.
     pub tables: Option<Arc<GoTables>>,
     special: OnceLock<SpecialFunctions>,
@@ -71,9 +87,9 @@ const RESTING_PLACES: [&str; 1] = ["runtime.systemstack_switch"];
 const MAX_SYMBOLS: usize = 1 << 20;
 
 impl GoFile {
-    fn new(elf: &Arc<ElfFile>) -> GoFile {
+    fn new(elf: &Arc<ElfFile>, path: &str) -> GoFile {
         let tables = GoTables::find(elf).map(Arc::new);
-        GoFile { elf: Arc::clone(elf), tables, special: OnceLock::new() }
+        GoFile { elf: Arc::clone(elf), path: path.to_owned(), tables, special: OnceLock::new() }
     }
 
     fn special(&self) -> &SpecialFunctions {
@@ -167,6 +183,9 @@ impl LoadedRuntime for GoFile {
     }
 
     fn attach(self: Arc<Self>, process: &ProcessView, bias: u64) -> Attach {
+        if self.tables.is_none() {
+            return Attach::No(Refusal::Error(GoError::Tables(self.path.clone()).into()));
+        }
         match GoInstance::attach(&self, process, bias) {
             Some(instance) => Attach::Ready(Box::new(instance)),
             None => Attach::No(Refusal::OnlyCode),

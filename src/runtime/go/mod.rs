@@ -19,6 +19,8 @@
 //! TinyGo, or modified tables. arm64 is implemented and untested. Not here: sampling threads,
 //! profiles, printing.
 
+mod account;
+mod advice;
 mod bucket_text;
 mod buckets;
 mod circle;
@@ -30,6 +32,7 @@ pub mod fuzz;
 mod globals;
 mod goroutines;
 mod info;
+mod info_text;
 mod instance;
 mod json;
 mod labels;
@@ -39,6 +42,8 @@ mod pclntab;
 mod process;
 mod samples;
 mod sites;
+mod stacks;
+mod task_dump;
 mod text;
 mod threads;
 mod version;

@@ -61,12 +61,16 @@ pub struct SiteFunction {
 }
 
 impl SiteFunction {
-    /// Whether Go hides the function in stacks: a compiler-generated wrapper, unless it calls one
-    /// of `SHOWN`.
+    /// Whether Go hides the function in stacks: a compiler-generated wrapper, unless it calls a
+    /// function that shows them.
     pub fn is_left_out(&self, callee: Option<&str>) -> bool {
-        const SHOWN: [&str; 3] = ["runtime.gopanic", "runtime.sigpanic", "runtime.panicwrap"];
-        self.is_wrapper && !callee.is_some_and(|callee| SHOWN.contains(&callee))
+        self.is_wrapper && !callee.is_some_and(shows_wrappers)
     }
+}
+
+/// Whether Go shows the wrappers that call this function.
+pub fn shows_wrappers(callee: &str) -> bool {
+    ["runtime.gopanic", "runtime.sigpanic", "runtime.panicwrap"].contains(&callee)
 }
 
 /// Memory of one site with its names.

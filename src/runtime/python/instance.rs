@@ -261,7 +261,6 @@ impl Instance for PythonInstance {
                 ("Interpreters", interpreters.len().to_string()),
                 ("Interpreter lock", lock),
             ],
-            json_key: "python",
             json,
         })
     }

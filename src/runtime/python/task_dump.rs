@@ -173,7 +173,7 @@ impl TaskDump for PythonTasks {
     fn samples(&self, _system: bool) -> Vec<TaskSample> {
         let sample = |group: Vec<&Task>| {
             let frame =
-                |frame: &SourceFrame| TaskFrame { lines: vec![frame.clone()], ..TaskFrame::default() };
+                |frame: &SourceFrame| TaskFrame { lines: [frame.clone()].into(), ..TaskFrame::default() };
             let names: Vec<_> = group.iter().take(MAX_NAMED).map(|task| task.name.clone()).collect();
             let mut labels = vec![("state".to_owned(), group[0].waits.clone())];
             if group.len() == 1 {

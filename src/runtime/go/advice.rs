@@ -1,19 +1,12 @@
 //! What to do when a Go program cannot be read, or does not collect the requested profile.
 //!
-//! All other errors are in `advice`.
+//! Not here: the errors themselves (`process`, `buckets`).
 
-use crate::runtime::go::{BucketError, GoError, NotCollected};
-
-/// What failed, why, and what to do.
-pub fn explain(error: &BucketError) -> (String, Option<String>, Option<&'static str>) {
-    match error {
-        BucketError::NotCollected(why) => {
-            let what = "this process does not collect the requested profile".to_owned();
-            (what, Some(why.to_string()), Some(instead(*why)))
-        }
-        BucketError::Go(error) => (error.to_string(), None, advice(error)),
-    }
-}
+use super::{
+    buckets::{BucketError, NotCollected},
+    process::GoError,
+};
+use crate::runtime::RuntimeError;
 
 /// How to enable the profile, and the next best one.
 fn instead(why: NotCollected) -> &'static str {
@@ -33,14 +26,31 @@ fn instead(why: NotCollected) -> &'static str {
     }
 }
 
-fn advice(error: &GoError) -> Option<&'static str> {
-    Some(match error {
-        GoError::NotGo(_) => "only Go programs have this profile; `rprof info` shows what a process is",
-        GoError::Memory(_) => {
-            "run rprof as the process's user, as root, or with CAP_SYS_PTRACE: `rprof doctor --pid PID` shows what is missing"
+impl From<GoError> for RuntimeError {
+    fn from(error: GoError) -> RuntimeError {
+        let what = error.to_string();
+        match error {
+            GoError::Process(error) => RuntimeError::Process(error),
+            GoError::NotGo(pid) => RuntimeError::Absent { pid, language: "Go" },
+            GoError::Memory(_) => RuntimeError::NotPermitted { what },
+            GoError::Variable { .. } => RuntimeError::Unreadable {
+                what,
+                advice: Some("run it again; if it fails again, please report it with `rprof info`"),
+            },
+            GoError::Release(_) | GoError::Tables(_) => {
+                RuntimeError::Unreadable { what, advice: Some("`rprof dump --threads` shows its threads") }
+            }
         }
-        GoError::Variable { .. } => "run it again; if it fails again, please report it with `rprof info`",
-        GoError::Release(_) | GoError::Tables(_) => "`rprof dump --threads` shows its threads",
-        GoError::Process(_) => return None,
-    })
+    }
+}
+
+impl From<BucketError> for RuntimeError {
+    fn from(error: BucketError) -> RuntimeError {
+        match error {
+            BucketError::Go(error) => error.into(),
+            BucketError::NotCollected(why) => {
+                RuntimeError::NotCollected { why: why.to_string(), advice: instead(why) }
+            }
+        }
+    }
 }

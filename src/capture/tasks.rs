@@ -1,0 +1,161 @@
+//! The tasks of a language runtime at one instant (goroutines), and their profile.
+//!
+//! The runtime reads them; the stacks of running tasks are captured with perf events, as those of
+//! running threads are. Not here: text forms (`runtime`), files, printing.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{
+    CaptureError, accounts, check_pids,
+    name::locations::{epoch_ns, nanos},
+    runtime_stacks::RuntimeStacks,
+};
+use crate::{
+    issue::Issue,
+    process::{Identity, ProcessError, identify, threads},
+    profile::{
+        builder::{Builder, LabelValue},
+        proto::Profile,
+    },
+    runtime::{self, RunningThread, TaskDump, TaskRequest, ThreadStack, ThreadStacks},
+    sampler::look::{StackSnapshot, Target, hold, running},
+};
+
+/// How long to wait for the stack of one running task.
+const PATIENCE: Duration = Duration::from_millis(8);
+/// How long to wait for all running tasks together.
+const BUDGET: Duration = Duration::from_millis(120);
+/// The most stack copied of a running task, in bytes.
+const STACK_BYTES: u32 = 512 << 10;
+
+/// The tasks of a process.
+#[derive(Debug)]
+pub struct Tasks {
+    /// The process.
+    pub identity: Identity,
+    /// The tasks.
+    pub dump: Box<dyn TaskDump>,
+    began_at: SystemTime,
+}
+
+/// Whether a dump of a process shows tasks instead of threads, judged by its mapped files alone.
+pub fn are_shown(pid: u32) -> bool {
+    runtime::likely(pid).iter().any(|language| language.dumps_tasks())
+}
+
+/// Reads all tasks of a process. Errors: it has no runtime with tasks, or cannot be read.
+pub fn read(pid: u32, request: &TaskRequest) -> Result<Tasks, CaptureError> {
+    let identity = identify(pid)?;
+    let began_at = SystemTime::now();
+    let instance = accounts::instance(pid, &|language| language.dumps_tasks())?;
+    let mut threads = Threads { target: None, pid, spent: Duration::ZERO };
+    let dump = instance.tasks(request, &mut threads)?;
+    check_pids(std::slice::from_ref(&identity))?;
+    Ok(Tasks { identity, dump, began_at })
+}
+
+/// Reads the threads of a process for its runtime.
+struct Threads {
+    target: Option<Target>,
+    pid: u32,
+    /// The time spent on running threads.
+    spent: Duration,
+}
+
+impl Threads {
+    fn target(&mut self) -> &Target {
+        self.target.get_or_insert_with(|| Target::new(self.pid, STACK_BYTES))
+    }
+}
+
+impl ThreadStacks for Threads {
+    fn running(&mut self, tid: u32) -> RunningThread {
+        if self.spent > BUDGET {
+            return RunningThread::GiveUp;
+        }
+        let began = Instant::now();
+        let found = running::look(self.target(), tid, PATIENCE);
+        self.spent += began.elapsed();
+        match found {
+            Ok(Some(snapshot)) => {
+                thread_stack(snapshot).map_or(RunningThread::NotRunning, RunningThread::Stack)
+            }
+            Ok(None) => RunningThread::NotRunning,
+            // Not permitted: the next one would fail too.
+            Err(_) => RunningThread::GiveUp,
+        }
+    }
+
+    fn stopped(&mut self, read: &mut (dyn FnMut() + Send)) -> Result<Vec<ThreadStack>, ProcessError> {
+        let tids = threads::list(self.pid);
+        let mut was_read = false;
+        let snapshots = hold::look_together_and(self.target(), &tids, || {
+            read();
+            was_read = true;
+        });
+        if !was_read {
+            let source = std::io::Error::other("none of its threads could be stopped");
+            return Err(ProcessError::NotPermitted { pid: self.pid, what: "registers", source });
+        }
+        Ok(snapshots.into_iter().filter_map(thread_stack).collect())
+    }
+}
+
+fn thread_stack(snapshot: StackSnapshot) -> Option<ThreadStack> {
+    let (pc, sp) = snapshot.pc_and_sp()?;
+    let StackSnapshot { tid, stack_start, stack, stopped, .. } = snapshot;
+    Some(ThreadStack { tid, pc, sp, start: stack_start, bytes: stack, stopped })
+}
+
+impl Tasks {
+    /// The profile that Go serves as `goroutine?debug=0`: one sample per distinct stack and label
+    /// set. `sample_type`: the type and unit of the values. `system`: include the runtime's own
+    /// tasks.
+    pub fn profile(&self, sample_type: (&str, &str), system: bool) -> Profile {
+        let mut builder = Builder::new(&[sample_type]);
+        let mut stacks = RuntimeStacks::new(self.dump.mappings());
+        for sample in self.dump.samples(system) {
+            let ids = stacks.locations(&sample.frames, &mut builder);
+            let labels = sample.labels.iter().flat_map(|labels| labels.iter());
+            let labels: Vec<_> = labels.map(|(key, value)| (key.as_str(), LabelValue::Text(value))).collect();
+            builder.sample(&ids, &[sample.count], &labels);
+        }
+        builder.set_period(sample_type.0, sample_type.1, 1);
+        builder.set_time(epoch_ns(self.began_at), nanos(self.dump.summary().reading));
+        self.comments().iter().for_each(|comment| builder.comment(comment));
+        builder.finish()
+    }
+
+    /// How the dump was made and how complete it is, as `key: value` lines.
+    fn comments(&self) -> Vec<String> {
+        let summary = self.dump.summary();
+        let noun = summary.noun;
+        let mut comments = vec![
+            format!("kind: {noun}"),
+            format!("target: {} (pid {})", self.identity.display_name(), self.identity.pid),
+            format!("runtime: {}", summary.version),
+            format!("{noun}s: {} ({} of the runtime)", summary.shown + summary.system, summary.system),
+            format!("running: {}, stacks captured {}", summary.running, summary.running_captured),
+            format!(
+                "changed while read: {} read again, {} never read consistently",
+                summary.read_again, summary.unstable
+            ),
+            match summary.stopped_threads {
+                0 => "stopped: no thread".to_owned(),
+                count => format!("stopped: {count} threads, {} us", summary.stopped.as_micros()),
+            },
+        ];
+        if let Some(why) = summary.limit {
+            let what = format!("the table of {noun}s");
+            comments.push(format!("limit: {}", Issue::LimitReached { what, why: why.to_string() }));
+        }
+        if let Some(layout) = summary.newer_than {
+            comments.push(format!(
+                "layout: {} is newer than the known releases; read with the layout of {layout}",
+                summary.version
+            ));
+        }
+        comments.push(format!("rprof: {}", env!("CARGO_PKG_VERSION")));
+        comments
+    }
+}
