@@ -390,7 +390,8 @@ fn module_depth(file: &str) -> usize {
 /// A whole file of tests (`mod tests;` under `#[cfg(test)]` in its parent).
 fn is_test_file(file: &str) -> bool {
     let path = Path::new(file);
-    path.file_stem().is_some_and(|stem| stem == "tests") || path.iter().any(|part| part == "tests")
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    stem == "tests" || stem.ends_with("_tests") || path.iter().any(|part| part == "tests")
 }
 
 fn check_file(file: &str, text: &str) -> Vec<Violation> {
@@ -403,6 +404,7 @@ fn check_file(file: &str, text: &str) -> Vec<Violation> {
     check_uses(file, &source, &mut violations);
     check_confined(file, &source, &mut violations);
     check_runtimes(file, &source, &mut violations);
+    check_languages(file, &source, &mut violations);
     let lines = source.code_lines();
     if lines > MAX_CODE_LINES && !DATA_FILES.contains(&file) && !is_test_file(file) {
         let why = format!("{lines} lines of code, more than {MAX_CODE_LINES}: split it by topic");
@@ -513,6 +515,89 @@ fn check_confined(file: &str, source: &Source, violations: &mut Vec<Violation>) 
             let why = format!("`{}`: {}", confined.text, confined.reason);
             let line = line_of(code, at);
             violations.push(Violation { file: file.to_owned(), line, rule: confined.rule, why });
+        }
+    }
+}
+
+/// Modules that read processes and files: they serve every language alike. `runtime` is where
+/// languages are; `symbolize` has demanglers and `disassemble` syntaxes.
+const WITHOUT_LANGUAGES: &[&str] =
+    &["budget", "issue", "sys", "arch", "elf", "process", "sampler", "unwind", "capture"];
+
+/// Words that name a language or a part of its runtime. In `WITHOUT_LANGUAGES` no identifier has
+/// one of them, except in tests.
+const LANGUAGE_WORDS: &[&str] = &[
+    "go",
+    "golang",
+    "gc",
+    "goroutine",
+    "goroutines",
+    "pclntab",
+    "moduledata",
+    "python",
+    "cpython",
+    "gil",
+    "tstate",
+    "java",
+    "jvm",
+    "hotspot",
+    "node",
+    "v8",
+    "ruby",
+    "php",
+    "perl",
+    "beam",
+    "erlang",
+    "lua",
+    "dotnet",
+];
+
+/// The words of an identifier, in lower case: `GoTables`, `go_tables` and `GO_TABLES` have `go`.
+fn words(identifier: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut was_lower = false;
+    for c in identifier.chars() {
+        if c == '_' || (c.is_uppercase() && was_lower) {
+            words.push(String::new());
+        }
+        was_lower = c.is_lowercase() || c.is_ascii_digit();
+        if c != '_' {
+            words.last_mut().expect("not empty").extend(c.to_lowercase());
+        }
+    }
+    words
+}
+
+/// A module left of `profile` must not name a language, and nothing but `runtime` may name the
+/// folder of one.
+fn check_languages(file: &str, source: &Source, violations: &mut Vec<Violation>) {
+    let module = module_of(file);
+    let mut violation = |at: usize, why: String| {
+        let line = line_of(&source.product, at);
+        violations.push(Violation { file: file.to_owned(), line, rule: "languages", why });
+    };
+    if module != "runtime" && !is_test_file(file) {
+        for at in occurrences(&source.product, "runtime::") {
+            let start = at + "runtime::".len();
+            for (inside, name) in first_names(&source.product[start..]) {
+                if Path::new(env!("CARGO_MANIFEST_DIR")).join("src/runtime").join(name).is_dir()
+                    && !name.is_empty()
+                {
+                    let why =
+                        format!("`runtime::{name}`: languages are used through the traits of `runtime`");
+                    violation(start + inside, why);
+                }
+            }
+        }
+    }
+    if !WITHOUT_LANGUAGES.contains(&module) || is_test_file(file) {
+        return;
+    }
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    for identifier in source.product.split(|c| !is_part(c)).filter(|text| !text.is_empty()) {
+        if words(identifier).iter().any(|word| LANGUAGE_WORDS.contains(&word.as_str())) {
+            let at = identifier.as_ptr() as usize - source.product.as_ptr() as usize;
+            violation(at, format!("`{identifier}` names a language: it belongs in `runtime`"));
         }
     }
 }
@@ -726,6 +811,26 @@ mod checker {
             rules("report/mod.rs", "fn f(out: &mut W) { writeln!(out, \"x\"); pretty_print!(); }"),
             []
         );
+    }
+
+    #[test]
+    fn a_language_is_caught_left_of_profile_and_its_folder_everywhere() {
+        for text in [
+            "fn is_go() {}",
+            "struct GoTables;",
+            "const GO_G: u16 = 14;",
+            "use a::goroutines;",
+            "fn f(gil: u8) {}",
+        ] {
+            assert_eq!(rules("unwind/mod.rs", text), [(2, "languages")], "{text}");
+            assert_eq!(rules("runtime/go/mod.rs", text), [], "{text}");
+            assert_eq!(rules("report/mod.rs", text), [], "{text}");
+        }
+        for text in ["fn category() {}", "// is_go", "const A: &str = \"go\";", "struct Pergola;"] {
+            assert_eq!(rules("unwind/mod.rs", text), [], "{text}");
+        }
+        assert_eq!(rules("cli/info.rs", "use crate::runtime::go::GoInfo;"), [(2, "languages")]);
+        assert_eq!(rules("cli/info.rs", "use crate::runtime::{self, Info};"), []);
     }
 
     #[test]

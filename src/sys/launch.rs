@@ -21,7 +21,7 @@ use nix::{
 pub struct Gate {
     pid: Pid,
     /// A byte written here lets it run; closing it makes it exit.
-    go: Option<std::fs::File>,
+    release: Option<std::fs::File>,
     /// exec's errno comes back here; closed by a successful exec.
     failure: std::fs::File,
 }
@@ -30,7 +30,7 @@ impl Gate {
     /// Forks. Must be called while the process has a single thread (fork(2): otherwise the child
     /// may only use async-signal-safe functions until exec). Errors: pipe2(2), fork(2).
     pub fn start(command: &[CString]) -> io::Result<Gate> {
-        let (go_read, go_write) = pipe2(OFlag::O_CLOEXEC)?;
+        let (release_read, release_write) = pipe2(OFlag::O_CLOEXEC)?;
         let (failure_read, failure_write) = pipe2(OFlag::O_CLOEXEC)?;
         let mut arguments: Vec<*const libc::c_char> = command.iter().map(|word| word.as_ptr()).collect();
         arguments.push(std::ptr::null());
@@ -38,13 +38,13 @@ impl Gate {
         // memory prepared before, all async-signal-safe.
         match unsafe { fork() }? {
             ForkResult::Child => {
-                drop(go_write);
+                drop(release_write);
                 // SAFETY: as above; `arguments` is a null-terminated array of C strings that live
                 // on.
-                unsafe { wait_and_exec(&go_read, &failure_write, &arguments) }
+                unsafe { wait_and_exec(&release_read, &failure_write, &arguments) }
             }
             ForkResult::Parent { child } => {
-                Ok(Gate { pid: child, go: Some(go_write.into()), failure: failure_read.into() })
+                Ok(Gate { pid: child, release: Some(release_write.into()), failure: failure_read.into() })
             }
         }
     }
@@ -56,9 +56,9 @@ impl Gate {
 
     /// Lets the command run. Errors: those of execvp(3) (no such command, no permission).
     pub fn open(&mut self) -> io::Result<()> {
-        let Some(mut go) = self.go.take() else { return Ok(()) };
-        go.write_all(&[1])?;
-        drop(go);
+        let Some(mut release) = self.release.take() else { return Ok(()) };
+        release.write_all(&[1])?;
+        drop(release);
         let mut errno = [0; 4];
         match self.failure.read_exact(&mut errno) {
             // Closed without data: exec succeeded.
@@ -80,7 +80,7 @@ impl Gate {
 
     /// Whether the command was let run.
     pub fn is_open(&self) -> bool {
-        self.go.is_none()
+        self.release.is_none()
     }
 
     /// Sends the command a signal, by its number; nothing happens if it has ended.
@@ -118,13 +118,13 @@ pub enum Ending {
 ///
 /// # Safety
 /// Only in a forked child; `arguments` must be a null-terminated array of pointers to C strings.
-unsafe fn wait_and_exec(go: &OwnedFd, failure: &OwnedFd, arguments: &[*const libc::c_char]) -> ! {
+unsafe fn wait_and_exec(release: &OwnedFd, failure: &OwnedFd, arguments: &[*const libc::c_char]) -> ! {
     // SAFETY: plain system calls on descriptors and buffers that are alive; never returns.
     unsafe {
         let mut byte = 0u8;
-        let mut got = libc::read(go.as_raw_fd(), (&raw mut byte).cast(), 1);
+        let mut got = libc::read(release.as_raw_fd(), (&raw mut byte).cast(), 1);
         while got < 0 && *libc::__errno_location() == libc::EINTR {
-            got = libc::read(go.as_raw_fd(), (&raw mut byte).cast(), 1);
+            got = libc::read(release.as_raw_fd(), (&raw mut byte).cast(), 1);
         }
         if got == 1 {
             // Rust programs ignore SIGPIPE and exec inherits that; the command expects the default.
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn a_gate_that_is_dropped_ends_the_command_before_it_runs() {
         let mut gate = Gate::start(&words(&["sh", "-c", "exit 7"])).expect("fork");
-        gate.go = None;
+        gate.release = None;
         assert_eq!(gate.wait(), Some(Ending::Exited(127)));
     }
 }

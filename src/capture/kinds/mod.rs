@@ -10,13 +10,13 @@
 mod cpu;
 mod difference;
 mod faults;
-mod goroutine;
 #[cfg(test)]
 pub(crate) mod invented;
 mod maker;
 mod off_cpu;
 mod recorded;
 mod sources;
+mod tasks;
 mod thread_create;
 mod threads;
 mod trace;
@@ -37,7 +37,7 @@ pub static ALL: &[Kind] = &[
     &cpu::ROW,
     &wall::ROW,
     &off_cpu::ROW,
-    &goroutine::ROW,
+    &tasks::ROW,
     &threads::ROW,
     &thread_create::ROW,
     &faults::ROW,
