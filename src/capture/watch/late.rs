@@ -51,6 +51,12 @@ const LAST_READS: usize = 8;
 /// How far below its return address a frame saves registers, in bytes.
 const SAVED_BYTES: u64 = 48;
 
+/// A word of a piece of memory: its start and its bytes.
+fn word_of((start, bytes): &(RuntimeAddr, Vec<u8>), address: RuntimeAddr) -> Option<u64> {
+    let offset = usize::try_from(address.0.checked_sub(start.0)?).ok()?;
+    bytes.get(offset..)?.first_chunk::<8>().map(|word| u64::from_le_bytes(*word))
+}
+
 #[derive(PartialEq, Eq)]
 enum State {
     Open,
@@ -105,18 +111,19 @@ impl<'a> LateStack<'a> {
         Some(u64::from_le_bytes(*word))
     }
 
+    /// A word of the pieces of other memory that were read.
+    fn in_others(&self, address: RuntimeAddr) -> Option<u64> {
+        self.others.iter().find_map(|piece| word_of(piece, address))
+    }
+
     /// A word that is neither in the copy nor adjacent to it.
     fn elsewhere(&mut self, address: RuntimeAddr) -> Option<u64> {
-        let word_of = |(start, bytes): &(RuntimeAddr, Vec<u8>)| {
-            let offset = usize::try_from(address.0.checked_sub(start.0)?).ok()?;
-            bytes.get(offset..)?.first_chunk::<8>().map(|word| u64::from_le_bytes(*word))
-        };
-        let known = self.others.iter().find_map(word_of);
+        let known = self.in_others(address);
         if known.is_some() || self.others.len() >= MAX_OTHERS {
             return known;
         }
         let read = (address, self.read_other(address).unwrap_or_default());
-        let word = word_of(&read);
+        let word = word_of(&read, address);
         self.others.push(read);
         word
     }
@@ -174,7 +181,11 @@ impl StackMemory for LateStack<'_> {
     fn read_u64(&mut self, address: RuntimeAddr) -> Result<u64, ReadFailure> {
         let word = self.copy.read_u64(address);
         let failure = match word.or_else(|failure| self.in_other_copy(address).ok_or(failure)) {
-            Err(ReadFailure::BeyondCopy) => ReadFailure::BeyondCopy,
+            // Another stack that the walk has entered may lie close above the copy.
+            Err(ReadFailure::BeyondCopy) => match self.in_others(address) {
+                Some(word) => return Ok(word),
+                None => ReadFailure::BeyondCopy,
+            },
             Err(ReadFailure::Unreadable) => {
                 return self.elsewhere(address).ok_or(ReadFailure::Unreadable);
             }
