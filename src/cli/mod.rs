@@ -13,6 +13,8 @@ mod flame;
 mod generate;
 mod help;
 mod info;
+#[cfg(test)]
+mod kinds_test;
 mod live;
 mod live_args;
 mod output;

@@ -27,10 +27,14 @@ pub static ROW: KindRow = KindRow {
         make: Make::Live(&LIVE),
         is_substitute: false,
         needs: &[
-            Need::one("bpf", &[Check::BpfCpu]),
-            Need::one("perf-cpu or perf-cgroup", &[Check::PerfCpu]),
-            Need::one("perf-thread", &[Check::PerfThread]),
-            Need::one("ptrace", &[Check::Ptrace]),
+            Need::one("bpf", &[Check::BpfCpu], "whole stacks, no overhead per context switch"),
+            Need::one("perf-cpu or perf-cgroup", &[Check::PerfCpu], ""),
+            Need::one("perf-thread", &[Check::PerfThread], ""),
+            Need::one(
+                "ptrace",
+                &[Check::Ptrace],
+                "threads are stopped for microseconds, at most 1 % of the time",
+            ),
         ],
     }],
     words: Words { quality, without_samples },

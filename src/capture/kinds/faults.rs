@@ -30,9 +30,9 @@ pub static ROW: KindRow = KindRow {
         make: Make::Live(&LIVE),
         is_substitute: false,
         needs: &[
-            Need::one("bpf", &[Check::BpfCpu]),
-            Need::one("perf-cpu or perf-cgroup", &[Check::PerfCpu]),
-            Need::one("perf-thread", &[Check::PerfThread]),
+            Need::one("bpf", &[Check::BpfCpu], ""),
+            Need::one("perf-cpu or perf-cgroup", &[Check::PerfCpu], ""),
+            Need::one("perf-thread", &[Check::PerfThread], ""),
         ],
     }],
     words: Words { quality, without_samples },

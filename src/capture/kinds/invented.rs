@@ -1,13 +1,22 @@
 //! An invented kind, in tests only: it proves that one file and one row reach every verb.
+//!
+//! Its state now is read; over a time it is sampled, each poll giving one sample.
+
+use std::{thread::sleep, time::Duration};
 
 use super::{
     super::{CaptureError, Reading, Request, Response},
-    Bundle, DumpOf, Form, Kind, KindRow, Make, Maker, NO_WORDS, Need, Span, TextForm, Watch,
+    Bundle, DumpOf, Form, Kind, KindRow, Live, Make, Maker, Need, Reason, Source, Span, Watch, Words,
     maker::any_process,
 };
 use crate::{
-    process::identify,
+    addr::RuntimeAddr,
+    process::{Sections, identify, identity},
     profile::builder::{Builder, LineSpec},
+    sampler::{
+        Description, Event, KernelStack, RawSample, Sampler, SamplerError, SamplerOptions, StackCopy,
+        Trigger, Values,
+    },
 };
 
 /// The row.
@@ -20,17 +29,23 @@ pub static ROW: KindRow = KindRow {
     parameters: "",
     span: Span::Instant,
     form: Form::Profile,
-    sample_types: &[("inventions", "count")],
+    sample_types: &[("inventions", "count"), ("ideas", "count")],
     view: "flamegraph",
-    texts: &[TextForm::Each],
+    texts: &[],
     samplers: None,
-    makers: &[Maker {
-        offers: any_process,
-        make: Make::Once(make),
-        is_substitute: false,
-        needs: &[Need::one("imagination", &[])],
-    }],
-    words: NO_WORDS,
+    makers: &[
+        Maker {
+            offers: |request| match request.is_now() {
+                true => Ok(()),
+                false => Err(Reason("are read at one instant".to_owned())),
+            },
+            make: Make::Once(read),
+            is_substitute: false,
+            needs: &[Need::one("imagination", &[], "")],
+        },
+        Maker { offers: any_process, make: Make::Live(&LIVE), is_substitute: false, needs: &[] },
+    ],
+    words: Words { quality: |_| "inventions (in".to_owned(), without_samples: |_| None },
     watch: Some(Watch {
         short: "invented",
         amount: |per_second| format!("{per_second:.0} inventions/s"),
@@ -40,17 +55,32 @@ pub static ROW: KindRow = KindRow {
     bundle: Some(Bundle {
         file: "invented",
         title: "Inventions",
-        findings: |_| vec!["One was invented.".to_owned()],
+        findings: |_| vec!["Something was invented.".to_owned()],
         has_table: false,
     }),
     dump: Some(DumpOf::Tasks),
 };
 
-fn make(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
+static LIVE: Live = Live {
+    trigger: Trigger::Time,
+    sources: &[Source {
+        name: "inventor",
+        choice: None,
+        is_automatic: true,
+        open: |options| Ok(Box::new(Inventor::new(options))),
+    }],
+    is_periodic: false,
+    sees_waiting: false,
+    reads_threads: false,
+    keep_changes: None,
+    comments: |_, capture| vec![format!("inventions: {}", capture.tally.samples)],
+};
+
+fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
     let mut builder = Builder::new(kind.sample_types);
     let function = builder.function("inventor", "inventor", "", 0);
     let location = builder.location(None, 0, &[LineSpec { function, line: 0, column: 0 }]);
-    builder.sample(&[location], &[1], &[]);
+    builder.sample(&[location], &[1, 1], &[]);
     let identities = request.pids.iter().map(|pid| identify(*pid)).collect::<Result<_, _>>()?;
     Ok(Response::Read(Box::new(Reading {
         kind,
@@ -60,4 +90,52 @@ fn make(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
         costs: String::new(),
         content: Box::new(builder.finish()),
     })))
+}
+
+/// A sampler whose samples have no stack.
+struct Inventor {
+    description: Description,
+    pid: u32,
+}
+
+impl Inventor {
+    fn new(options: &SamplerOptions) -> Inventor {
+        let description = Description {
+            name: "inventor",
+            event: "ideas",
+            summary: "samples are invented".to_owned(),
+            kernel: false,
+            buffer_bytes: 0,
+            event_count: 0,
+        };
+        Inventor { description, pid: options.pids.first().copied().unwrap_or_default() }
+    }
+}
+
+impl Sampler for Inventor {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), SamplerError> {
+        sleep(timeout);
+        sink(Event::Sample(RawSample {
+            time_ns: identity::monotonic_ns(),
+            pid: self.pid,
+            tid: self.pid,
+            comm: None,
+            values: Values::of_time(1),
+            registers: None,
+            stack: StackCopy { start: RuntimeAddr(0), bytes: &[], capped: false, has_holes: false },
+            kernel_stack: KernelStack(&[]),
+            task: None,
+            interrupted_stack: None,
+            sections: Sections::default(),
+        }));
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), SamplerError> {
+        Ok(())
+    }
 }

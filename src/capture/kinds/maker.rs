@@ -40,24 +40,26 @@ pub type Check = checks::Source;
 
 /// One method to make a profile, for `rprof doctor`.
 pub struct Need {
-    /// The checks that must pass.
-    pub checks: &'static [Check],
     /// The method: `bpf`.
     pub by: &'static str,
+    /// The checks that must pass, besides that of the memory map.
+    pub checks: &'static [Check],
+    /// What is special about it; may be empty.
+    pub note: &'static str,
 }
 
-/// Every method reads the memory map.
-const MAPS: Check = Check::Maps;
-
 impl Need {
-    /// A method that needs this check.
-    pub const fn one(by: &'static str, checks: &'static [Check]) -> Need {
-        Need { checks, by }
+    /// A method that needs these checks.
+    pub const fn one(by: &'static str, checks: &'static [Check], note: &'static str) -> Need {
+        Need { by, checks, note }
     }
+}
 
-    /// Whether the method works.
-    pub fn is_met(&self, works: impl Fn(Check) -> bool) -> bool {
-        works(MAPS) && self.checks.iter().all(|check| works(*check))
+impl Maker {
+    /// The first method that works on this machine, where `works` tells which checks passed.
+    pub fn method(&self, works: impl Fn(Check) -> bool) -> Option<&'static Need> {
+        let is_met = |need: &&Need| works(Check::Maps) && need.checks.iter().all(|check| works(*check));
+        self.needs.iter().find(is_met)
     }
 }
 

@@ -31,7 +31,7 @@ pub static ROW: KindRow = KindRow {
         offers: any_process,
         make: Make::Live(&LIVE),
         is_substitute: false,
-        needs: &[Need::one("bpf", &[Check::BpfWaits])],
+        needs: &[Need::one("bpf", &[Check::BpfWaits], "")],
     }],
     words: Words { quality, without_samples },
     watch: Some(Watch {

@@ -39,16 +39,24 @@ pub static ROW: KindRow = KindRow {
     dump: Some(DumpOf::Threads),
 };
 
+/// Stacks are in the memory of the process. It is read as a file where process_vm_readv(2) is not
+/// permitted.
+const MEMORY: Check = Check::ProcMem;
+
 /// Reads the threads of any process.
 pub(super) const MAKER: Maker = Maker {
     offers: any_process,
     make: Make::Once(read),
     is_substitute: false,
     needs: &[
-        Need::one("bpf and perf", &[Check::BpfThreads, Check::PerfThread]),
-        Need::one("/proc and perf", &[Check::ThreadState, Check::PerfThread]),
-        Need::one("/proc and ptrace", &[Check::Ptrace]),
-        Need::one("/proc", &[Check::ThreadState]),
+        Need::one("bpf and perf", &[MEMORY, Check::BpfThreads, Check::PerfThread], "no thread is stopped"),
+        Need::one(
+            "/proc and perf",
+            &[MEMORY, Check::ThreadState, Check::PerfThread],
+            "a thread is stopped for microseconds only if its stack needs it",
+        ),
+        Need::one("/proc and ptrace", &[MEMORY, Check::Ptrace], "some threads are stopped for microseconds"),
+        Need::one("/proc", &[MEMORY, Check::ThreadState], "sleeping threads only"),
     ],
 };
 

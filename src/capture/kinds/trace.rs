@@ -31,7 +31,7 @@ pub static ROW: KindRow = KindRow {
         offers: any_process,
         make: Make::Once(record),
         is_substitute: false,
-        needs: &[Need::one("bpf", &[Check::BpfTrace])],
+        needs: &[Need::one("bpf", &[Check::BpfTrace], "")],
     }],
     words: NO_WORDS,
     watch: None,

@@ -31,7 +31,7 @@ pub static ROW: KindRow = KindRow {
         offers: any_process,
         make: Make::Live(&LIVE),
         is_substitute: false,
-        needs: &[Need::one("bpf", &[Check::BpfWaits]), Need::one("ptrace", &[Check::Ptrace])],
+        needs: &[Need::one("bpf", &[Check::BpfWaits], ""), Need::one("ptrace", &[Check::Ptrace], "")],
     }],
     words: Words { quality, without_samples },
     watch: Some(Watch {

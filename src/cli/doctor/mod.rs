@@ -1,9 +1,11 @@
 //! `rprof doctor`: what this machine and user allow, why something does not work, and the command,
 //! capability or container setting that allows it. One line per data source.
 //!
-//! `sampler::checks` does the checks; `process::host` reads the settings.
+//! `sampler::checks` does the checks; `process::host` reads the settings; the table of `capture::kinds`
+//! says what each kind of profile needs.
 
 mod fix;
+mod kinds;
 mod names;
 
 use std::io::Write;
@@ -13,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::args::DoctorArgs;
 use crate::{
+    capture::kinds::{self as kinds_table, DumpOf},
     process::{
         Identity,
         host::{Container, Host, Rights},
@@ -20,6 +23,7 @@ use crate::{
     },
     sampler::checks::{self, Check, Source},
 };
+use kinds::Availability;
 
 /// How many lines of the verifier's log `-v` shows.
 const LOG_LINES: usize = 25;
@@ -51,8 +55,8 @@ pub fn run(arguments: &DoctorArgs) -> Result<()> {
 pub struct Diagnosis {
     /// For people.
     pub text: String,
-    /// For scripts: the objects `host` and `target`, and the list `checks`, always with the
-    /// verifier's whole logs.
+    /// For scripts: the objects `host` and `target`, and the lists `kinds` and `checks`, the last
+    /// always with the verifier's whole logs.
     pub json: Value,
 }
 
@@ -67,9 +71,11 @@ pub fn diagnose(pid: Option<u32>, verbose: bool) -> Result<Diagnosis> {
     let mut lines: Vec<Line> =
         checks.iter().map(|check| line(check, &checks, &host, rights.as_ref())).collect();
     lines.extend(pid.map(names::line));
+    let available = kinds::availability(pid, &checks);
+    let found = (&checks[..], &available[..]);
     Ok(Diagnosis {
-        text: as_text(&host, identity.as_ref(), rights.as_ref(), &lines, &checks, verbose),
-        json: as_json(&host, identity.as_ref(), rights.as_ref(), &lines),
+        text: as_text(&host, identity.as_ref(), rights.as_ref(), &lines, found, verbose),
+        json: as_json(&host, identity.as_ref(), rights.as_ref(), &lines, &available),
     })
 }
 
@@ -109,11 +115,16 @@ fn as_text(
     identity: Option<&Identity>,
     rights: Option<&Rights>,
     lines: &[Line],
-    checks: &[Check],
+    (checks, available): (&[Check], &[Availability]),
     verbose: bool,
 ) -> String {
-    let [attach, dump, waits] = [attach_by, dump_by, waits_by].map(|by| by(checks));
-    let mut text = format!("attach: {attach}\ndump:   {dump}\nwaits:  {waits}\n\n");
+    let attach = kinds::method(kinds_table::DEFAULT, checks);
+    let mut text = format!("attach: {attach}\n");
+    for dump in kinds_table::ALL.iter().filter(|kind| kind.dump == Some(DumpOf::Threads)) {
+        text += &format!("dump:   {}\n", kinds::method(dump, checks));
+    }
+    text += &kinds::lines(available);
+    text.push('\n');
     for (key, value) in host_facts(host) {
         text += &format!("{key:<32} {value}\n");
     }
@@ -148,59 +159,6 @@ fn log_end(log: &str) -> String {
         text += &format!("          {line}\n");
     }
     text
-}
-
-fn works(checks: &[Check], source: Source) -> bool {
-    checks.iter().any(|check| check.source == source && check.result.is_ok())
-}
-
-fn attach_by(checks: &[Check]) -> &'static str {
-    let works = |source| works(checks, source);
-    if !works(Source::Maps) {
-        return "not possible: no permission to read the process's memory map";
-    }
-    match () {
-        () if works(Source::BpfCpu) => "by bpf (whole stacks, no overhead per context switch)",
-        () if works(Source::PerfCpu) => "by perf-cpu or perf-cgroup",
-        () if works(Source::PerfThread) => "by perf-thread",
-        () if works(Source::Ptrace) => {
-            "by ptrace (threads are stopped for microseconds, at most 1 % of the time)"
-        }
-        () => "not possible with these permissions",
-    }
-}
-
-/// `--kind offcpu` and `--kind trace`.
-fn waits_by(checks: &[Check]) -> &'static str {
-    let works = |source| works(checks, source);
-    match () {
-        () if !works(Source::Maps) => "not possible: no permission to read the process's memory map",
-        () if works(Source::BpfWaits) && works(Source::BpfTrace) => {
-            "by bpf (--kind offcpu, --kind trace, --kind wall)"
-        }
-        () if works(Source::BpfWaits) => "by bpf (--kind offcpu; --kind trace is not available)",
-        () if works(Source::BpfTrace) => "by bpf (--kind trace; --kind offcpu is not available)",
-        () if works(Source::Ptrace) => "by ptrace (--kind wall); --kind offcpu and trace need BPF",
-        () => "not possible with these permissions",
-    }
-}
-
-fn dump_by(checks: &[Check]) -> &'static str {
-    let works = |source| works(checks, source);
-    if !works(Source::Maps) || !(works(Source::ProcMem) || works(Source::ProcessVmReadv)) {
-        return "not possible: no permission to read the process's memory";
-    }
-    match () {
-        () if works(Source::BpfThreads) && works(Source::PerfThread) => {
-            "by bpf and perf: no thread is stopped"
-        }
-        () if works(Source::ThreadState) && works(Source::PerfThread) => {
-            "by /proc and perf; a thread is stopped for microseconds only if its stack needs it"
-        }
-        () if works(Source::Ptrace) => "by /proc where possible; other threads are stopped for microseconds",
-        () if works(Source::ThreadState) => "by /proc: sleeping threads only",
-        () => "not possible with these permissions",
-    }
 }
 
 fn host_facts(host: &Host) -> Vec<(&'static str, String)> {
@@ -260,7 +218,13 @@ fn target_facts(identity: &Identity, rights: &Rights, host: &Host) -> Vec<(&'sta
     facts
 }
 
-fn as_json(host: &Host, identity: Option<&Identity>, rights: Option<&Rights>, lines: &[Line]) -> Value {
+fn as_json(
+    host: &Host,
+    identity: Option<&Identity>,
+    rights: Option<&Rights>,
+    lines: &[Line],
+    available: &[Availability],
+) -> Value {
     let facts = |facts: Vec<(&'static str, String)>| -> Value {
         facts
             .into_iter()
@@ -281,7 +245,8 @@ fn as_json(host: &Host, identity: Option<&Identity>, rights: Option<&Rights>, li
             })
         })
         .collect();
-    json!({ "host": facts(host_facts(host)), "target": target, "checks": checks })
+    let kinds = kinds::json(available);
+    json!({ "host": facts(host_facts(host)), "target": target, "kinds": kinds, "checks": checks })
 }
 
 #[cfg(test)]
