@@ -15,7 +15,7 @@ use crate::{
     process::{Identity, ProcessError},
     profile::WriteError,
     runtime::RuntimeError,
-    sampler::{Denial, PerfError, SamplerError},
+    sampler::{BpfDenial, Denial, PerfError, SamplerError},
     serve::ServeError,
 };
 
@@ -284,7 +284,8 @@ fn sampler_advice(error: &SamplerError, foreign: Option<&Identity>, see_doctor: 
             "a smaller --buffer-bytes, a higher `ulimit -l`, or `sysctl kernel.perf_event_mlock_kb=4096`"
                 .into()
         }
-        SamplerError::Unavailable(why) if why.contains("no CAP_") => {
+        SamplerError::Only { source, .. } => return sampler_advice(source, foreign, see_doctor),
+        SamplerError::BpfDenied(BpfDenial::Capabilities(_)) => {
             "run rprof as root, or `setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep` on the rprof binary".into()
         }
         _ => return see_doctor,

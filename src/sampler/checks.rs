@@ -6,13 +6,13 @@
 use std::fs;
 
 use super::{
-    SamplerError, SamplerOptions, Trigger, bpf,
+    BpfDenial, Denial, PerfError, SamplerError, SamplerOptions, Trigger, bpf,
     perf::{PerfMethod, probe},
 };
 use crate::{
     process::{self, Mapping, memory, thread_state, threads},
     sys::{
-        perf::{self, EventKind, EventSpec, Scope},
+        perf::{self, EventKind, EventSpec, Scope, probe::TracepointError},
         ptrace,
     },
 };
@@ -65,16 +65,60 @@ pub struct Check {
     pub source: Source,
     /// How it works, or why it does not.
     pub result: Result<String, String>,
+    /// What is in the way, where that is known.
+    pub barrier: Option<Barrier>,
     /// The error number, if the kernel returned one.
     pub errno: Option<i32>,
     /// The whole log of the kernel's verifier, where that refused a BPF program.
     pub log: Option<String>,
 }
 
+/// What is in the way of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barrier {
+    /// A capability is missing.
+    Capability,
+    /// A seccomp filter.
+    Seccomp,
+    /// A security module, or kernel lockdown.
+    SecurityModule,
+    /// The limit of locked memory.
+    LockedMemory,
+    /// The kernel does not describe its types.
+    KernelTypes,
+    /// tracefs is not mounted here, or must not be read.
+    Tracefs,
+}
+
+impl Barrier {
+    fn of_perf(error: &PerfError) -> Option<Barrier> {
+        match error {
+            PerfError::NotPermitted { denial: Denial::Seccomp, .. } => Some(Barrier::Seccomp),
+            PerfError::NotPermitted { denial: Denial::SecurityModule, .. } => Some(Barrier::SecurityModule),
+            _ => None,
+        }
+    }
+
+    fn of(error: &SamplerError) -> Option<Barrier> {
+        match error {
+            SamplerError::Perf(error) => Barrier::of_perf(error),
+            SamplerError::Only { source, .. } => Barrier::of(source),
+            SamplerError::NoKernelTypes(_) => Some(Barrier::KernelTypes),
+            SamplerError::BpfDenied(denial) => Some(match denial {
+                BpfDenial::Capabilities(_) => Barrier::Capability,
+                BpfDenial::LockedMemory(_) => Barrier::LockedMemory,
+                BpfDenial::Seccomp => Barrier::Seccomp,
+                BpfDenial::SecurityModule(_) => Barrier::SecurityModule,
+            }),
+            _ => None,
+        }
+    }
+}
+
 impl Check {
     fn new<E: std::fmt::Display>(source: Source, result: Result<impl Into<String>, E>) -> Check {
         let result = result.map(Into::into).map_err(|error| error.to_string());
-        Check { source, result, errno: None, log: None }
+        Check { source, result, barrier: None, errno: None, log: None }
     }
 
     fn bpf(source: Source, works: &str, result: Result<(), SamplerError>) -> Check {
@@ -82,7 +126,17 @@ impl Check {
             Err(SamplerError::BpfRefused { log, .. }) => Some(log.clone()),
             _ => None,
         };
-        Check { log, ..Check::new(source, result.map(|()| works)) }
+        let barrier = result.as_ref().err().and_then(Barrier::of);
+        Check { log, barrier, ..Check::new(source, result.map(|()| works)) }
+    }
+
+    fn perf<E: std::fmt::Display>(
+        source: Source,
+        result: Result<&'static str, E>,
+        barrier: impl FnOnce(&E) -> Option<Barrier>,
+    ) -> Check {
+        let barrier = result.as_ref().err().and_then(barrier);
+        Check { barrier, ..Check::new(source, result) }
     }
 
     fn io(source: Source, works: &str, result: std::io::Result<()>) -> Check {
@@ -97,10 +151,22 @@ pub fn all(pid: Option<u32>) -> Vec<Check> {
     let target = pid.unwrap_or(own);
     let probed = probe();
     let mut checks = vec![
-        Check::new(Source::PerfThread, thread_event(target).map(|()| "perf_event_open on its threads")),
-        Check::new(Source::PerfCpu, whole_cpus(&probed)),
-        Check::new(Source::KernelFrames, probed.kernel.as_ref().map(|()| "perf events see the kernel")),
-        Check::new(Source::Tracepoints, perf::probe::tracepoint().map(|()| "sched:sched_switch opens")),
+        Check::perf(
+            Source::PerfThread,
+            thread_event(target).map(|()| "perf_event_open on its threads"),
+            Barrier::of_perf,
+        ),
+        Check::perf(Source::PerfCpu, whole_cpus(&probed), |error| Barrier::of(error)),
+        Check::perf(
+            Source::KernelFrames,
+            probed.kernel.as_ref().map(|()| "perf events see the kernel"),
+            |error| Barrier::of_perf(error),
+        ),
+        Check::perf(
+            Source::Tracepoints,
+            perf::probe::tracepoint().map(|()| "sched:sched_switch opens"),
+            |error| matches!(error, TracepointError::NoId(_)).then_some(Barrier::Tracefs),
+        ),
         Check::io(Source::Uprobes, "the uprobe PMU opens", perf::probe::uprobe()),
         Check::new(Source::Ptrace, may_hold(target)),
     ];

@@ -311,6 +311,36 @@ pub trait Sampler {
     }
 }
 
+/// What denies BPF to rprof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BpfDenial {
+    /// These capabilities are missing.
+    Capabilities(Vec<&'static str>),
+    /// The limit of locked memory, in KiB. Before Linux 5.11 BPF maps count as locked memory.
+    LockedMemory(u64),
+    /// A seccomp filter. Container runtimes install one.
+    Seccomp,
+    /// A security module, or kernel lockdown at this level.
+    SecurityModule(Option<String>),
+}
+
+impl std::fmt::Display for BpfDenial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BpfDenial::Capabilities(missing) => write!(f, "no {}", missing.join(" and no ")),
+            BpfDenial::LockedMemory(kib) => write!(
+                f,
+                "the limit of locked memory is {kib} KiB, and before Linux 5.11 BPF maps count as locked memory"
+            ),
+            BpfDenial::Seccomp => f.write_str("a seccomp filter forbids it"),
+            BpfDenial::SecurityModule(None) => f.write_str("a security module forbids it"),
+            BpfDenial::SecurityModule(Some(level)) => {
+                write!(f, "kernel lockdown ({level}) or a security module forbids it")
+            }
+        }
+    }
+}
+
 /// Why a sampler could not be opened, or why it stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum SamplerError {
@@ -335,6 +365,21 @@ pub enum SamplerError {
         reason: String,
         /// The verifier's whole log.
         log: String,
+    },
+    /// rprof may not use BPF.
+    #[error("BPF is not permitted: {0}")]
+    BpfDenied(BpfDenial),
+    /// The kernel does not describe its types, which BPF programs need.
+    #[error("the kernel does not describe its types ({0}; CONFIG_DEBUG_INFO_BTF)")]
+    NoKernelTypes(String),
+    /// Only this sampler can record what was requested.
+    #[error("{source}; {instead}")]
+    Only {
+        /// Its error.
+        #[source]
+        source: Box<SamplerError>,
+        /// Why there is no other, and what is available instead.
+        instead: &'static str,
     },
     /// The kernel or rprof's rights do not allow this method.
     #[error("{0}")]

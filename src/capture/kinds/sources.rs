@@ -68,12 +68,8 @@ pub const PTRACE_WALL: Source =
 pub const BPF_WALL: Source = Source { open: |options| Ok(Box::new(wall::open(options)?)), ..BPF };
 
 /// Adds to the error of a sampler of waits that only BPF can record them.
-fn only_bpf(error: SamplerError) -> SamplerError {
-    match error {
-        SamplerError::Unavailable(why) => SamplerError::Unavailable(format!(
-            "{why}; only BPF can record when a wait begins and ends (--kind wall works without BPF: it samples \
-            all threads periodically, running or not)"
-        )),
-        other => other,
-    }
+fn only_bpf(source: SamplerError) -> SamplerError {
+    let instead = "only BPF can record when a wait begins and ends (--kind wall works without BPF: it samples all \
+                   threads periodically, running or not)";
+    SamplerError::Only { source: Box::new(source), instead }
 }

@@ -131,13 +131,9 @@ pub(super) fn run(
     Ok(trace)
 }
 
-fn only_bpf(error: SamplerError) -> SamplerError {
-    match error {
-        SamplerError::Unavailable(why) => SamplerError::Unavailable(format!(
-            "{why}; a trace needs BPF (--kind wall works without BPF and shows where all time goes)"
-        )),
-        other => other,
-    }
+fn only_bpf(source: SamplerError) -> SamplerError {
+    let instead = "a trace needs BPF (--kind wall works without BPF and shows where all time goes)";
+    SamplerError::Only { source: Box::new(source), instead }
 }
 
 impl Trace {

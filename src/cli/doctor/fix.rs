@@ -3,15 +3,14 @@
 
 use crate::{
     process::host::{Container, Host, Rights},
-    sampler::checks::{Check, Source},
+    sampler::checks::{Barrier, Check, Source},
 };
 
 /// Alternatives that allow it, the simplest first; empty if nothing is needed.
 pub fn fixes(check: &Check, all: &[Check], host: &Host, rights: Option<&Rights>) -> Vec<String> {
-    let why = check.result.as_ref().err().map_or("", String::as_str);
     match check.source {
-        Source::PerfThread | Source::PerfCpu | Source::KernelFrames => perf(check.source, why, host, rights),
-        Source::Tracepoints => tracepoints(why, host),
+        Source::PerfThread | Source::PerfCpu | Source::KernelFrames => perf(check, host, rights),
+        Source::Tracepoints => tracepoints(check, host),
         Source::Uprobes => match check.errno {
             Some(libc::ENOENT) => vec!["a kernel with CONFIG_UPROBE_EVENTS".into()],
             _ => capability(host, "SYS_ADMIN", "cap_sys_admin", "(Linux before 6.16: CAP_PERFMON is enough)"),
@@ -22,7 +21,7 @@ pub fn fixes(check: &Check, all: &[Check], host: &Host, rights: Option<&Rights>)
         | Source::BpfWaits
         | Source::BpfTrace
         | Source::BpfThreads
-        | Source::BpfKernelNames => bpf(check, why, host),
+        | Source::BpfKernelNames => bpf(check, host),
         Source::MapFiles => {
             let note = "(needed only for programs that were deleted or replaced while running)";
             capability(host, "CHECKPOINT_RESTORE", "cap_checkpoint_restore", note)
@@ -68,13 +67,14 @@ fn capability(host: &Host, name: &str, file: &str, note: &str) -> Vec<String> {
     }
 }
 
-fn perf(source: Source, why: &str, host: &Host, rights: Option<&Rights>) -> Vec<String> {
-    if why.contains("seccomp") {
+fn perf(check: &Check, host: &Host, rights: Option<&Rights>) -> Vec<String> {
+    let source = check.source;
+    if check.barrier == Some(Barrier::Seccomp) {
         let mut fixes = capability(host, "PERFMON", "cap_perfmon", "");
         fixes.push("or --security-opt seccomp=unconfined".into());
         return fixes;
     }
-    if why.contains("security module") {
+    if check.barrier == Some(Barrier::SecurityModule) {
         return module(host);
     }
     let mut fixes = Vec::new();
@@ -93,8 +93,8 @@ fn perf(source: Source, why: &str, host: &Host, rights: Option<&Rights>) -> Vec<
     fixes
 }
 
-fn tracepoints(why: &str, host: &Host) -> Vec<String> {
-    if why.contains("tracefs") {
+fn tracepoints(check: &Check, host: &Host) -> Vec<String> {
+    if check.barrier == Some(Barrier::Tracefs) {
         return match host.container {
             Some(_) => vec!["-v /sys/kernel/tracing:/sys/kernel/tracing:ro for the container".into()],
             None => vec![
@@ -106,26 +106,27 @@ fn tracepoints(why: &str, host: &Host) -> Vec<String> {
     capability(host, "PERFMON", "cap_perfmon", "")
 }
 
-fn bpf(check: &Check, why: &str, host: &Host) -> Vec<String> {
-    if why.contains("locked memory") {
-        return vec![
-            "ulimit -l unlimited   (as root), or root, or CAP_SYS_RESOURCE: rprof then lifts the limit"
-                .into(),
-            "Linux 5.11 or later, which does not count BPF as locked memory".into(),
-        ];
-    }
-    if why.contains("seccomp") || why.contains("no CAP_") {
-        let mut fixes = capability(host, "BPF", "cap_bpf,cap_perfmon", "");
-        if host.container.is_some() {
-            fixes.extend(capability(host, "PERFMON", "cap_perfmon", ""));
+fn bpf(check: &Check, host: &Host) -> Vec<String> {
+    match check.barrier {
+        Some(Barrier::LockedMemory) => {
+            return vec![
+                "ulimit -l unlimited   (as root), or root, or CAP_SYS_RESOURCE: rprof then lifts the limit"
+                    .into(),
+                "Linux 5.11 or later, which does not count BPF as locked memory".into(),
+            ];
         }
-        return fixes;
-    }
-    if why.contains("security module") {
-        return module(host);
-    }
-    if why.contains("CONFIG_DEBUG_INFO_BTF") {
-        return vec!["a kernel that describes its types: CONFIG_DEBUG_INFO_BTF".into()];
+        Some(Barrier::Seccomp | Barrier::Capability) => {
+            let mut fixes = capability(host, "BPF", "cap_bpf,cap_perfmon", "");
+            if host.container.is_some() {
+                fixes.extend(capability(host, "PERFMON", "cap_perfmon", ""));
+            }
+            return fixes;
+        }
+        Some(Barrier::SecurityModule) => return module(host),
+        Some(Barrier::KernelTypes) => {
+            return vec!["a kernel that describes its types: CONFIG_DEBUG_INFO_BTF".into()];
+        }
+        Some(Barrier::Tracefs) | None => {}
     }
     if check.log.is_some() && check.source != Source::BpfKernelNames {
         return vec![
@@ -201,8 +202,9 @@ fn ptrace_rights(check: &Check, host: &Host, rights: Option<&Rights>) -> Vec<Str
 mod tests {
     use super::*;
 
-    fn refused(source: Source, why: &str) -> Check {
-        Check { source, result: Err(why.into()), errno: Some(libc::EPERM), log: None }
+    fn refused(source: Source, barrier: Option<Barrier>) -> Check {
+        let result = Err("refused".to_owned());
+        Check { source, result, barrier, errno: Some(libc::EPERM), log: None }
     }
 
     fn of(uid: u32) -> Rights {
@@ -225,7 +227,7 @@ mod tests {
         let kubernetes = Host { container: Some(Container::Kubernetes), ..docker.clone() };
         let plain = Host { uid: 7, ..Host::default() };
         let yama = Host { yama_scope: Some(1), ..plain.clone() };
-        let seccomp = "a seccomp filter forbids perf_event_open";
+        let seccomp = Some(Barrier::Seccomp);
         let cases = [
             (refused(Source::PerfThread, seccomp), &docker, "docker run --cap-add PERFMON"),
             (
@@ -233,26 +235,14 @@ mod tests {
                 &kubernetes,
                 "securityContext: {capabilities: {add: [PERFMON]}}",
             ),
-            (
-                refused(Source::PerfCpu, "kernel.perf_event_paranoid is 2"),
-                &plain,
-                "sudo sysctl kernel.perf_event_paranoid=0",
-            ),
-            (refused(Source::Ptrace, "ptrace: EPERM"), &yama, "sudo sysctl kernel.yama.ptrace_scope=0"),
-            (refused(Source::Ptrace, "ptrace: EPERM"), &docker, "docker run --cap-add SYS_PTRACE"),
-            (refused(Source::BpfCpu, "BPF is not permitted: no CAP_BPF here"), &plain, "sudo rprof"),
-            (
-                refused(Source::BpfCpu, "BPF is not permitted: the limit of locked memory is 8192 KiB"),
-                &plain,
-                "ulimit -l unlimited",
-            ),
-            (refused(Source::BpfKernelNames, "refused"), &plain, "Linux 5.13"),
-            (
-                refused(Source::Tracepoints, "its ID cannot be read from tracefs"),
-                &docker,
-                "-v /sys/kernel/tracing",
-            ),
-            (refused(Source::MapFiles, "EPERM"), &plain, "sudo rprof"),
+            (refused(Source::PerfCpu, None), &plain, "sudo sysctl kernel.perf_event_paranoid=0"),
+            (refused(Source::Ptrace, None), &yama, "sudo sysctl kernel.yama.ptrace_scope=0"),
+            (refused(Source::Ptrace, None), &docker, "docker run --cap-add SYS_PTRACE"),
+            (refused(Source::BpfCpu, Some(Barrier::Capability)), &plain, "sudo rprof"),
+            (refused(Source::BpfCpu, Some(Barrier::LockedMemory)), &plain, "ulimit -l unlimited"),
+            (refused(Source::BpfKernelNames, None), &plain, "Linux 5.13"),
+            (refused(Source::Tracepoints, Some(Barrier::Tracefs)), &docker, "-v /sys/kernel/tracing"),
+            (refused(Source::MapFiles, None), &plain, "sudo rprof"),
         ];
         for (check, host, expected) in &cases {
             let found = first(check, host, &of(7));
@@ -263,19 +253,25 @@ mod tests {
     #[test]
     fn a_program_that_the_verifier_refuses_is_a_mistake_to_report() {
         let log = Some("R3 unbounded memory access".to_owned());
-        let check = Check { log, ..refused(Source::BpfWaits, "the kernel refuses the BPF program `sweep`") };
+        let check = Check { log, ..refused(Source::BpfWaits, None) };
         assert!(first(&check, &Host::default(), &of(7)).contains("please report"));
     }
 
     #[test]
     fn another_users_process_a_tracer_and_a_substitute_are_reported() {
         let plain = Host { uid: 7, ..Host::default() };
-        let check = refused(Source::ProcMem, "EACCES");
+        let check = refused(Source::ProcMem, None);
         assert!(first(&check, &plain, &of(8)).starts_with("sudo -u '#8' rprof"));
         let traced = Rights { tracer: Some(99), ..of(7) };
-        assert!(first(&refused(Source::Ptrace, "EPERM"), &plain, &traced).contains("process 99 traces it"));
-        let mem = Check { source: Source::ProcMem, result: Ok(String::new()), errno: None, log: None };
-        let readv = refused(Source::ProcessVmReadv, "EPERM");
+        assert!(first(&refused(Source::Ptrace, None), &plain, &traced).contains("process 99 traces it"));
+        let mem = Check {
+            source: Source::ProcMem,
+            result: Ok(String::new()),
+            barrier: None,
+            errno: None,
+            log: None,
+        };
+        let readv = refused(Source::ProcessVmReadv, None);
         let found = fixes(&readv, &[readv.clone(), mem], &plain, Some(&of(7)));
         assert!(found[0].starts_with("nothing: /proc/PID/mem is used"), "{found:?}");
     }

@@ -91,8 +91,13 @@ mod tests {
     use crate::sampler::checks::Source;
 
     fn passed(sources: &[Source]) -> Vec<Check> {
-        let check =
-            |source: &Source| Check { source: *source, result: Ok(String::new()), errno: None, log: None };
+        let check = |source: &Source| Check {
+            source: *source,
+            result: Ok(String::new()),
+            barrier: None,
+            errno: None,
+            log: None,
+        };
         sources.iter().map(check).collect()
     }
 

@@ -337,11 +337,8 @@ fn parse_and_relocate<T>(
     objects: &Objects,
     look_up: impl FnOnce(&kernel_types::Types<'_>) -> T,
 ) -> Result<(Object, T), SamplerError> {
-    let kernel = KernelBtf::open().map_err(|error| {
-        SamplerError::Unavailable(format!(
-            "the kernel does not describe its types (/sys/kernel/btf/vmlinux: {error}; CONFIG_DEBUG_INFO_BTF)"
-        ))
-    })?;
+    let kernel = KernelBtf::open()
+        .map_err(|error| SamplerError::NoKernelTypes(format!("/sys/kernel/btf/vmlinux: {error}")))?;
     let types = kernel_types::Types::parse(kernel.bytes()).ok_or_else(|| {
         SamplerError::Unavailable("the kernel's description of its types cannot be read".to_owned())
     })?;

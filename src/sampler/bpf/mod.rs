@@ -190,7 +190,7 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> SamplerError {
 fn from_perf(error: PerfError) -> SamplerError {
     match error {
         PerfError::System { call, source } => SamplerError::System { what: call.to_owned(), source },
-        other => SamplerError::Unavailable(other.to_string()),
+        other => SamplerError::Perf(other),
     }
 }
 

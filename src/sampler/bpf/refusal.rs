@@ -9,7 +9,7 @@ use aya::maps::MapError;
 
 use crate::{
     process::host::Host,
-    sampler::SamplerError,
+    sampler::{BpfDenial, SamplerError},
     sys::{
         bpf::{LoadError, counts_as_locked_memory},
         capabilities, limits,
@@ -53,41 +53,34 @@ pub fn from_map(error: &MapError) -> SamplerError {
 /// If the kernel refused for lack of rights: which.
 fn denied(source: &io::Error) -> Option<SamplerError> {
     match source.raw_os_error()? {
-        libc::EPERM | libc::EACCES => Some(SamplerError::Unavailable(missing_right())),
+        libc::EPERM | libc::EACCES => Some(SamplerError::BpfDenied(denial())),
         libc::ENOSYS => Some(SamplerError::Unavailable("the kernel has no BPF".to_owned())),
         _ => None,
     }
 }
 
-fn missing_right() -> String {
+fn denial() -> BpfDenial {
     let held = capabilities::effective();
     if held.has(capabilities::CAP_SYS_ADMIN) || (held.has(capabilities::CAP_BPF) && held.perfmon()) {
         let memory = limits::locked_memory().ok().filter(|_| counts_as_locked_memory());
-        return format!("BPF is not permitted: {}", in_the_way(memory.map(|limit| limit.soft)));
+        return in_the_way(memory.map(|limit| limit.soft));
     }
-    let missing: Vec<&str> = [(capabilities::CAP_BPF, "CAP_BPF"), (capabilities::CAP_PERFMON, "CAP_PERFMON")]
+    let missing = [(capabilities::CAP_BPF, "CAP_BPF"), (capabilities::CAP_PERFMON, "CAP_PERFMON")]
         .into_iter()
-        .filter_map(|(number, name)| (!held.has(number)).then_some(name))
-        .collect();
-    format!("BPF is not permitted: no {}", missing.join(" and no "))
+        .filter_map(|(number, name)| (!held.has(number)).then_some(name));
+    BpfDenial::Capabilities(missing.collect())
 }
 
 /// What refuses BPF to a process with the capabilities; `memory` is the limit of locked memory in
 /// bytes where that counts.
-fn in_the_way(memory: Option<u64>) -> String {
+fn in_the_way(memory: Option<u64>) -> BpfDenial {
     if let Some(bytes) = memory.filter(|bytes| *bytes != u64::MAX) {
-        return format!(
-            "the limit of locked memory is {} KiB, and before Linux 5.11 BPF maps count as locked memory",
-            bytes / 1024
-        );
+        return BpfDenial::LockedMemory(bytes / 1024);
     }
     if capabilities::seccomp_filtered() {
-        return "a seccomp filter forbids it".to_owned();
+        return BpfDenial::Seccomp;
     }
-    match Host::read().lockdown.filter(|level| level != "none") {
-        Some(level) => format!("kernel lockdown ({level}) or a security module forbids it"),
-        None => "a security module forbids it".to_owned(),
-    }
+    BpfDenial::SecurityModule(Host::read().lockdown.filter(|level| level != "none"))
 }
 
 #[cfg(test)]
@@ -96,9 +89,14 @@ mod tests {
 
     #[test]
     fn a_limit_of_locked_memory_is_named_where_it_counts() {
-        assert!(in_the_way(Some(8 << 20)).starts_with("the limit of locked memory is 8192 KiB"));
-        assert!(!in_the_way(Some(u64::MAX)).contains("memory is"));
-        assert!(!in_the_way(None).contains("memory is"));
+        assert_eq!(in_the_way(Some(8 << 20)), BpfDenial::LockedMemory(8192));
+        for memory in [Some(u64::MAX), None] {
+            assert!(!matches!(in_the_way(memory), BpfDenial::LockedMemory(_)));
+        }
+        let text = SamplerError::BpfDenied(in_the_way(Some(8 << 20))).to_string();
+        assert!(text.starts_with("BPF is not permitted: the limit of locked memory is 8192 KiB"), "{text}");
+        let missing = BpfDenial::Capabilities(vec!["CAP_BPF", "CAP_PERFMON"]);
+        assert_eq!(missing.to_string(), "no CAP_BPF and no CAP_PERFMON");
     }
 
     #[test]
