@@ -13,8 +13,9 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     args::{DumpArgs, DumpFormatArg, LookArg},
-    attach::{stop_on_signals, symbolize_options},
     output::file_options,
+    sampling::{check_debug_options, symbolize_options},
+    signals::stop_on_signals,
     summary,
     target::Selection,
 };
@@ -38,7 +39,7 @@ pub fn run(arguments: &DumpArgs) -> Result<()> {
         quiet: arguments.quiet,
     };
     let pids = selection.choose()?;
-    super::attach::check_debug_options(&arguments.debug)?;
+    check_debug_options(&arguments.debug)?;
     let output = DumpOutput::choose(arguments)?;
     let response = capture::once(&request(arguments, pids, output.form)?, &mut |_| {})?;
     let Response::Read(reading) = response else {

@@ -4,38 +4,12 @@
 use std::{
     fs,
     io::{self, Write},
-    path::PathBuf,
 };
 
 use anyhow::{Context, Result};
-use clap::{Args, CommandFactory, Subcommand};
-use clap_complete::Shell;
+use clap::CommandFactory;
 
-use super::args::Cli;
-
-/// The arguments of `rprof generate`.
-#[derive(Debug, Args)]
-pub struct GenerateArgs {
-    /// What to make.
-    #[command(subcommand)]
-    pub what: What,
-}
-
-/// What to make.
-#[derive(Debug, Subcommand)]
-pub enum What {
-    /// Print completions for a shell.
-    Completions {
-        /// The shell.
-        shell: Shell,
-    },
-    /// Write manual pages into a directory, one for rprof and one per verb.
-    Man {
-        /// The directory, which is created if it does not exist.
-        #[arg(value_name = "DIR")]
-        folder: PathBuf,
-    },
-}
+use super::args::{Cli, GenerateArgs, What};
 
 /// Runs the verb.
 ///

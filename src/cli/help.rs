@@ -3,17 +3,9 @@
 
 use std::io::{self, Write};
 
-use clap::{Args, CommandFactory, error::ErrorKind};
+use clap::{CommandFactory, error::ErrorKind};
 
-use super::args::Cli;
-
-/// The arguments of `rprof help`.
-#[derive(Debug, Args)]
-pub struct HelpArgs {
-    /// A verb (attach, dump ...) or a document (permissions, sidecar ...).
-    #[arg(value_name = "VERB|DOCUMENT")]
-    pub words: Vec<String>,
-}
+use super::args::{Cli, HelpArgs};
 
 /// A document: its name on the command line, its text (Markdown), and what it is about.
 struct Document {

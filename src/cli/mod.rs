@@ -16,18 +16,16 @@ mod info;
 #[cfg(test)]
 mod kinds_test;
 mod live;
-mod live_args;
 mod output;
 pub mod pprof;
 mod progress;
 mod record;
 mod redact;
 mod report;
-mod report_args;
+mod sampling;
 mod serve;
-mod serve_args;
+mod signals;
 mod snapshot;
-mod snapshot_args;
 mod summary;
 mod symbolize;
 mod target;
@@ -140,7 +138,7 @@ fn exit_code(result: Result<u8>) -> ExitCode {
 }
 
 /// `rprof help`; an unknown name is a usage error.
-fn help_exit(arguments: &help::HelpArgs) -> ExitCode {
+fn help_exit(arguments: &args::HelpArgs) -> ExitCode {
     match help::run(arguments, &mut std::io::stdout()) {
         Ok(()) => ExitCode::from(SUCCESS),
         Err(error) => {

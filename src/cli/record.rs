@@ -16,8 +16,9 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use super::{
     FAILURE, advice,
     args::RecordArgs,
-    attach::{capture_and_write, check_debug_options, request},
+    attach::capture_and_write,
     output::Destination,
+    sampling::{check_debug_options, request},
     say,
 };
 use crate::{

@@ -10,11 +10,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::Args;
 use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 use serde_json::Value;
 
-use super::{output::file_options, say};
+use super::{args::RedactArgs, output::file_options, say};
 use crate::{
     capture::kinds::{self, DumpOf, Kind},
     profile::{Profile, decode, encode_gzip, file, redact::Redactor},
@@ -22,41 +21,10 @@ use crate::{
     text::counted,
 };
 
-/// Shown below `rprof redact --help`.
-pub const REDACT_EXAMPLES: &str = "\
-Examples:
-  rprof redact incident.tar.gz                            writes incident.redacted.tar.gz
-  rprof redact cpu.pb.gz --label thread --label request_id -o share.pb.gz";
-
 /// The largest content of an archive, uncompressed.
 const MAX_ARCHIVE_BYTES: u64 = 1 << 30;
 /// The largest number of files in an archive.
 const MAX_FILES: usize = 10_000;
-
-/// The arguments of `rprof redact`.
-#[derive(Debug, Args)]
-pub struct RedactArgs {
-    /// Profile, dump (.pb.gz) or snapshot (.tar.gz) to redact. Command-line arguments and paths
-    /// under home directories are always removed.
-    #[arg(value_name = "FILE")]
-    pub input: PathBuf,
-    /// File to write, readable by its owner only (default: FILE with `.redacted` before the
-    /// extension).
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// Label to remove, with its values wherever they occur: `thread` for thread names; repeatable.
-    #[arg(long, value_name = "KEY")]
-    pub label: Vec<String>,
-    /// Text to remove wherever it occurs, at least 3 bytes long; repeatable.
-    #[arg(long, value_name = "TEXT")]
-    pub text: Vec<String>,
-    /// Another directory whose paths are removed, beside /home/*, /root and /Users/*; repeatable.
-    #[arg(long, value_name = "DIR")]
-    pub home: Vec<String>,
-    /// Print errors only.
-    #[arg(short, long)]
-    pub quiet: bool,
-}
 
 /// Runs the verb.
 pub fn run(arguments: &RedactArgs) -> Result<()> {

@@ -10,12 +10,8 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
-    args::{DiffArgs, FileArgs, MatchArgs},
-    live,
-    live_args::{TopArgs, are_defaults},
-    pprof,
-    report_args::{ColorArg, ReportArgs},
-    target,
+    args::{ColorArg, DiffArgs, FileArgs, MatchArgs, ReportArgs, TopArgs, are_defaults},
+    live, pprof, target,
 };
 use crate::{
     profile::{columns::Columns, file},

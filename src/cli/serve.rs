@@ -2,7 +2,7 @@
 
 use anyhow::{Error, Result, anyhow};
 
-use super::{advice, attach, pprof::web, serve_args::ServeArgs, target};
+use super::{advice, args::ServeArgs, pprof::web, sampling, signals, target};
 use crate::{
     serve::{self, Access, Address, Door, Limits, Options, Targets, TlsFiles},
     text::shell::quote_path,
@@ -10,7 +10,7 @@ use crate::{
 
 /// Runs the verb until a signal ends it.
 pub fn run(arguments: ServeArgs) -> Result<()> {
-    let stop = attach::stop_on_signals()?;
+    let stop = signals::stop_on_signals()?;
     let targets = targets(&arguments)?;
     let quiet = arguments.quiet;
     let mut door = Door::new(arguments.listen.clone(), access(&arguments)?);
@@ -19,7 +19,7 @@ pub fn run(arguments: ServeArgs) -> Result<()> {
     let options = Options {
         door,
         targets,
-        request: attach::request(&arguments.sampling, &arguments.debug),
+        request: sampling::request(&arguments.sampling, &arguments.debug),
         limits: Limits {
             max_seconds: arguments.max_seconds,
             captures: arguments.max_captures.into(),

@@ -4,9 +4,10 @@ use anyhow::{Context, Result};
 
 use super::{
     args::SymbolizeArgs,
-    attach::{check_debug_options, interruptible, symbolize_options},
     output::file_options,
+    sampling::{check_debug_options, symbolize_options},
     say,
+    signals::interruptible,
 };
 use crate::{
     capture::rename,

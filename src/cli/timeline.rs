@@ -13,8 +13,8 @@ use flate2::{Compression, write::GzEncoder};
 
 use super::{
     args::{FormatArg, OutputArgs},
-    attach::stop_on_signals,
     output::{file_options, name_and_time, write_or_rescue},
+    signals::stop_on_signals,
 };
 use crate::{
     capture::{

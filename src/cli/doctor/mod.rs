@@ -1,8 +1,8 @@
 //! `rprof doctor`: what this machine and user allow, why something does not work, and the command,
 //! capability or container setting that allows it. One line per data source.
 //!
-//! `sampler::checks` does the checks; `process::host` reads the settings; the table of `capture::kinds`
-//! says what each kind of profile needs.
+//! `sampler::checks` does the checks; `process::host` reads the settings; the table of
+//! `capture::kinds` says what each kind of profile needs.
 
 mod fix;
 mod kinds;

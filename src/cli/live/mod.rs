@@ -31,7 +31,7 @@ use ratatui::{
     crossterm::event::{self, Event, KeyEventKind},
 };
 
-use super::{advice, attach, live_args::LiveArgs, output, target::Selection};
+use super::{advice, args::LiveArgs, output, sampling, signals, target::Selection};
 use crate::{
     capture::{LabelKeys, Request, Stop, kinds::Kind},
     process::{self, Identity, ProcessHandle},
@@ -57,14 +57,14 @@ pub fn run(arguments: &LiveArgs) -> Result<()> {
         ..Selection::default()
     };
     let pids = selection.choose()?;
-    attach::check_debug_options(&arguments.debug)?;
+    sampling::check_debug_options(&arguments.debug)?;
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         bail!(
             "a live view needs a terminal; `rprof attach --pid {} -d 5s` prints the hottest functions as text",
             pids[0]
         );
     }
-    let sampling = attach::request(&arguments.sampling, &arguments.debug);
+    let sampling = sampling::request(&arguments.sampling, &arguments.debug);
     let request = Request {
         kinds: vec![arguments.kind],
         every: Some(arguments.interval),
@@ -74,7 +74,7 @@ pub fn run(arguments: &LiveArgs) -> Result<()> {
         pids,
         ..sampling
     };
-    let stop = attach::stop_on_signals()?;
+    let stop = signals::stop_on_signals()?;
     // Before the screen is taken over, so that an error is printed as plain lines.
     let mut view = View::begin(request, arguments.kind)?;
     let mut terminal = ratatui::try_init()?;

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Flags, binaries, collection, drawing, viewer};
 use crate::{
-    cli::attach,
+    cli::signals,
     report::pprof::Settings,
     serve::{self, Access, Address, Door},
     web::{Offered, Site, Tools},
@@ -33,7 +33,7 @@ pub(super) fn run(flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<(), String
         .map_err(|error| format!("cannot create a directory for unpacked profiles: {error}"))?;
     let offered = offered(flags, folder.path(), say)?;
     let site = Site::new(offered, tools_for_oneself(flags.settings.clone()));
-    let stop = attach::stop_on_signals().map_err(|error| error.to_string())?;
+    let stop = signals::stop_on_signals().map_err(|error| error.to_string())?;
     serve::pages_of(site, door, &stop, |address| {
         let url = format!("http://{address}");
         say(&format!("Serving web UI on {url}"));

@@ -16,7 +16,7 @@ use anyhow::{Error, Result, anyhow};
 use flate2::{Compression, write::GzEncoder};
 
 use super::{
-    advice, attach, doctor, output, snapshot_args::SnapshotArgs, summary::no_samples, target::Selection,
+    advice, args::SnapshotArgs, doctor, output, sampling, signals, summary::no_samples, target::Selection,
 };
 use crate::{
     capture::{
@@ -55,8 +55,8 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
     let identities: Vec<Identity> = processes.iter().map(|process| process.identity().clone()).collect();
     let path = arguments.output.clone().unwrap_or_else(|| default_name(&identities));
     file::check_writable(&path)?;
-    attach::check_debug_options(&arguments.debug)?;
-    let stop = attach::stop_on_signals()?;
+    sampling::check_debug_options(&arguments.debug)?;
+    let stop = signals::stop_on_signals()?;
     let several = processes.len() > 1;
     let mut snapshot = Snapshot {
         request: Request {
@@ -64,7 +64,7 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
             duration: Some(arguments.duration),
             labels: LabelKeys { pid: several, process: several, tid: false },
             stacks: StackOptions { kernel: true, ..StackOptions::default() },
-            symbolize: attach::symbolize_options(&arguments.debug),
+            symbolize: sampling::symbolize_options(&arguments.debug),
             stop: stop.clone(),
             ..Request::default()
         },

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 use regex::Regex;
 
-use super::args::{DebugArgs, SamplingArgs, parse_pid};
+use super::shared::{DebugArgs, SamplingArgs, parse_pid};
 use crate::serve::Address;
 
 /// Shown below `rprof serve --help`.

@@ -2,7 +2,7 @@
 //! prompt and `rprof pprof` share ([`OPTIONS`]), in the usual spelling, and how the report is
 //! printed.
 //!
-//! [`super::report`] interprets them.
+//! `cli::report` interprets them.
 
 use std::path::PathBuf;
 

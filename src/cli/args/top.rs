@@ -6,8 +6,8 @@ use clap::{ArgGroup, Args, Command};
 use regex::Regex;
 
 use super::{
-    args::{DebugArgs, SamplingArgs, kind_parser, parse_duration, parse_pid},
-    report_args::ReportArgs,
+    report::ReportArgs,
+    shared::{DebugArgs, SamplingArgs, kind_parser, parse_duration, parse_pid},
 };
 use crate::capture::kinds::{self, Kind};
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args};
 use regex::Regex;
 
-use super::args::{DebugArgs, parse_duration, parse_pid};
+use super::shared::{DebugArgs, parse_duration, parse_pid};
 
 /// Shown below `rprof snapshot --help`.
 pub const SNAPSHOT_EXAMPLES: &str = "\

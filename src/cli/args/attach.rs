@@ -1,0 +1,53 @@
+//! The arguments of `rprof attach`.
+
+use std::time::Duration;
+
+use clap::{ArgGroup, Args};
+use regex::Regex;
+
+use super::shared::{DebugArgs, OutputArgs, SamplingArgs, kind_parser, parse_duration, parse_pid};
+use crate::capture::kinds::{self, Kind};
+
+/// Shown below `rprof attach --help`.
+pub const ATTACH_EXAMPLES: &str = "\
+Examples:
+  rprof attach --pid 1234 --duration 30s
+  rprof attach 1234 -d 10s -F 999 -o flame.svg
+  rprof attach --name '^postgres' --children -o db.pb.gz";
+
+/// The arguments of `rprof attach`.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("processes").args(["target", "pid", "name"]).required(true).multiple(true)))]
+pub struct AttachArgs {
+    /// Process to profile.
+    #[arg(value_name = "PID", value_parser = parse_pid, conflicts_with_all = ["pid", "name"])]
+    pub target: Option<u32>,
+    /// Process to profile; repeatable.
+    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
+    pub pid: Vec<u32>,
+    /// All processes whose name or program path matches this regular expression.
+    #[arg(short, long, value_name = "REGEX")]
+    pub name: Option<Regex>,
+    /// With --name: also match command-line arguments.
+    #[arg(long, requires = "name")]
+    pub match_args: bool,
+    /// What to profile.
+    #[arg(long, default_value = kinds::DEFAULT.name, value_parser = kind_parser(|_| true))]
+    pub kind: Kind,
+    /// Also profile child processes: those running now and those started later.
+    #[arg(long)]
+    pub children: bool,
+    /// Sampling time: 30s, 500ms, 2m, or a number of seconds. Ctrl-C ends it early and keeps the
+    /// data.
+    #[arg(short, long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    pub duration: Duration,
+    /// How to sample.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// Where the result goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Where names come from.
+    #[command(flatten)]
+    pub debug: DebugArgs,
+}

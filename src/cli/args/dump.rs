@@ -1,0 +1,106 @@
+//! The arguments of `rprof dump`.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, ValueEnum};
+use regex::Regex;
+
+use super::shared::{DebugArgs, parse_mode, parse_pid};
+
+/// Shown below `rprof dump --help`.
+pub const DUMP_EXAMPLES: &str = "\
+Examples:
+  rprof dump --pid 1234
+  rprof dump 1234 --each --stats
+  rprof dump 1234 -o threads.pb.gz      then: rprof top threads.pb.gz
+  rprof dump 1234 --format json | jq '.threads[] | select(.state == \"running\")'";
+
+/// The arguments of `rprof dump`.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("processes").args(["target", "pid", "name"]).required(true).multiple(true)))]
+pub struct DumpArgs {
+    /// Process to dump.
+    #[arg(value_name = "PID", value_parser = parse_pid, conflicts_with_all = ["pid", "name"])]
+    pub target: Option<u32>,
+    /// Process to dump; repeatable.
+    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
+    pub pid: Vec<u32>,
+    /// All processes whose name or program path matches this regular expression.
+    #[arg(short, long, value_name = "REGEX")]
+    pub name: Option<Regex>,
+    /// With --name: also match command-line arguments.
+    #[arg(long, requires = "name")]
+    pub match_args: bool,
+    /// Also dump child processes.
+    #[arg(long)]
+    pub children: bool,
+    /// Show every thread separately, even if stacks are equal.
+    #[arg(long)]
+    pub each: bool,
+    /// File to write; its extension selects the format. Default, or `-`: standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Output format (default: from the file's extension).
+    #[arg(long, value_enum)]
+    pub format: Option<DumpFormatArg>,
+    /// Permissions of the file in octal (default: those of the file that is replaced, else 600,
+    /// which is readable only by you).
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub file_mode: Option<u32>,
+    /// Method to read a thread (default: per thread, the least intrusive that gives a whole stack).
+    #[arg(long, value_enum, default_value_t = LookArg::Auto)]
+    pub look: LookArg,
+    /// Never stop a thread, not even for microseconds. Stacks that need a stop are cut and
+    /// reported.
+    #[arg(long, conflicts_with = "consistent")]
+    pub no_stop: bool,
+    /// Stop all threads of a process together, so that all stacks show the same instant.
+    #[arg(long)]
+    pub consistent: bool,
+    /// Add the kernel frames of sleeping threads. Needs root, or CAP_BPF and CAP_PERFMON.
+    #[arg(long)]
+    pub kernel: bool,
+    /// Go: show threads instead of goroutines.
+    #[arg(long)]
+    pub threads: bool,
+    /// Go: include the runtime's own goroutines.
+    #[arg(long)]
+    pub system: bool,
+    /// Print the cost of the dump and how long threads were stopped.
+    #[arg(long)]
+    pub stats: bool,
+    /// Print errors only.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Where names come from.
+    #[command(flatten)]
+    pub debug: DebugArgs,
+}
+
+/// `--format` of `rprof dump`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DumpFormatArg {
+    /// Text in the layout of Go's goroutine?debug=2 (.txt).
+    Text,
+    /// Equal stacks counted, in the layout of Go's goroutine?debug=1.
+    Aggregated,
+    /// pprof protobuf, gzipped: one sample per thread (.pb.gz).
+    Pprof,
+    /// Everything (.json).
+    Json,
+}
+
+/// `--look`: how `rprof dump` reads a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LookArg {
+    /// Per thread, the least intrusive method that gives a whole stack.
+    Auto,
+    /// BPF task iterator, for sleeping threads. Needs root, or CAP_BPF and CAP_PERFMON.
+    Bpf,
+    /// /proc and the process's memory, for sleeping threads.
+    Proc,
+    /// A perf event per thread, for running threads.
+    Perf,
+    /// Stop each thread for microseconds, except threads whose system call would fail.
+    Ptrace,
+}

@@ -1,0 +1,82 @@
+//! The arguments of the verbs that read profiles: `tags`, `traces`, `tree`, `list`, `peek`, `diff`,
+//! `flame`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{
+    report::{ReportArgs, SettingArgs},
+    shared::parse_mode,
+};
+
+/// The arguments of the reports on whole profiles: `tags`, `traces`, `tree`.
+#[derive(Debug, Args)]
+pub struct FileArgs {
+    /// Profiles to read; several are merged.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// How to report.
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// The arguments of the reports on some functions: `list`, `peek`.
+#[derive(Debug, Args)]
+pub struct MatchArgs {
+    /// Functions to show: a regular expression that may match anywhere in the name.
+    #[arg(value_name = "REGEX")]
+    pub expression: String,
+    /// Profiles to read; several are merged.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// How to report.
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// Shown below `rprof diff --help`.
+pub const DIFF_HELP: &str = "\
+Compares shares of each profile's own total, so profiles of different lengths can be compared.
+With --cum, the shares include all called functions. `rprof help reports` describes the statistics.";
+
+/// The arguments of `rprof diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The profile to compare with.
+    #[arg(value_name = "BASE")]
+    pub base: PathBuf,
+    /// The newer profile.
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+    /// Also show changes that are within noise.
+    #[arg(long)]
+    pub all: bool,
+    /// How to report.
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// The arguments of `rprof flame`.
+#[derive(Debug, Args)]
+pub struct FlameArgs {
+    /// Profiles to read; several are merged.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Color frames by how their share changed since this profile.
+    #[arg(long, value_name = "BASE")]
+    pub diff: Option<PathBuf>,
+    /// File to write: .svg or .html (also .folded, and .json for speedscope).
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Permissions of the file in octal (default: those of the file that is replaced, else 600,
+    /// which is readable only by you).
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub file_mode: Option<u32>,
+    /// Add a row of threads below the root.
+    #[arg(long)]
+    pub by_thread: bool,
+    /// What is counted.
+    #[command(flatten)]
+    pub counted: SettingArgs,
+}
