@@ -213,6 +213,12 @@ pub trait Instance: fmt::Debug + Send {
         None
     }
 
+    /// How long after its sample a key still stands for the same, in nanoseconds. A runtime whose
+    /// code hardly ever goes has a longer time.
+    fn keeps_frames_ns(&self) -> u64 {
+        50_000_000
+    }
+
     /// A number that changes when a key comes to stand for something else (code was freed, and its
     /// address is used again). Cheap: one small read. `None`: it cannot be read.
     fn generation(&self, _key: FrameKey) -> Option<u64> {

@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use crate::harness::{Frame, Rprof, Skip, Stack, Stacks, Target, alone, installed, skip};
+use crate::harness::{Frame, Rprof, Skip, Stack, Stacks, Target, alone, skip};
 
 const SCRIPT: &str = "tests/fixtures/programs/python_ratio.py";
 
@@ -209,7 +209,7 @@ fn a_recursion_of_800_functions_is_whole() {
         let profile = Rprof::attach(&target).seconds(2).profile();
         let depth = |stack: &Stack| stack.frames.iter().filter(|frame| frame.name == "deep").count();
         let bottom = |stack: &Stack| ["hot50", "hot30", "hot20"].iter().any(|name| stack.has(name));
-        assert!(profile.count(bottom) > 300, "{}", profile.summary());
+        assert!(profile.count(bottom) > 100, "{}", profile.summary());
         profile.assert_nearly_all(99.5, "801 calls of deep", |stack| !bottom(stack) || depth(stack) == 801);
     }
 }
@@ -302,8 +302,11 @@ fn a_dump_shows_the_functions_of_a_sleeping_thread_and_its_line() {
 #[test]
 fn a_recorded_program_has_its_functions() {
     let _alone = alone();
-    let Some(program) = installed("python3") else { return skip(Skip::NotInstalled("python3")) };
     let script = std::fs::canonicalize(SCRIPT).expect("a fixture");
-    let profile = Rprof::record(&[&program, &script.to_string_lossy(), "long", "3"]).run().profile();
-    assert_true(&profile, "record", 0.1, 90.0);
+    for python in some() {
+        let command = [&*python.program.to_string_lossy(), &*script.to_string_lossy(), "long", "3"];
+        let profile = Rprof::record(&command).run().profile();
+        // The start of the interpreter has none of the program's functions.
+        assert_true(&profile, &format!("{python:?}"), 0.1, 50.0);
+    }
 }

@@ -18,8 +18,6 @@ use crate::{
 
 /// The most frames kept; further ones share one unnamed frame per language.
 const MAX_FRAMES: usize = 1 << 18;
-/// How long after its sample a new frame may be read, in nanoseconds.
-const MAX_LATE_NS: u64 = 50_000_000;
 /// How long a frame is used without a check of its generation, in nanoseconds.
 const CHECK_EVERY_NS: u64 = 10_000_000;
 
@@ -79,7 +77,7 @@ impl FrameTable {
         generation: u64,
         (sampled_at_ns, now_ns): (u64, u64),
     ) -> FrameId {
-        let is_late = now_ns.saturating_sub(sampled_at_ns) > MAX_LATE_NS;
+        let is_late = now_ns.saturating_sub(sampled_at_ns) > instance.keeps_frames_ns();
         if is_late || self.frames.len() >= MAX_FRAMES {
             return self.unread(instance, is_late);
         }

@@ -12,7 +12,7 @@ use crate::{
     process::{Hints, OwnedSection, Section, SectionOrigin},
     runtime::{
         Attach, CategoryRule, CodeRegion, Instance, InstanceId, Labels, LanguageFrame, LoadedRuntime,
-        MixedFrame, MixedStack, ProcessView, SampleView, Splice,
+        MixedFrame, MixedStack, ProcessView, Refusal, SampleView, Splice,
     },
     sampler::RawSample,
     unwind::{Code, Frame, FrameKey},
@@ -31,6 +31,7 @@ const MAX_OWNED: usize = 1024;
 pub struct Languages {
     found: Vec<Found>,
     instances: Vec<Box<dyn Instance>>,
+    refused: Vec<String>,
     /// The mappings that instances own.
     owned: Vec<(Range<RuntimeAddr>, InstanceId)>,
     have_sections: bool,
@@ -88,7 +89,12 @@ impl Languages {
                     found.due_ns = Some(now_ns.saturating_add(found.pause_ns));
                     found.pause_ns = (found.pause_ns * 2).min(LONGEST_PAUSE_NS);
                 }
-                Attach::No(_) => found.due_ns = None,
+                Attach::No(why) => {
+                    found.due_ns = None;
+                    if let Refusal::Error(error) = why {
+                        self.refused.push(error.to_string());
+                    }
+                }
             }
         }
         self.have_sections = self.instances.iter().any(|instance| {
@@ -108,6 +114,11 @@ impl Languages {
             self.owned.push((range, InstanceId(id)));
         }
         Some(code)
+    }
+
+    /// Why runtimes cannot be read, since the last call.
+    pub fn take_refusals(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.refused)
     }
 
     /// The number of instances.

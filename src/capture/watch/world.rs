@@ -184,9 +184,12 @@ impl World {
 
     /// Attaches to the runtimes of a process that are due.
     fn attach_runtimes(&mut self, pid: u32, now_ns: u64) {
-        if let Some(space) = self.spaces.get_mut(&pid)
-            && space.attach_runtimes(now_ns, &self.images)
-        {
+        let Some(space) = self.spaces.get_mut(&pid) else { return };
+        let is_new = space.attach_runtimes(now_ns, &self.images);
+        for why in space.languages.take_refusals() {
+            self.issues.add(Issue::LanguageFrames { why }, 1);
+        }
+        if is_new {
             let mut hints = space.languages.hints();
             if self.frame_choice == FrameChoice::Native {
                 (hints.walker, hints.reader) = (None, None);

@@ -200,6 +200,12 @@ impl Instance for PythonInstance {
         Some(Arc::new(PythonFrame { code: self.code(code)?, instr }))
     }
 
+    /// Functions live as long as their module; only the code of a module itself, and functions
+    /// made by `exec`, go after they ran.
+    fn keeps_frames_ns(&self) -> u64 {
+        2_000_000_000
+    }
+
     fn generation(&self, key: FrameKey) -> Option<u64> {
         self.process().code_generation(key.0[0])
     }
