@@ -1,6 +1,6 @@
 //! `rprof top --pid`, the live view on a terminal, and the series of profiles behind it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rprof::{
     capture::{self, Capture, Request, Response, kinds::KindRow},
@@ -195,10 +195,12 @@ fn each_profile_of_a_series_has_its_own_time_and_no_other() {
         frequency_hz: 499,
         ..Request::default()
     };
+    let began = Instant::now();
     let series = series(&request);
+    let all = began.elapsed().as_secs_f64();
     assert!((2..=4).contains(&series.len()), "{}", series.len());
     let whole: f64 = series.iter().map(|made| made.elapsed.as_secs_f64()).sum();
-    assert!((3.9..4.6).contains(&whole), "{whole} s");
+    assert!((3.95..all).contains(&whole), "{whole} s of profiles in {all} s");
     for made in &series {
         let profile = &made.profile;
         rprof::profile::check(profile).expect("a valid profile");
@@ -245,6 +247,7 @@ fn waits_are_split_where_profiles_of_a_series_meet() {
     let whole: f64 = series.iter().map(|made| made.elapsed.as_secs_f64()).sum();
     let all = |thread: &str| series.iter().map(|made| waited(made, thread)).sum::<f64>();
     assert!((all("long") / whole - 1.0).abs() < 0.03, "{} s of {whole} s", all("long"));
-    assert!((0.6..0.88).contains(&(all("works") / whole)), "{} s of {whole} s", all("works"));
+    // 80 ms of 100 ms, and what it then waits for a CPU.
+    assert!((0.75..0.98).contains(&(all("works") / whole)), "{} s of {whole} s", all("works"));
     target.assert_unhurt();
 }

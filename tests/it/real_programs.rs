@@ -5,11 +5,17 @@ use std::{
     net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
+
+use rprof::process::{identity, select::descendants};
 
 use crate::{
     dump::{self, assert_dumps},
-    harness::{Rprof, Skip, Stacks, Target, alone, installed, is_root, open_folder, skip},
+    harness::{
+        Rprof, Skip, Stacks, Target, alone, installed, is_root, open_folder, skip, wait_for_cpu_time,
+        wait_until,
+    },
 };
 
 /// A helper process, ended with the test.
@@ -56,7 +62,8 @@ fn redis_under_load_is_whole() {
     let mut target = Target::spawn_server(&mut server, || socket.exists());
     let load = ["-s", &path, "-n", "100000000", "-c", "20", "-t", "set,get,lpush,lrange_100", "-q"];
     let _load = Helper::start(Command::new(benchmark).args(load));
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    // The load has begun.
+    wait_for_cpu_time(target.pid(), Duration::from_millis(100));
     let profile = Rprof::attach(&target).profile();
     profile.assert_at_least(100);
     assert_whole(&profile);
@@ -163,7 +170,10 @@ fn postgres_at_work_is_whole() {
     let query = "select count(*), sum(sqrt(a)) from generate_series(1, 300000000) a, (select 1) b";
     let _client =
         Helper::start(program("psql").args(["-h", &path(""), "-U", "tester", "postgres", "-c", query]));
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    // The query is past its planning.
+    let cpu_time = |pid: &u32| identity::cpu_time_ns(*pid).unwrap_or(0);
+    let is_busy = || descendants(target.pid()).iter().any(|pid| cpu_time(pid) > 500_000_000);
+    assert!(wait_until(30, is_busy), "no backend works");
     let profile = Rprof::attach(&target).args(&["--children"]).profile();
     profile.assert_at_least(300);
     assert_whole(&profile);

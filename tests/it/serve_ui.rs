@@ -109,13 +109,12 @@ fn a_trace_is_shown_as_a_timeline_of_each_thread() {
     let number = capture(&server, "kind=trace&seconds=2");
     let timeline = |more: &str| json(&server.get(&format!("/ui/api/timeline?in={number}{more}")));
     let whole = timeline("");
-    let states: Vec<&str> =
-        whole["states"].as_array().expect("states").iter().filter_map(Value::as_str).collect();
-    // The seconds of a thread in a state, within the visible range.
+    // The seconds of a thread in a state, within the visible range. Each response numbers its states anew.
     let seconds = |timeline: &Value, thread: &str, state: &str| {
+        let states = timeline["states"].as_array().expect("states");
         let rows = timeline["rows"].as_array().expect("rows");
         let row = rows.iter().find(|row| row["name"].as_str().is_some_and(|name| name.starts_with(thread)));
-        let at = states.iter().position(|known| *known == state);
+        let at = states.iter().position(|known| known == state);
         let values = row.zip(at).and_then(|(row, at)| row["values"][at].as_array()).into_iter().flatten();
         values.filter_map(Value::as_f64).sum::<f64>() / 1e9
     };

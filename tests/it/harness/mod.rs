@@ -12,7 +12,7 @@ mod terminal;
 pub use self::{
     cgroup::Cgroup,
     fixtures::{Fixture, go_cache, run_tool},
-    rprof::{Outcome, Rprof, TIERS},
+    rprof::{Outcome, Rprof, TIERS, wait_for_cpu_time},
     skip::{Skip, skip},
     stacks::{Frame, Stack, Stacks},
     target::{Target, is_alive, wait_until},
@@ -23,6 +23,7 @@ use std::{
     path::Path,
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 static ALONE: Mutex<()> = Mutex::new(());
@@ -49,6 +50,16 @@ pub fn installed(program: &str) -> Option<String> {
     let folders = path.split(':').map(str::to_owned);
     let more = ["/usr/sbin", "/usr/local/go/bin"].map(str::to_owned);
     folders.chain(more).map(|folder| format!("{folder}/{program}")).find(|path| Path::new(path).is_file())
+}
+
+/// The CPU time of all programs that this test process has started and that have ended, with a
+/// resolution of 10 ms as a rule.
+pub fn cpu_time_of_ended_programs() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("/proc is mounted");
+    // After the name: state, ppid …; cutime and cstime are fields 16 and 17 (proc(5)).
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
+    let ticks: u64 = fields[13..15].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
+    Duration::from_millis(ticks * 10)
 }
 
 /// A temporary folder that every user may enter.

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rprof::process::identity;
+
 use super::{Fixture, Stacks, Target, User, open_folder, set_mode, wait_until};
 
 /// The samplers that work on a single process, as `--sampler` names them. All but the last need
@@ -173,6 +175,20 @@ impl Running {
         &self.output
     }
 
+    /// Waits until rprof has a perf event, that is, samples by any sampler but ptrace's, and the
+    /// process has used this much CPU time since.
+    #[track_caller]
+    pub fn wait_until_sampled(&self, pid: u32, cpu: Duration) {
+        let has_event = || {
+            let files = fs::read_dir(format!("/proc/{}/fd", self.pid())).into_iter().flatten().flatten();
+            files.into_iter().any(|file| {
+                fs::read_link(file.path()).is_ok_and(|to| to.as_os_str() == "anon_inode:[perf_event]")
+            })
+        };
+        assert!(wait_until(PATIENCE.as_secs(), has_event), "rprof opens no perf event");
+        wait_for_cpu_time(pid, cpu);
+    }
+
     /// Sends a signal by name (`INT`).
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
@@ -192,6 +208,15 @@ impl Running {
         let stdout = read("stdout");
         Outcome { code: status.code(), stdout, stderr, elapsed, output: self.output, folder: self.folder }
     }
+}
+
+/// Waits until a process has used so much more CPU time.
+#[track_caller]
+pub fn wait_for_cpu_time(pid: u32, more: Duration) {
+    let used = || identity::cpu_time_ns(pid).map(Duration::from_nanos);
+    let before = used().expect("a process that runs");
+    let is_over = || used().is_none_or(|now| now - before >= more);
+    assert!(wait_until(PATIENCE.as_secs(), is_over), "process {pid} does not use {more:?} of CPU time");
 }
 
 impl Outcome {
