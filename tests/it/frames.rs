@@ -9,7 +9,8 @@ use crate::{
 #[track_caller]
 fn profile_of(fixture: &Fixture, arguments: &[&str], tier: &str) -> Stacks {
     let mut target = Target::start_with(&fixture.build(), arguments);
-    let profile = Rprof::attach(&target).sampler(tier).profile();
+    // 2,000 samples: what is checked here is true of nearly all of them.
+    let profile = Rprof::attach(&target).sampler(tier).seconds(2).profile();
     target.assert_unhurt();
     profile.assert_at_least(300);
     profile
@@ -50,7 +51,8 @@ fn a_stack_above_the_limit_asked_for_is_completed_or_told_to_be_cut() {
     let program = Fixture::c(&["deep.c"]).build();
     for tier in allowed_tiers() {
         let target = Target::start(&program);
-        let profile = Rprof::attach(&target).sampler(tier).option("--max-stack-bytes", "32768").profile();
+        let rprof = Rprof::attach(&target).sampler(tier).seconds(2);
+        let profile = rprof.option("--max-stack-bytes", "32768").profile();
         let whole = profile.share(|stack| stack.has_in_order(&["_start", "main"]));
         assert!((profile.whole_as_stated() - whole).abs() < 0.1, "{whole} %\n{}", profile.summary());
         let cut = profile.share(|stack| stack.has("[truncated stack]"));
