@@ -23,7 +23,16 @@ fn assert_told(rprof: Rprof, sampler: &str) {
         profile.summary()
     );
     assert_eq!(profile.cpu_ns(), 31 * profile.samples(), "each sample stands for as many");
-    profile.assert_whole(&["_start", "_start_c", "main", "__libc_start_main"]);
+    // Memory grows in bursts, and the buffer of an ordinary user is small: on a busy machine it may
+    // overflow. Samples that are lost then are counted and have no stack.
+    let lost = profile.count(|stack| stack.has("[lost samples]"));
+    assert_eq!(profile.comment("lost"), format!("{lost} samples"));
+    assert!(lost == 0 || sampler != "bpf", "{}", profile.summary());
+    profile.assert_nearly_all(99.5, "begin at the root, or are lost", |stack| {
+        let first = stack.names().next().unwrap_or_default();
+        ["_start", "_start_c", "main", "__libc_start_main", "[lost samples]"].contains(&first)
+    });
+    profile.assert_stated_whole();
 }
 
 #[test]
