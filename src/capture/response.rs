@@ -73,6 +73,12 @@ pub trait Content: fmt::Debug + Send {
     fn write_text(&self, _form: TextForm, _writer: &mut dyn io::Write) -> Option<io::Result<()>> {
         None
     }
+
+    /// Writes what follows the text that is made from the profile: tasks that the threads run.
+    /// Errors: those of the writer.
+    fn write_more(&self, _form: TextForm, _writer: &mut dyn io::Write) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Content for Profile {

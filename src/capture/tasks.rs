@@ -17,7 +17,7 @@ use crate::{
         builder::{Builder, LabelValue},
         proto::Profile,
     },
-    runtime::{self, RunningThread, TaskDump, TaskRequest, ThreadStack, ThreadStacks},
+    runtime::{self, Language, RunningThread, TaskDump, TaskRequest, ThreadStack, ThreadStacks},
     sampler::look::{StackSnapshot, Target, hold, running},
 };
 
@@ -52,6 +52,23 @@ pub fn read(pid: u32, request: &TaskRequest) -> Result<Tasks, CaptureError> {
     let dump = instance.tasks(request, &mut threads)?;
     check_pids(std::slice::from_ref(&identity))?;
     Ok(Tasks { identity, dump, began_at })
+}
+
+/// The tasks of processes whose languages show them after the threads; of those that have any.
+pub fn after_threads(pids: impl Iterator<Item = u32>) -> Vec<Box<dyn TaskDump>> {
+    let is_shown = |language: &dyn Language| language.dumps_tasks_after_threads();
+    let mut all = Vec::new();
+    for pid in pids {
+        if !runtime::likely(pid).into_iter().any(is_shown) {
+            continue;
+        }
+        let mut threads = Threads { target: None, pid, spent: Duration::ZERO };
+        let instances = runtime::attach(pid).map(|attached| attached.instances).unwrap_or_default();
+        let shown = instances.iter().filter(|instance| is_shown(instance.language()));
+        let dumps = shown.filter_map(|instance| instance.tasks(&TaskRequest::default(), &mut threads).ok());
+        all.extend(dumps.filter(|dump| dump.summary().shown > 0));
+    }
+    all
 }
 
 /// Reads the threads of a process for its runtime.

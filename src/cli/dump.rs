@@ -177,9 +177,13 @@ fn write(reading: &Reading, form: Form, each: bool, writer: &mut dyn Write) -> s
                 writeln!(writer, "{} (pid {})", identity.display_name(), identity.pid)?;
             }
             writeln!(writer)?;
-            Threads::new(&profile).write_text(each, writer)
+            Threads::new(&profile).write_text(each, writer)?;
+            reading.content.write_more(TextForm::Each, writer)
         }
-        Form::Aggregated => Threads::new(&profile).write_aggregated(writer),
+        Form::Aggregated => {
+            Threads::new(&profile).write_aggregated(writer)?;
+            reading.content.write_more(TextForm::Counted, writer)
+        }
         Form::Json => Threads::new(&profile).write_json(writer),
         Form::Profile(format) => Ok(report::render(&profile, format, &RenderOptions::default(), writer)?),
     }

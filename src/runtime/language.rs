@@ -45,6 +45,11 @@ pub trait Language: fmt::Debug + Sync {
         &[]
     }
 
+    /// Whether a dump of a process shows the language's tasks after its threads, which run them.
+    fn dumps_tasks_after_threads(&self) -> bool {
+        false
+    }
+
     /// Whether a dump of a process shows the language's tasks instead of its threads: the tasks run
     /// all of the program.
     fn dumps_tasks(&self) -> bool {

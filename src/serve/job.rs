@@ -66,10 +66,15 @@ fn text_form(wanted: &ProfileRequest) -> Option<TextForm> {
 fn read(reading: &Reading, wanted: &ProfileRequest) -> Vec<u8> {
     let mut text = Vec::new();
     let own = text_form(wanted).and_then(|form| reading.content.write_text(form, &mut text));
-    match own {
-        Some(_) => text,
-        None => in_form(reading.content.profile().into_owned(), wanted),
+    if own.is_some() {
+        return text;
     }
+    let mut text = in_form(reading.content.profile().into_owned(), wanted);
+    if let Some(form) = text_form(wanted) {
+        // Writing into memory does not fail.
+        let _ = reading.content.write_more(form, &mut text);
+    }
+    text
 }
 
 /// A profile as protobuf, or in the layouts of Go's `debug=1` and `debug=2`.

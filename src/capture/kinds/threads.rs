@@ -1,17 +1,19 @@
 //! The stacks of all threads at one instant.
 
-use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap, io, time::Duration};
 
 use super::{
     super::{
-        CaptureError, Reading, Request, Response,
+        CaptureError, Content, Reading, Request, Response,
         dump::{self, Dump, DumpRequest},
+        tasks,
     },
     Bundle, Check, DumpOf, Form, Kind, KindRow, Make, Maker, NO_WORDS, Need, Span, TextForm,
     maker::any_process,
 };
 use crate::{
     profile::proto::{Profile, Sample},
+    runtime::{TaskDump, TaskForm},
     text::counted,
 };
 
@@ -80,9 +82,35 @@ fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
         summary: summary(&dump),
         warnings: warnings(&dump),
         costs: costs(&dump),
+        content: Box::new(ThreadContent {
+            tasks: tasks::after_threads(dump.identities.iter().map(|identity| identity.pid)),
+            profile: dump.profile,
+        }),
         identities: dump.identities,
-        content: Box::new(dump.profile),
     })))
+}
+
+/// Threads that were read, and the tasks that they run.
+#[derive(Debug)]
+struct ThreadContent {
+    profile: Profile,
+    tasks: Vec<Box<dyn TaskDump>>,
+}
+
+impl Content for ThreadContent {
+    fn profile(&self) -> Cow<'_, Profile> {
+        Cow::Borrowed(&self.profile)
+    }
+
+    fn write_more(&self, form: TextForm, writer: &mut dyn io::Write) -> io::Result<()> {
+        let form = match form {
+            TextForm::Each => TaskForm::Each,
+            TextForm::Counted => TaskForm::Counted,
+            // The threads are one JSON object.
+            TextForm::Json => return Ok(()),
+        };
+        self.tasks.iter().try_for_each(|tasks| tasks.write(form, false, writer))
+    }
 }
 
 fn summary(dump: &Dump) -> String {

@@ -318,6 +318,9 @@ fn texts(kind: Kind, response: &Response, file: &str) -> io::Result<Vec<Part>> {
                     TextForm::Json => threads.write_json(&mut text)?,
                     _ => threads.write_text(false, &mut text)?,
                 }
+                if form == TextForm::Each {
+                    reading.content.write_more(form, &mut text)?;
+                }
             }
         }
         let extension = if form == TextForm::Json { "json" } else { "txt" };

@@ -33,6 +33,10 @@ impl Language for Python {
         Some(Arc::new(LoadedPython { file, path: path.to_owned() }))
     }
 
+    fn dumps_tasks_after_threads(&self) -> bool {
+        true
+    }
+
     fn is_marked(&self, elf: &ElfFile, path: &str) -> bool {
         find(elf, path).is_some()
     }
