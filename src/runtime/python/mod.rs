@@ -35,6 +35,8 @@ mod instance;
 mod language;
 mod layouts;
 mod lines;
+#[cfg(test)]
+mod live_tests;
 mod objects;
 mod process;
 pub mod program;
