@@ -262,11 +262,7 @@ impl Instance for PythonInstance {
         });
         Ok(Info {
             runtime: format!("{}{layout}", self.version()),
-            lines: vec![
-                ("Threads", threads.len().to_string()),
-                ("Interpreters", interpreters.len().to_string()),
-                ("Interpreter lock", lock),
-            ],
+            lines: vec![("interpreters", interpreters.len().to_string()), ("gil", lock)],
             json,
         })
     }
