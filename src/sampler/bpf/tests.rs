@@ -74,6 +74,25 @@ int main(void) {
 }
 "#;
 
+/// A handler of 5 ms on a stack of its own interrupts work on the first stack every 10 ms.
+const ALTERNATE: &str = r#"
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+static long ns(void) { struct timespec t; clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); return t.tv_sec * 1000000000L + t.tv_nsec; }
+static void handler(int number) { for (long end = ns() + 5000000; ns() < end;); }
+int main(void) {
+    stack_t stack = { .ss_sp = malloc(65536), .ss_size = 65536 };
+    struct sigaction action = { .sa_handler = handler, .sa_flags = SA_ONSTACK | SA_RESTART };
+    struct itimerval often = { { 0, 10000 }, { 0, 10000 } };
+    sigaltstack(&stack, 0);
+    sigaction(SIGPROF, &action, 0);
+    setitimer(ITIMER_PROF, &often, 0);
+    for (volatile long i = 0;; i++);
+}
+"#;
+
 /// A running program; killed and its folder removed when dropped.
 struct Program {
     child: Child,
@@ -278,6 +297,28 @@ fn a_hint_settles_where_a_stack_of_the_programs_own_making_ends() {
         assert_eq!(sample.stack_start + sample.stack_bytes as u64, start + 65536);
         assert!(!sample.capped);
     }
+}
+
+#[test]
+fn in_a_signal_handler_the_stack_that_it_interrupted_is_copied_too() {
+    let program = Program::start_busy(ALTERNATE, &[]);
+    let mut sampler = open(&options(program.pid())).expect("open");
+    let (mut samples, mut both) = (0, 0);
+    let end = Instant::now() + Duration::from_millis(600);
+    while Instant::now() < end {
+        let mut sink = |event: Event<'_>| {
+            let Event::Sample(sample) = event else { return };
+            samples += 1;
+            if let Some(interrupted) = sample.interrupted_stack {
+                both += 1;
+                assert!(!interrupted.bytes.is_empty() && !interrupted.capped);
+                assert!(interrupted.start != sample.stack.start && sample.stack.bytes.len() < 65536);
+            }
+        };
+        sampler.poll(Duration::from_millis(20), &mut sink).expect("poll");
+    }
+    // About half of the time passes in the handler.
+    assert!(samples > 50 && both * 4 > samples && both * 4 < samples * 3, "{both} of {samples}");
 }
 
 #[test]
