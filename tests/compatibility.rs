@@ -150,7 +150,7 @@ fn json_of_reports_has_the_same_fields() {
     let mut add = |name: &str, output: output::ReportOutput| {
         let json = output.print(TextFormat::Json, None, false);
         let value: Value = serde_json::from_str(&json).expect("valid JSON");
-        assert_eq!(value["schema"], "rprof.report/1", "{name}");
+        assert_eq!(value["schema"], "rprof.report/2", "{name}");
         let fields = Vec::from_iter(fields_of(json.as_bytes()));
         writeln!(found, "{name}: {}", fields.join(" ")).unwrap();
     };

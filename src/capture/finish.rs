@@ -8,6 +8,7 @@ use super::{
     name::{
         locations::{Locations, clamp, epoch_ns, label_list, nanos},
         names::{Names, file_of},
+        unnamed,
     },
     request::Plan,
     threadcreate::{self, Threads},
@@ -55,6 +56,9 @@ pub(super) fn finish(
     builder.set_time(epoch_ns(capture.started_at), nanos(capture.elapsed));
     capture.issues = std::mem::take(&mut world.issues);
     for comment in comments(plan, capture, world) {
+        builder.comment(&comment);
+    }
+    for comment in unnamed::comments(world, names) {
         builder.comment(&comment);
     }
     capture.profile = builder.finish();

@@ -11,7 +11,7 @@ use crate::{
         amend::{Amender, NamedLine},
         proto::{Mapping, Profile},
     },
-    symbolize::{StoredMapping, SymbolizeOptions, elf_address, find_stored, symbolize_module},
+    symbolize::{StoredMapping, SymbolIssue, SymbolizeOptions, elf_address, find_stored, symbolize_module},
 };
 
 /// The profile with added names.
@@ -71,7 +71,11 @@ fn name_mapping(
         issues.add(Issue::LimitReached { what: path, why: why.to_string() }, places.len() as u64);
         return 0;
     }
-    let Some(files) = find_stored(&stored, options) else {
+    let found = find_stored(&stored, options).unwrap_or_else(|why| {
+        issues.add(Issue::DebugInfo { file: path.clone(), why: why.to_string() }, places.len() as u64);
+        None
+    });
+    let Some(files) = found else {
         issues.add(Issue::UnnamedFrames { file: path, build_id }, places.len() as u64);
         return 0;
     };
@@ -98,6 +102,13 @@ fn name_mapping(
             amender.name(index, &lines);
             named += 1;
         }
+    }
+    let failed = output
+        .issues
+        .iter()
+        .filter(|issue| !matches!(issue, SymbolIssue::Unnamed(_) | SymbolIssue::DebugFileMissing(_)));
+    for issue in failed {
+        issues.add(Issue::DebugInfo { file: path.clone(), why: issue.to_string() }, addresses.len() as u64);
     }
     issues.add(Issue::UnnamedFrames { file: path, build_id }, (output.addresses.len() - named) as u64);
     named

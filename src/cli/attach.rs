@@ -10,7 +10,7 @@ use super::{
     progress::Bar,
     sampling::{check_debug_options, request},
     signals::stop_on_signals,
-    summary,
+    summary::{self, Stream},
     target::Selection,
 };
 use crate::{
@@ -52,7 +52,9 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
         Form::Timeline => super::timeline::attach(request, &targets, &arguments.output),
         Form::Profile => {
             let destination = Destination::choose(&arguments.output, &targets)?;
-            capture_and_write(request, &destination, &arguments.output, || Ok(()))
+            // Standard output may be the profile's.
+            let stream = if destination.is_stdout() { Stream::Error } else { Stream::Output };
+            capture_and_write(request, &destination, &arguments.output, stream, || Ok(()))
         }
     }
 }
@@ -64,11 +66,13 @@ fn duration(kind: Kind, request: &Request, requested: Duration) -> Duration {
     if kind.span != Span::Instant || is_sampled() { requested } else { Duration::ZERO }
 }
 
-/// Captures, writes the file and prints the summary. `release` is called once sampling has started.
+/// Captures, writes the file and prints the summary, its first look at the profile to `first_look`.
+/// `release` is called once sampling has started.
 pub fn capture_and_write(
     request: Request,
     destination: &Destination,
     output: &OutputArgs,
+    first_look: Stream,
     release: impl FnOnce() -> std::io::Result<()>,
 ) -> Result<()> {
     let request = Request { stop: stop_on_signals()?, ..request };
@@ -83,7 +87,7 @@ pub fn capture_and_write(
             destination.write(&profile)?;
         }
         if !output.quiet {
-            super::say(&summary::text(&response, destination, output.stats));
+            summary::print(&response, destination, output, first_look)?;
         }
     }
     Ok(())

@@ -55,12 +55,12 @@ pub fn run(arguments: &DumpArgs) -> Result<()> {
 /// The tasks of the processes, unless options on threads are given; where a process has no tasks,
 /// its threads.
 fn request(arguments: &DumpArgs, pids: Vec<u32>, form: Form) -> Result<Request> {
-    let of_threads = arguments.threads || arguments.each;
+    let of_threads = arguments.threads;
     let request = Request {
         pids,
         children: arguments.children,
         duration: Some(Duration::ZERO),
-        text: form.text(),
+        text: form.text(arguments.each),
         stacks: StackOptions {
             method: match arguments.look {
                 LookArg::Auto => None,
@@ -138,9 +138,10 @@ impl<'a> DumpOutput<'a> {
 
 impl Form {
     /// The text form; `None`: it is a profile.
-    fn text(self) -> Option<TextForm> {
+    fn text(self, each: bool) -> Option<TextForm> {
         match self {
-            Form::Text => Some(TextForm::Each),
+            Form::Text if each => Some(TextForm::Each),
+            Form::Text => Some(TextForm::Grouped),
             Form::Aggregated => Some(TextForm::Counted),
             Form::Json => Some(TextForm::Json),
             Form::Profile(_) => None,
@@ -167,7 +168,7 @@ impl Form {
 }
 
 fn write(reading: &Reading, form: Form, each: bool, writer: &mut dyn Write) -> std::io::Result<()> {
-    if let Some(written) = form.text().and_then(|text| reading.content.write_text(text, writer)) {
+    if let Some(written) = form.text(each).and_then(|text| reading.content.write_text(text, writer)) {
         return written;
     }
     let profile = reading.content.profile();

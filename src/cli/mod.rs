@@ -15,7 +15,9 @@ mod help;
 mod info;
 #[cfg(test)]
 mod kinds_test;
+mod language_hint;
 mod live;
+mod missing_symbols;
 mod output;
 pub mod pprof;
 mod progress;
@@ -97,7 +99,7 @@ fn run_verb(arguments: Vec<OsString>) -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Attach(arguments) => attach::run(arguments),
-        Verb::Diff(arguments) => report::compare(&arguments),
+        Verb::Diff(arguments) => return exit_code(report::compare(&arguments)),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Dump(arguments) => dump::run(&arguments),
         Verb::Flame(arguments) => flame::run(&arguments),

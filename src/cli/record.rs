@@ -20,6 +20,7 @@ use super::{
     output::Destination,
     sampling::{check_debug_options, request},
     say,
+    summary::Stream,
 };
 use crate::{
     capture::{CaptureError, Request},
@@ -58,7 +59,8 @@ pub fn run(arguments: RecordArgs) -> Result<u8> {
     let received = received_signal()?;
     // If SIGCHLD is ignored, the kernel discards the command's exit status (sigaction(2)).
     signal_hook::flag::register(SIGCHLD, Arc::<std::sync::atomic::AtomicBool>::default())?;
-    let captured = capture_and_write(request, &destination, &arguments.output, || gate.open());
+    // Standard output is the command's.
+    let captured = capture_and_write(request, &destination, &arguments.output, Stream::Error, || gate.open());
     if matches!(&captured, Err(error) if matches!(error.downcast_ref(), Some(CaptureError::NotStarted(_)))) {
         captured.with_context(|| format!("cannot run {command}"))?;
         return Ok(FAILURE);

@@ -10,13 +10,14 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
-    args::{ColorArg, DiffArgs, FileArgs, MatchArgs, ReportArgs, TopArgs, are_defaults},
+    SUCCESS,
+    args::{ColorArg, DiffArgs, FileArgs, MatchArgs, ReportArgs, TopArgs, are_defaults, stdout_width},
     live, pprof, target,
 };
 use crate::{
-    profile::{columns::Columns, file},
+    profile::{columns::Columns, file, function_starts},
     report::{
-        output::{ReportOutput, ReportRequest, TextFormat, build_report, diff},
+        output::{NameStyle, ReportOutput, ReportRequest, TextFormat, build_report, diff_runs},
         paint,
         pprof::Command,
     },
@@ -75,28 +76,45 @@ fn run(name: &'static str, argument: Option<&str>, files: &[PathBuf], arguments:
     let of_labels = ["tags", "traces"].contains(&name);
     messages.retain(|message| of_labels || !message.starts_with("For tag "));
     warn(&messages);
-    print(&output.map_err(|error| anyhow!(error))?, arguments)
+    print(output.map_err(|error| anyhow!(error))?, arguments)
 }
 
-/// Runs `rprof diff BASE NEW`.
-pub fn compare(arguments: &DiffArgs) -> Result<()> {
-    let both = [&arguments.base, &arguments.new];
-    let [base, new] = both.map(|file| read(std::slice::from_ref(file)));
-    let names = both.map(|file| file.display().to_string());
+/// Exit status of `rprof diff --fail-on` if a function grew by that much.
+const GREW: u8 = 3;
+
+/// Runs `rprof diff BASE NEW`, or with several runs on each side. Returns the exit status.
+pub fn compare(arguments: &DiffArgs) -> Result<u8> {
+    let both: [&[PathBuf]; 2] = match &arguments.files[..] {
+        [base, new] => [std::slice::from_ref(base), std::slice::from_ref(new)],
+        _ => [&arguments.base, &arguments.new],
+    };
+    let names = both.map(|files| match files {
+        [one] => one.display().to_string(),
+        _ => format!("{} and {} more", files[0].display(), files.len() - 1),
+    });
     let report = &arguments.report;
-    let request = ReportRequest { count: report.printing.count(), ..ReportRequest::default() };
+    // What is not shown may be what grew.
+    let count = if arguments.fail_on.is_some() { Some(usize::MAX) } else { report.printing.count() };
+    let request = ReportRequest { count, ..ReportRequest::default() };
     let mut messages = Vec::new();
-    let (base, new) = (base?, new?);
-    let kinds = [&base, &new].map(kinds);
-    let output = diff([base, new], names.clone(), &report.settings(), request, arguments.all, &mut messages);
+    let read_all = |files: &[PathBuf]| {
+        files.iter().map(|file| read(std::slice::from_ref(file))).collect::<Result<Vec<Columns>>>()
+    };
+    let runs = [read_all(both[0])?, read_all(both[1])?];
+    let kinds = runs.each_ref().map(|runs| runs.first().map(kinds).unwrap_or_default());
+    let output = diff_runs(runs, names.clone(), &report.settings(), request, arguments.all, &mut messages);
     messages.retain(|message| !message.starts_with("For tag "));
     messages.dedup();
     warn(&messages);
     let output = output.map_err(|error| anyhow!(error)).with_context(|| {
         let [base, new] = kinds;
         format!("cannot compare {} (it has {base}) with {} (it has {new})", names[0], names[1])
-    });
-    print(&output?, report)
+    })?;
+    let grew = output.largest_growth().zip(arguments.fail_on).filter(|((points, _), most)| points >= most);
+    print(output, report)?;
+    let Some(((points, name), most)) = grew else { return Ok(SUCCESS) };
+    super::say(&format!("failed: {name} grew by {points:.2} points (--fail-on {most}pp)"));
+    Ok(GREW)
 }
 
 /// The names of a profile's value types.
@@ -121,13 +139,14 @@ pub fn read(files: &[PathBuf]) -> Result<Columns> {
             count => format!("cannot read {count} of {} files, including {source}", sources.len()),
         });
     }
-    let columns = columns.map_err(|error| anyhow!(error))?;
+    let mut columns = columns.map_err(|error| anyhow!(error))?;
     if columns.sample_count() == 0 {
         super::say("warning: the profile is empty: it has no samples");
     }
     if !columns.functions.iter().any(|function| function.name != 0) && columns.sample_count() > 0 {
         super::say("warning: the profile has no names: `rprof symbolize FILE` adds them");
     }
+    function_starts::name_unnamed(&mut columns);
     Ok(columns)
 }
 
@@ -135,7 +154,7 @@ fn warn(messages: &[String]) {
     messages.iter().for_each(|message| super::say(&format!("warning: {message}")));
 }
 
-fn print(answer: &ReportOutput, arguments: &ReportArgs) -> Result<()> {
+fn print(mut answer: ReportOutput, arguments: &ReportArgs) -> Result<()> {
     let arguments = &arguments.printing;
     let to_file = arguments.output.as_deref().filter(|path| *path != Path::new("-"));
     let is_text = arguments.format == TextFormat::Text;
@@ -147,6 +166,8 @@ fn print(answer: &ReportOutput, arguments: &ReportArgs) -> Result<()> {
             wanted && to_file.is_none() && std::io::stdout().is_terminal()
         }
     };
+    let width = if to_file.is_none() { stdout_width() } else { None };
+    answer.names = NameStyle { full: arguments.full_names, width };
     let text = answer.print(arguments.format, arguments.budget, colored && is_text);
     match to_file {
         Some(path) => Ok(file::write_atomically(path, |writer| writer.write_all(text.as_bytes()))?),

@@ -1,37 +1,46 @@
-//! The summary of a capture: the hottest functions, a quality line, warnings, the file and the
-//! command that opens it. It goes to standard error, because standard output is for data.
+//! The summary of a capture: a first look at the profile (what was profiled, the heaviest call
+//! paths, the quality, the next command), which is the result for a reader; and messages (warnings,
+//! costs, the name of the file).
 
-use std::{fmt::Write, path::Path};
+use std::{borrow::Cow, fmt::Write, io::IsTerminal, path::Path};
 
-use super::output::Destination;
+use anyhow::Result;
+
+use super::{
+    args::{OutputArgs, ViewArgs},
+    language_hint, missing_symbols,
+    output::Destination,
+};
 use crate::{
     capture::{Capture, Ended, Reading, Response},
     issue::Issue,
-    profile::{columns::parse, proto::Profile},
+    process::Identity,
+    profile::{columns::parse, function_starts, proto::Profile},
     report::{
         OutputFormat,
         output::{ReportRequest, TextFormat, build_report},
+        paint,
+        paths::{
+            PathOptions,
+            fold::Expand,
+            heaviest,
+            text::{self as paths_text, TextOptions},
+        },
         pprof::{Command, Settings},
     },
     text::{counted, shell::quote_path},
 };
 
-/// How many functions the summary shows.
+/// Lines of the first look at a profile. The name of the file is one more: 24 fill a terminal.
+const LINES: usize = 23;
+/// Lines of them that say what was profiled.
+const MOST_HEAD_LINES: usize = 3;
+/// More processes are counted.
+const MOST_PROCESSES: usize = 8;
+/// How many functions `--flat` shows.
 const TOP_FUNCTIONS: usize = 10;
 /// How many different warnings are shown; the others are counted.
 const WARNINGS: usize = 8;
-
-/// The whole summary.
-pub fn text(response: &Response, destination: &Destination, stats: bool) -> String {
-    match response {
-        Response::Sampled(capture) => sampled(capture, destination, stats),
-        Response::Read(reading) => {
-            let path = (!destination.is_stdout()).then(|| destination.path());
-            read(reading, path, stats).trim_end().to_owned()
-        }
-        Response::Timeline(_) | Response::Text(_) => format!("wrote {}", destination.path().display()),
-    }
-}
 
 /// The summary of a profile that was read at one instant.
 pub fn read(reading: &Reading, path: Option<&Path>, stats: bool) -> String {
@@ -52,27 +61,172 @@ pub fn read(reading: &Reading, path: Option<&Path>, stats: bool) -> String {
     text
 }
 
-/// The summary of a profile of samples.
-fn sampled(capture: &Capture, destination: &Destination, stats: bool) -> String {
-    let mut text = String::new();
-    if let Some(table) = table(&capture.profile, TOP_FUNCTIONS) {
-        let _ = writeln!(text, "{table}");
+/// The stream that a first look at the profile goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
+/// Prints the summary: warnings and the name of the file to standard error, the first look at the
+/// profile, its quality and the next command to `stream`.
+pub fn print(
+    response: &Response,
+    destination: &Destination,
+    output: &OutputArgs,
+    stream: Stream,
+) -> Result<()> {
+    let path = (!destination.is_stdout()).then(|| destination.path());
+    let messages = match response {
+        Response::Sampled(capture) => messages(capture, destination, output.stats),
+        Response::Read(reading) => read(reading, path, output.stats),
+        Response::Timeline(_) | Response::Text(_) => format!("wrote {}", destination.path().display()),
+    };
+    if !messages.is_empty() {
+        super::say(messages.trim_end());
     }
-    let _ = writeln!(text, "{}", quality(capture));
+    let is_terminal = match stream {
+        Stream::Output => std::io::stdout().is_terminal(),
+        Stream::Error => std::io::stderr().is_terminal(),
+    };
+    let options = output.view.text(is_terminal);
+    let (head, profile, quality) = match response {
+        Response::Sampled(capture) => {
+            (head(capture), Cow::Borrowed(&capture.profile), Some(quality(capture)))
+        }
+        Response::Read(reading) => (targets(&reading.identities), reading.content.profile(), None),
+        Response::Timeline(_) | Response::Text(_) => return Ok(()),
+    };
+    let look = first_look(&head, &profile, quality.as_deref(), destination, &output.view, options);
+    match stream {
+        Stream::Output => super::report::to_stdout(paint::harmless(&look).as_bytes()),
+        Stream::Error => {
+            super::say(look.trim_end());
+            Ok(())
+        }
+    }
+}
+
+/// Warnings, the costs, and the name of the file.
+fn messages(capture: &Capture, destination: &Destination, stats: bool) -> String {
+    let mut text = String::new();
     warnings(capture).iter().for_each(|warning| {
         let _ = writeln!(text, "warning: {warning}");
     });
+    if let Some(advice) = names_advice(capture, destination) {
+        let _ = writeln!(text, "  try      {advice}");
+    }
     if stats {
         let _ = writeln!(text, "{}", costs(capture));
     }
     if !destination.is_stdout() {
         let _ = writeln!(text, "wrote {}", destination.path().display());
-        // An empty profile shows nothing.
-        if !capture.profile.sample.is_empty() {
-            let _ = write!(text, "{}", opens_with(destination));
-        }
     }
     text
+}
+
+/// How to get names for the functions of the file that has the most without.
+fn names_advice(capture: &Capture, destination: &Destination) -> Option<String> {
+    let unnamed = capture.issues.iter().filter_map(|(issue, count)| match issue {
+        Issue::UnnamedFrames { file, build_id } if !build_id.is_empty() => Some((count, file)),
+        _ => None,
+    });
+    let (_, file) = unnamed.max_by_key(|(count, _)| *count)?;
+    let is_profile = !destination.is_stdout() && destination.format == OutputFormat::Pprof;
+    missing_symbols::advice(Path::new(file), is_profile.then(|| destination.path()))
+}
+
+/// What was profiled, the heaviest paths (or with `--flat` the hottest functions), the quality, and
+/// the next command: at most [`LINES`] lines.
+fn first_look(
+    head: &str,
+    profile: &Profile,
+    quality: Option<&str>,
+    destination: &Destination,
+    view: &ViewArgs,
+    options: TextOptions,
+) -> String {
+    let head = wrapped(head, options.width, MOST_HEAD_LINES);
+    let mut end = quality.map_or_else(String::new, |quality| wrapped(quality, options.width, 2));
+    // An empty profile shows nothing.
+    if !destination.is_stdout() && !profile.sample.is_empty() {
+        let _ = writeln!(end, "{}", opens_with(destination));
+    }
+    let look = match view.flat {
+        true => table(profile, TOP_FUNCTIONS).unwrap_or_default(),
+        false => {
+            let others = head.lines().count() + end.lines().count();
+            paths(profile, LINES.saturating_sub(others), view.expand(), options)
+        }
+    };
+    format!("{head}{look}{end}")
+}
+
+/// The heaviest paths of a profile in at most `lines` lines; empty if it is.
+pub fn paths(profile: &Profile, lines: usize, expand: Expand, options: TextOptions) -> String {
+    let Some(mut columns) = parse::of_profile(profile).ok().filter(|_| !profile.sample.is_empty()) else {
+        return String::new();
+    };
+    function_starts::name_unnamed(&mut columns);
+    let value = columns.value_index("").unwrap_or(0);
+    // The heading and the line of the hottest functions are not rows.
+    let rows = lines.saturating_sub(2).max(1);
+    let paths = heaviest(&columns, value, PathOptions { rows, expand });
+    let mut text = paths_text::tree(&paths, options);
+    text.extend(paths_text::hottest(&paths, options).map(|line| line + "\n"));
+    text
+}
+
+/// `redis-server (1234): 1.04 s of CPU time in 5.0 s; 103 samples: ±10 %`.
+fn head(capture: &Capture) -> String {
+    format!("{}: {}{}", targets(&capture.identities), measured(capture), uncertainty(capture))
+}
+
+/// `redis-server (1234), redis-benchmark (1240)`.
+fn targets(identities: &[Identity]) -> String {
+    let names: Vec<String> = (identities.iter())
+        .take(MOST_PROCESSES)
+        .map(|identity| format!("{} ({})", identity.display_name(), identity.pid))
+        .collect();
+    let more = identities.len().saturating_sub(MOST_PROCESSES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", names.join(", "))
+}
+
+/// Whether the profile is a statistical sample; otherwise it has every event.
+fn counts_samples(capture: &Capture) -> bool {
+    capture.kind.sample_types.iter().any(|(name, _)| ["samples", "waits"].contains(name))
+}
+
+/// `; 40 samples: ±15 %`: how far a share may be off.
+fn uncertainty(capture: &Capture) -> String {
+    let samples = capture.tally.samples;
+    if samples == 0 || !counts_samples(capture) {
+        return String::new();
+    }
+    let points = 98.0 / (samples as f64).sqrt();
+    let points = if points < 1.0 { format!("{points:.1}") } else { format!("{points:.0}") };
+    format!("; {}: ±{points} %", counted(samples, "sample"))
+}
+
+/// `text` in lines of at most `width` characters, broken at blanks; the last of `most` lines is cut.
+fn wrapped(text: &str, width: usize, most: usize) -> String {
+    let mut lines: Vec<String> = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.len() - 1;
+        let line = &mut lines[last];
+        if line.is_empty() || line.chars().count() + 1 + word.chars().count() <= width {
+            let blank = if line.is_empty() { "" } else { " " };
+            *line += &format!("{blank}{word}");
+        } else {
+            lines.push(format!("  {word}"));
+        }
+    }
+    let is_cut = lines.len() > most;
+    lines.truncate(most);
+    lines.join("\n") + if is_cut { " …\n" } else { "\n" }
 }
 
 /// The first `count` rows of `rprof top`, without its heading. `None`: the profile is empty.
@@ -95,12 +249,15 @@ pub(super) fn words(ended: Ended) -> &'static str {
     }
 }
 
-/// `quality: 2970 samples (30.0 s of CPU time in 30.0 s), 99.9% whole stacks, 0 lost, 0.3% unnamed;
-/// sampler …`
+/// `1.04 s of CPU time in 5.0 s`: how much of what was sampled, and why sampling ended.
+fn measured(capture: &Capture) -> String {
+    let what = (capture.kind.words.measured)(capture);
+    format!("{what} in {:.1} s{}", capture.elapsed.as_secs_f64(), words(capture.ended))
+}
+
+/// `quality: 2970 samples, 99.9% whole stacks, 0 lost, 0.3% unnamed; sampler bpf`.
 fn quality(capture: &Capture) -> String {
     let tally = &capture.tally;
-    let ended = words(capture.ended);
-    let what = (capture.kind.words.quality)(capture);
     // Shares of nothing mean nothing.
     let shares = match tally.samples {
         0 => String::new(),
@@ -112,13 +269,12 @@ fn quality(capture: &Capture) -> String {
             capture.unnamed_share * 100.0,
         ),
     };
-    format!(
-        "quality: {what} {:.1} s{ended}){shares}; sampler {} ({}{})",
-        capture.elapsed.as_secs_f64(),
-        capture.sampler.name,
-        capture.sampler.event,
-        if capture.sampler.kernel { ", kernel frames" } else { ", user frames only" },
-    )
+    let what = match counts_samples(capture) {
+        true => counted(tally.samples, "sample"),
+        false => counted(tally.samples, "event"),
+    };
+    let kernel = if capture.sampler.kernel { "" } else { ", no kernel frames" };
+    format!("quality: {what}{shares}; sampler {}{kernel}", capture.sampler.name)
 }
 
 fn warnings(capture: &Capture) -> Vec<String> {
@@ -128,8 +284,14 @@ fn warnings(capture: &Capture) -> Vec<String> {
     {
         warnings.push(format!("{why}. The file is valid and empty"));
     }
-    let mut shown: Vec<(&Issue, u64)> =
-        capture.issues.iter().filter(|(issue, _)| !matches!(issue, Issue::WeakerSampler { .. })).collect();
+    let has_unnamed_jit = capture.issues.iter().any(|(issue, _)| matches!(issue, Issue::UnnamedJit { .. }));
+    let language = language_hint::hint(&capture.profile, has_unnamed_jit);
+    warnings.extend(language.map(str::to_owned));
+    let is_said = |issue: &Issue| {
+        matches!(issue, Issue::WeakerSampler { .. })
+            || language.is_some() && matches!(issue, Issue::UnnamedJit { .. })
+    };
+    let mut shown: Vec<(&Issue, u64)> = capture.issues.iter().filter(|(issue, _)| !is_said(issue)).collect();
     shown.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let more = shown.len().saturating_sub(WARNINGS);
     for (issue, count) in shown.into_iter().take(WARNINGS) {
@@ -197,7 +359,7 @@ fn opens_with(destination: &Destination) -> String {
     let path = quote_path(destination.path());
     match destination.format {
         OutputFormat::Pprof => {
-            format!("open it with: rprof top {path}   or: rprof pprof -http=: {path}")
+            format!("open it with: rprof top {path}")
         }
         OutputFormat::Svg | OutputFormat::Html => format!("open it in a browser: {path}"),
         OutputFormat::Speedscope => format!("open it at speedscope.app: {path}"),

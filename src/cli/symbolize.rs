@@ -1,9 +1,12 @@
 //! `rprof symbolize FILE`: adds missing names to a profile.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 
 use super::{
     args::SymbolizeArgs,
+    missing_symbols,
     output::file_options,
     sampling::{check_debug_options, symbolize_options},
     say,
@@ -11,6 +14,7 @@ use super::{
 };
 use crate::{
     capture::rename,
+    issue::Issue,
     process::files::read_input,
     profile::{decode, file, write_gzip},
     text::counted_as,
@@ -36,10 +40,13 @@ pub fn run(arguments: &SymbolizeArgs) -> Result<()> {
     for (issue, count) in renamed.issues.iter() {
         say(&format!("warning: {issue} ({})", counted_as(count, "address", "addresses")));
     }
-    if renamed.issues.iter().next().is_some() {
-        say(
-            "  try      --debug-dir DIR (a directory with the programs or their debug files), or --debuginfod",
-        );
+    if let Some(issue) = renamed.issues.iter().max_by_key(|(_, count)| *count).map(|(issue, _)| issue) {
+        let files = "--debug-dir DIR (a directory with the programs or their debug files)";
+        let exact = match issue {
+            Issue::UnnamedFrames { file, .. } => missing_symbols::advice(Path::new(file), None),
+            _ => None,
+        };
+        say(&format!("  try      {files}, or {}", exact.unwrap_or_else(|| "--debuginfod".into())));
     }
     say(&format!("wrote {}", target.display()));
     Ok(())

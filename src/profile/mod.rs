@@ -17,6 +17,7 @@ pub mod decode;
 pub mod encode;
 pub mod file;
 pub mod folded;
+pub mod function_starts;
 pub mod go_regexp;
 pub mod ids;
 pub mod legacy;

@@ -5,6 +5,7 @@
 use std::{borrow::Cow, collections::HashMap, ops::Range};
 
 use crate::profile::{
+    function_starts::{self, FunctionStarts},
     ids::IdIndex,
     proto::{Function, Line, Location, Mapping, Profile, Sample},
 };
@@ -12,7 +13,8 @@ use crate::profile::{
 /// A function (or an address without a name), shared by the frames of many samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame<'p> {
-    /// The function's name; if it has none, `libfoo.so+0x1f30` (offset in the file),
+    /// The function's name; if it has none, `libfoo.so+0x1f30` (the offset in the file of the
+    /// function, or of the location if the function's start is not known),
     /// `0x7f12… [libfoo.so]` or the bare address. Without control characters.
     pub name: Cow<'p, str>,
     /// Source file; empty: unknown.
@@ -111,6 +113,7 @@ struct Reader<'p> {
     /// By name, file and module.
     named: HashMap<(&'p str, &'p str, &'p str), FrameId>,
     unnamed: HashMap<String, FrameId>,
+    starts: FunctionStarts,
 }
 
 impl<'p> Reader<'p> {
@@ -123,6 +126,7 @@ impl<'p> Reader<'p> {
             uses: Vec::new(),
             named: HashMap::new(),
             unnamed: HashMap::new(),
+            starts: FunctionStarts::of_profile(profile),
         }
     }
 
@@ -174,7 +178,7 @@ impl<'p> Reader<'p> {
 
     fn unnamed_frame(&mut self, address: u64, mapping: Option<&'p Mapping>) -> FrameId {
         let module = printable(mapping.map_or("", |mapping| self.profile.string(mapping.filename)));
-        let name = address_name(address, mapping, base_name(&module));
+        let name = self.address_name(address, mapping, base_name(&module));
         let next = FrameId(self.frames.len() as u32);
         // Unnamed frames with the same base name are distinguished by address and module.
         let id = *self.unnamed.entry(format!("{name} {module}")).or_insert(next);
@@ -184,20 +188,22 @@ impl<'p> Reader<'p> {
         }
         id
     }
-}
 
-fn address_name(address: u64, mapping: Option<&Mapping>, module: &str) -> String {
-    let Some(mapping) = mapping.filter(|_| !module.is_empty()) else {
-        return if address == 0 { "[unknown]".to_string() } else { format!("{address:#x}") };
-    };
-    if address == 0 {
-        return bracketed(module);
-    }
-    let inside = (mapping.memory_start..mapping.memory_limit).contains(&address);
-    let offset = address.wrapping_sub(mapping.memory_start).checked_add(mapping.file_offset);
-    match offset.filter(|_| inside) {
-        Some(offset) => format!("{module}+{offset:#x}"),
-        None => format!("{address:#x} {}", bracketed(module)),
+    fn address_name(&self, address: u64, mapping: Option<&Mapping>, module: &str) -> String {
+        let Some(mapping) = mapping.filter(|_| !module.is_empty()) else {
+            return if address == 0 { "[unknown]".to_string() } else { format!("{address:#x}") };
+        };
+        if address == 0 {
+            return bracketed(module);
+        }
+        let inside = (mapping.memory_start..mapping.memory_limit).contains(&address);
+        let offset = address.wrapping_sub(mapping.memory_start).checked_add(mapping.file_offset);
+        let Some(offset) = offset.filter(|_| inside) else {
+            return format!("{address:#x} {}", bracketed(module));
+        };
+        let text = |index| self.profile.string(index);
+        let start = self.starts.of(text(mapping.build_id), text(mapping.filename), offset);
+        function_starts::unnamed(module, start.unwrap_or(offset))
     }
 }
 

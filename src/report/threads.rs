@@ -10,6 +10,8 @@
 //! The input is the profile of a dump: one sample per thread, described by labels (`thread tid pid
 //! state wait syscall cpu waited look cut`). Not here: making that profile.
 
+mod outliers;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -27,6 +29,8 @@ use crate::profile::{
 
 /// How many thread IDs the header of a group lists.
 const TIDS_SHOWN: usize = 16;
+/// How many process IDs the header of a group lists.
+const PIDS_SHOWN: usize = 8;
 /// How many thread names the header of a group lists.
 const NAMES_SHOWN: usize = 4;
 
@@ -87,7 +91,11 @@ impl<'p> Threads<'p> {
     /// Writes the layout of `debug=2`. `each`: one block per thread. Errors: those of the writer.
     pub fn write_text(&self, each: bool, writer: &mut dyn Write) -> io::Result<()> {
         let several = self.threads.iter().map(|thread| thread.pid).collect::<BTreeSet<_>>().len() > 1;
-        for group in self.groups(each, |thread| (thread.pid, thread.what())) {
+        if several && !each {
+            self.write_outliers(writer)?;
+        }
+        // Equal stacks of several processes are together.
+        for group in self.groups(each, Thread::what) {
             writeln!(writer, "{}", head(&group, several))?;
             for frame in self.frames(group[0].locations) {
                 write_frame(&frame, writer)?;
@@ -347,11 +355,23 @@ fn head(group: &[&Thread<'_>], several_processes: bool) -> String {
     if let Some(cpu_ns) = cpu_ns {
         let _ = write!(text, ", cpu {}", format_duration_ns(cpu_ns));
     }
-    if let Some(process) = first.process.as_deref().filter(|_| several_processes) {
-        let _ = write!(text, ", {} {}", process.replace([']', '['], "_"), first.pid);
+    if several_processes {
+        text.push_str(&processes(group));
     }
     text.push_str("]:");
     text
+}
+
+/// `, rank 4711`; of threads of several processes `, 8 processes 4711 4712 …`.
+fn processes(group: &[&Thread<'_>]) -> String {
+    let pids: BTreeSet<i64> = group.iter().map(|thread| thread.pid).collect();
+    if pids.len() == 1 {
+        let name = group[0].process.as_deref().map(|name| name.replace([']', '['], "_"));
+        return name.map_or_else(String::new, |name| format!(", {name} {}", group[0].pid));
+    }
+    let shown: String = pids.iter().take(PIDS_SHOWN).map(|pid| format!(" {pid}")).collect();
+    let more = if pids.len() > PIDS_SHOWN { " …" } else { "" };
+    format!(", {} processes{shown}{more}", pids.len())
 }
 
 /// Waiting times are shown from one minute on, as in Go.

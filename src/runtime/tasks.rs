@@ -61,6 +61,8 @@ pub enum RunningThread {
 pub enum TaskForm {
     /// Each task with its stack, as the language's own tools print them.
     Each,
+    /// Equal states and stacks together, for readers; a task that is alone as in `Each`.
+    Grouped,
     /// Equal stacks counted.
     Counted,
     /// JSON.

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{ModuleFiles, SymbolizeOptions, debug_files};
+use super::{ModuleFiles, SymbolIssue, SymbolizeOptions, debug_files};
 use crate::{
     addr::{ElfAddr, FileOffset},
     elf::ElfFile,
@@ -32,10 +32,13 @@ pub struct StoredMapping<'a> {
 }
 
 /// Finds the file of a mapping: the program or library itself if it is on this machine, else its
-/// debug file. `None` if no file with that build ID is found.
-pub fn find_stored(mapping: &StoredMapping<'_>, options: &SymbolizeOptions) -> Option<ModuleFiles> {
+/// debug file. `None` if no file with that build ID is found. Errors: a debuginfod server failed.
+pub fn find_stored(
+    mapping: &StoredMapping<'_>,
+    options: &SymbolizeOptions,
+) -> Result<Option<ModuleFiles>, SymbolIssue> {
     if mapping.build_id.is_empty() {
-        return None;
+        return Ok(None);
     }
     let fits = |elf: &ElfFile| elf.build_id() == Some(mapping.build_id);
     let open = |path: &Path| ElfFile::open_within(&open_plain(path).ok()?, &options.budget).ok().filter(fits);
@@ -46,12 +49,14 @@ pub fn find_stored(mapping: &StoredMapping<'_>, options: &SymbolizeOptions) -> O
     let (elf, path) = match found {
         Some((elf, path)) => (elf, Some(path)),
         None => {
-            let server = options.debuginfod.as_ref()?;
-            let file = server.debug_file(mapping.build_id).ok()??;
-            (ElfFile::open_within(&file, &options.budget).ok().filter(fits)?, None)
+            let Some(server) = &options.debuginfod else { return Ok(None) };
+            let file = server.debug_file(mapping.build_id).map_err(SymbolIssue::Debuginfod)?;
+            let elf = file.and_then(|file| ElfFile::open_within(&file, &options.budget).ok().filter(fits));
+            let Some(elf) = elf else { return Ok(None) };
+            (elf, None)
         }
     };
-    Some(ModuleFiles { file: Arc::new(elf), path, root: None })
+    Ok(Some(ModuleFiles { file: Arc::new(elf), path, root: None }))
 }
 
 /// A copy of the file in a debug directory, under its own name or with `.debug` appended.

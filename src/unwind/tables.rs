@@ -242,6 +242,26 @@ impl UnwindTables {
         Some(DebugFrameTable { unpacked, index })
     }
 
+    /// Start and size in bytes of the function that contains `address` according to `.eh_frame`,
+    /// which describes functions that no symbol names too.
+    pub fn described_function(&self, address: ElfAddr) -> Option<(ElfAddr, u64)> {
+        let header = self.eh_frame_header();
+        let placed = self.eh_frame(header)?;
+        let (section, bases) = self.eh_frame_section(placed, header);
+        let range = |offset| {
+            let partial = section.partial_fde_from_offset(&bases, EhFrameOffset(offset)).ok()?;
+            let fde = partial.parse(EhFrame::cie_from_offset).ok().filter(|fde| fde.contains(address.0))?;
+            Some((ElfAddr(fde.initial_address()), fde.len()))
+        };
+        match header.and_then(SearchTable::parse) {
+            Some(table) => range(usize::try_from(table.find(address.0)?.checked_sub(placed.address)?).ok()?),
+            None => {
+                let index = self.eh_frame_index.get_or_init(|| FdeIndex::build(&section, &bases));
+                index.candidates(address.0).find_map(range)
+            }
+        }
+    }
+
     /// Start of the function that contains `address`, if the symbol tables name one there.
     pub(super) fn function_start(&self, address: ElfAddr) -> Option<ElfAddr> {
         let functions = self.functions();

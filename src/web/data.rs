@@ -5,8 +5,10 @@
 use serde_json::{Value, json};
 
 use super::{Request, Response, Site, configs, flame, query::Query, search, threads, timeline};
+use crate::profile::columns::Columns;
 use crate::report::{
     output::{self, ReportRequest, TextFormat},
+    paths::{error_points, sample_count},
     pprof::{Command, Messages, OPTIONS, Settings, generate_with, greeting},
 };
 
@@ -76,6 +78,7 @@ fn info(site: &Site, query: &Query) -> Result<Value, DataError> {
         .iter()
         .map(|kind| json!({ "name": columns.text(kind.name), "unit": columns.text(kind.unit) }))
         .collect();
+    let value = columns.value_index(&site.tools.settings.sample_index).unwrap_or(0);
     let in_full = Settings { compact_labels: false, ..site.tools.settings.clone() };
     let lines = greeting(columns.clone(), &in_full, &mut Messages::new()).map(|(lines, _)| lines);
     let set = OPTIONS.iter().filter(|option| !option.url_name.is_empty());
@@ -87,13 +90,34 @@ fn info(site: &Site, query: &Query) -> Result<Value, DataError> {
         "made_at": site.profiles.made_at(query)?,
         "can_save": site.tools.configs.is_some(),
         "kinds": kinds,
-        "default_kind": columns.value_index(&site.tools.settings.sample_index).unwrap_or(0),
+        "default_kind": value,
         "lines": lines.unwrap_or_default(),
-        "samples": columns.sample_count(),
+        "facts": facts(&columns, value),
+        "has_times": timeline::has_times(&columns),
+        "samples": sample_count(&columns),
+        "stacks": columns.sample_count(),
         "duration_ns": columns.header.duration_ns,
         "doc_url": columns.text(columns.header.doc_url),
         "settings": set.collect::<serde_json::Map<_, _>>(),
     }))
+}
+
+/// What a reader must know of a profile before its content, and what makes it uncertain.
+fn facts(columns: &Columns, value: usize) -> Value {
+    let comments: Vec<&str> = columns.header.comments.iter().map(|comment| columns.text(*comment)).collect();
+    let stated = |key: &str| {
+        let found = comments.iter().filter_map(|comment| comment.strip_prefix(key)?.strip_prefix(": "));
+        found.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let unnamed = stated("unnamed").first().and_then(|text| text.split('%').next()?.parse::<f64>().ok());
+    json!({
+        "targets": stated("target"),
+        "sampler": stated("sampler").first().cloned().unwrap_or_default(),
+        "unnamed_percent": unnamed,
+        "lost": stated("lost").first().cloned().unwrap_or_default(),
+        "error_points": error_points(columns, value),
+        "time_ns": columns.header.time_ns,
+    })
 }
 
 /// The reports that are shown as tables, and the default number of entries of each.
@@ -113,7 +137,7 @@ fn report(site: &Site, query: &Query) -> DataResult {
     let expression = [query.get("re"), query.get("f")].into_iter().find(|text| !text.is_empty());
     let argument = command.has_argument.then(|| expression.unwrap_or("."));
     let request = ReportRequest { argument, count: Some(count), tool: Some(&*site.tools.objects) };
-    let columns = site.profiles.columns(query)?;
+    let columns = site.profiles.displayed(query)?;
     let mut messages = Vec::new();
     let report = output::build_report(columns, command, request, &settings, &mut messages);
     let mut report = report.map_err(|why| DataError::bad_request(&why))?;
@@ -130,6 +154,8 @@ fn diff(site: &Site, query: &Query) -> DataResult {
     let mut messages = Vec::new();
     let report = output::diff(both, names, &settings, request, !query.get("all").is_empty(), &mut messages);
     let mut report = report.map_err(|why| DataError::bad_request(&why))?;
+    // The page has a button for it, not an option.
+    report.notes.retain(|note| !note.contains("--all"));
     report.notes.extend(messages);
     Ok(Response::json(report.print(TextFormat::Json, None, false)))
 }
@@ -146,9 +172,9 @@ fn is_node(line: &[u8]) -> bool {
 
 /// The call graph, drawn.
 fn graph(site: &Site, query: &Query) -> DataResult {
-    let settings = query.settings(&site.tools.settings)?;
+    let settings = Settings { folded_labels: true, ..query.settings(&site.tools.settings)? };
     let dot = Command::find("dot").ok_or_else(|| DataError::bad_request("unknown report"))?;
-    let columns = site.profiles.columns(query)?;
+    let columns = site.profiles.displayed(query)?;
     let graph = generate_with(&*site.tools.objects, columns, dot, None, &settings, &mut Messages::new());
     let graph = graph.map_err(|why| DataError::bad_request(&why))?;
     let nodes = graph.split(|byte| *byte == b'\n').filter(|line| is_node(line)).count();

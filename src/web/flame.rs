@@ -2,17 +2,19 @@
 //!
 //! Not here: summing ([`super::tree`]), drawing (`assets/flame.js`).
 
+use std::borrow::Cow;
+
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
 use super::{
     data::DataError,
-    frames::title,
+    frames::{Frame, title},
     prepared::Prepared,
     query::Query,
     tree::{Direction, Source, Start, Tree, tree},
 };
-use crate::text::path::base_name;
+use crate::{profile::columns::Columns, report::names, text::path::base_name};
 
 /// Boxes that are narrower than this share of the width are neither drawn nor sent.
 const SHARE: f64 = 1.0 / 4000.0;
@@ -35,6 +37,9 @@ pub fn respond(prepared: &Prepared, query: &Query) -> Result<Value, DataError> {
         "messages": prepared.messages,
         "share": SHARE,
     });
+    if prepared.is_difference {
+        response["sides"] = prepared.sides.to_vec().into();
+    }
     if let Start::Frame(number) = start {
         let frame = prepared.frames.all.get(number as usize);
         response["around"] = frame.map_or_else(String::new, |frame| title(&prepared.columns, frame)).into();
@@ -88,10 +93,20 @@ fn names(prepared: &Prepared, numbers: &Numbers) -> Value {
     json!({
         "id": numbers.order,
         "name": frames().map(|frame| title(columns, frame)).collect::<Vec<_>>(),
+        "short": frames().map(|frame| short_title(columns, frame)).collect::<Vec<_>>(),
         "file": frames().map(|frame| columns.text(frame.file)).collect::<Vec<_>>(),
         "module": frames().map(|frame| module(&frame.module)).collect::<Vec<_>>(),
         "modules": modules.iter().map(|id| short(columns.text(*id))).collect::<Vec<_>>(),
     })
+}
+
+/// The title with folded template arguments; `None` where that changes nothing.
+fn short_title(columns: &Columns, frame: &Frame) -> Option<String> {
+    let title = title(columns, frame);
+    match names::short(&title) {
+        Cow::Owned(short) => Some(short),
+        Cow::Borrowed(_) => None,
+    }
 }
 
 fn short(module: &str) -> &str {

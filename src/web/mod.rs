@@ -175,7 +175,7 @@ impl Site {
         if let Some(cached) = cached {
             return Ok(cached);
         }
-        let prepared = Arc::new(prepared::prepare(&self.profiles.columns(query)?, &settings)?);
+        let prepared = Arc::new(prepared::prepare(&self.profiles.displayed(query)?, &settings)?);
         self.cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).keep(key, &prepared);
         Ok(prepared)
     }

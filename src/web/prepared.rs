@@ -30,6 +30,8 @@ pub struct Prepared {
     pub total: i64,
     /// Whether samples of a second profile are subtracted.
     pub is_difference: bool,
+    /// The sums of the base and of the new profile, before filters.
+    pub sides: [i64; 2],
     /// The time range of all samples, including those that the filters remove.
     pub extent: Option<Extent>,
     /// Messages of the filters.
@@ -50,8 +52,18 @@ pub fn prepare(loaded: &Columns, settings: &Settings) -> Result<Prepared, DataEr
     let (columns, value) = result.map_err(|why| DataError::bad_request(&why))?;
     let of = if settings.relative_percentages { &columns } else { loaded };
     let (total, is_difference) = total(of, value);
+    let sides = sides(of, value);
     let extent = timeline::extent(loaded, value);
-    Ok(Prepared { frames: Frames::new(&columns), columns, value, total, is_difference, extent, messages })
+    Ok(Prepared {
+        frames: Frames::new(&columns),
+        columns,
+        value,
+        total,
+        is_difference,
+        sides,
+        extent,
+        messages,
+    })
 }
 
 /// The sum of all absolute values (of the base's only, if there is a base), and whether a value is
@@ -68,6 +80,17 @@ fn total(columns: &Columns, value: usize) -> (i64, bool) {
         }
     }
     (if of_base > 0 { of_base } else { all }, is_difference)
+}
+
+/// The sums of the negative and of the positive values: of the base and of the new profile.
+fn sides(columns: &Columns, value: usize) -> [i64; 2] {
+    let mut sides = [0i64; 2];
+    for sample in 0..columns.sample_count() {
+        let own = columns.values(sample).get(value).copied().unwrap_or(0);
+        let side = &mut sides[usize::from(own > 0)];
+        *side = side.saturating_add(own.saturating_abs());
+    }
+    sides
 }
 
 /// The most recently used profiles, the newest last.

@@ -11,7 +11,10 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{data::DataError, query::Query};
-use crate::profile::columns::{Columns, decode, labels::BASE_KEY, merge};
+use crate::profile::{
+    columns::{Columns, decode, labels::BASE_KEY, merge},
+    function_starts,
+};
 
 /// Reads a profile; the error is for a person.
 pub type Read = dyn Fn() -> Result<Columns, String> + Send + Sync;
@@ -245,7 +248,17 @@ impl Profiles {
         Ok(combined)
     }
 
-    /// The two profiles to compare, base first, with their names.
+    /// The requested profile for display: functions without a name are called by their start.
+    ///
+    /// # Errors
+    /// As for [`Profiles::columns`].
+    pub fn displayed(&self, query: &Query) -> Result<Columns, DataError> {
+        let mut columns = self.columns(query)?;
+        function_starts::name_unnamed(&mut columns);
+        Ok(columns)
+    }
+
+    /// The two profiles to compare, base first, with their names, for display.
     ///
     /// # Errors
     /// [`DataError`] when there are not two profiles.
@@ -254,16 +267,18 @@ impl Profiles {
         let name = self.one(new)?.name.clone();
         let columns = self.decoded(new)?;
         if let Some(base) = base {
-            let columns = [Columns::clone(&*self.decoded(base)?), Columns::clone(&columns)];
-            return Ok((columns, [self.one(base)?.name.clone(), name]));
+            let mut both = [Columns::clone(&*self.decoded(base)?), Columns::clone(&columns)];
+            both.iter_mut().for_each(function_starts::name_unnamed);
+            return Ok((both, [self.one(base)?.name.clone(), name]));
         }
-        let both = split(&columns).ok_or_else(|| {
+        let mut both = split(&columns).ok_or_else(|| {
             DataError::bad_request(if self.shows_newest {
                 "Choose a base to compare with. If there is no other profile, capture one first."
             } else {
                 "Choose a base to compare with, or start with one: rprof pprof -http=: -diff_base=BASE FILE"
             })
         })?;
+        both.iter_mut().for_each(function_starts::name_unnamed);
         Ok((both, ["base".into(), name]))
     }
 }

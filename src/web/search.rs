@@ -1,4 +1,4 @@
-//! Search: the share of samples with a matching frame, and the matching names. It covers the whole
+//! Search: the share of samples with a matching frame (by name, `module:` or `file:`), and the matching names. It covers the whole
 //! profile, also frames that are too narrow to be drawn.
 //!
 //! Not here: highlighting matches, which the page does itself.
@@ -11,16 +11,37 @@ use crate::profile::go_regexp::GoRegexp;
 /// The largest number of names in a response.
 const MAX_NAMES: usize = 200;
 
+/// What an expression is compared with.
+#[derive(Clone, Copy)]
+enum Field {
+    Name,
+    Module,
+    File,
+}
+
+/// The field of `module:libc` and `file:sort.c`, and the expression.
+fn field(text: &str) -> (Field, &str) {
+    let of = |prefix, field| text.strip_prefix(prefix).map(|rest: &str| (field, rest.trim_start()));
+    of("module:", Field::Module).or_else(|| of("file:", Field::File)).unwrap_or((Field::Name, text))
+}
+
 /// Responds to a search for the regular expression `q`, which is case-sensitive unless it begins
 /// with `(?i)`.
 ///
 /// # Errors
 /// [`DataError`] when the expression is invalid.
 pub fn respond(prepared: &Prepared, query: &Query) -> Result<Value, DataError> {
-    let expression = GoRegexp::new(query.get("q")).map_err(|why| DataError::bad_request(&why.to_string()))?;
+    let (field, text) = field(query.get("q"));
+    let expression = GoRegexp::new(text).map_err(|why| DataError::bad_request(&why.to_string()))?;
     let columns = &prepared.columns;
     let titles: Vec<String> = prepared.frames.all.iter().map(|frame| title(columns, frame)).collect();
-    let matches: Vec<bool> = titles.iter().map(|title| expression.is_match(title)).collect();
+    let matches: Vec<bool> = (prepared.frames.all.iter().zip(&titles))
+        .map(|(frame, title)| match field {
+            Field::Name => expression.is_match(title),
+            Field::Module => expression.is_match(columns.text(frame.module)),
+            Field::File => expression.is_match(columns.text(frame.file)),
+        })
+        .collect();
     let locations: Vec<bool> = (0..columns.locations.len() as u32)
         .map(|location| prepared.frames.of(location).iter().any(|used| matches[used.frame() as usize]))
         .collect();

@@ -8,7 +8,10 @@ use hashbrown::HashMap;
 use serde_json::{Value, json};
 
 use super::{data::DataError, frames::title, prepared::Prepared, query::Query, threads::text_of};
-use crate::profile::columns::{Columns, Label, TextId};
+use crate::{
+    profile::columns::{Columns, Label, TextId},
+    report::paths::sample_count,
+};
 
 /// The label that profilers use for the end time of a sample.
 const END_LABELS: [&str; 1] = ["end_timestamp_ns"];
@@ -169,6 +172,11 @@ impl Times {
     }
 }
 
+/// Whether a profile may have the times of samples: it uses such a label.
+pub fn has_times(columns: &Columns) -> bool {
+    END_LABELS.iter().chain(&POINT_LABELS).any(|name| columns.texts.find(name).is_some())
+}
+
 /// The time range of a profile's samples; `None` if they have no times.
 pub fn extent(columns: &Columns, value: usize) -> Option<Extent> {
     let times = Times::of(columns, value);
@@ -296,7 +304,7 @@ fn name_of(columns: &Columns, (name, tid): Thread) -> String {
 
 /// The reason why there is no timeline.
 fn reason(columns: &Columns) -> String {
-    let samples = columns.sample_count();
+    let samples = sample_count(columns);
     format!(
         "The {samples} samples of this profile have no times: samples with equal stacks were added up. \
          A timeline needs samples with a label timestamp_ns or end_timestamp_ns, for example from \

@@ -114,7 +114,7 @@ const checks = {
       return names.map((name) => [packageOf(name, "vmlinux"), shortened(name).at(-1)]);
     });
     assert.deepEqual(found, [["vmlinux", "ep_item_poll"], ["vmlinux", "do_softirq"], ["vmlinux", "f"], ["vmlinux", "g"],
-      ["main", "work"], ["a::b", "b::c"]]);
+      ["main", "work"], ["a", "b::c"]]);
     await page.context().close();
   },
 
@@ -156,8 +156,60 @@ const checks = {
     await open(page, "flamegraph?vs=1&in=2");
     await page.locator(".flame canvas").focus();
     await page.keyboard.press("ArrowDown");
-    assert.match(await detail(page), /change/);
+    // The same scale as in the table: shares, in percentage points.
+    assert.match(await detail(page), / pp$/);
+    assert.match(await page.locator(".legend").innerText(), /Base: .*one.* \(.*\), new: .*two.* \(.*\)[^]*larger in new[^]*smaller in new/);
     await shot(page, "diff_flame");
+    await page.context().close();
+  },
+
+  async "a function with the same share in a longer profile has not changed"() {
+    const page = await newPage();
+    await open(page, "flamegraph");
+    const changes = await page.evaluate(async () => {
+      const { FlameTree } = await import("./assets/flame_tree.js");
+      // base: a 10 of 20, b 10 of 20; new: a 30 of 60, b 20 of 60, c 10 of 60.
+      const nodes = { parent: [0, 0, 0, 0], frame: [0, 0, 1, 2], weight: [80, 40, 30, 10], own: [0, 40, 30, 10], hidden: [0, 0, 0, 0], inlined: [],
+        net: [40, 20, 10, 10], own_net: [0, 20, 10, 10] };
+      const tree = new FlameTree({ nodes, sides: [20, 60], total: 20, frames: { name: ["a", "b", "c"], module: [0, 0, 0], modules: [""], file: ["", "", ""], id: [0, 1, 2] } });
+      return [1, 2, 3].map((at) => Number(tree.change(at).toFixed(3)));
+    });
+    assert.deepEqual(changes, [0, -0.2, 1]);
+    await page.context().close();
+  },
+
+  async "the legend names the packages, and binaries and files are searched by their names"() {
+    const page = await newPage();
+    await open(page, "flamegraph");
+    assert.ok(await page.locator(".legend .key").count() > 0);
+    const find = async (expression) => {
+      await page.locator("input[type=search]").fill(expression);
+      await page.waitForFunction((text) => new URLSearchParams(location.search).get("q") === text && /function/.test(document.querySelector(".found").textContent), expression);
+      return page.locator(".found").innerText();
+    };
+    assert.match(await find("module:no such binary"), /^0 functions/);
+    assert.match(await find("file:no such file"), /^0 functions/);
+    assert.match(await find("module:."), /, 100%/);
+    await page.context().close();
+  },
+
+  async "a profile without times has no tab of a timeline"() {
+    const page = await newPage();
+    await open(page, "flamegraph");
+    assert.equal(await page.getByRole("link", { name: "Timeline" }).count(), 0);
+    await page.context().close();
+  },
+
+  async "template arguments are folded in boxes and whole in the tip"() {
+    const page = await newPage();
+    await open(page, "flamegraph");
+    const shown = await page.evaluate(async () => {
+      const { FlameTree } = await import("./assets/flame_tree.js");
+      const nodes = { parent: [0, 0], frame: [0, 0], weight: [1, 1], own: [0, 1], hidden: [0, 0], inlined: [] };
+      const tree = new FlameTree({ nodes, total: 1, frames: { name: ["f<int>"], short: ["f<…>"], module: [0], modules: [""], file: [""], id: [0] } });
+      return [tree.shortName(1), tree.name(1)];
+    });
+    assert.deepEqual(shown, ["f<…>", "f<int>"]);
     await page.context().close();
   },
 

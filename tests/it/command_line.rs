@@ -161,4 +161,5 @@ fn no_progress_is_drawn_where_standard_error_is_no_terminal() {
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let outcome = Rprof::attach(&target).seconds(1).run();
     assert!(!outcome.stderr.contains(['\r', '\u{1b}']), "{:?}", outcome.stderr);
+    assert!(!outcome.printed().contains(['\r', '\u{1b}']), "{:?}", outcome.printed());
 }

@@ -188,9 +188,8 @@ fn the_command_that_opens_a_file_can_be_pasted_into_a_shell() {
     let name = "it's a $(profile).pb.gz";
     let output =
         attach(&target, &["-F", "4999", "-o", name]).current_dir(folder.path()).output().expect("rprof runs");
-    let words = stderr(&output);
+    let words = String::from_utf8_lossy(&output.stdout);
     let command = words.lines().find_map(|line| line.strip_prefix("open it with: ")).expect("a command");
-    let command = command.split("   or: ").next().expect("the first command");
     let report = Command::new("sh")
         .args(["-c", &command.replacen("rprof", "\"$0\"", 1), env!("CARGO_BIN_EXE_rprof")])
         .current_dir(folder.path())

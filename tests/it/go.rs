@@ -126,7 +126,7 @@ impl Truthful {
 
     fn dump(&self, format: &str) -> String {
         let pid = self.child.id().to_string();
-        let outcome = Rprof::verb("dump").args(&[&pid, "--format", format]).run();
+        let outcome = Rprof::verb("dump").args(&[&pid, "--each", "--format", format]).run();
         assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
         assert!(outcome.stderr.contains("nothing was stopped"), "{}", outcome.stderr);
         String::from_utf8(outcome.stdout).expect("text")
@@ -198,6 +198,24 @@ fn values(profile: &Profile) -> BTreeMap<String, Vec<i64>> {
     all
 }
 
+/// Without `--each`, equal goroutines are one block.
+#[track_caller]
+fn assert_grouped(program: &Truthful, goroutines: usize, what: &str) {
+    let pid = program.child.id().to_string();
+    let text = Rprof::verb("dump").args(&[&pid]).run().printed();
+    let size = |block: &str| {
+        let head = block.lines().next()?;
+        if head.starts_with("goroutine ") {
+            Some(1)
+        } else {
+            head.split_once(" goroutines [")?.0.parse().ok()
+        }
+    };
+    let sizes: Vec<usize> = text.trim_end().split("\n\n").filter_map(size).collect();
+    assert_eq!(sizes.iter().sum::<usize>(), goroutines, "{what}:\n{text}");
+    assert!(sizes[0] > 1 && sizes.is_sorted_by(|a, b| a >= b), "{what}: {sizes:?}");
+}
+
 #[track_caller]
 fn assert_goroutines_are_the_same(program: &mut Truthful, what: &str) {
     let (truth, mine) = (program.says_text("goroutine", 2), program.dump("text"));
@@ -207,6 +225,7 @@ fn assert_goroutines_are_the_same(program: &mut Truthful, what: &str) {
         assert_eq!(mine.get(number), Some(block), "{what}: goroutine {number}");
     }
     assert_eq!(mine.len(), truth.len(), "{what}: no others are shown");
+    assert_grouped(program, truth.len() + 1, what);
 
     let (truth, mine) = (program.says_text("goroutine", 1), program.dump("aggregated"));
     assert!(groups(&truth).len() > 15, "{what}: {truth}");
@@ -411,7 +430,7 @@ fn cpu_profiles_of_go_have_whole_stacks_and_the_shares_that_the_runtime_itself_f
         let seen = Stacks::read(&outcome.output).unwrap_or_else(|error| panic!("{error}"));
         let truth = Stacks::decode(&program.answer()).unwrap_or_else(|error| panic!("{error}"));
         // By perf, goroutines' stacks are read when they have run on.
-        if !outcome.stderr.contains("sampler perf") {
+        if !outcome.printed().contains("sampler perf") {
             assert!(seen.whole_as_stated() >= 99.0, "{extra}: {}", seen.summary());
         }
         // Where others take the CPUs, a thread that waits for one gets several of the runtime's signals as

@@ -12,7 +12,7 @@ fn ratio() -> Target {
 fn the_comments_state_tool_rate_samples_losses_and_cut_stacks() {
     let _alone = alone();
     let outcome = Rprof::attach(&ratio()).seconds(1).run();
-    let stderr = outcome.stderr.clone();
+    let (stderr, printed) = (outcome.stderr.clone(), outcome.printed());
     let profile = outcome.profile();
     assert_eq!(profile.comment("rprof"), env!("CARGO_PKG_VERSION"));
     assert_eq!(profile.comment("samples"), profile.samples().to_string());
@@ -24,10 +24,51 @@ fn the_comments_state_tool_rate_samples_losses_and_cut_stacks() {
     assert!(profile.profile.time_nanos > 1_600_000_000_000_000_000);
     let seconds = profile.profile.duration_nanos as f64 / 1e9;
     assert!((0.9..1.6).contains(&seconds), "a duration of {seconds} s");
-    assert!(stderr.contains("quality: "), "{stderr}");
-    assert!(stderr.contains(&format!("{} samples", profile.samples())), "{stderr}");
     assert!(stderr.contains("wrote "), "{stderr}");
-    assert!(stderr.contains("sixty") || stderr.contains("spin_unit"), "no top functions in:\n{stderr}");
+    assert!(printed.contains(&format!("quality: {} samples", profile.samples())), "{printed}");
+}
+
+/// The first look at a profile of `ratio.c`: the row of a function, without the shares.
+fn row<'t>(printed: &'t str, function: &str) -> &'t str {
+    let row = printed.lines().find(|line| line.contains(&format!(" {function} ")));
+    row.unwrap_or_else(|| panic!("no row of {function} in:\n{printed}"))
+}
+
+#[test]
+fn attach_prints_the_heaviest_paths_as_a_tree_that_fits_a_terminal() {
+    let _alone = alone();
+    let target = ratio();
+    let printed = Rprof::attach(&target).seconds(2).run().printed();
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(lines.len() <= 23 && lines.iter().all(|line| line.chars().count() <= 80), "{printed}");
+    assert!(lines[0].starts_with(&format!("ratio ({}): ", target.pid())), "{printed}");
+    assert!(lines[0].contains(" s of CPU time in ") && lines[0].contains(" samples: ±"), "{printed}");
+    assert!(row(&printed, "main › outer › middle").starts_with("  100%     0%  main"), "{printed}");
+    let shares = ["sixty", "thirty", "ten"].map(|function| {
+        let row = row(&printed, function);
+        assert!(row.trim_end().ends_with(" ratio") && row.contains(['├', '└']), "{row}");
+        row.split('%').next().and_then(|share| share.trim().parse::<f64>().ok()).expect("a share")
+    });
+    for (share, expected) in shares.into_iter().zip([60.0, 30.0, 10.0]) {
+        assert!((share - expected).abs() < 5.0, "{shares:?}\n{printed}");
+    }
+    assert!(lines[lines.len() - 1].starts_with("open it with: rprof top "), "{printed}");
+}
+
+#[test]
+fn flat_prints_a_table_and_record_prints_to_standard_error() {
+    let _alone = alone();
+    let flat = Rprof::attach(&ratio()).seconds(1).args(&["--flat"]).run().printed();
+    assert!(flat.contains("flat%") && flat.contains("spin_unit"), "{flat}");
+    let program = Fixture::c(&["ratio.c"]).build();
+    let path = program.to_string_lossy().into_owned();
+    let recorded = Rprof::record(&["timeout", "1", &path]).run();
+    assert!(
+        recorded.stderr.contains("spin_unit") && recorded.stderr.contains("quality: "),
+        "{}",
+        recorded.stderr
+    );
+    assert_eq!(recorded.printed(), "");
 }
 
 #[test]

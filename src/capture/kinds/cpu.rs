@@ -6,7 +6,7 @@ use super::{
     maker::any_process,
     sources::{BPF, PERF, PERF_CGROUP, PERF_CPU, PERF_THREAD, PTRACE},
 };
-use crate::{sampler::Trigger, text::counted};
+use crate::sampler::Trigger;
 
 /// The row.
 pub static ROW: KindRow = KindRow {
@@ -37,7 +37,7 @@ pub static ROW: KindRow = KindRow {
             ),
         ],
     }],
-    words: Words { quality, without_samples },
+    words: Words { measured, without_samples },
     watch: Some(Watch {
         short: "CPU",
         amount: |per_second| format!("CPU {:.0}% of one", per_second / 1e7),
@@ -61,9 +61,8 @@ static LIVE: Live = Live {
 /// CPU time in nanoseconds from which a profile without samples is not explained by sleep.
 const BUSY_NS: u64 = 100_000_000;
 
-fn quality(capture: &Capture) -> String {
-    let samples = counted(capture.tally.samples, "sample");
-    format!("{samples} ({:.2} s of CPU time in", capture.tally.amount as f64 / 1e9)
+fn measured(capture: &Capture) -> String {
+    format!("{:.2} s of CPU time", capture.tally.amount as f64 / 1e9)
 }
 
 fn without_samples(capture: &Capture) -> Option<(String, &'static str)> {

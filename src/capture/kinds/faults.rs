@@ -35,7 +35,7 @@ pub static ROW: KindRow = KindRow {
             Need::one("perf-thread", &[Check::PerfThread], ""),
         ],
     }],
-    words: Words { quality, without_samples },
+    words: Words { measured, without_samples },
     watch: Some(Watch {
         short: "page faults",
         amount: |per_second| format!("{per_second:.0} page faults/s"),
@@ -56,9 +56,8 @@ static LIVE: Live = Live {
     comments: |_, capture| vec![format!("faults: about {} page faults", capture.tally.amount)],
 };
 
-fn quality(capture: &Capture) -> String {
-    let samples = counted(capture.tally.samples, "sample");
-    format!("{samples} (about {} in", counted(capture.tally.amount, "page fault"))
+fn measured(capture: &Capture) -> String {
+    format!("about {}", counted(capture.tally.amount, "page fault"))
 }
 
 fn without_samples(capture: &Capture) -> Option<(String, &'static str)> {

@@ -45,7 +45,7 @@ pub static ROW: KindRow = KindRow {
         },
         Maker { offers: any_process, make: Make::Live(&LIVE), is_substitute: false, needs: &[] },
     ],
-    words: Words { quality: |_| "inventions (in".to_owned(), without_samples: |_| None },
+    words: Words { measured: |_| "inventions".to_owned(), without_samples: |_| None },
     watch: Some(Watch {
         short: "invented",
         amount: |per_second| format!("{per_second:.0} inventions/s"),

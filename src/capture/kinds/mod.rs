@@ -114,6 +114,8 @@ pub enum Form {
 pub enum TextForm {
     /// Each stack (`debug=2`).
     Each,
+    /// Equal stacks together, for readers.
+    Grouped,
     /// Equal stacks counted (`debug=1`).
     Counted,
     /// JSON.
@@ -132,15 +134,14 @@ pub enum DumpOf {
 /// How a sampled capture is described.
 #[derive(Clone, Copy)]
 pub struct Words {
-    /// The beginning of the line on its quality: `2970 samples (30.00 s of CPU time in`. The time
-    /// follows.
-    pub quality: fn(&Capture) -> String,
+    /// How much was sampled: `30.00 s of CPU time`.
+    pub measured: fn(&Capture) -> String,
     /// Why it has no samples, and what to do; `None`: it may have none.
     pub without_samples: fn(&Capture) -> Option<(String, &'static str)>,
 }
 
 /// For kinds that are not sampled.
-pub(super) const NO_WORDS: Words = Words { quality: |_| String::new(), without_samples: |_| None };
+pub(super) const NO_WORDS: Words = Words { measured: |_| String::new(), without_samples: |_| None };
 
 /// How `top --pid` shows a kind.
 #[derive(Clone, Copy)]

@@ -33,7 +33,7 @@ pub static ROW: KindRow = KindRow {
         is_substitute: false,
         needs: &[Need::one("bpf", &[Check::BpfWaits], "")],
     }],
-    words: Words { quality, without_samples },
+    words: Words { measured, without_samples },
     watch: Some(Watch {
         short: "off-CPU",
         amount: |per_second| format!("waiting {:.2} s/s", per_second / 1e9),
@@ -55,14 +55,9 @@ static LIVE: Live = Live {
 };
 
 /// The number of waits is in the profile: a sample may stand for several.
-fn quality(capture: &Capture) -> String {
+fn measured(capture: &Capture) -> String {
     let waits: i64 = capture.profile.sample.iter().flat_map(|sample| sample.value.first()).sum();
-    format!(
-        "{} of {} ({:.2} s in",
-        counted(capture.tally.samples, "sample"),
-        counted(waits, "wait"),
-        capture.tally.amount as f64 / 1e9
-    )
+    format!("{:.2} s of waiting ({})", capture.tally.amount as f64 / 1e9, counted(waits, "wait"))
 }
 
 fn without_samples(_: &Capture) -> Option<(String, &'static str)> {

@@ -51,7 +51,7 @@ fn offers(request: &Request) -> Result<(), Reason> {
 fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
     let pid = request.pids.first().copied().ok_or(CaptureError::NoProcess)?;
     let wanted = TaskRequest {
-        arguments: request.text == Some(TextForm::Each),
+        arguments: matches!(request.text, Some(TextForm::Each | TextForm::Grouped)),
         consistent: request.stacks.consistent,
     };
     let tasks = tasks::read(pid, &wanted)?;
@@ -83,6 +83,7 @@ impl Content for TaskContent {
     fn write_text(&self, form: TextForm, writer: &mut dyn io::Write) -> Option<io::Result<()>> {
         let form = match form {
             TextForm::Each => TaskForm::Each,
+            TextForm::Grouped => TaskForm::Grouped,
             TextForm::Counted => TaskForm::Counted,
             TextForm::Json => TaskForm::Json,
         };

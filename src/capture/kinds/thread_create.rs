@@ -44,7 +44,7 @@ pub static ROW: KindRow = KindRow {
             needs: &[Need::one("bpf", &[Check::BpfThreadCreate], ""), Need::one("/proc", &[], "")],
         },
     ],
-    words: Words { quality, without_samples: |_| None },
+    words: Words { measured, without_samples: |_| None },
     watch: None,
     bundle: Some(Bundle { file: "threadcreate", title: "Thread creation", findings, has_table: false }),
     dump: None,
@@ -87,9 +87,9 @@ fn read_records(request: &Request, kind: Kind) -> Result<Response, CaptureError>
     recorded::read(request, kind)
 }
 
-fn quality(capture: &Capture) -> String {
+fn measured(capture: &Capture) -> String {
     let (created, before) = capture.created_threads();
-    format!("{} created ({before} existed before;", counted(created, "thread"))
+    format!("{} created ({before} existed before)", counted(created, "thread"))
 }
 
 fn findings(response: &Response) -> Vec<String> {

@@ -7,7 +7,7 @@ use super::{
     maker::any_process,
     sources::{BPF_WALL, PTRACE_WALL},
 };
-use crate::{sampler::Trigger, text::counted};
+use crate::sampler::Trigger;
 
 /// The row.
 pub static ROW: KindRow = KindRow {
@@ -33,7 +33,7 @@ pub static ROW: KindRow = KindRow {
         is_substitute: false,
         needs: &[Need::one("bpf", &[Check::BpfWaits], ""), Need::one("ptrace", &[Check::Ptrace], "")],
     }],
-    words: Words { quality, without_samples },
+    words: Words { measured, without_samples },
     watch: Some(Watch {
         short: "wall-clock",
         amount: |per_second| format!("{:.2} s/s", per_second / 1e9),
@@ -54,9 +54,8 @@ static LIVE: Live = Live {
     comments,
 };
 
-fn quality(capture: &Capture) -> String {
-    let samples = counted(capture.tally.samples, "sample");
-    format!("{samples} ({:.2} s of thread time in", capture.tally.amount as f64 / 1e9)
+fn measured(capture: &Capture) -> String {
+    format!("{:.2} s of thread time", capture.tally.amount as f64 / 1e9)
 }
 
 fn without_samples(capture: &Capture) -> Option<(String, &'static str)> {

@@ -92,7 +92,8 @@ pub struct Image {
     pub elf: Option<Arc<ElfFile>>,
     /// The language runtimes in the file.
     pub runtimes: Vec<Arc<dyn LoadedRuntime>>,
-    tables: Option<Arc<UnwindTables>>,
+    /// Its unwinding tables; `None` where `elf` is.
+    pub tables: Option<Arc<UnwindTables>>,
     /// A process that had it mapped: debug files are searched below that process's root.
     pub seen_in_pid: u32,
     /// For anonymous memory: the process's number in its own PID namespace and its user ID, read

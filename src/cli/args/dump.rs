@@ -34,7 +34,7 @@ pub struct DumpArgs {
     /// Also dump child processes.
     #[arg(long)]
     pub children: bool,
-    /// Show every thread separately, even if stacks are equal.
+    /// Show every thread or goroutine separately, even if stacks are equal.
     #[arg(long)]
     pub each: bool,
     /// File to write; its extension selects the format. Default, or `-`: standard output.

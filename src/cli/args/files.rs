@@ -38,23 +38,44 @@ pub struct MatchArgs {
 /// Shown below `rprof diff --help`.
 pub const DIFF_HELP: &str = "\
 Compares shares of each profile's own total, so profiles of different lengths can be compared.
-With --cum, the shares include all called functions. `rprof help reports` describes the statistics.";
+With --cum, the shares include all called functions. `rprof help reports` describes the statistics.
+
+Examples:
+  rprof diff before.pb.gz after.pb.gz
+  rprof diff --base a1.pb.gz,a2.pb.gz,a3.pb.gz --new b1.pb.gz,b2.pb.gz,b3.pb.gz --fail-on +3pp";
 
 /// The arguments of `rprof diff`.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// The profile to compare with.
-    #[arg(value_name = "BASE")]
-    pub base: PathBuf,
-    /// The newer profile.
-    #[arg(value_name = "NEW")]
-    pub new: PathBuf,
+    /// The profile to compare with, and the newer profile.
+    #[arg(value_name = "BASE NEW", num_args = 2, required_unless_present_any = ["base", "new"],
+          conflicts_with_all = ["base", "new"])]
+    pub files: Vec<PathBuf>,
+    /// Profiles of several runs to compare with, separated by commas.
+    #[arg(long, value_name = "FILES", value_delimiter = ',', requires = "new")]
+    pub base: Vec<PathBuf>,
+    /// Profiles of several runs of the newer program.
+    #[arg(long, value_name = "FILES", value_delimiter = ',', requires = "base")]
+    pub new: Vec<PathBuf>,
+    /// Exit with status 3 if the share of a function grew significantly by at least this many
+    /// percentage points: +3pp.
+    #[arg(long, value_name = "POINTS", value_parser = parse_points)]
+    pub fail_on: Option<f64>,
     /// Also show changes that are within noise.
     #[arg(long)]
     pub all: bool,
     /// How to report.
     #[command(flatten)]
     pub report: ReportArgs,
+}
+
+/// Percentage points: `+3pp`, `3pp`, `0.5`.
+fn parse_points(text: &str) -> Result<f64, String> {
+    let number = text.trim_start_matches('+').trim_end_matches("pp");
+    match number.parse::<f64>() {
+        Ok(points) if points.is_finite() && points >= 0.0 => Ok(points),
+        _ => Err("it must be a number of percentage points, for example +3pp".into()),
+    }
 }
 
 /// The arguments of `rprof flame`.

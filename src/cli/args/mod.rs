@@ -16,6 +16,7 @@ mod shared;
 mod snapshot;
 mod symbolize;
 mod top;
+mod view;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -34,6 +35,7 @@ pub use shared::{DebugArgs, FormatArg, FramesArg, LabelArg, OutputArgs, SamplerA
 pub use snapshot::SnapshotArgs;
 pub use symbolize::SymbolizeArgs;
 pub use top::{LiveArgs, TopArgs, are_defaults};
+pub use view::{ViewArgs, stdout_width};
 
 /// pprof for any running process.
 #[derive(Debug, Parser)]
@@ -53,9 +55,9 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 success, 1 failure, 2 wrong command line. `record` exits with the exit status of the
-command (128+N if signal N killed it), or 1 if the command succeeded but its profile could not be
-written.";
+Exit codes: 0 success, 1 failure, 2 wrong command line, 3 growth found by `diff --fail-on`. `record`
+exits with the exit status of the command (128+N if signal N killed it), or 1 if the command
+succeeded but its profile could not be written.";
 
 /// The verbs, in alphabetical order.
 #[derive(Debug, Subcommand)]

@@ -101,6 +101,10 @@ pub struct PrintArgs {
     /// Print at most this many rows (such as 50) or bytes (such as 20kB); omitted rows are counted.
     #[arg(long, value_name = "SIZE")]
     pub budget: Option<Budget>,
+    /// Print function names in full: with template arguments, and not cut to the width of the
+    /// terminal.
+    #[arg(long)]
+    pub full_names: bool,
     /// When to color text.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorArg::Auto)]
     pub color: ColorArg,

@@ -7,6 +7,7 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 
+use super::view::ViewArgs;
 use crate::{
     capture::kinds::{self, Kind, KindRow},
     cli::target,
@@ -60,6 +61,9 @@ pub struct OutputArgs {
     /// Print what the profiling itself cost.
     #[arg(long)]
     pub stats: bool,
+    /// How the first look at the profile is printed.
+    #[command(flatten)]
+    pub view: ViewArgs,
 }
 
 /// Options on debug files, shared by the verbs that name addresses.

@@ -18,9 +18,10 @@ use super::{
     },
     Cell, Entry, Facts, List, ReportOutput, ReportRequest, Shape,
     rows::{Named, percent},
+    runs::{RunShares, dispersions},
     statistics::{Share, Z_95, interval, probability, q_values},
 };
-use crate::profile::columns::{Columns, scale};
+use crate::profile::columns::{Columns, merge, scale};
 
 /// Entries shown by default.
 const COUNT: usize = 30;
@@ -67,6 +68,22 @@ pub struct Compared {
     pub hidden: usize,
 }
 
+impl ReportOutput {
+    /// The largest significant growth of a function in a comparison, in percentage points, with its
+    /// name.
+    pub fn largest_growth(&self) -> Option<(f64, String)> {
+        let list = &self.list;
+        let growth = list.entries.iter().filter_map(|entry| {
+            let is_significant = !matches!(list.cell(entry, "verdict"), Cell::Word("not significant"));
+            match (list.cell(entry, "change"), list.cell(entry, "name")) {
+                (Cell::Percent(change), Cell::Text(name)) if is_significant => Some((*change, name.clone())),
+                _ => None,
+            }
+        });
+        growth.filter(|(change, _)| *change > 0.0).max_by(|a, b| a.0.total_cmp(&b.0))
+    }
+}
+
 impl Compared {
     /// `"base": {...}, "new": {...}, "method": {...},`.
     pub(super) fn json(&self, out: &mut String, text: &dyn Fn(&str) -> String) {
@@ -96,16 +113,33 @@ impl Compared {
 /// are not significant. Errors: the profiles have no value in common, or one of them has only
 /// zeros.
 pub fn diff(
-    [base, new]: [Columns; 2],
+    both: [Columns; 2],
     names: [String; 2],
     settings: &Settings,
     request: ReportRequest,
     all: bool,
     messages: &mut Messages,
 ) -> Result<ReportOutput, String> {
-    let mut both = [base, new];
-    scale::keep_common_kinds(&mut both)?;
-    scale::to_finest_units(&mut both)?;
+    diff_runs(both.map(|one| vec![one]), names, settings, request, all, messages)
+}
+
+/// As [`diff`]; each side may have several runs, whose differences show how much chance there is.
+pub fn diff_runs(
+    runs: [Vec<Columns>; 2],
+    names: [String; 2],
+    settings: &Settings,
+    request: ReportRequest,
+    all: bool,
+    messages: &mut Messages,
+) -> Result<ReportOutput, String> {
+    let counts = runs.each_ref().map(Vec::len);
+    let mut all_runs: Vec<Columns> = runs.into_iter().flatten().collect();
+    scale::keep_common_kinds(&mut all_runs)?;
+    scale::to_finest_units(&mut all_runs)?;
+    let is_several = counts.iter().any(|count| *count > 1);
+    let singles = if is_several { all_runs.clone() } else { Vec::new() };
+    let news = all_runs.split_off(counts[0]);
+    let both = [merge::combine(all_runs)?, merge::combine(news)?];
     let command = Command::find("top").ok_or("the command top is missing")?;
     let mut settings = settings.clone();
     if settings.granularity.is_empty() {
@@ -126,6 +160,11 @@ pub fn diff(
         return Err("exactly two profiles are needed".into());
     };
     let mut changes = changes(&base, &new);
+    if is_several {
+        let singles: Result<Vec<Side>, String> =
+            singles.into_iter().map(|run| Side::new(run, command, &settings, messages)).collect();
+        disperse(&mut changes, &singles?, counts[0]);
+    }
     let q: Vec<f64> = q_values(&changes.iter().map(|change| change.p).collect::<Vec<_>>());
     for (change, q) in changes.iter_mut().zip(q) {
         change.q = q;
@@ -151,6 +190,10 @@ pub fn diff(
     let compared = Compared { base: Facts::new(&base.report), names, hits, by, hidden };
     let facts = Facts::new(&new.report);
     let mut notes = notes(&base, &new);
+    if is_several {
+        let [old, now] = counts;
+        notes.push(format!("{old} and {now} runs: a change counts if it is larger than runs differ"));
+    }
     if hidden > 0 {
         let changes = if hidden == 1 { "other change is" } else { "other changes are" };
         notes.push(format!("{hidden} {changes} within noise (show with --all)"));
@@ -161,6 +204,7 @@ pub fn diff(
         list,
         notes,
         format: new.report.format,
+        names: super::NameStyle::default(),
         compared: Some(compared),
     })
 }
@@ -373,6 +417,29 @@ impl Change {
     }
 }
 
+/// Replaces the probabilities by those that follow from how much runs differ; the first `bases` of
+/// `runs` are of the base.
+fn disperse(changes: &mut [Change], runs: &[Side], bases: usize) {
+    let by_name: Vec<HashMap<Key, Sum>> =
+        runs.iter().map(|run| run.rows.iter().map(|(named, sum)| (key(named), *sum)).collect()).collect();
+    let shares: Vec<RunShares> = (changes.iter())
+        .map(|change| {
+            let share = |(run, sums): (&Side, &HashMap<Key, Sum>)| {
+                run.share(sums.get(&key(&change.named)).copied().unwrap_or_default())
+            };
+            let of = |runs: &[Side], sums: &[HashMap<Key, Sum>]| runs.iter().zip(sums).map(share).collect();
+            let (base_runs, new_runs) = runs.split_at(bases);
+            let (base_sums, new_sums) = by_name.split_at(bases);
+            RunShares { sides: [of(base_runs, base_sums), of(new_runs, new_sums)] }
+        })
+        .collect();
+    for (change, dispersion) in changes.iter_mut().zip(dispersions(&shares).unwrap_or_default()) {
+        change.base_share = dispersion.of(change.base_share);
+        change.new_share = dispersion.of(change.new_share);
+        change.p = dispersion.probability(change.base_share, change.new_share);
+    }
+}
+
 /// Every function of either profile.
 fn changes(base: &Side, new: &Side) -> Vec<Change> {
     let change = |named: &Named, old: Sum, now: Sum| {
@@ -407,13 +474,14 @@ fn changes(base: &Side, new: &Side) -> Vec<Change> {
 
 type Key<'a> = (&'a str, &'a str, i64, u64);
 
+fn key(named: &Named) -> Key<'_> {
+    (&named.name, &named.file, named.line, named.address)
+}
+
 /// For each row of `new`, the row of `base` with the same function: the same name and file, or,
 /// where a build has moved the file, the same name if it is unique among the remaining rows of both
 /// sides.
 fn pair(base: &[(Named, Sum)], new: &[(Named, Sum)]) -> Vec<Option<usize>> {
-    fn key(named: &Named) -> Key<'_> {
-        (&named.name, &named.file, named.line, named.address)
-    }
     let known: HashMap<Key, usize> =
         base.iter().enumerate().map(|(at, (named, _))| (key(named), at)).collect();
     let mut pairs: Vec<Option<usize>> =

@@ -3,7 +3,11 @@
 //! Not here: the report.
 
 use super::super::pprof::{header, prepare::Report};
-use crate::{profile::columns::Columns, text::path};
+use crate::{
+    profile::{columns::Columns, function_starts},
+    report::paths::sample_count,
+    text::path,
+};
 
 /// Facts about a profile.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,8 +22,8 @@ pub struct Facts {
     pub unit: String,
     /// The sum over all samples before filters (after them with relative percentages).
     pub total: i64,
-    /// The number of samples in the file (its distinct stacks).
-    pub samples: usize,
+    /// The number of samples after filters; in profiles that do not count samples, of stacks.
+    pub samples: i64,
     /// When the profile began, in nanoseconds since 1970; 0: unknown.
     pub time_ns: i64,
     /// How long the profile lasted, in nanoseconds; 0: unknown.
@@ -43,7 +47,7 @@ impl Facts {
             measured: report.measured.clone(),
             unit: report.format.from.clone(),
             total: report.total,
-            samples: columns.sample_count(),
+            samples: sample_count(columns),
             time_ns: columns.header.time_ns,
             duration_ns: columns.header.duration_ns,
             comments: comments(columns),
@@ -54,7 +58,8 @@ impl Facts {
 }
 
 fn comments(columns: &Columns) -> Vec<String> {
-    columns.header.comments.iter().map(|comment| columns.text(*comment).to_string()).collect()
+    let comments = columns.header.comments.iter().map(|comment| columns.text(*comment));
+    comments.filter(|comment| !function_starts::is_comment(comment)).map(str::to_owned).collect()
 }
 
 fn lines(report: &Report) -> Vec<String> {

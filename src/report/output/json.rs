@@ -7,7 +7,7 @@ use std::fmt::Write;
 use super::{Cell, Entry, List, ReportOutput};
 
 /// Name and version of the schema; the version changes when the meaning of a field changes.
-const SCHEMA: &str = "rprof.report/1";
+const SCHEMA: &str = "rprof.report/2";
 
 pub(super) fn print(output: &ReportOutput) -> String {
     let mut out = String::new();

@@ -18,23 +18,29 @@ mod json;
 mod list;
 mod markdown;
 mod rows;
+mod runs;
 pub mod statistics;
 mod tags;
 mod text;
 mod traces;
 mod whole;
 
-use super::pprof::{
-    Command, Messages, Settings,
-    commands::{Delivery, ReportKind},
-    format::Format,
-    objects::{NoObjects, ObjectTool},
-    prepare::{Report, prepare},
+use std::borrow::Cow;
+
+use super::{
+    names,
+    pprof::{
+        Command, Messages, Settings,
+        commands::{Delivery, ReportKind},
+        format::Format,
+        objects::{NoObjects, ObjectTool},
+        prepare::{Report, prepare},
+    },
 };
 use crate::profile::columns::Columns;
 
 pub use budget::Budget;
-pub use diff::diff;
+pub use diff::{diff, diff_runs};
 pub use facts::Facts;
 
 /// How a report is printed.
@@ -183,6 +189,8 @@ pub struct ReportOutput {
     pub notes: Vec<String>,
     /// How values are written with units.
     format: Format,
+    /// How names are written in text.
+    pub names: NameStyle,
     /// For a comparison: the facts about both profiles.
     compared: Option<diff::Compared>,
 }
@@ -204,6 +212,34 @@ impl ReportOutput {
 
     fn value(&self, value: i64) -> String {
         self.format.value(value)
+    }
+}
+
+/// How names are written in text. The other formats have whole names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameStyle {
+    /// Names as they are in the profile; otherwise template arguments are folded.
+    pub full: bool,
+    /// The longest line of text, in characters; `None`: any.
+    pub width: Option<usize>,
+}
+
+impl NameStyle {
+    /// Names are never cut shorter than this: a terminal may be narrower than the other columns.
+    const MIN_NAME: usize = 24;
+
+    /// A name as it is shown after `before` characters of its line.
+    fn shown<'n>(&self, name: &'n str, before: usize) -> Cow<'n, str> {
+        if self.full {
+            return Cow::Borrowed(name);
+        }
+        let short = names::short(name);
+        let Some(width) = self.width else { return short };
+        let room = width.saturating_sub(before).max(NameStyle::MIN_NAME);
+        match short {
+            Cow::Borrowed(short) => names::fit(short, room),
+            Cow::Owned(short) => Cow::Owned(names::fit(&short, room).into_owned()),
+        }
     }
 }
 
@@ -267,7 +303,8 @@ pub fn build_report(
     };
     let facts = Facts::new(&report);
     let Report { format, .. } = report;
-    Ok(ReportOutput { report: command.name, facts, list, notes: Vec::new(), format, compared: None })
+    let names = NameStyle::default();
+    Ok(ReportOutput { report: command.name, facts, list, notes: Vec::new(), format, names, compared: None })
 }
 
 /// By default, functions of the same name in different files are different here.

@@ -95,6 +95,49 @@ pub fn probability(base: Share, new: Share) -> f64 {
     two_sided(z * ((all - 1.0).max(0.0) / all).sqrt())
 }
 
+/// The part of Student's t distribution with `freedom` degrees of freedom beyond `t`, on both sides.
+pub fn student_two_sided(t: f64, freedom: f64) -> f64 {
+    let x = freedom / (freedom + t * t);
+    incomplete_beta(freedom / 2.0, 0.5, x)
+}
+
+/// The regularized incomplete beta function, by its continued fraction (W. H. Press et al.,
+/// "Numerical Recipes", section 6.4, Lentz's method).
+fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
+    if x <= 0.0 || x >= 1.0 {
+        return x.clamp(0.0, 1.0);
+    }
+    let log = libm::lgamma(a + b) - libm::lgamma(a) - libm::lgamma(b) + a * x.ln() + b * (1.0 - x).ln();
+    if x < (a + 1.0) / (a + b + 2.0) {
+        log.exp() * beta_fraction(a, b, x) / a
+    } else {
+        1.0 - log.exp() * beta_fraction(b, a, 1.0 - x) / b
+    }
+}
+
+fn beta_fraction(a: f64, b: f64, x: f64) -> f64 {
+    const STEPS: u32 = 300;
+    const TINY: f64 = 1e-300;
+    let nonzero = |value: f64| if value.abs() < TINY { TINY } else { value };
+    let (mut c, mut d) = (1.0, 1.0 / nonzero(1.0 - (a + b) * x / (a + 1.0)));
+    let mut value = d;
+    for step in 1..=STEPS {
+        let m = f64::from(step);
+        let even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));
+        let odd = -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));
+        let before = value;
+        for term in [even, odd] {
+            d = 1.0 / nonzero(1.0 + term * d);
+            c = nonzero(1.0 + term / c);
+            value *= d * c;
+        }
+        if (value - before).abs() < 1e-14 * value.abs() {
+            break;
+        }
+    }
+    value
+}
+
 /// The part of the normal distribution beyond `z`, on both sides.
 fn two_sided(z: f64) -> f64 {
     libm::erfc(z.abs() / std::f64::consts::SQRT_2)
@@ -195,6 +238,17 @@ mod tests {
         near(four / (2.0 * (1.0f64 / 101.0).powi(4)), 1.0, 1e-6);
         assert_eq!(probability(Share::new(0.0, 0.0), Share::new(3.0, 10.0)), 1.0);
         near(probability(Share::new(30.0, 100.0), Share::new(30.0, 100.0)), 1.0, 1e-12);
+    }
+
+    #[test]
+    fn students_distribution_matches_its_tables() {
+        for (t, freedom, expected) in
+            [(2.306, 8.0, 0.05), (12.706, 1.0, 0.05), (5.041, 8.0, 0.001), (1.0, 1.0, 0.5)]
+        {
+            near(student_two_sided(t, freedom), expected, 2e-5);
+        }
+        near(student_two_sided(1.96, 1e7), 0.05, 1e-4);
+        assert_eq!(student_two_sided(0.0, 5.0), 1.0);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::{profile::unit::percentage, report::paint};
 const SEPARATOR: &str = "----------------------------------------------------------+-------------";
 const TRACE_SEPARATOR: &str = "-----------+-------------------------------------------------------";
 
+/// Width of the columns of a comparison before the verdict.
+const CHANGE_WIDTH: usize = 84;
+
 /// The longest file name after a function name, in characters.
 const MAX_FILE_CHARS: usize = 60;
 
@@ -20,11 +23,20 @@ pub(super) fn print(output: &ReportOutput, colored: bool) -> String {
         printer.compared(compared, &mut out);
         return finish(out, colored.then_some(paint_changes as fn(&str) -> String));
     }
-    for line in &output.facts.lines {
-        line_of(&mut out, line);
+    let is_top = output.list.shape.one == "function" && output.list.shape.groups.is_empty();
+    let facts = |out: &mut String| output.facts.lines.iter().for_each(|line| line_of(out, line));
+    // The table of `top` is what a reader looks for first.
+    if !is_top {
+        facts(&mut out);
     }
     match output.list.shape.one {
-        "function" if output.list.shape.groups.is_empty() => printer.top(&mut out),
+        "function" if is_top => {
+            printer.top(&mut out);
+            if !output.facts.lines.is_empty() {
+                out.push('\n');
+            }
+            facts(&mut out);
+        }
         "function" if output.report == "list" => printer.sources(&mut out),
         "function" => printer.tree(&mut out),
         "label" => printer.labels(&mut out),
@@ -77,14 +89,16 @@ impl Printer<'_> {
         }
     }
 
-    /// The label of an entry: address, name, and file where it is needed.
-    fn label(&self, list: &List, entry: &Entry) -> String {
+    /// The label of an entry after `before` characters of its line: address, name, and file where it
+    /// is needed.
+    fn label(&self, list: &List, entry: &Entry, before: usize) -> String {
         let text = |column: &str| match list.cell(entry, column) {
             Cell::Text(text) => one_line(text),
             _ => String::new(),
         };
         let (name, file, address) = (text("name"), text("file"), text("address"));
-        let mut label = if address.is_empty() { name.clone() } else { format!("{address} {name}") };
+        let shown = self.output.names.shown(&name, before + self.marker(list, entry).len());
+        let mut label = if address.is_empty() { shown.into_owned() } else { format!("{address} {shown}") };
         match list.cell(entry, "line") {
             Cell::Number(line) => label += &format!(" {file}:{line}"),
             _ if self.ambiguous.get(&name).is_some_and(|count| *count > 1) && !file.is_empty() => {
@@ -149,7 +163,8 @@ impl Printer<'_> {
         let mut sum = 0;
         for entry in &list.entries {
             let weights = self.weights(entry, &mut sum);
-            let _ = writeln!(out, "{weights}  {}{}", self.label(list, entry), self.marker(list, entry));
+            let label = self.label(list, entry, weights.len() + 2);
+            let _ = writeln!(out, "{weights}  {label}{}", self.marker(list, entry));
         }
         self.more(list, "", "", out);
     }
@@ -166,7 +181,7 @@ impl Printer<'_> {
             let [callers, callees] = &entry.groups[..] else { continue };
             self.calls(callers, cum, out);
             let weights = self.weights(entry, &mut sum);
-            let label = self.label(list, entry);
+            let label = self.label(list, entry, weights.len() + 18);
             let _ = writeln!(out, "{weights}                | {label}{}", self.marker(list, entry));
             self.calls(callees, cum, out);
         }
@@ -178,7 +193,7 @@ impl Printer<'_> {
         for entry in &list.entries {
             let value = self.value(list, entry, "value");
             let (shown, share) = (self.output.value(value), percentage(value, cum));
-            let label = self.label(list, entry);
+            let label = self.label(list, entry, 50 + share.len() + 6);
             let _ = writeln!(out, "{shown:>50} {share} |   {label}{}", self.marker(list, entry));
         }
         self.more(list, &" ".repeat(61), &format!(" {}", list.shape.name), out);
@@ -268,7 +283,7 @@ impl Printer<'_> {
             let mut shown = output.value(value);
             for frames in &entry.groups {
                 for frame in &frames.entries {
-                    let (label, marker) = (self.label(frames, frame), self.marker(frames, frame));
+                    let (label, marker) = (self.label(frames, frame, 13), self.marker(frames, frame));
                     let _ = writeln!(out, "{shown:>10}   {label}{marker}");
                     shown.clear();
                 }
@@ -342,7 +357,7 @@ impl Printer<'_> {
             number("change"),
             number("low"),
             number("high"),
-            self.label(list, entry)
+            self.label(list, entry, CHANGE_WIDTH + verdict.len())
         );
     }
 }

@@ -116,7 +116,10 @@ impl Drawing<'_> {
     /// The name, broken into lines.
     fn name(&self, node: &Node) -> String {
         let columns = &self.report.columns;
-        let name = escape(&shorten(columns.text(node.info.name)));
+        let name = columns.text(node.info.name);
+        let name =
+            if self.report.settings.folded_labels { crate::report::names::short(name) } else { name.into() };
+        let name = escape(&shorten(&name));
         // Go's omitted type arguments are three dots, which are not separators.
         let name = name.replace("::", "\\n").replace("[...]", "[…]").replace('.', "\\n");
         let file = columns.text(node.info.file);

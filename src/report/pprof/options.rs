@@ -28,6 +28,8 @@ pub struct Settings {
     pub trim_path: String,
     /// Instructions in Intel syntax.
     pub intel_syntax: bool,
+    /// Fold template arguments in the boxes of graphs. The reference does not.
+    pub folded_labels: bool,
     /// Divide values by the first value.
     pub mean: bool,
     /// The value to report: its name or index; empty: the default.
@@ -94,6 +96,7 @@ impl Default for Settings {
             source_roots: None,
             trim_path: none(),
             intel_syntax: false,
+            folded_labels: false,
             mean: false,
             sample_index: none(),
             divide_by: 1.0,

@@ -31,6 +31,7 @@ mod frames;
 pub mod fuzz;
 mod globals;
 mod goroutines;
+mod grouped;
 mod info;
 mod info_text;
 mod instance;

@@ -195,6 +195,7 @@ impl TaskDump for GoTasks {
     fn write(&self, form: TaskForm, system: bool, writer: &mut dyn io::Write) -> io::Result<()> {
         match form {
             TaskForm::Each => self.text(system).write_each(writer),
+            TaskForm::Grouped => self.text(system).write_grouped(writer),
             TaskForm::Counted => self.text(system).write_counted(writer),
             TaskForm::Json => self.text(system).write_json(writer),
         }

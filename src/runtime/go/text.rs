@@ -38,7 +38,9 @@ pub struct Text<'a> {
     pub(super) sites: Sites<'a>,
     reasons: FxHashMap<u8, String>,
     now_ns: u64,
-    shows_labels: bool,
+    pub(super) shows_labels: bool,
+    /// Leave out what differs between goroutines with the same stack: argument values, parents.
+    is_common: bool,
     /// Include the runtime's own goroutines.
     pub system: bool,
 }
@@ -54,6 +56,7 @@ impl<'a> Text<'a> {
             reasons: FxHashMap::default(),
             now_ns: identity::monotonic_ns_in(process.pid),
             shows_labels: at.is_some_and(|at| process.memory.read_u32(at) == Some(1)),
+            is_common: false,
             system: false,
         }
     }
@@ -65,18 +68,32 @@ impl<'a> Text<'a> {
 
     /// Writes every goroutine: `debug=2`. Errors: those of `writer`.
     pub fn write_each(&mut self, writer: &mut dyn Write) -> io::Result<()> {
-        let mut text = String::new();
         for (number, goroutine) in self.shown().enumerate() {
-            text.clear();
             if number > 0 {
-                text.push('\n');
+                writer.write_all(b"\n")?;
             }
-            self.header(goroutine, &mut text);
-            self.stack(goroutine, &mut text);
-            self.created_by(goroutine, &mut text);
-            writer.write_all(text.as_bytes())?;
+            writer.write_all(self.one(goroutine).as_bytes())?;
         }
         Ok(())
+    }
+
+    /// One goroutine as in `debug=2`.
+    pub(super) fn one(&mut self, goroutine: &Goroutine) -> String {
+        let mut text = String::new();
+        self.header(goroutine, &mut text);
+        self.stack(goroutine, &mut text);
+        self.created_by(goroutine, &mut text);
+        text
+    }
+
+    /// The stack of a goroutine and its creator, without what differs between goroutines.
+    pub(super) fn common_stack(&mut self, goroutine: &Goroutine) -> String {
+        let mut text = String::new();
+        self.is_common = true;
+        self.stack(goroutine, &mut text);
+        self.created_by(goroutine, &mut text);
+        self.is_common = false;
+        text
     }
 
     /// A goroutine's state, or its wait reason.
@@ -167,7 +184,7 @@ impl<'a> Text<'a> {
                 callee = Some(function.name.clone());
                 if is_shown {
                     let from = text.len();
-                    push_frame(&site, function, mine, text);
+                    push_frame(&site, function, (!self.is_common).then_some(mine), text);
                     lines.push((from, text.len()));
                 }
             }
@@ -196,7 +213,7 @@ impl<'a> Text<'a> {
             return;
         }
         let _ = write!(text, "created by {}", printed(name));
-        if goroutine.parent != 0 {
+        if goroutine.parent != 0 && !self.is_common {
             let _ = write!(text, " in goroutine {}", goroutine.parent);
         }
         let offset = inside.0 - function.entry;
@@ -342,13 +359,13 @@ fn is_shown_name(name: &str, minor: u32) -> bool {
     }
 }
 
-fn push_frame(site: &Site, function: &SiteFunction, values: &[u64], text: &mut String) {
+/// Without `values`, the arguments are left out.
+fn push_frame(site: &Site, function: &SiteFunction, values: Option<&[u64]>, text: &mut String) {
     text.push_str(&printed(&function.name));
     text.push('(');
-    if function.is_inlined {
-        text.push_str("...");
-    } else {
-        push_arguments(site, values, text);
+    match values.filter(|_| !function.is_inlined) {
+        None => text.push_str("..."),
+        Some(values) => push_arguments(site, values, text),
     }
     let _ = write!(text, ")\n\t{}:{}", function.path, function.line);
     if !function.is_inlined && site.offset > 0 {

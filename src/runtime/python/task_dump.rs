@@ -194,7 +194,7 @@ impl TaskDump for PythonTasks {
 
     fn write(&self, form: TaskForm, _system: bool, writer: &mut dyn Write) -> io::Result<()> {
         match form {
-            TaskForm::Each => self.write_each(writer),
+            TaskForm::Each | TaskForm::Grouped => self.write_each(writer),
             TaskForm::Counted => self.write_counted(writer),
             TaskForm::Json => self.write_json(writer),
         }

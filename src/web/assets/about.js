@@ -13,7 +13,7 @@ export function titleButton(info) {
     document.body.append(dialog);
     dialog.showModal();
   };
-  return make("button", { class: "title", title: "About this profile", onclick: show }, make("strong", {}, "rprof"), make("span", {}, info.name));
+  return make("button", { class: "title", title: "About this profile", onclick: show }, make("strong", {}, "rprof"), make("span", {}, info.name), make("span", { class: "more-facts", "aria-hidden": "true" }, "about"));
 }
 
 export function profileChooser(info) {

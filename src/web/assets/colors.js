@@ -17,8 +17,8 @@ export function packageOf(name, module) {
   const plain = withoutSuffixes(name).replace(/^<+/, "").replace(/[<(].*$/, "");
   const go = /^(.*\/[\w-]+|[\w-]+)\.[^/]*$/.exec(plain);
   if (go) return go[1];
-  const cpp = /^([\w$]+(?:::[\w$]+)?)::/.exec(plain);
-  if (cpp) return cpp[1];
+  const cpp = /^([\w$]+|\(anon\))::/.exec(plain);
+  if (cpp) return /^(std|core|alloc|__gnu_cxx|__cxxabiv1)$/.test(cpp[1]) ? "std" : cpp[1] === "(anon)" ? module || "?" : cpp[1];
   return module || "?";
 }
 

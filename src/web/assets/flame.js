@@ -144,7 +144,7 @@ export class FlameCanvas {
   color(at, theme) {
     if (at === 0) return theme.root;
     if (this.tree.net) return this.colors.ofChange(this.tree.change(at));
-    return this.colors.ofPackage(packageOf(this.tree.name(at), this.tree.module(at)));
+    return this.colors.ofPackage(packageOf(this.tree.shortName(at), this.tree.module(at)));
   }
 
   label(context, theme, at, x, y, width, matched) {
@@ -156,7 +156,7 @@ export class FlameCanvas {
 
   /** The name in a box: without the path of its package, and then without the package, if space is short. */
   shown(context, at, width) {
-    const forms = shortened(this.tree.name(at));
+    const forms = [this.tree.name(at), ...shortened(this.tree.shortName(at))];
     const fits = forms.find((text) => context.measureText(text).width <= width);
     return fits ?? fitted(context, forms.at(-1), width);
   }

@@ -17,6 +17,8 @@ export class FlameTree {
     for (const at of inlined) this.inlined[at] = 1;
     this.frames = sent.frames;
     this.total = sent.total;
+    /** The totals of the base and of the new profile, in a difference. */
+    this.sides = sent.sides;
     this.place();
   }
 
@@ -43,6 +45,11 @@ export class FlameTree {
 
   name(at) {
     return at === 0 ? this.rootName ?? "all" : this.frames.name[this.frame[at]];
+  }
+
+  /** The name with folded template arguments. */
+  shortName(at) {
+    return (at > 0 && this.frames.short?.[this.frame[at]]) || this.name(at);
   }
 
   file(at) {
@@ -83,9 +90,21 @@ export class FlameTree {
     return false;
   }
 
-  /** The relative change of a node, from -1 (gone) to 1 (new). */
+  /** The values of a node in the base and in the new profile, in a difference. */
+  both(at) {
+    return [(this.weight[at] - this.net[at]) / 2, (this.weight[at] + this.net[at]) / 2];
+  }
+
+  /** The shares of a node of its profile's total, in the base and in the new profile. */
+  shares(at) {
+    return this.both(at).map((value, side) => (this.sides[side] ? value / this.sides[side] : 0));
+  }
+
+  /** The relative change of a node's share, from -1 (gone) to 1 (new): profiles may differ in length. */
   change(at) {
-    return this.net && this.weight[at] ? this.net[at] / this.weight[at] : 0;
+    if (!this.net) return 0;
+    const [base, now] = this.shares(at);
+    return base + now ? (now - base) / (base + now) : 0;
   }
 
   /** The weight of all matching nodes; nested matches count once. */

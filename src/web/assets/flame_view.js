@@ -2,6 +2,7 @@
 
 import { request, parameters, settings } from "./data.js";
 import { make, quoted, say } from "./dom.js";
+import { packageOf } from "./colors.js";
 import { FlameCanvas } from "./flame.js";
 import { flameExports } from "./flame_export.js";
 import { FlameTree } from "./flame_tree.js";
@@ -19,12 +20,13 @@ export async function show(view, info, signal) {
   const upside = parameters().get("up");
   const sent = await request("flame", settings(upside ? { up: 1 } : {}));
   if (signal.aborted) return;
-  new FlameView(view, sent, signal);
+  new FlameView(view, sent, info, signal);
 }
 
 class FlameView {
-  constructor(view, sent, signal) {
+  constructor(view, sent, info, signal) {
     this.signal = signal;
+    this.info = info;
     this.whole = new FlameTree(sent);
     this.tree = this.whole;
     this.prefix = [];
@@ -32,6 +34,7 @@ class FlameView {
     this.build(view);
     for (const message of sent.messages) say(message);
     this.canvas.show(this.tree);
+    this.explainColors();
     this.restore();
     exports.splice(0, exports.length, ...flameExports(this));
     signal.addEventListener("abort", () => exports.splice(0));
@@ -39,7 +42,7 @@ class FlameView {
 
   build(view) {
     this.search = make("input", {
-      type: "search", placeholder: "Search (regexp)   /", "aria-label": "Search functions by a regular expression",
+      type: "search", placeholder: "Search (regexp)   /", title: "A regular expression of function names; module:libc searches binaries, file:sort.c source files", "aria-label": "Search functions by a regular expression",
       spellcheck: "false", autocapitalize: "off", oninput: () => this.searchSoon(),
     });
     this.found = make("output", { class: "found" });
@@ -57,10 +60,11 @@ class FlameView {
     const help = make("button", { class: "icon", "aria-label": "Keys", title: "Keys (?)", onclick: showHelp }, "?");
     this.detail = make("p", { class: "detail", "aria-live": "polite" });
     this.tip = make("div", { class: "tip", hidden: true });
+    this.legend = make("p", { class: "legend" });
     const element = make("canvas", { tabindex: "0", role: "application", "aria-label": "Flame graph. Arrows move, Enter zooms, Escape zooms out." });
     view.replaceChildren(
       make("div", { class: "tools" }, this.search, this.found, make("span", { class: "grow" }), this.reset, flip, invert, help),
-      this.detail, make("div", { class: "flame" }, element), this.tip);
+      this.legend, this.detail, make("div", { class: "flame" }, element), this.tip);
     this.canvas = new FlameCanvas(element, {
       zoom: (at) => this.zoom(at),
       hover: (at, x, y) => this.hover(at, x, y),
@@ -72,7 +76,10 @@ class FlameView {
   watch() {
     const options = { signal: this.signal };
     window.addEventListener("resize", () => this.canvas.resize(), options);
-    window.addEventListener("rprof:theme", () => this.canvas.draw(), options);
+    window.addEventListener("rprof:theme", () => {
+      this.canvas.draw();
+      this.explainColors();
+    }, options);
     document.addEventListener("keydown", (event) => {
       const typing = /^(input|select|textarea)$/i.test(event.target.tagName);
       if (event.key === "Escape" && event.target === this.search) {
@@ -151,6 +158,19 @@ class FlameView {
     this.tip.style.top = `${y + 22 + box.height > window.innerHeight ? y - box.height - 10 : y + 18}px`;
   }
 
+  /** What the colours mean. */
+  explainColors() {
+    this.canvas.theme();
+    const { colors } = this.canvas;
+    const { tree } = this;
+    if (!tree.net) return this.legend.replaceChildren(...packages(tree).map(([name]) => key(colors.ofPackage(name), name)));
+    const { unit } = tree.sent.kind;
+    const [base, now] = tree.sides.map((total) => valueText(total, unit, this.unit));
+    const [from, to] = this.info.name.includes(" → ") ? this.info.name.split(" → ") : ["base", this.info.name];
+    this.legend.replaceChildren(`Base: ${from} (${base}), new: ${to} (${now}). Shares of each total: `,
+      key(colors.ofChange(0.8), "larger in new"), key(colors.ofChange(-0.8), "smaller in new"));
+  }
+
   facts(at) {
     const { tree } = this;
     const { unit } = tree.sent.kind;
@@ -177,7 +197,9 @@ class FlameView {
     note({ q: expression || null }, false);
     setSearched(expression);
     try {
-      this.expression = expression ? new RegExp(expression.replace(/^\(\?i\)/, ""), /^\(\?i\)/.test(expression) ? "i" : "") : null;
+      const [, field, text] = /^(module:|file:)?\s*([^]*)$/.exec(expression);
+      this.field = field;
+      this.expression = expression ? new RegExp(text.replace(/^\(\?i\)/, ""), /^\(\?i\)/.test(text) ? "i" : "") : null;
       this.search.removeAttribute("aria-invalid");
     } catch {
       this.search.setAttribute("aria-invalid", "true");
@@ -197,7 +219,9 @@ class FlameView {
 
   matchFrames() {
     const { expression, tree } = this;
-    this.canvas.matches = expression ? tree.frames.name.map((name) => expression.test(name)) : null;
+    const { frames } = tree;
+    const texts = { "module:": frames.module.map((at) => frames.modules[at]), "file:": frames.file }[this.field] ?? frames.name;
+    this.canvas.matches = expression ? texts.map((text) => expression.test(text)) : null;
   }
 
   count() {
@@ -211,11 +235,32 @@ class FlameView {
   }
 }
 
-/** The values of a box in both profiles; its width is their sum. */
+/** The number of packages in the legend. */
+const LEGEND = 8;
+
+/** The packages with the largest own values. */
+function packages(tree) {
+  const own = new Map();
+  for (let at = 1; at < tree.count; at++) {
+    const name = packageOf(tree.shortName(at), tree.module(at));
+    own.set(name, (own.get(name) ?? 0) + tree.own[at]);
+  }
+  return [...own].sort((a, b) => b[1] - a[1]).slice(0, LEGEND);
+}
+
+/** A colour and its meaning. */
+function key(color, text) {
+  const swatch = make("i", { "aria-hidden": "true" });
+  swatch.style.background = color;
+  return make("span", { class: "key" }, swatch, text);
+}
+
+/** The values of a box in both profiles and its change in percentage points; its width is their sum. */
 function comparison(tree, at, value) {
-  const [base, now] = [(tree.weight[at] - tree.net[at]) / 2, (tree.weight[at] + tree.net[at]) / 2];
-  const share = base ? `, ${tree.net[at] < 0 ? "" : "+"}${((tree.net[at] / base) * 100).toFixed(1)}%` : "";
-  return `${value(base)} → ${value(now)} · change ${tree.net[at] > 0 ? "+" : ""}${value(tree.net[at])}${share}`;
+  const [base, now] = tree.both(at);
+  const shares = tree.shares(at);
+  const points = (shares[1] - shares[0]) * 100;
+  return `${value(base)} (${shareText(shares[0], 1)}) → ${value(now)} (${shareText(shares[1], 1)}) · ${points > 0 ? "+" : ""}${points.toFixed(2)} pp`;
 }
 
 /** A tree of the callers of one node and, below it, a newly sent tree. */
@@ -235,8 +280,9 @@ function grafted(tree, at, sent) {
     inlined: shift(nodes.inlined), net: tree.net ? join("net") : undefined, own_net: tree.net ? join("ownNet") : undefined,
   };
   joined.parent[top] = top - 1;
+  const short = (frames.short ?? []).concat(path.slice(1).map((node) => tree.shortName(node)));
   return new FlameTree({ ...sent, nodes: joined, frames: {
-    name, id: frames.id.concat(tree.numbers(at)), file: frames.file.concat(path.slice(1).map((node) => tree.file(node))),
+    name, short, id: frames.id.concat(tree.numbers(at)), file: frames.file.concat(path.slice(1).map((node) => tree.file(node))),
     module: frames.module.concat(path.slice(1).map((_, depth) => frames.modules.length + depth)), modules,
   } });
 }

@@ -48,6 +48,13 @@ pub struct Outcome {
     pub folder: tempfile::TempDir,
 }
 
+impl Outcome {
+    /// Standard output as text.
+    pub fn printed(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
 impl Rprof {
     /// `rprof VERB` without arguments.
     pub fn verb(verb: &str) -> Rprof {

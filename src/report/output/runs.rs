@@ -1,0 +1,198 @@
+//! Several runs on each side of a comparison: how much more runs of the same program differ than
+//! samples of one run, and what that makes of a change.
+//!
+//! Samples of one run are not independent, and runs differ by layout, frequency and load. The
+//! variance of a share between runs is the binomial one times a dispersion (P. McCullagh and J. A.
+//! Nelder, "Generalized Linear Models", 1989, section 4.5: overdispersion), estimated by Pearson's
+//! chi-square over its degrees of freedom. Few runs estimate it badly, so the estimate of a function
+//! is moderated by that of all functions (as in G. K. Smyth, Statistical Applications in Genetics and
+//! Molecular Biology 3, 2004), and the test uses Student's distribution.
+//!
+//! Not here: which functions are compared ([`super::diff`]).
+
+use super::statistics::{Share, probability, student_two_sided};
+
+/// How many degrees of freedom the dispersion of all functions counts for.
+const PRIOR_FREEDOM: f64 = 4.0;
+/// Functions with fewer expected samples in a run tell nothing about the dispersion.
+const MIN_EXPECTED: f64 = 5.0;
+
+/// The shares of one function in each run of both sides.
+#[derive(Clone, Debug, Default)]
+pub struct RunShares {
+    /// Of the base's runs, and of the new program's runs.
+    pub sides: [Vec<Share>; 2],
+}
+
+/// Pearson's chi-square of a function's runs, and its degrees of freedom.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct ChiSquare {
+    sum: f64,
+    freedom: f64,
+}
+
+impl RunShares {
+    fn chi_square(&self) -> ChiSquare {
+        let mut chi = ChiSquare::default();
+        for runs in &self.sides {
+            let of: f64 = runs.iter().map(|share| share.of).sum();
+            let hits: f64 = runs.iter().map(|share| share.part * share.of).sum();
+            let part = if of > 0.0 { hits / of } else { 0.0 };
+            let least = runs.iter().map(|share| share.of).fold(f64::INFINITY, f64::min);
+            if runs.len() < 2 || part <= 0.0 || part >= 1.0 || least * part.min(1.0 - part) < MIN_EXPECTED {
+                continue;
+            }
+            let term = |share: &Share| (share.part - part).powi(2) * share.of / (part * (1.0 - part));
+            chi.sum += runs.iter().map(term).sum::<f64>();
+            chi.freedom += runs.len() as f64 - 1.0;
+        }
+        chi
+    }
+}
+
+/// The dispersion of a function, at least 1, and the degrees of freedom of its estimate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dispersion {
+    /// The factor by which the variance exceeds the binomial one.
+    pub factor: f64,
+    /// The degrees of freedom.
+    pub freedom: f64,
+}
+
+/// The dispersions of functions, in the same order. `None`: no side has several runs.
+pub fn dispersions(functions: &[RunShares]) -> Option<Vec<Dispersion>> {
+    if !functions.iter().any(|function| function.sides.iter().any(|runs| runs.len() > 1)) {
+        return None;
+    }
+    let each: Vec<ChiSquare> = functions.iter().map(RunShares::chi_square).collect();
+    let (sum, freedom) = each.iter().fold((0.0, 0.0), |all, chi| (all.0 + chi.sum, all.1 + chi.freedom));
+    let common = if freedom > 0.0 { (sum / freedom).max(1.0) } else { 1.0 };
+    let moderated = |chi: &ChiSquare| Dispersion {
+        factor: ((PRIOR_FREEDOM * common + chi.sum) / (PRIOR_FREEDOM + chi.freedom)).max(1.0),
+        freedom: PRIOR_FREEDOM + chi.freedom,
+    };
+    Some(each.iter().map(moderated).collect())
+}
+
+impl Dispersion {
+    /// The share with the sample size that it is worth.
+    pub fn of(self, share: Share) -> Share {
+        Share { of: share.of / self.factor, ..share }
+    }
+
+    /// The probability of a difference at least this large by chance alone; the shares are those
+    /// that [`Dispersion::of`] returned.
+    pub fn probability(self, base: Share, new: Share) -> f64 {
+        let variance = |share: Share| {
+            // Of no hits, the variance is that of half a hit.
+            let least = 0.5 / share.of.max(1.0);
+            let part = share.part.clamp(least, 1.0 - least);
+            part * (1.0 - part) / share.of.max(1.0)
+        };
+        let t = (new.part - base.part) / (variance(base) + variance(new)).sqrt();
+        student_two_sided(t, self.freedom).max(probability(base, new))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::statistics::q_values, *};
+
+    /// Numbers between 0 and 1 that look random and are the same in each run (xorshift).
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> f64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 11) as f64 / (1u64 << 53) as f64
+        }
+
+        /// Normally distributed (Box and Muller).
+        fn normal(&mut self) -> f64 {
+            (-2.0 * self.next().max(1e-300).ln()).sqrt() * (std::f64::consts::TAU * self.next()).cos()
+        }
+    }
+
+    const FUNCTIONS: usize = 30;
+    const SAMPLES: usize = 2000;
+
+    /// The shares of each function in a run: the program's shares, each off by some per cent in this
+    /// run, and the chance of sampling.
+    fn run(shares: &[f64], spread: f64, random: &mut Random) -> Vec<Share> {
+        let own: Vec<f64> = shares.iter().map(|share| share * (spread * random.normal()).exp()).collect();
+        let sum: f64 = own.iter().sum();
+        let mut hits = vec![0.0; own.len()];
+        for _ in 0..SAMPLES {
+            let mut at = random.next() * sum;
+            let found = own.iter().position(|share| {
+                at -= share;
+                at < 0.0
+            });
+            hits[found.unwrap_or(0)] += 1.0;
+        }
+        hits.into_iter().map(|hits| Share::new(hits, SAMPLES as f64)).collect()
+    }
+
+    /// The functions that a comparison of three with three runs finds significant.
+    fn found(base: &[f64], new: &[f64], random: &mut Random) -> Vec<usize> {
+        let sides = [base, new].map(|shares| [(); 3].map(|()| run(shares, 0.05, random)));
+        let functions: Vec<RunShares> = (0..FUNCTIONS)
+            .map(|at| RunShares {
+                sides: sides.each_ref().map(|runs| runs.iter().map(|run| run[at]).collect()),
+            })
+            .collect();
+        let dispersions = dispersions(&functions).expect("several runs");
+        let pooled = |runs: &[Share]| {
+            let hits = runs.iter().map(|share| share.part * share.of).sum();
+            Share::new(hits, runs.iter().map(|share| share.of).sum())
+        };
+        let p: Vec<f64> = (functions.iter().zip(dispersions))
+            .map(|(function, dispersion)| {
+                let [base, new] = function.sides.each_ref().map(|runs| dispersion.of(pooled(runs)));
+                dispersion.probability(base, new)
+            })
+            .collect();
+        let q = q_values(&p);
+        (0..FUNCTIONS).filter(|at| q[*at] < 0.05).collect()
+    }
+
+    fn program() -> Vec<f64> {
+        // The shares of real programs fall about like this.
+        let weights: Vec<f64> = (0..FUNCTIONS).map(|at| 1.0 / (at as f64 + 2.0)).collect();
+        let sum: f64 = weights.iter().sum();
+        weights.into_iter().map(|weight| weight / sum).collect()
+    }
+
+    #[test]
+    fn runs_of_the_same_program_rarely_differ_significantly() {
+        let (mut random, program) = (Random(88_172_645_463_325_252), program());
+        let alarms = (0..200).filter(|_| !found(&program, &program, &mut random).is_empty()).count();
+        assert!(alarms <= 10, "{alarms} of 200 comparisons alarm");
+    }
+
+    #[test]
+    fn a_planted_change_of_ten_points_is_found() {
+        let (mut random, program) = (Random(88_172_645_463_325_252), program());
+        let mut changed = program.clone();
+        // So that its share is ten points larger; the others shrink a little.
+        let share = program[5] + 0.1;
+        changed[5] = share * (1.0 - program[5]) / (1.0 - share);
+        let finds = (0..200).filter(|_| found(&program, &changed, &mut random).contains(&5)).count();
+        assert!(finds >= 190, "found in {finds} of 200 comparisons");
+    }
+
+    #[test]
+    fn one_run_on_each_side_has_no_dispersion() {
+        let share = Share::new(3.0, 10.0);
+        assert_eq!(dispersions(&[RunShares { sides: [vec![share], vec![share]] }]), None);
+    }
+
+    #[test]
+    fn runs_that_are_alike_have_the_binomial_variance() {
+        let alike = RunShares { sides: [vec![Share::new(30.0, 100.0); 3], vec![Share::new(40.0, 100.0); 3]] };
+        let dispersions = dispersions(&[alike]).expect("several runs");
+        assert_eq!(dispersions, [Dispersion { factor: 1.0, freedom: 8.0 }]);
+    }
+}
