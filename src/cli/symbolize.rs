@@ -40,12 +40,14 @@ pub fn run(arguments: &SymbolizeArgs) -> Result<()> {
     for (issue, count) in renamed.issues.iter() {
         say(&format!("warning: {issue} ({})", counted_as(count, "address", "addresses")));
     }
-    if let Some(issue) = renamed.issues.iter().max_by_key(|(_, count)| *count).map(|(issue, _)| issue) {
+    if !renamed.issues.is_empty() {
         let files = "--debug-dir DIR (a directory with the programs or their debug files)";
-        let exact = match issue {
-            Issue::UnnamedFrames { file, .. } => missing_symbols::advice(Path::new(file), None),
+        let unnamed = renamed.issues.iter().filter_map(|(issue, count)| match issue {
+            Issue::UnnamedFrames { file, .. } => Some((count, file)),
             _ => None,
-        };
+        });
+        let most = unnamed.max_by_key(|(count, _)| *count);
+        let exact = most.and_then(|(_, file)| missing_symbols::advice(Path::new(file), None));
         say(&format!("  try      {files}, or {}", exact.unwrap_or_else(|| "--debuginfod".into())));
     }
     say(&format!("wrote {}", target.display()));

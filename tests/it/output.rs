@@ -68,7 +68,7 @@ fn flat_prints_a_table_and_record_prints_to_standard_error() {
         "{}",
         recorded.stderr
     );
-    assert_eq!(recorded.printed(), "");
+    assert_eq!(recorded.printed(), "ready\n", "standard output is the command's");
 }
 
 #[test]

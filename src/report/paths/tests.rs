@@ -91,7 +91,7 @@ fn a_long_chain_keeps_its_first_and_last_functions() {
     let name = |at: usize| format!("a_name_{at}");
     let stack = (0..9).map(name).collect::<Vec<_>>().join(";");
     let text = shown(&profile(&[(&stack, 5)]), 9, Expand::default());
-    let expected = "  100%   100%  a_name_0 › … › a_name_8              app\n";
+    let expected = "  100%   100%  a_name_0 › … › a_name_7 › a_name_8    app\n";
     assert!(text.ends_with(expected), "{text}");
 }
 
