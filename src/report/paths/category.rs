@@ -20,6 +20,49 @@ pub enum Category {
     Kernel,
 }
 
+/// The categories that a capture wrote into the file: comments `category: CATEGORY WHAT TEXT`, by
+/// the path of the mapping, or by the beginning of the function's name or source file.
+#[derive(Clone, Debug, Default)]
+pub struct Rules(Vec<(Category, What, String)>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Mapping,
+    Function,
+    Source,
+}
+
+impl Rules {
+    /// Reads the comments; others and unknown categories are ignored.
+    pub fn new<'c>(comments: impl Iterator<Item = &'c str>) -> Rules {
+        let rule = |comment: &str| {
+            let mut words = comment.strip_prefix("category: ")?.splitn(3, ' ');
+            let category = match words.next()? {
+                "interpreter" | "runtime" => Category::Runtime,
+                "library" => Category::Library,
+                _ => return None,
+            };
+            let what = match words.next()? {
+                "mapping" => What::Mapping,
+                "function" => What::Function,
+                "source" => What::Source,
+                _ => return None,
+            };
+            Some((category, what, words.next().filter(|text| !text.is_empty())?.to_owned()))
+        };
+        Rules(comments.filter_map(rule).collect())
+    }
+
+    fn category(&self, frame: &FrameFacts<'_>) -> Option<Category> {
+        let applies = |(_, what, text): &&(Category, What, String)| match what {
+            What::Mapping => frame.module == text,
+            What::Function => frame.name.starts_with(text.as_str()),
+            What::Source => frame.file.starts_with(text.as_str()),
+        };
+        self.0.iter().find(applies).map(|(category, ..)| *category)
+    }
+}
+
 /// What is known of a frame.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameFacts<'f> {
@@ -176,9 +219,12 @@ const GO_PACKAGES: [&str; 41] = [
     "unicode",
 ];
 
-/// The category of a frame. A file does not record categories yet: they follow from the module, the
-/// name and the source file.
-pub fn category(frame: &FrameFacts<'_>) -> Category {
+/// Ends of source files whose functions are not native code: their module is an interpreter.
+const SCRIPTS: [&str; 5] = [".py", ".js", ".mjs", ".rb", ".php"];
+
+/// The category of a frame: by the rules in the file; without one, by what is known of modules, names
+/// and source files.
+pub fn category(frame: &FrameFacts<'_>, rules: &Rules) -> Category {
     if frame.is_kernel_address || is_kernel_module(frame.module) {
         return Category::Kernel;
     }
@@ -189,6 +235,16 @@ pub fn category(frame: &FrameFacts<'_>) -> Category {
         || START_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
     {
         return Category::Start;
+    }
+    if let Some(category) = rules.category(frame) {
+        return category;
+    }
+    if SCRIPTS.iter().any(|end| frame.file.ends_with(end)) {
+        let is_installed = frame.file.contains("/site-packages/") || frame.file.contains("/node_modules/");
+        return if is_installed { Category::Library } else { Category::Own };
+    }
+    if is_language_code(frame.module) {
+        return Category::Own;
     }
     let is_adapter =
         name.contains(" as core::ops::function::Fn") || name.contains(" as core::future::future::Future>");
@@ -203,6 +259,12 @@ pub fn category(frame: &FrameFacts<'_>) -> Category {
         return Category::Library;
     }
     Category::Own
+}
+
+/// Whether a mapping has frames of a language (`[Python]`), or code that a runtime generated.
+fn is_language_code(module: &str) -> bool {
+    let is_named = module.starts_with('[') && !["[vdso]", "[vsyscall]", "[rprof]"].contains(&module);
+    is_named || module.starts_with("//anon")
 }
 
 fn is_kernel_module(module: &str) -> bool {
@@ -242,7 +304,31 @@ mod tests {
     fn of(name: &str, module: &str) -> Category {
         let main_module = "/bin/app";
         let module = if module.is_empty() { main_module } else { module };
-        category(&FrameFacts { name, file: "", module, main_module, is_kernel_address: false })
+        let facts = FrameFacts { name, file: "", module, main_module, is_kernel_address: false };
+        category(&facts, &Rules::default())
+    }
+
+    #[test]
+    fn the_rules_of_the_file_come_first() {
+        let comments = [
+            "category: interpreter mapping /opt/lang",
+            "category: library source /opt/lib/",
+            "category: runtime function sched.",
+            "category: other function main",
+            "category: runtime function ",
+        ];
+        let rules = Rules::new(comments.into_iter());
+        let of = |name, file, module| {
+            let facts = FrameFacts { name, file, module, main_module: "/bin/app", is_kernel_address: false };
+            category(&facts, &rules)
+        };
+        assert_eq!(of("eval", "", "/opt/lang"), Category::Runtime);
+        assert_eq!(of("join", "/opt/lib/path.py", ""), Category::Library);
+        assert_eq!(of("handle", "/srv/app.py", "/opt/other"), Category::Own);
+        assert_eq!(of("<module>", "<string>", "[Python]"), Category::Own);
+        assert_eq!(of("LazyCompile:~work /srv/app.js", "", "//anon"), Category::Own);
+        assert_eq!(of("sched.run", "", "/bin/app"), Category::Runtime);
+        assert_eq!(of("main", "", "/bin/app"), Category::Own);
     }
 
     #[test]

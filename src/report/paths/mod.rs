@@ -14,7 +14,7 @@ mod tests;
 use std::collections::HashMap;
 
 use crate::profile::columns::{Columns, TextId};
-use category::{Category, FrameFacts, category};
+use category::{Category, FrameFacts, Rules, category};
 use fold::{Expand, Frame, Shown, fold};
 use tree::Tree;
 
@@ -162,6 +162,8 @@ impl Functions {
         let mut functions =
             Functions { all: Vec::new(), of_location: Vec::with_capacity(columns.locations.len()) };
         let mut known: HashMap<(TextId, TextId, bool), u32> = HashMap::new();
+        let comments = columns.header.comments.iter().map(|comment| columns.text(*comment));
+        let rules = Rules::new(comments);
         let main_module = columns.mappings.first().map_or("", |mapping| columns.text(mapping.file));
         for location in &columns.locations {
             let module = columns.mapping_file(location);
@@ -181,7 +183,7 @@ impl Functions {
                         main_module,
                         is_kernel_address,
                     };
-                    functions.add(facts)
+                    functions.add(facts, &rules)
                 });
                 of_location.push(id);
             }
@@ -194,7 +196,9 @@ impl Functions {
                 let facts =
                     FrameFacts { name: &name, file: "", module: path, main_module, is_kernel_address };
                 of_location.push(
-                    *known.entry((0, module, is_kernel_address)).or_insert_with(|| functions.add(facts)),
+                    *known
+                        .entry((0, module, is_kernel_address))
+                        .or_insert_with(|| functions.add(facts, &rules)),
                 );
             }
             functions.of_location.push(of_location);
@@ -202,11 +206,11 @@ impl Functions {
         functions
     }
 
-    fn add(&mut self, facts: FrameFacts<'_>) -> u32 {
+    fn add(&mut self, facts: FrameFacts<'_>, rules: &Rules) -> u32 {
         self.all.push(Function {
             name: crate::report::stacks::printable(facts.name).into_owned(),
             module: crate::report::stacks::printable(crate::text::path::base_name(facts.module)).into_owned(),
-            category: category(&facts),
+            category: category(&facts, rules),
         });
         self.all.len() as u32 - 1
     }
