@@ -211,7 +211,8 @@ fn uncertainty(capture: &Capture) -> String {
     format!("; {}: ±{points} %", counted(samples, "sample"))
 }
 
-/// `text` in lines of at most `width` characters, broken at blanks; the last of `most` lines is cut.
+/// `text` in lines of at most `width` characters, broken at blanks; the last of `most` lines is
+/// cut.
 fn wrapped(text: &str, width: usize, most: usize) -> String {
     let mut lines: Vec<String> = vec![String::new()];
     for word in text.split(' ') {

@@ -1,13 +1,14 @@
-//! Where functions without a name begin. Unwinding tables know the ranges of functions that no symbol
-//! names; a capture writes those that it met into comments of the profile, one per file:
+//! Where functions without a name begin. Unwinding tables know the ranges of functions that no
+//! symbol names; a capture writes those that it met into comments of the profile, one per file:
 //!
 //! ```text
 //! # function starts 1f2e…: 4616d3+1f2 4a0010+88
 //! ```
 //!
 //! After the colon are pairs of a function's offset in the file and its size, hexadecimal and
-//! ascending. The file is given by its build ID, or by its path if it has none. `go tool pprof` does
-//! not print comments that begin with `#`. Reports show such a function as `postgres+0x4616d3`.
+//! ascending. The file is given by its build ID, or by its path if it has none. `go tool pprof`
+//! does not print comments that begin with `#`. Reports show such a function as
+//! `postgres+0x4616d3`.
 //!
 //! Not here: how a capture finds the starts.
 

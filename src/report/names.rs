@@ -230,8 +230,8 @@ fn parts(name: &str) -> Vec<&str> {
     parts
 }
 
-/// `name` in at most `width` characters. Dropped first is the import path of a Go function, then the
-/// middle of a path (`tokio::…::Context::run`), then the end.
+/// `name` in at most `width` characters. Dropped first is the import path of a Go function, then
+/// the middle of a path (`tokio::…::Context::run`), then the end.
 pub fn fit(name: &str, width: usize) -> Cow<'_, str> {
     let length = |text: &str| text.chars().count();
     if length(name) <= width {

@@ -1,5 +1,5 @@
-//! Search: the share of samples with a matching frame (by name, `module:` or `file:`), and the matching names. It covers the whole
-//! profile, also frames that are too narrow to be drawn.
+//! Search: the share of samples with a matching frame (by name, `module:` or `file:`), and the
+//! matching names. It covers the whole profile, also frames that are too narrow to be drawn.
 //!
 //! Not here: highlighting matches, which the page does itself.
 

@@ -165,14 +165,7 @@ pub fn diff_runs(
             singles.into_iter().map(|run| Side::new(run, command, &settings, messages)).collect();
         disperse(&mut changes, &singles?, counts[0]);
     }
-    let q: Vec<f64> = q_values(&changes.iter().map(|change| change.p).collect::<Vec<_>>());
-    for (change, q) in changes.iter_mut().zip(q) {
-        change.q = q;
-    }
-    changes.sort_by(|a, b| {
-        let size = |change: &Change| change.change().abs();
-        size(b).total_cmp(&size(a)).then_with(|| a.named.name.cmp(&b.named.name))
-    });
+    judge(&mut changes);
     let before = changes.len();
     if !all {
         changes.retain(|change| change.q < MAX_FALSE_RATE);
@@ -415,6 +408,18 @@ impl Change {
         cells.push(Cell::Word(self.verdict()));
         Entry { cells, groups: Vec::new() }
     }
+}
+
+/// Sets the q-values, and sorts by the size of the change.
+fn judge(changes: &mut [Change]) {
+    let q: Vec<f64> = q_values(&changes.iter().map(|change| change.p).collect::<Vec<_>>());
+    for (change, q) in changes.iter_mut().zip(q) {
+        change.q = q;
+    }
+    changes.sort_by(|a, b| {
+        let size = |change: &Change| change.change().abs();
+        size(b).total_cmp(&size(a)).then_with(|| a.named.name.cmp(&b.named.name))
+    });
 }
 
 /// Replaces the probabilities by those that follow from how much runs differ; the first `bases` of

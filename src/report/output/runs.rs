@@ -4,9 +4,9 @@
 //! Samples of one run are not independent, and runs differ by layout, frequency and load. The
 //! variance of a share between runs is the binomial one times a dispersion (P. McCullagh and J. A.
 //! Nelder, "Generalized Linear Models", 1989, section 4.5: overdispersion), estimated by Pearson's
-//! chi-square over its degrees of freedom. Few runs estimate it badly, so the estimate of a function
-//! is moderated by that of all functions (as in G. K. Smyth, Statistical Applications in Genetics and
-//! Molecular Biology 3, 2004), and the test uses Student's distribution.
+//! chi-square over its degrees of freedom. Few runs estimate it badly, so the estimate of a
+//! function is moderated by that of all functions (as in G. K. Smyth, Statistical Applications in
+//! Genetics and Molecular Biology 3, 2004), and the test uses Student's distribution.
 //!
 //! Not here: which functions are compared ([`super::diff`]).
 
@@ -118,8 +118,8 @@ mod tests {
     const FUNCTIONS: usize = 30;
     const SAMPLES: usize = 2000;
 
-    /// The shares of each function in a run: the program's shares, each off by some per cent in this
-    /// run, and the chance of sampling.
+    /// The shares of each function in a run: the program's shares, each off by some per cent in
+    /// this run, and the chance of sampling.
     fn run(shares: &[f64], spread: f64, random: &mut Random) -> Vec<Share> {
         let own: Vec<f64> = shares.iter().map(|share| share * (spread * random.normal()).exp()).collect();
         let sum: f64 = own.iter().sum();

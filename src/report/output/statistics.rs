@@ -95,7 +95,8 @@ pub fn probability(base: Share, new: Share) -> f64 {
     two_sided(z * ((all - 1.0).max(0.0) / all).sqrt())
 }
 
-/// The part of Student's t distribution with `freedom` degrees of freedom beyond `t`, on both sides.
+/// The part of Student's t distribution with `freedom` degrees of freedom beyond `t`, on both
+/// sides.
 pub fn student_two_sided(t: f64, freedom: f64) -> f64 {
     let x = freedom / (freedom + t * t);
     incomplete_beta(freedom / 2.0, 0.5, x)

@@ -89,8 +89,8 @@ impl Printer<'_> {
         }
     }
 
-    /// The label of an entry after `before` characters of its line: address, name, and file where it
-    /// is needed.
+    /// The label of an entry after `before` characters of its line: address, name, and file where
+    /// it is needed.
     fn label(&self, list: &List, entry: &Entry, before: usize) -> String {
         let text = |column: &str| match list.cell(entry, column) {
             Cell::Text(text) => one_line(text),

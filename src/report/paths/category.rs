@@ -9,7 +9,8 @@ use crate::text::path::base_name;
 pub enum Category {
     /// The program's own code, and everything that is not recognized.
     Own,
-    /// Functions of a library: the function that the program called is shown, what that calls is not.
+    /// Functions of a library: the function that the program called is shown, what that calls is
+    /// not.
     Library,
     /// Code between the program's own functions that says nothing about them: the scheduler of a
     /// runtime, an interpreter, adapters of closures.
@@ -222,8 +223,8 @@ const GO_PACKAGES: [&str; 41] = [
 /// Ends of source files whose functions are not native code: their module is an interpreter.
 const SCRIPTS: [&str; 5] = [".py", ".js", ".mjs", ".rb", ".php"];
 
-/// The category of a frame: by the rules in the file; without one, by what is known of modules, names
-/// and source files.
+/// The category of a frame: by the rules in the file; without one, by what is known of modules,
+/// names and source files.
 pub fn category(frame: &FrameFacts<'_>, rules: &Rules) -> Category {
     if frame.is_kernel_address || is_kernel_module(frame.module) {
         return Category::Kernel;

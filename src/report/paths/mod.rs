@@ -1,7 +1,8 @@
-//! The heaviest call paths of a profile as a small tree: what a first look at a profile should show.
+//! The heaviest call paths of a profile as a small tree: what a first look at a profile should
+//! show.
 //!
-//! [`heaviest`] gives rows, [`text`] writes them in a given width. Not here: which command shows them
-//! and where (`cli`).
+//! [`heaviest`] gives rows, [`text`] writes them in a given width. Not here: which command shows
+//! them and where (`cli`).
 
 pub mod category;
 pub mod fold;

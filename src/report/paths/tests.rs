@@ -1,3 +1,5 @@
+//! Tests of the heaviest paths: trees of small profiles, as text.
+
 use super::{
     fold::Expand,
     text::{TextOptions, hottest, tree},

@@ -1,9 +1,9 @@
 //! Which of several processes of the same program is different: eight workers wait in the same
 //! function, the ninth does not.
 //!
-//! A process is described by its stacks: of each thread the names of its functions. Stacks that most
-//! processes have are common; a process that lacks a common stack differs. Not here: the stacks
-//! themselves ([`super`]).
+//! A process is described by its stacks: of each thread the names of its functions. Stacks that
+//! most processes have are common; a process that lacks a common stack differs. Not here: the
+//! stacks themselves ([`super`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
