@@ -179,7 +179,7 @@ fn write(reading: &Reading, form: Form, each: bool, writer: &mut dyn Write) -> s
             }
             writeln!(writer)?;
             Threads::new(&profile).write_text(each, writer)?;
-            reading.content.write_more(TextForm::Each, writer)
+            reading.content.write_more(if each { TextForm::Each } else { TextForm::Grouped }, writer)
         }
         Form::Aggregated => {
             Threads::new(&profile).write_aggregated(writer)?;

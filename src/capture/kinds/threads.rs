@@ -105,6 +105,7 @@ impl Content for ThreadContent {
     fn write_more(&self, form: TextForm, writer: &mut dyn io::Write) -> io::Result<()> {
         let form = match form {
             TextForm::Each => TaskForm::Each,
+            TextForm::Grouped => TaskForm::Grouped,
             TextForm::Counted => TaskForm::Counted,
             // The threads are one JSON object.
             TextForm::Json => return Ok(()),
