@@ -63,6 +63,40 @@ fn an_incident_file_has_stacks_profiles_facts_and_findings() {
 }
 
 #[test]
+fn a_snapshot_of_several_processes_and_their_children_has_all_of_them() {
+    let _alone = alone();
+    let mut forks = Target::start(&Fixture::c(&["forker.c"]).build());
+    let mut works = Target::start(&Fixture::c(&["ratio.c"]).build());
+    let folder = open_folder();
+    let file = folder.path().join("incident.tar.gz");
+    let pids = [forks.pid().to_string(), works.pid().to_string()];
+    let outcome = Rprof::verb("snapshot")
+        .args(&["--pid", &pids[0], "--pid", &pids[1], "--children", "-d", "2s", "-o"])
+        .args(&[file.to_str().expect("UTF-8")])
+        .run();
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    unpack(folder.path());
+    let readme = read(folder.path(), "README.md");
+    assert!(readme.lines().next().expect("a heading").contains("more process"), "{readme}");
+    let profile = folder.path().join("incident/cpu.pb.gz");
+    let report = |verb: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_rprof")).arg(verb).arg(&profile).output();
+        String::from_utf8_lossy(&output.expect("rprof runs").stdout).into_owned()
+    };
+    let (top, tags) = (report("top"), report("tags"));
+    for function in ["sixty", "parent_work", "child_work"] {
+        assert!(top.contains(function), "{function}: {top}");
+    }
+    for pid in &pids {
+        assert!(tags.contains(pid), "{pid}: {tags}");
+        assert!(read(folder.path(), &format!("proc/{pid}/status.txt")).contains("VmRSS"));
+        assert!(!read(folder.path(), &format!("proc/{pid}/cmdline.txt")).is_empty());
+    }
+    forks.assert_unhurt();
+    works.assert_unhurt();
+}
+
+#[test]
 fn what_an_ordinary_user_lacks_permission_for_is_listed_with_the_reason() {
     let _alone = alone();
     let program = readable_by_all(&Fixture::c(&["many_threads.c"]).build());

@@ -58,7 +58,10 @@ impl Need {
 impl Maker {
     /// The first method that works on this machine, where `works` tells which checks passed.
     pub fn method(&self, works: impl Fn(Check) -> bool) -> Option<&'static Need> {
-        let is_met = |need: &&Need| works(Check::Maps) && need.checks.iter().all(|check| works(*check));
+        // Memory is read as a file where process_vm_readv(2) is not permitted, and the reverse.
+        let has_memory = works(Check::ProcMem) || works(Check::ProcessVmReadv);
+        let passed = |check: &Check| works(*check) || (*check == Check::ProcMem && has_memory);
+        let is_met = |need: &&Need| works(Check::Maps) && need.checks.iter().all(passed);
         self.needs.iter().find(is_met)
     }
 }

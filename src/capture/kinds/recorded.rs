@@ -83,8 +83,7 @@ const RECORDS: KindRow = KindRow {
 };
 
 /// The memory of the process.
-pub(super) const NEEDS: &[Need] =
-    &[Need::one("memory", &[Check::ProcessVmReadv], ""), Need::one("memory", &[Check::ProcMem], "")];
+pub(super) const NEEDS: &[Need] = &[Need::one("memory", &[Check::ProcMem], "")];
 
 const fn maker(make: fn(&Request, Kind) -> Result<Response, CaptureError>) -> Maker {
     Maker { offers, make: Make::Once(make), is_substitute: false, needs: NEEDS }

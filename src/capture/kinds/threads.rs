@@ -41,8 +41,7 @@ pub static ROW: KindRow = KindRow {
     dump: Some(DumpOf::Threads),
 };
 
-/// Stacks are in the memory of the process. It is read as a file where process_vm_readv(2) is not
-/// permitted.
+/// Stacks are in the memory of the process.
 const MEMORY: Check = Check::ProcMem;
 
 /// Reads the threads of any process.
