@@ -122,6 +122,6 @@ mod tests {
         let checks = passed(&[Source::Maps, Source::ProcMem]);
         let available = availability(Some(std::process::id()), &checks);
         let why = detail(&available, "heap").as_ref().expect_err("this is a Rust program");
-        assert!(why.starts_with("not for this process: they need a Go program"), "{why}");
+        assert!(why.starts_with("not for this process: they need a Go"), "{why}");
     }
 }
