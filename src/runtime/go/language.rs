@@ -137,12 +137,13 @@ impl GoFile {
 }
 
 impl SpecialFunctions {
+    /// Adds from all functions: the function itself and a wrapper for another calling convention
+    /// have the same name in the table.
     fn add_from(&mut self, tables: &GoTables) {
-        for name in ROOTS.iter().chain(&SWITCHES).chain(&RESTING_PLACES) {
-            for name in [(*name).to_owned(), format!("{name}.abi0")] {
-                if let Some(function) = tables.function(&name) {
-                    self.add(&name, function.entry, function.end.saturating_sub(function.entry));
-                }
+        for function in tables.pclntab.functions() {
+            let name = tables.pclntab.name(&function);
+            if name.starts_with("runtime.") {
+                self.add(name, function.entry, function.end.saturating_sub(function.entry));
             }
         }
     }
