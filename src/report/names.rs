@@ -17,7 +17,8 @@ const MAX_DEPTH: usize = 8;
 ///   `std::__cxx11::basic_string<char, …>` is `std::string`;
 /// - Rust: `<alloc::vec::Vec<T> as core::clone::Clone>::clone` is
 ///   `<alloc::vec::Vec<…> as Clone>::clone`, `main::{{closure}}::{{closure}}` is `main::{closure}`;
-/// - Go: `sort.Slice[go.shape.int]` is `sort.Slice[…]`.
+/// - Go: `sort.Slice[go.shape.int]` is `sort.Slice[…]`;
+/// - Python's `render.<locals>.<genexpr>` and `<module>` stay: there the brackets mark a name.
 pub fn short(name: &str) -> Cow<'_, str> {
     if !name.contains(['<', '[', '{', '(']) && !name.contains("__") {
         return Cow::Borrowed(name);
@@ -58,6 +59,7 @@ fn fold(name: &str, depth: usize, out: &mut String) {
         let Some(inner) = bracketed(rest) else { break };
         let whole = &rest[..inner.len() + 2];
         match whole.as_bytes()[0] {
+            b'<' if is_marked_name(out, &rest[whole.len()..]) => out.push_str(whole),
             b'<' => angle(inner, depth - 1, out),
             b'[' => square(whole, out),
             _ => brace(whole, out),
@@ -65,6 +67,12 @@ fn fold(name: &str, depth: usize, out: &mut String) {
         rest = &rest[whole.len()..];
     }
     out.push_str(rest);
+}
+
+/// Whether brackets between these texts mark a name that is none in the source (`<lambda>`): they
+/// stand where a name stands, alone or after a dot.
+fn is_marked_name(before: &str, after: &str) -> bool {
+    (before.is_empty() || before.ends_with('.')) && (after.is_empty() || after.starts_with('.'))
 }
 
 /// The length of the operator characters at the start of `rest`, where `out` ends with `operator`.
@@ -270,6 +278,13 @@ pub fn without_clone_suffix(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_in_brackets_stays() {
+        for name in ["<module>", "render.<locals>.<genexpr>", "Cart.total.<locals>.<lambda>", "<anonymous>"] {
+            assert_eq!(short(name), name);
+        }
+    }
 
     #[test]
     fn template_arguments_are_folded_and_strings_are_called_string() {
