@@ -152,7 +152,7 @@ const checks = {
     await shot(page, "list");
     await page.getByRole("button", { name: "Compare base and new" }).click();
     await page.waitForURL(/\/ui\/flamegraph\?in=\d+&vs=\d+/);
-    await page.waitForFunction(() => /change/.test(document.querySelector(".detail")?.textContent ?? ""));
+    await page.waitForFunction(() => /→ .* pp$/.test(document.querySelector(".detail")?.textContent ?? ""));
     await shot(page, "compared");
     await page.goBack();
     await page.getByRole("button", { name: "Compare as a table" }).click();
