@@ -223,11 +223,15 @@ int main(int argc, char **argv) {
             };
             let mut sampler = bpf::open(&options).expect("root may");
             sampler.hint_runtimes(pid, &self.hints()).expect("the kernel takes the walker");
+            let hinted_ns = crate::process::identity::monotonic_ns();
             let (mut sections, mut samples) = (Vec::new(), 0);
             let begin = Instant::now();
             while samples < 300 && begin.elapsed() < Duration::from_secs(20) {
                 let mut sink = |event: Event<'_>| {
-                    if let Event::Sample(sample) = event {
+                    // Samples before the hint have no section.
+                    if let Event::Sample(sample) = event
+                        && sample.time_ns > hinted_ns
+                    {
                         samples += 1;
                         if let Some(section) = sample.sections.of(LANGUAGE) {
                             sections.push(Section::decode(section.bytes).expect("a whole section"));
