@@ -27,7 +27,8 @@ pub type FrameId = u64;
 /// The known frames of all processes.
 #[derive(Debug, Default)]
 pub struct FrameTable {
-    known: FxHashMap<(u32, LanguageFrame), Known>,
+    /// By process, so that an ended one is forgotten at once.
+    known: FxHashMap<u32, FxHashMap<LanguageFrame, Known>>,
     frames: Vec<Option<Arc<dyn FrameData>>>,
     /// For each language, the frame of those that could not be read.
     unread: FxHashMap<LanguageId, FrameId>,
@@ -53,7 +54,7 @@ impl FrameTable {
         instance: &dyn Instance,
         sampled_at_ns: u64,
     ) -> FrameId {
-        let known = self.known.get(&(pid, frame)).copied();
+        let known = self.known.get(&pid).and_then(|frames| frames.get(&frame)).copied();
         if let Some(known) = known.filter(|known| sampled_at_ns < known.checked_at_ns + CHECK_EVERY_NS) {
             return known.id;
         }
@@ -63,7 +64,7 @@ impl FrameTable {
             return known.map_or_else(|| self.unread(instance, false), |known| known.id);
         };
         if let Some(known) = known.filter(|known| known.generation == generation) {
-            self.known.insert((pid, frame), Known { checked_at_ns: now_ns, ..known });
+            self.remember(pid, frame, Known { checked_at_ns: now_ns, ..known });
             return known.id;
         }
         self.load(pid, frame, instance, generation, (sampled_at_ns, now_ns))
@@ -87,8 +88,12 @@ impl FrameTable {
             return self.unread(instance, false);
         }
         let id = self.add(Some(data));
-        self.known.insert((pid, frame), Known { id, generation, checked_at_ns: now_ns });
+        self.remember(pid, frame, Known { id, generation, checked_at_ns: now_ns });
         id
+    }
+
+    fn remember(&mut self, pid: u32, frame: LanguageFrame, known: Known) {
+        self.known.entry(pid).or_default().insert(frame, known);
     }
 
     fn add(&mut self, data: Option<Arc<dyn FrameData>>) -> FrameId {
@@ -116,6 +121,6 @@ impl FrameTable {
 
     /// Forgets which frames a process had; the frames themselves stay: places refer to them.
     pub fn forget_process(&mut self, pid: u32) {
-        self.known.retain(|(owner, _), _| *owner != pid);
+        self.known.remove(&pid);
     }
 }

@@ -30,11 +30,18 @@ const MAX_OWNED: usize = 1024;
 #[derive(Debug, Default)]
 pub struct Languages {
     found: Vec<Found>,
-    instances: Vec<Box<dyn Instance>>,
+    attached: Vec<Attached>,
     refused: Vec<String>,
     /// The mappings that instances own.
     owned: Vec<(Range<RuntimeAddr>, InstanceId)>,
-    have_sections: bool,
+}
+
+/// A runtime that was attached to.
+#[derive(Debug)]
+struct Attached {
+    instance: Box<dyn Instance>,
+    /// Its hints, asked for once: each time they are built anew, and samples need them.
+    hints: Hints,
 }
 
 /// A file with a runtime that the process has mapped.
@@ -75,14 +82,15 @@ impl Languages {
 
     /// Tries the runtimes that are due. Returns how many were attached to.
     pub fn attach_due(&mut self, process: &ProcessView, now_ns: u64) -> usize {
-        let before = self.instances.len();
+        let before = self.attached.len();
         for found in &mut self.found {
             if found.due_ns.is_none_or(|due_ns| due_ns > now_ns) {
                 continue;
             }
             match Arc::clone(&found.runtime).attach(process, found.bias) {
                 Attach::Ready(instance) => {
-                    self.instances.push(instance);
+                    let hints = instance.hints();
+                    self.attached.push(Attached { instance, hints });
                     found.due_ns = None;
                 }
                 Attach::NotYet => {
@@ -97,19 +105,15 @@ impl Languages {
                 }
             }
         }
-        self.have_sections = self.instances.iter().any(|instance| {
-            let hints = instance.hints();
-            hints.walker.is_some() || hints.reader.is_some()
-        });
-        self.instances.len() - before
+        self.attached.len() - before
     }
 
     /// The code of the first instance, from number `first` on, that owns a mapping.
     pub fn claim(&mut self, first: usize, region: &CodeRegion<'_>) -> Option<Arc<dyn Code>> {
         let range = region.start..region.end;
         self.owned.retain(|(owned, _)| owned.end <= range.start || range.end <= owned.start);
-        let some = self.instances.iter_mut().zip(0..).skip(first);
-        let (code, id) = some.filter_map(|(one, id)| Some((one.claim(region)?, id))).next()?;
+        let some = self.attached.iter_mut().zip(0..).skip(first);
+        let (code, id) = some.filter_map(|(one, id)| Some((one.instance.claim(region)?, id))).next()?;
         if self.owned.len() < MAX_OWNED {
             self.owned.push((range, InstanceId(id)));
         }
@@ -123,18 +127,22 @@ impl Languages {
 
     /// The number of instances.
     pub fn count(&self) -> usize {
-        self.instances.len()
+        self.attached.len()
+    }
+
+    fn instances(&self) -> impl Iterator<Item = &dyn Instance> {
+        self.attached.iter().map(|one| &*one.instance)
     }
 
     /// An instance by its number.
     pub fn instance(&self, id: InstanceId) -> Option<&dyn Instance> {
-        self.instances.get(usize::from(id.0)).map(|instance| &**instance)
+        self.attached.get(usize::from(id.0)).map(|one| &*one.instance)
     }
 
     /// What samplers should read, of all instances: one of each kind.
     pub fn hints(&self) -> Hints {
         let mut all = Hints::default();
-        for hints in self.instances.iter().map(|instance| instance.hints()) {
+        for hints in self.attached.iter().map(|one| one.hints.clone()) {
             all.tasks = all.tasks.or(hints.tasks);
             all.walker = all.walker.or(hints.walker);
             all.reader = all.reader.or(hints.reader);
@@ -144,7 +152,7 @@ impl Languages {
 
     /// The labels that the program has set on what the sampled thread ran, in all its languages.
     pub fn labels(&self, sample: &RawSample<'_>) -> Option<Labels> {
-        let mut all = self.instances.iter().filter_map(|instance| {
+        let mut all = self.instances().filter_map(|instance| {
             let section = sample.sections.of(instance.language().id());
             instance.labels(&view(sample, section))
         });
@@ -159,7 +167,7 @@ impl Languages {
 
     /// What a runtime did on the sampled thread.
     pub fn thread_state(&self, sample: &RawSample<'_>) -> Option<&'static str> {
-        self.instances.iter().find_map(|instance| {
+        self.instances().find_map(|instance| {
             let section = sample.sections.of(instance.language().id());
             instance.thread_state(&view(sample, section))
         })
@@ -167,7 +175,7 @@ impl Languages {
 
     /// Whether an instance may have frames that are not on the native stack.
     pub fn have_sections(&self) -> bool {
-        self.have_sections
+        self.attached.iter().any(|one| one.hints.walker.is_some() || one.hints.reader.is_some())
     }
 
     /// Combines the frames of a walk with those of the sample's sections into `mixed`. `walk`: the
@@ -190,9 +198,10 @@ impl Languages {
             }
         }
         let mut partial = None;
-        for (instance, id) in self.instances.iter().zip(0..) {
-            let late = self.late_section(&**instance, sample);
+        for (one, id) in self.attached.iter().zip(0..) {
+            let Attached { instance, hints } = one;
             let section = sample.sections.of(instance.language().id());
+            let late = if section.is_none() { late_section(hints, sample) } else { None };
             let Some(section) = section.or(late.as_ref().map(OwnedSection::as_section)) else { continue };
             let mut stack = MixedStack::new(mixed, is_whole, InstanceId(id));
             if let Splice::Partial(why) = instance.splice(&section, &mut stack) {
@@ -200,17 +209,6 @@ impl Languages {
             }
         }
         partial
-    }
-
-    /// The section of a sample that has none, because its sampler cannot read it: read now, while
-    /// the thread may run.
-    fn late_section(&self, instance: &dyn Instance, sample: &RawSample<'_>) -> Option<OwnedSection> {
-        let registers = sample.registers.as_ref()?;
-        if sample.sections.of(instance.language().id()).is_some() {
-            return None;
-        }
-        let reader = instance.hints().reader?;
-        OwnedSection::read(&*reader, sample.tid, registers, SectionOrigin::Unsynchronised)
     }
 
     /// The instance whose code a frame is in.
@@ -221,13 +219,20 @@ impl Languages {
 
     /// How well the runtimes could be read, `key: value`.
     pub fn quality(&self) -> Vec<String> {
-        self.instances.iter().filter_map(|instance| instance.quality()).collect()
+        self.instances().filter_map(|instance| instance.quality()).collect()
     }
 
     /// Which frames are of which category.
     pub fn categories(&self) -> impl Iterator<Item = CategoryRule> + '_ {
-        self.instances.iter().flat_map(|instance| instance.categories())
+        self.instances().flat_map(|instance| instance.categories())
     }
+}
+
+/// The section of a sample that has none, because its sampler cannot read it: read now, while the
+/// thread may run.
+fn late_section(hints: &Hints, sample: &RawSample<'_>) -> Option<OwnedSection> {
+    let (reader, registers) = (hints.reader.as_ref()?, sample.registers.as_ref()?);
+    OwnedSection::read(&**reader, sample.tid, registers, SectionOrigin::Unsynchronised)
 }
 
 fn view<'s>(sample: &'s RawSample<'_>, section: Option<Section<'s>>) -> SampleView<'s> {
