@@ -88,6 +88,26 @@ impl Values {
     }
 }
 
+#[cfg(test)]
+impl RawSample<'_> {
+    /// A sample of the first thread of a process without registers or stack, of 1 ns.
+    pub fn without_stack(time_ns: u64, pid: u32) -> Self {
+        RawSample {
+            time_ns,
+            pid,
+            tid: pid,
+            comm: None,
+            values: Values::of_time(1),
+            registers: None,
+            stack: StackCopy { start: RuntimeAddr(0), bytes: &[], capped: false, has_holes: false },
+            kernel_stack: KernelStack(&[]),
+            task: None,
+            interrupted_stack: None,
+            sections: Sections::default(),
+        }
+    }
+}
+
 /// A task of a language runtime that a thread runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'a> {

@@ -10,13 +10,9 @@ use super::{
     maker::any_process,
 };
 use crate::{
-    addr::RuntimeAddr,
-    process::{Sections, identify, identity},
+    process::{identify, identity},
     profile::builder::{Builder, LineSpec},
-    sampler::{
-        Description, Event, KernelStack, RawSample, Sampler, SamplerError, SamplerOptions, StackCopy,
-        Trigger, Values,
-    },
+    sampler::{Description, Event, RawSample, Sampler, SamplerError, SamplerOptions, Trigger},
 };
 
 /// The row.
@@ -119,19 +115,7 @@ impl Sampler for Inventor {
 
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), SamplerError> {
         sleep(timeout);
-        sink(Event::Sample(RawSample {
-            time_ns: identity::monotonic_ns(),
-            pid: self.pid,
-            tid: self.pid,
-            comm: None,
-            values: Values::of_time(1),
-            registers: None,
-            stack: StackCopy { start: RuntimeAddr(0), bytes: &[], capped: false, has_holes: false },
-            kernel_stack: KernelStack(&[]),
-            task: None,
-            interrupted_stack: None,
-            sections: Sections::default(),
-        }));
+        sink(Event::Sample(RawSample::without_stack(identity::monotonic_ns(), self.pid)));
         Ok(())
     }
 

@@ -378,11 +378,7 @@ mod tests {
     use std::{sync::atomic::Ordering, thread::sleep};
 
     use super::*;
-    use crate::{
-        addr::RuntimeAddr,
-        process::Sections,
-        sampler::{Description, KernelStack, RawSample, StackCopy, Values},
-    };
+    use crate::sampler::{Description, RawSample};
 
     /// Hands over all its samples in one poll, as a ring that fills faster than it is read.
     struct Flood {
@@ -404,19 +400,7 @@ mod tests {
                 if let Some(stop) = self.stop.as_ref().filter(|_| number == all / 2) {
                     stop.0.store(true, Ordering::Relaxed);
                 }
-                sink(Event::Sample(RawSample {
-                    time_ns: number,
-                    pid: std::process::id(),
-                    tid: std::process::id(),
-                    comm: None,
-                    values: Values::of_time(1),
-                    registers: None,
-                    stack: StackCopy { start: RuntimeAddr(0), bytes: &[], capped: false, has_holes: false },
-                    kernel_stack: KernelStack(&[]),
-                    task: None,
-                    interrupted_stack: None,
-                    sections: Sections::default(),
-                }));
+                sink(Event::Sample(RawSample::without_stack(number, std::process::id())));
                 sleep(self.pause);
             }
             Ok(())

@@ -7,13 +7,13 @@ use std::{
     io::BufRead as _,
     process::{Child, Command, Stdio},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use super::{
     find::{find, release_of_paths},
     language::Python,
     process::{Found, PythonProcess},
+    sampled,
     walker::{COMPLETE, CUT, GAP, RESTARTED, Section, UNREADABLE},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     elf::ElfFile,
     process::{Hints, ProcessMemory, files, read_executable_mappings},
     runtime::Language as _,
-    sampler::{Event, Sampler as _, SamplerOptions, Trigger, bpf},
+    sampler::Trigger,
 };
 
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/programs/python_ratio.py");
@@ -149,34 +149,14 @@ impl Figures {
 
 fn measure(python: &str, kind: &str, trigger: Trigger, enough: usize) -> Figures {
     let program = Program::start(python, kind);
-    let pid = program.child.id();
-    let options = SamplerOptions {
-        trigger,
-        frequency_hz: 997,
-        pids: vec![pid],
-        follow_forks: false,
-        kernel: false,
-        max_stack_bytes: 16 << 10,
-        buffer_bytes: 0,
-    };
-    let mut sampler = bpf::open(&options).expect("root may");
-    sampler.hint_runtimes(pid, &program.hints()).expect("the kernel takes the walker");
-    // Samples taken before.
-    sampler.poll(Duration::ZERO, &mut |_| {}).expect("poll");
     let (mut figures, mut names) = (Figures::default(), HashMap::new());
-    let begin = Instant::now();
-    while figures.samples < enough && begin.elapsed() < Duration::from_secs(30) {
-        let mut sink = |event: Event<'_>| {
-            if let Event::Sample(sample) = event {
-                figures.samples += 1;
-                if let Some(section) = sample.sections.of(Python.id()) {
-                    let section = Section::decode(section.bytes).expect("a whole section");
-                    figures.add(&section, &mut names, &program.python);
-                }
-            }
-        };
-        sampler.poll(Duration::from_millis(20), &mut sink).expect("poll");
-    }
+    let target = (program.child.id(), &program.hints(), Python.id());
+    let samples = sampled::sample(target, trigger, enough, |section| {
+        if let Some(section) = section {
+            figures.add(&section, &mut names, &program.python);
+        }
+    });
+    figures.samples = samples;
     eprintln!("{python} {kind}: {figures:?}, shares {:.1?}", figures.shares());
     figures
 }

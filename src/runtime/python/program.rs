@@ -43,10 +43,10 @@ mod tests {
         io::BufRead as _,
         mem::offset_of,
         process::{Child, Command, Stdio},
-        time::{Duration, Instant},
+        time::Duration,
     };
 
-    use super::*;
+    use super::{super::sampled, *};
     use crate::{
         process::Hints,
         runtime::python::walker::{
@@ -54,7 +54,7 @@ mod tests {
             NO_THREAD_STATE, RESTARTED, Section, SectionHead, UNREADABLE, WalkedFrame,
         },
         sampler::{
-            Event, Sampler as _, SamplerOptions, Trigger,
+            Event, Sampler as _, Trigger,
             bpf::{self, kernel_types::Types},
         },
     };
@@ -211,35 +211,9 @@ int main(int argc, char **argv) {
 
         /// The sections of samples of user code, and the number of samples.
         fn sections(&self, trigger: Trigger) -> (Vec<Section>, usize) {
-            let pid = self.child.id();
-            let options = SamplerOptions {
-                trigger,
-                frequency_hz: 997,
-                pids: vec![pid],
-                follow_forks: false,
-                kernel: false,
-                max_stack_bytes: 64 << 10,
-                buffer_bytes: 0,
-            };
-            let mut sampler = bpf::open(&options).expect("root may");
-            sampler.hint_runtimes(pid, &self.hints()).expect("the kernel takes the walker");
-            let hinted_ns = crate::process::identity::monotonic_ns();
-            let (mut sections, mut samples) = (Vec::new(), 0);
-            let begin = Instant::now();
-            while samples < 300 && begin.elapsed() < Duration::from_secs(20) {
-                let mut sink = |event: Event<'_>| {
-                    // Samples before the hint have no section.
-                    if let Event::Sample(sample) = event
-                        && sample.time_ns > hinted_ns
-                    {
-                        samples += 1;
-                        if let Some(section) = sample.sections.of(LANGUAGE) {
-                            sections.push(Section::decode(section.bytes).expect("a whole section"));
-                        }
-                    }
-                };
-                sampler.poll(Duration::from_millis(20), &mut sink).expect("poll");
-            }
+            let mut sections = Vec::new();
+            let target = (self.child.id(), &self.hints(), LANGUAGE);
+            let samples = sampled::sample(target, trigger, 300, |section| sections.extend(section));
             (sections, samples)
         }
     }
@@ -301,16 +275,7 @@ int main(int argc, char **argv) {
     fn without_settings_there_is_no_section_and_the_stack_is_still_there() {
         let program = Program::start(&["20"]);
         let pid = program.child.id();
-        let options = SamplerOptions {
-            trigger: Trigger::Time,
-            frequency_hz: 997,
-            pids: vec![pid],
-            follow_forks: false,
-            kernel: false,
-            max_stack_bytes: 64 << 10,
-            buffer_bytes: 0,
-        };
-        let mut sampler = bpf::open(&options).expect("root may");
+        let mut sampler = bpf::open(&sampled::options(pid, Trigger::Time)).expect("root may");
         sampler.hint_runtimes(pid, &program.hints()).expect("the kernel takes the walker");
         sampler.hint_runtimes(pid, &Hints::default()).expect("taken back");
         let _ = sampler.poll(Duration::from_millis(300), &mut |_| {});
