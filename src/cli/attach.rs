@@ -11,7 +11,6 @@ use super::{
     sampling::{check_debug_options, request},
     signals::stop_on_signals,
     summary::{self, Stream},
-    target::Selection,
 };
 use crate::{
     capture::{
@@ -23,14 +22,7 @@ use crate::{
 
 /// Runs the verb.
 pub fn run(arguments: AttachArgs) -> Result<()> {
-    let selection = Selection {
-        target: arguments.target,
-        pids: &arguments.pid,
-        name: arguments.name.as_ref(),
-        match_args: arguments.match_args,
-        quiet: arguments.output.quiet,
-    };
-    let pids = selection.choose()?;
+    let pids = arguments.processes.selection(arguments.output.quiet).choose()?;
     check_debug_options(&arguments.debug)?;
     let targets = pids.iter().map(|pid| identify(*pid)).collect::<Result<Vec<_>, _>>()?;
     let several = pids.len() > 1;

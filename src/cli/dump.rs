@@ -17,7 +17,6 @@ use super::{
     sampling::{check_debug_options, symbolize_options},
     signals::stop_on_signals,
     summary,
-    target::Selection,
 };
 use crate::{
     capture::{
@@ -31,14 +30,7 @@ use crate::{
 
 /// Runs the verb.
 pub fn run(arguments: &DumpArgs) -> Result<()> {
-    let selection = Selection {
-        target: arguments.target,
-        pids: &arguments.pid,
-        name: arguments.name.as_ref(),
-        match_args: arguments.match_args,
-        quiet: arguments.quiet,
-    };
-    let pids = selection.choose()?;
+    let pids = arguments.processes.selection(arguments.quiet).choose()?;
     check_debug_options(&arguments.debug)?;
     let output = DumpOutput::choose(arguments)?;
     let response = capture::once(&request(arguments, pids, output.form)?, &mut |_| {})?;

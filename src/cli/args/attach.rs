@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use clap::{ArgGroup, Args};
-use regex::Regex;
+use clap::Args;
 
-use super::shared::{DebugArgs, OutputArgs, SamplingArgs, kind_parser, parse_duration, parse_pid};
+use super::shared::{DebugArgs, OutputArgs, ProcessArgs, SamplingArgs, kind_parser, parse_duration};
 use crate::capture::kinds::{self, Kind};
 
 /// Shown below `rprof attach --help`.
@@ -17,20 +16,10 @@ Examples:
 
 /// The arguments of `rprof attach`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("processes").args(["target", "pid", "name"]).required(true).multiple(true)))]
 pub struct AttachArgs {
-    /// Process to profile.
-    #[arg(value_name = "PID", value_parser = parse_pid, conflicts_with_all = ["pid", "name"])]
-    pub target: Option<u32>,
-    /// Process to profile; repeatable.
-    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
-    pub pid: Vec<u32>,
-    /// All processes whose name or program path matches this regular expression.
-    #[arg(short, long, value_name = "REGEX")]
-    pub name: Option<Regex>,
-    /// With --name: also match command-line arguments.
-    #[arg(long, requires = "name")]
-    pub match_args: bool,
+    /// Which processes.
+    #[command(flatten)]
+    pub processes: ProcessArgs,
     /// What to profile.
     #[arg(long, default_value = kinds::DEFAULT.name, value_parser = kind_parser(|_| true))]
     pub kind: Kind,

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, ValueEnum};
-use regex::Regex;
+use clap::{Args, ValueEnum};
 
-use super::shared::{DebugArgs, parse_mode, parse_pid};
+use super::shared::{DebugArgs, ProcessArgs, parse_mode};
 
 /// Shown below `rprof dump --help`.
 pub const DUMP_EXAMPLES: &str = "\
@@ -17,20 +16,10 @@ Examples:
 
 /// The arguments of `rprof dump`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("processes").args(["target", "pid", "name"]).required(true).multiple(true)))]
 pub struct DumpArgs {
-    /// Process to dump.
-    #[arg(value_name = "PID", value_parser = parse_pid, conflicts_with_all = ["pid", "name"])]
-    pub target: Option<u32>,
-    /// Process to dump; repeatable.
-    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
-    pub pid: Vec<u32>,
-    /// All processes whose name or program path matches this regular expression.
-    #[arg(short, long, value_name = "REGEX")]
-    pub name: Option<Regex>,
-    /// With --name: also match command-line arguments.
-    #[arg(long, requires = "name")]
-    pub match_args: bool,
+    /// Which processes.
+    #[command(flatten)]
+    pub processes: ProcessArgs,
     /// Also dump child processes.
     #[arg(long)]
     pub children: bool,

@@ -3,15 +3,48 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{
-    Args, ValueEnum,
+    ArgGroup, Args, ValueEnum,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
+
+use regex::Regex;
 
 use super::view::ViewArgs;
 use crate::{
     capture::kinds::{self, Kind, KindRow},
-    cli::target,
+    cli::target::{self, Selection},
 };
+
+/// The processes that a verb reads.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("processes").args(["target", "pid", "name"]).required(true).multiple(true)))]
+pub struct ProcessArgs {
+    /// PID of a process.
+    #[arg(value_name = "PID", value_parser = parse_pid, conflicts_with_all = ["pid", "name"])]
+    pub target: Option<u32>,
+    /// PID of a process; repeatable.
+    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
+    pub pid: Vec<u32>,
+    /// All processes whose name or program path matches this regular expression.
+    #[arg(short, long, value_name = "REGEX")]
+    pub name: Option<Regex>,
+    /// With --name: also match command-line arguments.
+    #[arg(long, requires = "name")]
+    pub match_args: bool,
+}
+
+impl ProcessArgs {
+    /// The selection; `quiet`: without a line on what the name matches.
+    pub fn selection(&self, quiet: bool) -> Selection<'_> {
+        Selection {
+            target: self.target,
+            pids: &self.pid,
+            name: self.name.as_ref(),
+            match_args: self.match_args,
+            quiet,
+        }
+    }
+}
 
 /// Options on how samples are taken, shared by the verbs that sample.
 #[derive(Debug, Args)]

@@ -2,10 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{ArgGroup, Args};
-use regex::Regex;
+use clap::Args;
 
-use super::shared::{DebugArgs, parse_duration, parse_pid};
+use super::shared::{DebugArgs, ProcessArgs, parse_duration};
 
 /// Shown below `rprof snapshot --help`.
 pub const SNAPSHOT_EXAMPLES: &str = "\
@@ -16,20 +15,10 @@ Examples:
 
 /// The arguments of `rprof snapshot`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("processes").args(["target", "pid", "name"]).required(true).multiple(true)))]
 pub struct SnapshotArgs {
-    /// Process to profile.
-    #[arg(value_name = "PID", value_parser = parse_pid, conflicts_with_all = ["pid", "name"])]
-    pub target: Option<u32>,
-    /// Process to profile; repeatable.
-    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
-    pub pid: Vec<u32>,
-    /// All processes whose name or program path matches this regular expression.
-    #[arg(short, long, value_name = "REGEX")]
-    pub name: Option<Regex>,
-    /// With --name: also match command-line arguments.
-    #[arg(long, requires = "name")]
-    pub match_args: bool,
+    /// Which processes.
+    #[command(flatten)]
+    pub processes: ProcessArgs,
     /// Also profile child processes: those running now and those started later.
     #[arg(long)]
     pub children: bool,

@@ -15,9 +15,7 @@ use std::{
 use anyhow::{Error, Result, anyhow};
 use flate2::{Compression, write::GzEncoder};
 
-use super::{
-    advice, args::SnapshotArgs, doctor, output, sampling, signals, summary::no_samples, target::Selection,
-};
+use super::{advice, args::SnapshotArgs, doctor, output, sampling, signals, summary::no_samples};
 use crate::{
     capture::{
         self, CaptureError, LabelKeys, Request, Response, StackOptions, Stop,
@@ -99,14 +97,7 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
 
 /// The selected processes, and with `--children` their descendants.
 fn processes(arguments: &SnapshotArgs) -> Result<Vec<ProcessHandle>> {
-    let selection = Selection {
-        target: arguments.target,
-        pids: &arguments.pid,
-        name: arguments.name.as_ref(),
-        match_args: arguments.match_args,
-        quiet: arguments.quiet,
-    };
-    let pids = selection.choose()?;
+    let pids = arguments.processes.selection(arguments.quiet).choose()?;
     let mut processes = pids.iter().map(|pid| ProcessHandle::open(*pid)).collect::<Result<Vec<_>, _>>()?;
     if let Some(kernel) = processes.iter().find(|process| process.identity().is_kernel_thread) {
         return Err(Error::new(CaptureError::KernelThread(kernel.identity().pid)));
