@@ -7,21 +7,21 @@ use std::{
     io::BufRead as _,
     process::{Child, Command, Stdio},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use super::{
     find::{find, release_of_paths},
     language::Python,
     process::{Found, PythonProcess},
-    sampled,
     walker::{COMPLETE, CUT, GAP, RESTARTED, Section, UNREADABLE},
 };
 use crate::{
     addr::FileOffset,
     elf::ElfFile,
-    process::{Hints, ProcessMemory, files, read_executable_mappings},
+    process::{Hints, LanguageId, ProcessMemory, files, identity, read_executable_mappings},
     runtime::Language as _,
-    sampler::Trigger,
+    sampler::{Event, Sampler as _, SamplerOptions, Trigger, bpf},
 };
 
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/programs/python_ratio.py");
@@ -151,7 +151,7 @@ fn measure(python: &str, kind: &str, trigger: Trigger, enough: usize) -> Figures
     let program = Program::start(python, kind);
     let (mut figures, mut names) = (Figures::default(), HashMap::new());
     let target = (program.child.id(), &program.hints(), Python.id());
-    let samples = sampled::sample(target, trigger, enough, |section| {
+    let samples = sample(target, trigger, enough, |section| {
         if let Some(section) = section {
             figures.add(&section, &mut names, &program.python);
         }
@@ -159,6 +159,49 @@ fn measure(python: &str, kind: &str, trigger: Trigger, enough: usize) -> Figures
     figures.samples = samples;
     eprintln!("{python} {kind}: {figures:?}, shares {:.1?}", figures.shares());
     figures
+}
+
+/// How long samples are waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The options of a sampler of one process.
+pub(super) fn options(pid: u32, trigger: Trigger) -> SamplerOptions {
+    SamplerOptions {
+        trigger,
+        frequency_hz: 997,
+        pids: vec![pid],
+        follow_forks: false,
+        kernel: false,
+        max_stack_bytes: 64 << 10,
+        buffer_bytes: 0,
+    }
+}
+
+/// Passes the section of each sample to `each` until `enough` samples have come, and returns their
+/// number. Samples that were taken before the sampler had the hints do not count: they have none.
+pub(super) fn sample(
+    (pid, hints, language): (u32, &Hints, LanguageId),
+    trigger: Trigger,
+    enough: usize,
+    mut each: impl FnMut(Option<Section>),
+) -> usize {
+    let mut sampler = bpf::open(&options(pid, trigger)).expect("root may");
+    sampler.hint_runtimes(pid, hints).expect("the kernel takes the walker");
+    let hinted_ns = identity::monotonic_ns();
+    let (mut samples, begin) = (0, Instant::now());
+    while samples < enough && begin.elapsed() < PATIENCE {
+        let mut sink = |event: Event<'_>| {
+            if let Event::Sample(sample) = event
+                && sample.time_ns > hinted_ns
+            {
+                samples += 1;
+                let section = sample.sections.of(language);
+                each(section.map(|section| Section::decode(section.bytes).expect("a whole section")));
+            }
+        };
+        sampler.poll(Duration::from_millis(20), &mut sink).expect("poll");
+    }
+    samples
 }
 
 fn pythons() -> Vec<String> {

@@ -41,8 +41,6 @@ mod objects;
 mod process;
 pub mod program;
 mod reader;
-#[cfg(test)]
-mod sampled;
 mod splice;
 mod task_dump;
 mod tasks;

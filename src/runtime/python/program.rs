@@ -46,7 +46,7 @@ mod tests {
         time::Duration,
     };
 
-    use super::{super::sampled, *};
+    use super::{super::live_tests, *};
     use crate::{
         process::Hints,
         runtime::python::walker::{
@@ -213,7 +213,7 @@ int main(int argc, char **argv) {
         fn sections(&self, trigger: Trigger) -> (Vec<Section>, usize) {
             let mut sections = Vec::new();
             let target = (self.child.id(), &self.hints(), LANGUAGE);
-            let samples = sampled::sample(target, trigger, 300, |section| sections.extend(section));
+            let samples = live_tests::sample(target, trigger, 300, |section| sections.extend(section));
             (sections, samples)
         }
     }
@@ -275,7 +275,7 @@ int main(int argc, char **argv) {
     fn without_settings_there_is_no_section_and_the_stack_is_still_there() {
         let program = Program::start(&["20"]);
         let pid = program.child.id();
-        let mut sampler = bpf::open(&sampled::options(pid, Trigger::Time)).expect("root may");
+        let mut sampler = bpf::open(&live_tests::options(pid, Trigger::Time)).expect("root may");
         sampler.hint_runtimes(pid, &program.hints()).expect("the kernel takes the walker");
         sampler.hint_runtimes(pid, &Hints::default()).expect("taken back");
         let _ = sampler.poll(Duration::from_millis(300), &mut |_| {});
