@@ -1,36 +1,67 @@
-//! Opens the best sampler that the permissions allow, or the requested one.
+//! Finds the processes, and opens the best sampler that the permissions allow, or the requested one.
 
-use super::{CaptureError, request::Plan};
+use super::{CaptureError, identify_all, request::Plan};
 use crate::{
     issue::{Issue, Issues},
     process::Identity,
     sampler::{Sampler, SamplerError, SamplerOptions},
 };
 
+/// How often a sampler is opened for processes that fork meanwhile.
+const MOST_OPENINGS: usize = 3;
+
+/// The processes of a plan and a running sampler of them.
+///
+/// A sampler follows forks from when it is open, which takes a tenth of a second. If a process has
+/// a new child then, it may have been created before: the sampler is opened again, with the child.
 pub(super) fn open(
     plan: &Plan,
-    pids: &[u32],
-    identities: &[Identity],
     issues: &mut Issues,
-) -> Result<Box<dyn Sampler>, CaptureError> {
+) -> Result<(Vec<Identity>, Box<dyn Sampler>), CaptureError> {
+    let mut identities = identify_all(&plan.pids, plan.children)?;
+    let mut opened = open_sampler(plan, &identities)?;
+    for _ in 1..MOST_OPENINGS {
+        let Some(all) = with_new_children(plan, &identities) else { break };
+        // The kernel may not have room for two.
+        drop(opened);
+        identities = all;
+        opened = open_sampler(plan, &identities)?;
+    }
+    let (sampler, tried) = opened;
+    for (wanted, error) in &tried {
+        issues.add(Issue::WeakerSampler { wanted, why: error.to_string() }, 1);
+    }
+    Ok((identities, sampler))
+}
+
+/// All processes of a plan, if there are children that are not among `known`.
+fn with_new_children(plan: &Plan, known: &[Identity]) -> Option<Vec<Identity>> {
+    if !plan.children {
+        return None;
+    }
+    // If a process has ended meanwhile, the sampler reports it.
+    let all = identify_all(&plan.pids, true).ok()?;
+    let is_known = |pid: u32| known.iter().any(|identity| identity.pid == pid);
+    all.iter().any(|identity| !is_known(identity.pid)).then_some(all)
+}
+
+/// The samplers that could not be opened, and why.
+type Tried = Vec<(&'static str, SamplerError)>;
+
+fn open_sampler(plan: &Plan, identities: &[Identity]) -> Result<(Box<dyn Sampler>, Tried), CaptureError> {
     let options = SamplerOptions {
         trigger: plan.live.trigger,
         frequency_hz: plan.frequency_hz,
-        pids: pids.to_vec(),
+        pids: identities.iter().map(|identity| identity.pid).collect(),
         follow_forks: plan.children,
         kernel: plan.kernel,
         max_stack_bytes: plan.max_stack_bytes,
         buffer_bytes: plan.buffer_bytes,
     };
-    let mut tried: Vec<(&'static str, SamplerError)> = Vec::new();
+    let mut tried = Tried::new();
     for source in plan.live.candidates(plan.sampler) {
         match (source.open)(&options) {
-            Ok(sampler) => {
-                for (wanted, error) in &tried {
-                    issues.add(Issue::WeakerSampler { wanted, why: error.to_string() }, 1);
-                }
-                return Ok(sampler);
-            }
+            Ok(sampler) => return Ok((sampler, tried)),
             Err(error) => tried.push((source.name, error)),
         }
     }

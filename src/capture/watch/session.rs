@@ -12,7 +12,6 @@ use super::world::World;
 use crate::{
     capture::{
         Capture, CaptureError, Ended, LabelKeys, POLL_DEEP_EVERY, POLL_EVERY, Progress, Stop, attach, finish,
-        identify_all,
         name::names::{Names, name_new},
         request::Plan,
         threadcreate::Threads,
@@ -111,13 +110,14 @@ impl Session {
     /// Begins to sample. Errors: a process does not exist or cannot be profiled.
     pub fn begin(request: Plan) -> Result<Session, CaptureError> {
         let opening = Instant::now();
-        let identities = identify_all(&request.pids, request.children)?;
+        let mut issues = Issues::default();
+        let (identities, mut sampler) = attach::open(&request, &mut issues)?;
         let pids: Vec<u32> = identities.iter().map(|identity| identity.pid).collect();
         let several = pids.len() > 1 || request.children;
         let labels = LabelKeys { process: request.labels.process || several, ..request.labels };
         let mut world = World::within(labels, &request.symbolize.budget);
         world.frame_choice = request.frames;
-        let mut sampler = attach::open(&request, &pids, &identities, &mut world.issues)?;
+        world.issues = issues;
         let mut since = Mark::now(pids.iter().copied());
         let now_ns = identity::monotonic_ns();
         pids.iter().for_each(|pid| world.watch(*pid, now_ns));
