@@ -1,4 +1,4 @@
-//! Finds the processes, and opens the best sampler that the permissions allow, or the requested one.
+//! Finds the processes and opens a sampler: the best that the permissions allow, or the requested one.
 
 use super::{CaptureError, identify_all, request::Plan};
 use crate::{
