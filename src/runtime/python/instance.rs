@@ -220,7 +220,7 @@ impl Instance for PythonInstance {
             let holds = if head.flags & HOLDS_GIL != 0 { "held" } else { "not held" };
             labels.push(("gil".to_owned(), holds.to_owned()));
         }
-        if let Some(name) = self.reader.name(head.tstate) {
+        if let Some(name) = self.reader.name(head.tstate, Some(sample.tid)) {
             labels.push(("python_thread".to_owned(), name.to_string()));
         }
         Some(Arc::new(labels))
@@ -297,7 +297,7 @@ impl PythonInstance {
     /// Who holds the interpreter lock, as text.
     fn holder(&self, state: u64, threads: &[super::PythonThread]) -> String {
         let tid = threads.iter().find(|thread| thread.state == state).map(|thread| thread.inner_tid);
-        match (self.reader.name(state), tid) {
+        match (self.reader.name(state, None), tid) {
             (Some(name), Some(tid)) => format!("held by thread {tid} ({name})"),
             (None, Some(tid)) => format!("held by thread {tid}"),
             _ => "held".to_owned(),

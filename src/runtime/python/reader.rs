@@ -24,8 +24,8 @@ const REFRESH: Duration = Duration::from_millis(20);
 const NAMES: Duration = Duration::from_secs(5);
 const NAMES_PAUSE: u32 = 100;
 
-/// The most threads without a name that are remembered.
-const MAX_UNNAMED: usize = 1 << 16;
+/// The most thread states that are remembered.
+const MAX_STATES: usize = 1 << 16;
 
 /// Reads the frames of threads by their number.
 #[derive(Debug)]
@@ -40,19 +40,64 @@ pub struct PythonReader {
 struct Table {
     threads: HashMap<u32, Vec<PythonThread>>,
     read_at: Option<Instant>,
-    names: HashMap<u64, Arc<str>>,
-    /// Thread states without a name at the last reading.
-    unnamed: HashSet<u64>,
-    unnamed_pause: Duration,
-    names_read_at: Option<Instant>,
-    /// When the names are to be read again.
-    names_due: Option<Instant>,
+    names: Names,
 }
 
-impl Table {
-    /// Whether a thread that is not known may have the names read before they are due.
-    fn may_read_again(&self, now: Instant) -> bool {
-        self.names_read_at.is_none_or(|at| now.duration_since(at) >= self.unnamed_pause)
+/// The names of threads, by thread state, and when they are to be read again.
+#[derive(Debug, Default)]
+struct Names {
+    of_state: HashMap<u64, Arc<str>>,
+    /// The thread that used each state last: a new thread may get the state of one that ended.
+    owners: HashMap<u64, u32>,
+    /// Thread states without a name at the last reading.
+    unnamed: HashSet<u64>,
+    read_at: Option<Instant>,
+    due: Option<Instant>,
+    /// How long after a reading a thread without a name causes the next.
+    pause: Duration,
+}
+
+impl Names {
+    /// Notes that a thread uses a state; returns whether the names must be read for it.
+    ///
+    /// A thread is in `threading._active` only some time after it began: a state without a name is
+    /// looked for again, after a pause that doubles.
+    fn must_read(&mut self, state: u64, tid: Option<u32>, now: Instant) -> bool {
+        if let Some(tid) = tid
+            && self.owners.insert(state, tid).is_some_and(|before| before != tid)
+        {
+            self.of_state.remove(&state);
+            self.unnamed.remove(&state);
+        }
+        if self.due.is_none_or(|due| due <= now) {
+            return true;
+        }
+        if self.of_state.contains_key(&state) {
+            return false;
+        }
+        if !self.unnamed.contains(&state) {
+            self.pause = REFRESH;
+        }
+        self.read_at.is_none_or(|at| now.duration_since(at) >= self.pause)
+    }
+
+    /// Takes the names that were read from `began` to `ended` because of `state`.
+    fn replace(&mut self, names: HashMap<u64, Arc<str>>, state: u64, began: Instant, ended: Instant) {
+        let rest = ended.duration_since(began) * NAMES_PAUSE;
+        self.of_state = names;
+        (self.read_at, self.due) = (Some(ended), Some(ended + rest.max(NAMES)));
+        self.pause = (self.pause * 2).clamp(REFRESH, NAMES).max(rest);
+        self.unnamed.clear();
+        if self.owners.len() > MAX_STATES {
+            self.owners.clear();
+        }
+        self.note_unnamed(state);
+    }
+
+    fn note_unnamed(&mut self, state: u64) {
+        if !self.of_state.contains_key(&state) && self.unnamed.len() < MAX_STATES {
+            self.unnamed.insert(state);
+        }
     }
 }
 
@@ -145,22 +190,18 @@ impl PythonReader {
         (!section.has(NO_THREAD_STATE) && !section.frames.is_empty()).then_some(section)
     }
 
-    /// The name that the program gave to the thread with this state.
-    pub fn name(&self, state: u64) -> Option<Arc<str>> {
+    /// The name that the program gave to the thread with this state. `tid`: the thread that was
+    /// seen with it.
+    pub fn name(&self, state: u64, tid: Option<u32>) -> Option<Arc<str>> {
         let mut table = self.lock();
         let began = Instant::now();
-        let is_unknown = !table.names.contains_key(&state) && !table.unnamed.contains(&state);
-        if table.names_due.is_none_or(|due| due <= began) || is_unknown && table.may_read_again(began) {
-            table.names = self.names();
-            let pause = (began.elapsed() * NAMES_PAUSE).max(NAMES);
-            (table.names_read_at, table.names_due) = (Some(began), Some(began + pause));
-            table.unnamed.clear();
-            table.unnamed_pause = (began.elapsed() * NAMES_PAUSE).max(REFRESH);
+        if table.names.must_read(state, tid, began) {
+            let names = self.names();
+            table.names.replace(names, state, began, Instant::now());
+        } else {
+            table.names.note_unnamed(state);
         }
-        if !table.names.contains_key(&state) && table.unnamed.len() < MAX_UNNAMED {
-            table.unnamed.insert(state);
-        }
-        table.names.get(&state).cloned()
+        table.names.of_state.get(&state).cloned()
     }
 
     /// The names of all threads, by thread state.
@@ -176,5 +217,45 @@ impl PythonReader {
             }
         }
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks for the name of state 1 at `now`; returns whether that read the names, which were
+    /// `found`.
+    fn look(names: &mut Names, tid: u32, now: Instant, found: Option<&str>) -> bool {
+        let must_read = names.must_read(1, Some(tid), now);
+        if must_read {
+            names.replace(found.map(|name| (1, Arc::from(name))).into_iter().collect(), 1, now, now);
+        } else {
+            names.note_unnamed(1);
+        }
+        must_read
+    }
+
+    #[test]
+    fn a_thread_that_gets_its_name_late_is_named_soon_and_one_without_a_name_costs_little() {
+        let (mut names, began) = (Names::default(), Instant::now());
+        let mut readings = Vec::new();
+        for ms in 0..4000 {
+            if look(&mut names, 7, began + Duration::from_millis(ms), None) {
+                readings.push(ms);
+            }
+        }
+        assert_eq!(readings, [0, 20, 60, 140, 300, 620, 1260, 2540]);
+        assert!(look(&mut names, 7, began + NAMES * 3, Some("late")));
+        assert_eq!(names.of_state[&1].as_ref(), "late");
+    }
+
+    #[test]
+    fn a_new_thread_does_not_get_the_name_of_the_thread_whose_state_it_uses() {
+        let (mut names, began) = (Names::default(), Instant::now());
+        assert!(look(&mut names, 7, began, Some("first")));
+        assert!(!look(&mut names, 7, began + REFRESH * 2, Some("first")));
+        assert!(look(&mut names, 8, began + REFRESH * 3, Some("second")));
+        assert_eq!(names.of_state[&1].as_ref(), "second");
     }
 }
