@@ -1,4 +1,4 @@
-//! Finds the processes and opens a sampler: the best that the permissions allow, or the requested one.
+//! Finds the processes and opens a sampler: the requested one, or the best that is permitted.
 
 use super::{CaptureError, identify_all, request::Plan};
 use crate::{
