@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+#[path = "architecture/files.rs"]
+mod files;
 #[path = "architecture/style.rs"]
 mod style;
 

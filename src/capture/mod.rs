@@ -10,6 +10,7 @@ mod accounts;
 mod attach;
 mod collector;
 mod dump;
+mod ended;
 mod error;
 mod finish;
 pub mod kinds;
@@ -29,11 +30,12 @@ mod watch;
 
 use std::{collections::BTreeSet, time::Duration};
 
+pub use ended::Ended;
 pub use error::{CaptureError, Obstacle};
 pub use name::names::names;
 pub use open::{Outcome, Progress, Session, once, open};
 pub use request::{FrameChoice, LabelKeys, Request, SamplerChoice, StackOptions, Stop};
-pub use response::{Capture, Content, Ended, Reading, Response, TextResponse};
+pub use response::{Capture, Content, Reading, Response, TextResponse};
 pub use tally::Tally;
 pub use tasks::are_shown as has_tasks;
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    ended::Ended,
     kinds::{Kind, TextForm},
     tally::Tally,
     trace::Trace,
@@ -142,17 +143,4 @@ impl Capture {
             None => "the CPU time it used is not known".into(),
         }
     }
-}
-
-/// Why sampling ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// The requested time was over.
-    Duration,
-    /// [`super::Stop`] was set.
-    Stopped,
-    /// The last profiled process has ended.
-    TargetsGone,
-    /// The sampler failed; the profile has the samples taken before that.
-    Failed,
 }

@@ -138,7 +138,7 @@ impl Rights {
 fn text(path: &str) -> Option<String> {
     let text = read_text(path).ok()?;
     let text = text.trim_end_matches(['\0', '\n']).trim();
-    (!text.is_empty()).then(|| super::threads::printable(text.as_bytes()))
+    (!text.is_empty()).then(|| super::comm::printable(text.as_bytes()))
 }
 
 fn number(path: &str) -> Option<i32> {

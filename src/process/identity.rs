@@ -2,7 +2,10 @@
 
 use std::{fs, path::PathBuf};
 
-use super::ProcessError;
+use super::{
+    ProcessError,
+    comm::{has_full_length, printable},
+};
 use crate::sys::proc::read_text;
 
 /// A process. Its start time distinguishes it from a later one with the same PID.
@@ -40,8 +43,6 @@ pub struct Stat {
     pub start_ticks: u64,
 }
 
-/// `TASK_COMM_LEN` of the kernel's include/linux/sched.h, less the NUL.
-const MAX_COMM_BYTES: usize = 15;
 /// `PF_KTHREAD` of the kernel's include/linux/sched.h.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
@@ -105,7 +106,7 @@ impl Identity {
         let file = file.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let cut = has_full_length(&self.name) && file.starts_with(self.name.trim_end_matches('\u{fffd}'));
         let name = if cut || self.name.is_empty() { &file } else { &self.name };
-        super::threads::printable(name.as_bytes())
+        printable(name.as_bytes())
     }
 }
 
@@ -114,15 +115,6 @@ impl Stat {
     /// the rest).
     pub fn is_over(&self) -> bool {
         matches!(self.state, 'Z' | 'X') && self.thread_count <= 1
-    }
-}
-
-/// Whether a name has all the bytes that the kernel keeps, so that it may be the beginning of a
-/// longer one. A character that the kernel has cut (1 to 3 bytes) has become U+FFFD.
-fn has_full_length(name: &str) -> bool {
-    match name.strip_suffix('\u{fffd}') {
-        Some(whole) => (MAX_COMM_BYTES - 3..MAX_COMM_BYTES).contains(&whole.len()),
-        None => name.len() == MAX_COMM_BYTES,
     }
 }
 

@@ -5,6 +5,7 @@
 //! time: missing data is an ordinary result.
 
 pub mod cgroup;
+pub mod comm;
 pub mod facts;
 pub mod files;
 mod guarded_open;

@@ -6,7 +6,7 @@
 use std::fs;
 
 use super::{
-    ProcessError, threads,
+    ProcessError, comm,
     wait::{Blocked, Waiting, parse_blocked, waiting},
 };
 use crate::sys::proc::read_text;
@@ -111,7 +111,7 @@ fn read_stat(pid: u32, tid: u32) -> Result<(String, char, Option<u64>), ProcessE
     let text = String::from_utf8_lossy(&bytes);
     let (name, state, cpu_ns) = super::identity::name_state_cpu(&text)
         .ok_or_else(|| ProcessError::reading(pid, "stat", std::io::ErrorKind::InvalidData.into()))?;
-    Ok((threads::printable(name.as_bytes()), state, Some(cpu_ns)))
+    Ok((comm::printable(name.as_bytes()), state, Some(cpu_ns)))
 }
 
 /// The current time of the scheduler's clock. The scheduler records by it when a thread last ran

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use super::comm::printable;
+
 /// The thread ids of a process, in ascending order; empty once it is gone.
 pub fn list(pid: u32) -> Vec<u32> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
@@ -28,13 +30,6 @@ pub fn name(pid: u32, tid: u32) -> Option<String> {
     Some(printable(bytes.strip_suffix(b"\n").unwrap_or(&bytes)))
 }
 
-/// A `comm` as text: bytes up to the first NUL, control characters replaced by `?`.
-pub fn printable(comm: &[u8]) -> String {
-    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
-    let text = String::from_utf8_lossy(&comm[..end]);
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,10 +39,5 @@ mod tests {
         let pid = std::process::id();
         assert!(list(pid).contains(&pid));
         assert!(name(pid, pid).is_some_and(|name| !name.is_empty()));
-    }
-
-    #[test]
-    fn control_characters_are_replaced() {
-        assert_eq!(printable(b"a\x1b[31m\0junk"), "a?[31m");
     }
 }

@@ -12,7 +12,7 @@ use prost::{
     encoding::{self, DecodeContext, WireType},
 };
 
-use super::columns::{self, decode::ReadError};
+use super::columns::{self, error::ReadError};
 use super::proto::{Function, Location, Mapping, Profile, Sample, ValueType};
 
 /// Limits on the size of a profile.

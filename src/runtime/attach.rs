@@ -1,61 +1,19 @@
-//! Finds the runtimes of a process that is not being sampled, and describes a process to them.
+//! Finds the runtimes of a process that is not being sampled.
 //!
 //! Not here: following a process over time (`capture`).
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Instance, Language, LoadedRuntime, RuntimeError,
-    language::{Attach, Refusal, detect},
+    Attach, Instance, Language, LoadedRuntime, ProcessView, Refusal, RuntimeError,
+    registry::{ALL, detect},
 };
 use crate::{
     addr::FileOffset,
     budget::Budget,
     elf::{ElfError, ElfFile},
-    process::{self, Mapping, ProcessError, ProcessMemory, files, identity, threads},
+    process::{self, Mapping, ProcessError, files, threads},
 };
-
-/// A process, as a runtime needs it.
-#[derive(Clone, Debug)]
-pub struct ProcessView {
-    /// The process, as rprof's own PID namespace numbers it.
-    pub pid: u32,
-    /// The thread whose /proc folder is read: the process, or another thread if its first one has
-    /// ended.
-    pub reader: u32,
-    /// Its memory, for a runtime's metadata. An instance keeps it.
-    pub memory: Arc<ProcessMemory>,
-    /// What reading the process may cost.
-    pub budget: Budget,
-}
-
-impl ProcessView {
-    /// The process with this number.
-    pub fn new(pid: u32, budget: &Budget) -> ProcessView {
-        let reader = threads::reader(pid);
-        ProcessView { pid, reader, memory: Arc::new(ProcessMemory::new(reader)), budget: budget.clone() }
-    }
-
-    /// The root of its mount namespace, through /proc.
-    pub fn root(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root", self.reader))
-    }
-
-    /// All its mappings now. Errors: it has ended or cannot be read.
-    pub fn mappings(&self) -> Result<Vec<Mapping>, ProcessError> {
-        process::read_mappings(self.reader)
-    }
-
-    /// Its threads now.
-    pub fn threads(&self) -> Vec<u32> {
-        threads::list(self.pid)
-    }
-
-    /// The number that a thread has in the process's own PID namespace, which runtimes store.
-    pub fn namespace_tid(&self, tid: u32) -> u32 {
-        identity::namespace_pid_and_uid(tid).map_or(tid, |(inner, _)| inner)
-    }
-}
 
 /// The runtimes of a process.
 #[derive(Debug, Default)]
@@ -75,7 +33,7 @@ pub fn attach(pid: u32) -> Result<Attached, ProcessError> {
         return Ok(found);
     }
     let search = |elf: &Arc<ElfFile>, path: &str| {
-        super::ALL.iter().filter_map(|language| language.search(elf, path)).collect()
+        ALL.iter().filter_map(|language| language.search(elf, path)).collect()
     };
     Ok(attach_by(&process, &files, &search))
 }
@@ -111,7 +69,7 @@ pub fn likely(pid: u32) -> Vec<&'static dyn Language> {
     let is_likely = |language: &&&'static dyn Language| {
         files.iter().any(|(mapping, elf)| language.is_marked(elf, &mapping.path))
     };
-    super::ALL.iter().filter(is_likely).copied().collect()
+    ALL.iter().filter(is_likely).copied().collect()
 }
 
 /// The files whose code a process has mapped, each once.

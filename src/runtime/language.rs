@@ -1,21 +1,22 @@
-//! A language, and its runtime in one file. The file is opened and searched once, whichever
-//! processes map it.
+//! A language, its runtime in one file, and its runtime in one process. The file is opened and
+//! searched once, whichever processes map it.
 //!
-//! Not here: one process's runtime (`instance`).
+//! Not here: frames (`frames`), the list of languages (`registry`).
 
 use std::{fmt, sync::Arc};
 
-use super::{Instance, attach::ProcessView};
+use super::{
+    Account, CategoryRule, CodeRegion, FrameData, Info, Labels, MixedStack, ProcessView, RuntimeError,
+    SampleView, Splice,
+    tasks::{TaskDump, TaskRequest, ThreadStacks},
+};
 use crate::{
     addr::ElfAddr,
     elf::ElfFile,
-    process::{LanguageId, ProcessError},
+    process::{Hints, LanguageId, Section},
     symbolize::SourceFrame,
-    unwind::Code,
+    unwind::{Code, FrameKey},
 };
-
-/// Labels that a program has set itself, as key and value, sorted by key.
-pub type Labels = Arc<Vec<(String, String)>>;
 
 /// A language whose runtime rprof reads.
 pub trait Language: fmt::Debug + Sync {
@@ -98,50 +99,104 @@ pub enum Refusal {
     Error(RuntimeError),
 }
 
-/// Why a runtime cannot be read, or cannot give what was requested.
-#[derive(Debug, thiserror::Error)]
-pub enum RuntimeError {
-    /// The process does not exist or cannot be read.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    /// The process has no such runtime.
-    #[error("process {pid} is not a {language} program")]
-    Absent {
-        /// The process.
-        pid: u32,
-        /// [`Language::name`].
-        language: &'static str,
-    },
-    /// Reading the process is not permitted.
-    #[error("{what}")]
-    NotPermitted {
-        /// What is not permitted.
-        what: String,
-    },
-    /// The runtime, or what was requested of it, cannot be read.
-    #[error("{what}")]
-    Unreadable {
-        /// What failed and why.
-        what: String,
-        /// What to do.
-        advice: Option<&'static str>,
-    },
-    /// The runtime does not have what was requested, because the program did not enable it.
-    #[error("{why}")]
-    NotCollected {
-        /// Why.
-        why: String,
-        /// How to enable it, and the next best profile.
-        advice: &'static str,
-    },
+/// A runtime in a process. All reads are bounded: the process may be crafted.
+pub trait Instance: fmt::Debug + Send {
+    /// The language.
+    fn language(&self) -> &'static dyn Language;
+
+    /// The release, for messages: `go1.22.3`.
+    fn version(&self) -> String;
+
+    /// The code that the runtime generated or copied into a mapping, if it did; called for every
+    /// executable mapping of the process when it appears. The first instance that claims one owns
+    /// it.
+    fn claim(&mut self, _region: &CodeRegion<'_>) -> Option<Arc<dyn Code>> {
+        None
+    }
+
+    /// What samplers should read with a sample.
+    fn hints(&self) -> Hints {
+        Hints::default()
+    }
+
+    /// Puts the frames of a section into the stack. A section of
+    /// [`SectionOrigin::Unsynchronised`](crate::process::SectionOrigin) must not be combined with
+    /// native frames: it replaces them, or is ignored.
+    fn splice(&self, _section: &Section<'_>, _stack: &mut MixedStack<'_>) -> Splice {
+        Splice::Nothing
+    }
+
+    /// Reads what a key stands for. Called when a frame is first met, soon after its sample.
+    /// `None`: it cannot be read.
+    fn load(&self, _key: FrameKey) -> Option<Arc<dyn FrameData>> {
+        None
+    }
+
+    /// How long after its sample a key still stands for the same, in nanoseconds. A runtime whose
+    /// code hardly ever goes has a longer time.
+    fn keeps_frames_ns(&self) -> u64 {
+        50_000_000
+    }
+
+    /// A number that changes when a key comes to stand for something else (code was freed, and its
+    /// address is used again). Cheap: one small read. `None`: it cannot be read.
+    fn generation(&self, _key: FrameKey) -> Option<u64> {
+        Some(0)
+    }
+
+    /// The labels that the program has set on what the thread ran.
+    fn labels(&self, _sample: &SampleView<'_>) -> Option<Labels> {
+        None
+    }
+
+    /// What the runtime did on the thread, if that is known: waits for a lock, collects garbage.
+    fn thread_state(&self, _sample: &SampleView<'_>) -> Option<&'static str> {
+        None
+    }
+
+    /// The runtime's tasks (goroutines, coroutines), each with its stack. Errors: it has none, or
+    /// they cannot be read.
+    fn tasks(
+        &self,
+        _request: &TaskRequest,
+        _threads: &mut dyn ThreadStacks,
+    ) -> Result<Box<dyn TaskDump>, RuntimeError> {
+        Err(unavailable(self.language(), "has no tasks that rprof reads"))
+    }
+
+    /// A profile that the runtime keeps itself. Errors: it keeps none of this name, or it cannot be
+    /// read.
+    fn account(&self, _name: &str) -> Result<Account, RuntimeError> {
+        Err(unavailable(self.language(), "keeps no such profile"))
+    }
+
+    /// The same in the language's own text form; `None`: it has none. Errors: as
+    /// [`Instance::account`].
+    fn account_text(&self, _name: &str) -> Result<Option<Vec<u8>>, RuntimeError> {
+        Ok(None)
+    }
+
+    /// Facts about the runtime. Errors: it cannot be read.
+    fn info(&self) -> Result<Info, RuntimeError> {
+        Ok(Info { runtime: self.version(), ..Info::default() })
+    }
+
+    /// Which frames are of which category.
+    fn categories(&self) -> Vec<CategoryRule> {
+        Vec::new()
+    }
+
+    /// How well frames could be read so far, as a comment of a profile: `key: value`.
+    fn quality(&self) -> Option<String> {
+        None
+    }
+
+    /// What would make profiles of this process better: a sentence each.
+    fn advice(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
-/// The runtimes of a file.
-pub fn detect(elf: &Arc<ElfFile>, path: &str) -> Vec<Arc<dyn LoadedRuntime>> {
-    super::ALL.iter().filter_map(|language| language.detect(elf, path)).collect()
-}
-
-/// How the code of a file with these runtimes is unwound; `None`: as any native code.
-pub fn code_of(runtimes: &[Arc<dyn LoadedRuntime>]) -> Option<Arc<dyn Code>> {
-    runtimes.iter().find_map(|runtime| Arc::clone(runtime).code())
+fn unavailable(language: &dyn Language, what: &str) -> RuntimeError {
+    RuntimeError::Unreadable { what: format!("{} {what}", language.name()), advice: None }
 }

@@ -13,31 +13,27 @@
 
 mod accounts;
 mod attach;
+mod error;
 #[cfg(test)]
 pub mod fixture;
+mod frames;
 pub mod go;
-mod instance;
 mod language;
 pub mod python;
+mod registry;
 mod tasks;
+mod view;
 
 pub use accounts::{Account, AccountSample, AccountValue, CodeMapping};
-pub use attach::{Attached, ProcessView, attach, likely};
-pub use instance::{
-    Category, CategoryRule, CodeRegion, FrameData, Info, Instance, InstanceId, LanguageFrame, MixedFrame,
-    MixedStack, SampleView, Splice,
+pub use attach::{Attached, attach, likely};
+pub use error::RuntimeError;
+pub use frames::{
+    Category, CategoryRule, CodeRegion, FrameData, Info, InstanceId, Labels, LanguageFrame, MixedFrame,
+    MixedStack, SampleView, Splice, TaskFrame,
 };
-pub use language::{Attach, Labels, Language, LoadedRuntime, Refusal, RuntimeError, code_of, detect};
+pub use language::{Attach, Instance, Language, LoadedRuntime, Refusal};
+pub use registry::{ALL, code_of, detect};
 pub use tasks::{
-    RunningThread, TaskDump, TaskForm, TaskFrame, TaskRequest, TaskSample, TaskSummary, ThreadStack,
-    ThreadStacks,
+    RunningThread, TaskDump, TaskForm, TaskRequest, TaskSample, TaskSummary, ThreadStack, ThreadStacks,
 };
-
-/// All languages: the only place that lists them. If several recognize one file (a program in one
-/// with the runtime of another), the first one that has code of its own names and unwinds it.
-pub static ALL: &[&dyn Language] = &[
-    &go::Go,
-    &python::Python,
-    #[cfg(test)]
-    &fixture::Invented,
-];
+pub use view::ProcessView;

@@ -3,10 +3,10 @@
 //!
 //! Not here: how tasks are read, profiles.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
-use super::{CodeMapping, Labels};
-use crate::{addr::RuntimeAddr, budget::Exhausted, process::ProcessError, symbolize::SourceFrame};
+use super::{CodeMapping, Labels, TaskFrame};
+use crate::{addr::RuntimeAddr, budget::Exhausted, process::ProcessError};
 
 /// What to read of tasks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,18 +67,6 @@ pub enum TaskForm {
     Counted,
     /// JSON.
     Json,
-}
-
-/// A frame of a task's stack.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TaskFrame {
-    /// The file with the code, as an index into a list of [`CodeMapping`]; `None`: the frame is in
-    /// no file.
-    pub mapping: Option<usize>,
-    /// The address in the profile; 0: none.
-    pub address: u64,
-    /// The functions, the innermost inlined one first.
-    pub lines: Arc<[SourceFrame]>,
 }
 
 /// Tasks with equal stacks and labels.

@@ -11,6 +11,7 @@
 
 mod access;
 mod capture_page;
+mod capture_response;
 mod captured;
 mod captures;
 mod discovery;

@@ -1,9 +1,9 @@
 //! `/ui/`: the page that captures profiles, and the pages that show them.
 //!
 //! A GET changes nothing. A capture needs a POST: links and images on pages of other sites cannot
-//! send one, and `guard` refuses their forms by `Origin`. Not here: capturing (`listen`, the same
-//! as for `/debug/pprof/`), the HTML of the first page ([`super::capture_page`]), the other pages
-//! (`web`).
+//! send one, and `guard` refuses their forms by `Origin`. Not here: capturing (`capture_response`,
+//! the same as for `/debug/pprof/`), the HTML of the first page ([`super::capture_page`]), the
+//! other pages (`web`).
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use hyper::{
 use serde_json::json;
 
 use super::{
-    Server, capture_page, listen,
+    Server, capture_page, capture_response,
     pages::{self, HttpResponse},
     route::{self, Parameters, ProfileRequest},
     targets::choose_among,
@@ -48,15 +48,15 @@ async fn capture(server: &Server, parameters: &Parameters) -> Result<HttpRespons
         .options
         .targets
         .choose(parameters.get("pid"))
-        .map_err(|why| Box::new(listen::no_target(&why)))?;
+        .map_err(|why| Box::new(capture_response::no_target(&why)))?;
     let request = route::parse_profile(parameters.get("kind"), parameters, server.options.limits.max_seconds)
-        .map_err(|bad| Box::new(listen::bad_request(&bad)))?;
+        .map_err(|bad| Box::new(capture_response::bad_request(&bad)))?;
     if request.debug != 0 {
         let why = "these pages cannot show text: download it from /debug/pprof/";
         return Err(Box::new(pages::failure(StatusCode::BAD_REQUEST, why)));
     }
     let request = ProfileRequest { as_profile: true, ..request };
-    let profile = listen::captured(server, &identity, &request).await?;
+    let profile = capture_response::captured(server, &identity, &request).await?;
     let store = Arc::clone(&server.store);
     // The store may be locked while a comparison is computed, so this does not block the event loop.
     let kept = tokio::task::spawn_blocking(move || store.keep(&identity, &request, profile)).await.map_err(
@@ -80,7 +80,7 @@ async fn first(server: &Server, parameters: &Parameters) -> HttpResponse {
         // The rest of the page is still useful.
         Err(_) => (StatusCode::NOT_FOUND, None, format!("Process {pid} is not served or has ended.")),
     };
-    let kinds = listen::available_kinds(chosen).await;
+    let kinds = capture_response::available_kinds(chosen).await;
     let page = capture_page::Page {
         running: &running,
         chosen,

@@ -13,19 +13,32 @@
 
 use std::ops::Range;
 
-use super::{Module, StackEnd, StackMemory, rule::Failure};
+use super::{StackEnd, StackMemory, failure::Failure};
 use crate::{
     addr::{ElfAddr, FrameAddr, RuntimeAddr},
     arch::{FixedFrame, Registers, native},
 };
 
-/// A frame's address and the module that contains it.
+/// Mapped code, as languages read it.
+pub trait MappedCode: std::fmt::Debug {
+    /// The number of the mapping ([`super::Module::id`]).
+    fn id(&self) -> u32;
+
+    /// The ELF address of an address in the mapped file.
+    fn elf_addr(&self, addr: RuntimeAddr) -> ElfAddr;
+
+    /// The file's bytes from `addr` to the end of the mapping or of the file's part; `None`: there
+    /// is no file, or `addr` is not in the mapping.
+    fn code_from(&self, addr: RuntimeAddr) -> Option<&[u8]>;
+}
+
+/// A frame's address and the mapping that contains it.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeAt<'a> {
     /// The frame's address.
     pub addr: FrameAddr,
-    /// The module that contains `addr.lookup()`.
-    pub module: &'a Module,
+    /// The mapping that contains `addr.lookup()`.
+    pub module: &'a dyn MappedCode,
 }
 
 impl<'a> CodeAt<'a> {

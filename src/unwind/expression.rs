@@ -5,7 +5,7 @@
 
 use gimli::{EndianSlice, LittleEndian, Operation};
 
-use super::{StackMemory, rule::Failure};
+use super::{StackMemory, failure::Failure};
 use crate::{addr::RuntimeAddr, arch::Registers};
 
 /// Real expressions take fewer than 20 steps.

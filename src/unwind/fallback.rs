@@ -4,7 +4,10 @@
 //!
 //! Not here: rules from call-frame information.
 
-use super::{CodeAt, Module, Modules, ReadFailure, Role, StackEnd, StackMemory, UnwindMethod, rule::Failure};
+use super::{
+    CodeAt, MappedCode, Module, Modules, ReadFailure, Role, StackEnd, StackMemory, UnwindMethod,
+    failure::Failure,
+};
 use crate::{
     addr::{FrameAddr, RuntimeAddr},
     arch::{Call, LeafShape, Registers, ReturnAt, native},

@@ -17,6 +17,7 @@ mod cache;
 mod code;
 mod compile;
 mod expression;
+mod failure;
 mod fallback;
 mod memory;
 mod modules;
@@ -24,7 +25,7 @@ mod rule;
 mod tables;
 mod walk;
 
-pub use code::{Code, CodeAt, FrameKey, NextStack, Role, Step, fixed_caller};
+pub use code::{Code, CodeAt, FrameKey, MappedCode, NextStack, Role, Step, fixed_caller};
 pub use memory::{CopiedStack, LateReads, ReadFailure, StackMemory};
 pub use modules::{Module, Modules};
 pub use tables::UnwindTables;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Code, UnwindTables};
+use super::{Code, UnwindTables, code::MappedCode};
 use crate::addr::{ElfAddr, RuntimeAddr};
 
 /// An executable mapping.
@@ -43,22 +43,31 @@ impl Module {
         RuntimeAddr(addr.0.wrapping_add(self.bias))
     }
 
-    /// The file's bytes from `addr` to the end of the mapping or of the file's part.
-    pub(super) fn code_from(&self, addr: RuntimeAddr) -> Option<&[u8]> {
-        if !self.contains(addr) {
-            return None;
-        }
-        let bytes = self.tables.as_ref()?.elf().bytes_from(self.elf_addr(addr))?;
-        let room = usize::try_from(self.end.0 - addr.0).unwrap_or(usize::MAX);
-        Some(&bytes[..bytes.len().min(room)])
-    }
-
     /// Up to `count` bytes of the file immediately before `addr`; fewer at the start of the
     /// mapping.
     pub(super) fn code_before(&self, addr: RuntimeAddr, count: u64) -> Option<&[u8]> {
         let start = RuntimeAddr(addr.0.saturating_sub(count).max(self.start.0));
         let length = usize::try_from(addr.0.checked_sub(start.0)?).ok()?;
         self.code_from(start)?.get(..length)
+    }
+}
+
+impl MappedCode for Module {
+    fn id(&self) -> u32 {
+        self.id
+    }
+
+    fn elf_addr(&self, addr: RuntimeAddr) -> ElfAddr {
+        Module::elf_addr(self, addr)
+    }
+
+    fn code_from(&self, addr: RuntimeAddr) -> Option<&[u8]> {
+        if !self.contains(addr) {
+            return None;
+        }
+        let bytes = self.tables.as_ref()?.elf().bytes_from(self.elf_addr(addr))?;
+        let room = usize::try_from(self.end.0 - addr.0).unwrap_or(usize::MAX);
+        Some(&bytes[..bytes.len().min(room)])
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Not here: reading CFI, the cache, what to do without a rule.
 
-use super::{ReadFailure, StackEnd, StackMemory, expression};
+use super::{StackMemory, expression, failure::Failure};
 use crate::{
     addr::RuntimeAddr,
     arch::{FixedFrame, LeafShape, Registers, native},
@@ -101,36 +101,6 @@ pub(super) enum Source {
     AtExpression(Box<[u8]>),
     /// The expression gives the value.
     Expression(Box<[u8]>),
-}
-
-/// Why a rule could not be applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    Root,
-    Read(ReadFailure),
-    Unusable,
-    NotAdvancing,
-}
-
-impl From<ReadFailure> for Failure {
-    fn from(failure: ReadFailure) -> Failure {
-        Failure::Read(failure)
-    }
-}
-
-impl Failure {
-    /// The end of the stack that the failure leads to. `elsewhere`: a signal handler's stack was
-    /// left, so unreadable memory is memory that was not copied.
-    pub fn end(self, elsewhere: bool) -> StackEnd {
-        match self {
-            Failure::Root => StackEnd::Root,
-            Failure::Read(ReadFailure::BeyondCopy) => StackEnd::StackCut,
-            Failure::Read(ReadFailure::Unreadable) if elsewhere => StackEnd::StackCut,
-            Failure::Read(ReadFailure::Unreadable) => StackEnd::UnreadableMemory,
-            Failure::Unusable => StackEnd::UnusableRule,
-            Failure::NotAdvancing => StackEnd::NotAdvancing,
-        }
-    }
 }
 
 impl FastRule {

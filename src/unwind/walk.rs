@@ -5,12 +5,13 @@
 use gimli::UnwindContext;
 
 use super::{
-    Code, CodeAt, Frame, FrameKey, MAX_FRAMES, Module, Modules, NextStack, Role, StackEnd, StackMemory, Step,
-    UnwindMethod, UnwindTables,
+    Code, CodeAt, Frame, FrameKey, MAX_FRAMES, MappedCode, Module, Modules, NextStack, Role, StackEnd,
+    StackMemory, Step, UnwindMethod, UnwindTables,
     cache::{Key, RuleCache},
     code::apply_fixed,
+    failure::Failure,
     fallback::{FrameWithoutCfi, shape_at},
-    rule::{Failure, Owner, Rule},
+    rule::{Owner, Rule},
 };
 use crate::{
     addr::{FrameAddr, RuntimeAddr},

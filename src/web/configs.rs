@@ -7,7 +7,7 @@ use std::{fs, io, path::Path};
 
 use serde_json::{Map, Value, json};
 
-use super::{data::DataError, query::Query};
+use super::{DataError, query::Query};
 use crate::{
     profile::write_atomically,
     report::pprof::{OPTIONS, Settings},

@@ -1,10 +1,13 @@
-//! The data that the pages request, by path.
+//! Responds to requests: pages, assets, and the data that the pages request, by path.
 //!
-//! Not here: pages and their scripts.
+//! Not here: the pages and scripts themselves (`assets`).
 
 use serde_json::{Value, json};
 
-use super::{Request, Response, Site, configs, flame, query::Query, search, threads, timeline};
+use super::{
+    DataError, Request, Response, Site, assets, configs, flame, query::Query, search, threads, timeline,
+    times,
+};
 use crate::profile::columns::Columns;
 use crate::report::{
     output::{self, ReportRequest, TextFormat},
@@ -12,39 +15,34 @@ use crate::report::{
     pprof::{Command, Messages, OPTIONS, Settings, generate_with, greeting},
 };
 
-/// A request that failed.
-#[derive(Debug)]
-pub struct DataError {
-    /// The HTTP status.
-    pub status: u16,
-    /// The reason, for a person.
-    pub why: String,
-}
-
-impl DataError {
-    /// Status 400.
-    pub fn bad_request(why: &str) -> DataError {
-        DataError { status: 400, why: why.into() }
-    }
-
-    /// Status 404.
-    pub fn missing(why: &str) -> DataError {
-        DataError { status: 404, why: why.into() }
-    }
-
-    /// The error as a response.
-    pub fn response(self) -> Response {
-        Response::failure(self.status, &self.why)
-    }
-}
-
 type DataResult = Result<Response, DataError>;
+
+impl Site {
+    /// Responds to a request. An invalid request gets a response that explains the error.
+    pub fn respond(&self, request: Request) -> Response {
+        if let Some(name) = request.path.strip_prefix("assets/") {
+            return assets::find(name).unwrap_or_else(|| Response::failure(404, "file not found"));
+        }
+        if request.path.is_empty() {
+            return Response { status: 302, location: Some("flamegraph"), ..Response::json("") };
+        }
+        if assets::VIEWS.contains(&request.path) {
+            // The page itself reports other errors.
+            let status = match self.profiles.requested(&Query::parse(request.query)) {
+                Err(why) if why.status == 404 => 404,
+                _ => 200,
+            };
+            return Response { status, ..assets::page() };
+        }
+        respond(self, request).unwrap_or_else(|why| why.response())
+    }
+}
 
 /// Responds to a request for data.
 ///
 /// # Errors
 /// [`DataError`] when the request is invalid or the data are not available.
-pub fn respond(site: &Site, request: Request) -> DataResult {
+fn respond(site: &Site, request: Request) -> DataResult {
     let query = Query::parse(request.query);
     let json = |value: Value| Ok(Response::json(value.to_string()));
     match request.path {
@@ -93,7 +91,7 @@ fn info(site: &Site, query: &Query) -> Result<Value, DataError> {
         "default_kind": value,
         "lines": lines.unwrap_or_default(),
         "facts": facts(&columns, value),
-        "has_times": timeline::has_times(&columns),
+        "has_times": times::has_times(&columns),
         "samples": sample_count(&columns),
         "stacks": columns.sample_count(),
         "duration_ns": columns.header.duration_ns,

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
 use super::{
-    data::DataError,
+    DataError,
     frames::{Frame, title},
     prepared::Prepared,
     query::Query,

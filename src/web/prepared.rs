@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use super::{
-    data::DataError,
+    DataError,
     frames::Frames,
-    timeline::{self, Extent},
+    times::{Extent, extent},
 };
 use crate::{
     profile::columns::{Columns, labels::BASE_KEY},
@@ -53,7 +53,7 @@ pub fn prepare(loaded: &Columns, settings: &Settings) -> Result<Prepared, DataEr
     let of = if settings.relative_percentages { &columns } else { loaded };
     let (total, is_difference) = total(of, value);
     let sides = sides(of, value);
-    let extent = timeline::extent(loaded, value);
+    let extent = extent(loaded, value);
     Ok(Prepared {
         frames: Frames::new(&columns),
         columns,

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{data::DataError, query::Query};
+use super::{DataError, query::Query};
 use crate::profile::{
     columns::{Columns, decode, labels::BASE_KEY, merge},
     function_starts,

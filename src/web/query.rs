@@ -2,7 +2,7 @@
 //!
 //! Not here: the reports.
 
-use super::data::DataError;
+use super::response::DataError;
 use crate::{
     report::pprof::{OPTIONS, Settings},
     text::go::query_unescape,

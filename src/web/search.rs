@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{data::DataError, frames::title, prepared::Prepared, query::Query};
+use super::{DataError, frames::title, prepared::Prepared, query::Query};
 use crate::profile::go_regexp::GoRegexp;
 
 /// The largest number of names in a response.

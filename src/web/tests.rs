@@ -10,7 +10,7 @@ use crate::{
         columns::{Columns, aggregate::Detail, decode, parse},
         encode_gzip,
     },
-    report::pprof::objects::NoObjects,
+    report::pprof::{Settings, objects::NoObjects},
 };
 
 /// `main` (100) calls `work` (90) and `idle` (10); `tight` (60) is inlined into `work`, which also

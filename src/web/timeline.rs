@@ -7,16 +7,19 @@
 use hashbrown::HashMap;
 use serde_json::{Value, json};
 
-use super::{data::DataError, frames::title, prepared::Prepared, query::Query, threads::text_of};
+use super::{
+    DataError,
+    frames::title,
+    prepared::Prepared,
+    query::Query,
+    threads::text_of,
+    times::{Timed, Times},
+};
 use crate::{
     profile::columns::{Columns, Label, TextId},
     report::paths::sample_count,
 };
 
-/// The label that profilers use for the end time of a sample.
-const END_LABELS: [&str; 1] = ["end_timestamp_ns"];
-/// The labels that profilers use for the time of a sample without duration.
-const POINT_LABELS: [&str; 3] = ["timestamp_ns", "timestamp", "time_ns"];
 /// The number of time steps in a response.
 const STEPS: usize = 400;
 /// The largest number of rows in a response: the threads with the largest values.
@@ -27,21 +30,6 @@ const OTHERS: &str = "others";
 
 /// The state that does not count when threads are ranked.
 const IDLE: &str = "waits";
-
-/// A sample with its time range, in nanoseconds since the first sample, and its value.
-struct Timed {
-    sample: usize,
-    from: i64,
-    until: i64,
-    value: i64,
-}
-
-/// The time range of all samples of a profile, in nanoseconds of the profile's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    first: i64,
-    last: i64,
-}
 
 /// The values of one thread in each step.
 struct Row {
@@ -143,65 +131,6 @@ fn state_number<'a>(states: &mut Vec<&'a str>, state: &'a str) -> usize {
     states.len() - 1
 }
 
-/// The labels of a profile that have the times of samples.
-struct Times {
-    ends: Vec<TextId>,
-    points: Vec<TextId>,
-    value: usize,
-    /// Whether values are nanoseconds.
-    is_time: bool,
-}
-
-impl Times {
-    fn of(columns: &Columns, value: usize) -> Times {
-        let find = |names: &[&str]| names.iter().filter_map(|name| columns.texts.find(name)).collect();
-        let kind = columns.header.kinds.get(value).copied().unwrap_or_default();
-        let is_time = columns.text(kind.unit) == "nanoseconds";
-        Times { ends: find(&END_LABELS), points: find(&POINT_LABELS), value, is_time }
-    }
-
-    /// A sample that has a time, relative to `first`.
-    fn timed(&self, columns: &Columns, sample: usize, first: i64) -> Option<Timed> {
-        let labels = columns.labels(sample);
-        let value = columns.values(sample).get(self.value).copied().unwrap_or(0);
-        let end = time_of(labels, &self.ends);
-        let until = end.or_else(|| time_of(labels, &self.points))?;
-        let took = if self.is_time && end.is_some() { value.max(0) } else { 0 };
-        let from = until.saturating_sub(took);
-        Some(Timed { sample, from: from.saturating_sub(first), until: until.saturating_sub(first), value })
-    }
-}
-
-/// Whether a profile may have the times of samples: it uses such a label.
-pub fn has_times(columns: &Columns) -> bool {
-    END_LABELS.iter().chain(&POINT_LABELS).any(|name| columns.texts.find(name).is_some())
-}
-
-/// The time range of a profile's samples; `None` if they have no times.
-pub fn extent(columns: &Columns, value: usize) -> Option<Extent> {
-    let times = Times::of(columns, value);
-    if times.ends.is_empty() && times.points.is_empty() {
-        return None;
-    }
-    let mut found: Option<Extent> = None;
-    for one in (0..columns.sample_count()).filter_map(|sample| times.timed(columns, sample, 0)) {
-        let known = found.unwrap_or(Extent { first: one.from, last: one.until });
-        found = Some(Extent { first: known.first.min(one.from), last: known.last.max(one.until) });
-    }
-    found
-}
-
-impl Timed {
-    /// The part of its value between two times. The value of a sample with a duration is that
-    /// duration.
-    fn part(&self, from: i64, until: i64) -> i64 {
-        match self.until - self.from {
-            0 => self.value,
-            _ => self.until.min(until).saturating_sub(self.from.max(from)).max(0),
-        }
-    }
-}
-
 impl Window {
     fn requested(query: &Query, length: i64) -> Result<Window, DataError> {
         let number = |name: &str, otherwise: i64| match query.get(name) {
@@ -286,10 +215,6 @@ fn leaf(prepared: &Prepared, sample: usize) -> String {
     frame.map_or_else(String::new, |used| {
         title(&prepared.columns, &prepared.frames.all[used.frame() as usize])
     })
-}
-
-fn time_of(labels: &[Label], keys: &[TextId]) -> Option<i64> {
-    labels.iter().find(|label| keys.contains(&label.key)).and_then(Label::as_number).map(|(time, _)| time)
 }
 
 /// A thread's name and TID, as far as they are known.

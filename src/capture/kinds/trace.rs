@@ -3,7 +3,7 @@
 use super::{
     super::{
         CaptureError, Request, Response, SamplerChoice,
-        trace::{self, MAX_EVENTS, MAX_PROFILE_EVENTS, TraceRequest},
+        trace::record::{self, MAX_EVENTS, MAX_PROFILE_EVENTS, TraceRequest},
     },
     Check, Form, Kind, KindRow, Make, Maker, NO_WORDS, Need, Span,
     maker::any_process,
@@ -46,5 +46,5 @@ fn record(request: &Request, _: Kind) -> Result<Response, CaptureError> {
         duration: request.duration.unwrap_or(std::time::Duration::MAX),
         max_events: if request.as_profile { MAX_PROFILE_EVENTS } else { MAX_EVENTS },
     };
-    Ok(Response::Timeline(Box::new(trace::run(&limits, &request.stop, &mut |_| {})?)))
+    Ok(Response::Timeline(Box::new(record::run(&limits, &request.stop, &mut |_| {})?)))
 }

@@ -21,7 +21,7 @@ use crate::{
         collector::{Collector, Labels, LabelsId, Place, Weight},
     },
     issue::{Issue, Issues},
-    process::{Hints, Identity, ProcessError, identify, identity, threads},
+    process::{Hints, Identity, ProcessError, comm, identify, identity, threads},
     runtime::{CategoryRule, MixedFrame},
     sampler::{Event, KernelName, KernelStack, NewMapping, RawSample},
     unwind::{CopiedStack, Frame, Module, StackEnd, Unwinder},
@@ -343,7 +343,7 @@ impl World {
         let keys = self.label_keys;
         let process = keys.process.then(|| self.spaces.get(&pid).map(|space| space.name.clone())).flatten();
         let labels = self.collector.labels(Labels {
-            thread: threads::printable(comm),
+            thread: comm::printable(comm),
             pid: keys.pid.then_some(pid),
             tid: keys.tid.then_some(tid),
             process,
@@ -395,14 +395,14 @@ impl World {
         }
         self.forget_process(pid);
         // The new program's mappings arrive as separate events.
-        self.spaces.insert(pid, Space::empty(pid, threads::printable(comm)));
+        self.spaces.insert(pid, Space::empty(pid, comm::printable(comm)));
     }
 
     fn renamed(&mut self, pid: u32, tid: u32, comm: &[u8]) {
         if pid == tid
             && let Some(space) = self.spaces.get_mut(&pid)
         {
-            space.name = threads::printable(comm);
+            space.name = comm::printable(comm);
         }
         let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
         self.name_thread(pid, tid, &comm[..end]);

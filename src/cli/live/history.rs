@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     capture::Capture,
-    process::threads::printable,
+    process::comm::printable,
     profile::proto::{Label, Profile, Sample},
     report::stacks::base_name,
 };

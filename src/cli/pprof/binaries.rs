@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{names, object, sources::system_words};
+use super::{names, object, words::system_words};
 use crate::{
     addr::ElfAddr,
     disassemble::{Disassembler, Syntax},

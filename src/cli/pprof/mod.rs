@@ -30,6 +30,7 @@ mod symbolize;
 mod usage;
 mod viewer;
 pub(super) mod web;
+mod words;
 
 pub use flags::{Flags, Outcome};
 
@@ -179,7 +180,7 @@ pub fn deliver(
     }
     if !output.is_empty() {
         say(&format!("Generating report in {output}"));
-        let failed = |error: io::Error| format!("open {output}: {}", sources::system_words(&error));
+        let failed = |error: io::Error| format!("open {output}: {}", words::system_words(&error));
         return fs::write(output, bytes).map_err(failed);
     }
     match delivery {
@@ -209,7 +210,7 @@ fn numbered_file(folder: &Path, prefix: &str, suffix: &str) -> Result<(String, f
             Ok(file) => return Ok((path.display().to_string(), file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => {
-                return Err(format!("open {}: {}", path.display(), sources::system_words(&error)));
+                return Err(format!("open {}: {}", path.display(), words::system_words(&error)));
             }
         }
     }

@@ -7,6 +7,7 @@ use std::{fs, io, path::Path};
 use super::{
     Flags, binaries, object,
     symbolize::{Origins, symbolize},
+    words::system_words,
 };
 use crate::cli::symbolize::MAX_PROFILE_BYTES;
 use crate::process::files::read_input;
@@ -183,14 +184,6 @@ fn read(bytes: Vec<u8>, series: Option<&decode::Series>) -> Result<Columns, Stri
         None => decode::read(bytes),
     };
     columns.map_err(|error| error.to_string())
-}
-
-/// The C library's text for a system error, as in Go.
-pub(super) fn system_words(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 /// Sets the files of mappings to local files, and adds a mapping if the profile has none.

@@ -10,7 +10,7 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::decode::{MAX_BYTES, ReadError};
+use super::error::{MAX_BYTES, ReadError};
 
 /// Whether `bytes` begin with the gzip magic.
 pub(super) fn is_packed(bytes: &[u8]) -> bool {

@@ -10,36 +10,15 @@ use std::{
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable, hash_table::Entry};
 
-use super::{Columns, Function, Label, Line, Location, Mapping, NONE, SampleKind, TextId, merge_rows::Rows};
-
-/// Whether two profiles measure the same.
-pub(super) fn compatible(one: &Columns, other: &Columns) -> Result<(), String> {
-    let show = |p: &Columns, kind: super::SampleKind| {
-        format!("&{{{} {} 0 0}}", p.text(kind.name), p.text(kind.unit))
-    };
-    let equal = |a: super::SampleKind, b: super::SampleKind| {
-        one.text(a.name) == other.text(b.name) && one.text(a.unit) == other.text(b.unit)
-    };
-    let (a, b) = (&one.header, &other.header);
-    if !equal(a.period_kind, b.period_kind) {
-        let (a, b) = (show(one, a.period_kind), show(other, b.period_kind));
-        return Err(format!("incompatible period types {a} and {b}"));
-    }
-    if a.kinds.len() != b.kinds.len() || !a.kinds.iter().zip(&b.kinds).all(|(a, b)| equal(*a, *b)) {
-        let list = |p: &Columns| {
-            let kinds: Vec<_> = p.header.kinds.iter().map(|kind| show(p, *kind)).collect();
-            format!("[{}]", kinds.join(" "))
-        };
-        return Err(format!("incompatible sample types {} and {}", list(one), list(other)));
-    }
-    Ok(())
-}
+use super::{
+    Columns, Function, Label, Line, Location, Mapping, NONE, SampleKind, TextId, merge_rows::Rows, scale,
+};
 
 /// Merges all profiles into one. Samples whose values are all zero are dropped.
 pub fn merge(profiles: Vec<Columns>) -> Result<Columns, String> {
     let Some(first) = profiles.first() else { return Err("no profiles to merge".into()) };
     for other in &profiles[1..] {
-        compatible(first, other)?;
+        scale::compatible(first, other)?;
     }
     let mut merger = Merger::default();
     for profile in profiles {
@@ -133,7 +112,7 @@ impl Merger {
         let mut names: Vec<TextId> = profile.header.kinds.iter().map(|kind| kind.name).collect();
         names.sort_unstable();
         let are_distinct = names.windows(2).all(|pair| pair[0] != pair[1]);
-        let is_alike = self.count == 0 || compatible(&self.out, profile).is_ok();
+        let is_alike = self.count == 0 || scale::compatible(&self.out, profile).is_ok();
         are_distinct && is_alike && is_exact(profile) && is_exact(&self.out)
     }
 
@@ -357,8 +336,8 @@ fn is_same_place(one: &Location, other: &Location, all: &[Line]) -> bool {
 /// Reads, prepares and merges: the reference's behaviour with several sources. A single source is
 /// kept unchanged.
 pub fn combine(mut profiles: Vec<Columns>) -> Result<Columns, String> {
-    super::scale::keep_common_kinds(&mut profiles)?;
-    super::scale::to_finest_units(&mut profiles)?;
+    scale::keep_common_kinds(&mut profiles)?;
+    scale::to_finest_units(&mut profiles)?;
     if profiles.len() == 1 {
         return profiles.pop().ok_or_else(String::new);
     }

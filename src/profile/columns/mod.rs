@@ -12,6 +12,7 @@ pub mod aggregate;
 pub mod check;
 pub mod decode;
 pub mod encode;
+pub mod error;
 pub mod filter;
 mod gunzip;
 pub mod labels;

@@ -31,7 +31,7 @@ impl Columns {
 
     /// Scales each kind's values so that their sum equals that of `base`.
     pub fn normalize(&mut self, base: &Columns) -> Result<(), String> {
-        super::merge::compatible(self, base)?;
+        compatible(self, base)?;
         let ratio = |at: usize| match self.sum(at) {
             0 => 0.0,
             own => base.sum(at) as f64 / own as f64,
@@ -48,6 +48,28 @@ impl Columns {
     fn show(&self, kind: SampleKind) -> String {
         format!("{{{} {} 0 0}}", self.text(kind.name), self.text(kind.unit))
     }
+}
+
+/// Whether two profiles measure the same.
+pub(super) fn compatible(one: &Columns, other: &Columns) -> Result<(), String> {
+    let show =
+        |p: &Columns, kind: SampleKind| format!("&{{{} {} 0 0}}", p.text(kind.name), p.text(kind.unit));
+    let equal = |a: SampleKind, b: SampleKind| {
+        one.text(a.name) == other.text(b.name) && one.text(a.unit) == other.text(b.unit)
+    };
+    let (a, b) = (&one.header, &other.header);
+    if !equal(a.period_kind, b.period_kind) {
+        let (a, b) = (show(one, a.period_kind), show(other, b.period_kind));
+        return Err(format!("incompatible period types {a} and {b}"));
+    }
+    if a.kinds.len() != b.kinds.len() || !a.kinds.iter().zip(&b.kinds).all(|(a, b)| equal(*a, *b)) {
+        let list = |p: &Columns| {
+            let kinds: Vec<_> = p.header.kinds.iter().map(|kind| show(p, *kind)).collect();
+            format!("[{}]", kinds.join(" "))
+        };
+        return Err(format!("incompatible sample types {} and {}", list(one), list(other)));
+    }
+    Ok(())
 }
 
 /// Keeps only the kinds that all profiles have, in the order of the first.

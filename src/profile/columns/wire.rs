@@ -2,7 +2,7 @@
 //!
 //! Not here: the meaning of fields.
 
-use super::decode::MAX_BYTES;
+use super::error::MAX_BYTES;
 
 /// The bytes are not valid protobuf. The reference then tries its older formats without a more
 /// precise message, and so does this.

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::{Draft, Refusal, heap::unsample, hex_addresses};
 use crate::{
-    profile::columns::{Function, Line, NONE, aggregate::Detail},
+    profile::columns::{Function, Line, aggregate::Detail},
     text::{
         go::{IntegerError, integer},
         path::base_name,
@@ -151,7 +151,7 @@ pub(super) fn locations(draft: &mut Draft, text: &str) -> Result<(), Refusal> {
         location.address = 0;
     }
     draft.number_locations();
-    number_functions(draft);
+    super::maps::number_functions(draft);
     super::maps::assign(draft)?;
     // Addresses of compiled code have no meaning in another run.
     let all =
@@ -172,23 +172,4 @@ fn place_name(text: &str) -> (String, String, i64) {
     } else {
         (text.into(), String::new(), 0)
     }
-}
-
-/// Numbers functions in the order of first use by locations, and drops unused ones.
-pub(super) fn number_functions(draft: &mut Draft) {
-    let columns = &mut draft.columns;
-    let mut rows = vec![NONE; columns.functions.len()];
-    let mut functions = Vec::new();
-    for location in &columns.locations {
-        for line in &mut columns.lines[location.lines.start as usize..location.lines.end as usize] {
-            let Some(row) = rows.get_mut(line.function as usize) else { continue };
-            if *row == NONE {
-                *row = functions.len() as u32;
-                let function = columns.functions[line.function as usize];
-                functions.push(Function { id: u64::from(*row) + 1, ..function });
-            }
-            line.function = *row;
-        }
-    }
-    columns.functions = functions;
 }

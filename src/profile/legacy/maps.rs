@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::{Draft, Lines, Refusal};
-use crate::profile::columns::{Mapping, NONE};
+use crate::profile::columns::{Function, Mapping, NONE};
 
 const RANGE: &str = r"^\s*(?:0x)?([[:xdigit:]]+)[\s-]?\s*(?:0x)?([[:xdigit:]]+):?(?:\s+([-rwxp]+))?";
 
@@ -57,8 +57,27 @@ pub(super) fn apply(draft: &mut Draft, text: &str) -> Result<(), Refusal> {
     join_adjacent(draft);
     main_first(draft);
     draft.number_locations();
-    super::java::number_functions(draft);
+    number_functions(draft);
     assign(draft)
+}
+
+/// Numbers functions in the order of first use by locations, and drops unused ones.
+pub(super) fn number_functions(draft: &mut Draft) {
+    let columns = &mut draft.columns;
+    let mut rows = vec![NONE; columns.functions.len()];
+    let mut functions = Vec::new();
+    for location in &columns.locations {
+        for line in &mut columns.lines[location.lines.start as usize..location.lines.end as usize] {
+            let Some(row) = rows.get_mut(line.function as usize) else { continue };
+            if *row == NONE {
+                *row = functions.len() as u32;
+                let function = columns.functions[line.function as usize];
+                functions.push(Function { id: u64::from(*row) + 1, ..function });
+            }
+            line.function = *row;
+        }
+    }
+    columns.functions = functions;
 }
 
 fn read(draft: &mut Draft, text: &str) -> Result<(), Refusal> {

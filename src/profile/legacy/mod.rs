@@ -6,7 +6,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::profile::columns::{Columns, Label, Location, NONE, SampleKind, decode::ReadError};
+use crate::profile::columns::{Columns, Label, Location, NONE, SampleKind, error::ReadError};
 
 mod cpu;
 mod frames;

@@ -5,10 +5,7 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use super::{
-    bytes::{Bytes, section},
-    pipe,
-};
+use super::bytes::{Bytes, section};
 
 /// Bits of `sample_type`, and of other fields, in `perf_event.h`.
 mod bits {
@@ -119,10 +116,7 @@ impl<'a> File<'a> {
             return Err("written by a machine of the other byte order, which is not read".into());
         }
         let mut header = Bytes(bytes.get(8..).unwrap_or_default());
-        let size = header.u64().ok_or("the header is cut short")?;
-        if size == pipe::HEADER_BYTES {
-            return pipe::open(bytes);
-        }
+        let _size = header.u64().ok_or("the header is cut short")?;
         let attr_bytes = header.u64().ok_or("the header is cut short")?;
         let attrs = part(bytes, &mut header, "attributes")?;
         let (data_offset, data_size) = header.u64().zip(header.u64()).ok_or("the header is cut short")?;
@@ -263,7 +257,7 @@ impl<'a> File<'a> {
                 }
                 // Size of the trace data after it, which is not a record.
                 kinds::AUXTRACE => behind = Bytes(&rest.0[8..]).u64().unwrap_or(0),
-                pipe::TRACING_DATA => {
+                kinds::TRACING_DATA => {
                     behind = u64::from(Bytes(&rest.0[8..]).u32().unwrap_or(0)).next_multiple_of(8);
                 }
                 _ => {}
@@ -385,6 +379,8 @@ mod kinds {
     pub const AUXTRACE: u32 = 71;
     pub const COMPRESSED: u32 = 81;
     pub const COMPRESSED2: u32 = 83;
+    /// A record that is followed by as many bytes as it states.
+    pub const TRACING_DATA: u32 = 66;
 }
 
 /// Type, flags and size of a record.

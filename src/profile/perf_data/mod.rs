@@ -27,7 +27,7 @@ pub fn is_perf_data(bytes: &[u8]) -> bool {
 
 /// Reads a `perf.data` file; the error names the record and field that is invalid.
 pub fn read(bytes: &[u8]) -> Result<Columns, String> {
-    let file = File::open(bytes)?;
+    let file = if pipe::is_stream(bytes) { pipe::open(bytes)? } else { File::open(bytes)? };
     let columns = event_columns(&file.events);
     let shown: Vec<&Event> = (file.events.iter().zip(&columns))
         .filter_map(|(event, column)| column.is_some().then_some(event))

@@ -11,12 +11,10 @@ use super::{
     file::{File, event, header},
 };
 
-/// Size of the header, which also tells a pipe from a file.
-pub(super) const HEADER_BYTES: u64 = 16;
+/// Size of the header, by which a stream differs from a file.
+const HEADER_BYTES: u64 = 16;
 
 const ATTR: u32 = 64;
-/// A record that is followed by as many bytes as it states.
-pub(super) const TRACING_DATA: u32 = 66;
 const BUILD_ID: u32 = 67;
 const EVENT_UPDATE: u32 = 78;
 const FEATURE: u32 = 80;
@@ -25,6 +23,11 @@ const FEATURE: u32 = 80;
 const UPDATE_NAME: u64 = 2;
 /// `HEADER_EVENT_DESC`.
 const EVENT_DESC: u64 = 12;
+
+/// Whether it is a stream that `perf` wrote into a pipe.
+pub(super) fn is_stream(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PERFILE2") && Bytes(&bytes[8..]).u64() == Some(HEADER_BYTES)
+}
 
 /// Reads the events of a stream. Errors: there are none, or one is truncated.
 pub(super) fn open(bytes: &[u8]) -> Result<File<'_>, String> {

@@ -19,6 +19,8 @@ use category::{Category, FrameFacts, Rules, category};
 use fold::{Expand, Frame, Shown, fold};
 use tree::Tree;
 
+pub use tree::Row;
+
 /// Options of [`heaviest`].
 #[derive(Clone, Copy, Debug)]
 pub struct PathOptions {
@@ -47,25 +49,6 @@ pub struct Paths {
     pub hottest: Vec<(String, f64)>,
     /// The share of samples in the kernel.
     pub kernel: f64,
-}
-
-/// A row of the tree.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Row {
-    /// The functions: several where each is (nearly) all of its caller.
-    pub names: Vec<String>,
-    /// The file name of the last function's module; empty: none.
-    pub module: String,
-    /// How many rows above it are its callers.
-    pub depth: usize,
-    /// For each level up to `depth`, whether another row of that level follows.
-    pub continues: Vec<bool>,
-    /// The share of the total with its callees, 0 to 1.
-    pub total: f64,
-    /// The share of the total without shown or hidden callees.
-    pub own: f64,
-    /// Whether the row is the kernel.
-    pub is_kernel: bool,
 }
 
 /// The heaviest paths by the values with index `value`.

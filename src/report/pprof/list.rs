@@ -41,7 +41,7 @@ pub(super) fn print(report: &mut Report) -> Result<Vec<u8>, String> {
     let _ = writeln!(out, "Total: {}", report.format.value(report.total));
     let mut functions: Vec<_> = functions.into_iter().collect();
     functions.sort_by_key(|(name, _)| *name);
-    let mut sources = Sources::new(report)?;
+    let mut sources = Sources::new(&report.settings)?;
     for (name, entries) in functions {
         function(report, name, &entries, &mut sources, &mut out);
     }

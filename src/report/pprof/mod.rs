@@ -13,6 +13,7 @@ mod callgrind;
 pub(in crate::report) mod disasm;
 mod dot;
 pub(in crate::report) mod format;
+mod generate;
 pub(in crate::report) mod graph;
 pub(in crate::report) mod header;
 mod list;
@@ -32,6 +33,7 @@ mod weblist;
 
 pub use commands::{COMMANDS, Command};
 pub use dot::readable;
+pub use generate::{generate, generate_to, generate_with};
 pub use header::greeting;
 pub use options::{OPTIONS, Settings};
-pub use prepare::{Messages, filtered, generate, generate_to, generate_with};
+pub use prepare::{Messages, filtered};

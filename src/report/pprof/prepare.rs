@@ -3,12 +3,9 @@
 //!
 //! Not here: the reports themselves.
 
-use std::io::{self, Write};
-
 use super::{
-    Command, Settings, callgrind,
+    Command, Settings,
     commands::ReportKind,
-    disasm, dot,
     format::Format,
     graph::{
         Info, Measure, Weights,
@@ -17,11 +14,9 @@ use super::{
         trim::{Edges, Labelling, Limits, Trimmed, trimmed, trimmed_tree},
         weigh::weigh,
     },
-    list,
-    objects::{NoObjects, ObjectTool},
-    raw, source_path,
+    source_path,
     tag_filter::TagFilter,
-    tag_frames, tags, top, top_proto, traces, tree, weblist,
+    tag_frames,
 };
 use crate::profile::{
     columns::{
@@ -32,7 +27,7 @@ use crate::profile::{
     },
     go_regexp::GoRegexp,
 };
-use crate::text::{go::truncate, path::base_name};
+use crate::text::path::base_name;
 
 /// Messages for the user besides the report.
 pub type Messages = Vec<String>;
@@ -61,67 +56,6 @@ pub(in crate::report) struct Report {
     pub filters: Vec<String>,
     /// The name of the main binary.
     pub title: String,
-}
-
-/// Generates the report of `command`. Messages for the user are added to `messages`, also when
-/// there is an error. Errors: the texts of the reference.
-pub fn generate(
-    columns: Columns,
-    command: &Command,
-    argument: Option<&str>,
-    settings: &Settings,
-    messages: &mut Messages,
-) -> Result<Vec<u8>, String> {
-    generate_with(&NoObjects, columns, command, argument, settings, messages)
-}
-
-/// As [`generate`]; reports with instructions open programs with `tool`.
-pub fn generate_with(
-    tool: &dyn ObjectTool,
-    columns: Columns,
-    command: &Command,
-    argument: Option<&str>,
-    settings: &Settings,
-    messages: &mut Messages,
-) -> Result<Vec<u8>, String> {
-    let mut report = prepare(columns, command, argument, settings, messages)?;
-    let mut bytes = Vec::new();
-    match write_long(&mut report, &mut bytes) {
-        Some(written) => written.map(|()| bytes).map_err(|error| error.to_string()),
-        None => print(report, tool, messages),
-    }
-}
-
-/// As [`generate_with`], but passes on the messages first, and writes long reports while they are
-/// generated. The inner error is that of the writer.
-pub fn generate_to(
-    tool: &dyn ObjectTool,
-    columns: Columns,
-    command: &Command,
-    argument: Option<&str>,
-    settings: &Settings,
-    say: &mut dyn FnMut(&str),
-    out: &mut dyn Write,
-) -> Result<io::Result<()>, String> {
-    let mut messages = Vec::new();
-    let prepared = prepare(columns, command, argument, settings, &mut messages);
-    messages.drain(..).for_each(|message| say(&message));
-    let mut report = prepared?;
-    if let Some(written) = write_long(&mut report, out) {
-        return Ok(written);
-    }
-    let text = print(report, tool, &mut messages);
-    messages.iter().for_each(|message| say(message));
-    Ok(out.write_all(&text?))
-}
-
-/// Writes a report with a part for each sample; `None` if it is not such a report.
-fn write_long(report: &mut Report, out: &mut dyn Write) -> Option<io::Result<()>> {
-    match report.kind {
-        ReportKind::Raw => Some(raw::write(&report.columns, out)),
-        ReportKind::Traces => Some(traces::write(report, out)),
-        _ => None,
-    }
 }
 
 /// The profile after filters and aggregation, and the index of the measured value. Errors: the
@@ -163,23 +97,6 @@ pub(in crate::report) fn prepare(
     }
     aggregate(&mut report.columns, &report.settings)?;
     Ok(report)
-}
-
-fn print(mut report: Report, tool: &dyn ObjectTool, messages: &mut Messages) -> Result<Vec<u8>, String> {
-    match report.kind {
-        ReportKind::Callgrind => Ok(callgrind::print(&mut report)),
-        ReportKind::Comments => Ok(comments(&report)),
-        ReportKind::Dot => Ok(dot::print(&mut report)),
-        ReportKind::List => list::print(&mut report),
-        ReportKind::Proto => proto(&mut report),
-        ReportKind::Tags => Ok(tags::print(&report)),
-        ReportKind::Text => Ok(top::print(&mut report)),
-        ReportKind::TopProto => top_proto::print(&mut report),
-        ReportKind::Tree => tree::print(&mut report),
-        ReportKind::Raw | ReportKind::Traces => unreachable!("written while they are generated"),
-        ReportKind::Disassembly => disasm::print(&mut report, tool, messages),
-        ReportKind::WebList => weblist::print(&report, tool),
-    }
 }
 
 pub(in crate::report) fn label_units(columns: &Columns, messages: &mut Messages) -> Units {
@@ -475,22 +392,4 @@ fn total(columns: &Columns, measure: Measure) -> i64 {
         (total, divisor) = (base_total, base_divisor);
     }
     if divisor == 0 { total } else { total.wrapping_div(divisor) }
-}
-
-fn comments(report: &Report) -> Vec<u8> {
-    let comments = report.columns.header.comments.iter();
-    comments.flat_map(|comment| [report.columns.text(*comment), "\n"]).collect::<String>().into_bytes()
-}
-
-fn proto(report: &mut Report) -> Result<Vec<u8>, String> {
-    if report.format.divides() {
-        let ratio = report.format.ratio;
-        report.columns.change_values(|values| {
-            values.iter_mut().for_each(|value| *value = truncate(*value as f64 * ratio));
-            true
-        });
-    }
-    let mut out = Vec::new();
-    report.columns.write_gzip(&mut out).map_err(|error| error.to_string())?;
-    Ok(out)
 }

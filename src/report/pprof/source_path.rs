@@ -11,7 +11,7 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::{Settings, prepare::Report};
+use super::Settings;
 use crate::text::path::base_name;
 
 /// Removes a prefix in `trim_path`, or the part before the last folder of `search_path`.
@@ -117,8 +117,8 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    pub(super) fn new(report: &Report) -> Result<Sources, String> {
-        Ok(Sources { search: Search::of(&report.settings)?, known: FxHashMap::default() })
+    pub(super) fn new(settings: &Settings) -> Result<Sources, String> {
+        Ok(Sources { search: Search::of(settings)?, known: FxHashMap::default() })
     }
 
     /// The lines of a file, or why there are none.

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::{
+    BucketKind,
     bucket_text::{write_contention, write_heap},
-    buckets::{BucketError, BucketKind, Contention, Heap, scaled},
+    buckets::{BucketError, Contention, Heap, scaled},
     process::GoProcess,
     stacks::{GoStacks, mappings, synthetic},
 };

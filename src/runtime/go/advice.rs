@@ -3,8 +3,8 @@
 //! Not here: the errors themselves (`process`, `buckets`).
 
 use super::{
+    GoError,
     buckets::{BucketError, NotCollected},
-    process::GoError,
 };
 use crate::runtime::RuntimeError;
 

@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    buckets::{BucketKind, Contention, Heap},
+    BucketKind,
+    buckets::{Contention, Heap},
     process::GoProcess,
     sites::Sites,
     text::write_stack_record,

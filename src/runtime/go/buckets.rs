@@ -6,34 +6,21 @@
 //! files.
 
 use super::{
+    GoError,
     circle::Circle,
-    globals::MAX_BUCKET_STACK,
-    process::{GoError, GoProcess},
+    process::GoProcess,
+    recognize::{BucketKind, HEAD_BYTES, MAX_BUCKET_STACK, NSTK, TYPE, kind_of, word},
 };
 use crate::{
     addr::RuntimeAddr,
     arch,
     budget::{Exhausted, Resource},
-    process::{ProcessMemory, identity},
+    process::identity,
 };
-
-/// What the buckets of a list count (`bucketType`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BucketKind {
-    /// Allocations.
-    Memory = 1,
-    /// Waits.
-    Block = 2,
-    /// Mutex contention.
-    Mutex = 3,
-}
 
 /// `bucket`: allnext, typ, size, nstk; then the stack, then the counts.
 const ALL_NEXT: usize = 8;
-const TYPE: usize = 16;
 const SIZE: usize = 32;
-const NSTK: usize = 40;
-const HEAD_BYTES: usize = 48;
 /// Enough for most buckets, read at once.
 const GUESS_BYTES: usize = HEAD_BYTES + 40 * 8;
 /// Share of the process's memory budget that buckets may use: the rest is for locations.
@@ -133,24 +120,6 @@ pub enum BucketError {
     /// The program does not collect the profile.
     #[error(transparent)]
     NotCollected(#[from] NotCollected),
-}
-
-/// The kind of the bucket at an address; `None` if there is no bucket.
-pub fn kind_of(memory: &ProcessMemory, at: RuntimeAddr) -> Option<BucketKind> {
-    let mut head = [0; HEAD_BYTES];
-    if at.0 == 0 || !memory.read_exact(at, &mut head) || word(&head, NSTK) > MAX_BUCKET_STACK {
-        return None;
-    }
-    match word(&head, TYPE) {
-        1 => Some(BucketKind::Memory),
-        2 => Some(BucketKind::Block),
-        3 => Some(BucketKind::Mutex),
-        _ => None,
-    }
-}
-
-fn word(bytes: &[u8], offset: usize) -> u64 {
-    bytes.get(offset..).and_then(|rest| rest.first_chunk::<8>()).map_or(0, |word| u64::from_le_bytes(*word))
 }
 
 /// A bucket: its stack, object size, and the address of its counts.

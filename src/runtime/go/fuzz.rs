@@ -3,8 +3,8 @@
 //! Not here: a live process.
 
 use super::{
-    buckets::BucketKind, globals::Globals, goroutines::GoroutineOptions, labels, layouts::Layout,
-    process::GoProcess, version::Version,
+    BucketKind, globals::Globals, goroutines::GoroutineOptions, labels, layouts::Layout, process::GoProcess,
+    version::Version,
 };
 use crate::{addr::RuntimeAddr, budget::Budget, process::ProcessMemory};
 

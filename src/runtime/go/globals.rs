@@ -13,8 +13,10 @@
 use std::collections::HashMap;
 
 use super::{
-    layouts::{G_M, G_SCHED_G, Layout},
-    process::{GoError, Loaded, read_string},
+    error::GoError,
+    layouts::{G_SCHED_G, Layout},
+    loaded::{Loaded, read_string},
+    recognize,
 };
 use crate::{
     addr::{ElfAddr, RuntimeAddr},
@@ -67,8 +69,6 @@ pub const MAX_GOROUTINES: u64 = 1 << 25;
 const CHECKED: usize = 64;
 /// The longest function that is searched, in bytes of code.
 const MAX_CODE: u64 = 64 << 10;
-/// The deepest stack of a bucket.
-pub const MAX_BUCKET_STACK: u64 = 1100;
 
 impl Globals {
     /// Finds all variables. Errors: the table of goroutines was not found.
@@ -240,7 +240,7 @@ impl Finder<'_> {
         let used = self.words_used(&["mcommoninit", "checkmcount", "mcount", "allocm", "schedtrace"]);
         let length = |at: RuntimeAddr| {
             let first = self.memory.read_word(at).unwrap_or(0);
-            super::threads::chain_length(self.memory, self.layout, RuntimeAddr(first))
+            recognize::chain_length(self.memory, self.layout, RuntimeAddr(first))
         };
         let all = named.chain(used).map(|at| (length(at), at)).filter(|(length, _)| *length > 0);
         all.max_by_key(|(length, at)| (*length, std::cmp::Reverse(*at))).map(|(_, at)| at)
@@ -254,7 +254,7 @@ impl Finder<'_> {
         }
         all.retain(|at| {
             let first = self.memory.read_word(*at).unwrap_or(0);
-            super::buckets::kind_of(self.memory, RuntimeAddr(first)).is_some()
+            recognize::kind_of(self.memory, RuntimeAddr(first)).is_some()
         });
         all
     }
@@ -382,10 +382,4 @@ impl Finder<'_> {
         let functions = ["gcinit", "schedinit", "gcStart", "gcMarkTermination", "gcEnable"];
         self.words_used(&functions).into_iter().find(fits)
     }
-}
-
-/// Whether there is an `m` at `at`: its `g0` must point back to it.
-pub fn is_thread(memory: &ProcessMemory, at: RuntimeAddr) -> bool {
-    let g0 = memory.read_word(at).filter(|g0| *g0 != 0);
-    at.0 != 0 && g0.is_some_and(|g0| memory.read_word(RuntimeAddr(g0.wrapping_add(G_M as u64))) == Some(at.0))
 }

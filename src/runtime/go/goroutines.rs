@@ -19,10 +19,11 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::{
+    GoError,
     globals::MAX_GOROUTINES,
     labels::LabelReader,
     layouts::{G_M, G_SCHED_PC, G_SCHED_SP, Layout},
-    process::{GoError, GoProcess},
+    process::GoProcess,
     walk::{Copied, End, Frame, Walker},
 };
 use crate::{

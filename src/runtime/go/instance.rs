@@ -6,10 +6,10 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    account,
+    GoError, account,
     info_text::facts,
     language::{Go, GoFile},
-    process::{GoError, GoProcess},
+    process::GoProcess,
     samples::GoSamples,
     task_dump::GoTasks,
 };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::process::{GoProcess, read_string};
+use super::{loaded::read_string, process::GoProcess};
 use crate::{addr::RuntimeAddr, budget::Resource, process::ProcessMemory};
 
 /// Limit of the labels of one goroutine.

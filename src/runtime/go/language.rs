@@ -1,6 +1,7 @@
 //! Go behind the interfaces of all languages: its files, and how their code is unwound.
 //!
-//! Not here: Go's tables themselves (`find`, `pclntab`), a process (`instance`).
+//! Not here: Go's tables themselves (`find`, `pclntab`), attaching (`loaded_runtime`), a process
+//! (`instance`).
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,17 +9,14 @@ use super::{
     account,
     cpu::CPU,
     find::{GoTables, is_marked},
-    instance::GoInstance,
     pclntab::FLAG_SP_WRITE,
-    process::GoError,
 };
 use crate::{
     addr::{ElfAddr, FrameAddr, RuntimeAddr},
     arch::{Registers, native},
     elf::ElfFile,
     process::LanguageId,
-    runtime::{Attach, Language, LoadedRuntime, ProcessView, Refusal},
-    symbolize::SourceFrame,
+    runtime::{Language, LoadedRuntime},
     unwind::{Code, CodeAt, FrameKey, NextStack, Role, StackMemory, Step, fixed_caller},
 };
 
@@ -61,7 +59,8 @@ impl Language for Go {
 #[derive(Debug)]
 pub struct GoFile {
     elf: Arc<ElfFile>,
-    path: String,
+    /// Its path in the mount namespace of a process that maps it.
+    pub path: String,
     /// `None`: of a release before Go 1.18, or modified.
     pub tables: Option<Arc<GoTables>>,
     special: OnceLock<SpecialFunctions>,
@@ -168,30 +167,6 @@ impl SpecialFunctions {
 
 fn within(ranges: &[(u64, u64)], address: ElfAddr) -> bool {
     ranges.iter().any(|(start, end)| (*start..*end).contains(&address.0))
-}
-
-impl LoadedRuntime for GoFile {
-    fn language(&self) -> &'static dyn Language {
-        &Go
-    }
-
-    fn code(self: Arc<Self>) -> Option<Arc<dyn Code>> {
-        Some(self)
-    }
-
-    fn name(&self, address: ElfAddr) -> Option<Vec<SourceFrame>> {
-        self.tables.as_ref()?.name(address)
-    }
-
-    fn attach(self: Arc<Self>, process: &ProcessView, bias: u64) -> Attach {
-        if self.tables.is_none() {
-            return Attach::No(Refusal::Error(GoError::Tables(self.path.clone()).into()));
-        }
-        match GoInstance::attach(&self, process, bias) {
-            Some(instance) => Attach::Ready(Box::new(instance)),
-            None => Attach::No(Refusal::OnlyCode),
-        }
-    }
 }
 
 impl Code for GoFile {

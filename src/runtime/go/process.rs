@@ -5,9 +5,11 @@
 use std::sync::Arc;
 
 use super::{
+    GoError,
     find::{GoTables, is_marked},
     globals::Globals,
     layouts::Layout,
+    loaded::{Loaded, read_string},
     pclntab::Function,
     version::{BuildInfo, Version},
 };
@@ -15,47 +17,8 @@ use crate::{
     addr::{ElfAddr, FileOffset, RuntimeAddr},
     budget::Budget,
     elf::{ElfError, ElfFile},
-    process::{self, Mapping, ProcessError, ProcessMemory, files, threads},
+    process::{self, Mapping, ProcessMemory, files, threads},
 };
-
-/// Why a process cannot be read as a Go program.
-#[derive(Debug, thiserror::Error)]
-pub enum GoError {
-    /// The process does not exist or cannot be read.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    /// The process with this number is not a Go program.
-    #[error("process {0} is not a Go program")]
-    NotGo(u32),
-    /// The function table of the file is not supported.
-    #[error("{0} is a Go program without the tables of Go 1.18 to 1.27: its release is older or modified")]
-    Tables(String),
-    /// The release is not supported.
-    #[error("Go {0} is not supported: rprof knows releases since 1.18")]
-    Release(String),
-    /// A variable of the runtime was not found, or its content is invalid.
-    #[error("the runtime's {what} was not found in memory: {why}")]
-    Variable {
-        /// The variable.
-        what: &'static str,
-        /// Why it was not found.
-        why: &'static str,
-    },
-    /// Reading the process's memory is not permitted.
-    #[error("cannot read the memory of process {0}: not permitted")]
-    Memory(u32),
-}
-
-/// The tables of a mapped file.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    /// The tables.
-    pub tables: Arc<GoTables>,
-    /// Run-time address = address in the file + bias.
-    pub bias: u64,
-    /// The file's path in the process's mount namespace.
-    pub path: String,
-}
 
 /// A running Go process.
 #[derive(Debug)]
@@ -154,24 +117,6 @@ impl GoProcess {
     /// A Go string whose header (pointer and length) is at `at`, with at most `max` bytes.
     pub fn string_at(&self, at: RuntimeAddr, max: usize) -> Option<String> {
         read_string(&self.memory, at, max)
-    }
-}
-
-/// See [`GoProcess::string_at`].
-pub fn read_string(memory: &ProcessMemory, at: RuntimeAddr, max: usize) -> Option<String> {
-    let pointer = memory.read_word(at)?;
-    let length = usize::try_from(memory.read_word(at.offset(8))?).ok()?;
-    if length > max {
-        return None;
-    }
-    let mut bytes = vec![0; length];
-    memory.read_exact(RuntimeAddr(pointer), &mut bytes).then(|| String::from_utf8_lossy(&bytes).into_owned())
-}
-
-impl Loaded {
-    /// The run-time address of an address in the file.
-    pub fn at(&self, address: ElfAddr) -> RuntimeAddr {
-        RuntimeAddr(address.0.wrapping_add(self.bias))
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     globals::build_version,
     labels::{Labels, read},
     layouts::{G_M, G_SCHED_G, G_SCHED_PC, G_SCHED_SP, Layout, M_G0},
-    process::Loaded,
+    loaded::Loaded,
     version::{BuildInfo, Version},
 };
 use crate::{

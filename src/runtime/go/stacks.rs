@@ -126,7 +126,7 @@ pub fn synthetic(name: &str) -> TaskFrame {
 
 /// The files of a process, which [`TaskFrame::mapping`] numbers.
 pub fn mappings(process: &GoProcess) -> Vec<CodeMapping> {
-    let mapping = |loaded: &super::process::Loaded| {
+    let mapping = |loaded: &super::loaded::Loaded| {
         let elf = loaded.tables.pclntab.elf();
         let code = elf.segments().iter().find(|segment| segment.executable);
         let (start, size, file_offset) = code.map_or((0, 0, 0), |segment| {

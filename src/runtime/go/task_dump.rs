@@ -10,8 +10,9 @@ use std::{
 };
 
 use super::{
+    GoError,
     goroutines::{GoroutineOptions, Goroutines},
-    process::{GoError, GoProcess},
+    process::GoProcess,
     stacks::{GoStacks, mappings, synthetic},
     text::Text,
     walk::Copied,

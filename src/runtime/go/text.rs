@@ -18,7 +18,8 @@ use super::{
     goroutines::{
         COPYING, DEAD, DEAD_EXTRA, Goroutine, Goroutines, IDLE, LEAKED, RUNNABLE, RUNNING, SYSCALL, WAITING,
     },
-    process::{GoProcess, read_string},
+    loaded::read_string,
+    process::GoProcess,
     sites::{Site, SiteFunction, Sites},
     walk::{ARGS_CLOSE, ARGS_END, ARGS_MORE, ARGS_OPEN, ARGS_TOO_FAR, Frame},
 };

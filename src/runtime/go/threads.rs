@@ -3,18 +3,14 @@
 //! Not here: the kernel's view of threads.
 
 use super::{
-    circle::Circle,
-    globals::is_thread,
-    layouts::Layout,
-    process::{GoError, GoProcess},
+    GoError,
+    process::GoProcess,
+    recognize::{find_link, is_thread, walk_threads},
 };
-use crate::{addr::RuntimeAddr, process::ProcessMemory};
+use crate::addr::RuntimeAddr;
 
 /// Words of `m.createstack`.
 const CREATE_STACK: usize = 32;
-/// Where `m.alllink` may be: patch releases have moved it.
-const LINKS: std::ops::Range<usize> = 240..480;
-const MAX_THREADS: usize = 1 << 20;
 /// How many times a list that changes meanwhile is read.
 const TRIES: usize = 5;
 
@@ -32,44 +28,6 @@ pub struct Thread {
     pub created_words: Vec<u64>,
 }
 
-/// The length of the list of threads that begins at `first`; 0: the list is invalid.
-pub fn chain_length(memory: &ProcessMemory, layout: &Layout, first: RuntimeAddr) -> usize {
-    find_link(memory, layout, first).map_or(0, |(_, length)| length)
-}
-
-/// The offset of `m.alllink`, and the length of the list.
-fn find_link(memory: &ProcessMemory, layout: &Layout, first: RuntimeAddr) -> Option<(usize, usize)> {
-    if !is_thread(memory, first) {
-        return None;
-    }
-    let candidates = std::iter::once(layout.alllink).chain(LINKS.step_by(8));
-    let mut best = None;
-    for link in candidates {
-        let Some(length) = walk(memory, first, link).map(|all| all.len()) else { continue };
-        if best.is_none_or(|(_, longest)| length > longest) {
-            best = Some((link, length));
-        }
-        // The offset of the layout is right if the list has more than one thread.
-        if link == layout.alllink && length > 1 {
-            break;
-        }
-    }
-    best
-}
-
-fn walk(memory: &ProcessMemory, first: RuntimeAddr, link: usize) -> Option<Vec<RuntimeAddr>> {
-    let (mut all, mut at) = (Vec::new(), first);
-    let mut circle = Circle::default();
-    while at.0 != 0 {
-        if circle.closes_at(at) || !is_thread(memory, at) || all.len() >= MAX_THREADS {
-            return None;
-        }
-        all.push(at);
-        at = RuntimeAddr(memory.read_word(at.offset(link as i64))?);
-    }
-    Some(all)
-}
-
 impl GoProcess {
     /// All threads of the runtime, the newest first. Errors: the list was not found.
     pub fn threads(&self) -> Result<Vec<Thread>, GoError> {
@@ -78,7 +36,7 @@ impl GoProcess {
         for _ in 0..TRIES {
             let first = RuntimeAddr(self.memory.read_word(head).ok_or(GoError::Memory(self.pid))?);
             let Some((link, _)) = find_link(&self.memory, &self.layout, first) else { continue };
-            let Some(all) = walk(&self.memory, first, link) else { continue };
+            let Some(all) = walk_threads(&self.memory, first, link) else { continue };
             return Ok(all.into_iter().map(|at| self.thread(at, link)).collect());
         }
         Err(missing("it kept changing while it was read"))

@@ -4,28 +4,23 @@
 //! Not here: which object fits the kernel (`objects`), what a refusal means (`refusal`), perf
 //! events, reading what the programs write.
 
-use std::{
-    collections::HashSet,
-    ffi::CStr,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-};
+use std::os::fd::{AsFd, OwnedFd};
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
-use aya_obj::{Object, btf::Btf};
+use aya_obj::Object;
 
 use super::{
-    kernel_types,
-    objects::{self, Objects},
+    objects,
+    program::{Maps, Room, attach_raw, attach_typed, code_of, load_program, load_typed, parse_and_relocate},
     record::ValueKind,
-    refusal::{broken, failed, from_map, not_loaded},
-    trace,
+    refusal::{broken, from_map, not_loaded},
     walkers::{self, Target, Walkers},
 };
 use crate::{
     arch::native,
     process::{TaskLayout, TaskPointer},
     sampler::SamplerError,
-    sys::bpf::{self, Instruction, KernelBtf, ProgramKind},
+    sys::bpf::{self, ProgramKind},
 };
 
 /// `ANSWER_BYTES` of names.bpf.c.
@@ -127,21 +122,24 @@ pub struct WaitPrograms {
     pub totals: PerCpuArray<MapData, [u64; 3]>,
 }
 
+/// The attached programs of a trace, and their maps.
+pub struct LoadedTrace {
+    /// The attachments.
+    pub links: Vec<OwnedFd>,
+    /// The target processes, by number; the value is not used.
+    pub targets: HashMap<MapData, u32, u32>,
+    /// For each CPU: events that found no room.
+    pub lost: PerCpuArray<MapData, u64>,
+    /// The events.
+    pub ring: RingBuf<MapData>,
+}
+
 /// The program that names kernel addresses, and the map that it writes to.
 pub struct LoadedNames {
     /// The program, to be run on demand.
     pub name: OwnedFd,
     /// One element: what the kernel prints, up to a NUL.
     pub answer: Array<MapData, [u8; ANSWER_BYTES]>,
-}
-
-/// The memory of the programs.
-#[derive(Clone, Copy, Debug)]
-pub struct Room {
-    /// Bytes of the ring: a power of two of pages.
-    pub ring_bytes: u32,
-    /// Buffers in which records are gathered: one more than the highest number of a CPU.
-    pub buffers: u32,
 }
 
 /// Which program begins the records.
@@ -184,20 +182,6 @@ fn load_finish(object: &Object, maps: &Maps, kind: ProgramKind) -> Result<OwnedF
     Ok(program)
 }
 
-/// Loads the programs of a walker of language frames, which use the `shared` maps. Returns the one
-/// of the kind `kind`, and the map of its settings.
-pub fn load_walker(
-    object: &'static [u8],
-    kind: ProgramKind,
-    shared: &[(&str, BorrowedFd<'_>)],
-) -> Result<(OwnedFd, MapData), SamplerError> {
-    let mut object = Object::parse(object).map_err(broken)?;
-    let mut maps = Maps::create_but(&mut object, Room { ring_bytes: 0, buffers: 0 }, shared)?;
-    maps.relocate(&mut object)?;
-    let name = if kind == ProgramKind::PerfEvent { "walk_event" } else { "walk_raw" };
-    Ok((load_program(&object, name, kind)?, maps.take("walker_settings")?))
-}
-
 /// Loads the programs that record waits: all of `interval_ns` and longer, shorter ones by chance.
 pub fn load_off_cpu(
     settings: Settings,
@@ -237,7 +221,7 @@ pub fn load_trace(
     namespace_inode: u32,
     first_namespace: bool,
     ring_bytes: u32,
-) -> Result<trace::Loaded, SamplerError> {
+) -> Result<LoadedTrace, SamplerError> {
     const PROGRAMS: [(&str, &str); 3] = [
         ("trace_made", "btf_trace_sched_wakeup_new"),
         ("trace_waking", "btf_trace_sched_waking"),
@@ -256,7 +240,7 @@ pub fn load_trace(
             .ok_or_else(|| SamplerError::Unavailable(format!("the kernel lacks {name} (Linux 5.5)")))?;
         links.push(attach_typed(&load_typed(&object, program, tracepoint)?)?);
     }
-    Ok(trace::Loaded {
+    Ok(LoadedTrace {
         links,
         targets: HashMap::try_from(Map::HashMap(maps.take("targets")?)).map_err(broken)?,
         lost: PerCpuArray::try_from(Map::PerCpuArray(maps.take("lost")?)).map_err(broken)?,
@@ -329,144 +313,4 @@ pub fn load_threads(namespace_inode: u32, pid: u32, kernel_stacks: bool) -> Resu
     let (instructions, license) = code_of(&object, "read_thread")?;
     bpf::load_iterator_program("read_thread", &instructions, license, iterator)
         .map_err(|error| not_loaded("read_thread", error))
-}
-
-/// The programs of the object that fits this kernel, with the offsets of its types; and what
-/// `look_up` finds among these.
-fn parse_and_relocate<T>(
-    objects: &Objects,
-    look_up: impl FnOnce(&kernel_types::Types<'_>) -> T,
-) -> Result<(Object, T), SamplerError> {
-    let kernel = KernelBtf::open()
-        .map_err(|error| SamplerError::NoKernelTypes(format!("/sys/kernel/btf/vmlinux: {error}")))?;
-    let types = kernel_types::Types::parse(kernel.bytes()).ok_or_else(|| {
-        SamplerError::Unavailable("the kernel's description of its types cannot be read".to_owned())
-    })?;
-    let mut object = Object::parse(objects.for_kernel(&types)).map_err(broken)?;
-    let own = object.btf.as_ref().map(Btf::to_bytes).unwrap_or_default();
-    let wanted = kernel_types::Types::parse(&own).map(|types| types.structures()).unwrap_or_default();
-    let excerpt = Btf::parse(&types.excerpt(&wanted), aya::Endianness::default()).map_err(broken)?;
-    object.relocate_btf(&excerpt).map_err(|error| {
-        SamplerError::Unavailable(format!("the BPF program does not fit this kernel: {error}"))
-    })?;
-    let found = look_up(&types);
-    Ok((object, found))
-}
-
-/// Each map by name, with its definition.
-struct Maps(Vec<(String, aya_obj::Map, MapData)>);
-
-impl Maps {
-    fn create(object: &mut Object, room: Room) -> Result<Maps, SamplerError> {
-        Maps::create_but(object, room, &[])
-    }
-
-    /// Creates the maps, but uses those of `shared` that have the same name.
-    fn create_but(
-        object: &mut Object,
-        room: Room,
-        shared: &[(&str, BorrowedFd<'_>)],
-    ) -> Result<Maps, SamplerError> {
-        let mut maps = Vec::new();
-        for (name, mut map) in object.maps.drain() {
-            if let Some((_, fd)) = shared.iter().find(|(other, _)| *other == name) {
-                let fd = fd
-                    .try_clone_to_owned()
-                    .map_err(|source| failed("duplicating the descriptor of a BPF map", source))?;
-                let data = MapData::from_fd(fd).map_err(|error| from_map(&error))?;
-                maps.push((name, map, data));
-                continue;
-            }
-            match name.as_str() {
-                "ring" => map.set_max_entries(room.ring_bytes),
-                "records" => map.set_max_entries(room.buffers),
-                _ => {}
-            }
-            // Created without the types of keys and values: nothing needs them, and they would
-            // require loading the object's own type information.
-            let plain = aya_obj::Map::new_from_params(
-                map.map_type(),
-                map.key_size(),
-                map.value_size(),
-                map.max_entries(),
-                map.map_flags(),
-            );
-            let data = MapData::create(plain, &name, None).map_err(|error| from_map(&error))?;
-            maps.push((name, map, data));
-        }
-        Ok(Maps(maps))
-    }
-
-    /// Makes the object's programs refer to these maps and to each other's code.
-    fn relocate(&self, object: &mut Object) -> Result<(), SamplerError> {
-        let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
-        let maps = self.0.iter().map(|(name, map, data)| (name.as_str(), data.fd().as_fd().as_raw_fd(), map));
-        object.relocate_maps(maps, &sections).map_err(broken)?;
-        object.relocate_calls(&sections).map_err(broken)
-    }
-
-    /// Fills a map of one element and returns it: it must stay open until programs that use it are
-    /// loaded.
-    fn set<T: aya::Pod>(&mut self, name: &str, value: T) -> Result<Array<MapData, T>, SamplerError> {
-        let mut map = Array::<_, T>::try_from(Map::Array(self.take(name)?)).map_err(broken)?;
-        map.set(0, value, 0).map_err(|error| from_map(&error))?;
-        Ok(map)
-    }
-
-    fn get(&self, name: &str) -> Result<&MapData, SamplerError> {
-        let found = self.0.iter().find(|(other, _, _)| other == name);
-        found.map(|(_, _, data)| data).ok_or_else(|| broken(format!("it has no map {name}")))
-    }
-
-    /// Another descriptor of a map.
-    fn copy_of(&self, name: &str) -> Result<OwnedFd, SamplerError> {
-        let copy = self.get(name)?.fd().as_fd().try_clone_to_owned();
-        copy.map_err(|source| failed("duplicating the descriptor of a BPF map", source))
-    }
-
-    fn take(&mut self, name: &str) -> Result<MapData, SamplerError> {
-        let at = self.0.iter().position(|(other, _, _)| other == name);
-        at.map(|at| self.0.swap_remove(at).2).ok_or_else(|| broken(format!("it has no map {name}")))
-    }
-}
-
-fn load_program(object: &Object, name: &str, kind: ProgramKind) -> Result<OwnedFd, SamplerError> {
-    let (instructions, license) = code_of(object, name)?;
-    bpf::load_program(kind, name, &instructions, license).map_err(|error| not_loaded(name, error))
-}
-
-fn load_typed(object: &Object, name: &str, tracepoint: u32) -> Result<OwnedFd, SamplerError> {
-    let (instructions, license) = code_of(object, name)?;
-    bpf::load_typed_tracepoint(name, &instructions, license, tracepoint)
-        .map_err(|error| not_loaded(name, error))
-}
-
-fn attach_typed(program: &OwnedFd) -> Result<OwnedFd, SamplerError> {
-    bpf::attach_typed_tracepoint(program.as_fd())
-        .map_err(|source| failed("attaching a BPF program to a tracepoint", source))
-}
-
-fn code_of<'o>(object: &'o Object, name: &str) -> Result<(Vec<Instruction>, &'o CStr), SamplerError> {
-    let program = object.programs.get(name).ok_or_else(|| broken(format!("it has no program {name}")))?;
-    let function = object.functions.get(&program.function_key());
-    let function = function.ok_or_else(|| broken(format!("it has no code for {name}")))?;
-    let instructions = function
-        .instructions
-        .iter()
-        .map(|instruction| {
-            let registers = instruction.dst_reg() | instruction.src_reg() << 4;
-            let [o0, o1] = instruction.off.to_ne_bytes();
-            let [i0, i1, i2, i3] = instruction.imm.to_ne_bytes();
-            [instruction.code, registers, o0, o1, i0, i1, i2, i3]
-        })
-        .collect();
-    Ok((instructions, &program.license))
-}
-
-/// Loads a program and has the kernel call it at a tracepoint, until the descriptor is closed.
-fn attach_raw(object: &Object, name: &str, tracepoint: &CStr) -> Result<OwnedFd, SamplerError> {
-    let program = load_program(object, name, ProgramKind::RawTracepoint)?;
-    bpf::attach_raw_tracepoint(tracepoint, program.as_fd()).map_err(|source| {
-        failed(&format!("attaching a BPF program to {}", tracepoint.to_string_lossy()), source)
-    })
 }

@@ -13,10 +13,12 @@
 //! and threads that live for microseconds are sampled. Needs CAP_BPF and CAP_PERFMON (or root),
 //! Linux 5.10, and the kernel's BTF. Not here: unwinding what was copied.
 
+mod common;
 mod kernel_names;
 pub(crate) mod kernel_types;
 mod load;
 mod objects;
+mod program;
 mod record;
 mod refusal;
 mod sideband;
@@ -25,26 +27,22 @@ pub mod threads;
 pub mod trace;
 mod walkers;
 
-use std::{
-    fs, io,
-    os::unix::fs::MetadataExt,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
     addr::RuntimeAddr,
     process::{Hints, LanguageId, ProcessError, identity},
     sampler::{Description, Event, KernelName, Sampler, SamplerError, SamplerOptions},
-    sys::{self, bpf::WakeUps, clock, perf::PerfError},
+    sys::{self, bpf::WakeUps, clock},
 };
 
-use load::{Loaded, Room, Settings};
+use common::{FIRST_PID_NAMESPACE, own_pid_namespace, system};
+use load::{Loaded, Settings};
+use program::Room;
 use record::ValueKind;
 use sideband::Sideband;
 use source::{Opening, Source};
 
-/// Inode number of the first PID namespace (`PROC_PID_INIT_INO`, linux/proc_ns.h).
-const FIRST_PID_NAMESPACE: u32 = 0xefff_fffc;
 /// The most stack that the program copies (`LARGEST_STACK_BYTES`).
 const LARGEST_STACK_BYTES: u32 = 512 << 10;
 /// The default ring, and the share of it for each CPU of a large machine.
@@ -141,13 +139,6 @@ fn ring_bytes(requested_bytes: usize, cpu_count: usize, max_stack_bytes: u32) ->
     requested.clamp(4 * max_stack_bytes.next_power_of_two() as usize, MOST_RING_BYTES).next_power_of_two()
 }
 
-/// The inode number of rprof's PID namespace, whose process numbers are used.
-fn own_pid_namespace() -> Result<u32, SamplerError> {
-    let found = fs::metadata("/proc/self/ns/pid").map_err(system("reading /proc/self/ns/pid"))?;
-    // Inode numbers of namespaces are 32 bits wide in the kernel.
-    Ok(found.ino() as u32)
-}
-
 fn settings(
     options: &SamplerOptions,
     max_stack_bytes: u32,
@@ -178,19 +169,6 @@ fn describe(
         kernel: options.kernel && source.has_kernel_frames(),
         buffer_bytes,
         event_count: source.event_count() + sideband.event_count(),
-    }
-}
-
-/// An error that says what failed.
-fn system(what: &'static str) -> impl Fn(io::Error) -> SamplerError {
-    move |source| SamplerError::System { what: what.to_owned(), source }
-}
-
-/// The error of a sampler for a failed perf call.
-fn from_perf(error: PerfError) -> SamplerError {
-    match error {
-        PerfError::System { call, source } => SamplerError::System { what: call.to_owned(), source },
-        other => SamplerError::Perf(other),
     }
 }
 

@@ -6,6 +6,7 @@
 
 use rustc_hash::FxHashMap;
 
+use super::common;
 use crate::{
     addr::RuntimeAddr,
     process::{ProcessError, identity},
@@ -52,9 +53,9 @@ impl Sideband {
             follow_forks,
         };
         for cpu in cpus {
-            let (event, ring) = open_one(*cpu, ring_bytes).map_err(super::from_perf)?;
-            wake_ups.add(&event).map_err(super::system("waiting for a perf ring"))?;
-            event.enable().map_err(super::from_perf)?;
+            let (event, ring) = open_one(*cpu, ring_bytes).map_err(common::from_perf)?;
+            wake_ups.add(&event).map_err(common::system("waiting for a perf ring"))?;
+            event.enable().map_err(common::from_perf)?;
             sideband.events.push(event);
             sideband.rings.push(ring);
         }

@@ -284,7 +284,7 @@ fn a_hint_settles_where_a_stack_of_the_programs_own_making_ends() {
     let mut program = Program::start(COROUTINE, &[]);
     let mut line = String::new();
     let output = program.child.stdout.take().expect("output");
-    io::BufRead::read_line(&mut io::BufReader::new(output), &mut line).expect("line");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).expect("line");
     let start: u64 = line.trim().parse().expect("address");
     let mut sampler = open(&options(program.pid())).expect("open");
     let guessed = watch(&mut sampler, 200);

@@ -10,9 +10,9 @@ use std::{
 };
 
 use super::{
-    load, own_pid_namespace,
+    common::{own_pid_namespace, system},
+    load,
     record::{registers_at, u32_at, u64_at},
-    system,
 };
 use crate::{
     arch::{Registers, native},

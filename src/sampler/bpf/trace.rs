@@ -4,14 +4,13 @@
 //! Needs CAP_BPF and CAP_PERFMON (or root), Linux 5.10 and the kernel's BTF. Not here: spans of
 //! time, which follow from the events.
 
-use std::{os::fd::OwnedFd, time::Duration};
-
-use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
+use std::time::Duration;
 
 use super::{
-    FIRST_PID_NAMESPACE, load, own_pid_namespace,
+    common::{FIRST_PID_NAMESPACE, own_pid_namespace, system},
+    load::{self, LoadedTrace},
     record::{u32_at, u64_at},
-    refusal, system,
+    refusal,
 };
 use crate::{
     arch,
@@ -72,21 +71,9 @@ pub enum ThreadEventKind {
     },
 }
 
-/// The attached programs and their maps.
-pub struct Loaded {
-    /// The attachments.
-    pub links: Vec<OwnedFd>,
-    /// The target processes, by number; the value is not used.
-    pub targets: HashMap<MapData, u32, u32>,
-    /// For each CPU: events that found no room.
-    pub lost: PerCpuArray<MapData, u64>,
-    /// The events.
-    pub ring: RingBuf<MapData>,
-}
-
 /// A running trace.
 pub struct Tracer {
-    loaded: Loaded,
+    loaded: LoadedTrace,
     wake_ups: WakeUps,
 }
 

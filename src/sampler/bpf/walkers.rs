@@ -6,9 +6,13 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use aya::maps::{HashMap, MapData};
+use aya_obj::Object;
 use rustc_hash::FxHashMap;
 
-use super::{load, refusal};
+use super::{
+    program::{Maps, Room, load_program},
+    refusal::{self, broken},
+};
 use crate::{
     process::{FrameWalker, LanguageId, WalkerProgram},
     sampler::SamplerError,
@@ -116,12 +120,26 @@ impl Walkers {
         }
         let shared: Vec<(&str, BorrowedFd<'_>)> =
             self.shared.iter().map(|(name, fd)| (*name, fd.as_fd())).collect();
-        let (program, settings) = load::load_walker(walker.object, self.kind, &shared)?;
+        let (program, settings) = load_walker(walker.object, self.kind, &shared)?;
         add_program(self.shared[0].1.as_fd(), place as u32, &program)?;
         self.loaded.push(LoadedWalker { _program: program, settings });
         self.languages.push(language);
         Ok(place - 1)
     }
+}
+
+/// Loads the programs of a walker of language frames, which use the `shared` maps. Returns the one
+/// of the kind `kind`, and the map of its settings.
+fn load_walker(
+    object: &'static [u8],
+    kind: ProgramKind,
+    shared: &[(&str, BorrowedFd<'_>)],
+) -> Result<(OwnedFd, MapData), SamplerError> {
+    let mut object = Object::parse(object).map_err(broken)?;
+    let mut maps = Maps::create_but(&mut object, Room { ring_bytes: 0, buffers: 0 }, shared)?;
+    maps.relocate(&mut object)?;
+    let name = if kind == ProgramKind::PerfEvent { "walk_event" } else { "walk_raw" };
+    Ok((load_program(&object, name, kind)?, maps.take("walker_settings")?))
 }
 
 /// Puts a program at a place of the map of programs.

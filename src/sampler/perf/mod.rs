@@ -14,6 +14,7 @@
 //! Not here: BPF, unwinding, and perf's system calls ([`crate::sys::perf`]).
 
 mod attach;
+mod describe;
 mod plan;
 mod probe;
 mod rings;

@@ -7,7 +7,7 @@ use std::{fmt, io};
 
 use nix::errno::Errno;
 
-use super::event::{EventKind, EventSpec, Scope};
+use super::spec::{EventKind, EventSpec, Scope};
 use crate::sys::{
     capabilities::{self, CAP_IPC_LOCK},
     limits,

@@ -15,9 +15,11 @@ mod hardware;
 pub mod probe;
 mod record;
 mod ring;
+mod spec;
 
 pub use error::{Denial, PerfError};
-pub use event::{Counts, Event, EventKind, EventSpec, Rate, SampleFields, Scope};
+pub use event::{Counts, Event};
 pub use hardware::counts_cycles;
 pub use record::{Mmap2, RawRecord, Record, Sample, SampleId, UserStack};
 pub use ring::Ring;
+pub use spec::{EventKind, EventSpec, Rate, SampleFields, Scope};

@@ -6,7 +6,7 @@
 
 use perf_event_open_sys::bindings;
 
-use super::event::SampleFields;
+use super::spec::SampleFields;
 
 /// The size of `struct perf_event_header`: type (u32), misc (u16), size (u16).
 pub(super) const HEADER_BYTES: usize = 8;

@@ -4,7 +4,7 @@ use std::{fs, io::Read, net::ToSocketAddrs, time::Duration};
 
 use crate::{
     cli::pprof::Flags,
-    profile::columns::decode::MAX_BYTES,
+    profile::columns::error::MAX_BYTES,
     text::{
         go::{self, query_escape, query_unescape},
         path,
@@ -220,7 +220,9 @@ impl Tls {
     fn config(&self, insecure: bool) -> Result<ureq::tls::TlsConfig, String> {
         use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig};
         let read = |path: &str| {
-            fs::read(path).map_err(|error| format!("could not read {path}: {}", super::system_words(&error)))
+            fs::read(path).map_err(|error| {
+                format!("could not read {path}: {}", super::super::words::system_words(&error))
+            })
         };
         let mut config = TlsConfig::builder().disable_verification(insecure);
         if !self.ca.is_empty() {

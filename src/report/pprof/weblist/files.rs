@@ -87,7 +87,7 @@ struct Stretch {
 pub(super) fn arrange(report: &Report, collected: Collected) -> Result<Vec<Function>, String> {
     let mut names: Vec<&String> = collected.files.keys().collect();
     names.sort_unstable();
-    let mut sources = Sources::new(report)?;
+    let mut sources = Sources::new(&report.settings)?;
     let mut functions = Vec::new();
     for name in names {
         let file = &collected.files[name];

@@ -5,7 +5,7 @@ use crate::{
     sampler::{
         RawSample, SamplerError, Values,
         bpf::{
-            from_perf,
+            common::from_perf,
             load::{self, Loaded, Program},
             record::Record,
         },

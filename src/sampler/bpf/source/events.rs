@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::super::{from_perf, load::Loaded};
+use super::super::{common::from_perf, load::Loaded};
 use crate::{
     sampler::SamplerError,
     sys::perf::{self, EventSpec, PerfError, Scope},

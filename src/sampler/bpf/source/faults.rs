@@ -5,7 +5,7 @@ use crate::{
     sampler::{
         FAULTS_A_SAMPLE, SamplerError,
         bpf::{
-            from_perf,
+            common::from_perf,
             load::{self, Loaded, Program, Settings},
             record::ValueKind,
         },

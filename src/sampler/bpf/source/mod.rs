@@ -10,7 +10,8 @@ mod faults;
 mod waits;
 
 use super::{
-    load::{Loaded, Room, Settings},
+    load::{Loaded, Settings},
+    program::Room,
     record::Record,
 };
 use crate::sampler::{Event, RawSample, SamplerError, SamplerOptions, Trigger};

@@ -13,10 +13,10 @@ use crate::{
     sampler::{
         Event, KernelStack, RawSample, SamplerError, StackCopy, Values,
         bpf::{
+            common::system,
             load::{self, Loaded, WaitPrograms},
             record::{ONE, Record, registers_at, u32_at, u64_at},
             refusal::from_map,
-            system,
             threads::Sleeper,
         },
         look::{Target, asleep},

@@ -1,4 +1,4 @@
-//! One language's runtime in one process, and how its frames are combined with the native stack.
+//! The frames of languages, and how they are combined with the native stack.
 //!
 //! Frames of a language are found in one of two ways.
 //!
@@ -7,24 +7,23 @@
 //! stack; what a key stands for is read later.
 //!
 //! *In the heap* (interpreters): they change within microseconds and are read with the sample, into
-//! a [`Section`]. [`Instance::splice`] then replaces the interpreter's native frames by them.
+//! a [`Section`]. [`Instance::splice`](super::Instance::splice) then replaces the interpreter's
+//! native frames by them.
 //!
-//! Not here: files (`language`), tasks, counting.
+//! Not here: the traits that languages implement (`language`), tasks, counting.
 
 use std::{fmt, sync::Arc};
 
-use super::{
-    Account, Language, RuntimeError,
-    language::Labels,
-    tasks::{TaskDump, TaskRequest, ThreadStacks},
-};
 use crate::{
     addr::RuntimeAddr,
     arch::Registers,
-    process::{Hints, Section},
+    process::Section,
     symbolize::SourceFrame,
-    unwind::{Code, Frame, FrameKey},
+    unwind::{Frame, FrameKey},
 };
+
+/// Labels that a program has set itself, as key and value, sorted by key.
+pub type Labels = Arc<Vec<(String, String)>>;
 
 /// The number of an instance in its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -180,104 +179,14 @@ pub struct Info {
     pub json: serde_json::Value,
 }
 
-/// A runtime in a process. All reads are bounded: the process may be crafted.
-pub trait Instance: fmt::Debug + Send {
-    /// The language.
-    fn language(&self) -> &'static dyn Language;
-
-    /// The release, for messages: `go1.22.3`.
-    fn version(&self) -> String;
-
-    /// The code that the runtime generated or copied into a mapping, if it did; called for every
-    /// executable mapping of the process when it appears. The first instance that claims one owns
-    /// it.
-    fn claim(&mut self, _region: &CodeRegion<'_>) -> Option<Arc<dyn Code>> {
-        None
-    }
-
-    /// What samplers should read with a sample.
-    fn hints(&self) -> Hints {
-        Hints::default()
-    }
-
-    /// Puts the frames of a section into the stack. A section of
-    /// [`SectionOrigin::Unsynchronised`](crate::process::SectionOrigin) must not be combined with
-    /// native frames: it replaces them, or is ignored.
-    fn splice(&self, _section: &Section<'_>, _stack: &mut MixedStack<'_>) -> Splice {
-        Splice::Nothing
-    }
-
-    /// Reads what a key stands for. Called when a frame is first met, soon after its sample.
-    /// `None`: it cannot be read.
-    fn load(&self, _key: FrameKey) -> Option<Arc<dyn FrameData>> {
-        None
-    }
-
-    /// How long after its sample a key still stands for the same, in nanoseconds. A runtime whose
-    /// code hardly ever goes has a longer time.
-    fn keeps_frames_ns(&self) -> u64 {
-        50_000_000
-    }
-
-    /// A number that changes when a key comes to stand for something else (code was freed, and its
-    /// address is used again). Cheap: one small read. `None`: it cannot be read.
-    fn generation(&self, _key: FrameKey) -> Option<u64> {
-        Some(0)
-    }
-
-    /// The labels that the program has set on what the thread ran.
-    fn labels(&self, _sample: &SampleView<'_>) -> Option<Labels> {
-        None
-    }
-
-    /// What the runtime did on the thread, if that is known: waits for a lock, collects garbage.
-    fn thread_state(&self, _sample: &SampleView<'_>) -> Option<&'static str> {
-        None
-    }
-
-    /// The runtime's tasks (goroutines, coroutines), each with its stack. Errors: it has none, or
-    /// they cannot be read.
-    fn tasks(
-        &self,
-        _request: &TaskRequest,
-        _threads: &mut dyn ThreadStacks,
-    ) -> Result<Box<dyn TaskDump>, RuntimeError> {
-        Err(unavailable(self.language(), "has no tasks that rprof reads"))
-    }
-
-    /// A profile that the runtime keeps itself. Errors: it keeps none of this name, or it cannot be
-    /// read.
-    fn account(&self, _name: &str) -> Result<Account, RuntimeError> {
-        Err(unavailable(self.language(), "keeps no such profile"))
-    }
-
-    /// The same in the language's own text form; `None`: it has none. Errors: as
-    /// [`Instance::account`].
-    fn account_text(&self, _name: &str) -> Result<Option<Vec<u8>>, RuntimeError> {
-        Ok(None)
-    }
-
-    /// Facts about the runtime. Errors: it cannot be read.
-    fn info(&self) -> Result<Info, RuntimeError> {
-        Ok(Info { runtime: self.version(), ..Info::default() })
-    }
-
-    /// Which frames are of which category.
-    fn categories(&self) -> Vec<CategoryRule> {
-        Vec::new()
-    }
-
-    /// How well frames could be read so far, as a comment of a profile: `key: value`.
-    fn quality(&self) -> Option<String> {
-        None
-    }
-
-    /// What would make profiles of this process better: a sentence each.
-    fn advice(&self) -> Vec<String> {
-        Vec::new()
-    }
-}
-
-fn unavailable(language: &dyn Language, what: &str) -> RuntimeError {
-    RuntimeError::Unreadable { what: format!("{} {what}", language.name()), advice: None }
+/// A frame of a task's stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskFrame {
+    /// The file with the code, as an index into a list of [`CodeMapping`]; `None`: the frame is in
+    /// no file.
+    pub mapping: Option<usize>,
+    /// The address in the profile; 0: none.
+    pub address: u64,
+    /// The functions, the innermost inlined one first.
+    pub lines: Arc<[SourceFrame]>,
 }
