@@ -1,10 +1,11 @@
-//! Python programs of known proportions, in the releases that are installed: the system's and
-//! pyenv's.
+//! Python programs of known proportions, in the releases that are installed: the system's, pyenv's,
+//! and those that `RPROF_PYTHONS` lists (scripts/pythons).
 //!
 //! `RPROF_PYTHON_MATRIX=all` runs every kind of program in every release; else the kinds are spread
 //! over the releases.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -89,7 +90,18 @@ fn callers(name: &str) -> Option<&'static [&'static str]> {
         "hot30" => &["parent_b"],
         "hot20" => &["parent_c"],
         "parent_a" | "parent_b" | "parent_c" => &["one_round"],
-        "one_round" => &["main", "deep", "raises", "worker", "leaf_work", "keyed", "generated"],
+        "one_round" => &[
+            "main",
+            "deep",
+            "raises",
+            "worker",
+            "leaf_work",
+            "keyed",
+            "generated",
+            "brief_worker",
+            "in_interpreter",
+            "in_greenlet",
+        ],
         "keyed" | "generated" => &["mixed_round"],
         "deep" => &["deep", "main"],
         "raises" => &["raises", "main"],
@@ -304,6 +316,123 @@ fn a_dump_shows_the_functions_of_a_sleeping_thread_and_its_line() {
         let at = |name: &str| text.find(name).unwrap_or_else(|| panic!("{python:?}: no {name} in {text}"));
         assert!(at("sleeps") < at("main") && at("main") < at("<module>"), "{text}");
     }
+}
+
+#[test]
+fn functions_of_a_sub_interpreter_have_their_shares() {
+    let _alone = alone();
+    for python in some() {
+        let mut target = python.start("interpreter");
+        let profile = Rprof::attach(&target).profile();
+        target.assert_unhurt();
+        assert_true(&profile, &format!("{python:?}"), 0.1, 95.0);
+        let inner = profile.share(|stack| stack.has("in_interpreter"));
+        assert!(inner > 95.0, "{python:?}: {inner:.1} %\n{}", profile.summary());
+    }
+}
+
+#[test]
+fn threads_that_live_for_5_ms_have_their_functions() {
+    let _alone = alone();
+    for python in some() {
+        let mut target = python.start("brief");
+        let profile = Rprof::attach(&target).profile();
+        target.assert_unhurt();
+        assert_true(&profile, &format!("{python:?}"), 0.1, 90.0);
+    }
+}
+
+#[test]
+fn processes_that_multiprocessing_started_are_profiled_with_their_parent() {
+    let _alone = alone();
+    for python in some() {
+        let mut target = python.start("processes");
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        let profile = Rprof::attach(&target).args(&["--children", "--label", "pid"]).profile();
+        target.assert_unhurt();
+        assert_true(&profile, &format!("{python:?}"), 0.1, 95.0);
+        let workers = profile.stacks.iter().filter(|stack| stack.has("worker"));
+        let pids: HashSet<&str> = workers.filter_map(|stack| stack.label("pid")).collect();
+        assert_eq!(pids.len(), 2, "{}", profile.summary());
+    }
+}
+
+/// A C program with an interpreter in it.
+const EMBEDDING: &str = r#"
+#include <Python.h>
+__attribute__((noinline)) int run_script(const char *path) {
+    char source[4096];
+    snprintf(source, sizeof source,
+        "import sys; sys.path.insert(0, %c%s%c); import python_ratio; python_ratio.main('short', 600)", 34, path, 34);
+    return PyRun_SimpleString(source);
+}
+int main(int argc, char **argv) {
+    Py_Initialize();
+    int result = run_script(argv[1]);
+    return result + argc * 0;
+}
+"#;
+
+/// Builds [`EMBEDDING`] with the headers and the library of an interpreter; `None`: it has none.
+fn embedding(python: &Python, folder: &Path) -> Option<PathBuf> {
+    let config = python.program.with_file_name(format!("python3.{}-config", python.minor));
+    let flags = Command::new(config).args(["--includes", "--ldflags", "--embed"]).output().ok()?;
+    let flags = String::from_utf8(flags.stdout).ok()?;
+    let (source, program) = (folder.join("embedding.c"), folder.join("embedding"));
+    std::fs::write(&source, EMBEDDING).ok()?;
+    let library = python.program.parent()?.with_file_name("lib");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-O1", "-g", "-rdynamic", "-o"]).arg(&program).arg(&source);
+    compiler.arg(format!("-Wl,-rpath,{}", library.display())).args(flags.split_whitespace());
+    compiler.output().ok()?.status.success().then_some(program)
+}
+
+#[test]
+fn a_c_program_with_an_interpreter_in_it_has_its_functions_and_pythons() {
+    let _alone = alone();
+    let folder = crate::harness::open_folder();
+    let built = supported().into_iter().rev().find_map(|python| {
+        let program = embedding(&python, folder.path())?;
+        Some((python, program))
+    });
+    let Some((python, program)) = built else { return skip(Skip::NotInstalled("libpython")) };
+    let scripts = std::fs::canonicalize(SCRIPT).expect("a fixture");
+    let scripts = scripts.parent().expect("its folder");
+    let home = python.program.parent().and_then(Path::parent).expect("bin is in a folder");
+    let mut command = Command::new(program);
+    let mut target = Target::spawn(command.arg(scripts).env("PYTHONHOME", home));
+    let profile = Rprof::attach(&target).profile();
+    target.assert_unhurt();
+    assert_true(&profile, &format!("{python:?}"), 0.1, 98.0);
+    let order = ["main", "run_script", "<module>", "main", "one_round"];
+    profile
+        .assert_nearly_all(95.0, "C calls Python", |stack| !has_python(stack) || stack.has_in_order(&order));
+}
+
+#[test]
+fn an_interpreter_that_was_deleted_and_runs_in_another_pid_namespace_is_read() {
+    let _alone = alone();
+    if !crate::harness::is_root() {
+        return skip(Skip::NeedsRoot);
+    }
+    let of_system = |python: &Python| python.program.starts_with("/usr");
+    let Some(python) = supported().into_iter().find(of_system) else {
+        return skip(Skip::NotInstalled("python3"));
+    };
+    let folder = crate::harness::open_folder();
+    let copy = folder.path().join(format!("python3.{}", python.minor));
+    std::fs::copy(&python.program, &copy).expect("a copy");
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(&copy);
+    let mut target =
+        Target::spawn(command.args([SCRIPT, "threads", "600"]).env("PYTHONHOME", "/usr")).descendant();
+    std::fs::remove_file(&copy).expect("removed");
+    let profile = Rprof::attach(&target).profile();
+    target.assert_unhurt();
+    assert_true(&profile, &format!("{python:?}"), 0.1, 95.0);
+    let named =
+        profile.share(|stack| stack.label("python_thread").is_some_and(|name| name.starts_with("worker")));
+    assert!(named > 90.0, "{named:.1} %\n{}", profile.summary());
 }
 
 #[test]
