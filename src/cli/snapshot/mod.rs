@@ -310,7 +310,7 @@ fn texts(kind: Kind, response: &Response, file: &str) -> io::Result<Vec<Part>> {
                     _ => threads.write_text(false, &mut text)?,
                 }
                 if form == TextForm::Each {
-                    reading.content.write_more(form, &mut text)?;
+                    reading.content.write_more(TextForm::Grouped, &mut text)?;
                 }
             }
         }

@@ -103,12 +103,32 @@ impl PythonTasks {
         Ok(())
     }
 
+    /// Equal tasks together, a task that is alone as by [`PythonTasks::write_each`]; in the order of
+    /// the first task of each group.
+    fn write_grouped(&self, writer: &mut dyn Write) -> io::Result<()> {
+        let mut groups = self.groups();
+        // All are in one list: the order of addresses is that of the list.
+        groups.sort_by_key(|group| std::ptr::from_ref(group[0]));
+        for (index, group) in groups.iter().enumerate() {
+            if index > 0 {
+                writeln!(writer)?;
+            }
+            match group[..] {
+                [one] => writeln!(writer, "asyncio task {:?} [{}]:", one.name, one.waits)?,
+                _ => {
+                    let (names, count) = (names(group), group.len());
+                    writeln!(writer, "{count} asyncio tasks {names} [{}]:", group[0].waits)?;
+                }
+            }
+            write_frames(&group[0].frames, writer)?;
+        }
+        Ok(())
+    }
+
     fn write_counted(&self, writer: &mut dyn Write) -> io::Result<()> {
         writeln!(writer, "asyncio tasks: total {}", self.tasks.len())?;
         for group in self.groups() {
-            let names: Vec<_> = group.iter().take(MAX_NAMED).map(|task| format!("{:?}", task.name)).collect();
-            let more = if group.len() > MAX_NAMED { ", …" } else { "" };
-            writeln!(writer, "\n{} [{}]: {}{more}", group.len(), group[0].waits, names.join(", "))?;
+            writeln!(writer, "\n{} [{}]: {}", group.len(), group[0].waits, names(&group))?;
             write_frames(&group[0].frames, writer)?;
         }
         Ok(())
@@ -129,6 +149,12 @@ impl PythonTasks {
         serde_json::to_writer_pretty(&mut *writer, &all)?;
         writeln!(writer)
     }
+}
+
+/// The names of the first tasks of a group.
+fn names(group: &[&Task]) -> String {
+    let names: Vec<_> = group.iter().take(MAX_NAMED).map(|task| format!("{:?}", task.name)).collect();
+    names.join(", ") + if group.len() > MAX_NAMED { ", …" } else { "" }
 }
 
 fn write_frames(frames: &[SourceFrame], writer: &mut dyn Write) -> io::Result<()> {
@@ -194,9 +220,48 @@ impl TaskDump for PythonTasks {
 
     fn write(&self, form: TaskForm, _system: bool, writer: &mut dyn Write) -> io::Result<()> {
         match form {
-            TaskForm::Each | TaskForm::Grouped => self.write_each(writer),
+            TaskForm::Each => self.write_each(writer),
+            TaskForm::Grouped => self.write_grouped(writer),
             TaskForm::Counted => self.write_counted(writer),
             TaskForm::Json => self.write_json(writer),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(name: &str, waits: &str) -> Task {
+        let frame = SourceFrame {
+            function: "waiter".to_owned(),
+            file: Some("/app.py".to_owned()),
+            line: 7,
+            ..unknown()
+        };
+        Task { name: name.to_owned(), waits: waits.to_owned(), frames: vec![frame] }
+    }
+
+    fn text(form: TaskForm, tasks: Vec<Task>) -> String {
+        let mut bytes = Vec::new();
+        let dump = PythonTasks { tasks, summary: TaskSummary::default() };
+        dump.write(form, false, &mut bytes).expect("written");
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn equal_tasks_are_shown_together_in_the_order_of_the_first() {
+        let mut tasks = vec![task("first", "running")];
+        tasks.extend((0..10).map(|number| task(&format!("w{number}"), "waits for Future")));
+        let grouped = text(TaskForm::Grouped, tasks);
+        let stack = "waiter\n\t/app.py:7\n";
+        let names: Vec<String> = (0..8).map(|number| format!("\"w{number}\"")).collect();
+        let expected = format!(
+            "asyncio task \"first\" [running]:\n{stack}\n10 asyncio tasks {}, … [waits for Future]:\n{stack}",
+            names.join(", ")
+        );
+        assert_eq!(grouped, expected);
+        let each = text(TaskForm::Each, vec![task("a", "ready"), task("b", "ready")]);
+        assert_eq!(each.matches("asyncio task ").count(), 2, "{each}");
     }
 }
