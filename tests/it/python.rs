@@ -1,8 +1,8 @@
 //! Python programs of known proportions, in the releases that are installed: the system's, pyenv's,
 //! and those that `RPROF_PYTHONS` lists (scripts/pythons).
 //!
-//! `RPROF_PYTHON_MATRIX=all` runs every kind of program in every release; else the kinds are spread
-//! over the releases.
+//! `RPROF_PYTHON_MATRIX=all` runs every test in every release, and every kind of program for 6,000
+//! samples; else the tests are spread over the releases.
 
 use std::{
     collections::HashSet,
@@ -54,17 +54,24 @@ fn supported() -> Vec<Python> {
     found
 }
 
-/// The oldest and the newest one and the system's, or all of them.
-fn some() -> Vec<Python> {
-    let all = supported();
-    if std::env::var("RPROF_PYTHON_MATRIX").is_ok_and(|matrix| matrix == "all") {
+fn is_whole_matrix() -> bool {
+    std::env::var("RPROF_PYTHON_MATRIX").is_ok_and(|matrix| matrix == "all")
+}
+
+/// The releases 3.`minors` that are installed, or the newest one; with the whole matrix all of them.
+fn some(minors: &[u32]) -> Vec<Python> {
+    let mut all = supported();
+    if is_whole_matrix() || all.is_empty() {
         return all;
     }
-    let last = all.len().saturating_sub(1);
-    let is_system = |python: &Python| python.program.starts_with("/usr");
-    let chosen =
-        all.iter().enumerate().filter(|(index, one)| *index == 0 || *index == last || is_system(one));
-    chosen.map(|(_, python)| python.clone()).collect()
+    let newest = all.split_off(all.len() - 1);
+    let mut chosen: Vec<Python> = all.into_iter().filter(|python| minors.contains(&python.minor)).collect();
+    if chosen.is_empty() || minors.contains(&newest[0].minor) {
+        chosen.extend(newest);
+    }
+    // The system's and pyenv's may be of one release.
+    chosen.dedup_by_key(|python| python.minor);
+    chosen
 }
 
 impl Python {
@@ -151,7 +158,7 @@ fn functions_have_their_shares_and_callers_in_every_release() {
     let _alone = alone();
     for python in supported() {
         let mut target = python.start("short");
-        let profile = Rprof::attach(&target).profile();
+        let profile = Rprof::attach(&target).seconds(2).profile();
         target.assert_unhurt();
         profile.assert_at_least(300);
         assert_true(&profile, &format!("{python:?}"), 0.1, 98.0);
@@ -161,9 +168,36 @@ fn functions_have_their_shares_and_callers_in_every_release() {
 }
 
 #[test]
+fn every_kind_of_program_has_its_shares() {
+    let _alone = alone();
+    // The other kinds have tests of their own, with fewer samples.
+    const KINDS: [&str; 7] = ["long", "exceptions", "asyncio", "deep100", "short", "mixed", "threads"];
+    let is_whole = is_whole_matrix();
+    let pairs: Vec<(Python, &str)> = match is_whole {
+        true => supported().iter().flat_map(|python| KINDS.map(|kind| (python.clone(), kind))).collect(),
+        false => supported().into_iter().rev().cycle().zip(KINDS).take(4).collect(),
+    };
+    let (mut all, mut impossible) = (0, 0);
+    for (python, kind) in pairs {
+        let mut target = python.start(kind);
+        let profile = Rprof::attach(&target).seconds(if is_whole { 7 } else { 2 }).profile();
+        target.assert_unhurt();
+        // Some of asyncio's own functions run between those of the program.
+        let least = if kind == "asyncio" { 80.0 } else { 97.0 };
+        assert_true(&profile, &format!("{kind}, {python:?}"), 0.3, least);
+        all += profile.samples();
+        impossible += profile.count(is_impossible);
+        if is_whole {
+            eprintln!("{kind} 3.{}: {}", python.minor, profile.summary().lines().next().unwrap_or_default());
+        }
+    }
+    assert!(1000 * impossible <= all, "{impossible} of {all} stacks are impossible");
+}
+
+#[test]
 fn python_functions_and_c_functions_are_in_the_order_of_calls() {
     let _alone = alone();
-    for python in some() {
+    for python in some(&[8, 11, 15]) {
         let mut target = python.start("mixed");
         let profile = Rprof::attach(&target).profile();
         target.assert_unhurt();
@@ -191,7 +225,7 @@ fn lines_are_those_of_the_source() {
     let _alone = alone();
     let source = std::fs::read_to_string(SCRIPT).expect("a fixture");
     let line_of = |text: &str| source.lines().position(|line| line == text).map_or(0, |at| at as i64 + 1);
-    for python in some() {
+    for python in some(&[9, 10, 11, 15]) {
         let target = python.start("long");
         let profile = Rprof::attach(&target).seconds(1).profile();
         for name in ["hot50", "hot30", "hot20"] {
@@ -216,7 +250,7 @@ fn lines_are_those_of_the_source() {
 #[test]
 fn a_recursion_of_800_functions_is_whole() {
     let _alone = alone();
-    for python in some() {
+    for python in some(&[9, 14]) {
         let target = python.start("deep800");
         let profile = Rprof::attach(&target).seconds(2).profile();
         let depth = |stack: &Stack| stack.frames.iter().filter(|frame| frame.name == "deep").count();
@@ -229,9 +263,9 @@ fn a_recursion_of_800_functions_is_whole() {
 #[test]
 fn threads_have_the_names_that_python_gave_them_and_one_holds_the_lock() {
     let _alone = alone();
-    for python in some() {
+    for python in some(&[10, 13]) {
         let target = python.start("threads");
-        let profile = Rprof::attach(&target).profile();
+        let profile = Rprof::attach(&target).seconds(2).profile();
         for name in ["worker-0", "worker-1", "worker-2"] {
             let share = profile.share(|stack| stack.label("python_thread") == Some(name));
             assert!((15.0..55.0).contains(&share), "{python:?}: {name} {share:.1} %\n{}", profile.summary());
@@ -244,7 +278,7 @@ fn threads_have_the_names_that_python_gave_them_and_one_holds_the_lock() {
 #[test]
 fn frames_of_the_language_or_of_the_machine_alone() {
     let _alone = alone();
-    for python in some() {
+    for python in some(&[8, 12]) {
         let target = python.start("mixed");
         let of = |frames: &str| Rprof::attach(&target).seconds(1).option("--frames", frames).profile();
         let language = of("language");
@@ -260,7 +294,7 @@ fn frames_of_the_language_or_of_the_machine_alone() {
 #[test]
 fn a_thread_that_is_stopped_for_its_sample_has_true_stacks() {
     let _alone = alone();
-    for python in some() {
+    for python in some(&[8, 12]) {
         let mut target = python.start("short");
         let profile = Rprof::attach(&target).sampler("ptrace").profile();
         target.assert_unhurt();
@@ -272,7 +306,7 @@ fn a_thread_that_is_stopped_for_its_sample_has_true_stacks() {
 fn without_bpf_stacks_of_3_11_and_newer_are_python_alone_and_marked() {
     let _alone = alone();
     let (mut all, mut impossible) = (0, 0);
-    for python in some().into_iter().filter(|python| python.minor >= 11) {
+    for python in some(&[11]).into_iter().filter(|python| python.minor >= 11) {
         let mut target = python.start("long");
         let profile = Rprof::attach(&target).sampler("perf-thread").profile();
         target.assert_unhurt();
@@ -319,11 +353,52 @@ fn a_dump_shows_the_functions_of_a_sleeping_thread_and_its_line() {
 }
 
 #[test]
+fn a_dump_shows_local_variables_only_on_request_and_escaped() {
+    let _alone = alone();
+    for python in some(&[8, 11, 12, 14, 15]) {
+        let mut target = python.start("locals");
+        let pid = target.pid().to_string();
+        let plain = Rprof::verb("dump").args(&["--pid", &pid]).run();
+        let text = String::from_utf8_lossy(&plain.stdout);
+        assert!(text.contains("holds_values") && !text.contains("1234567890123"), "{python:?}: {text}");
+        let dump = Rprof::verb("dump").args(&["--pid", &pid, "--locals"]).run();
+        let json = Rprof::verb("dump").args(&["--pid", &pid, "--locals", "--format", "json"]).run();
+        target.assert_unhurt();
+        let text = String::from_utf8_lossy(&dump.stdout);
+        let long = format!("\"caf\u{e9} \\u{{1b}}[2J\\n{}\"… (510 characters)", "x".repeat(70));
+        let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+        let frames =
+            json["threads"].as_array().into_iter().flatten().flat_map(|thread| thread["stack"].as_array());
+        let locals = frames.flatten().filter(|frame| frame["function"] == "holds_values");
+        let locals: Vec<_> = locals.flat_map(|frame| frame["locals"].as_array()).flatten().collect();
+        for (name, value) in [
+            ("number", "1234567890123"),
+            ("text", &long),
+            ("negative", "-36893488147419103232"),
+            ("nothing", "None"),
+            ("yes", "True"),
+            ("ratio", "0.25"),
+            ("raw", "b\"\\x00\\x1b[31mraw\""),
+            ("items", "list of 3"),
+            ("pairs", "dict of 1"),
+            ("both", "tuple of 2"),
+            ("several", "set of 4"),
+            ("thing", "<Event>"),
+        ] {
+            assert!(text.contains(&format!("\t\t{name} = {value}\n")), "{python:?}: {name}: {text}");
+            let is_it = |one: &&&serde_json::Value| one["name"] == name && one["value"] == value;
+            assert_eq!(locals.iter().filter(is_it).count(), 1, "{python:?}: {name}: {locals:?}");
+        }
+        assert!(!text.contains('\x1b'), "{text:?}");
+    }
+}
+
+#[test]
 fn functions_of_a_sub_interpreter_have_their_shares() {
     let _alone = alone();
-    for python in some() {
+    for python in some(&[10, 15]) {
         let mut target = python.start("interpreter");
-        let profile = Rprof::attach(&target).profile();
+        let profile = Rprof::attach(&target).seconds(2).profile();
         target.assert_unhurt();
         assert_true(&profile, &format!("{python:?}"), 0.1, 95.0);
         let inner = profile.share(|stack| stack.has("in_interpreter"));
@@ -334,9 +409,9 @@ fn functions_of_a_sub_interpreter_have_their_shares() {
 #[test]
 fn threads_that_live_for_5_ms_have_their_functions() {
     let _alone = alone();
-    for python in some() {
+    for python in some(&[14]) {
         let mut target = python.start("brief");
-        let profile = Rprof::attach(&target).profile();
+        let profile = Rprof::attach(&target).seconds(2).profile();
         target.assert_unhurt();
         assert_true(&profile, &format!("{python:?}"), 0.1, 90.0);
     }
@@ -345,7 +420,7 @@ fn threads_that_live_for_5_ms_have_their_functions() {
 #[test]
 fn processes_that_multiprocessing_started_are_profiled_with_their_parent() {
     let _alone = alone();
-    for python in some() {
+    for python in some(&[9]) {
         let mut target = python.start("processes");
         std::thread::sleep(std::time::Duration::from_millis(700));
         let profile = Rprof::attach(&target).args(&["--children", "--label", "pid"]).profile();
@@ -401,7 +476,7 @@ fn a_c_program_with_an_interpreter_in_it_has_its_functions_and_pythons() {
     let home = python.program.parent().and_then(Path::parent).expect("bin is in a folder");
     let mut command = Command::new(program);
     let mut target = Target::spawn(command.arg(scripts).env("PYTHONHOME", home));
-    let profile = Rprof::attach(&target).profile();
+    let profile = Rprof::attach(&target).seconds(2).profile();
     target.assert_unhurt();
     assert_true(&profile, &format!("{python:?}"), 0.1, 98.0);
     let order = ["main", "run_script", "<module>", "main", "one_round"];
@@ -427,7 +502,7 @@ fn an_interpreter_that_was_deleted_and_runs_in_another_pid_namespace_is_read() {
     let mut target =
         Target::spawn(command.args([SCRIPT, "threads", "600"]).env("PYTHONHOME", "/usr")).descendant();
     std::fs::remove_file(&copy).expect("removed");
-    let profile = Rprof::attach(&target).profile();
+    let profile = Rprof::attach(&target).seconds(2).profile();
     target.assert_unhurt();
     assert_true(&profile, &format!("{python:?}"), 0.1, 95.0);
     let named =
@@ -439,7 +514,7 @@ fn an_interpreter_that_was_deleted_and_runs_in_another_pid_namespace_is_read() {
 fn a_recorded_program_has_its_functions() {
     let _alone = alone();
     let script = std::fs::canonicalize(SCRIPT).expect("a fixture");
-    for python in some() {
+    for python in some(&[13]) {
         let command = [&*python.program.to_string_lossy(), &*script.to_string_lossy(), "long", "3"];
         let profile = Rprof::record(&command).run().profile();
         // The start of the interpreter has none of the program's functions.
