@@ -146,6 +146,8 @@ pub struct StackOptions {
     pub kernel: bool,
     /// Include the tasks of the runtime itself.
     pub system: bool,
+    /// Include the local variables of languages' frames, where they can be read.
+    pub variables: bool,
 }
 
 /// Which labels samples have besides the thread's name.

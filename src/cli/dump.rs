@@ -65,6 +65,7 @@ fn request(arguments: &DumpArgs, pids: Vec<u32>, form: Form) -> Result<Request> 
             consistent: arguments.consistent,
             kernel: arguments.kernel,
             system: arguments.system,
+            variables: arguments.locals,
         },
         symbolize: symbolize_options(&arguments.debug),
         stop: stop_on_signals()?,

@@ -31,6 +31,12 @@ pub trait SectionReader: fmt::Debug + Send + Sync {
     /// it has none, or they cannot be read. The result belongs to `registers` only if the thread
     /// does not run meanwhile. Bounded: at most some hundred microseconds.
     fn read(&self, tid: u32, registers: &Registers, section: &mut Vec<u8>) -> bool;
+
+    /// A reader whose sections also have the frames' local variables; `None`: the language has none
+    /// that can be read. Its reads take some milliseconds.
+    fn with_variables(&self) -> Option<Arc<dyn SectionReader>> {
+        None
+    }
 }
 
 /// A BPF program that reads the frames of a language into a [`Section`], and its settings for one

@@ -59,6 +59,8 @@ struct Thread<'p> {
     /// The number of threads; more than 1 if the profile counts equal threads together.
     count: i64,
     locations: &'p [u64],
+    /// Local variables: the index of the location, the name, the value.
+    variables: Vec<(usize, Cow<'p, str>, Cow<'p, str>)>,
 }
 
 /// One function of a stack.
@@ -71,6 +73,8 @@ struct Frame<'p> {
     /// Offset in the file, if known.
     offset: Option<u64>,
     address: u64,
+    /// Its location's index in the stack.
+    index: usize,
 }
 
 impl<'p> Threads<'p> {
@@ -99,6 +103,9 @@ impl<'p> Threads<'p> {
             writeln!(writer, "{}", head(&group, several))?;
             for frame in self.frames(group[0].locations) {
                 write_frame(&frame, writer)?;
+                for (name, value) in group[0].variables_of(&frame) {
+                    writeln!(writer, "\t\t{name} = {value}")?;
+                }
             }
             if let Some(why) = &group[0].cut {
                 writeln!(writer, "...cut: {why}")?;
@@ -157,14 +164,20 @@ impl<'p> Threads<'p> {
             .frames(thread.locations)
             .iter()
             .map(|frame| {
-                json!({
+                let mut value = json!({
                     "function": frame.function,
                     "file": none_if_empty(&frame.file),
                     "line": (frame.line > 0).then_some(frame.line),
                     "inlined": frame.inlined,
                     "module": none_if_empty(&frame.module),
                     "address": format!("{:#x}", frame.address),
-                })
+                });
+                let variable = |(name, value)| json!({ "name": name, "value": value });
+                let variables: Vec<Value> = thread.variables_of(frame).map(variable).collect();
+                if !variables.is_empty() {
+                    value["locals"] = variables.into();
+                }
+                value
             })
             .collect();
         json!({
@@ -191,10 +204,11 @@ impl<'p> Threads<'p> {
             return self.threads.iter().map(|thread| vec![thread]).collect();
         }
         let mut groups: Vec<Vec<&Thread<'p>>> = Vec::new();
-        let mut known: BTreeMap<(K, &[u64], Option<&str>), usize> = BTreeMap::new();
+        let mut known = BTreeMap::new();
         for thread in &self.threads {
             let next = groups.len();
-            let at = *known.entry((key(thread), thread.locations, thread.cut.as_deref())).or_insert(next);
+            let same = (key(thread), thread.locations, thread.cut.as_deref(), &thread.variables);
+            let at = *known.entry(same).or_insert(next);
             if at == next {
                 groups.push(Vec::new());
             }
@@ -207,9 +221,9 @@ impl<'p> Threads<'p> {
     /// `cut` has the reason.
     fn frames(&self, locations: &[u64]) -> Vec<Frame<'p>> {
         let mut frames = Vec::with_capacity(locations.len());
-        for id in locations {
+        for (index, id) in locations.iter().enumerate() {
             let Some(at) = self.locations.position(*id) else { continue };
-            self.location(&self.profile.location[at], &mut frames);
+            self.location(&self.profile.location[at], index, &mut frames);
         }
         if frames.last().is_some_and(|frame| frame.function == "[truncated stack]") {
             frames.pop();
@@ -217,7 +231,7 @@ impl<'p> Threads<'p> {
         frames
     }
 
-    fn location(&self, location: &'p Location, frames: &mut Vec<Frame<'p>>) {
+    fn location(&self, location: &'p Location, index: usize, frames: &mut Vec<Frame<'p>>) {
         let mapping = self.mappings.position(location.mapping_id).map(|at| &self.profile.mapping[at]);
         let module =
             mapping.map_or(Cow::Borrowed(""), |mapping| printable(self.profile.string(mapping.filename)));
@@ -235,6 +249,7 @@ impl<'p> Threads<'p> {
             module: module.clone(),
             offset,
             address: location.address,
+            index,
         };
         if location.line.is_empty() {
             frames.push(frame(Cow::Borrowed("[unknown]"), Cow::Borrowed(""), 0, false));
@@ -254,6 +269,17 @@ impl<'p> Threads<'p> {
             ));
         }
     }
+}
+
+/// The labels `local` of a sample: `3 name = value`.
+fn variables<'p>(profile: &'p Profile, sample: &Sample) -> Vec<(usize, Cow<'p, str>, Cow<'p, str>)> {
+    let local = |label: &&Label| profile.string(label.key) == "local";
+    let parse = |label: &Label| {
+        let (index, rest) = profile.string(label.str).split_once(' ')?;
+        let (name, value) = rest.split_once(" = ")?;
+        Some((index.parse().ok()?, printable(name), printable(value)))
+    };
+    sample.label.iter().filter(local).filter_map(parse).collect()
 }
 
 fn none_if_empty(text: &str) -> Option<&str> {
@@ -280,7 +306,15 @@ impl<'p> Thread<'p> {
             cut: text("cut"),
             count: sample.value.first().copied().unwrap_or(1),
             locations: &sample.location_id,
+            variables: variables(profile, sample),
         }
+    }
+
+    /// The local variables of a frame that is not inlined.
+    fn variables_of(&self, frame: &Frame<'_>) -> impl Iterator<Item = (&str, &str)> {
+        let (index, is_inlined) = (frame.index, frame.inlined);
+        let own = self.variables.iter().filter(move |(of, ..)| *of == index && !is_inlined);
+        own.map(|(_, name, value)| (&**name, &**value))
     }
 
     /// The first text in the brackets: what the thread waits for, or its state.

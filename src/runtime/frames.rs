@@ -135,6 +135,24 @@ pub trait FrameData: fmt::Debug + Send + Sync {
     fn lines(&self) -> Vec<SourceFrame>;
 }
 
+/// A local variable of a frame, as text without control characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Variable {
+    /// The name.
+    pub name: String,
+    /// The value, in a form that resembles the language's own.
+    pub value: String,
+}
+
+/// How frames in heap memory are read of threads that run, where no walker may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FramesWithoutWalker {
+    /// Some time after the sample: marked, and without native frames.
+    Late,
+    /// Only while the thread sleeps or is stopped.
+    AtRest,
+}
+
 /// What kind of code a frame is in. Reports can fold frames by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Category {

@@ -6,8 +6,8 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    Account, CategoryRule, CodeRegion, FrameData, Info, Labels, MixedStack, ProcessView, RuntimeError,
-    SampleView, Splice,
+    Account, CategoryRule, CodeRegion, FrameData, FramesWithoutWalker, Info, Labels, MixedStack, ProcessView,
+    RuntimeError, SampleView, Splice, Variable,
     tasks::{TaskDump, TaskRequest, ThreadStacks},
 };
 use crate::{
@@ -119,6 +119,11 @@ pub trait Instance: fmt::Debug + Send {
         Hints::default()
     }
 
+    /// How frames of running threads are read without [`Hints::walker`].
+    fn frames_without_walker(&self) -> FramesWithoutWalker {
+        FramesWithoutWalker::AtRest
+    }
+
     /// Puts the frames of a section into the stack. A section of
     /// [`SectionOrigin::Unsynchronised`](crate::process::SectionOrigin) must not be combined with
     /// native frames: it replaces them, or is ignored.
@@ -147,6 +152,12 @@ pub trait Instance: fmt::Debug + Send {
     /// The labels that the program has set on what the thread ran.
     fn labels(&self, _sample: &SampleView<'_>) -> Option<Labels> {
         None
+    }
+
+    /// The local variables of the frames of a section, in the section's order, if it was read with
+    /// them ([`SectionReader::with_variables`](crate::process::SectionReader)).
+    fn variables(&self, _section: &Section<'_>) -> Vec<(FrameKey, Vec<Variable>)> {
+        Vec::new()
     }
 
     /// What the runtime did on the thread, if that is known: waits for a lock, collects garbage.

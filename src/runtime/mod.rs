@@ -28,8 +28,8 @@ pub use accounts::{Account, AccountSample, AccountValue, CodeMapping};
 pub use attach::{Attached, attach, likely};
 pub use error::RuntimeError;
 pub use frames::{
-    Category, CategoryRule, CodeRegion, FrameData, Info, InstanceId, Labels, LanguageFrame, MixedFrame,
-    MixedStack, SampleView, Splice, TaskFrame,
+    Category, CategoryRule, CodeRegion, FrameData, FramesWithoutWalker, Info, InstanceId, Labels,
+    LanguageFrame, MixedFrame, MixedStack, SampleView, Splice, TaskFrame, Variable,
 };
 pub use language::{Attach, Instance, Language, LoadedRuntime, Refusal};
 pub use registry::{ALL, code_of, detect};

@@ -29,7 +29,7 @@ use crate::{
         thread_state::{self, SchedulerClock, ThreadState},
         threads,
     },
-    runtime,
+    runtime::{self, Variable},
     sampler::{
         PerfError,
         look::{
@@ -77,6 +77,8 @@ pub struct ThreadSnapshot {
     pub note: Option<String>,
     /// What a language runtime did on the thread.
     pub runtime: Option<&'static str>,
+    /// The local variables of frames, by the frame's index in the stack.
+    pub variables: Vec<(usize, Vec<Variable>)>,
 }
 
 /// A stack that one method returned.
@@ -91,6 +93,8 @@ struct Attempt {
     runtime: Option<&'static str>,
     /// Labels that the program has set.
     own: Option<runtime::Labels>,
+    /// The local variables of frames, by the index of the place.
+    variables: Vec<(usize, Vec<Variable>)>,
 }
 
 /// How often the BPF iterator is read again, in all, for single threads that have run since.
@@ -127,6 +131,11 @@ pub fn collect_process(
     reader.world.watch(identity.pid, identity::monotonic_ns());
     if let Some(space) = reader.world.spaces.get(&identity.pid) {
         reader.target.hints = space.languages.hints();
+        if request.variables
+            && let Some(with) = reader.target.hints.reader.as_ref().and_then(|one| one.with_variables())
+        {
+            reader.target.hints.reader = Some(with);
+        }
     }
     reader.read_all_at_once()?;
     let mut refused = None;
@@ -379,7 +388,10 @@ impl<'a> ProcessReader<'a> {
         let end = self.world.unwind(&sample)?;
         self.world.user_places(&sample, Some(end));
         let user = self.world.places.iter().copied();
-        let places = kernel_places(sample.kernel_stack).chain(user).collect();
+        let places: Vec<Place> = kernel_places(sample.kernel_stack).chain(user).collect();
+        let mut variables = self.world.variables(&sample);
+        let kernel_count = places.len() - self.world.places.len();
+        variables.iter_mut().for_each(|(index, _)| *index += kernel_count);
         let scanned = self.world.frames.iter().any(|frame| frame.how == UnwindMethod::Scan);
         self.world.tally.stack_bytes += snapshot.stack.len() as u64;
         let languages = self.world.spaces.get(&pid).map(|space| &space.languages);
@@ -391,6 +403,7 @@ impl<'a> ProcessReader<'a> {
             in_stop: snapshot.in_stop,
             runtime: languages.and_then(|languages| languages.thread_state(&sample)),
             own: languages.and_then(|languages| languages.labels(&sample)),
+            variables,
         })
     }
 
@@ -408,10 +421,13 @@ impl<'a> ProcessReader<'a> {
         });
         let synthetic = |kind: Synthetic| Place { mapping: SYNTHETIC, address: kind as u64 };
         let runtime = attempts.best.as_ref().and_then(|attempt| attempt.runtime);
-        let mut thread = ThreadSnapshot { pid, state, labels, method: None, end: None, note: None, runtime };
+        let variables = Vec::new();
+        let mut thread =
+            ThreadSnapshot { pid, state, labels, method: None, end: None, note: None, runtime, variables };
         let mut places = vec![synthetic(Synthetic::NoStack)];
         if let Some(attempt) = attempts.best {
             (thread.method, thread.end, places) = (Some(attempt.method), Some(attempt.end), attempt.places);
+            thread.variables = attempt.variables;
             if !attempt.end.is_whole() {
                 places.push(synthetic(Synthetic::Truncated));
                 thread.note = attempts.note;

@@ -36,6 +36,8 @@ pub struct DumpRequest {
     pub kernel: bool,
     /// The most stack copied per thread, in bytes.
     pub max_stack_bytes: u32,
+    /// Also read the local variables of languages' frames, of threads that sleep or are stopped.
+    pub variables: bool,
     /// Where symbols are looked up.
     pub symbolize: SymbolizeOptions,
 }
@@ -50,6 +52,7 @@ impl Default for DumpRequest {
             consistent: false,
             kernel: false,
             max_stack_bytes: 512 << 10,
+            variables: false,
             symbolize: SymbolizeOptions::default(),
         }
     }
@@ -59,7 +62,8 @@ impl Default for DumpRequest {
 #[derive(Debug)]
 pub struct Dump {
     /// Sample type `threads/count`; labels `thread tid pid state wait syscall runtime
-    /// cpu waited look cut`, and those that the program has set.
+    /// cpu waited look cut`, those that the program has set, and `local` for each local variable
+    /// that was read: the index of the frame in the stack, the name and the value.
     pub profile: Profile,
     /// What is missing or uncertain.
     pub issues: Issues,

@@ -24,6 +24,7 @@ use crate::{
         builder::{Builder, LabelValue},
         proto::Profile,
     },
+    runtime::Variable,
     symbolize::SymbolizeOptions,
 };
 
@@ -87,7 +88,15 @@ fn add_thread(
     labels.extend(state.waited_ns.map(|ns| ("waited", nanoseconds(ns))));
     labels.extend(thread.method.map(|method| ("look", LabelValue::Text(method.name()))));
     labels.extend(cut.map(|why| ("cut", LabelValue::Text(why))));
+    let texts: Vec<String> =
+        thread.variables.iter().flat_map(|(frame, some)| local_labels(*frame, some)).collect();
+    labels.extend(texts.iter().map(|text| ("local", LabelValue::Text(text))));
     builder.sample(ids, &[1], &labels);
+}
+
+/// `3 name = value` for each variable of the frame with this index.
+fn local_labels(frame: usize, variables: &[Variable]) -> impl Iterator<Item = String> + '_ {
+    variables.iter().map(move |one| format!("{frame} {} = {}", one.name, one.value))
 }
 
 /// Why a thread's stack is not whole; `None` if it is whole, or the thread is a zombie.

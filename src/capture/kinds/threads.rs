@@ -71,6 +71,7 @@ fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
         consistent: stacks.consistent,
         kernel: stacks.kernel,
         max_stack_bytes: request.max_stack_bytes,
+        variables: stacks.variables,
         symbolize: request.symbolize.clone(),
     })?;
     if request.only_changes {

@@ -12,7 +12,7 @@ use crate::{
     process::{Hints, OwnedSection, Section, SectionOrigin},
     runtime::{
         Attach, CategoryRule, CodeRegion, Instance, InstanceId, Labels, LanguageFrame, LoadedRuntime,
-        MixedFrame, MixedStack, ProcessView, Refusal, SampleView, Splice,
+        MixedFrame, MixedStack, ProcessView, Refusal, SampleView, Splice, Variable,
     },
     sampler::RawSample,
     unwind::{Code, Frame, FrameKey},
@@ -163,6 +163,25 @@ impl Languages {
         labels.sort();
         labels.dedup_by(|(a, _), (b, _)| a == b);
         Some(Arc::new(labels))
+    }
+
+    /// The local variables of the frames of `mixed` that are a language's, by their index.
+    pub fn variables(&self, sample: &RawSample<'_>, mixed: &[MixedFrame]) -> Vec<(usize, Vec<Variable>)> {
+        let mut found = Vec::new();
+        for (one, id) in self.attached.iter().zip(0..) {
+            let Some(section) = sample.sections.of(one.instance.language().id()) else { continue };
+            let mut left = one.instance.variables(&section);
+            for (index, frame) in mixed.iter().enumerate() {
+                let MixedFrame::Language(frame) = frame else { continue };
+                let is_it = |(key, _): &(FrameKey, _)| *key == frame.key;
+                if frame.instance == InstanceId(id)
+                    && let Some(at) = left.iter().position(is_it)
+                {
+                    found.push((index, left.remove(at).1));
+                }
+            }
+        }
+        found
     }
 
     /// What a runtime did on the sampled thread.

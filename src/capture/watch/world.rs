@@ -22,7 +22,7 @@ use crate::{
     },
     issue::{Issue, Issues},
     process::{Hints, Identity, ProcessError, comm, identify, identity, threads},
-    runtime::{CategoryRule, MixedFrame},
+    runtime::{CategoryRule, MixedFrame, Variable},
     sampler::{Event, KernelName, KernelStack, NewMapping, RawSample},
     unwind::{CopiedStack, Frame, Module, StackEnd, Unwinder},
 };
@@ -209,7 +209,7 @@ impl World {
         // Read now: they may change.
         let labels = self.with_program_labels(labels, sample);
         self.frames.clear();
-        let mut end = self.unwind(sample);
+        let mut end = if self.is_language_alone(sample) { Some(StackEnd::Root) } else { self.unwind(sample) };
         if end.is_some_and(|end| !end.is_whole()) && self.is_between_programs(sample) {
             self.tally.without_user_stack += 1;
             self.frames.clear();
@@ -227,6 +227,12 @@ impl World {
         let root = cut.then_some(Place { mapping: SYNTHETIC, address: Synthetic::Truncated as u64 });
         let weight = Weight { count: sample.values.count, amount: sample.values.amount() };
         self.collector.add(labels, kernel.chain(user).chain(root), weight);
+    }
+
+    /// Whether the sampler left out the stack, because the language's frames alone are wanted.
+    fn is_language_alone(&self, sample: &RawSample<'_>) -> bool {
+        let has_no_stack = sample.stack.bytes.is_empty() && !sample.stack.capped;
+        self.frame_choice == FrameChoice::Language && has_no_stack && !sample.sections.is_empty()
     }
 
     /// Sets [`World::places`] from the frames of the last unwound stack and those of languages.
@@ -262,6 +268,13 @@ impl World {
                 }
             });
         }
+    }
+
+    /// The local variables of the frames of [`World::places`], by their index, if the sample has
+    /// them.
+    pub fn variables(&self, sample: &RawSample<'_>) -> Vec<(usize, Vec<Variable>)> {
+        let space = self.spaces.get(&sample.pid).filter(|_| self.mixed.len() == self.places.len());
+        space.map(|space| space.languages.variables(sample, &self.mixed)).unwrap_or_default()
     }
 
     /// Whether the process was in exec or exit, where the old program's memory is gone: nothing of

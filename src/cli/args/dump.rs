@@ -55,6 +55,10 @@ pub struct DumpArgs {
     /// Go: include the runtime's own goroutines.
     #[arg(long)]
     pub system: bool,
+    /// Python: show the local variables of threads that sleep or are stopped (`--look ptrace`):
+    /// numbers, the beginning of strings, the length of collections. They may be secrets.
+    #[arg(long)]
+    pub locals: bool,
     /// Print the cost of the dump and how long threads were stopped.
     #[arg(long)]
     pub stats: bool,

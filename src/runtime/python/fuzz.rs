@@ -46,6 +46,8 @@ pub fn read_all(process: &PythonProcess) -> (usize, usize) {
                 let _ = code.line(frame.instr);
             }
         }
+        let variables = process.variables(&section);
+        assert!(variables.iter().all(|(index, _)| *index < section.frames.len()));
         combine_any(process, &section);
     }
     for interpreter in process.interpreters().into_iter().take(16) {

@@ -26,8 +26,8 @@ use crate::{
     elf::ElfFile,
     process::{Hints, LanguageId, Mapping, Section, SectionOrigin, SectionReader, files},
     runtime::{
-        Category, CategoryRule, FrameData, Info, Instance, Labels, Language, MixedFrame, MixedStack,
-        RuntimeError, SampleView, Splice, TaskDump, TaskRequest, ThreadStacks,
+        Category, CategoryRule, FrameData, FramesWithoutWalker, Info, Instance, Labels, Language, MixedFrame,
+        MixedStack, RuntimeError, SampleView, Splice, TaskDump, TaskRequest, ThreadStacks, Variable,
     },
     symbolize::SourceFrame,
     unwind::FrameKey,
@@ -140,8 +140,15 @@ impl Instance for PythonInstance {
     }
 
     fn hints(&self) -> Hints {
-        let reader: Arc<dyn SectionReader> = Arc::clone(&self.reader) as Arc<dyn SectionReader>;
+        let reader = Arc::new(Reader { reader: Arc::clone(&self.reader), with_variables: false });
         Hints { reader: Some(reader), walker: Some(self.reader.walker()), ..Hints::default() }
+    }
+
+    fn frames_without_walker(&self) -> FramesWithoutWalker {
+        match self.process().layout.form {
+            FORM_OBJECTS => FramesWithoutWalker::AtRest,
+            _ => FramesWithoutWalker::Late,
+        }
     }
 
     fn splice(&self, section: &Section<'_>, stack: &mut MixedStack<'_>) -> Splice {
@@ -168,6 +175,10 @@ impl Instance for PythonInstance {
         if !frames.has(COMPLETE) && !frames.has(CUT) {
             count(&self.counts.torn);
         }
+        let real = || {
+            let indexes = 0..frames.frames.len();
+            indexes.filter(|index| !layout.is_shim(frames.frames[*index].entry()))
+        };
         if section.origin == SectionOrigin::Unsynchronised {
             count(&self.counts.unsynchronised);
             if layout.form == FORM_OBJECTS {
@@ -179,12 +190,15 @@ impl Instance for PythonInstance {
                 return Splice::Partial("its Python frames were read while they changed");
             }
             count(&self.counts.with_frames);
-            let real =
-                (0..frames.frames.len()).filter(|index| !layout.is_shim(frames.frames[*index].entry()));
-            *stack.frames = real.map(|index| python(stack, index)).collect();
+            *stack.frames = real().map(|index| python(stack, index)).collect();
             return outcome(Fit::Whole, &frames);
         }
         count(&self.counts.with_frames);
+        if stack.frames.is_empty() {
+            // The native stack was not requested.
+            *stack.frames = real().map(|index| python(stack, index)).collect();
+            return outcome(Fit::Whole, &frames);
+        }
         let native = self.native_frames(stack);
         let (parts, fit) = combine(layout, &frames, &native, stack.is_whole);
         let part = |part: &Part| match *part {
@@ -220,10 +234,23 @@ impl Instance for PythonInstance {
             let holds = if head.flags & HOLDS_GIL != 0 { "held" } else { "not held" };
             labels.push(("gil".to_owned(), holds.to_owned()));
         }
+        if let Some(title) = self.reader.title() {
+            labels.push(("process_title".to_owned(), title.to_string()));
+        }
         if let Some(name) = self.reader.name(head.tstate, Some(sample.tid)) {
             labels.push(("python_thread".to_owned(), name.to_string()));
         }
         Some(Arc::new(labels))
+    }
+
+    fn variables(&self, section: &Section<'_>) -> Vec<(FrameKey, Vec<Variable>)> {
+        let Some(frames) = Frames::decode(section.bytes) else { return Vec::new() };
+        let all = decode_variables(section.bytes, &frames).unwrap_or_default();
+        let of_frame = |(index, variables): (usize, Vec<Variable>)| {
+            let frame = frames.frames.get(index)?;
+            Some((FrameKey([frame.code, frame.instr]), variables))
+        };
+        all.into_iter().filter_map(of_frame).collect()
     }
 
     fn tasks(
@@ -323,14 +350,44 @@ fn outcome(fit: Fit, frames: &Frames) -> Splice {
     }
 }
 
-impl SectionReader for PythonReader {
+/// Reads sections of threads, on request with the values of local variables behind the frames.
+#[derive(Debug)]
+struct Reader {
+    reader: Arc<PythonReader>,
+    with_variables: bool,
+}
+
+impl SectionReader for Reader {
     fn language(&self) -> LanguageId {
         Python.id()
     }
 
     fn read(&self, tid: u32, _registers: &Registers, section: &mut Vec<u8>) -> bool {
-        PythonReader::read(self, tid, section)
+        let Some(found) = self.reader.section(tid) else { return false };
+        section.extend(found.encode());
+        if self.with_variables {
+            let variables = self.reader.process().variables(&found);
+            let variables: Vec<_> = variables.into_iter().map(|(index, all)| (index, pairs(all))).collect();
+            section.extend(serde_json::to_vec(&variables).unwrap_or_default());
+        }
+        true
     }
+
+    fn with_variables(&self) -> Option<Arc<dyn SectionReader>> {
+        Some(Arc::new(Reader { reader: Arc::clone(&self.reader), with_variables: true }))
+    }
+}
+
+fn pairs(variables: Vec<Variable>) -> Vec<(String, String)> {
+    variables.into_iter().map(|variable| (variable.name, variable.value)).collect()
+}
+
+/// The variables behind the frames of a section, with the index of each frame.
+fn decode_variables(bytes: &[u8], frames: &Frames) -> Option<Vec<(usize, Vec<Variable>)>> {
+    let rest = bytes.get(frames.bytes()..).filter(|rest| !rest.is_empty())?;
+    let all: Vec<(usize, Vec<(String, String)>)> = serde_json::from_slice(rest).ok()?;
+    let variable = |(name, value)| Variable { name, value };
+    Some(all.into_iter().map(|(index, some)| (index, some.into_iter().map(variable).collect())).collect())
 }
 
 /// A function and an instruction in it.

@@ -16,7 +16,7 @@
 //!
 //! **Modules.** [`find`] recognizes files with an interpreter, [`process`] the interpreter of a
 //! process; [`layouts`] has the offsets, one row per release, [`debug_offsets`] what newer
-//! interpreters state themselves. [`objects`] reads strings, dictionaries and the like. [`threads`]
+//! interpreters state themselves. [`objects`] reads strings, dictionaries and the like. [`locals`] makes text of local variables. [`threads`]
 //! finds the thread states of threads, their names and the holder of the interpreter lock;
 //! [`reader`] keeps them. [`tasks`] reads asyncio's tasks, [`task_dump`] prints them. [`language`]
 //! and [`instance`] implement the interfaces of all languages.
@@ -37,6 +37,7 @@ mod layouts;
 mod lines;
 #[cfg(test)]
 mod live_tests;
+mod locals;
 mod objects;
 mod process;
 pub mod program;

@@ -75,6 +75,15 @@ impl<'a> Objects<'a> {
 
     /// A `str`, at most [`MAX_TEXT`] characters of it.
     pub fn text(&self, object: u64) -> Option<String> {
+        let (mut text, length) = self.text_up_to(object, MAX_TEXT)?;
+        if length > MAX_TEXT {
+            text.push('…');
+        }
+        Some(text)
+    }
+
+    /// At most `max` characters of a `str`, and its length in characters.
+    pub fn text_up_to(&self, object: u64, max: usize) -> Option<(String, usize)> {
         let layout = self.layout;
         let length = self.word(object, layout.string_length)?;
         let state = self.number(object, layout.string_state)? >> layout.string_kind_bit;
@@ -84,18 +93,27 @@ impl<'a> Objects<'a> {
         }
         let count = usize::try_from(length).ok().filter(|length| *length <= isize::MAX as usize / 8)?;
         let head = if is_ascii { layout.string_ascii_bytes } else { layout.string_compact_bytes };
-        let bytes = self.bytes_at(object + u64::from(head), count.min(MAX_TEXT) * width)?;
-        let mut text = decode(&bytes, width);
-        if count > MAX_TEXT {
-            text.push('…');
-        }
-        Some(text)
+        let bytes = self.bytes_at(object + u64::from(head), count.min(max) * width)?;
+        Some((decode(&bytes, width), count))
     }
 
     /// A `bytes` object of at most `max` bytes.
     pub fn bytes(&self, object: u64, max: usize) -> Option<Vec<u8>> {
         let length = usize::try_from(self.word(object, self.layout.size)?).ok()?;
         (length <= max).then(|| self.bytes_at(object + u64::from(self.layout.bytes_data), length))?
+    }
+
+    /// The first bytes of a `bytes` object, at most `max`.
+    pub fn bytes_up_to(&self, object: u64, max: usize) -> Option<Vec<u8>> {
+        let length = usize::try_from(self.word(object, self.layout.size)?).ok()?;
+        self.bytes_at(object + u64::from(self.layout.bytes_data), length.min(max))
+    }
+
+    /// The absolute value of an `int` of `count` digits, at most 4.
+    pub fn int_magnitude(&self, object: u64, count: u64) -> Option<u128> {
+        let words = self.words(object + u64::from(self.layout.int_digits), count.min(4).div_ceil(2))?;
+        let digit = |index: u64| words[(index / 2) as usize] >> (32 * (index % 2)) & 0x3fff_ffff;
+        (count <= 4).then(|| (0..count).rev().fold(0, |sum, index| sum << 30 | u128::from(digit(index))))
     }
 
     /// An `int` from 0 to 2^64 - 1.

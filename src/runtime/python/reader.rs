@@ -14,7 +14,11 @@ use super::{
     threads::PythonThread,
     walker::{NO_THREAD_STATE, Section},
 };
-use crate::{addr::RuntimeAddr, process::FrameWalker, runtime::Language as _};
+use crate::{
+    addr::RuntimeAddr,
+    process::{FrameWalker, identity},
+    runtime::Language as _,
+};
 
 /// How often a thread that is not known makes the list of threads be read again: threads of other
 /// languages are never known.
@@ -23,6 +27,11 @@ const REFRESH: Duration = Duration::from_millis(20);
 /// took.
 const NAMES: Duration = Duration::from_secs(5);
 const NAMES_PAUSE: u32 = 100;
+
+/// How often the title of the process is read.
+const TITLE: Duration = Duration::from_secs(1);
+/// The most characters of a title.
+const MAX_TITLE: usize = 128;
 
 /// The most thread states that are remembered.
 const MAX_STATES: usize = 1 << 16;
@@ -41,6 +50,8 @@ struct Table {
     threads: HashMap<u32, Vec<PythonThread>>,
     read_at: Option<Instant>,
     names: Names,
+    title: Option<Arc<str>>,
+    title_read_at: Option<Instant>,
 }
 
 /// The names of threads, by thread state, and when they are to be read again.
@@ -176,13 +187,6 @@ impl PythonReader {
         self.process.walker_settings(self.slot).walker(Python.id())
     }
 
-    /// Appends the frames of a thread to `section`; `false`: it has none.
-    pub fn read(&self, tid: u32, section: &mut Vec<u8>) -> bool {
-        let Some(found) = self.section(tid) else { return false };
-        section.extend(found.encode());
-        true
-    }
-
     /// The frames of a thread; `None`: it has no thread state, or no frames.
     pub fn section(&self, tid: u32) -> Option<Section> {
         let thread = self.thread(tid)?;
@@ -204,6 +208,17 @@ impl PythonReader {
         table.names.of_state.get(&state).cloned()
     }
 
+    /// The title that the process gave itself (`gunicorn: worker [app]`); `None`: it has its command
+    /// line.
+    pub fn title(&self) -> Option<Arc<str>> {
+        let mut table = self.lock();
+        if table.title_read_at.is_none_or(|at| at.elapsed() >= TITLE) {
+            table.title = title_in(&identity::command_line(self.process.pid));
+            table.title_read_at = Some(Instant::now());
+        }
+        table.title.clone()
+    }
+
     /// The names of all threads, by thread state.
     fn names(&self) -> HashMap<u64, Arc<str>> {
         let mut names = HashMap::new();
@@ -220,9 +235,27 @@ impl PythonReader {
     }
 }
 
+/// The title in a command line: programs that set one replace all arguments by a single text.
+fn title_in(command_line: &[String]) -> Option<Arc<str>> {
+    let mut arguments = command_line.iter().filter(|argument| !argument.trim().is_empty());
+    let (first, second) = (arguments.next()?.trim(), arguments.next());
+    let shown = first.chars().take(MAX_TITLE).map(|c| if c.is_control() { '?' } else { c });
+    (second.is_none() && first.contains(' ')).then(|| shown.collect::<String>().into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_single_text_in_place_of_the_arguments_is_a_title() {
+        let title =
+            |arguments: &[&str]| title_in(&arguments.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>());
+        assert_eq!(title(&["gunicorn: worker [app]", "", ""]).as_deref(), Some("gunicorn: worker [app]"));
+        assert_eq!(title(&["uWSGI worker\x1b 1   "]).as_deref(), Some("uWSGI worker? 1"));
+        assert_eq!(title(&["/usr/bin/python3", "a b.py"]), None);
+        assert_eq!((title(&["python3"]), title(&[])), (None, None));
+    }
 
     /// Looks for the name of state 1 at `now`; returns whether that read the names, which were
     /// `found`.

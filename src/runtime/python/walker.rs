@@ -194,6 +194,11 @@ impl Section {
         words.into_iter().chain(frames).flat_map(u64::to_le_bytes).collect()
     }
 
+    /// The length of [`Section::encode`].
+    pub fn bytes(&self) -> usize {
+        HEAD_BYTES + self.frames.len() * FRAME_BYTES
+    }
+
     /// Whether this flag is set.
     pub fn has(&self, flag: u32) -> bool {
         self.head.flags & flag != 0
