@@ -1,6 +1,6 @@
 //! Finds the processes and opens a sampler: the requested one, or the best that is permitted.
 
-use super::{CaptureError, identify_all, request::Plan};
+use super::{CaptureError, FrameChoice, identify_all, request::Plan};
 use crate::{
     issue::{Issue, Issues},
     process::Identity,
@@ -56,6 +56,7 @@ fn open_sampler(plan: &Plan, identities: &[Identity]) -> Result<(Box<dyn Sampler
         follow_forks: plan.children,
         kernel: plan.kernel,
         max_stack_bytes: plan.max_stack_bytes,
+        language_alone: plan.frames == FrameChoice::Language,
         buffer_bytes: plan.buffer_bytes,
     };
     let mut tried = Tried::new();

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     addr::ElfAddr,
     elf::ElfFile,
-    process::{Hints, LanguageId, Section},
+    process::{Hints, LanguageId, Section, WalkerProgram},
     symbolize::SourceFrame,
     unwind::{Code, FrameKey},
 };
@@ -38,6 +38,11 @@ pub trait Language: fmt::Debug + Sync {
     /// Recognizes a file by its content, which takes longer. Only for a single process, in whose
     /// files [`Language::detect`] found no runtime.
     fn search(&self, _elf: &Arc<ElfFile>, _path: &str) -> Option<Arc<dyn LoadedRuntime>> {
+        None
+    }
+
+    /// The BPF program that reads its frames, if they are in heap memory.
+    fn walker(&self) -> Option<WalkerProgram> {
         None
     }
 

@@ -10,7 +10,7 @@ use super::{
     perf::{PerfMethod, probe},
 };
 use crate::{
-    process::{self, Mapping, memory, thread_state, threads},
+    process::{self, Mapping, WalkerProgram, memory, thread_state, threads},
     sys::{
         perf::{self, EventKind, EventSpec, Scope, probe::TracepointError},
         ptrace,
@@ -44,6 +44,8 @@ pub enum Source {
     BpfThreads,
     /// The BPF program that names kernel functions.
     BpfKernelNames,
+    /// The BPF program that reads the frames of a language ([`walker`]).
+    BpfWalker,
     /// Stopping a thread for some microseconds by ptrace(2).
     Ptrace,
     /// Reading memory by process_vm_readv(2).
@@ -201,6 +203,16 @@ fn bpf_programs(pid: u32) -> [Check; 7] {
     ]
 }
 
+/// Tests whether the kernel takes a language's walker.
+pub fn walker(program: &WalkerProgram) -> Check {
+    let options = options(std::process::id(), Trigger::Time, false);
+    Check::bpf(
+        Source::BpfWalker,
+        "read at the sample, without stopping the thread",
+        bpf::check_walker(&options, program),
+    )
+}
+
 fn thread_event(pid: u32) -> Result<(), perf::PerfError> {
     let spec = EventSpec { kind: EventKind::CpuClock, exclude_kernel: true, ..EventSpec::default() };
     spec.open(Scope::Thread { tid: threads::reader(pid), cpu: None }).map(drop)
@@ -219,6 +231,7 @@ fn options(pid: u32, trigger: Trigger, follow_forks: bool) -> SamplerOptions {
         follow_forks,
         kernel: true,
         max_stack_bytes: 1024,
+        language_alone: false,
         buffer_bytes: 0,
     }
 }

@@ -268,6 +268,9 @@ pub struct SamplerOptions {
     pub kernel: bool,
     /// Maximum number of stack bytes to copy with a sample.
     pub max_stack_bytes: u32,
+    /// Copy no stack of threads whose frames a language's walker reads: only those are wanted. Of
+    /// samplers without walkers: no effect.
+    pub language_alone: bool,
     /// Total ring memory to request, in bytes; the kernel may grant less. 0: the default.
     pub buffer_bytes: usize,
 }

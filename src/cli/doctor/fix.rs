@@ -21,6 +21,7 @@ pub fn fixes(check: &Check, all: &[Check], host: &Host, rights: Option<&Rights>)
         | Source::BpfWaits
         | Source::BpfTrace
         | Source::BpfThreads
+        | Source::BpfWalker
         | Source::BpfKernelNames => bpf(check, host),
         Source::MapFiles => {
             let note = "(needed only for programs that were deleted or replaced while running)";

@@ -7,6 +7,7 @@
 mod fix;
 mod kinds;
 mod names;
+mod runtimes;
 
 use std::io::Write;
 
@@ -30,7 +31,7 @@ const LOG_LINES: usize = 25;
 
 /// One line of the result.
 struct Line {
-    what: &'static str,
+    what: String,
     /// How it works, or why it does not.
     result: Result<String, String>,
     /// What to do about it; each is an alternative.
@@ -70,6 +71,10 @@ pub fn diagnose(pid: Option<u32>, verbose: bool) -> Result<Diagnosis> {
     let checks = checks::all(pid);
     let mut lines: Vec<Line> =
         checks.iter().map(|check| line(check, &checks, &host, rights.as_ref())).collect();
+    let walkers = runtimes::Walkers::check();
+    let after_bpf = lines.iter().rposition(|line| line.what.starts_with("BPF: ")).map_or(0, |last| last + 1);
+    lines.splice(after_bpf..after_bpf, walkers.lines(&host, rights.as_ref()));
+    lines.extend(pid.into_iter().flat_map(|pid| runtimes::lines(pid, &walkers)));
     lines.extend(pid.map(names::line));
     let available = kinds::availability(pid, &checks);
     let found = (&checks[..], &available[..]);
@@ -84,7 +89,7 @@ fn line(check: &Check, all: &[Check], host: &Host, rights: Option<&Rights>) -> L
         Ok(_) => Vec::new(),
         Err(_) => fix::fixes(check, all, host, rights),
     };
-    Line { what: name(check.source), result: check.result.clone(), fixes, log: check.log.clone() }
+    Line { what: name(check.source).to_owned(), result: check.result.clone(), fixes, log: check.log.clone() }
 }
 
 fn name(source: Source) -> &'static str {
@@ -101,6 +106,7 @@ fn name(source: Source) -> &'static str {
         Source::BpfTrace => "BPF: scheduling (trace)",
         Source::BpfThreads => "BPF: sleeping threads (dump)",
         Source::BpfKernelNames => "BPF: names of kernel functions",
+        Source::BpfWalker => "BPF: frames of languages",
         Source::Ptrace => "ptrace",
         Source::ProcessVmReadv => "memory: process_vm_readv",
         Source::ProcMem => "memory: /proc/PID/mem",

@@ -35,7 +35,7 @@ pub fn line(pid: u32) -> Line {
     }
     if seen.is_empty() {
         let result = Err("not known: no permission to read the memory map".to_owned());
-        return Line { what: "debug files", result, fixes: Vec::new(), log: None };
+        return Line { what: "debug files".to_owned(), result, fixes: Vec::new(), log: None };
     }
     let counts =
         format!("{} with lines and inlined frames, {symbols} with symbols only", counted(lines, "file"));
@@ -45,7 +45,7 @@ pub fn line(pid: u32) -> Line {
         0 => Ok(counts),
         _ => Err(format!("{counts}, {} without either, {} unreadable", nothing.len(), unreadable.len())),
     };
-    Line { what: "debug files", result, fixes, log: None }
+    Line { what: "debug files".to_owned(), result, fixes, log: None }
 }
 
 fn advice(symbols: usize, nothing: &[String], unreadable: &[String]) -> Vec<String> {

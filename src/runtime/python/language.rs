@@ -8,10 +8,11 @@ use super::{
     find::{PythonFile, find, release_of_paths},
     instance::PythonInstance,
     process::{Found, PythonError, PythonProcess},
+    program::WALKER,
 };
 use crate::{
     elf::ElfFile,
-    process::LanguageId,
+    process::{LanguageId, WalkerProgram},
     runtime::{Attach, Language, LoadedRuntime, ProcessView, Refusal, RuntimeError},
 };
 
@@ -31,6 +32,10 @@ impl Language for Python {
     fn detect(&self, elf: &Arc<ElfFile>, path: &str) -> Option<Arc<dyn LoadedRuntime>> {
         let file = find(elf, path)?;
         Some(Arc::new(LoadedPython { file, path: path.to_owned() }))
+    }
+
+    fn walker(&self) -> Option<WalkerProgram> {
+        Some(WALKER)
     }
 
     fn dumps_tasks_after_threads(&self) -> bool {

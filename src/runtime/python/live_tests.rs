@@ -173,6 +173,7 @@ pub(super) fn options(pid: u32, trigger: Trigger) -> SamplerOptions {
         follow_forks: false,
         kernel: false,
         max_stack_bytes: 64 << 10,
+        language_alone: false,
         buffer_bytes: 0,
     }
 }

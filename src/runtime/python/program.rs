@@ -54,7 +54,7 @@ mod tests {
             NO_THREAD_STATE, RESTARTED, Section, SectionHead, UNREADABLE, WalkedFrame,
         },
         sampler::{
-            Event, Sampler as _, Trigger,
+            Event, Sampler as _, SamplerOptions, Trigger,
             bpf::{self, kernel_types::Types},
         },
     };
@@ -269,6 +269,28 @@ int main(int argc, char **argv) {
         let whole = sections.iter().filter(|section| section.has(COMPLETE)).count();
         // Beginning and ending threads have no state.
         assert!(samples >= 300 && whole * 100 >= samples * 85, "{whole} of {samples}");
+    }
+
+    #[test]
+    fn if_the_language_alone_is_wanted_no_stack_is_copied_where_it_has_frames() {
+        let program = Program::start(&["20"]);
+        let pid = program.child.id();
+        let options = SamplerOptions { language_alone: true, ..live_tests::options(pid, Trigger::Time) };
+        let mut sampler = bpf::open(&options).expect("root may");
+        let (mut with_frames, mut without) = (0, 0);
+        for round in 0..40 {
+            if round == 10 {
+                sampler.hint_runtimes(pid, &program.hints()).expect("the kernel takes the walker");
+            }
+            let mut sink = |event: Event<'_>| {
+                let Event::Sample(sample) = event else { return };
+                // Those of the kernel have the registers that it was entered with.
+                assert_eq!(sample.stack.bytes.is_empty(), !sample.sections.is_empty());
+                *if sample.sections.is_empty() { &mut without } else { &mut with_frames } += 1;
+            };
+            sampler.poll(Duration::from_millis(50), &mut sink).expect("poll");
+        }
+        assert!(with_frames > 100 && without > 50, "{with_frames} and {without}");
     }
 
     #[test]

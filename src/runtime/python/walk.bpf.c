@@ -277,7 +277,8 @@ static __always_inline int walk(void *context)
 		section->head.flags |= CUT;
 	}
 	section->head.frames = walk->count;
-	return walker_done(context, buffer, sizeof(section->head) + walk->count * sizeof(struct python_frame));
+	return walker_done(context, buffer, sizeof(section->head) + walk->count * sizeof(struct python_frame),
+			   walk->count);
 }
 
 WALKER_PROGRAMS(walk)

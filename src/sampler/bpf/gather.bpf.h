@@ -30,7 +30,8 @@ struct settings {
 	__u64 wake_bytes;
 	// The value that a perf event's period is.
 	enum value_kind period_kind;
-	__u32 reserved;
+	// Copy no stack where a walker has found frames.
+	__u32 language_alone;
 };
 
 // A target process.
@@ -523,6 +524,7 @@ static __always_inline struct record_buffer *begin(const struct identity *who)
 	buffer->walker = who->target.walker;
 	buffer->walker_settings = who->target.settings;
 	buffer->walker_runs = 0;
+	buffer->has_language_frames = 0;
 	buffer->head.time_ns = bpf_ktime_get_ns();
 	buffer->head.values[VALUE_COUNT] = ONE;
 	buffer->head.values[VALUE_NANOSECONDS] = 0;
@@ -560,7 +562,7 @@ static __always_inline int complete(void)
 	if (!set || !buffer)
 		return 0;
 	append_kernel_frames(buffer);
-	if (buffer->head.flags & HAS_REGISTERS) {
+	if (buffer->head.flags & HAS_REGISTERS && !(set->language_alone && buffer->has_language_frames)) {
 		layout = bpf_map_lookup_elem(&task_layouts, &buffer->head.pid);
 		if (layout)
 			find_task(layout, buffer);

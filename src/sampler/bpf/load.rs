@@ -41,6 +41,8 @@ pub struct Settings {
     pub wake_bytes: u64,
     /// The value of a sample that a perf event's period is.
     pub period_kind: ValueKind,
+    /// Copy no stack where a walker has found frames.
+    pub language_alone: bool,
 }
 
 impl Settings {
@@ -49,7 +51,7 @@ impl Settings {
             pair(self.namespace_inode, self.first_namespace.into()),
             pair(self.max_stack_bytes, self.kernel_stacks.into()),
             self.wake_bytes,
-            pair(self.period_kind as u32, 0),
+            pair(self.period_kind as u32, self.language_alone.into()),
         ]
     }
 }

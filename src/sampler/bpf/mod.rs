@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     addr::RuntimeAddr,
-    process::{Hints, LanguageId, ProcessError, identity},
+    process::{Hints, LanguageId, ProcessError, WalkerProgram, identity},
     sampler::{Description, Event, KernelName, Sampler, SamplerError, SamplerOptions},
     sys::{self, bpf::WakeUps, clock},
 };
@@ -152,6 +152,7 @@ fn settings(
         kernel_stacks: options.kernel,
         wake_bytes: ring_bytes as u64 / 4,
         period_kind: ValueKind::Nanoseconds,
+        language_alone: options.language_alone,
     })
 }
 
@@ -200,6 +201,11 @@ pub fn kernel_names(addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>
 /// Whether [`kernel_names`] works. Errors: the kernel has no such program (Linux 5.13), or rights.
 pub fn check_kernel_names() -> Result<(), SamplerError> {
     kernel_names::names(&[]).map(drop)
+}
+
+/// Whether the kernel takes a language's walker. Errors: as [`open`].
+pub fn check_walker(options: &SamplerOptions, walker: &WalkerProgram) -> Result<(), SamplerError> {
+    open(options)?.loaded.walkers.check(walker)
 }
 
 impl BpfSampler {

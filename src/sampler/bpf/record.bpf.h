@@ -119,6 +119,8 @@ struct record_buffer {
 	__u32 walker_settings;
 	// How often the walker has handed the sample on to itself.
 	volatile __u64 walker_runs;
+	// The walker has found frames.
+	volatile __u64 has_language_frames;
 	__u64 kernel_bytes;
 	__u64 kernel[KERNEL_FRAME_COUNT];
 	struct record_head head;

@@ -144,6 +144,7 @@ fn options(pid: u32) -> SamplerOptions {
         follow_forks: false,
         kernel: true,
         max_stack_bytes: 256 << 10,
+        language_alone: false,
         buffer_bytes: 0,
     }
 }

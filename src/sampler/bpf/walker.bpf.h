@@ -5,7 +5,7 @@
 // the language, with two programs that differ in kind only:
 //
 //	WALKER_SETTINGS(struct mine);
-//	static __always_inline int walk(void *context) { ...; return walker_done(context, buffer, bytes); }
+//	static __always_inline int walk(void *context) { ...; return walker_done(context, buffer, bytes, count); }
 //	WALKER_PROGRAMS(walk)
 //
 // The head of the buffer has the thread's registers (if HAS_REGISTERS is set), its number and its thread
@@ -72,8 +72,8 @@ static __always_inline int walker_without(void *context, struct record_buffer *b
 	return 0;
 }
 
-// Makes the content part of the record, and hands the sample on.
-static __always_inline int walker_done(void *context, struct record_buffer *buffer, __u64 bytes)
+// Makes the content part of the record, and hands the sample on. `frames`: how many it has.
+static __always_inline int walker_done(void *context, struct record_buffer *buffer, __u64 bytes, __u64 frames)
 {
 	struct section *section = (struct section *)buffer->sections;
 
@@ -82,6 +82,7 @@ static __always_inline int walker_done(void *context, struct record_buffer *buff
 	section->detail = buffer->walker;
 	section->bytes = bytes;
 	section->address = 0;
+	buffer->has_language_frames = frames;
 	buffer->used = sizeof(*section) + ((bytes + 7) & ~7UL);
 	return walker_without(context, buffer);
 }

@@ -113,6 +113,11 @@ impl Walkers {
         Ok([place, number])
     }
 
+    /// Loads a walker for no process. Errors: the kernel refuses it.
+    pub fn check(&mut self, walker: &WalkerProgram) -> Result<(), SamplerError> {
+        self.load(LanguageId::default(), walker).map(drop)
+    }
+
     fn load(&mut self, language: LanguageId, walker: &WalkerProgram) -> Result<usize, SamplerError> {
         let place = self.loaded.len() + 1;
         if place >= MOST_WALKERS {

@@ -64,6 +64,7 @@ fn options(pid: u32) -> SamplerOptions {
         kernel: true,
         max_stack_bytes: 65_528,
         // Room for what comes while we are kept waiting.
+        language_alone: false,
         buffer_bytes: 32 << 20,
     }
 }
