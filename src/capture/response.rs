@@ -75,6 +75,12 @@ pub trait Content: fmt::Debug + Send {
         None
     }
 
+    /// What JSON that is made from the profile also has: the tasks that the threads run, an object
+    /// for each runtime.
+    fn tasks(&self) -> Vec<serde_json::Value> {
+        Vec::new()
+    }
+
     /// Writes what follows the text that is made from the profile: tasks that the threads run.
     /// Errors: those of the writer.
     fn write_more(&self, _form: TextForm, _writer: &mut dyn io::Write) -> io::Result<()> {

@@ -178,7 +178,7 @@ fn write(reading: &Reading, form: Form, each: bool, writer: &mut dyn Write) -> s
             Threads::new(&profile).write_aggregated(writer)?;
             reading.content.write_more(TextForm::Counted, writer)
         }
-        Form::Json => Threads::new(&profile).write_json(writer),
+        Form::Json => Threads::new(&profile).write_json(&reading.content.tasks(), writer),
         Form::Profile(format) => Ok(report::render(&profile, format, &RenderOptions::default(), writer)?),
     }
 }

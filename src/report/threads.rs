@@ -144,17 +144,21 @@ impl<'p> Threads<'p> {
         kind.unwrap_or_default().trim_end_matches('s')
     }
 
-    /// Writes everything as one JSON object. Errors: those of the writer.
-    pub fn write_json(&self, writer: &mut dyn Write) -> io::Result<()> {
+    /// Writes everything as one JSON object, with the tasks that the threads run: an object for each
+    /// runtime. Errors: those of the writer.
+    pub fn write_json(&self, tasks: &[Value], writer: &mut dyn Write) -> io::Result<()> {
         let threads: Vec<Value> = self.threads.iter().map(|thread| self.thread_json(thread)).collect();
         let comments: Vec<&str> =
             self.profile.comment.iter().map(|comment| self.profile.string(*comment)).collect();
-        let all = json!({
+        let mut all = json!({
             "time_ns": self.profile.time_nanos,
             "duration_ns": self.profile.duration_nanos,
             "comments": comments,
             "threads": threads,
         });
+        if !tasks.is_empty() {
+            all["tasks"] = tasks.into();
+        }
         serde_json::to_writer_pretty(&mut *writer, &all)?;
         writeln!(writer)
     }
@@ -514,12 +518,14 @@ mod tests {
 
     #[test]
     fn json_has_every_thread_and_frame() {
-        let text = text(|threads, bytes| threads.write_json(bytes).expect("written"));
+        let text =
+            text(|threads, bytes| threads.write_json(&[json!({ "runtime": "a" })], bytes).expect("written"));
         let value: Value = serde_json::from_str(&text).expect("json");
         assert_eq!(value["threads"].as_array().map(Vec::len), Some(3));
         assert_eq!(value["threads"][0]["wait"], "futex wait");
         assert_eq!(value["threads"][0]["stack"][1]["function"], "inner");
         assert_eq!(value["threads"][0]["stack"][1]["inlined"], true);
         assert_eq!(value["threads"][2]["whole"], false);
+        assert_eq!(value["tasks"][0]["runtime"], "a");
     }
 }

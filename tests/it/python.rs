@@ -393,6 +393,35 @@ fn a_dump_shows_local_variables_only_on_request_and_escaped() {
     }
 }
 
+/// The line of `rprof doctor` on the process's interpreter: whether it can be read, and how.
+fn doctors_line(pid: &str, python: &Python, forbidden: &[&'static str]) -> (bool, String) {
+    let outcome = Rprof::verb("doctor").args(&["--pid", pid, "--json"]).without(forbidden).run();
+    let all: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    let release = format!("Python 3.{}", python.minor);
+    let is_it =
+        |line: &&serde_json::Value| line["source"].as_str().is_some_and(|what| what.starts_with(&release));
+    let line =
+        all["checks"].as_array().into_iter().flatten().find(is_it).expect("a line for the interpreter");
+    (line["works"] == true, line["detail"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn the_doctor_says_how_frames_are_read_with_and_without_bpf() {
+    let _alone = alone();
+    if !crate::harness::is_root() {
+        return skip(Skip::NeedsRoot);
+    }
+    for python in some(&[9, 11]) {
+        let target = python.start("sleep");
+        let pid = target.pid().to_string();
+        let (works, how) = doctors_line(&pid, &python, &[]);
+        assert!(works && how.contains("at the sample, by BPF"), "{python:?}: {how}");
+        let (works, how) = doctors_line(&pid, &python, &["bpf"]);
+        let (expected, word) = if python.minor >= 11 { (true, "unsynchronised") } else { (false, "ptrace") };
+        assert!(works == expected && how.contains(word), "{python:?}: {how}");
+    }
+}
+
 #[test]
 fn functions_of_a_sub_interpreter_have_their_shares() {
     let _alone = alone();

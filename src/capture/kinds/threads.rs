@@ -102,6 +102,15 @@ impl Content for ThreadContent {
         Cow::Borrowed(&self.profile)
     }
 
+    fn tasks(&self) -> Vec<serde_json::Value> {
+        let json = |tasks: &Box<dyn TaskDump>| {
+            let mut text = Vec::new();
+            tasks.write(TaskForm::Json, false, &mut text).ok()?;
+            serde_json::from_slice(&text).ok()
+        };
+        self.tasks.iter().filter_map(json).collect()
+    }
+
     fn write_more(&self, form: TextForm, writer: &mut dyn io::Write) -> io::Result<()> {
         let form = match form {
             TextForm::Each => TaskForm::Each,

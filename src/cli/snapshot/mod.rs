@@ -306,7 +306,7 @@ fn texts(kind: Kind, response: &Response, file: &str) -> io::Result<Vec<Part>> {
                 let profile = reading.content.profile();
                 let threads = Threads::new(&profile);
                 match form {
-                    TextForm::Json => threads.write_json(&mut text)?,
+                    TextForm::Json => threads.write_json(&reading.content.tasks(), &mut text)?,
                     _ => threads.write_text(false, &mut text)?,
                 }
                 if form == TextForm::Each {
