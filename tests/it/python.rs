@@ -282,8 +282,9 @@ fn frames_of_the_language_or_of_the_machine_alone() {
         let target = python.start("mixed");
         let of = |frames: &str| Rprof::attach(&target).seconds(1).option("--frames", frames).profile();
         let language = of("language");
-        let is_python = |frame: &Frame| frame.file.ends_with(".py");
-        language.assert_nearly_all(98.0, "Python alone", |stack| stack.frames.iter().all(is_python));
+        // (A sample may interrupt the kernel.)
+        let is_allowed = |frame: &Frame| frame.file.ends_with(".py") || frame.mapping.starts_with("[kernel");
+        language.assert_nearly_all(99.5, "Python alone", |stack| stack.frames.iter().all(is_allowed));
         assert_eq!(language.comment("frames"), "language");
         let native = of("native");
         assert_eq!(native.count(has_python), 0, "{}", native.summary());
@@ -467,7 +468,8 @@ const EMBEDDING: &str = r#"
 __attribute__((noinline)) int run_script(const char *path) {
     char source[4096];
     snprintf(source, sizeof source,
-        "import sys; sys.path.insert(0, %c%s%c); import python_ratio; python_ratio.main('short', 600)", 34, path, 34);
+        "import sys; sys.path.insert(0, %c%s%c); import python_ratio; print('ready', flush=True); "
+        "python_ratio.in_interpreter(python_ratio.time.monotonic() + 600)", 34, path, 34);
     return PyRun_SimpleString(source);
 }
 int main(int argc, char **argv) {
@@ -508,7 +510,7 @@ fn a_c_program_with_an_interpreter_in_it_has_its_functions_and_pythons() {
     let profile = Rprof::attach(&target).seconds(2).profile();
     target.assert_unhurt();
     assert_true(&profile, &format!("{python:?}"), 0.1, 98.0);
-    let order = ["main", "run_script", "<module>", "main", "one_round"];
+    let order = ["main", "run_script", "<module>", "in_interpreter", "one_round"];
     profile
         .assert_nearly_all(95.0, "C calls Python", |stack| !has_python(stack) || stack.has_in_order(&order));
 }

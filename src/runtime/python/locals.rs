@@ -92,7 +92,11 @@ fn simple(objects: &Objects<'_>, layout: &Layout, object: u64, kind: &str) -> St
     let used = |offset: u32| objects.word(object, layout.weak_object + offset);
     let text = match kind {
         "NoneType" => Some("None".to_owned()),
-        "bool" => objects.unsigned(object).map(|value| if value == 0 { "False" } else { "True" }.to_owned()),
+        "bool" => match objects.int_size(object) {
+            Some((false, 0)) => Some("False".to_owned()),
+            Some((false, 1)) => Some("True".to_owned()),
+            _ => None,
+        },
         "int" => integer(objects, object),
         "float" => objects.word(object, layout.float_value).map(|bits| format!("{:?}", f64::from_bits(bits))),
         "str" => string(objects, object),
