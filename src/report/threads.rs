@@ -144,8 +144,8 @@ impl<'p> Threads<'p> {
         kind.unwrap_or_default().trim_end_matches('s')
     }
 
-    /// Writes everything as one JSON object, with the tasks that the threads run: an object for each
-    /// runtime. Errors: those of the writer.
+    /// Writes everything as one JSON object, with the tasks that the threads run (an object for
+    /// each runtime). Errors: those of the writer.
     pub fn write_json(&self, tasks: &[Value], writer: &mut dyn Write) -> io::Result<()> {
         let threads: Vec<Value> = self.threads.iter().map(|thread| self.thread_json(thread)).collect();
         let comments: Vec<&str> =

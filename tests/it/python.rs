@@ -58,7 +58,8 @@ fn is_whole_matrix() -> bool {
     std::env::var("RPROF_PYTHON_MATRIX").is_ok_and(|matrix| matrix == "all")
 }
 
-/// The releases 3.`minors` that are installed, or the newest one; with the whole matrix all of them.
+/// The releases 3.`minors` that are installed, or the newest one; with the whole matrix all of
+/// them.
 fn some(minors: &[u32]) -> Vec<Python> {
     let mut all = supported();
     if is_whole_matrix() || all.is_empty() {

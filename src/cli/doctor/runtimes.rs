@@ -1,5 +1,5 @@
-//! Whether the frames of languages can be read: the BPF programs that read them, and the runtimes of
-//! a process.
+//! Whether the frames of languages can be read: the BPF programs that read them, and the runtimes
+//! of a process.
 
 use super::{Line, fix};
 use crate::{

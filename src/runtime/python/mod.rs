@@ -16,10 +16,11 @@
 //!
 //! **Modules.** [`find`] recognizes files with an interpreter, [`process`] the interpreter of a
 //! process; [`layouts`] has the offsets, one row per release, [`debug_offsets`] what newer
-//! interpreters state themselves. [`objects`] reads strings, dictionaries and the like. [`locals`] makes text of local variables. [`threads`]
-//! finds the thread states of threads, their names and the holder of the interpreter lock;
-//! [`reader`] keeps them. [`tasks`] reads asyncio's tasks, [`task_dump`] prints them. [`language`]
-//! and [`instance`] implement the interfaces of all languages.
+//! interpreters state themselves. [`objects`] reads strings, dictionaries and the like.
+//! [`locals`] makes text of local variables. [`threads`] finds the thread states of threads, their
+//! names and the holder of the interpreter lock; [`reader`] keeps them. [`tasks`] reads asyncio's
+//! tasks, [`task_dump`] prints them. [`language`] and [`instance`] implement the interfaces of all
+//! languages.
 //!
 //! **Limits.** Releases 3.8 to 3.15; newer ones if what they state passes the checks. Older ones
 //! are named and refused. Frames of an outer interpreter are not shown while a sub-interpreter

@@ -208,8 +208,8 @@ impl PythonReader {
         table.names.of_state.get(&state).cloned()
     }
 
-    /// The title that the process gave itself (`gunicorn: worker [app]`); `None`: it has its command
-    /// line.
+    /// The title that the process gave itself (`gunicorn: worker [app]`); `None`: it has its
+    /// command line.
     pub fn title(&self) -> Option<Arc<str>> {
         let mut table = self.lock();
         if table.title_read_at.is_none_or(|at| at.elapsed() >= TITLE) {

@@ -103,8 +103,8 @@ impl PythonTasks {
         Ok(())
     }
 
-    /// Equal tasks together, a task that is alone as by [`PythonTasks::write_each`]; in the order of
-    /// the first task of each group.
+    /// Equal tasks together, a task that is alone as by [`PythonTasks::write_each`]; in the order
+    /// of the first task of each group.
     fn write_grouped(&self, writer: &mut dyn Write) -> io::Result<()> {
         let mut groups = self.groups();
         // All are in one list: the order of addresses is that of the list.
