@@ -10,6 +10,7 @@ use std::{fmt::Write, path::PathBuf};
 
 use anyhow::Error;
 
+use super::picker;
 use crate::{
     capture::{CaptureError, kinds},
     process::{Identity, ProcessError},
@@ -19,14 +20,28 @@ use crate::{
     serve::ServeError,
 };
 
-/// `--name` matches no process.
+/// A name or conditions match no process.
 #[derive(Debug, thiserror::Error)]
-#[error("no process matches `{pattern}`")]
+#[error("no process matches {what}")]
 pub struct NothingMatches {
-    /// The regular expression.
-    pub pattern: String,
-    /// The processes that `--match-args` would add, as a list; empty if there are none.
-    pub by_arguments: String,
+    /// The name or the conditions.
+    pub what: String,
+    /// Why.
+    pub why: String,
+    /// What to do.
+    pub advice: String,
+}
+
+/// Several processes match where one is needed.
+#[derive(Debug, thiserror::Error)]
+#[error("{head}")]
+pub struct Ambiguous {
+    /// What matches how many processes.
+    pub head: String,
+    /// A line for each process.
+    pub lines: Vec<String>,
+    /// The commands to run instead.
+    pub commands: Vec<String>,
 }
 
 /// The profile could not be written to its destination and was saved under this path.
@@ -73,18 +88,26 @@ fn known(error: &Error) -> Option<Explanation> {
     if let Some(error) = error.downcast_ref::<WriteError>() {
         return Some(unwritable(error));
     }
+    if let Some(error) = error.downcast_ref::<Ambiguous>() {
+        return Some(ambiguous(error));
+    }
     error.downcast_ref().map(nothing_matches)
 }
 
 fn nothing_matches(error: &NothingMatches) -> Explanation {
-    let advice = match &*error.by_arguments {
-        "" => "`ps -e -o pid,comm,args` lists processes".to_owned(),
-        found => format!("--match-args, which matches command-line arguments: {found}"),
-    };
     Explanation {
         what: error.to_string(),
-        because: vec!["the regular expression matches no process name and no program path".into()],
-        advice: Some(advice),
+        because: vec![error.why.clone()],
+        advice: Some(error.advice.clone()),
+    }
+}
+
+fn ambiguous(error: &Ambiguous) -> Explanation {
+    let lines = picker::bounded(&error.lines).join("\n");
+    Explanation {
+        what: format!("{error}, and one is needed:\n{lines}"),
+        because: Vec::new(),
+        advice: Some(error.commands.join("\n           ")),
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     sampling::{check_debug_options, request},
     signals::stop_on_signals,
     summary::{self, Stream},
+    target::Needs,
 };
 use crate::{
     capture::{
@@ -22,7 +23,7 @@ use crate::{
 
 /// Runs the verb.
 pub fn run(arguments: AttachArgs) -> Result<()> {
-    let pids = arguments.processes.selection(arguments.output.quiet).choose()?;
+    let pids = arguments.processes.choose(Needs::OneOrMore, arguments.output.quiet)?;
     check_debug_options(&arguments.debug)?;
     let targets = pids.iter().map(|pid| identify(*pid)).collect::<Result<Vec<_>, _>>()?;
     let several = pids.len() > 1;
@@ -32,7 +33,7 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
     let request = Request {
         pids,
         kinds: vec![kind],
-        children: arguments.children,
+        children: arguments.processes.selectors.children,
         labels: match several {
             true => LabelKeys { pid: true, process: true, ..sampling.labels },
             false => sampling.labels,

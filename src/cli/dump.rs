@@ -17,6 +17,7 @@ use super::{
     sampling::{check_debug_options, symbolize_options},
     signals::stop_on_signals,
     summary,
+    target::Needs,
 };
 use crate::{
     capture::{
@@ -30,7 +31,7 @@ use crate::{
 
 /// Runs the verb.
 pub fn run(arguments: &DumpArgs) -> Result<()> {
-    let pids = arguments.processes.selection(arguments.quiet).choose()?;
+    let pids = arguments.processes.choose(Needs::OneOrMore, arguments.quiet)?;
     check_debug_options(&arguments.debug)?;
     let output = DumpOutput::choose(arguments)?;
     let response = capture::once(&request(arguments, pids, output.form)?, &mut |_| {})?;
@@ -50,7 +51,7 @@ fn request(arguments: &DumpArgs, pids: Vec<u32>, form: Form) -> Result<Request> 
     let of_threads = arguments.threads;
     let request = Request {
         pids,
-        children: arguments.children,
+        children: arguments.processes.selectors.children,
         duration: Some(Duration::ZERO),
         text: form.text(arguments.each),
         stacks: StackOptions {

@@ -5,23 +5,38 @@ use std::{fmt::Write as _, io::Write as _};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::args::InfoArgs;
+use super::{args::InfoArgs, target::Needs};
 use crate::{
-    process::{Identity, identify, identity, threads},
+    process::{Identity, identify, identity, select, threads},
     runtime::{self, Info, Language},
 };
 
 /// Runs the verb.
 pub fn run(arguments: &InfoArgs) -> Result<()> {
-    let pid = arguments.pid.or(arguments.target).context("no process is given")?;
-    let identity = identify(pid)?;
-    let info = Facts { identity, command_line: identity::command_line(pid), runtimes: runtimes(pid)? };
-    let text = if arguments.json { format!("{:#}\n", info.json()) } else { info.text() };
+    let selectors = &arguments.processes.selectors;
+    let mut pids = arguments.processes.choose(Needs::OneOrMore, true)?;
+    if selectors.children {
+        pids.extend(pids.clone().into_iter().flat_map(select::descendants));
+        pids.sort_unstable();
+        pids.dedup();
+    }
+    let all = pids.into_iter().map(facts).collect::<Result<Vec<_>>>()?;
+    let is_array = selectors.children || !selectors.filter().is_empty() || all.len() > 1;
+    let text = match (&all[..], arguments.json) {
+        (all, false) => all.iter().map(Facts::text).collect::<Vec<_>>().join("\n"),
+        ([only], true) if !is_array => format!("{:#}\n", only.json()),
+        (all, true) => format!("{:#}\n", Value::from_iter(all.iter().map(Facts::json))),
+    };
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write to standard output"),
     }
+}
+
+fn facts(pid: u32) -> Result<Facts> {
+    let identity = identify(pid)?;
+    Ok(Facts { identity, command_line: identity::command_line(pid), runtimes: runtimes(pid)? })
 }
 
 /// A runtime's facts, or why it cannot be read.

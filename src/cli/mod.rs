@@ -19,6 +19,7 @@ mod language_hint;
 mod live;
 mod missing_symbols;
 mod output;
+mod picker;
 pub mod pprof;
 mod progress;
 mod record;
@@ -32,6 +33,7 @@ mod summary;
 mod symbolize;
 mod target;
 mod timeline;
+mod usage;
 mod version;
 
 use std::{ffi::OsString, io::Write, process::ExitCode, time::Duration};
@@ -86,12 +88,13 @@ fn run_verb(arguments: Vec<OsString>) -> ExitCode {
         return run_pprof(rest);
     }
     report_file_size_limit();
+    let arguments = usage::with_verb(arguments);
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(message) => {
             // A closed pipe (`--help | head`) is not an error.
             let _ = message.print();
-            if let Some(hint) = target::hint(message.kind(), arguments.get(1)) {
+            if let Some(hint) = usage::hint(&message, &arguments) {
                 say(&hint);
             }
             return ExitCode::from(if message.use_stderr() { USAGE } else { SUCCESS });
@@ -115,7 +118,7 @@ fn run_verb(arguments: Vec<OsString>) -> ExitCode {
         Verb::Snapshot(arguments) => snapshot::run(&arguments),
         Verb::Symbolize(arguments) => symbolize::run(&arguments),
         Verb::Tags(arguments) => report::of_files("tags", &arguments),
-        Verb::Top(arguments) => report::top(arguments),
+        Verb::Top(arguments) => report::top(&arguments),
         Verb::Traces(arguments) => report::of_files("traces", &arguments),
         Verb::Tree(arguments) => report::of_files("tree", &arguments),
     };

@@ -11,8 +11,10 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
     SUCCESS,
+    advice::NothingMatches,
     args::{ColorArg, DiffArgs, FileArgs, MatchArgs, ReportArgs, TopArgs, are_defaults, stdout_width},
-    live, pprof, target,
+    live, pprof,
+    target::{self, Needs},
 };
 use crate::{
     profile::{columns::Columns, file, function_starts},
@@ -28,29 +30,16 @@ pub fn of_files(name: &'static str, arguments: &FileArgs) -> Result<()> {
     run(name, None, &arguments.files, &arguments.report)
 }
 
-/// Runs `rprof top FILE...` or `rprof top --pid PID`.
-pub fn top(mut arguments: Box<TopArgs>) -> Result<()> {
-    let live = &mut arguments.live;
-    if let [only] = &arguments.files[..]
-        && let Some(pid) = only.to_str().and_then(|text| text.parse().ok()).filter(|_| !only.exists())
-    {
-        live.pid.push(pid);
-    }
-    if live.pid.is_empty() && live.name.is_none() {
-        if !are_defaults(live) {
+/// Runs `rprof top FILE...` or the live view of processes.
+pub fn top(arguments: &TopArgs) -> Result<()> {
+    let Some(pids) = processes(arguments)? else {
+        if !are_defaults(&arguments.live) {
             bail!(
                 "--kind, --interval, --children, -F … apply to a running process only: rprof top --pid PID"
             );
         }
-        if let [only] = &arguments.files[..]
-            && let Some(word) = only.to_str().filter(|_| !only.exists())
-            && let found = target::named(word)
-            && !found.is_empty()
-        {
-            bail!("there is no file {word}; to watch a process use --name {word}, which matches: {found}");
-        }
         return run("top", None, &arguments.files, &arguments.report);
-    }
+    };
     // The live view has keys for these: an option must not be ignored silently.
     if !are_defaults(&arguments.report) {
         bail!(
@@ -58,7 +47,38 @@ pub fn top(mut arguments: Box<TopArgs>) -> Result<()> {
              `rprof attach --pid PID -o FILE`, then `rprof top FILE`"
         );
     }
-    live::run(&arguments.live)
+    live::run(pids, &arguments.live)
+}
+
+/// The processes that `rprof top` watches; `None`: it reads files.
+fn processes(arguments: &TopArgs) -> Result<Option<Vec<u32>>> {
+    let selectors = &arguments.live.selectors;
+    let word = match &arguments.files[..] {
+        [] => return selectors.choose(Needs::OneOrMore, false).map(Some),
+        [only] => only.to_str().filter(|word| !is_source(word)),
+        _ => None,
+    };
+    let Some(word) = word else { return Ok(None) };
+    if Path::new(word).exists() && !Path::new(word).is_dir() {
+        if let Some(note) = target::also_a_process(word) {
+            super::say(&note);
+        }
+        return Ok(None);
+    }
+    match target::by_word(word, Needs::OneOrMore, selectors.children, false) {
+        Ok(pids) => Ok(Some(pids)),
+        Err(error) => Err(match error.downcast::<NothingMatches>() {
+            Ok(none) => NothingMatches { why: format!("there is no such file; {}", none.why), ..none }.into(),
+            Err(other) => other,
+        }),
+    }
+}
+
+/// Whether a word can only be a file or an address, and not the name of a process.
+fn is_source(word: &str) -> bool {
+    const EXTENSIONS: [&str; 9] =
+        [".gz", ".pb", ".pprof", ".prof", ".folded", ".collapsed", ".data", ".out", ".txt"];
+    word == "-" || word.contains(['/', ':']) || EXTENSIONS.iter().any(|extension| word.ends_with(extension))
 }
 
 /// Runs a report on matching functions (`rprof list REGEX FILE...`).

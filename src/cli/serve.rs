@@ -1,8 +1,8 @@
 //! `rprof serve`: `/debug/pprof/` of any process over HTTP.
 
-use anyhow::{Error, Result, anyhow};
+use anyhow::{Error, Result, anyhow, bail};
 
-use super::{advice, args::ServeArgs, pprof::web, sampling, signals, target};
+use super::{advice, args::ServeArgs, pprof::web, sampling, signals, target::Needs};
 use crate::{
     serve::{self, Access, Address, Door, Limits, Options, Targets, TlsFiles},
     text::shell::quote_path,
@@ -51,16 +51,21 @@ pub fn run(arguments: ServeArgs) -> Result<()> {
 }
 
 fn targets(arguments: &ServeArgs) -> Result<Targets> {
-    if let Some(pattern) = arguments.name.clone() {
-        let on = target::match_on(arguments.match_args);
-        return Ok(Targets::Named { pattern, on, any_user: arguments.any_user });
-    }
     if arguments.all_mine {
         return Ok(Targets::AllMine);
     }
-    let pids: Vec<u32> = arguments.target.into_iter().chain(arguments.pid.iter().copied()).collect();
+    let selectors = &arguments.processes.selectors;
+    let (filter, children) = (selectors.filter(), selectors.children);
+    if !filter.is_empty() {
+        if !selectors.pid.is_empty() {
+            bail!("--pid cannot be combined with {}: serve one or the other", selectors.conditions());
+        }
+        return Ok(Targets::Matching { filter, children, any_user: arguments.any_user });
+    }
     // A process that does not exist now is a mistake; later it may end.
-    Ok(Targets::of_pids(&pids)?)
+    let pids = arguments.processes.choose(Needs::OneOrMore, arguments.quiet)?;
+    let targets = Targets::of_pids(&pids)?;
+    Ok(if children { targets.with_children() } else { targets })
 }
 
 fn access(arguments: &ServeArgs) -> Result<Access> {

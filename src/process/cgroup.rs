@@ -20,6 +20,33 @@ pub fn unified_path(pid: u32) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(path)))
 }
 
+/// The control groups of a process in all hierarchies, as paths from the root of rprof's cgroup
+/// namespace; none once it is gone.
+pub fn paths(pid: u32) -> Vec<String> {
+    let text = read_text(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    text.lines().filter_map(path_of).map(str::to_owned).collect()
+}
+
+/// The path in a line of /proc/PID/cgroup: `HIERARCHY:CONTROLLERS:PATH`.
+pub(super) fn path_of(line: &str) -> Option<&str> {
+    line.splitn(3, ':').nth(2)
+}
+
+/// The path of a control group from the root of its hierarchy. `group`: such a path, or the group's
+/// folder (/sys/fs/cgroup/…).
+pub fn path_in_hierarchy(group: &Path) -> PathBuf {
+    path_below_mounts(&read_text("/proc/self/mountinfo").unwrap_or_default(), group)
+}
+
+fn path_below_mounts(mountinfo: &str, group: &Path) -> PathBuf {
+    let in_mount = |line: &str| {
+        let (root, mount_point) = mount_of(line, &["cgroup", "cgroup2"])?;
+        // Without a `/` at the end, so that it equals the same path of a process.
+        Some(root.join(group.strip_prefix(mount_point).ok()?).components().collect())
+    };
+    mountinfo.lines().find_map(in_mount).unwrap_or_else(|| Path::new("/").join(group))
+}
+
 /// The folder of the one cgroup of all these processes, if they share one and it is not the root.
 pub fn own_folder(pids: &[u32]) -> Option<PathBuf> {
     let mut paths = pids.iter().map(|pid| unified_path(*pid));
@@ -49,8 +76,13 @@ pub(super) fn folder_in(mountinfo_line: &str, path: &Path) -> Option<PathBuf> {
 
 /// The root (within the hierarchy) and the mount point of a cgroup-v2 mount.
 fn unified_mount(mountinfo_line: &str) -> Option<(PathBuf, PathBuf)> {
+    mount_of(mountinfo_line, &["cgroup2"])
+}
+
+/// The root (within the file system) and the mount point of a mount of one of these types.
+fn mount_of(mountinfo_line: &str, types: &[&str]) -> Option<(PathBuf, PathBuf)> {
     let (mount, file_system) = mountinfo_line.split_once(" - ")?;
-    if file_system.split(' ').next() != Some("cgroup2") {
+    if !types.contains(&file_system.split(' ').next()?) {
         return None;
     }
     let mut fields = mount.split(' ').skip(3);
@@ -91,5 +123,22 @@ mod tests {
         assert_eq!(folder_in(&line, Path::new("/docker/ab/c")), Some(PathBuf::from("/sys/fs/cgroup v2/c")));
         assert_eq!(folder_in(&line, Path::new("/docker/ab")), Some(PathBuf::from("/sys/fs/cgroup v2/")));
         assert_eq!(folder_in(&line, Path::new("/elsewhere")), None);
+    }
+
+    #[test]
+    fn the_path_of_a_group_may_contain_colons() {
+        assert_eq!(path_of("0::/a/b:c:d"), Some("/a/b:c:d"));
+        assert_eq!(path_of("9:name=systemd:/x"), Some("/x"));
+        assert_eq!(path_of("9"), None);
+    }
+
+    #[test]
+    fn a_folder_of_a_group_is_a_path_in_its_hierarchy() {
+        let mounts = format!("{LINE}\n34 22 0:31 /docker/ab /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu");
+        let path = |group: &str| path_below_mounts(&mounts, Path::new(group));
+        assert_eq!(path("/sys/fs/cgroup v2/a/b/"), Path::new("/a/b"));
+        assert_eq!(path("/sys/fs/cgroup/cpu/c"), Path::new("/docker/ab/c"));
+        assert_eq!(path("/a/b"), Path::new("/a/b"));
+        assert_eq!(path("a/b"), Path::new("/a/b"));
     }
 }

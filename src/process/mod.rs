@@ -1,13 +1,15 @@
 //! The target as /proc describes it: identity, mappings, threads, memory, the files behind its
-//! mappings, and the selection of processes by name or parent.
+//! mappings, and the selection of processes by name, container, control group, unit or parent.
 //!
 //! Not here: sampling, ELF. The target controls everything that is read, and it may end at any
 //! time: missing data is an ordinary result.
 
 pub mod cgroup;
 pub mod comm;
+mod container;
 pub mod facts;
 pub mod files;
+pub mod filter;
 mod guarded_open;
 mod handle;
 mod hints;
@@ -21,6 +23,7 @@ pub mod thread_state;
 pub mod threads;
 pub mod wait;
 
+pub use container::MIN_ID_DIGITS;
 pub use handle::ProcessHandle;
 pub use hints::{
     FrameWalker, Hints, LanguageId, OwnedSection, Section, SectionOrigin, SectionReader, Sections,
@@ -37,6 +40,7 @@ pub fn parse_any_text(bytes: &[u8]) {
     for line in text.lines() {
         let _ = cgroup::folder_in(line, std::path::Path::new("/a/b"));
         let _ = guarded_open::may_hang(line);
+        let _ = cgroup::path_of(line).map(|path| container::ids_in(path).count());
     }
     maps::parse(bytes);
 }

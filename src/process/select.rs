@@ -7,34 +7,83 @@ use regex::Regex;
 use super::{Identity, identity};
 
 /// What a pattern is compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MatchOn {
     /// The process's name (`comm`) and the path of its program.
+    #[default]
     Program,
     /// These, and the command line with its arguments.
     CommandLine,
 }
 
-/// All processes that match, in ascending order. Kernel threads, rprof itself and its ancestors are
+/// All processes that can be selected, by PID. Kernel threads, rprof itself and its ancestors are
 /// excluded: the command line of a `sudo rprof …` contains the pattern too.
-pub fn by_name(pattern: &Regex, on: MatchOn) -> Vec<u32> {
+pub fn candidates() -> Vec<Identity> {
     let own = with_ancestors(std::process::id());
-    let mut pids: Vec<u32> = all()
-        .into_iter()
-        .filter(|pid| !own.contains(pid))
-        .filter(|pid| identity::identify(*pid).is_ok_and(|found| matches(&found, pattern, on)))
-        .collect();
-    pids.sort_unstable();
-    pids
+    let others = all().into_iter().filter(|pid| !own.contains(pid));
+    let mut found: Vec<Identity> = others.filter_map(|pid| identity::identify(pid).ok()).collect();
+    found.retain(|identity| !identity.is_kernel_thread);
+    found.sort_unstable_by_key(|identity| identity.pid);
+    found
 }
 
-fn matches(found: &Identity, pattern: &Regex, on: MatchOn) -> bool {
+/// All processes that match, in ascending order; of those that can be selected.
+pub fn by_name(pattern: &Regex, on: MatchOn) -> Vec<u32> {
+    let found = candidates().into_iter().filter(|found| matches(found, pattern, on));
+    found.map(|found| found.pid).collect()
+}
+
+/// Whether the pattern matches the process.
+pub(super) fn matches(found: &Identity, pattern: &Regex, on: MatchOn) -> bool {
     let path = || found.executable.as_deref().map(|path| path.to_string_lossy());
-    !found.is_kernel_thread
-        && (pattern.is_match(&found.name)
-            || pattern.is_match(&found.display_name())
-            || path().is_some_and(|path| pattern.is_match(&path))
-            || (on == MatchOn::CommandLine && pattern.is_match(&command_line(found.pid))))
+    pattern.is_match(&found.name)
+        || pattern.is_match(&found.display_name())
+        || path().is_some_and(|path| pattern.is_match(&path))
+        || (on == MatchOn::CommandLine && pattern.is_match(&command_line(found.pid)))
+}
+
+/// How a word matches a process, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WordMatch {
+    /// It is the name of the process, or the program's file name or path.
+    Whole,
+    /// It is part of the name, or of the program's file name.
+    PartOfName,
+    /// It is part of the program's path.
+    PartOfPath,
+}
+
+/// The processes that a word matches best, by PID, and how it matches them; of those that can be
+/// selected. `redis` matches `redis-server`, but not if there is a process `redis`.
+pub fn by_word(word: &str) -> Option<(WordMatch, Vec<Identity>)> {
+    let matched = |found: Identity| Some((match_word(&found, word)?, found));
+    let all: Vec<(WordMatch, Identity)> = candidates().into_iter().filter_map(matched).collect();
+    let best = all.iter().map(|(how, _)| *how).min()?;
+    let best_ones = all.into_iter().filter(|(how, _)| *how == best);
+    Some((best, best_ones.map(|(_, found)| found).collect()))
+}
+
+fn match_word(found: &Identity, word: &str) -> Option<WordMatch> {
+    let path = found.executable.as_deref().map(|path| path.to_string_lossy()).unwrap_or_default();
+    let file = path.rsplit('/').next().unwrap_or_default();
+    let display_name = found.display_name();
+    let names = [&*found.name, &*display_name, file];
+    match () {
+        () if word.is_empty() => None,
+        () if names.contains(&word) || path == word => Some(WordMatch::Whole),
+        () if names.iter().any(|name| name.contains(word)) => Some(WordMatch::PartOfName),
+        () if path.contains(word) => Some(WordMatch::PartOfPath),
+        () => None,
+    }
+}
+
+/// The process of which all the others are descendants, if there is one.
+pub fn common_ancestor(pids: &[u32]) -> Option<u32> {
+    let others = |pid: u32| pids.iter().copied().filter(move |other| *other != pid);
+    pids.iter().copied().find(|pid| {
+        let family = descendants(*pid);
+        others(*pid).all(|other| family.contains(&other))
+    })
 }
 
 /// The living descendants of a process, without itself. Processes that end meanwhile are skipped.
@@ -113,6 +162,26 @@ mod tests {
     }
 
     #[test]
+    fn a_word_matches_a_whole_name_before_a_part_of_it_before_a_path() {
+        let found = Identity {
+            pid: 1,
+            name: "redis-server".into(),
+            executable: Some("/opt/cache/bin/redis-check-rdb".into()),
+            start_ticks: 0,
+            uid: 0,
+            is_kernel_thread: false,
+        };
+        let matched = |word| match_word(&found, word);
+        for word in ["redis-server", "redis-check-rdb", "/opt/cache/bin/redis-check-rdb"] {
+            assert_eq!(matched(word), Some(WordMatch::Whole), "{word}");
+        }
+        assert_eq!(matched("redis"), Some(WordMatch::PartOfName));
+        assert_eq!(matched("cache/bin"), Some(WordMatch::PartOfPath));
+        // A word is not a regular expression.
+        assert_eq!((matched("redis.server"), matched("")), (None, None));
+    }
+
+    #[test]
     fn a_child_is_found_among_the_descendants_and_by_its_arguments_only_if_they_are_matched() {
         // Other runs of this test may be going on.
         let seconds = format!("31.{}", std::process::id());
@@ -126,6 +195,9 @@ mod tests {
             !named.is_empty()
         });
         let by_program = by_name(&pattern, MatchOn::Program);
+        let (parent, other) = (std::process::id(), child.id());
+        assert_eq!(common_ancestor(&[other, parent]), Some(parent));
+        assert_eq!((common_ancestor(&[other, 1_u32 << 30]), common_ancestor(&[])), (None, None));
         let path = Regex::new("^/.*/(sleep|coreutils|busybox)$").expect("pattern");
         let by_path = by_name(&path, MatchOn::Program);
         child.kill().expect("kill");

@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
-use regex::Regex;
-
-use crate::process::{
-    Identity, ProcessError, ProcessHandle, identify,
-    select::{self, MatchOn},
-};
+use crate::process::{Identity, ProcessError, ProcessHandle, filter::Filter, identify, select};
 
 /// Which processes are served.
 #[derive(Clone, Debug)]
 pub enum Targets {
-    /// These processes; not later ones with the same PID.
-    Processes(Vec<Arc<ProcessHandle>>),
-    /// The processes that match a regular expression at the time of the request.
-    Named {
-        /// The regular expression.
-        pattern: Regex,
-        /// What it is matched against.
-        on: MatchOn,
+    /// Given processes; not later ones with the same PID.
+    Processes {
+        /// The processes.
+        handles: Vec<Arc<ProcessHandle>>,
+        /// Also their descendants at the time of the request.
+        children: bool,
+    },
+    /// The processes that match at the time of the request.
+    Matching {
+        /// The conditions.
+        filter: Filter,
+        /// Also their descendants.
+        children: bool,
         /// Include processes of other users.
         any_user: bool,
     },
@@ -45,21 +45,31 @@ impl Targets {
     /// As of [`ProcessHandle::open`].
     pub fn of_pids(pids: &[u32]) -> Result<Targets, ProcessError> {
         let handles = pids.iter().map(|pid| ProcessHandle::open(*pid).map(Arc::new));
-        Ok(Targets::Processes(handles.collect::<Result<_, _>>()?))
+        Ok(Targets::Processes { handles: handles.collect::<Result<_, _>>()?, children: false })
+    }
+
+    /// The same with the descendants of each process.
+    pub fn with_children(mut self) -> Targets {
+        if let Targets::Processes { children, .. } | Targets::Matching { children, .. } = &mut self {
+            *children = true;
+        }
+        self
     }
 
     /// The served processes that are running, by PID.
     pub fn running(&self) -> Vec<Identity> {
-        let identify_all = |pids: Vec<u32>| pids.into_iter().filter_map(|pid| identify(pid).ok()).collect();
         let mut running: Vec<Identity> = match self {
-            Targets::Processes(handles) => {
+            Targets::Processes { handles, .. } => {
                 handles.iter().filter_map(|handle| handle.current().ok()).collect()
             }
-            Targets::Named { pattern, on, .. } => identify_all(select::by_name(pattern, *on)),
-            Targets::AllMine => {
-                identify_all(select::by_name(&Regex::new("").expect("a pattern"), MatchOn::Program))
-            }
+            Targets::Matching { filter, .. } => filter.find(),
+            Targets::AllMine => Filter::default().find(),
         };
+        if let Targets::Processes { children: true, .. } | Targets::Matching { children: true, .. } = self {
+            let below = running.iter().flat_map(|identity| select::descendants(identity.pid));
+            let below: Vec<Identity> = below.filter_map(|pid| identify(pid).ok()).collect();
+            running.extend(below);
+        }
         running.retain(|identity| !identity.is_kernel_thread && self.is_served(identity));
         running.sort_by_key(|identity| identity.pid);
         running.dedup_by_key(|identity| identity.pid);
@@ -68,8 +78,8 @@ impl Targets {
 
     fn is_served(&self, identity: &Identity) -> bool {
         match self {
-            Targets::Processes(_) | Targets::Named { any_user: true, .. } => true,
-            Targets::Named { .. } | Targets::AllMine => identity.uid == nix::unistd::getuid().as_raw(),
+            Targets::Processes { .. } | Targets::Matching { any_user: true, .. } => true,
+            Targets::Matching { .. } | Targets::AllMine => identity.uid == nix::unistd::getuid().as_raw(),
         }
     }
 
@@ -119,11 +129,22 @@ mod tests {
     }
 
     #[test]
+    fn the_children_of_a_served_process_are_served_if_requested() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
+        let targets = Targets::of_pids(&[std::process::id()]).expect("it runs");
+        let pid = child.id().to_string();
+        let alone = targets.choose(&pid).err();
+        let with_child = targets.with_children().choose(&pid).map(|identity| identity.pid);
+        child.kill().and_then(|()| child.wait()).expect("own child");
+        assert_eq!(alone, Some(NoTarget::NotServed(pid)));
+        assert_eq!(with_child, Ok(child.id()));
+    }
+
+    #[test]
     fn a_name_matches_processes_of_other_users_only_with_any_user() {
-        let pattern = Regex::new("^no process is called like this$").expect("a pattern");
         let identity =
             Identity { uid: nix::unistd::getuid().as_raw() + 1, ..identify(std::process::id()).expect("me") };
-        let named = |any_user| Targets::Named { pattern: pattern.clone(), on: MatchOn::Program, any_user };
+        let named = |any_user| Targets::Matching { filter: Filter::default(), children: false, any_user };
         assert!(!named(false).is_served(&identity));
         assert!(named(true).is_served(&identity));
         assert!(!Targets::AllMine.is_served(&identity));

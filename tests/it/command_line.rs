@@ -33,28 +33,6 @@ fn run(words: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_name_in_place_of_a_pid_is_answered_with_the_processes_of_that_name() {
-    let folder = crate::harness::open_folder();
-    let name = format!("bare-{}", std::process::id());
-    let copy = folder.path().join(&name);
-    fs::copy(Fixture::c(&["sleeper.c"]).build(), &copy).expect("space in /tmp");
-    let target = Target::start(&copy);
-    let matches = format!("--name {name} matches: {} {name}", target.pid());
-    for verb in ["attach", "dump", "serve", "info", "snapshot", "doctor"] {
-        let (code, words) = run(&[verb, &name]);
-        assert_eq!(code, Some(2), "{verb}: {words}");
-        assert!(words.contains("it is not a process ID") && words.contains(&matches), "{verb}: {words}");
-        assert!(!words.contains("invalid digit"), "{verb}: {words}");
-    }
-    let (code, words) = run(&["top", &name]);
-    let matches = format!("--name {name}, which matches: {} {name}", target.pid());
-    assert!(code == Some(1) && words.contains(&matches), "{words}");
-    let (code, words) = run(&[&name]);
-    let matches = format!("`rprof attach --name {name}`, which matches: {} {name}", target.pid());
-    assert!(code == Some(2) && words.contains(&matches), "{words}");
-}
-
-#[test]
 fn wrong_usages_are_answered_with_what_to_do() {
     let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pprof/inlined.pb.gz");
     let me = std::process::id().to_string();

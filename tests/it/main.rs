@@ -27,6 +27,7 @@ mod python;
 mod real_programs;
 mod redact;
 mod rights;
+mod selectors;
 mod serve;
 mod serve_access;
 mod serve_scrapers;

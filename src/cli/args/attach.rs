@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::shared::{DebugArgs, OutputArgs, ProcessArgs, SamplingArgs, kind_parser, parse_duration};
+use super::{
+    processes::ProcessArgs,
+    shared::{DebugArgs, OutputArgs, SamplingArgs, kind_parser, parse_duration},
+};
 use crate::capture::kinds::{self, Kind};
 
 /// Shown below `rprof attach --help`.
 pub const ATTACH_EXAMPLES: &str = "\
 Examples:
-  rprof attach --pid 1234 --duration 30s
+  rprof attach redis-server --duration 30s
   rprof attach 1234 -d 10s -F 999 -o flame.svg
-  rprof attach --name '^postgres' --children -o db.pb.gz";
+  rprof attach --name '^postgres' --children -o db.pb.gz
+  rprof attach --container web -d 10s";
 
 /// The arguments of `rprof attach`.
 #[derive(Debug, Args)]
@@ -23,9 +27,6 @@ pub struct AttachArgs {
     /// What to profile.
     #[arg(long, default_value = kinds::DEFAULT.name, value_parser = kind_parser(|_| true))]
     pub kind: Kind,
-    /// Also profile child processes: those running now and those started later.
-    #[arg(long)]
-    pub children: bool,
     /// Sampling time: 30s, 500ms, 2m, or a number of seconds. Ctrl-C ends it early and keeps the
     /// data.
     #[arg(short, long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::shared::{DebugArgs, ProcessArgs, parse_mode};
+use super::{
+    processes::ProcessArgs,
+    shared::{DebugArgs, parse_mode},
+};
 
 /// Shown below `rprof dump --help`.
 pub const DUMP_EXAMPLES: &str = "\
 Examples:
-  rprof dump --pid 1234
+  rprof dump --pid 1234          or: rprof dump redis-server
   rprof dump 1234 --each --stats
   rprof dump 1234 -o threads.pb.gz      then: rprof top threads.pb.gz
   rprof dump 1234 --format json | jq '.threads[] | select(.state == \"running\")'";
@@ -20,9 +23,6 @@ pub struct DumpArgs {
     /// Which processes.
     #[command(flatten)]
     pub processes: ProcessArgs,
-    /// Also dump child processes.
-    #[arg(long)]
-    pub children: bool,
     /// Show every thread or goroutine separately, even if stacks are equal.
     #[arg(long)]
     pub each: bool,

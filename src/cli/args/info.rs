@@ -1,20 +1,16 @@
 //! The arguments of `rprof info`.
 
-use clap::{ArgGroup, Args};
+use clap::Args;
 
-use super::shared::parse_pid;
+use super::processes::ProcessArgs;
 
 /// The arguments of `rprof info`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("process").args(["target", "pid"]).required(true)))]
 pub struct InfoArgs {
-    /// Process to describe.
-    #[arg(value_name = "PID", value_parser = parse_pid)]
-    pub target: Option<u32>,
-    /// Process to describe.
-    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
-    pub pid: Option<u32>,
-    /// Print JSON.
+    /// Which processes.
+    #[command(flatten)]
+    pub processes: ProcessArgs,
+    /// Print JSON: an object; of processes that options other than --pid select, an array.
     #[arg(long)]
     pub json: bool,
 }

@@ -2,42 +2,36 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args};
-use regex::Regex;
+use clap::Args;
 
-use super::shared::{DebugArgs, SamplingArgs, parse_pid};
+use super::{
+    processes::ProcessArgs,
+    shared::{DebugArgs, SamplingArgs},
+};
 use crate::serve::Address;
 
 /// Shown below `rprof serve --help`.
 pub const SERVE_EXAMPLES: &str = "\
 Examples:
-  rprof serve --pid 1234
+  rprof serve redis-server
       then: go tool pprof http://127.0.0.1:6060/debug/pprof/profile?seconds=10
   rprof serve --name '^postgres' --listen unix:/run/rprof.sock
   rprof serve --all-mine --listen 0.0.0.0:6060 --token-file TOKEN --tls-cert C.pem --tls-key K.pem";
 
 /// The arguments of `rprof serve`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("processes").args(["target", "pid", "name", "all_mine"]).required(true).multiple(false)))]
 pub struct ServeArgs {
-    /// Process to serve.
-    #[arg(value_name = "PID", value_parser = parse_pid)]
-    pub target: Option<u32>,
-    /// Process to serve; repeatable.
-    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
-    pub pid: Vec<u32>,
-    /// All processes whose name or program path matches this regular expression at the time of each
-    /// request; your own processes only, unless --any-user is given.
-    #[arg(short, long, value_name = "REGEX")]
-    pub name: Option<Regex>,
-    /// With --name: also match command-line arguments.
-    #[arg(long, requires = "name")]
-    pub match_args: bool,
+    /// Which processes. Those of --name, --container, --cgroup and --unit are the processes that
+    /// match at the time of each request; your own processes only, unless --any-user is given.
+    #[command(flatten)]
+    pub processes: ProcessArgs,
     /// All your own processes.
-    #[arg(long)]
+    #[arg(long, group = "processes",
+          conflicts_with_all = ["target", "pid", "name", "container", "cgroup", "unit"])]
     pub all_mine: bool,
-    /// With --name: include processes of other users.
-    #[arg(long, requires = "name")]
+    /// With --name, --container, --cgroup and --unit: include processes of other users. (Otherwise
+    /// only your own processes are served.)
+    #[arg(long, conflicts_with_all = ["target", "pid", "all_mine"])]
     pub any_user: bool,
     /// Where to listen: an IP address and a port, or unix:PATH. An address that other machines can
     /// reach requires --token-file or --tls-client-ca.

@@ -3,48 +3,12 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{
-    ArgGroup, Args, ValueEnum,
+    Args, ValueEnum,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 
-use regex::Regex;
-
 use super::view::ViewArgs;
-use crate::{
-    capture::kinds::{self, Kind, KindRow},
-    cli::target::{self, Selection},
-};
-
-/// The processes that a verb reads.
-#[derive(Debug, Args)]
-#[command(group(ArgGroup::new("processes").args(["target", "pid", "name"]).required(true).multiple(true)))]
-pub struct ProcessArgs {
-    /// PID of a process.
-    #[arg(value_name = "PID", value_parser = parse_pid, conflicts_with_all = ["pid", "name"])]
-    pub target: Option<u32>,
-    /// PID of a process; repeatable.
-    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
-    pub pid: Vec<u32>,
-    /// All processes whose name or program path matches this regular expression.
-    #[arg(short, long, value_name = "REGEX")]
-    pub name: Option<Regex>,
-    /// With --name: also match command-line arguments.
-    #[arg(long, requires = "name")]
-    pub match_args: bool,
-}
-
-impl ProcessArgs {
-    /// The selection; `quiet`: without a line on what the name matches.
-    pub fn selection(&self, quiet: bool) -> Selection<'_> {
-        Selection {
-            target: self.target,
-            pids: &self.pid,
-            name: self.name.as_ref(),
-            match_args: self.match_args,
-            quiet,
-        }
-    }
-}
+use crate::capture::kinds::{self, Kind, KindRow};
 
 /// Options on how samples are taken, shared by the verbs that sample.
 #[derive(Debug, Args)]
@@ -177,14 +141,6 @@ pub fn kind_parser(accepts: fn(Kind) -> bool) -> impl TypedValueParser<Value = K
 fn parse_frequency(text: &str) -> Result<u32, String> {
     let frequency = text.parse().ok().filter(|frequency| (1..=50_000).contains(frequency));
     frequency.ok_or_else(|| "must be a number of samples per second from 1 to 50000".into())
-}
-
-/// Parses a process ID. A name is answered with the processes of that name.
-pub fn parse_pid(text: &str) -> Result<u32, String> {
-    match text.parse() {
-        Ok(pid) => Ok(pid),
-        Err(_) => Err(target::no_pid(text)),
-    }
 }
 
 /// Parses permissions in octal: 0 to 777.

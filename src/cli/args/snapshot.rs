@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::shared::{DebugArgs, ProcessArgs, parse_duration};
+use super::{
+    processes::ProcessArgs,
+    shared::{DebugArgs, parse_duration},
+};
 
 /// Shown below `rprof snapshot --help`.
 pub const SNAPSHOT_EXAMPLES: &str = "\
@@ -19,9 +22,6 @@ pub struct SnapshotArgs {
     /// Which processes.
     #[command(flatten)]
     pub processes: ProcessArgs,
-    /// Also profile child processes: those running now and those started later.
-    #[arg(long)]
-    pub children: bool,
     /// Sampling time: 10s, 500ms, 2m, or a number of seconds. Ctrl-C ends it early and keeps the
     /// data.
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]

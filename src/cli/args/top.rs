@@ -3,11 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Command};
-use regex::Regex;
 
 use super::{
+    processes::SelectorArgs,
     report::ReportArgs,
-    shared::{DebugArgs, SamplingArgs, kind_parser, parse_duration, parse_pid},
+    shared::{DebugArgs, SamplingArgs, kind_parser, parse_duration},
 };
 use crate::capture::kinds::{self, Kind};
 
@@ -15,15 +15,20 @@ use crate::capture::kinds::{self, Kind};
 pub const TOP_EXAMPLES: &str = "\
 Examples:
   rprof top cpu.pb.gz                  the hottest functions of a profile
-  rprof top --pid 1234                 live, of a running process (? shows the keys)
+  rprof top redis-server               live, of a running process (? shows the keys)
   rprof top --name '^postgres' --kind offcpu";
 
 /// The arguments of `rprof top`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("source").args(["files", "pid", "name"]).required(true).multiple(true)))]
+#[command(group(ArgGroup::new("source")
+    .args(["files", "pid", "name", "container", "cgroup", "unit"]).required(true).multiple(true)))]
+// -n is the number of functions.
+#[command(mut_arg("name", |name| name.short(None)))]
 pub struct TopArgs {
-    /// Profiles to read; several are merged. A number that is not a file is a process to watch.
-    #[arg(value_name = "FILE", conflicts_with_all = ["pid", "name"])]
+    /// Profiles to read; several are merged. A single word that is not a file is a process to
+    /// watch: its PID, or its name or a part of it.
+    #[arg(value_name = "FILE|PID|NAME",
+          conflicts_with_all = ["pid", "name", "container", "cgroup", "unit"])]
     pub files: Vec<PathBuf>,
     /// The live view.
     #[command(flatten)]
@@ -37,18 +42,9 @@ pub struct TopArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Watching processes")]
 pub struct LiveArgs {
-    /// Process to watch until q is pressed; repeatable.
-    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
-    pub pid: Vec<u32>,
-    /// All processes whose name or program path matches this regular expression.
-    #[arg(long, value_name = "REGEX")]
-    pub name: Option<Regex>,
-    /// With --name: also match command-line arguments.
-    #[arg(long, requires = "name")]
-    pub match_args: bool,
-    /// Also watch child processes: those running now and those started later.
-    #[arg(long)]
-    pub children: bool,
+    /// Which processes to watch.
+    #[command(flatten)]
+    pub selectors: SelectorArgs,
     /// What to watch.
     #[arg(long, default_value = kinds::DEFAULT.name, value_parser = kind_parser(|kind| kind.watch.is_some()))]
     pub kind: Kind,

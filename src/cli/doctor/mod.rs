@@ -14,7 +14,10 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::args::DoctorArgs;
+use super::{
+    args::DoctorArgs,
+    target::{self, Needs},
+};
 use crate::{
     capture::kinds::{self as kinds_table, DumpOf},
     process::{
@@ -42,7 +45,7 @@ struct Line {
 
 /// Runs the verb.
 pub fn run(arguments: &DoctorArgs) -> Result<()> {
-    let diagnosis = diagnose(arguments.pid.or(arguments.target), arguments.verbose)?;
+    let diagnosis = diagnose(pid(arguments)?, arguments.verbose)?;
     let text = if arguments.json { serde_json::to_string_pretty(&diagnosis.json)? } else { diagnosis.text };
     match writeln!(std::io::stdout(), "{}", text.trim_end()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -50,6 +53,12 @@ pub fn run(arguments: &DoctorArgs) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// The process to check. Errors: a name matches no process, or several.
+fn pid(arguments: &DoctorArgs) -> Result<Option<u32>> {
+    let Some(word) = &arguments.target else { return Ok(arguments.pid) };
+    Ok(target::by_word(word, Needs::One, false, true)?.first().copied())
 }
 
 /// The result in both formats.

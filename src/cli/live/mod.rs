@@ -31,7 +31,7 @@ use ratatui::{
     crossterm::event::{self, Event, KeyEventKind},
 };
 
-use super::{advice, args::LiveArgs, output, sampling, signals, target::Selection};
+use super::{advice, args::LiveArgs, output, sampling, signals};
 use crate::{
     capture::{LabelKeys, Request, Stop, kinds::Kind},
     process::{self, Identity, ProcessHandle},
@@ -47,16 +47,9 @@ const POLL_EVERY_MS: u8 = 100;
 /// How often the threads of the processes are counted.
 const COUNT_THREADS_EVERY: Duration = Duration::from_secs(1);
 
-/// Runs the live view until the user quits. Errors: there is no terminal, or a process cannot be
-/// profiled.
-pub fn run(arguments: &LiveArgs) -> Result<()> {
-    let selection = Selection {
-        pids: &arguments.pid,
-        name: arguments.name.as_ref(),
-        match_args: arguments.match_args,
-        ..Selection::default()
-    };
-    let pids = selection.choose()?;
+/// Runs the live view of these processes until the user quits. Errors: there is no terminal, or a
+/// process cannot be profiled.
+pub fn run(pids: Vec<u32>, arguments: &LiveArgs) -> Result<()> {
     sampling::check_debug_options(&arguments.debug)?;
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         bail!(
@@ -69,7 +62,7 @@ pub fn run(arguments: &LiveArgs) -> Result<()> {
         kinds: vec![arguments.kind],
         every: Some(arguments.interval),
         labels: LabelKeys { tid: true, ..sampling.labels },
-        children: arguments.children,
+        children: arguments.selectors.children,
         duration: None,
         pids,
         ..sampling

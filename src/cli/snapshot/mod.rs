@@ -15,7 +15,9 @@ use std::{
 use anyhow::{Error, Result, anyhow};
 use flate2::{Compression, write::GzEncoder};
 
-use super::{advice, args::SnapshotArgs, doctor, output, sampling, signals, summary::no_samples};
+use super::{
+    advice, args::SnapshotArgs, doctor, output, sampling, signals, summary::no_samples, target::Needs,
+};
 use crate::{
     capture::{
         self, CaptureError, LabelKeys, Request, Response, StackOptions, Stop,
@@ -58,7 +60,7 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
     let several = processes.len() > 1;
     let mut snapshot = Snapshot {
         request: Request {
-            children: arguments.children,
+            children: arguments.processes.selectors.children,
             duration: Some(arguments.duration),
             labels: LabelKeys { pid: several, process: several, tid: false },
             stacks: StackOptions { kernel: true, ..StackOptions::default() },
@@ -97,12 +99,12 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
 
 /// The selected processes, and with `--children` their descendants.
 fn processes(arguments: &SnapshotArgs) -> Result<Vec<ProcessHandle>> {
-    let pids = arguments.processes.selection(arguments.quiet).choose()?;
+    let pids = arguments.processes.choose(Needs::OneOrMore, arguments.quiet)?;
     let mut processes = pids.iter().map(|pid| ProcessHandle::open(*pid)).collect::<Result<Vec<_>, _>>()?;
     if let Some(kernel) = processes.iter().find(|process| process.identity().is_kernel_thread) {
         return Err(Error::new(CaptureError::KernelThread(kernel.identity().pid)));
     }
-    if arguments.children {
+    if arguments.processes.selectors.children {
         let mut children: Vec<u32> = pids.iter().flat_map(|pid| select::descendants(*pid)).collect();
         children.sort_unstable();
         children.dedup();

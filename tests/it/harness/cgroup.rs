@@ -28,6 +28,16 @@ impl Cgroup {
             .or_else(|| new(&[("cpu.cfs_period_us", &period), ("cpu.cfs_quota_us", &quota)]))
     }
 
+    /// A group with this name, at the root of a hierarchy. `None`: not possible here.
+    pub fn named(pid: u32, name: &str) -> Option<Cgroup> {
+        mounts("freezer").into_iter().find_map(|hierarchy| Cgroup::create(pid, hierarchy, name, &[], None))
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A group that can be frozen. `None`: not possible here.
     pub fn freezer(pid: u32) -> Option<Cgroup> {
         let second = ("cgroup.freeze", "1", "0");
@@ -42,15 +52,25 @@ impl Cgroup {
         settings: &[(&str, &str)],
         frozen: Option<(&'static str, &'static str, &'static str)>,
     ) -> Option<Cgroup> {
-        mounts(controller).into_iter().find_map(|hierarchy| {
-            let folder = hierarchy.join(format!("rprof-it-{pid}-{}", settings[0].0));
-            fs::create_dir(&folder).ok()?;
-            let group = Cgroup { folder, hierarchy, frozen };
-            let set = settings.iter().all(|(file, text)| {
-                group.folder.join(file).exists() && fs::write(group.folder.join(file), text).is_ok()
-            });
-            (set && fs::write(group.folder.join("cgroup.procs"), pid.to_string()).is_ok()).then_some(group)
-        })
+        let name = format!("rprof-it-{pid}-{}", settings[0].0);
+        let mut mounts = mounts(controller).into_iter();
+        mounts.find_map(|hierarchy| Cgroup::create(pid, hierarchy, &name, settings, frozen))
+    }
+
+    fn create(
+        pid: u32,
+        hierarchy: PathBuf,
+        name: &str,
+        settings: &[(&str, &str)],
+        frozen: Option<(&'static str, &'static str, &'static str)>,
+    ) -> Option<Cgroup> {
+        let folder = hierarchy.join(name);
+        fs::create_dir(&folder).ok()?;
+        let group = Cgroup { folder, hierarchy, frozen };
+        let set = settings.iter().all(|(file, text)| {
+            group.folder.join(file).exists() && fs::write(group.folder.join(file), text).is_ok()
+        });
+        (set && fs::write(group.folder.join("cgroup.procs"), pid.to_string()).is_ok()).then_some(group)
     }
 
     pub fn freeze(&self) {
