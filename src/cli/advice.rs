@@ -32,6 +32,16 @@ pub struct NothingMatches {
     pub advice: String,
 }
 
+/// A profile cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Unreadable {
+    /// Which.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
 /// Several processes match where one is needed.
 #[derive(Debug, thiserror::Error)]
 #[error("{head}")]
@@ -91,6 +101,9 @@ fn known(error: &Error) -> Option<Explanation> {
     if let Some(error) = error.downcast_ref::<Ambiguous>() {
         return Some(ambiguous(error));
     }
+    if let Some(error) = error.downcast_ref::<Unreadable>() {
+        return Some(unreadable(error));
+    }
     error.downcast_ref().map(nothing_matches)
 }
 
@@ -100,6 +113,18 @@ fn nothing_matches(error: &NothingMatches) -> Explanation {
         because: vec![error.why.clone()],
         advice: Some(error.advice.clone()),
     }
+}
+
+fn unreadable(error: &Unreadable) -> Explanation {
+    let advice = match &*error.why {
+        why if why.contains("no such file") => "check the path; `rprof attach NAME -o FILE` writes a profile",
+        why if why.contains("unrecognized profile format") => {
+            "profiles of pprof (.pb.gz), perf.data and folded stacks can be read; \
+             for a running program: `rprof attach NAME`"
+        }
+        _ => "check that it is a profile, complete and readable: `file FILE` and `ls -l FILE`",
+    };
+    Explanation { what: error.to_string(), because: vec![error.why.clone()], advice: Some(advice.to_owned()) }
 }
 
 fn ambiguous(error: &Ambiguous) -> Explanation {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
     SUCCESS,
-    advice::NothingMatches,
+    advice::{NothingMatches, Unreadable},
     args::{ColorArg, DiffArgs, FileArgs, MatchArgs, ReportArgs, TopArgs, are_defaults, stdout_width},
     live, pprof,
     target::{self, Needs},
@@ -154,10 +154,11 @@ pub fn read(files: &[PathBuf]) -> Result<Columns> {
     let failed: Vec<&String> = messages.iter().filter(is_failure).collect();
     if let Some(first) = failed.first() {
         let (source, why) = first.split_once(": ").unwrap_or((first, ""));
-        return Err(anyhow!("{why}")).with_context(|| match failed.len() {
+        let what = match failed.len() {
             1 => format!("cannot read {source}"),
             count => format!("cannot read {count} of {} files, including {source}", sources.len()),
-        });
+        };
+        return Err(Unreadable { what, why: why.to_owned() }.into());
     }
     let mut columns = columns.map_err(|error| anyhow!(error))?;
     if columns.sample_count() == 0 {

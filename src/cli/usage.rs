@@ -84,6 +84,16 @@ fn instead_of_option(verb: &str, error: &Error) -> Option<String> {
     let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return None };
     let name = option.split('=').next()?;
     let rprof = Cli::command();
+    if !name.starts_with('-') {
+        let takes_processes =
+            rprof.find_subcommand(verb)?.get_arguments().any(|option| option.get_id() == "cgroup");
+        let hint = || {
+            format!(
+                "one process without an option, or several: rprof {verb} --pid A --pid B, or --name REGEX"
+            )
+        };
+        return takes_processes.then(hint);
+    }
     let verbs: Vec<&str> = (rprof.get_subcommands())
         .filter(|command| command.get_name() != verb && has_option(command, name))
         .map(Command::get_name)
@@ -91,7 +101,11 @@ fn instead_of_option(verb: &str, error: &Error) -> Option<String> {
     if verbs.is_empty() || error.get(ContextKind::SuggestedArg).is_some() {
         return None;
     }
-    Some(format!("{name} is an option of {}; `rprof help {verb}` lists those of {verb}", verbs.join(", ")))
+    let verbs = verbs.join(", ");
+    Some(match rprof.find_subcommand(verb) {
+        Some(_) => format!("{name} is an option of {verbs}; `rprof help {verb}` lists those of {verb}"),
+        None => format!("{name} is an option of {verbs}, and the verb is the first word"),
+    })
 }
 
 fn has_option(command: &Command, name: &str) -> bool {

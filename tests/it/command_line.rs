@@ -25,40 +25,6 @@ fn wrong_usage_is_reported_and_exits_with_2() {
     Rprof::verb("record").run().assert_refused(2, &["error:"]);
 }
 
-/// Runs rprof with these words; its exit code and what it printed on standard error.
-fn run(words: &[&str]) -> (Option<i32>, String) {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_rprof")).args(words).output();
-    let output = output.expect("rprof runs");
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-}
-
-#[test]
-fn wrong_usages_are_answered_with_what_to_do() {
-    let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pprof/inlined.pb.gz");
-    let me = std::process::id().to_string();
-    for (words, code, expected) in [
-        (&["1234"][..], 2, "`rprof attach 1234` profiles process 1234, `rprof top 1234` shows it live"),
-        (&[profile], 2, "shows a profile"),
-        (&["attach", "1", "-F", "0"], 2, "must be a number of samples per second from 1 to 50000"),
-        (&["attach", "1", "-d", "0"], 2, "must be greater than 0"),
-        (&["attach", "1", "--file-mode", "9"], 2, "must be octal permissions such as 600 or 644"),
-        (&["attach", &me, "-o", "/tmp"], 1, "/tmp is a directory"),
-        (&["attach", &me, "--debug-dir", "/no/such"], 1, "--debug-dir /no/such: there is no such directory"),
-        (&["pprof", "-http=:6379x", profile], 2, "the port must be a number from 0 to 65535"),
-    ] {
-        let (found, text) = run(words);
-        assert_eq!(found, Some(code), "{words:?}: {text}");
-        assert!(text.contains(expected), "{words:?}: {text}");
-    }
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_rprof"))
-        .args(["attach", &me, "--debuginfod"])
-        .env_remove("DEBUGINFOD_URLS")
-        .output()
-        .expect("rprof runs");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(1) && text.contains("DEBUGINFOD_URLS is not set"), "{text}");
-}
-
 #[test]
 fn help_and_version_are_printed_to_standard_output() {
     for arguments in [&["--help"][..], &["attach", "--help"], &["record", "--help"], &["--version"]] {

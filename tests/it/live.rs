@@ -12,7 +12,8 @@ use crate::harness::{Fixture, Rprof, Skip, Target, Terminal, alone, installed, i
 /// The percentages in the row of a function, as the screen shows them: by itself, and in all.
 fn shares(screen: &str, function: &str) -> Option<(f64, f64)> {
     let row = screen.lines().find(|line| line.split_whitespace().any(|word| word == function))?;
-    let mut words = row.split_whitespace().filter_map(|word| word.strip_suffix('%')?.parse().ok());
+    let mut words =
+        row.split_whitespace().filter_map(|word| word.trim_end_matches('±').strip_suffix('%')?.parse().ok());
     Some((words.next()?, words.next()?))
 }
 
@@ -55,7 +56,20 @@ fn the_screen_shows_functions_and_threads_with_their_shares() {
     terminal.press(&["Enter"]);
     let screen = terminal.shows("callers ▲ and callees ▼ of thirty");
     assert!(screen.contains("▲ middle"), "{screen}");
-    terminal.press(&["Tab"]);
+    terminal.press(&["Left", "Left", "c"]);
+    let screen = terminal.shows("call tree  last ");
+    assert!(screen.contains("CALL PATH") && screen.contains("├ "), "{screen}");
+    terminal.wait_for("bars of 60 and 30 percent", |screen| {
+        let has = |bar: &str, name: &str| {
+            screen.lines().any(|line| {
+                line.contains(bar) && line.split_whitespace().last().is_some() && line.contains(name)
+            })
+        };
+        has("█████", "sixty") && has("██", "thirty")
+    });
+    terminal.press(&["m"]);
+    terminal.shows("call tree of my code");
+    terminal.press(&["m", "Tab"]);
     let screen = terminal.wait_for("the thread", |screen| screen.contains("threads  last "));
     assert!(screen.lines().any(|line| line.contains("100.0%") && line.contains(&pid)), "{screen}");
     terminal.press(&["q"]);

@@ -39,3 +39,4 @@ mod symbols;
 mod target_unhurt;
 mod trace;
 mod web;
+mod wrong_usage;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    report::{ReportArgs, SettingArgs},
+    report::{ColorArg, ReportArgs, SettingArgs},
     shared::parse_mode,
 };
 
@@ -78,6 +78,14 @@ fn parse_points(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Shown below `rprof flame --help`.
+pub const FLAME_EXAMPLES: &str = "\
+Examples:
+  rprof flame cpu.pb.gz                          in the terminal
+  rprof flame cpu.pb.gz --focus parse --depth 0
+  rprof flame cpu.pb.gz -o cpu.svg               for a browser
+  rprof flame --diff before.pb.gz after.pb.gz -o diff.html";
+
 /// The arguments of `rprof flame`.
 #[derive(Debug, Args)]
 pub struct FlameArgs {
@@ -87,9 +95,19 @@ pub struct FlameArgs {
     /// Color frames by how their share changed since this profile.
     #[arg(long, value_name = "BASE")]
     pub diff: Option<PathBuf>,
-    /// File to write: .svg or .html (also .folded, and .json for speedscope).
+    /// File to write: .svg or .html (also .folded, and .json for speedscope). `-` is SVG on standard
+    /// output. Default: text on standard output.
     #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
+    pub output: Option<PathBuf>,
+    /// Without -o: the most rows to draw (0: all; default: as many as the terminal has).
+    #[arg(long, value_name = "ROWS", conflicts_with = "output")]
+    pub depth: Option<usize>,
+    /// Without -o: print function names in full.
+    #[arg(long, conflicts_with = "output")]
+    pub full_names: bool,
+    /// Without -o: when to use colors.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorArg::Auto)]
+    pub color: ColorArg,
     /// Permissions of the file in octal (default: those of the file that is replaced, else 600,
     /// which is readable only by you).
     #[arg(long, value_name = "MODE", value_parser = parse_mode)]

@@ -37,7 +37,7 @@ pub use shared::{DebugArgs, FormatArg, FramesArg, LabelArg, OutputArgs, SamplerA
 pub use snapshot::SnapshotArgs;
 pub use symbolize::SymbolizeArgs;
 pub use top::{LiveArgs, TopArgs, are_defaults};
-pub use view::{ViewArgs, stdout_width};
+pub use view::{ViewArgs, stdout_size, stdout_width};
 
 /// pprof for any running process.
 #[derive(Debug, Parser)]
@@ -75,7 +75,8 @@ pub enum Verb {
     /// Show the stack of every thread now, with its state and what it waits for.
     #[command(after_help = dump::DUMP_EXAMPLES)]
     Dump(DumpArgs),
-    /// Draw a flame graph of profiles: SVG, or an interactive page (.html).
+    /// Draw a flame graph of profiles: in the terminal, as SVG, or as an interactive page (.html).
+    #[command(after_help = files::FLAME_EXAMPLES)]
     Flame(FlameArgs),
     /// Make manual pages and completions.
     #[command(hide = true)]

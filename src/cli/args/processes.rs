@@ -32,7 +32,7 @@ pub struct SelectorArgs {
     #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
     pub pid: Vec<u32>,
     /// All processes whose name or program path matches this regular expression.
-    #[arg(short, long, value_name = "REGEX")]
+    #[arg(short, long, value_name = "REGEX", value_parser = parse_name)]
     pub name: Option<Regex>,
     /// With --name: also match command-line arguments.
     #[arg(long, requires = "name")]
@@ -73,6 +73,14 @@ impl SelectorArgs {
         options.extend(self.cgroup.as_ref().map(|path| format!("--cgroup {}", quote_path(path))));
         options.extend(self.unit.as_ref().map(|unit| format!("--unit {}", quote(unit))));
         options.join(" ")
+    }
+}
+
+/// Parses the regular expression of `--name`, which must not match every process.
+fn parse_name(text: &str) -> Result<Regex, String> {
+    match text {
+        "" => Err("it matches every process: give a part of a name".into()),
+        _ => Regex::new(text).map_err(|error| error.to_string()),
     }
 }
 

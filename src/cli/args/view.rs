@@ -56,6 +56,12 @@ pub fn width(is_terminal: bool) -> Option<usize> {
     Some(usize::from(size.0)).filter(|width| *width > 0).map(|width| width.clamp(40, MAX_WIDTH))
 }
 
+/// The width and height of standard output in characters, if it is a terminal.
+pub fn stdout_size() -> Option<(usize, usize)> {
+    let size = std::io::stdout().is_terminal().then(ratatui::crossterm::terminal::size)?.ok()?;
+    Some((size.0.into(), size.1.into())).filter(|(width, height)| *width > 0 && *height > 0)
+}
+
 /// The width of standard output, if it is a terminal.
 pub fn stdout_width() -> Option<usize> {
     width(std::io::stdout().is_terminal())

@@ -41,13 +41,13 @@ fn available(kind: Kind, pid: Option<u32>, checks: &[Check]) -> Result<&'static 
     method.map(|need| need.by).ok_or_else(|| NOT_PERMITTED.to_owned())
 }
 
-/// The best method to make a kind, with what is special about it.
-pub fn method(kind: Kind, checks: &[Check]) -> String {
+/// Whether a kind can be made, and the best method, with what is special about it: `yes, by bpf`.
+pub fn method(kind: Kind, checks: &[Check]) -> Result<String, String> {
     let works = |check| checks.iter().any(|done| done.source == check && done.result.is_ok());
     match kind.makers.iter().find_map(|maker| maker.method(works)) {
-        Some(need) if need.note.is_empty() => format!("by {}", need.by),
-        Some(need) => format!("by {} ({})", need.by, need.note),
-        None => NOT_PERMITTED.to_owned(),
+        Some(need) if need.note.is_empty() => Ok(format!("yes, by {}", need.by)),
+        Some(need) => Ok(format!("yes, by {} ({})", need.by, need.note)),
+        None => Err(format!("no: {NOT_PERMITTED}")),
     }
 }
 

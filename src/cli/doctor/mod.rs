@@ -133,11 +133,7 @@ fn as_text(
     (checks, available): (&[Check], &[Availability]),
     verbose: bool,
 ) -> String {
-    let attach = kinds::method(kinds_table::DEFAULT, checks);
-    let mut text = format!("attach: {attach}\n");
-    for dump in kinds_table::ALL.iter().filter(|kind| kind.dump == Some(DumpOf::Threads)) {
-        text += &format!("dump:   {}\n", kinds::method(dump, checks));
-    }
+    let mut text = verdicts(lines, checks);
     text += &kinds::lines(available);
     text.push('\n');
     for (key, value) in host_facts(host) {
@@ -161,6 +157,26 @@ fn as_text(
             text += &format!("        to allow: {fix}\n");
         }
         text += &line.log.as_deref().filter(|_| verbose).map(log_end).unwrap_or_default();
+    }
+    text
+}
+
+/// Whether the process can be profiled and dumped: the first lines. If it cannot be profiled, the
+/// line has the reason and what to do.
+fn verdicts(lines: &[Line], checks: &[Check]) -> String {
+    let mut text = match kinds::method(kinds_table::DEFAULT, checks) {
+        Ok(yes) => format!("attach: {yes}\n"),
+        Err(no) => {
+            // The sampler that needs the fewest rights.
+            let line = lines.iter().find(|line| line.what == name(Source::PerfThread));
+            let why = line.and_then(|line| line.result.as_ref().err()).map(|why| format!(": {why}"));
+            let fixes = line.map(|line| &line.fixes[..]).unwrap_or_default();
+            let fixes: String = fixes.iter().map(|fix| format!("        to allow: {fix}\n")).collect();
+            format!("attach: {no}{}\n{fixes}", why.unwrap_or_default())
+        }
+    };
+    for dump in kinds_table::ALL.iter().filter(|kind| kind.dump == Some(DumpOf::Threads)) {
+        text += &format!("dump:   {}\n", kinds::method(dump, checks).unwrap_or_else(|no| no));
     }
     text
 }

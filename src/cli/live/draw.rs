@@ -13,9 +13,12 @@ use ratatui::{
 use super::{
     history::Sum,
     state::{Order, Shown, State},
-    table::{Row, Table, bars},
+    table::{Row, Table, bar, bars},
 };
-use crate::capture::kinds::{Kind, KindRow};
+use crate::{
+    capture::kinds::{Kind, KindRow},
+    text::counted,
+};
 
 /// Everything that a frame shows.
 pub struct Picture<'a> {
@@ -47,6 +50,9 @@ pub const COURSE: usize = 300;
 const MOST_MESSAGE_LINES: u16 = 6;
 
 const HELP: &str = " Tab          functions / threads
+ c            call tree / functions
+ m            my code only: no libraries, no kernel
+ i            hide idle waits (for requests, timers, tasks)
  s  t  n      sort by self, total, name     r  reverse
  ↑ ↓ PgUp PgDn Home End (j k g G)           move
  Enter →      a thread's functions; a function's callers and callees
@@ -59,10 +65,15 @@ const HELP: &str = " Tab          functions / threads
  q Ctrl-C     quit            Ctrl-Z  suspend
 
  SELF   the function itself      TOTAL  with called functions
- Both are shares of all samples in the time shown.";
+ Both are shares of all samples in the time shown.
+ ±      few samples: the share may be half as large or twice";
 
 /// The width of the number columns, with the spaces between.
-const NUMBERS: u16 = 8 + 8 + 10;
+const NUMBERS: u16 = 9 + 9 + 10;
+/// The width of the bars of shares.
+const BAR: u16 = 10;
+/// The least width of a terminal with bars.
+const WIDTH_WITH_BARS: u16 = 80;
 
 /// Draws a frame.
 pub fn draw(frame: &mut Frame<'_>, picture: &Picture<'_>) {
@@ -112,6 +123,7 @@ fn heading<'a>(picture: &Picture<'a>) -> Line<'a> {
     let mut parts = vec![
         Span::styled(format!(" {}", picture.who), Style::new().add_modifier(Modifier::BOLD)),
         Span::styled(format!("  {}", amount(picture.state.kind, sum)), style(picture, Color::Green)),
+        idle_part(picture.state, sum).into(),
     ];
     let threads = match picture.threads {
         Some(1) => "1 thread".into(),
@@ -132,38 +144,58 @@ fn heading<'a>(picture: &Picture<'a>) -> Line<'a> {
 
 /// The value per second.
 fn amount(kind: Kind, sum: Sum) -> String {
-    let each_second = sum.value as f64 / sum.seconds.max(0.001);
-    kind.watch.map_or_else(String::new, |watch| (watch.amount)(each_second))
+    amount_per_second(kind, sum.value as f64 / sum.seconds.max(0.001))
 }
 
+fn amount_per_second(kind: Kind, per_second: f64) -> String {
+    kind.watch.map_or_else(String::new, |watch| (watch.amount)(per_second))
+}
+
+/// How much of the waiting is idle; empty if nothing is.
+fn idle_part(state: &State, sum: Sum) -> String {
+    if sum.idle == 0 {
+        return String::new();
+    }
+    let all = if state.hides_idle { sum.value.saturating_add(sum.idle) } else { sum.value };
+    let share = 100.0 * sum.idle as f64 / all.max(1) as f64;
+    if state.hides_idle { format!(" ({share:.0}% idle: hidden)") } else { format!(" ({share:.0}% idle)") }
+}
+
+/// The values of the last profiles as bars; the scale is the greatest of them.
 fn course_line(picture: &Picture<'_>, width: u16) -> Line<'static> {
-    let shown = usize::from(width.saturating_sub(2)).min(picture.course.len());
+    let width = usize::from(width.saturating_sub(2));
+    let peak = |course: &[f64]| {
+        let most = course.iter().copied().fold(0.0, f64::max);
+        format!("peak {} ", amount_per_second(picture.state.kind, most))
+    };
+    // The label of all profiles is as long as that of those that fit beside it, or longer.
+    let shown = width.saturating_sub(peak(&picture.course).chars().count()).min(picture.course.len());
     let course = &picture.course[picture.course.len() - shown..];
-    Line::styled(format!(" {}", bars(course)), style(picture, Color::Cyan))
+    Line::from(vec![
+        Span::styled(format!(" {}", peak(course)), style(picture, Color::DarkGray)),
+        Span::styled(bars(course), style(picture, Color::Cyan)),
+    ])
 }
 
 fn draw_table(frame: &mut Frame<'_>, picture: &Picture<'_>, area: Rect) {
     let (state, table) = (picture.state, picture.table);
     let of_threads = state.shown == Shown::Threads;
-    let rest = area.width.saturating_sub(NUMBERS + 1);
+    let bar = if area.width < WIDTH_WITH_BARS { 0 } else { BAR };
+    let rest = area.width.saturating_sub(NUMBERS + 1 + if bar > 0 { bar + 1 } else { 0 });
     let more = (if of_threads { rest / 2 } else { rest / 4 }).min(if of_threads { 60 } else { 28 });
     let name = rest.saturating_sub(more);
-    let widths = [
-        Constraint::Length(7),
-        Constraint::Length(7),
-        Constraint::Length(9),
-        Constraint::Length(name),
-        Constraint::Length(more),
-    ];
+    let widths = [8, 8, 9].into_iter().chain((bar > 0).then_some(bar)).chain([name, more]);
+    let widths: Vec<Constraint> = widths.map(Constraint::Length).collect();
     let [title, body] = Layout::vertical([Constraint::Length(1), Constraint::Min(1)]).areas(area);
     frame.render_widget(title_line(picture), title);
     // Only visible rows are made. The selected row is always visible, at the lower edge if necessary.
     let height = usize::from(body.height.saturating_sub(1)).max(1);
     let first = (picture.at + 1).saturating_sub(height);
     let rows = table.rows.iter().skip(first).take(height);
-    let rows = rows.map(|row| table_row(row, of_threads, name.into(), more.into()));
+    let by_total = state.is_rate_of_total();
+    let rows = rows.map(|row| table_row(row, of_threads, by_total, [bar, name, more].map(usize::from)));
     let widget = TableWidget::new(rows, widths)
-        .header(header(picture))
+        .header(header(picture, bar > 0))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let marked = (!table.rows.is_empty()).then_some(picture.at - first);
     let mut shown = TableState::default().with_selected(marked);
@@ -174,6 +206,7 @@ fn title_line<'a>(picture: &Picture<'a>) -> Line<'a> {
     let mut parts = vec![
         Span::styled(format!(" {}", picture.table.title), Style::new().add_modifier(Modifier::BOLD)),
         format!("  last {}", time_shown(picture)).into(),
+        precision(picture.sum).into(),
     ];
     if !picture.state.search.is_empty() {
         let found = format!("  {} with \"{}\" in the name", picture.table.rows.len(), picture.state.search);
@@ -182,17 +215,27 @@ fn title_line<'a>(picture: &Picture<'a>) -> Line<'a> {
     parts.into()
 }
 
+/// How precise shares are: the 95 % confidence interval of a share of one half, in percentage
+/// points.
+fn precision(sum: Sum) -> String {
+    if sum.samples == 0 {
+        return String::new();
+    }
+    let points = (98.0 / sum.effective.max(1.0).sqrt()).min(50.0);
+    format!("  {}: ±{points:.0} %", counted(sum.samples as usize, "sample"))
+}
+
 /// The time that the table covers, which is shorter than requested at first.
 fn time_shown(picture: &Picture<'_>) -> String {
     humantime::format_duration(Duration::from_secs(picture.sum.seconds.round() as u64)).to_string()
 }
 
-fn header(picture: &Picture<'_>) -> TableRow<'static> {
+fn header(picture: &Picture<'_>, has_bars: bool) -> TableRow<'static> {
     let state = picture.state;
     let mark = |order: Order, name: &str| {
         let arrow = if state.is_reversed { "▲" } else { "▼" };
-        let is_it = state.order == order && !matches!(state.shown, Shown::CallersAndCallees(_));
-        if is_it { format!("{name}{arrow}") } else { name.to_owned() }
+        let is_sorted = !matches!(state.shown, Shown::CallersAndCallees(_) | Shown::Tree);
+        if is_sorted && state.order == order { format!("{name}{arrow}") } else { name.to_owned() }
     };
     let of_threads = state.shown == Shown::Threads;
     let [name, more] = picture.table.columns;
@@ -209,17 +252,29 @@ fn header(picture: &Picture<'_>) -> TableRow<'static> {
         [mark(Order::Own, "SELF"), mark(Order::Total, "TOTAL"), per_second.into()]
     };
     let cells = numbers.into_iter().map(|text| Cell::from(Line::from(text).alignment(Alignment::Right)));
+    let scale = has_bars.then(|| Cell::from("0%    100%"));
     let names = [mark(Order::Name, name), more.to_owned()].into_iter().map(Cell::from);
-    TableRow::new(cells.chain(names)).style(style(picture, Color::Cyan).add_modifier(Modifier::BOLD))
+    TableRow::new(cells.chain(scale).chain(names))
+        .style(style(picture, Color::Cyan).add_modifier(Modifier::BOLD))
 }
 
-fn table_row(row: &Row, of_threads: bool, name: usize, more: usize) -> TableRow<'static> {
-    let percent = |share: f64| format!("{:.1}%", share * 100.0);
-    let total = if of_threads { String::new() } else { percent(row.total) };
-    let cells = [percent(row.own), total, row.rate.clone()]
+fn table_row(
+    row: &Row,
+    of_threads: bool,
+    by_total: bool,
+    [bar_width, name, more]: [usize; 3],
+) -> TableRow<'static> {
+    // The sign is at the share that the row is sorted by.
+    let percent = |share: f64, is_main: bool| {
+        format!("{:.1}%{}", share * 100.0, if row.is_rough && is_main { '±' } else { ' ' })
+    };
+    let total = if of_threads { String::new() } else { percent(row.total, by_total) };
+    let cells = [percent(row.own, !by_total || of_threads), total, row.rate.clone()]
         .map(|text| Cell::from(Line::from(text).alignment(Alignment::Right)));
+    let share = if by_total { row.total } else { row.own };
+    let bar = (bar_width > 0).then(|| Cell::from(bar(share, bar_width)));
     let texts = [fit(&row.name, name), fit(&row.more, more)].map(Cell::from);
-    TableRow::new(cells.into_iter().chain(texts))
+    TableRow::new(cells.into_iter().chain(bar).chain(texts))
 }
 
 /// The text, shortened in the middle if it is too long.
@@ -256,6 +311,9 @@ fn other(kind: Kind) -> &'static str {
 /// Why the table is empty.
 fn nothing(state: &State) -> String {
     let span = humantime::format_duration(state.span());
+    if state.hides_idle {
+        return format!(" nothing but idle waits in the last {span}: i shows them");
+    }
     let nothing = state.kind.watch.map_or("no samples", |watch| watch.nothing);
     format!(" {nothing} in the last {span}: o shows {} time", other(state.kind))
 }
@@ -267,7 +325,7 @@ fn footing<'a>(picture: &Picture<'a>) -> Line<'a> {
     }
     let other = other(state.kind);
     let keys = format!(
-        " ? help  q quit  Tab functions/threads  Enter more  / search  s t n sort  o {other}  p pause  w time  S save"
+        " ? help  q quit  Tab threads  c call tree  m my code  / search  s t n sort  o {other}  p pause  w time  S save"
     );
     Line::styled(keys, style(picture, Color::DarkGray))
 }
@@ -328,11 +386,35 @@ mod tests {
             lines[0].contains("redis-server (4711)  CPU 75% of one  5 threads  bpf 99 Hz  100.0% whole"),
             "{screen}"
         );
-        assert!(lines[2].contains("functions  last 1s"), "{screen}");
+        assert!(lines[1].contains("peak CPU 75% of one "), "{screen}");
+        assert!(lines[2].contains("functions  last 1s  2 samples: ±50 %"), "{screen}");
         assert!(lines[3].contains("SELF▼") && lines[3].contains("TOTAL"), "{screen}");
         let words: Vec<&str> = lines[4].trim_matches('"').split_whitespace().collect();
-        assert_eq!(words, ["80.0%", "80.0%", "600", "ms", "hot", "work.c"], "{screen}");
+        assert_eq!(words, ["80.0%±", "80.0%", "600", "ms", "████████", "hot", "work.c"], "{screen}");
         assert!(lines[6].contains("0.0%") && lines[6].contains("100.0%"), "{screen}");
+    }
+
+    #[test]
+    fn the_call_tree_is_drawn_with_bars_of_totals() {
+        let history = history(&[("a", &["hot", "main"], 600), ("b", &["cold", "main"], 150)]);
+        let mut state = State::new(kinds::DEFAULT);
+        state.shown = Shown::Tree;
+        let screen = drawn(&state, &history, 100, 12);
+        let lines: Vec<&str> = screen.lines().collect();
+        assert!(lines[2].contains("call tree  last 1s") && lines[3].contains("CALL PATH"), "{screen}");
+        assert!(lines[4].contains("██████████ main"), "{screen}");
+        assert!(lines[5].contains("████████   ├ hot"), "{screen}");
+        assert!(!drawn(&state, &history, 79, 12).contains("██ "), "bars on a narrow terminal");
+    }
+
+    #[test]
+    fn the_idle_part_of_waits_is_shown() {
+        let mut state = State::new(kinds::DEFAULT);
+        let sum = Sum { value: 1000, idle: 900, ..Sum::default() };
+        assert_eq!(idle_part(&state, sum), " (90% idle)");
+        state.hides_idle = true;
+        assert_eq!(idle_part(&state, Sum { value: 100, ..sum }), " (90% idle: hidden)");
+        assert_eq!(idle_part(&state, Sum { idle: 0, ..sum }), "");
     }
 
     #[test]

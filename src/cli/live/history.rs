@@ -6,11 +6,19 @@ use std::{collections::VecDeque, time::Duration};
 
 use rustc_hash::FxHashMap;
 
+use super::idle;
 use crate::{
     capture::Capture,
     process::comm::printable,
     profile::proto::{Label, Profile, Sample},
-    report::stacks::base_name,
+    report::{
+        paths::{
+            CallTree, Described, Row,
+            category::{Category, FrameFacts, Rules, category},
+            fold::{Expand, Frame},
+        },
+        stacks::base_name,
+    },
 };
 
 /// The longest time that can be shown.
@@ -35,6 +43,10 @@ pub struct Function {
     pub name: String,
     /// The base name of its source file, or of its binary if that is not known.
     pub place: String,
+    /// The short name of its binary.
+    pub module: String,
+    /// What kind of code it is.
+    pub category: Category,
 }
 
 /// A thread as it is shown.
@@ -79,6 +91,10 @@ struct Stack {
     /// Innermost first.
     functions: Box<[FunctionId]>,
     value: i64,
+    /// How many samples or events it stands for.
+    count: i64,
+    /// Whether the thread waits for work.
+    is_idle: bool,
 }
 
 /// The contents of a profile.
@@ -98,6 +114,11 @@ pub struct Sum {
     pub seconds: f64,
     /// Nanoseconds, or page faults.
     pub value: i64,
+    /// The part of all values, also of hidden ones, in idle waits.
+    pub idle: i64,
+    /// The number of samples of equal weight that are as precise as these (L. Kish, "Survey
+    /// Sampling", 1965).
+    pub effective: f64,
     /// All samples.
     pub samples: u64,
     /// Samples with a whole stack.
@@ -141,6 +162,8 @@ pub struct History {
     threads: Numbers<Thread>,
     windows: VecDeque<Window>,
     frames: usize,
+    /// Idle waits are left out.
+    pub hides_idle: bool,
 }
 
 impl Default for History {
@@ -148,10 +171,16 @@ impl Default for History {
         let other = |what: &str| format!("[other {what}]");
         let threads = Thread { name: other("threads"), tid: 0, process: String::new() };
         History {
-            functions: Numbers::new(Function { name: other("functions"), place: String::new() }),
+            functions: Numbers::new(Function {
+                name: other("functions"),
+                place: String::new(),
+                module: String::new(),
+                category: Category::Own,
+            }),
             threads: Numbers::new(threads),
             windows: VecDeque::new(),
             frames: 0,
+            hides_idle: false,
         }
     }
 }
@@ -161,17 +190,10 @@ impl History {
     pub fn add(&mut self, capture: &Capture) {
         let profile = &capture.profile;
         let frames = self.frames_of(profile);
-        let stacks: Vec<Stack> = (profile.sample.iter())
-            .map(|sample| Stack {
-                thread: self.thread_of(profile, sample),
-                functions: (sample.location_id.iter())
-                    .filter_map(|location| frames.get(location))
-                    .flatten()
-                    .copied()
-                    .collect(),
-                value: sample.value.last().copied().unwrap_or_default(),
-            })
-            .collect();
+        // While a thread runs, it is not idle.
+        let may_wait = ["offcpu", "wall"].contains(&capture.kind.name);
+        let stacks: Vec<Stack> =
+            profile.sample.iter().map(|sample| self.stack_of(profile, sample, &frames, may_wait)).collect();
         self.frames += frames_in(&stacks);
         let tally = &capture.tally;
         self.windows.push_back(Window {
@@ -184,6 +206,26 @@ impl History {
         while self.has_too_much() {
             let old = self.windows.pop_front();
             self.frames -= old.map_or(0, |old| frames_in(&old.stacks));
+        }
+    }
+
+    fn stack_of(
+        &mut self,
+        profile: &Profile,
+        sample: &Sample,
+        frames: &FxHashMap<u64, Vec<FunctionId>>,
+        may_wait: bool,
+    ) -> Stack {
+        let found = sample.location_id.iter().filter_map(|location| frames.get(location));
+        let functions: Box<[FunctionId]> = found.flatten().copied().collect();
+        let names = functions.iter().map(|id| &*self.functions.list[*id as usize].name);
+        Stack {
+            thread: self.thread_of(profile, sample),
+            is_idle: may_wait && idle::is_idle(names),
+            value: sample.value.last().copied().unwrap_or_default(),
+            // With one value, each event is a sample.
+            count: sample.value.first().copied().unwrap_or_default().max(1),
+            functions,
         }
     }
 
@@ -203,28 +245,35 @@ impl History {
     fn frames_of(&mut self, profile: &Profile) -> FxHashMap<u64, Vec<FunctionId>> {
         let by_id: FxHashMap<u64, _> = profile.function.iter().map(|known| (known.id, known)).collect();
         let mappings: FxHashMap<u64, _> = profile.mapping.iter().map(|known| (known.id, known)).collect();
+        let rules = Rules::new(profile.comments());
+        let main_module = profile.mapping.first().map_or("", |mapping| profile.string(mapping.filename));
         let mut frames = FxHashMap::default();
         for location in &profile.location {
-            let mapping = mappings.get(&location.mapping_id);
-            let code = mapping.map_or("", |mapping| code_name(profile.string(mapping.filename)));
+            let path = mappings.get(&location.mapping_id).map_or("", |known| profile.string(known.filename));
+            let code = code_name(path);
+            let module = printable(code.as_bytes());
+            let is_kernel_address = location.address >> 63 == 1;
+            let of_kind = |name: &str, file: &str| {
+                category(&FrameFacts { name, file, module: path, main_module, is_kernel_address }, &rules)
+            };
             let mut functions: Vec<FunctionId> = (location.line.iter())
                 .filter_map(|line| by_id.get(&line.function_id))
                 .map(|known| {
-                    let source = base_name(profile.string(known.filename));
+                    let (name, file) = (profile.string(known.name), profile.string(known.filename));
+                    let source = base_name(file);
                     let place = if source.is_empty() { code } else { source };
                     self.functions.of(Function {
-                        name: printable(profile.string(known.name).as_bytes()),
+                        name: printable(name.as_bytes()),
                         place: printable(place.as_bytes()),
+                        module: module.clone(),
+                        category: of_kind(name, file),
                     })
                 })
                 .collect();
             if functions.is_empty() {
-                let name = if code.is_empty() {
-                    "[unknown]".into()
-                } else {
-                    format!("[{}]", printable(code.as_bytes()))
-                };
-                functions.push(self.functions.of(Function { name, place: String::new() }));
+                let name = if code.is_empty() { "[unknown]".into() } else { format!("[{module}]") };
+                let category = of_kind(&name, "");
+                functions.push(self.functions.of(Function { name, place: String::new(), module, category }));
             }
             frames.insert(location.id, functions);
         }
@@ -258,17 +307,29 @@ impl History {
         last(&self.windows, span, |window| window.length)
     }
 
-    /// The stacks of the last `span`, of one thread or all.
+    /// The stacks of the last `span`, of one thread or all, that are not hidden.
     fn stacks(&self, span: Duration, thread: Option<ThreadId>) -> impl Iterator<Item = &Stack> {
         let stacks = self.last(span).flat_map(|window| &window.stacks);
-        stacks.filter(move |stack| thread.is_none_or(|thread| stack.thread == thread))
+        stacks
+            .filter(move |stack| thread.is_none_or(|thread| stack.thread == thread) && !self.is_hidden(stack))
+    }
+
+    fn is_hidden(&self, stack: &Stack) -> bool {
+        self.hides_idle && stack.is_idle
     }
 
     /// The totals of the last `span`; the value only of `thread`, if given.
     pub fn sum(&self, span: Duration, thread: Option<ThreadId>) -> Sum {
-        let mut sum =
-            Sum { value: self.stacks(span, thread).map(|stack| stack.value).sum(), ..Sum::default() };
+        let mut sum = Sum::default();
+        let mut squares = 0.0;
+        for stack in self.stacks(span, thread) {
+            sum.value += stack.value;
+            squares += (stack.value as f64).powi(2) / stack.count as f64;
+        }
+        sum.effective = if squares > 0.0 { (sum.value as f64).powi(2) / squares } else { 0.0 };
         for window in self.last(span) {
+            sum.idle +=
+                window.stacks.iter().filter(|stack| stack.is_idle).map(|stack| stack.value).sum::<i64>();
             sum.seconds += window.length.as_secs_f64();
             sum.samples += window.samples;
             sum.whole += window.whole;
@@ -297,7 +358,7 @@ impl History {
         let mut courses: FxHashMap<K, Vec<f64>> = FxHashMap::default();
         for (back, window) in self.windows.iter().rev().take(count).enumerate() {
             let seconds = window.length.as_secs_f64().max(0.001);
-            for stack in &window.stacks {
+            for stack in window.stacks.iter().filter(|stack| !self.is_hidden(stack)) {
                 let Some(key) = of(stack.thread) else { continue };
                 let course = courses.entry(key).or_insert_with(|| vec![0.0; count]);
                 course[count - 1 - back] += stack.value as f64 / seconds;
@@ -308,11 +369,30 @@ impl History {
 
     /// The functions of the last `span` with their values.
     pub fn functions(&self, span: Duration, thread: Option<ThreadId>) -> Vec<(FunctionId, Share)> {
+        self.shares(span, thread, |_| true)
+    }
+
+    /// The program's own functions of the last `span`. The value of a function itself includes the
+    /// libraries and the kernel that it calls.
+    pub fn own_functions(&self, span: Duration, thread: Option<ThreadId>) -> Vec<(FunctionId, Share)> {
+        self.shares(span, thread, |id| self.is_own(id))
+    }
+
+    fn is_own(&self, id: FunctionId) -> bool {
+        self.functions.list[id as usize].category == Category::Own
+    }
+
+    fn shares(
+        &self,
+        span: Duration,
+        thread: Option<ThreadId>,
+        is_shown: impl Fn(FunctionId) -> bool,
+    ) -> Vec<(FunctionId, Share)> {
         let mut shares = vec![Share::default(); self.functions.list.len()];
         // The stack in which each function was counted last: a recursive function counts once per stack.
         let mut counted = vec![0usize; shares.len()];
         for (at, stack) in (1..).zip(self.stacks(span, thread)) {
-            for (depth, id) in stack.functions.iter().enumerate() {
+            for (depth, id) in stack.functions.iter().filter(|id| is_shown(**id)).enumerate() {
                 let share = &mut shares[*id as usize];
                 if depth == 0 {
                     share.own += stack.value;
@@ -324,6 +404,27 @@ impl History {
             }
         }
         (0..).zip(shares).filter(|(_, share)| share.total != 0).collect()
+    }
+
+    /// The heaviest call paths of the last `span`: at most `count` rows, folded as in the first look
+    /// at a profile, or of the program's own functions alone.
+    pub fn tree(&self, span: Duration, thread: Option<ThreadId>, only_own: bool, count: usize) -> Vec<Row> {
+        let mut tree = CallTree::new(Expand::default());
+        let mut frames = Vec::new();
+        for stack in self.stacks(span, thread) {
+            let shown = stack.functions.iter().rev().filter(|id| !only_own || self.is_own(**id));
+            frames.clear();
+            frames.extend(shown.map(|id| {
+                let Function { name, category, .. } = &self.functions.list[*id as usize];
+                Frame { name, id: *id, category: *category }
+            }));
+            tree.add(&frames, stack.value);
+        }
+        let describe = |id: u32| {
+            let Function { name, module, category, .. } = &self.functions.list[id as usize];
+            Described { name, module, is_kernel: *category == Category::Kernel }
+        };
+        tree.rows(count, &describe)
     }
 
     /// The threads of the last `span` with their values.
@@ -518,6 +619,46 @@ pub mod tests {
         assert_eq!(history.courses(5)[&0], [0.0, 5e6, 7e6, 7e6, 7e6]);
         (0..300).for_each(|_| history.add(&capture(&[("a", &["new"], 1)])));
         assert_eq!(own(&history, 10_000), 300);
+    }
+
+    #[test]
+    fn the_programs_own_functions_have_what_they_call() {
+        let history = history(&[("a", &["std::sys::x", "mine", "main"], 30), ("a", &["main"], 10)]);
+        let found = named(&history, history.own_functions(SPAN, None));
+        assert_eq!(found, [("mine".to_owned(), 30, 30), ("main".to_owned(), 10, 40)]);
+        let rows = history.tree(SPAN, None, true, 10);
+        let names: Vec<String> = rows.iter().map(|row| row.names.join("›")).collect();
+        assert_eq!(names, ["main", "mine"]);
+        assert_eq!((rows[1].depth, rows[1].own), (1, 0.75));
+    }
+
+    #[test]
+    fn idle_waits_are_counted_apart_and_can_be_hidden() {
+        let stacks: &[(&str, &[&str], i64)] =
+            &[("a", &["epoll_wait", "main"], 900), ("a", &["pthread_mutex_lock", "main"], 100)];
+        let waits = Capture { kind: kinds::KindRow::named("offcpu").expect("a kind"), ..capture(stacks) };
+        let mut history = History::default();
+        history.add(&waits);
+        let values = |history: &History| {
+            let sum = history.sum(SPAN, None);
+            (sum.value / 1_000_000, sum.idle / 1_000_000)
+        };
+        assert_eq!(values(&history), (1000, 900));
+        history.hides_idle = true;
+        assert_eq!(values(&history), (100, 900));
+        assert_eq!(history.course(1, None), [1e8]);
+        // A thread that runs is not idle.
+        history.add(&capture(stacks));
+        assert_eq!(history.sum(Duration::from_secs(1), None).idle, 0);
+    }
+
+    #[test]
+    fn samples_of_unequal_weight_are_less_precise() {
+        let equal = history(&[("a", &["x"], 10), ("a", &["y"], 10)]);
+        let unequal = history(&[("a", &["x"], 10), ("a", &["y"], 1000)]);
+        assert_eq!(equal.sum(SPAN, None).effective, 2.0);
+        assert!(unequal.sum(SPAN, None).effective < 1.1);
+        assert_eq!(History::default().sum(SPAN, None).effective, 0.0);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod draw;
 mod history;
+mod idle;
 mod kept;
 mod state;
 mod table;
@@ -115,6 +116,7 @@ impl View {
         let mut table = table::table(&self.state, &self.history);
         while !stop.is_set() {
             is_stale |= self.update();
+            self.history.hides_idle = self.state.hides_idle;
             if std::mem::take(&mut is_stale) {
                 table = table::table(&self.state, &self.history);
                 terminal.draw(|frame| draw::draw(frame, &self.picture(&table)))?;

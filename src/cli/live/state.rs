@@ -21,6 +21,8 @@ const MOST_SEARCHED: usize = 200;
 pub enum Shown {
     /// Functions, of all threads or one.
     Functions,
+    /// The heaviest call paths, of all threads or one.
+    Tree,
     /// Threads.
     Threads,
     /// The callers and callees of a function.
@@ -64,6 +66,10 @@ pub struct State {
     pub search: String,
     /// Keys edit the search text.
     pub is_searching: bool,
+    /// Only the program's own functions are shown.
+    pub only_own: bool,
+    /// Idle waits are hidden.
+    pub hides_idle: bool,
     /// New profiles are dropped.
     pub is_paused: bool,
     /// The list of keys is shown.
@@ -100,6 +106,8 @@ impl State {
             is_reversed: false,
             search: String::new(),
             is_searching: false,
+            only_own: false,
+            hides_idle: false,
             is_paused: false,
             is_helping: false,
             chosen: None,
@@ -120,8 +128,9 @@ impl State {
 
     /// Drops all numbers of functions and threads, because the history they refer to is gone.
     pub fn forget_ids(&mut self) {
-        let functions_of_all = (self.shown, self.thread) == (Shown::Threads, None);
-        self.shown = if functions_of_all { Shown::Threads } else { Shown::Functions };
+        if let Shown::CallersAndCallees(_) = self.shown {
+            self.shown = Shown::Functions;
+        }
         (self.thread, self.chosen) = (None, None);
         self.before.clear();
     }
@@ -175,6 +184,9 @@ impl State {
             KeyCode::Char('?' | 'h') | KeyCode::F(1) => self.is_helping = true,
             KeyCode::Char('p' | ' ') => self.is_paused = !self.is_paused,
             KeyCode::Char('/') => self.is_searching = true,
+            KeyCode::Char('c') => self.show_tree(),
+            KeyCode::Char('m') => self.only_own = !self.only_own,
+            KeyCode::Char('i') => self.hides_idle = !self.hides_idle,
             KeyCode::Char('w') => self.span = (self.span + 1) % SPANS.len(),
             KeyCode::Char('r') => self.is_reversed = !self.is_reversed,
             KeyCode::Char('s') => self.sort(Order::Own),
@@ -199,9 +211,18 @@ impl State {
         self.before.clear();
     }
 
+    /// Switches between functions and the call tree, of the same thread.
+    fn show_tree(&mut self) {
+        self.shown = if self.shown == Shown::Tree { Shown::Functions } else { Shown::Tree };
+        self.chosen = None;
+    }
+
     /// Opens the selected row: a thread's functions, or a function's callers and callees.
     fn open(&mut self, rows: &[Key]) {
         let Some(key) = rows.get(self.at(rows)).copied() else { return };
+        if let Key::Path(_) = key {
+            return;
+        }
         let search = std::mem::take(&mut self.search);
         self.before.push(Place { shown: self.shown, thread: self.thread, chosen: Some(key), search });
         match key {
@@ -209,6 +230,7 @@ impl State {
             Key::Function(function) | Key::Caller(function) | Key::Callee(function) => {
                 self.shown = Shown::CallersAndCallees(function);
             }
+            Key::Path(_) => {}
         }
         self.chosen = None;
     }
@@ -325,6 +347,21 @@ mod tests {
         assert_eq!(press(&mut state, &[KeyCode::Char('o')]), Some(Action::Watch(waits)));
         state.kind = waits;
         assert_eq!(press(&mut state, &[KeyCode::Char('o')]), Some(Action::Watch(kinds::DEFAULT)));
+    }
+
+    #[test]
+    fn the_call_tree_is_switched_on_and_off_for_the_same_thread() {
+        let mut state = State::new(kinds::DEFAULT);
+        state.thread = Some(3);
+        typed(&mut state, "c");
+        assert_eq!((state.shown, state.thread), (Shown::Tree, Some(3)));
+        let path = [Key::Path(9)];
+        state.press(KeyEvent::from(KeyCode::Enter), &path, 10);
+        assert_eq!(state.shown, Shown::Tree);
+        typed(&mut state, "cmi");
+        assert_eq!((state.shown, state.only_own, state.hides_idle), (Shown::Functions, true, true));
+        typed(&mut state, "mi");
+        assert!(!state.only_own && !state.hides_idle);
     }
 
     #[test]

@@ -1,15 +1,29 @@
 //! The rows of the live view: selection, order and texts. `draw` draws them.
 
-use std::cmp::Reverse;
+use std::{
+    cmp::Reverse,
+    hash::{Hash, Hasher},
+};
+
+use rustc_hash::FxHasher;
 
 use super::{
     history::{Function, FunctionId, History, Sum, ThreadId},
     state::{Order, Shown, State},
 };
-use crate::capture::kinds::Kind;
+use crate::{
+    capture::kinds::Kind,
+    report::paths::{self, text},
+};
 
 /// The maximum number of rows.
 const MOST_ROWS: usize = 10_000;
+/// The maximum number of rows of a call tree.
+const MOST_TREE_ROWS: usize = 200;
+/// The maximum length of the names in a row of a call tree, in characters.
+const MOST_NAMES: usize = 300;
+/// A share whose 95 % confidence interval is wider than this part of it to each side is rough.
+const ROUGH: f64 = 0.5;
 /// How many profiles a thread's bars show.
 const COURSE: usize = 16;
 
@@ -24,6 +38,8 @@ pub enum Key {
     Caller(FunctionId),
     /// A callee of the function shown.
     Callee(FunctionId),
+    /// A call path; equal paths have equal numbers.
+    Path(u64),
 }
 
 /// A row.
@@ -35,6 +51,8 @@ pub struct Row {
     pub own: f64,
     /// The share with called functions: 0 to 1 of the totals shown.
     pub total: f64,
+    /// Whether so few samples have it that its share is rough.
+    pub is_rough: bool,
     /// The value per second, with its unit.
     pub rate: String,
     /// The name.
@@ -70,9 +88,20 @@ pub fn table(state: &State, history: &History) -> Table {
     });
     let mut table = match state.shown {
         Shown::Functions => Table {
-            title: format!("functions{}", of_thread.unwrap_or_default()),
+            title: match state.only_own {
+                true => format!("my code{}, with what it calls", of_thread.unwrap_or_default()),
+                false => format!("functions{}", of_thread.unwrap_or_default()),
+            },
             columns: ["FUNCTION", "FILE"],
             rows: functions(state, history, sum),
+        },
+        Shown::Tree => Table {
+            title: match state.only_own {
+                true => format!("call tree of my code{}", of_thread.unwrap_or_default()),
+                false => format!("call tree{}", of_thread.unwrap_or_default()),
+            },
+            columns: ["CALL PATH", "MODULE"],
+            rows: tree(state, history, sum),
         },
         Shown::Threads => Table {
             title: "threads".into(),
@@ -96,7 +125,10 @@ pub fn table(state: &State, history: &History) -> Table {
 }
 
 fn functions(state: &State, history: &History, sum: Sum) -> Vec<Row> {
-    let mut shares = history.functions(state.span(), state.thread);
+    let mut shares = match state.only_own {
+        true => history.own_functions(state.span(), state.thread),
+        false => history.functions(state.span(), state.thread),
+    };
     let name = |id: FunctionId| &history.function(id).name;
     match state.order {
         Order::Own => shares.sort_by_key(|(id, share)| (Reverse((share.own, share.total)), *id)),
@@ -114,21 +146,55 @@ fn functions(state: &State, history: &History, sum: Sum) -> Vec<Row> {
 
 fn function_row(state: &State, history: &History, sum: Sum, key: Key, own: i64, total: i64) -> Row {
     let is_total = state.is_rate_of_total();
-    let (Key::Function(id) | Key::Thread(id) | Key::Caller(id) | Key::Callee(id)) = key;
-    let Function { name, place } = history.function(id);
-    let sign = match key {
-        Key::Caller(_) => "▲ ",
-        Key::Callee(_) => "▼ ",
-        Key::Function(_) | Key::Thread(_) => "",
+    let (sign, id) = match key {
+        Key::Caller(id) => ("▲ ", id),
+        Key::Callee(id) => ("▼ ", id),
+        Key::Function(id) | Key::Thread(id) => ("", id),
+        Key::Path(_) => return path_row(state, sum, key, &paths::Row::default()),
     };
+    let Function { name, place, .. } = history.function(id);
     Row {
         key,
         own: share(own, sum),
         total: share(total, sum),
+        is_rough: is_rough(share(if is_total { total } else { own }, sum), sum),
         rate: rate(state.kind, if is_total { total } else { own }, sum),
         name: format!("{sign}{name}"),
         more: place.clone(),
     }
+}
+
+/// The heaviest call paths, callers before their callees.
+fn tree(state: &State, history: &History, sum: Sum) -> Vec<Row> {
+    let rows = history.tree(state.span(), state.thread, state.only_own, MOST_TREE_ROWS);
+    // The number of the path to the last row of each level.
+    let mut numbers: Vec<u64> = Vec::new();
+    let with_key = |row: &paths::Row| {
+        numbers.truncate(row.depth);
+        let mut hasher = FxHasher::default();
+        (numbers.last(), &row.names, row.is_kernel).hash(&mut hasher);
+        numbers.push(hasher.finish());
+        path_row(state, sum, Key::Path(hasher.finish()), row)
+    };
+    rows.iter().map(with_key).collect()
+}
+
+fn path_row(state: &State, sum: Sum, key: Key, row: &paths::Row) -> Row {
+    Row {
+        key,
+        own: row.own,
+        total: row.total,
+        is_rough: is_rough(row.total, sum),
+        rate: rate(state.kind, (row.total * sum.value as f64) as i64, sum),
+        name: format!("{}{}", text::indent(row), text::names(row, MOST_NAMES, false)),
+        more: row.module.clone(),
+    }
+}
+
+/// Whether few samples have this share.
+fn is_rough(share: f64, sum: Sum) -> bool {
+    let interval = 1.96 * ((1.0 - share) * share / sum.effective.max(1.0)).sqrt();
+    interval > share * ROUGH
 }
 
 fn threads(state: &State, history: &History, sum: Sum) -> Vec<Row> {
@@ -153,6 +219,7 @@ fn threads(state: &State, history: &History, sum: Sum) -> Vec<Row> {
             key: Key::Thread(id),
             own: share(of.total, sum),
             total: share(of.total, sum),
+            is_rough: is_rough(share(of.total, sum), sum),
             rate: rate(state.kind, of.total, sum),
             name: format!("{:>7} {}{process}", known.tid, known.name),
             more: format!("{} {hottest}", bars(courses.get(&id).map_or(&[0.0; COURSE], |course| course))),
@@ -183,6 +250,15 @@ fn rate(kind: Kind, value: i64, sum: Sum) -> String {
         _ if each_second >= 1e10 => format!("{:.1} s", each_second / 1e9),
         _ => format!("{:.0} ms", each_second / 1e6),
     }
+}
+
+/// A share (0 to 1) as a bar that is `width` characters long for 1.
+pub fn bar(share: f64, width: usize) -> String {
+    const EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
+    let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
+    let mut bar = "█".repeat(eighths / 8);
+    bar.extend((eighths % 8 > 0).then(|| EIGHTHS[eighths % 8]));
+    bar
 }
 
 /// Values as a row of small bars; the greatest value has a full bar.
@@ -253,6 +329,35 @@ mod tests {
         let id = (0..).find(|id| history.function(*id).name == "mid").unwrap();
         state.shown = Shown::CallersAndCallees(id);
         assert_eq!(names(&state, &history), ["▲ one", "▲ two", "mid", "▼ leaf"]);
+    }
+
+    #[test]
+    fn the_call_tree_has_callers_above_their_callees_and_stable_keys() {
+        let stacks: &[(&str, &[&str], i64)] =
+            &[("a", &["hot", "work", "main"], 60), ("a", &["cold", "work", "main"], 40)];
+        let mut state = State::new(kinds::DEFAULT);
+        state.shown = Shown::Tree;
+        let tree = table(&state, &history(stacks));
+        let names: Vec<&str> = tree.rows.iter().map(|row| &*row.name).collect();
+        assert_eq!(names, ["main › work", "├ hot", "└ cold"]);
+        assert_eq!((tree.rows[1].total, &*tree.rows[1].rate), (0.6, "60 ms"));
+        let reversed: Vec<_> = stacks.iter().rev().copied().collect();
+        assert_eq!(table(&state, &history(&reversed)).keys(), tree.keys());
+    }
+
+    #[test]
+    fn a_share_of_few_samples_is_rough() {
+        let sum = |effective| Sum { effective, ..Sum::default() };
+        assert!(is_rough(0.1, sum(20.0)) && !is_rough(0.1, sum(1000.0)));
+        assert!(!is_rough(1.0, sum(1.0)) && !is_rough(0.0, sum(0.0)));
+    }
+
+    #[test]
+    fn a_bar_is_as_long_as_its_share() {
+        assert_eq!([0.0, 0.5, 1.0, 7.0].map(|share| bar(share, 4)), ["", "██", "████", "████"]);
+        assert_eq!(bar(0.1, 10), "█");
+        assert_eq!(bar(0.02, 10), "▎");
+        assert_eq!(bar(f64::NAN, 10), "");
     }
 
     #[test]

@@ -12,7 +12,7 @@
   // Positions are written with four digits: what touches may seem to overlap by that much.
   const SLACK = 0.0003;
 
-  // Every box, row by row from the root: {group, rect, text, name, named, depth, x, width} with x and width
+  // Every box, row by row from the root: {group, rect, text, name, label, named, depth, x, width} with x and width
   // in percent of the whole.
   const boxes = [];
   [...framesGroup.children].forEach((row, depth) => {
@@ -23,7 +23,9 @@
       const width = parseFloat(rect.getAttribute("width"));
       // The box of all samples and those of "37 smaller" are nobody's name.
       const named = depth > 0 && !group.classList.contains("rest");
-      const box = { group, rect, text: group.querySelector("text"), name, named, depth, x, width };
+      // The label folds template arguments; the name, which the search looks in, has them.
+      const label = group.getAttribute("data-label") ?? name;
+      const box = { group, rect, text: group.querySelector("text"), name, label, named, depth, x, width };
       group.box = box;
       boxes.push(box);
     }
@@ -62,7 +64,7 @@
     }
     box.text.style.display = "";
     box.text.setAttribute("x", x + "%");
-    box.text.textContent = shorten(box.name, room);
+    box.text.textContent = shorten(box.label, room);
   }
 
   function show() {

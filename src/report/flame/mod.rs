@@ -3,7 +3,7 @@
 //! that the root is visible when the file is opened.
 //!
 //! [`layout`] sums stacks into a tree and places the nodes, [`color`] chooses colours, `svg` writes
-//! the picture, `page` an HTML page around it. `flame.js` runs in the browser, `flame.css` is the
+//! the picture, `page` an HTML page around it, `terminal` the picture as text. `flame.js` runs in the browser, `flame.css` is the
 //! style.
 //!
 //! Not here: a time axis. The width is a sum of values; siblings are ordered by width.
@@ -13,6 +13,7 @@ pub mod compare;
 pub mod layout;
 mod page;
 mod svg;
+pub mod terminal;
 
 use std::io::{self, Write};
 

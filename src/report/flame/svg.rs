@@ -14,6 +14,7 @@ use super::{
     layout::{Label, Layout, Placed},
 };
 use crate::report::{
+    names,
     stacks::{Frame, Stacks, base_name},
     units::{format_percent, format_value},
 };
@@ -165,7 +166,12 @@ impl Picture<'_> {
             fill = color::change_color(self.layout.growth(placed) / self.growth);
         }
         let class = if matches!(placed.label, Label::Rest(_)) { r#" class="rest""# } else { "" };
-        write!(out, "<g{class}><title>")?;
+        write!(out, "<g{class}")?;
+        let label = names::short(&name);
+        if label != name {
+            write!(out, r#" data-label="{}""#, Xml(&label))?;
+        }
+        write!(out, "><title>")?;
         self.title(out, placed, &name)?;
         write!(out, r#"</title><rect x="{x:.4}%" width="{width:.4}%" height="{BOX_PX}" fill="{fill}"/>"#)?;
         let room = (width / 100.0 * self.width_px - PADDING_PX) / CHAR_PX;
@@ -173,7 +179,7 @@ impl Picture<'_> {
             write!(
                 out,
                 r#"<text x="{x:.4}%" dx="3" y="12.5">{}</text>"#,
-                Xml(&shorten_middle(&name, room as usize))
+                Xml(&shorten_middle(&label, room as usize))
             )?;
         }
         writeln!(out, "</g>")

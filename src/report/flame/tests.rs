@@ -3,7 +3,7 @@
 use super::*;
 use crate::profile::{Builder, LabelValue, LineSpec, LocationId, MappingSpec, Profile};
 
-const MS: i64 = 1_000_000;
+pub(super) const MS: i64 = 1_000_000;
 
 fn place(builder: &mut Builder, name: &str) -> LocationId {
     let mapping = builder.mapping(&MappingSpec { filename: "/bin/app", ..MappingSpec::default() });
@@ -12,7 +12,7 @@ fn place(builder: &mut Builder, name: &str) -> LocationId {
 }
 
 /// Stacks as `root;…;leaf`, each with its milliseconds.
-fn profile(stacks: &[(&str, i64)]) -> Profile {
+pub(super) fn profile(stacks: &[(&str, i64)]) -> Profile {
     let mut builder = Builder::new(&[("samples", "count"), ("cpu", "nanoseconds")]);
     for (stack, ms) in stacks {
         let leaf_first: Vec<_> = stack.split(';').rev().map(|name| place(&mut builder, name)).collect();
@@ -171,4 +171,15 @@ fn a_profile_without_samples_is_a_picture_too() {
         draw(&profile(&[(&endless, 3)]), &FlameOptions::default())
             .contains("1 stack is truncated at the leaf")
     );
+}
+
+#[test]
+fn labels_fold_template_arguments_and_tooltips_have_the_whole_name() {
+    let name = "std::vector<Row, std::allocator<Row> >::at";
+    let svg = draw(&profile(&[(&format!("main;{name}"), 10)]), &FlameOptions::default());
+    let escaped = name.replace('<', "&lt;").replace('>', "&gt;");
+    assert!(svg.contains(&format!("<title>{escaped}\n")), "{svg}");
+    assert!(svg.contains("data-label=\"std::vector&lt;…&gt;::at\""), "{svg}");
+    assert!(svg.contains(">std::vector&lt;…&gt;::at</text>"), "{svg}");
+    assert!(!svg.contains("data-label=\"main\""), "{svg}");
 }

@@ -54,10 +54,9 @@ pub struct Paths {
 /// The heaviest paths by the values with index `value`.
 pub fn heaviest(columns: &Columns, value: usize, options: PathOptions) -> Paths {
     let functions = Functions::new(columns);
-    let mut tree = Tree::default();
+    let mut tree = CallTree::new(options.expand);
     let mut own: HashMap<u32, i64> = HashMap::new();
-    let (mut stack, mut shown, mut keys) = (Vec::new(), Vec::new(), Vec::new());
-    let mut kernel = KernelLines::default();
+    let mut stack = Vec::new();
     for sample in 0..columns.sample_count() {
         let weight = columns.values(sample).get(value).copied().unwrap_or(0);
         if weight == 0 {
@@ -67,12 +66,8 @@ pub fn heaviest(columns: &Columns, value: usize, options: PathOptions) -> Paths 
         if let Some(leaf) = stack.last() {
             *own.entry(leaf.id).or_default() += weight;
         }
-        fold(&stack, options.expand, &mut shown);
-        keys.clear();
-        keys.extend(shown.iter().map(|shown| kernel.key(shown)));
-        tree.add(&keys, weight);
+        tree.add(&stack, weight);
     }
-    let names = Names { functions: &functions, kernel: &kernel };
     let total = tree.total();
     let share = |value: i64| if total == 0 { 0.0 } else { value as f64 / total as f64 };
     let kind = columns.header.kinds.get(value).copied().unwrap_or_default();
@@ -86,7 +81,7 @@ pub fn heaviest(columns: &Columns, value: usize, options: PathOptions) -> Paths 
         kind: (columns.text(kind.name).to_owned(), columns.text(kind.unit).to_owned()),
         samples: sample_count(columns),
         error_points: error_points(columns, value),
-        rows: tree.rows(options.rows, &names),
+        rows: tree.rows(options.rows, &|id| functions.all[id as usize].described()),
         kernel: share(in_kernel),
         hottest: hottest
             .into_iter()
@@ -128,6 +123,53 @@ pub fn error_points(columns: &Columns, value: usize) -> f64 {
     if effective > 0.0 { (98.0 / effective.sqrt()).min(50.0) } else { 50.0 }
 }
 
+/// A function, for the rows of a [`CallTree`].
+#[derive(Clone, Copy, Debug)]
+pub struct Described<'f> {
+    /// Its name.
+    pub name: &'f str,
+    /// The file name of its module; empty: none.
+    pub module: &'f str,
+    /// Whether it is the kernel.
+    pub is_kernel: bool,
+}
+
+/// Folded stacks as a tree.
+pub struct CallTree {
+    expand: Expand,
+    tree: Tree,
+    kernel: KernelLines,
+    /// The keys of the stack that is being added.
+    keys: Vec<u32>,
+}
+
+impl CallTree {
+    /// A tree without stacks; `expand` is not folded.
+    pub fn new(expand: Expand) -> CallTree {
+        CallTree { expand, tree: Tree::default(), kernel: KernelLines::default(), keys: Vec::new() }
+    }
+
+    /// Adds a stack, root first.
+    pub fn add(&mut self, stack: &[Frame<'_>], weight: i64) {
+        let mut shown = Vec::new();
+        fold(stack, self.expand, &mut shown);
+        self.keys.clear();
+        self.keys.extend(shown.iter().map(|shown| self.kernel.key(shown)));
+        self.tree.add(&self.keys, weight);
+    }
+
+    /// The sum of all weights.
+    pub fn total(&self) -> i64 {
+        self.tree.total()
+    }
+
+    /// The heaviest `count` rows, each followed by its callees; `describe` describes the function
+    /// with a number.
+    pub fn rows<'f>(&'f self, count: usize, describe: &'f dyn Fn(u32) -> Described<'f>) -> Vec<Row> {
+        self.tree.rows(count, &Names { describe, kernel: &self.kernel })
+    }
+}
+
 /// The functions of a profile, equal names in equal modules once.
 struct Functions {
     all: Vec<Function>,
@@ -139,6 +181,13 @@ struct Function {
     name: String,
     module: String,
     category: Category,
+}
+
+impl Function {
+    fn described(&self) -> Described<'_> {
+        let is_kernel = self.category == Category::Kernel;
+        Described { name: &self.name, module: &self.module, is_kernel }
+    }
 }
 
 impl Functions {
@@ -240,23 +289,23 @@ impl KernelLines {
 
 /// The names of a tree's keys.
 struct Names<'n> {
-    functions: &'n Functions,
+    describe: &'n dyn Fn(u32) -> Described<'n>,
     kernel: &'n KernelLines,
 }
 
 impl tree::Keys for Names<'_> {
     fn name(&self, key: u32) -> &str {
         match key & KERNEL_KEY {
-            0 => &self.functions.all[key as usize].name,
+            0 => (self.describe)(key).name,
             _ => &self.kernel.names[(key & !KERNEL_KEY) as usize],
         }
     }
 
     fn module(&self, key: u32) -> &str {
-        if self.is_kernel(key) { "kernel" } else { &self.functions.all[key as usize].module }
+        if self.is_kernel(key) { "kernel" } else { (self.describe)(key).module }
     }
 
     fn is_kernel(&self, key: u32) -> bool {
-        key & KERNEL_KEY != 0 || self.functions.all[key as usize].category == Category::Kernel
+        key & KERNEL_KEY != 0 || (self.describe)(key).is_kernel
     }
 }

@@ -82,7 +82,7 @@ pub fn hottest(paths: &Paths, options: TextOptions) -> Option<String> {
 }
 
 /// The lines that connect a row with its caller.
-fn indent(row: &Row) -> String {
+pub fn indent(row: &Row) -> String {
     let mut text = String::new();
     let (last, above) = row.continues.split_last().unwrap_or((&false, &[]));
     if row.depth == 0 {
@@ -100,7 +100,7 @@ fn indent(row: &Row) -> String {
 }
 
 /// The functions of a row, in at most `width` characters: the last one is whole if possible.
-fn names(row: &Row, width: usize, full: bool) -> String {
+pub fn names(row: &Row, width: usize, full: bool) -> String {
     let shorts: Vec<_> =
         row.names.iter().map(|name| if full { name.as_str().into() } else { short(name) }).collect();
     if full {
