@@ -11,7 +11,6 @@ use super::{
     sampling::{check_debug_options, request},
     signals::stop_on_signals,
     summary::{self, Stream},
-    target::Needs,
 };
 use crate::{
     capture::{
@@ -23,7 +22,7 @@ use crate::{
 
 /// Runs the verb.
 pub fn run(arguments: AttachArgs) -> Result<()> {
-    let pids = arguments.processes.choose(Needs::OneOrMore, arguments.output.quiet)?;
+    let pids = arguments.processes.choose(arguments.output.quiet)?;
     check_debug_options(&arguments.debug)?;
     let targets = pids.iter().map(|pid| identify(*pid)).collect::<Result<Vec<_>, _>>()?;
     let several = pids.len() > 1;

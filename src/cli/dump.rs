@@ -17,7 +17,6 @@ use super::{
     sampling::{check_debug_options, symbolize_options},
     signals::stop_on_signals,
     summary,
-    target::Needs,
 };
 use crate::{
     capture::{
@@ -31,7 +30,7 @@ use crate::{
 
 /// Runs the verb.
 pub fn run(arguments: &DumpArgs) -> Result<()> {
-    let pids = arguments.processes.choose(Needs::OneOrMore, arguments.quiet)?;
+    let pids = arguments.processes.choose(arguments.quiet)?;
     check_debug_options(&arguments.debug)?;
     let output = DumpOutput::choose(arguments)?;
     let response = capture::once(&request(arguments, pids, output.form)?, &mut |_| {})?;

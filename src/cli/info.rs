@@ -5,7 +5,7 @@ use std::{fmt::Write as _, io::Write as _};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{args::InfoArgs, target::Needs};
+use super::args::InfoArgs;
 use crate::{
     process::{Identity, identify, identity, select, threads},
     runtime::{self, Info, Language},
@@ -14,7 +14,7 @@ use crate::{
 /// Runs the verb.
 pub fn run(arguments: &InfoArgs) -> Result<()> {
     let selectors = &arguments.processes.selectors;
-    let mut pids = arguments.processes.choose(Needs::OneOrMore, true)?;
+    let mut pids = arguments.processes.choose(true)?;
     if selectors.children {
         pids.extend(pids.clone().into_iter().flat_map(select::descendants));
         pids.sort_unstable();

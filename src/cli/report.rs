@@ -54,7 +54,7 @@ pub fn top(arguments: &TopArgs) -> Result<()> {
 fn processes(arguments: &TopArgs) -> Result<Option<Vec<u32>>> {
     let selectors = &arguments.live.selectors;
     let word = match &arguments.files[..] {
-        [] => return selectors.choose(Needs::OneOrMore, false).map(Some),
+        [] => return selectors.choose(false).map(Some),
         [only] => only.to_str().filter(|word| !is_source(word)),
         _ => None,
     };

@@ -2,7 +2,7 @@
 
 use anyhow::{Error, Result, anyhow, bail};
 
-use super::{advice, args::ServeArgs, pprof::web, sampling, signals, target::Needs};
+use super::{advice, args::ServeArgs, pprof::web, sampling, signals};
 use crate::{
     serve::{self, Access, Address, Door, Limits, Options, Targets, TlsFiles},
     text::shell::quote_path,
@@ -63,7 +63,7 @@ fn targets(arguments: &ServeArgs) -> Result<Targets> {
         return Ok(Targets::Matching { filter, children, any_user: arguments.any_user });
     }
     // A process that does not exist now is a mistake; later it may end.
-    let pids = arguments.processes.choose(Needs::OneOrMore, arguments.quiet)?;
+    let pids = arguments.processes.choose(arguments.quiet)?;
     let targets = Targets::of_pids(&pids)?;
     Ok(if children { targets.with_children() } else { targets })
 }

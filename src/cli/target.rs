@@ -38,20 +38,20 @@ pub enum Needs {
 }
 
 impl ProcessArgs {
-    /// The selected processes, in ascending order of their PIDs, at least one. Prints what the
-    /// conditions match, unless `quiet`. Errors: they match no process, or the word matches
+    /// The selected processes, in ascending order of their PIDs, at least one. Prints what the word
+    /// or the conditions match, unless `quiet`. Errors: they match no process, or the word matches
     /// several and none is chosen.
-    pub fn choose(&self, needs: Needs, quiet: bool) -> Result<Vec<u32>> {
+    pub fn choose(&self, quiet: bool) -> Result<Vec<u32>> {
         match &self.target {
-            Some(word) => by_word(word, needs, self.selectors.children, quiet),
-            None => self.selectors.choose(needs, quiet),
+            Some(word) => by_word(word, Needs::OneOrMore, self.selectors.children, quiet),
+            None => self.selectors.choose(quiet),
         }
     }
 }
 
 impl SelectorArgs {
-    /// The processes that the options select.
-    pub fn choose(&self, needs: Needs, quiet: bool) -> Result<Vec<u32>> {
+    /// The processes that the options select, in ascending order of their PIDs. Errors: none match.
+    pub fn choose(&self, quiet: bool) -> Result<Vec<u32>> {
         let mut pids: BTreeSet<u32> = self.pid.iter().copied().collect();
         let filter = self.filter();
         if !filter.is_empty() {
@@ -64,13 +64,7 @@ impl SelectorArgs {
             }
             pids.extend(found.iter().map(|identity| identity.pid));
         }
-        let pids: Vec<u32> = pids.into_iter().collect();
-        if needs == Needs::One && pids.len() > 1 {
-            let found: Vec<Identity> = pids.iter().filter_map(|pid| identify(*pid).ok()).collect();
-            let what = if filter.is_empty() { "--pid".to_owned() } else { self.conditions() };
-            return pick(&what, found, Needs::One, &one_command(&what));
-        }
-        Ok(pids)
+        Ok(pids.into_iter().collect())
     }
 }
 
@@ -140,12 +134,6 @@ fn commands(word: &str, needs: Needs, ancestor: Option<u32>) -> Vec<String> {
         commands.push(format!("{} (all of them)", with(&["--name", &regex::escape(word)])));
     }
     commands
-}
-
-/// The command that reads one of the processes that options select.
-fn one_command(what: &str) -> [String; 1] {
-    let verb = std::env::args_os().nth(1).unwrap_or_default().to_string_lossy().into_owned();
-    [format!("rprof {verb} PID (one of them, instead of {what})")]
 }
 
 /// The command line with `words` in the place of `word`.

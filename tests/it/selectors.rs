@@ -82,7 +82,7 @@ fn several_processes_of_a_name_are_listed_with_the_commands_to_run() {
         assert!(stderr.contains(&format!("rprof {} PID{rest} (one of", words[0])), "{stderr}");
         assert!(stderr.contains(&format!("rprof {} --name {name}{rest} (all", words[0])), "{stderr}");
     }
-    let (code, _, stderr) = run(&["info", name, "--json"]);
+    let (code, _, stderr) = run(&["doctor", name]);
     assert!(code == Some(1) && !stderr.contains("--name"), "{stderr}");
     // Options select all.
     let (code, stdout, stderr) = run(&["info", "--name", name, "--json"]);
@@ -167,7 +167,7 @@ fn on_a_terminal_one_of_several_processes_is_chosen_by_its_number() {
     let mut pids = [program.start(), program.start()].map(|target| (target.pid(), target));
     pids.sort_by_key(|(pid, _)| *pid);
     let terminal = Terminal::start("picker", &["info", &program.name]);
-    let screen = terminal.shows("which? (1 to 2, Enter: none)");
+    let screen = terminal.shows("which? (1 to 2, a: all of them, Enter: none)");
     assert!(screen.contains(&format!("  1 {:>7}  {}", pids[0].0, program.name)), "{screen}");
     terminal.press(&["7", "Enter"]);
     terminal.shows("\"7\" is not one of the numbers");

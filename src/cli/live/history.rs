@@ -219,9 +219,10 @@ impl History {
         let found = sample.location_id.iter().filter_map(|location| frames.get(location));
         let functions: Box<[FunctionId]> = found.flatten().copied().collect();
         let names = functions.iter().map(|id| &*self.functions.list[*id as usize].name);
+        let is_idle = may_wait && idle::is_idle(names);
         Stack {
             thread: self.thread_of(profile, sample),
-            is_idle: may_wait && idle::is_idle(names),
+            is_idle,
             value: sample.value.last().copied().unwrap_or_default(),
             // With one value, each event is a sample.
             count: sample.value.first().copied().unwrap_or_default().max(1),

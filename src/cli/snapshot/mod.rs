@@ -99,7 +99,7 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
 
 /// The selected processes, and with `--children` their descendants.
 fn processes(arguments: &SnapshotArgs) -> Result<Vec<ProcessHandle>> {
-    let pids = arguments.processes.choose(Needs::OneOrMore, arguments.quiet)?;
+    let pids = arguments.processes.choose(arguments.quiet)?;
     let mut processes = pids.iter().map(|pid| ProcessHandle::open(*pid)).collect::<Result<Vec<_>, _>>()?;
     if let Some(kernel) = processes.iter().find(|process| process.identity().is_kernel_thread) {
         return Err(Error::new(CaptureError::KernelThread(kernel.identity().pid)));

@@ -33,7 +33,7 @@ export async function show(view, info, signal) {
   };
   const more = report.more_functions ? make("p", { class: "quiet" }, `${report.more_functions.count.toLocaleString("en")} more functions are not shown (Refine, All options, Max rows).`) : null;
   view.replaceChildren(make("div", { class: "tools" }, filter.field, filter.found),
-    make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Functions" }, make("table", { class: "numbers" }, make("thead", {}, make("tr", {}, ...heads)), body)), more ?? "", notes(report) ?? "");
+    make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Functions" }, make("table", { class: "numbers functions" }, make("thead", {}, make("tr", {}, ...heads)), body)), more ?? "", notes(report) ?? "");
   draw(null);
 }
 
