@@ -15,9 +15,7 @@ use std::{
 use anyhow::{Error, Result, anyhow};
 use flate2::{Compression, write::GzEncoder};
 
-use super::{
-    advice, args::SnapshotArgs, doctor, output, sampling, signals, summary::no_samples, target::Needs,
-};
+use super::{advice, args::SnapshotArgs, doctor, output, sampling, signals, summary::no_samples};
 use crate::{
     capture::{
         self, CaptureError, LabelKeys, Request, Response, StackOptions, Stop,
