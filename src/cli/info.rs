@@ -14,13 +14,16 @@ use crate::{
 /// Runs the verb.
 pub fn run(arguments: &InfoArgs) -> Result<()> {
     let selectors = &arguments.processes.selectors;
-    let mut pids = arguments.processes.choose(true)?;
+    let pids = arguments.processes.choose(true)?;
+    let mut all = pids.iter().map(|pid| facts(*pid)).collect::<Result<Vec<_>>>()?;
     if selectors.children {
-        pids.extend(pids.clone().into_iter().flat_map(select::descendants));
-        pids.sort_unstable();
-        pids.dedup();
+        let mut children: Vec<u32> = pids.iter().flat_map(|pid| select::descendants(*pid)).collect();
+        children.sort_unstable();
+        children.dedup();
+        children.retain(|pid| !pids.contains(pid));
+        // A child may end meanwhile: that is not an error.
+        all.extend(children.into_iter().filter_map(|pid| facts(pid).ok()));
     }
-    let all = pids.into_iter().map(facts).collect::<Result<Vec<_>>>()?;
     let is_array = selectors.children || !selectors.filter().is_empty() || all.len() > 1;
     let text = match (&all[..], arguments.json) {
         (all, false) => all.iter().map(Facts::text).collect::<Vec<_>>().join("\n"),
