@@ -1,8 +1,8 @@
 //! The processes that the command line selects: one type of options, for every verb.
 //!
 //! A word without an option is a PID or a name, and names one process: if several match, the user
-//! chooses on a terminal, and elsewhere they are listed with the commands to run. Options (`--name`,
-//! `--container` …) select all processes that match.
+//! chooses on a terminal, and elsewhere they are listed with the commands to run. Options
+//! (`--name`, `--container` …) select all processes that match.
 
 use std::collections::BTreeSet;
 

@@ -95,8 +95,8 @@ pub struct FlameArgs {
     /// Color frames by how their share changed since this profile.
     #[arg(long, value_name = "BASE")]
     pub diff: Option<PathBuf>,
-    /// File to write: .svg or .html (also .folded, and .json for speedscope). `-` is SVG on standard
-    /// output. Default: text on standard output.
+    /// File to write: .svg or .html (also .folded, and .json for speedscope). `-` is SVG on
+    /// standard output. Default: text on standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Without -o: the most rows to draw (0: all; default: as many as the terminal has).

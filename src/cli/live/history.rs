@@ -407,8 +407,8 @@ impl History {
         (0..).zip(shares).filter(|(_, share)| share.total != 0).collect()
     }
 
-    /// The heaviest call paths of the last `span`: at most `count` rows, folded as in the first look
-    /// at a profile, or of the program's own functions alone.
+    /// The heaviest call paths of the last `span`: at most `count` rows, folded as in the first
+    /// look at a profile, or of the program's own functions alone.
     pub fn tree(&self, span: Duration, thread: Option<ThreadId>, only_own: bool, count: usize) -> Vec<Row> {
         let mut tree = CallTree::new(Expand::default());
         let mut frames = Vec::new();

@@ -1,5 +1,5 @@
-//! Whether a thread that waits is idle: it waits for work, such as a request, a timer or a task, and
-//! nothing waits for it. Other waits (a lock, a disk, a reply) delay work.
+//! Whether a thread that waits is idle: it waits for work, such as a request, a timer or a task.
+//! Other waits (a lock, a disk, a reply) delay work.
 //!
 //! The function that a thread waits in decides; a wait that is not recognized is not idle.
 

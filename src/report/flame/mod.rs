@@ -3,8 +3,8 @@
 //! that the root is visible when the file is opened.
 //!
 //! [`layout`] sums stacks into a tree and places the nodes, [`color`] chooses colours, `svg` writes
-//! the picture, `page` an HTML page around it, `terminal` the picture as text. `flame.js` runs in the browser, `flame.css` is the
-//! style.
+//! the picture, `page` an HTML page around it, `terminal` the picture as text. `flame.js` runs in
+//! the browser, `flame.css` is the style.
 //!
 //! Not here: a time axis. The width is a sum of values; siblings are ordered by width.
 
