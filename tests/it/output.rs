@@ -151,6 +151,34 @@ fn the_extension_svg_gives_a_flame_graph_that_needs_nothing_else() {
 }
 
 #[test]
+fn a_flame_graph_is_drawn_as_text_with_boxes_as_wide_as_their_shares() {
+    let _alone = alone();
+    let outcome = Rprof::attach(&ratio()).seconds(2).run();
+    let file = outcome.output.to_string_lossy().into_owned();
+    let drawn = |options: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_rprof")).args(["flame", &file]).args(options).output();
+        let output = output.expect("rprof runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let text = drawn(&[]);
+    assert!(text.starts_with("ratio · CPU flame graph: ") && !text.contains('\u{1b}'), "{text}");
+    let row = text.lines().find(|line| line.contains("│sixty ")).unwrap_or_else(|| panic!("{text}"));
+    let column = |name: &str| {
+        let at = row.find(&format!("│{name}")).unwrap_or_else(|| panic!("{name} is missing from {row}"));
+        row[..at].chars().count()
+    };
+    // Without a terminal a line has 100 columns.
+    assert_eq!(column("sixty"), 0, "{text}");
+    assert!((55..=65).contains(&column("thirty")) && (85..=95).contains(&column("ten")), "{text}");
+    let focused = drawn(&["--focus", "thirty", "--color", "always"]);
+    assert!(focused.contains("thirty") && !focused.contains("sixty"), "{focused}");
+    assert!(focused.contains("\u{1b}[30;48;") && focused.contains("\u{1b}[0m ratio"), "{focused}");
+    let short = drawn(&["--depth", "1"]);
+    assert!(short.contains("not shown: --depth 0 shows all"), "{short}");
+}
+
+#[test]
 fn the_extension_json_gives_speedscope() {
     let _alone = alone();
     let (_outcome, text) = written_as("profile.json");
