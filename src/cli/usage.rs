@@ -37,12 +37,9 @@ fn is_process(word: &str) -> bool {
     if word.parse::<u32>().is_ok() {
         return true;
     }
-    if Path::new(word).is_file() {
-        return false;
-    }
     match select::by_word(word) {
         Some((WordMatch::Whole, _)) => true,
-        Some((WordMatch::PartOfName, _)) => !is_like_a_verb(word),
+        Some((WordMatch::PartOfName, _)) => !is_like_a_verb(word) && !Path::new(word).is_file(),
         Some((WordMatch::PartOfPath, _)) | None => false,
     }
 }
