@@ -218,7 +218,7 @@ fn title_line<'a>(picture: &Picture<'a>) -> Line<'a> {
 /// How precise shares are: the 95 % confidence interval of a share of one half, in percentage
 /// points.
 fn precision(sum: Sum) -> String {
-    if sum.samples == 0 {
+    if sum.samples == 0 || sum.value == 0 {
         return String::new();
     }
     let points = (98.0 / sum.effective.max(1.0).sqrt()).min(50.0);
