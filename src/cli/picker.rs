@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 
-use crate::process::{Identity, select, threads::printable};
+use crate::process::{Identity, comm::printable, select};
 
 /// How many processes are listed.
 const LISTED: usize = 20;
