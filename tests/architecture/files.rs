@@ -16,15 +16,6 @@ const RECURSIVE: &[(&[&str], &str)] = &[
     ),
     (&["capture/open", "capture/watch/session"], "to be separated"),
     (&["cli/live/state", "cli/live/table"], "to be separated"),
-    (
-        &[
-            "runtime/python/instance",
-            "runtime/python/language",
-            "runtime/python/reader",
-            "runtime/python/task_dump",
-        ],
-        "to be separated",
-    ),
 ];
 
 /// Names of another module that are part of a module's own interface, and why.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{layouts::LineFormat, lines, objects::is_pointer, process::PythonProcess};
-use crate::addr::RuntimeAddr;
+use crate::{addr::RuntimeAddr, symbolize::SourceFrame};
 
 /// The longest table of lines that is read: that of a function with 100,000 lines.
 const MAX_TABLE: usize = 1 << 20;
@@ -111,4 +111,17 @@ impl Code {
 
 fn printable(text: &str, max: usize) -> String {
     text.chars().take(max).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// A frame of a profile.
+pub fn source_frame(code: &Code, instr: u64) -> SourceFrame {
+    SourceFrame {
+        function: code.name.clone(),
+        system_name: code.name.clone(),
+        file: Some(code.file.clone()),
+        line: code.line(instr),
+        column: 0,
+        start_line: code.first_line,
+        inlined: false,
+    }
 }

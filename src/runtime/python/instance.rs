@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    code::Code,
+    code::{Code, source_frame},
     language::Python,
     process::PythonProcess,
     reader::PythonReader,
@@ -400,18 +400,5 @@ struct PythonFrame {
 impl FrameData for PythonFrame {
     fn lines(&self) -> Vec<SourceFrame> {
         vec![source_frame(&self.code, self.instr)]
-    }
-}
-
-/// A frame of a profile.
-pub fn source_frame(code: &Code, instr: u64) -> SourceFrame {
-    SourceFrame {
-        function: code.name.clone(),
-        system_name: code.name.clone(),
-        file: Some(code.file.clone()),
-        line: code.line(instr),
-        column: 0,
-        start_line: code.first_line,
-        inlined: false,
     }
 }

@@ -38,6 +38,7 @@ mod layouts;
 mod lines;
 #[cfg(test)]
 mod live_tests;
+mod loaded;
 mod locals;
 mod objects;
 mod process;

@@ -10,8 +10,7 @@ use std::{
 };
 
 use super::{
-    code::Code,
-    instance::source_frame,
+    code::{Code, source_frame},
     tasks::{PythonTask, Waits},
 };
 use crate::{
