@@ -95,7 +95,7 @@ fn instead_of_option(verb: &str, error: &Error) -> Option<String> {
         .filter(|command| command.get_name() != verb && has_option(command, name))
         .map(Command::get_name)
         .collect();
-    if verbs.is_empty() || error.get(ContextKind::SuggestedArg).is_some() {
+    if verbs.is_empty() {
         return None;
     }
     let verbs = verbs.join(", ");

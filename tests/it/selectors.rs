@@ -123,7 +123,8 @@ fn a_file_is_read_although_a_process_has_its_name() {
 fn the_processes_of_a_container_a_control_group_and_a_unit_are_selected() {
     let program = Named::new("grouped");
     let (inside, outside) = (program.start(), program.start());
-    let id = format!("{:0>64x}", u64::from(inside.pid()) | 0xabcd_0000_0000_0000);
+    // An ID that begins with the PID, so that no other test has it.
+    let id = format!("{:7<64}", format!("{:x}", u64::from(inside.pid()) << 32 | 0xabcd_ef12));
     let Some(container) = Cgroup::named(inside.pid(), &format!("docker-{id}.scope")) else {
         return skip(Skip::NeedsRoot);
     };
