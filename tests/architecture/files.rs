@@ -15,7 +15,6 @@ const RECURSIVE: &[(&[&str], &str)] = &[
         "a kind's row has the functions that take a request for it and return a response or an error",
     ),
     (&["capture/open", "capture/watch/session"], "to be separated"),
-    (&["cli/live/state", "cli/live/table"], "to be separated"),
 ];
 
 /// Names of another module that are part of a module's own interface, and why.

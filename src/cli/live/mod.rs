@@ -11,6 +11,7 @@ mod draw;
 mod history;
 mod idle;
 mod kept;
+mod key;
 mod state;
 mod table;
 mod watcher;

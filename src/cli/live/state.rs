@@ -6,7 +6,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::{
     history::{FunctionId, ThreadId},
-    table::Key,
+    key::Key,
 };
 use crate::capture::kinds::{Kind, KindRow};
 

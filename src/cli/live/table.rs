@@ -9,6 +9,7 @@ use rustc_hash::FxHasher;
 
 use super::{
     history::{Function, FunctionId, History, Sum, ThreadId},
+    key::Key,
     state::{Order, Shown, State},
 };
 use crate::{
@@ -26,21 +27,6 @@ const MOST_NAMES: usize = 300;
 const ROUGH: f64 = 0.5;
 /// How many profiles a thread's bars show.
 const COURSE: usize = 16;
-
-/// What a row shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
-    /// A function.
-    Function(FunctionId),
-    /// A thread.
-    Thread(ThreadId),
-    /// A caller of the function shown.
-    Caller(FunctionId),
-    /// A callee of the function shown.
-    Callee(FunctionId),
-    /// A call path; equal paths have equal numbers.
-    Path(u64),
-}
 
 /// A row.
 #[derive(Clone, Debug, PartialEq)]
