@@ -13,46 +13,16 @@ use std::{
 use super::{
     Capture, CaptureError, Ended, Response, identify_all,
     kinds::{Kind, Make, Span, difference},
+    progress::Progress,
     request::{Plan, Request, Stop},
-    tally::Tally,
     threadcreate::Threads,
     watch::session::Session as Engine,
 };
-use crate::{
-    process::{Identity, read_mappings},
-    profile::proto::Profile,
-    sampler::Description,
-};
+use crate::{process::read_mappings, profile::proto::Profile};
 
 /// In a series of profiles, the next window lasts at least this many times as long as building the
 /// previous profile took. This bounds rprof's own CPU time.
 const OWN_PAUSE: u32 = 8;
-
-/// Progress of a capture, reported while it runs.
-#[derive(Debug)]
-pub enum Progress<'a> {
-    /// Sampling has begun.
-    Attached {
-        /// The sampler that was opened.
-        sampler: &'a Description,
-        /// The profiled processes.
-        identities: &'a [Identity],
-        /// The time to attach.
-        took: Duration,
-    },
-    /// About once per [`super::POLL_EVERY`].
-    Sampling {
-        /// The time since sampling began.
-        elapsed: Duration,
-        /// The counts so far.
-        tally: &'a Tally,
-    },
-    /// Sampling is over; addresses are being symbolized.
-    Naming {
-        /// How many addresses.
-        addresses: usize,
-    },
-}
 
 /// What became of a kind in a window.
 #[derive(Debug)]
