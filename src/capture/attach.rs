@@ -1,6 +1,6 @@
 //! Finds the processes and opens a sampler: the requested one, or the best that is permitted.
 
-use super::{CaptureError, FrameChoice, identify_all, request::Plan};
+use super::{CaptureError, FrameChoice, SamplerChoice, identify_all, kinds::Source, request::Plan};
 use crate::{
     issue::{Issue, Issues},
     process::Identity,
@@ -60,7 +60,9 @@ fn open_sampler(plan: &Plan, identities: &[Identity]) -> Result<(Box<dyn Sampler
         buffer_bytes: plan.buffer_bytes,
     };
     let mut tried = Tried::new();
-    for source in plan.live.candidates(plan.sampler) {
+    let stops = |source: &Source| source.choice == Some(SamplerChoice::Ptrace);
+    let candidates = plan.live.candidates(plan.sampler).into_iter();
+    for source in candidates.filter(|source| !(plan.stacks.never_stop && stops(source))) {
         match (source.open)(&options) {
             Ok(sampler) => return Ok((sampler, tried)),
             Err(error) => tried.push((source.name, error)),

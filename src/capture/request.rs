@@ -138,7 +138,8 @@ impl Default for Request {
 pub struct StackOptions {
     /// Use only this method.
     pub method: Option<LookMethod>,
-    /// Never stop a thread, even if its stack is incomplete then.
+    /// Never stop a thread, even if its stack is incomplete then. A sampler that stops threads is
+    /// not tried.
     pub never_stop: bool,
     /// Stop all threads of a process together, so that all stacks are of the same instant.
     pub consistent: bool,

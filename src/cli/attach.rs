@@ -52,7 +52,7 @@ pub fn run(arguments: AttachArgs) -> Result<()> {
 }
 
 /// How long to capture: an instant kind is read now, unless it has to be sampled.
-fn duration(kind: Kind, request: &Request, requested: Duration) -> Duration {
+pub fn duration(kind: Kind, request: &Request, requested: Duration) -> Duration {
     let now = Request { duration: Some(Duration::ZERO), ..request.clone() };
     let is_sampled = || kind.maker(&now).is_ok_and(|maker| matches!(maker.make, Make::Live(_)));
     if kind.span != Span::Instant || is_sampled() { requested } else { Duration::ZERO }

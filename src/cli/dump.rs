@@ -44,10 +44,8 @@ pub fn run(arguments: &DumpArgs) -> Result<()> {
     Ok(())
 }
 
-/// The tasks of the processes, unless options on threads are given; where a process has no tasks,
-/// its threads.
+/// What the options request.
 fn request(arguments: &DumpArgs, pids: Vec<u32>, form: Form) -> Result<Request> {
-    let of_threads = arguments.threads;
     let request = Request {
         pids,
         children: arguments.processes.selectors.children,
@@ -71,13 +69,19 @@ fn request(arguments: &DumpArgs, pids: Vec<u32>, form: Form) -> Result<Request> 
         stop: stop_on_signals()?,
         ..Request::default()
     };
+    Ok(with_kind(request, arguments.threads))
+}
+
+/// The request with the kind that a dump shows: the tasks of the processes, unless threads are
+/// requested; where a process has no tasks, its threads.
+pub fn with_kind(request: Request, of_threads: bool) -> Request {
     let shows = |of: DumpOf| move |kind: &&Kind| kind.dump == Some(of);
     let has_tasks = |kind: &&Kind| {
         kind.makers.iter().any(|maker| !maker.is_substitute && (maker.offers)(&request).is_ok())
     };
     let tasks = kinds::ALL.iter().filter(shows(DumpOf::Tasks)).find(has_tasks);
     let kind = tasks.filter(|_| !of_threads).or(kinds::ALL.iter().find(shows(DumpOf::Threads)));
-    Ok(Request { kinds: kind.copied().into_iter().collect(), ..request })
+    Request { kinds: kind.copied().into_iter().collect(), ..request }
 }
 
 /// A format of a dump.
@@ -158,6 +162,13 @@ impl Form {
             _ => Form::Profile(OutputFormat::from_path(path)?),
         })
     }
+}
+
+/// The text of a dump. `each`: one block per thread.
+pub fn text(reading: &Reading, each: bool) -> Result<String> {
+    let mut bytes = Vec::new();
+    write(reading, Form::Text, each, &mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn write(reading: &Reading, form: Form, each: bool, writer: &mut dyn Write) -> std::io::Result<()> {

@@ -34,6 +34,7 @@ const DOCUMENTS: &[Document] = documents! {
     "go" "GO.md" "goroutines, heap and the rest of Go programs"
     "python" "PYTHON.md" "Python programs: frames, threads, asyncio; from py-spy"
     "http" "HTTP.md" "serving /debug/pprof/ of running processes"
+    "mcp" "MCP.md" "the profiler as tools of a language model"
     "snapshot" "SNAPSHOT.md" "the incident bundle"
 };
 

@@ -7,6 +7,7 @@
 mod advice;
 mod args;
 mod attach;
+mod compare;
 mod doctor;
 mod dump;
 mod flame;
@@ -17,6 +18,7 @@ mod info;
 mod kinds_test;
 mod language_hint;
 mod live;
+mod mcp;
 mod missing_symbols;
 mod output;
 mod picker;
@@ -102,6 +104,7 @@ fn run_verb(arguments: Vec<OsString>) -> ExitCode {
     };
     let done = match cli.verb {
         Verb::Attach(arguments) => attach::run(arguments),
+        Verb::Compare(arguments) => return exit_code(compare::run(&arguments)),
         Verb::Diff(arguments) => return exit_code(report::compare(&arguments)),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Dump(arguments) => dump::run(&arguments),
@@ -110,6 +113,7 @@ fn run_verb(arguments: Vec<OsString>) -> ExitCode {
         Verb::Help(arguments) => return help_exit(&arguments),
         Verb::Info(arguments) => info::run(&arguments),
         Verb::List(arguments) => report::of_matches("list", &arguments),
+        Verb::Mcp(arguments) => mcp::run(arguments),
         Verb::Peek(arguments) => report::of_matches("peek", &arguments),
         Verb::Pprof(arguments) => return run_pprof(&arguments.arguments),
         Verb::Record(arguments) => return exit_code(record::run(arguments)),

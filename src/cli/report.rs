@@ -12,7 +12,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::{
     SUCCESS,
     advice::{NothingMatches, Unreadable},
-    args::{ColorArg, DiffArgs, FileArgs, MatchArgs, ReportArgs, TopArgs, are_defaults, stdout_width},
+    args::{
+        ColorArg, DiffArgs, DiffOptions, FileArgs, MatchArgs, ReportArgs, TopArgs, are_defaults, stdout_width,
+    },
     live, pprof,
     target::{self, Needs},
 };
@@ -21,7 +23,7 @@ use crate::{
     report::{
         output::{NameStyle, ReportOutput, ReportRequest, TextFormat, build_report, diff_runs},
         paint,
-        pprof::Command,
+        pprof::{Command, Settings},
     },
 };
 
@@ -96,10 +98,10 @@ fn run(name: &'static str, argument: Option<&str>, files: &[PathBuf], arguments:
     let of_labels = ["tags", "traces"].contains(&name);
     messages.retain(|message| of_labels || !message.starts_with("For tag "));
     warn(&messages);
-    print(output.map_err(|error| anyhow!(error))?, arguments)
+    print(output.map_err(|error| anyhow!(error))?, arguments, arguments.printing.format)
 }
 
-/// Exit status of `rprof diff --fail-on` if a function grew by that much.
+/// Exit status of `--fail-on` if a function grew by that much.
 const GREW: u8 = 3;
 
 /// Runs `rprof diff BASE NEW`, or with several runs on each side. Returns the exit status.
@@ -113,25 +115,63 @@ pub fn compare(arguments: &DiffArgs) -> Result<u8> {
         _ => format!("{} and {} more", files[0].display(), files.len() - 1),
     });
     let report = &arguments.report;
-    // What is not shown may be what grew.
-    let count = if arguments.fail_on.is_some() { Some(usize::MAX) } else { report.printing.count() };
-    let request = ReportRequest { count, ..ReportRequest::default() };
-    let mut messages = Vec::new();
     let read_all = |files: &[PathBuf]| {
         files.iter().map(|file| read(std::slice::from_ref(file))).collect::<Result<Vec<Columns>>>()
     };
     let runs = [read_all(both[0])?, read_all(both[1])?];
+    let comparison = Comparison {
+        settings: report.settings(),
+        count: report.printing.count(),
+        options: &arguments.options,
+        notes: Vec::new(),
+    };
+    changes(runs, names, comparison, |output| {
+        let format = if arguments.markdown { TextFormat::Markdown } else { report.printing.format };
+        print(output, report, format)
+    })
+}
+
+/// What a comparison shows.
+pub struct Comparison<'a> {
+    /// What is counted.
+    pub settings: Settings,
+    /// The most changes that are shown; `None`: the default.
+    pub count: Option<usize>,
+    /// What is compared, and what counts as a failure.
+    pub options: &'a DiffOptions,
+    /// More notes.
+    pub notes: Vec<String>,
+}
+
+/// Compares runs, base first, and prints the result. Returns the exit status.
+pub fn changes(
+    runs: [Vec<Columns>; 2],
+    names: [String; 2],
+    comparison: Comparison<'_>,
+    print: impl FnOnce(ReportOutput) -> Result<()>,
+) -> Result<u8> {
+    let Comparison { settings, count, options, notes } = comparison;
+    // What is not shown may be what grew.
+    let count = if options.fail_on.is_some() { Some(usize::MAX) } else { count };
+    let request = ReportRequest { count, ..ReportRequest::default() };
+    let mut messages = Vec::new();
     let kinds = runs.each_ref().map(|runs| runs.first().map(kinds).unwrap_or_default());
-    let output = diff_runs(runs, names.clone(), &report.settings(), request, arguments.all, &mut messages);
+    let counts = runs.each_ref().map(Vec::len);
+    let output = diff_runs(runs, names.clone(), &settings, request, options.all, &mut messages);
     messages.retain(|message| !message.starts_with("For tag "));
     messages.dedup();
     warn(&messages);
-    let output = output.map_err(|error| anyhow!(error)).with_context(|| {
+    let mut output = output.map_err(|error| anyhow!(error)).with_context(|| {
         let [base, new] = kinds;
         format!("cannot compare {} (it has {base}) with {} (it has {new})", names[0], names[1])
     })?;
-    let grew = output.largest_growth().zip(arguments.fail_on).filter(|((points, _), most)| points >= most);
-    print(output, report)?;
+    output.notes.extend(notes);
+    if let Some(per) = &options.per {
+        let [base, new] = [0, 1].map(|side| per.counts[side] * counts[side] as f64);
+        output.note_per(&per.name, [base, new]);
+    }
+    let grew = output.largest_growth().zip(options.fail_on).filter(|((points, _), most)| points >= most);
+    print(output)?;
     let Some(((points, name), most)) = grew else { return Ok(SUCCESS) };
     super::say(&format!("failed: {name} grew by {points:.2} points (--fail-on {most}pp)"));
     Ok(GREW)
@@ -146,6 +186,14 @@ fn kinds(columns: &Columns) -> String {
 /// Reads profiles and merges them. Errors: a file cannot be read (a report of the others could be
 /// mistaken for a report of all), or the profiles do not fit together.
 pub fn read(files: &[PathBuf]) -> Result<Columns> {
+    let mut messages = Vec::new();
+    let columns = read_with_messages(files, &mut messages)?;
+    warn(&messages);
+    Ok(columns)
+}
+
+/// As [`read`]; warnings are added to `warnings`.
+pub fn read_with_messages(files: &[PathBuf], warnings: &mut Vec<String>) -> Result<Columns> {
     let sources: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
     let mut messages = Vec::new();
     let columns = pprof::fetch(&sources, &mut |message| messages.push(message.to_string()));
@@ -162,10 +210,10 @@ pub fn read(files: &[PathBuf]) -> Result<Columns> {
     }
     let mut columns = columns.map_err(|error| anyhow!(error))?;
     if columns.sample_count() == 0 {
-        super::say("warning: the profile is empty: it has no samples");
+        warnings.push("the profile is empty: it has no samples".into());
     }
     if !columns.functions.iter().any(|function| function.name != 0) && columns.sample_count() > 0 {
-        super::say("warning: the profile has no names: `rprof symbolize FILE` adds them");
+        warnings.push("the profile has no names: `rprof symbolize FILE` adds them".into());
     }
     function_starts::name_unnamed(&mut columns);
     Ok(columns)
@@ -175,10 +223,10 @@ fn warn(messages: &[String]) {
     messages.iter().for_each(|message| super::say(&format!("warning: {message}")));
 }
 
-fn print(mut answer: ReportOutput, arguments: &ReportArgs) -> Result<()> {
+fn print(mut answer: ReportOutput, arguments: &ReportArgs, format: TextFormat) -> Result<()> {
     let arguments = &arguments.printing;
     let to_file = arguments.output.as_deref().filter(|path| *path != Path::new("-"));
-    let is_text = arguments.format == TextFormat::Text;
+    let is_text = format == TextFormat::Text;
     let colored = match arguments.color {
         ColorArg::Always => true,
         ColorArg::Never => false,
@@ -189,7 +237,7 @@ fn print(mut answer: ReportOutput, arguments: &ReportArgs) -> Result<()> {
     };
     let width = if to_file.is_none() { stdout_width() } else { None };
     answer.names = NameStyle { full: arguments.full_names, width };
-    let text = answer.print(arguments.format, arguments.budget, colored && is_text);
+    let text = answer.print(format, arguments.budget, colored && is_text);
     match to_file {
         Some(path) => Ok(file::write_atomically(path, |writer| writer.write_all(text.as_bytes()))?),
         None => to_stdout(text.as_bytes()),

@@ -12,14 +12,7 @@ use crate::{
 pub fn request(sampling: &SamplingArgs, debug: &DebugArgs) -> Request {
     Request {
         frequency_hz: sampling.frequency,
-        sampler: match sampling.sampler {
-            SamplerArg::Auto => SamplerChoice::Auto,
-            SamplerArg::Bpf => SamplerChoice::Bpf,
-            SamplerArg::PerfCpu => SamplerChoice::PerfCpu,
-            SamplerArg::PerfCgroup => SamplerChoice::PerfCgroup,
-            SamplerArg::PerfThread => SamplerChoice::PerfThread,
-            SamplerArg::Ptrace => SamplerChoice::Ptrace,
-        },
+        sampler: sampler_choice(sampling.sampler),
         kernel: !sampling.no_kernel,
         frames: match sampling.frames {
             FramesArg::Mixed => FrameChoice::Mixed,
@@ -35,6 +28,18 @@ pub fn request(sampling: &SamplingArgs, debug: &DebugArgs) -> Request {
         },
         symbolize: symbolize_options(debug),
         ..Request::default()
+    }
+}
+
+/// The sampler that the option names.
+pub fn sampler_choice(sampler: SamplerArg) -> SamplerChoice {
+    match sampler {
+        SamplerArg::Auto => SamplerChoice::Auto,
+        SamplerArg::Bpf => SamplerChoice::Bpf,
+        SamplerArg::PerfCpu => SamplerChoice::PerfCpu,
+        SamplerArg::PerfCgroup => SamplerChoice::PerfCgroup,
+        SamplerArg::PerfThread => SamplerChoice::PerfThread,
+        SamplerArg::Ptrace => SamplerChoice::Ptrace,
     }
 }
 

@@ -61,6 +61,32 @@ pub fn read(reading: &Reading, path: Option<&Path>, stats: bool) -> String {
     text
 }
 
+/// What a response is, for readers other than a terminal.
+#[derive(Debug, Default)]
+pub struct Description {
+    /// What was profiled, for how long, and how uncertain shares are.
+    pub head: String,
+    /// The quality in one line; `None`: it was not sampled.
+    pub quality: Option<String>,
+    /// What is missing or uncertain.
+    pub warnings: Vec<String>,
+}
+
+/// Describes a response.
+pub fn describe(response: &Response) -> Description {
+    match response {
+        Response::Sampled(capture) => {
+            Description { head: head(capture), quality: Some(quality(capture)), warnings: warnings(capture) }
+        }
+        Response::Read(reading) => Description {
+            head: targets(&reading.identities),
+            quality: None,
+            warnings: reading.warnings.iter().take(WARNINGS).cloned().collect(),
+        },
+        Response::Timeline(_) | Response::Text(_) => Description::default(),
+    }
+}
+
 /// The stream that a first look at the profile goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {

@@ -8,6 +8,7 @@
 mod harness;
 
 mod command_line;
+mod compare;
 mod containers;
 mod created;
 mod documents;
@@ -20,6 +21,7 @@ mod held;
 mod languages;
 mod lifecycle;
 mod live;
+mod mcp;
 mod off_cpu;
 mod output;
 mod pprof;

@@ -3,12 +3,13 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, builder::TypedValueParser};
 
 use super::{
     report::{ColorArg, ReportArgs, SettingArgs},
     shared::parse_mode,
 };
+use crate::report::output::TextFormat;
 
 /// The arguments of the reports on whole profiles: `tags`, `traces`, `tree`.
 #[derive(Debug, Args)]
@@ -57,6 +58,20 @@ pub struct DiffArgs {
     /// Profiles of several runs of the newer program.
     #[arg(long, value_name = "FILES", value_delimiter = ',', requires = "base")]
     pub new: Vec<PathBuf>,
+    /// What is compared, and what counts as a failure.
+    #[command(flatten)]
+    pub options: DiffOptions,
+    /// Print Markdown, for a pull request.
+    #[arg(long, conflicts_with = "format")]
+    pub markdown: bool,
+    /// How to report.
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// Options of comparisons.
+#[derive(Debug, Args)]
+pub struct DiffOptions {
     /// Exit with status 3 if the share of a function grew significantly by at least this many
     /// percentage points: +3pp.
     #[arg(long, value_name = "POINTS", value_parser = parse_points)]
@@ -64,9 +79,38 @@ pub struct DiffArgs {
     /// Also show changes that are within noise.
     #[arg(long)]
     pub all: bool,
-    /// How to report.
-    #[command(flatten)]
-    pub report: ReportArgs,
+    /// Also show values per request (or what you count): requests=1000 for each run, or
+    /// requests=1000,1200 for each run of the base and of the newer program.
+    #[arg(long, value_name = "NAME=N", value_parser = parse_per)]
+    pub per: Option<Per>,
+}
+
+/// What values are divided by: `--per`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Per {
+    /// What was counted: `requests`.
+    pub name: String,
+    /// How many there were in each run of the base, and of the newer program.
+    pub counts: [f64; 2],
+}
+
+/// `requests=1000`, `requests=1000,1200`.
+fn parse_per(text: &str) -> Result<Per, String> {
+    const WRONG: &str = "it must be a name and a number greater than 0 (requests=1000), or a number for each side \
+                         (requests=1000,1200)";
+    let (name, numbers) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or(WRONG)?;
+    let number =
+        |text: &str| text.trim().parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+    let (base, new) = numbers.split_once(',').unwrap_or((numbers, numbers));
+    match (number(base), number(new)) {
+        (Some(base), Some(new)) => Ok(Per { name: name.into(), counts: [base, new] }),
+        _ => Err(WRONG.into()),
+    }
+}
+
+/// Parses the name of a format of reports.
+pub fn text_formats() -> impl TypedValueParser<Value = TextFormat> {
+    super::report::text_format()
 }
 
 /// Percentage points: `+3pp`, `3pp`, `0.5`.
@@ -118,4 +162,19 @@ pub struct FlameArgs {
     /// What is counted.
     #[command(flatten)]
     pub counted: SettingArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_given_for_both_sides_or_for_each() {
+        let per = |counts| Ok(Per { name: "requests".into(), counts });
+        assert_eq!(parse_per("requests=10"), per([10.0, 10.0]));
+        assert_eq!(parse_per("requests=10,12.5"), per([10.0, 12.5]));
+        for wrong in ["10", "=10", "requests=", "requests=0", "requests=-1", "requests=10,", "requests=nan"] {
+            assert!(parse_per(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -2,12 +2,14 @@
 //! have in common is in `shared`. Each verb's module interprets its own options.
 
 mod attach;
+mod compare;
 mod doctor;
 mod dump;
 mod files;
 mod generate;
 mod help;
 mod info;
+mod mcp;
 mod processes;
 mod record;
 mod redact;
@@ -22,12 +24,14 @@ mod view;
 use clap::{Args, Parser, Subcommand};
 
 pub use attach::AttachArgs;
+pub use compare::CompareArgs;
 pub use doctor::DoctorArgs;
 pub use dump::{DumpArgs, DumpFormatArg, LookArg};
-pub use files::{DiffArgs, FileArgs, FlameArgs, MatchArgs};
+pub use files::{DiffArgs, DiffOptions, FileArgs, FlameArgs, MatchArgs, Per};
 pub use generate::{GenerateArgs, What};
 pub use help::HelpArgs;
 pub use info::InfoArgs;
+pub use mcp::McpArgs;
 pub use processes::{ProcessArgs, SelectorArgs};
 pub use record::RecordArgs;
 pub use redact::RedactArgs;
@@ -57,7 +61,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 success, 1 failure, 2 wrong command line, 3 growth found by `diff --fail-on`. `record`
+Exit codes: 0 success, 1 failure, 2 wrong command line, 3 growth found by --fail-on. `record`
 exits with the exit status of the command (128+N if signal N killed it), or 1 if the command
 succeeded but its profile could not be written.";
 
@@ -67,6 +71,9 @@ pub enum Verb {
     /// Profile a running process.
     #[command(after_help = attach::ATTACH_EXAMPLES)]
     Attach(AttachArgs),
+    /// Run two commands in turn, profile each run, and compare: is the new one slower, and where?
+    #[command(after_help = compare::COMPARE_HELP)]
+    Compare(Box<CompareArgs>),
     /// Compare two profiles: which functions grew or shrank, and which changes are significant.
     #[command(after_help = files::DIFF_HELP)]
     Diff(DiffArgs),
@@ -87,6 +94,9 @@ pub enum Verb {
     Info(InfoArgs),
     /// Annotate the source of matching functions with time per line.
     List(MatchArgs),
+    /// Serve the profiler as tools of a language model, by the Model Context Protocol.
+    #[command(after_help = mcp::MCP_HELP)]
+    Mcp(McpArgs),
     /// Show matching functions with their callers and callees.
     Peek(MatchArgs),
     /// Use the command line of `go tool pprof`: -top, -tree, -list, -dot, -http ...

@@ -137,7 +137,8 @@ pub enum ColorArg {
     Never,
 }
 
-fn text_format() -> impl TypedValueParser<Value = TextFormat> {
+/// Parses the name of a format.
+pub fn text_format() -> impl TypedValueParser<Value = TextFormat> {
     PossibleValuesParser::new(FORMATS.map(|(name, _)| name))
         .map(|name| TextFormat::find(&name).unwrap_or_default())
 }

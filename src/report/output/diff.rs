@@ -84,6 +84,35 @@ impl ReportOutput {
     }
 }
 
+/// How many functions have a note on their values per count.
+const NOTED: usize = 10;
+
+impl ReportOutput {
+    /// Adds notes on the values per count (`requests`), of the total and of the changes with the
+    /// largest values; `counts` are the counts of all runs of the base and of the new profile.
+    pub fn note_per(&mut self, name: &str, counts: [f64; 2]) {
+        let Some(compared) = &self.compared else { return };
+        let per = |value: i64, side: usize| value as f64 / counts[side];
+        let line = |what: &str, base: i64, new: i64| {
+            let (base, new) = (per(base, 0), per(new, 1));
+            let ratio = if base > 0.0 { format!("{:.3} times", new / base) } else { "new".into() };
+            let unit = &self.facts.unit;
+            format!("per {name}: {what}: {base:.6} -> {new:.6} {unit} ({ratio})")
+        };
+        let mut notes = vec![line("total", compared.base.total, self.facts.total)];
+        let value = |entry: &Entry, column| match self.list.cell(entry, column) {
+            Cell::Value(value) => *value,
+            _ => 0,
+        };
+        for entry in self.list.entries.iter().take(NOTED) {
+            if let Cell::Text(function) = self.list.cell(entry, "name") {
+                notes.push(line(function, value(entry, "base"), value(entry, "new")));
+            }
+        }
+        self.notes.extend(notes);
+    }
+}
+
 impl Compared {
     /// `"base": {...}, "new": {...}, "method": {...},`.
     pub(super) fn json(&self, out: &mut String, text: &dyn Fn(&str) -> String) {

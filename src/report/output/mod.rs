@@ -18,7 +18,7 @@ mod json;
 mod list;
 mod markdown;
 mod rows;
-mod runs;
+pub mod runs;
 pub mod statistics;
 mod tags;
 mod text;

@@ -94,6 +94,37 @@ impl Dispersion {
     }
 }
 
+/// How the mean total of runs changed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TotalChange {
+    /// The geometric mean of the new totals over that of the base's.
+    pub ratio: f64,
+    /// The probability of a change at least this large by chance alone.
+    pub p: f64,
+}
+
+/// Compares the totals of runs by Student's t-test of their logarithms with pooled variance.
+/// `None`: a side has fewer than two runs, or a total that is not positive.
+pub fn total_change(base: &[f64], new: &[f64]) -> Option<TotalChange> {
+    if base.len() < 2 || new.len() < 2 || base.iter().chain(new).any(|total| *total <= 0.0) {
+        return None;
+    }
+    let logs = |totals: &[f64]| totals.iter().map(|total| total.ln()).collect::<Vec<f64>>();
+    let mean = |logs: &[f64]| logs.iter().sum::<f64>() / logs.len() as f64;
+    let squares = |logs: &[f64], mean: f64| logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>();
+    let (base, new) = (logs(base), logs(new));
+    let (base_mean, new_mean) = (mean(&base), mean(&new));
+    let freedom = (base.len() + new.len() - 2) as f64;
+    let variance = (squares(&base, base_mean) + squares(&new, new_mean)) / freedom;
+    let error = (variance * (1.0 / base.len() as f64 + 1.0 / new.len() as f64)).sqrt();
+    let change = new_mean - base_mean;
+    let p = match (error > 0.0, change == 0.0) {
+        (true, _) => student_two_sided(change / error, freedom),
+        (false, is_equal) => f64::from(u8::from(is_equal)),
+    };
+    Some(TotalChange { ratio: change.exp(), p })
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::statistics::q_values, *};
@@ -181,6 +212,32 @@ mod tests {
         changed[5] = share * (1.0 - program[5]) / (1.0 - share);
         let finds = (0..200).filter(|_| found(&program, &changed, &mut random).contains(&5)).count();
         assert!(finds >= 190, "found in {finds} of 200 comparisons");
+    }
+
+    /// In how many of 200 comparisons of five with five runs the total changed significantly
+    /// (p < 0.01, as in `rprof compare`), where runs of one program differ by 2 %.
+    fn total_changes(factor: f64) -> usize {
+        let mut random = Random(88_172_645_463_325_252);
+        let mut totals = |factor: f64| [(); 5].map(|()| factor * (0.02 * random.normal()).exp());
+        let changes = (0..200).map(|_| total_change(&totals(1.0), &totals(factor)).expect("five runs"));
+        changes.filter(|change| change.p < 0.01).count()
+    }
+
+    #[test]
+    fn the_total_of_equal_programs_rarely_changes_and_ten_per_cent_more_is_found() {
+        let (alarms, finds) = (total_changes(1.0), total_changes(1.1));
+        assert!(alarms <= 10, "{alarms} of 200 comparisons alarm");
+        assert!(finds >= 190, "found in {finds} of 200 comparisons");
+    }
+
+    #[test]
+    fn a_change_of_totals_needs_two_runs_on_each_side() {
+        assert_eq!(total_change(&[1.0], &[2.0, 2.0]), None);
+        assert_eq!(total_change(&[1.0, 0.0], &[2.0, 2.0]), None);
+        let same = total_change(&[1.0, 1.0], &[1.0, 1.0]).expect("two runs");
+        assert_eq!((same.ratio, same.p), (1.0, 1.0));
+        let change = total_change(&[1.0, 1.1, 0.9], &[2.0, 2.2, 1.8]).expect("three runs");
+        assert!((change.ratio - 2.0).abs() < 1e-9 && change.p < 0.01, "{change:?}");
     }
 
     #[test]
