@@ -16,12 +16,12 @@ use crate::{
         args::SamplerArg,
         attach, doctor, dump,
         sampling::{sampler_choice, symbolize_options},
-        summary, target,
+        summary,
     },
     process::{
         Identity, identify,
         identity::cpu_time_ns,
-        select::{self, arguments_of},
+        select::{self, MatchOn, arguments_of},
     },
     report::paths::{fold::Expand, text::TextOptions},
 };
@@ -41,7 +41,8 @@ const ROWS: usize = 24;
 pub fn list_processes(call: &Call<'_>) -> Result<String> {
     let name = call.arguments.text("name");
     let pattern = Regex::new(name).with_context(|| format!("`{name}` is not a regular expression"))?;
-    let found = select::by_name(&pattern, target::match_on(call.arguments.flag("match_args")));
+    let on = if call.arguments.flag("match_args") { MatchOn::CommandLine } else { MatchOn::Program };
+    let found = select::by_name(&pattern, on);
     let before: Vec<(Identity, Option<u64>)> =
         (found.into_iter()).filter_map(|pid| Some((identify(pid).ok()?, cpu_time_ns(pid)))).collect();
     if before.is_empty() {

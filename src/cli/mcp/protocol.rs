@@ -2,8 +2,8 @@
 //! of the Model Context Protocol that a server with tools has.
 //!
 //! Two lifecycles are spoken. Up to version 2025-11-25 of the protocol, `initialize` agrees on a
-//! version once. From 2026-07-28, each request has the version in its `_meta`, and `server/discover`
-//! returns the versions that a server knows.
+//! version once. From 2026-07-28, each request has the version in its `_meta`, and
+//! `server/discover` returns the versions that a server knows.
 
 use std::io::{self, BufRead};
 
