@@ -292,16 +292,32 @@ mod tests {
 
     /// The section on a tool in docs/MCP.md.
     fn section(tool: &Tool) -> String {
-        let mut text = format!(
-            "### `{}`\n\n{}\n\n| argument | values | meaning |\n|---|---|---|\n",
-            tool.name, tool.what
-        );
+        let what = wrapped(tool.what);
+        let mut text = format!("### `{}`\n\n{what}\n\n", tool.name);
+        text += "| argument | values | meaning |\n|---|---|---|\n";
         for parameter in tool.parameters {
             let required = if parameter.is_required { " (required)" } else { "" };
-            text +=
-                &format!("| `{}`{required} | {} | {} |\n", parameter.name, values(parameter), parameter.what);
+            let (name, what) = (parameter.name, parameter.what);
+            text += &format!("| `{name}`{required} | {} | {what} |\n", values(parameter));
         }
         text
+    }
+
+    /// Lines of at most 100 characters.
+    fn wrapped(text: &str) -> String {
+        let mut lines = vec![String::new()];
+        for word in text.split(' ') {
+            let last = lines.len() - 1;
+            let line = &mut lines[last];
+            if line.is_empty() {
+                line.push_str(word);
+            } else if line.len() + 1 + word.len() <= 100 {
+                *line += &format!(" {word}");
+            } else {
+                lines.push(word.to_owned());
+            }
+        }
+        lines.join("\n")
     }
 
     /// The values of an argument without kinds that only tests have.
