@@ -3,8 +3,6 @@
 
 use serde_json::{Map, Value, json};
 
-use super::tools::Tool;
-
 /// An argument of a tool.
 pub struct Parameter {
     /// Its name.
@@ -112,21 +110,21 @@ pub struct Arguments(Map<String, Value>);
 
 impl Arguments {
     /// Checks the arguments of a call. Errors, for the model: what is wrong, and what is right.
-    pub fn check(tool: &Tool, value: Value) -> Result<Arguments, String> {
+    pub fn check(tool: &str, parameters: &[Parameter], value: Value) -> Result<Arguments, String> {
         let given = match value {
             Value::Object(given) => given,
             Value::Null => Map::new(),
             _ => return Err("error: `arguments` must be an object".into()),
         };
         let names = || {
-            let names: Vec<&str> = tool.parameters.iter().map(|parameter| parameter.name).collect();
+            let names: Vec<&str> = parameters.iter().map(|parameter| parameter.name).collect();
             if names.is_empty() { "no arguments".into() } else { names.join(", ") }
         };
         for (name, value) in &given {
-            let Some(parameter) = tool.parameters.iter().find(|parameter| parameter.name == name) else {
+            let Some(parameter) = parameters.iter().find(|parameter| parameter.name == name) else {
                 return Err(format!(
                     "error: there is no argument `{name}`\n  try      {} takes {}",
-                    tool.name,
+                    tool,
                     names()
                 ));
             };
@@ -141,7 +139,7 @@ impl Arguments {
         }
         // null is an omitted argument: several clients send it.
         let given: Map<String, Value> = given.into_iter().filter(|(_, value)| !value.is_null()).collect();
-        let missing = tool.parameters.iter().find(|it| it.is_required && !given.contains_key(it.name));
+        let missing = parameters.iter().find(|it| it.is_required && !given.contains_key(it.name));
         match missing {
             Some(missing) => Err(format!(
                 "error: `{}` is missing\n  try      {}: {}",
@@ -186,35 +184,5 @@ fn shortened(value: &Value) -> String {
     match text.char_indices().nth(MOST) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{super::tools, *};
-
-    fn tool(name: &str) -> &'static Tool {
-        tools::ALL.iter().find(|tool| tool.name == name).expect("a tool")
-    }
-
-    fn refused(name: &str, arguments: Value) -> String {
-        Arguments::check(tool(name), arguments).expect_err("refused")
-    }
-
-    #[test]
-    fn wrong_arguments_are_explained() {
-        assert!(refused("attach", json!({ "pid": "redis" })).contains("an integer from 1 to"));
-        assert!(refused("attach", json!({})).contains("`pid` is missing"));
-        assert!(refused("attach", json!({ "pid": 1, "secs": 5 })).contains("attach takes pid, "));
-        assert!(refused("attach", json!({ "pid": 1, "seconds": 0 })).contains("greater than 0"));
-        assert!(refused("attach", json!({ "pid": 1, "kind": "x".repeat(500) })).len() < 600);
-        assert!(refused("attach", json!([1])).contains("must be an object"));
-        assert!(refused("diff", json!({ "base": [], "new": ["p1"] })).contains("1 to 50 texts"));
-    }
-
-    #[test]
-    fn an_argument_that_is_null_is_omitted() {
-        let given = Arguments::check(tool("attach"), json!({ "pid": 1, "seconds": null })).expect("valid");
-        assert_eq!((given.integer("pid"), given.seconds("seconds")), (Some(1), None));
     }
 }

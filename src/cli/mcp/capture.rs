@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use regex::Regex;
 
-use super::{text::cut, tools::Call};
+use super::{text::cut, tool::Call};
 use crate::{
     capture::{
         self, LabelKeys, Request, Response, SamplerChoice, StackOptions,

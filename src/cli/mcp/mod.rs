@@ -19,6 +19,7 @@ mod protocol;
 mod reports;
 mod store;
 mod text;
+mod tool;
 mod tools;
 
 use std::{
@@ -45,7 +46,7 @@ use crate::capture::{CaptureError, Stop};
 use arguments::Arguments;
 use protocol::{Dialect, Failure, Incoming, Line, Request};
 use store::Store;
-use tools::{Call, Tool};
+use tool::{Call, MAY_STOP, Tool};
 
 /// How many calls run at the same time.
 const MOST_CALLS: usize = 4;
@@ -160,7 +161,10 @@ impl Server {
     /// Starts a call of a tool on a thread of its own.
     fn start(self: &Arc<Self>, request: Request, dialect: Dialect) -> Result<JoinHandle<()>, Failure> {
         let name = request.params.get("name").and_then(Value::as_str).unwrap_or_default();
-        let tool = tools::ALL.iter().find(|tool| tool.name == name).ok_or_else(|| Failure::no_tool(name))?;
+        let tool = tools::ALL
+            .iter()
+            .find(|tool| tool.name == name)
+            .ok_or_else(|| Failure::no_tool(name, tools::ALL))?;
         let key = request.id.to_string();
         let running = Running::default();
         {
@@ -189,12 +193,12 @@ impl Server {
 
     /// The text that a tool returns, or the explanation of its error.
     fn call(&self, tool: &'static Tool, arguments: Value, stop: Stop) -> Result<String, String> {
-        let arguments = Arguments::check(tool, arguments)?;
+        let arguments = Arguments::check(tool.name, tool.parameters, arguments)?;
         let call = Call { arguments: &arguments, store: &self.store, stop, debug: &self.debug };
         (tool.call)(&call).map_err(|error| {
             let mut text = super::advice::explain(&error);
             let is_refused = matches!(error.downcast_ref(), Some(CaptureError::Sampler { .. }));
-            if is_refused && tool.may_stop() && !arguments.flag("may_stop_threads") {
+            if is_refused && tool.may_stop() && !arguments.flag(MAY_STOP) {
                 text += "\n  or       with may_stop_threads: true (ask the user), which permits ptrace";
             }
             text

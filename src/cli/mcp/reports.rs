@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::{capture::WIDTH, text::cut, tools::Call};
+use super::{capture::WIDTH, text::cut, tool::Call};
 use crate::{
     profile::{columns::Columns, function_starts, go_regexp::GoRegexp},
     report::{

@@ -1,80 +1,17 @@
 //! The table of tools.
 
-use anyhow::Result;
 use clap::ValueEnum;
-use serde_json::{Value, json};
 
 use super::{
-    arguments::{Arguments, Form, Parameter, schema},
-    capture, reports,
-    store::Store,
-    text,
+    arguments::{Form, Parameter},
+    capture, reports, text,
+    tool::{self, Tool},
 };
 use crate::{
-    capture::{
-        Stop,
-        kinds::{self, Kind},
-    },
-    cli::args::{DebugArgs, SamplerArg},
+    capture::kinds::{self, Kind},
+    cli::args::SamplerArg,
     report::output::FORMATS,
 };
-
-/// A tool.
-pub struct Tool {
-    /// Its name.
-    pub name: &'static str,
-    /// Its name for people.
-    pub title: &'static str,
-    /// What it does and returns, for the model.
-    pub what: &'static str,
-    /// Its arguments.
-    pub parameters: &'static [Parameter],
-    /// Does it. Returns the text for the model.
-    pub call: fn(&Call<'_>) -> Result<String>,
-}
-
-/// A call of a tool.
-pub struct Call<'c> {
-    /// The arguments, which match the schema.
-    pub arguments: &'c Arguments,
-    /// The captured profiles.
-    pub store: &'c Store,
-    /// Set when the call should end early.
-    pub stop: Stop,
-    /// Where debug files are looked up.
-    pub debug: &'c DebugArgs,
-}
-
-impl Call<'_> {
-    /// The most bytes that the call returns.
-    pub fn budget(&self) -> usize {
-        self.arguments.integer("budget").unwrap_or(text::DEFAULT) as usize
-    }
-}
-
-impl Tool {
-    /// The tool as `tools/list` returns it.
-    pub fn json(&self) -> Value {
-        json!({
-            "name": self.name,
-            "title": self.title,
-            "description": self.what,
-            "inputSchema": schema(self.parameters),
-            "annotations": {
-                "title": self.title,
-                "readOnlyHint": true,
-                "destructiveHint": false,
-                "idempotentHint": false,
-                "openWorldHint": false,
-            },
-        })
-    }
-
-    /// Whether it has the argument that permits stopping threads.
-    pub fn may_stop(&self) -> bool {
-        self.parameters.iter().any(|parameter| parameter.name == MAY_STOP.name)
-    }
-}
 
 /// The largest PID: PID_MAX_LIMIT of the kernel's include/linux/threads.h.
 const MAX_PID: u64 = 1 << 22;
@@ -85,7 +22,7 @@ const BUDGET: Parameter = Parameter::new(
     "Most bytes of the result (default 8000). What is left out is counted.",
 );
 const MAY_STOP: Parameter = Parameter::new(
-    "may_stop_threads",
+    tool::MAY_STOP,
     Form::Flag,
     "Permit methods that stop threads for microseconds each (default false). Ask the user first.",
 );
@@ -288,7 +225,9 @@ pub const ALL: &[Tool] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::{Value, json};
+
+    use super::{super::arguments::Arguments, *};
 
     /// The section on a tool in docs/MCP.md.
     fn section(tool: &Tool) -> String {
@@ -355,5 +294,32 @@ mod tests {
     #[test]
     fn every_sampler_of_the_command_line_is_accepted() {
         assert_eq!(samplers().len(), SamplerArg::value_variants().len());
+    }
+
+    fn tool(name: &str) -> &'static Tool {
+        ALL.iter().find(|tool| tool.name == name).expect("a tool")
+    }
+
+    fn refused(name: &str, arguments: Value) -> String {
+        Arguments::check(name, tool(name).parameters, arguments).expect_err("refused")
+    }
+
+    #[test]
+    fn wrong_arguments_are_explained() {
+        assert!(refused("attach", json!({ "pid": "redis" })).contains("an integer from 1 to"));
+        assert!(refused("attach", json!({})).contains("`pid` is missing"));
+        assert!(refused("attach", json!({ "pid": 1, "secs": 5 })).contains("attach takes pid, "));
+        assert!(refused("attach", json!({ "pid": 1, "seconds": 0 })).contains("greater than 0"));
+        assert!(refused("attach", json!({ "pid": 1, "kind": "x".repeat(500) })).len() < 600);
+        assert!(refused("attach", json!([1])).contains("must be an object"));
+        assert!(refused("diff", json!({ "base": [], "new": ["p1"] })).contains("1 to 50 texts"));
+    }
+
+    #[test]
+    fn an_argument_that_is_null_is_omitted() {
+        let given =
+            Arguments::check("attach", tool("attach").parameters, json!({ "pid": 1, "seconds": null }))
+                .expect("valid");
+        assert_eq!((given.integer("pid"), given.seconds("seconds")), (Some(1), None));
     }
 }
