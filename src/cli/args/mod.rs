@@ -27,7 +27,7 @@ pub use attach::AttachArgs;
 pub use compare::CompareArgs;
 pub use doctor::DoctorArgs;
 pub use dump::{DumpArgs, DumpFormatArg, LookArg};
-pub use files::{DiffArgs, DiffOptions, FileArgs, FlameArgs, MatchArgs, Per};
+pub use files::{DiffArgs, DiffOptions, FileArgs, FlameArgs, MatchArgs};
 pub use generate::{GenerateArgs, What};
 pub use help::HelpArgs;
 pub use info::InfoArgs;
