@@ -137,6 +137,8 @@ pub struct PprofArgs {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use clap::CommandFactory;
 
     use super::*;
@@ -144,5 +146,22 @@ mod tests {
     #[test]
     fn the_declaration_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// clap checks this only where debug assertions are on, also in clap.
+    #[test]
+    fn no_two_options_of_a_verb_have_the_same_name() {
+        for verb in Cli::command().get_subcommands() {
+            let mut known = BTreeSet::new();
+            for option in verb.get_arguments() {
+                let longs =
+                    option.get_long().into_iter().chain(option.get_all_aliases().into_iter().flatten());
+                let shorts = option.get_short().map(|short| format!("-{short}"));
+                let names: BTreeSet<String> = longs.map(|long| format!("--{long}")).chain(shorts).collect();
+                for name in names {
+                    assert!(known.insert(name.clone()), "rprof {} has two options {name}", verb.get_name());
+                }
+            }
+        }
     }
 }

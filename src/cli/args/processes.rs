@@ -13,11 +13,11 @@ use crate::{
 /// Which processes: a PID or a name without an option, or options.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("processes")
-    .args(["target", "pid", "name", "container", "cgroup", "unit"]).required(true).multiple(true)))]
+    .args(["target", "pid", "name", "container", "cgroup", "systemd_unit"]).required(true).multiple(true)))]
 pub struct ProcessArgs {
     /// A process: its PID, or its name or a part of it. If several processes match, rprof lists
     /// them.
-    #[arg(value_name = "PID|NAME", conflicts_with_all = ["pid", "name", "container", "cgroup", "unit"])]
+    #[arg(value_name = "PID|NAME", conflicts_with_all = ["pid", "name", "container", "cgroup", "systemd_unit"])]
     pub target: Option<String>,
     /// Options that select processes.
     #[command(flatten)]
@@ -46,8 +46,8 @@ pub struct SelectorArgs {
     #[arg(long, value_name = "PATH", value_parser = parse_cgroup)]
     pub cgroup: Option<PathBuf>,
     /// All processes of this systemd unit; without a suffix, of UNIT.service.
-    #[arg(long, value_name = "UNIT")]
-    pub unit: Option<String>,
+    #[arg(long = "unit", visible_alias = "systemd-unit", value_name = "UNIT")]
+    pub systemd_unit: Option<String>,
     /// Also child processes: those running now and, while samples are taken, those started later.
     #[arg(long)]
     pub children: bool,
@@ -61,7 +61,7 @@ impl SelectorArgs {
             on: if self.match_args { MatchOn::CommandLine } else { MatchOn::Program },
             container: self.container.clone(),
             cgroup: self.cgroup.clone(),
-            unit: self.unit.clone(),
+            unit: self.systemd_unit.clone(),
         }
     }
 
@@ -71,7 +71,7 @@ impl SelectorArgs {
         options.extend(self.name.as_ref().map(|name| format!("--name {}", quote(name.as_str()))));
         options.extend(self.container.as_ref().map(|container| format!("--container {}", quote(container))));
         options.extend(self.cgroup.as_ref().map(|path| format!("--cgroup {}", quote_path(path))));
-        options.extend(self.unit.as_ref().map(|unit| format!("--unit {}", quote(unit))));
+        options.extend(self.systemd_unit.as_ref().map(|unit| format!("--unit {}", quote(unit))));
         options.join(" ")
     }
 }

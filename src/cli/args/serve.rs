@@ -27,7 +27,7 @@ pub struct ServeArgs {
     pub processes: ProcessArgs,
     /// All your own processes.
     #[arg(long, group = "processes",
-          conflicts_with_all = ["target", "pid", "name", "container", "cgroup", "unit"])]
+          conflicts_with_all = ["target", "pid", "name", "container", "cgroup", "systemd_unit"])]
     pub all_mine: bool,
     /// With --name, --container, --cgroup and --unit: include processes of other users. (Otherwise
     /// only your own processes are served.)

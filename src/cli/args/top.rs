@@ -21,14 +21,15 @@ Examples:
 /// The arguments of `rprof top`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("source")
-    .args(["files", "pid", "name", "container", "cgroup", "unit"]).required(true).multiple(true)))]
-// -n is the number of functions.
+    .args(["files", "pid", "name", "container", "cgroup", "systemd_unit"]).required(true).multiple(true)))]
+// -n is the number of functions, and --unit the unit of values.
 #[command(mut_arg("name", |name| name.short(None)))]
+#[command(mut_arg("systemd_unit", |unit| unit.long("systemd-unit")))]
 pub struct TopArgs {
     /// Profiles to read; several are merged. A single word that is not a file is a process to
     /// watch: its PID, or its name or a part of it.
     #[arg(value_name = "FILE|PID|NAME",
-          conflicts_with_all = ["pid", "name", "container", "cgroup", "unit"])]
+          conflicts_with_all = ["pid", "name", "container", "cgroup", "systemd_unit"])]
     pub files: Vec<PathBuf>,
     /// The live view.
     #[command(flatten)]
