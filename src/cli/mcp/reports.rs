@@ -248,7 +248,7 @@ mod tests {
     /// The keys of comments in `docs/COMPATIBILITY.md`.
     #[test]
     fn every_documented_comment_is_explained() {
-        let document = include_str!("../../../docs/COMPATIBILITY.md");
+        let document = include_str!(concat!("../../../docs/", "COMPATIBILITY.md"));
         let (_, keys) = document.split_once("### Keys of comments").expect("the section");
         let keys = keys.split_once("Comments that begin").expect("the end of the list").0;
         let keys: Vec<&str> = keys.split('`').skip(1).step_by(2).collect();
