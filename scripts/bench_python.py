@@ -1,9 +1,11 @@
 """The part `python` of scripts/bench: Python programs, beside py-spy and `profiling.sampling` of 3.15.
 
-The rows alternate in each round, so that a change of the machine's load meets all of them. `rprof, native,
-no stack` is the same sampler without Python: it copies 1 KiB of stack and names native frames. py-spy is
-used if it is installed (PYSPY, or `py-spy` in PATH), and an interpreter with `profiling.sampling` if
-scripts/pythons provides one.
+The rows alternate in each round, so that a change of the machine's load meets all of them. Throughput lost:
+the program's work per second, compared with the windows before and after. Work per CPU second lost: the
+same by the program's own CPU time, which other load hardly changes; the time that it is stopped is not in
+it. `rprof, native, no stack` is the same sampler without Python: it copies 1 KiB of stack and names native
+frames. py-spy is used if it is installed (PYSPY, or `py-spy` in PATH), and an interpreter with
+`profiling.sampling` if scripts/pythons provides one.
 """
 
 import os
@@ -43,7 +45,8 @@ def py_spy_rows(bench):
 
         return bench.Profiler(name, command)
 
-    return [row("py-spy record"), row("py-spy record --native", "--native"), row("py-spy record --nonblocking", "--nonblocking")]
+    rows = [row("py-spy record"), row("py-spy record --native", "--native")]
+    return [*rows, row("py-spy record --nonblocking", "--nonblocking")]
 
 
 def own_rows(bench):
@@ -56,6 +59,60 @@ def own_rows(bench):
     return [bench.Profiler("python -m profiling.sampling", command)]
 
 
+class Target:
+    """A bench.Target that also keeps its CPU time at each count."""
+
+    def __init__(self, bench, command):
+        class WithCpu(bench.Target):
+            def _read(target):
+                for line in target.process.stdout:
+                    if line.startswith("units "):
+                        cpu = int(Path(f"/proc/{target.pid}/schedstat").read_text().split()[0])
+                        target.counts.append((time.monotonic(), int(line.split()[1]), cpu / 1e9))
+
+        self.target = WithCpu(command)
+        self.pid = self.target.pid
+
+    def rates(self, start, end):
+        """Units per second, and per second of CPU time, between two times."""
+        inside = [one for one in list(self.target.counts) if start <= one[0] <= end]
+        if len(inside) < 2:
+            return None
+        (t0, n0, c0), (t1, n1, c1) = inside[0], inside[-1]
+        return ((n1 - n0) / (t1 - t0), (n1 - n0) / max(c1 - c0, 1e-9))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *how):
+        self.target.__exit__(*how)
+
+
+def one_run(bench, target, profiler, rate, seconds, folder):
+    """A window without a profiler, one with it, one without; the ratios of the work, and the cost."""
+
+    def quiet():
+        began = time.monotonic()
+        time.sleep(seconds - bench.SETTLE - bench.MARGIN)
+        return target.rates(began, time.monotonic())
+
+    output = folder / "profile.pb.gz"
+    before = quiet()
+    began = time.monotonic()
+    run = profiler.start(target.pid, rate, seconds, output).wait()
+    if run.status != 0:
+        bench.say(f"  {profiler.name} failed: {run.stderr.strip()[-600:]}")
+        return None
+    during = target.rates(began + bench.SETTLE, began + seconds - bench.MARGIN)
+    whole = profiler.whole(output, run.stderr) if profiler.whole else None
+    output.unlink(missing_ok=True)
+    after = quiet()
+    if not (before and during and after):
+        return None
+    lost = [100 * (1 - now / ((first + last) / 2)) for first, now, last in zip(before, during, after)]
+    return {"throughput": lost[0], "work": lost[1], "cpu": run.cpu, "peak": run.peak_mib, "whole": whole}
+
+
 def measure(bench, title, command, rows, rounds, seconds):
     runs = {}
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
@@ -63,30 +120,27 @@ def measure(bench, title, command, rows, rounds, seconds):
             for number in range(rounds):
                 for profiler in rows:
                     bench.say(f"{title}: {profiler.name} at {rate} Hz, round {number + 1}")
-                    with bench.Target(command) as target:
+                    with Target(bench, command) as target:
                         time.sleep(0.7)
-                        run = bench.one_run(target, profiler, rate, seconds, Path(folder))
-                        quiet = time.monotonic()
-                        time.sleep(seconds - bench.SETTLE - bench.MARGIN)
-                        after = target.rate(quiet, time.monotonic())
-                    if run and run["during"] and run["before"] and after:
-                        run["ratio"] = run["during"] / ((run["before"] + after) / 2)
+                        run = one_run(bench, target, profiler, rate, seconds, Path(folder))
+                    if run:
                         runs.setdefault((profiler.name, rate), []).append(run)
     lines = []
     for (name, rate), found in runs.items():
-        of = lambda key: bench.median([run.get(key) for run in found])
-        slowdown = None if of("ratio") is None else 100 * (1 - of("ratio"))
-        line = [name, str(rate), bench.number(slowdown, " %", 1), bench.number(of("cpu"), " s", 3)]
-        lines.append(line + [bench.number(of("peak"), " MiB", 0), bench.number(of("whole"), " %", 1)])
-    load = os.getloadavg()[0]
-    title = f"{title}: {seconds} s, median of {rounds}, load {load:.1f} at the end"
-    bench.table(title, ["profiler", "Hz", "slowdown", "own CPU", "peak memory", "whole"], lines)
+        of = lambda key: bench.median([run[key] for run in found])
+        line = [name, str(rate), bench.number(of("throughput"), " %", 1), bench.number(of("work"), " %", 1)]
+        line += [bench.number(of("cpu"), " s", 3), bench.number(of("peak"), " MiB", 0)]
+        lines.append([*line, bench.number(of("whole"), " %", 1)])
+    title = f"{title}: {seconds} s, median of {rounds}, load {os.getloadavg()[0]:.1f} at the end"
+    heads = ["profiler", "Hz", "throughput lost", "work per CPU second lost", "own CPU", "peak memory", "whole"]
+    bench.table(title, heads, lines)
 
 
 def dumps(bench, python, program, rounds):
     lines = []
     pyspy = os.environ.get("PYSPY") or shutil.which("py-spy")
-    for kind, count, what in [("threads", 1000, "1,000 threads"), ("tasks", 100000, "100,000 asyncio tasks")]:
+    programs = [("threads", 1000, "1,000 threads"), ("tasks", 100000, "100,000 asyncio tasks")]
+    for kind, count, what in programs:
         with bench.Target([python, program, kind, str(count)]) as target:
             time.sleep(1.5)
             commands = {"rprof dump": [bench.RPROF, "dump", "--pid", str(target.pid), "--stats"]}
@@ -107,7 +161,8 @@ def dumps(bench, python, program, rounds):
                     [name, what, bench.number(1e3 * bench.median(took), " ms", 0)]
                     + [bench.number(1e3 * bench.median(stopped), " ms", 1), str(len(text) // 1024) + " KiB"]
                 )
-    bench.table("Dumps of Python programs", ["command", "program", "time", "first thread observed stopped", "text"], lines)
+    heads = ["command", "program", "time", "first thread observed stopped", "text"]
+    bench.table("Dumps of Python programs", heads, lines)
 
 
 def part_python(bench, rounds, seconds):
@@ -117,7 +172,8 @@ def part_python(bench, rounds, seconds):
     for kind in ["long", "mixed"]:
         rows = rprof_rows(bench) + py_spy_rows(bench)
         measure(bench, f"{version}, `{kind}`", [python, program, kind], rows, rounds, seconds)
-    found = subprocess.run([bench.ROOT / "scripts/pythons", "3.15"], capture_output=True, text=True).stdout.strip()
+    script = [bench.ROOT / "scripts/pythons", "3.15"]
+    found = subprocess.run(script, capture_output=True, text=True).stdout.strip()
     if found:
         rows = rprof_rows(bench)[-1:] + own_rows(bench)
         measure(bench, "Python 3.15, `mixed`", [found, program, "mixed"], rows, rounds, seconds)
