@@ -161,7 +161,7 @@ fn an_agent_finds_the_hot_line_of_a_python_program() {
     let mut target = Target::spawn(Command::new(python).args([script, "long", "60"]));
     let mut client = Client::initialized();
     let pid = target.pid();
-    client.tool("attach", json!({ "pid": pid, "seconds": 2, "frequency_hz": 499 }));
+    client.tool("attach", json!({ "pid": pid, "seconds": 4, "frequency_hz": 499 }));
     let paths = client.tool("paths", json!({ "profile": "p1", "function": "hot50" }));
     let share: f64 = paths.split('%').next().and_then(|share| share.parse().ok()).expect("a share");
     assert!((40.0..60.0).contains(&share), "{paths}");
