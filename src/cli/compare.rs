@@ -52,7 +52,7 @@ pub fn run(arguments: &CompareArgs) -> Result<u8> {
     let settings =
         Settings { sort: if arguments.cum { "cum" } else { "flat" }.into(), ..Settings::default() };
     let notes = total_note(&runs).into_iter().collect();
-    let names = commands.map(|command| words(command));
+    let names = commands.map(words);
     let comparison = Comparison { settings, count: None, options: &arguments.options, notes };
     let format = if arguments.markdown { TextFormat::Markdown } else { arguments.format };
     report::changes(runs, names, comparison, |mut output| {
