@@ -4,12 +4,18 @@
 //!
 //! Not here: DWARF, the meaning of unwinding tables, finding files.
 
+pub mod cache;
 mod compressed;
 mod notes;
 mod relocations;
 mod symbols;
 
-use std::{borrow::Cow, ffi::CStr, fs::File, sync::Arc};
+use std::{
+    borrow::Cow,
+    ffi::CStr,
+    fs::File,
+    sync::{Arc, Weak},
+};
 
 use goblin::{
     container::{Container, Ctx, Endian},
@@ -91,8 +97,8 @@ pub struct ElfFile {
     machine: u16,
     kind: u16,
     entry: ElfAddr,
-    segments: Vec<Segment>,
-    sections: Vec<Section>,
+    segments: Arc<[Segment]>,
+    sections: Arc<[Section]>,
     /// Where the section name table is in the file.
     section_names: std::ops::Range<usize>,
     budget: Budget,
@@ -101,6 +107,17 @@ pub struct ElfFile {
     /// `PT_GNU_EH_FRAME`: where `.eh_frame_hdr` lies, section headers or not.
     eh_frame_header: Option<Segment>,
     build_id: Option<Vec<u8>>,
+}
+
+/// Tells whether a file is still open somewhere in rprof, without keeping it open.
+#[derive(Clone, Debug)]
+pub struct Presence(Weak<FileMap>);
+
+impl Presence {
+    /// Whether the file is open.
+    pub fn is_open(&self) -> bool {
+        self.0.strong_count() > 0
+    }
 }
 
 const CONTEXT: Ctx = Ctx { container: Container::Big, le: Endian::Little };
@@ -152,7 +169,7 @@ impl ElfFile {
             kind: head.e_type,
             entry: ElfAddr(head.e_entry),
             segments: program_headers.iter().filter(|p| p.p_type == ph::PT_LOAD).map(segment).collect(),
-            sections,
+            sections: sections.into(),
             section_names,
             budget: budget.file(),
             note_ranges: program_headers
@@ -166,6 +183,31 @@ impl ElfFile {
         };
         elf.build_id = notes::build_id(&elf);
         Ok(elf)
+    }
+
+    /// The same file, whose reading draws from another budget.
+    pub fn within(&self, budget: &Budget) -> ElfFile {
+        ElfFile {
+            map: Arc::clone(&self.map),
+            segments: Arc::clone(&self.segments),
+            sections: Arc::clone(&self.sections),
+            section_names: self.section_names.clone(),
+            budget: budget.file(),
+            note_ranges: self.note_ranges.clone(),
+            build_id: self.build_id.clone(),
+            ..*self
+        }
+    }
+
+    /// A number that the same opened file has wherever it is used. It may be used again once the
+    /// file is closed everywhere and no [`Presence`] of it is left.
+    pub fn number(&self) -> usize {
+        Arc::as_ptr(&self.map) as usize
+    }
+
+    /// Tells later whether the file is still open.
+    pub fn presence(&self) -> Presence {
+        Presence(Arc::downgrade(&self.map))
     }
 
     /// The whole file.

@@ -2,17 +2,18 @@
 //!
 //! Not here: following a process over time (`capture`).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Attach, Instance, Language, LoadedRuntime, ProcessView, Refusal, RuntimeError,
+    mapped_files::{MappedCode, mapped_files},
     registry::{ALL, detect},
 };
 use crate::{
     addr::FileOffset,
     budget::Budget,
-    elf::{ElfError, ElfFile},
-    process::{self, Mapping, ProcessError, files, threads},
+    elf::ElfFile,
+    process::{ProcessError, threads},
 };
 
 /// The runtimes of a process.
@@ -40,7 +41,7 @@ pub fn attach(pid: u32) -> Result<Attached, ProcessError> {
 
 type Detect<'d> = &'d dyn Fn(&Arc<ElfFile>, &str) -> Vec<Arc<dyn LoadedRuntime>>;
 
-fn attach_by(process: &ProcessView, files: &[(Mapping, Arc<ElfFile>)], detect: Detect<'_>) -> Attached {
+fn attach_by(process: &ProcessView, files: &[MappedCode], detect: Detect<'_>) -> Attached {
     let mut attached = Attached::default();
     for (mapping, elf) in files {
         let Some(stated) = elf.address_of(FileOffset(mapping.file_offset)) else { continue };
@@ -70,21 +71,4 @@ pub fn likely(pid: u32) -> Vec<&'static dyn Language> {
         files.iter().any(|(mapping, elf)| language.is_marked(elf, &mapping.path))
     };
     ALL.iter().filter(is_likely).copied().collect()
-}
-
-/// The files whose code a process has mapped, each once.
-fn mapped_files(reader: u32) -> Result<Vec<(Mapping, Arc<ElfFile>)>, ProcessError> {
-    let mut seen = BTreeSet::new();
-    let mappings = process::read_executable_mappings(reader)?;
-    let code = mappings.into_iter().filter(|mapping| mapping.inode != 0);
-    Ok(code
-        .filter(|mapping| seen.insert((mapping.device_major, mapping.device_minor, mapping.inode)))
-        .filter_map(|mapping| Some((open(reader, &mapping).ok()?, mapping)))
-        .map(|(elf, mapping)| (mapping, Arc::new(elf)))
-        .collect())
-}
-
-fn open(reader: u32, mapping: &Mapping) -> Result<ElfFile, ElfError> {
-    let file = files::open(&files::MappedFile::of(reader, mapping));
-    ElfFile::open(&file.map_err(|error| ElfError::Io(std::io::Error::other(error)))?)
 }

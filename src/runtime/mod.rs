@@ -19,6 +19,7 @@ pub mod fixture;
 mod frames;
 pub mod go;
 mod language;
+mod mapped_files;
 pub mod python;
 mod registry;
 mod tasks;

@@ -15,7 +15,7 @@ use std::{
 
 use super::{ModuleFiles, SymbolIssue, SymbolizeOptions};
 use crate::{
-    elf::ElfFile,
+    elf::{ElfFile, cache},
     process::files::{LastLink, open_in_root},
 };
 
@@ -136,13 +136,13 @@ impl<'a> Finder<'a> {
         let in_roots = roots.iter().filter_map(move |root| {
             let file = open_in_root(root, path, LastLink::Follow).ok()?.file;
             Some(DebugFile {
-                elf: Arc::new(ElfFile::open_within(&file, &self.options.budget).ok()?),
+                elf: Arc::new(cache::open(&file, &self.options.budget).ok()?),
                 path: path.to_owned(),
             })
         });
         let our_own = ours.and_then(|path| {
             let file = open_in_root(Path::new("/"), &path, LastLink::Follow).ok()?.file;
-            Some(DebugFile { elf: Arc::new(ElfFile::open_within(&file, &self.options.budget).ok()?), path })
+            Some(DebugFile { elf: Arc::new(cache::open(&file, &self.options.budget).ok()?), path })
         });
         in_roots.chain(our_own)
     }

@@ -1,9 +1,11 @@
-//! Names addresses: symbolizes the places of a capture (`names`, `languages`), and turns them into
-//! the locations of a profile (`locations`); lists functions without a name (`unnamed`).
+//! Names addresses: symbolizes the places of a capture (`names`, `languages`), shares names between
+//! captures (`store`), turns places into the locations of a profile (`locations`), and lists
+//! functions without a name (`unnamed`).
 //!
 //! Not here: how symbols are found (`crate::symbolize`).
 
 mod languages;
 pub mod locations;
 pub mod names;
+mod store;
 pub mod unnamed;

@@ -10,7 +10,10 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::languages;
+use super::{
+    languages,
+    store::{self, Frames},
+};
 use crate::{
     addr::{ElfAddr, RuntimeAddr},
     budget::{Budget, Resource},
@@ -146,40 +149,89 @@ pub fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mut Names
                         ElfAddr(place.address.wrapping_sub(world.images.placement(place.mapping).bias))
                     })
                     .collect();
-                let issues = &mut world.issues;
-                let found = languages::name(image, &addresses, |addresses| {
-                    name_module(options, image, addresses, issues)
-                });
-                for (location, found) in locations.iter().zip(found) {
-                    names.frames[*location as usize] = found.frames;
+                let found = names_of_file(options, image, &addresses, &mut world.issues);
+                for (location, frames) in locations.iter().zip(found) {
+                    names.frames[*location as usize] = frames.to_vec();
                 }
             }
         }
     }
 }
 
+/// The names of addresses of a file, in their order: those that any capture knows, and the others
+/// looked up.
+fn names_of_file(
+    options: &SymbolizeOptions,
+    image: &Image,
+    addresses: &[ElfAddr],
+    issues: &mut Issues,
+) -> Vec<Frames> {
+    let Some(elf) = &image.elf else { return look_up(options, image, addresses, issues).0 };
+    let root = (image.kind == ImageKind::File).then(|| root_of(image));
+    let key = store::Key::of(elf, options, &image.path, root.as_deref());
+    let mut names = store::known(key, addresses);
+    let is_unnamed = |frames: &&Option<Frames>| frames.as_ref().is_some_and(|frames| frames.is_empty());
+    add_unnamed(image, names.iter().filter(is_unnamed).count(), issues);
+    let is_new = |(_, known): &(&ElfAddr, &Option<Frames>)| known.is_none();
+    let new: Vec<ElfAddr> = addresses.iter().zip(&names).filter(is_new).map(|(at, _)| *at).collect();
+    if !new.is_empty() {
+        let (found, is_complete) = look_up(options, image, &new, issues);
+        if is_complete {
+            store::keep(key, elf, new.iter().copied().zip(found.iter().cloned()));
+        }
+        let mut found = found.into_iter();
+        names.iter_mut().filter(|known| known.is_none()).for_each(|slot| *slot = found.next());
+    }
+    names.into_iter().map(Option::unwrap_or_default).collect()
+}
+
+/// Looks names up. `true`: they would be the same if they were looked up again.
+fn look_up(
+    options: &SymbolizeOptions,
+    image: &Image,
+    addresses: &[ElfAddr],
+    issues: &mut Issues,
+) -> (Vec<Frames>, bool) {
+    let mut is_complete = true;
+    let found = languages::name(image, addresses, |others| {
+        let (found, is_certain) = name_module(options, image, others, issues);
+        is_complete &= is_certain;
+        found
+    });
+    (found.into_iter().map(|found| found.frames.into()).collect(), is_complete)
+}
+
+/// The root of the file system that a process sees which has the image mapped.
+fn root_of(image: &Image) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/root", image.seen_in_pid))
+}
+
+fn add_unnamed(image: &Image, count: usize, issues: &mut Issues) {
+    let build_id = hex(image.elf.as_ref().and_then(|elf| elf.build_id()).unwrap_or_default());
+    issues.add(Issue::UnnamedFrames { file: image.path.clone(), build_id }, count as u64);
+}
+
+/// Names addresses by debug information and symbol tables. `true`: nothing is missing of these.
 fn name_module(
     options: &SymbolizeOptions,
     image: &Image,
     addresses: &[ElfAddr],
     issues: &mut Issues,
-) -> Vec<Symbolized> {
-    let Some(elf) = &image.elf else { return vec![Symbolized::default(); addresses.len()] };
+) -> (Vec<Symbolized>, bool) {
+    let Some(elf) = &image.elf else { return (vec![Symbolized::default(); addresses.len()], true) };
     let is_file = image.kind == ImageKind::File;
     let files = ModuleFiles {
         file: Arc::clone(elf),
         path: is_file.then(|| PathBuf::from(&image.path)),
-        root: is_file.then(|| PathBuf::from(format!("/proc/{}/root", image.seen_in_pid))),
+        root: is_file.then(|| root_of(image)),
     };
     let output = symbolize_module(&files, addresses, options);
     elf.release_pages();
+    let is_complete = output.issues.iter().all(|issue| matches!(issue, SymbolIssue::Unnamed(_)));
     for issue in output.issues {
         let file = image.path.clone();
         match issue {
-            SymbolIssue::Unnamed(count) => {
-                let build_id = hex(elf.build_id().unwrap_or_default());
-                issues.add(Issue::UnnamedFrames { file, build_id }, count as u64);
-            }
+            SymbolIssue::Unnamed(count) => add_unnamed(image, count, issues),
             // Most installed files have no debug file: the symbol table suffices.
             SymbolIssue::DebugFileMissing(_) => {}
             SymbolIssue::Limit(why) => {
@@ -188,7 +240,7 @@ fn name_module(
             other => issues.add(Issue::DebugInfo { file, why: other.to_string() }, 1),
         }
     }
-    output.addresses
+    (output.addresses, is_complete)
 }
 
 /// Names of the kernel's addresses, in the order of their locations from `first` on: from the

@@ -14,7 +14,7 @@ use crate::{
     addr::{ElfAddr, FileOffset, RuntimeAddr},
     budget::Budget,
     capture::collector::MappingId,
-    elf::ElfFile,
+    elf::{ElfFile, cache},
     issue::{Issue, Issues},
     process::{LanguageId, files, identity, memory},
     runtime::{self, Language, LoadedRuntime},
@@ -299,7 +299,7 @@ fn open_elf(region: &Region<'_>, budget: &Budget) -> Result<ElfFile, String> {
         path: region.path,
     });
     let file = file.map_err(|error| error.to_string())?;
-    ElfFile::open_within(&file, budget).map_err(|error| error.to_string())
+    cache::open(&file, budget).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     addr::{ElfAddr, FileOffset, RuntimeAddr},
     budget::Budget,
-    elf::{ElfError, ElfFile},
-    process::{self, Mapping, ProcessMemory, files, threads},
+    process::{ProcessMemory, threads},
+    runtime::mapped_files::{MappedCode, mapped_files},
 };
 
 /// A running Go process.
@@ -56,9 +56,8 @@ impl GoProcess {
     pub fn attach_within(pid: u32, budget: &Budget) -> Result<GoProcess, GoError> {
         let budget = budget.process();
         let reader = threads::reader(pid);
-        let mappings = process::read_mappings(reader)?;
         let memory = ProcessMemory::new(reader);
-        let mut files = loaded_files(reader, &mappings)?;
+        let mut files = loaded_files(reader)?;
         let main = files.iter().position(|file| file.tables.function("runtime.schedinit").is_some());
         let main = main.ok_or(GoError::NotGo(pid))?;
         files.swap(0, main);
@@ -93,13 +92,6 @@ impl GoProcess {
         })
     }
 
-    /// Whether a process seems to run Go code, judged by its mapped files alone.
-    pub fn is_likely(pid: u32) -> bool {
-        let reader = threads::reader(pid);
-        let mappings = process::read_executable_mappings(reader).unwrap_or_default();
-        mappings.iter().any(|mapping| open(reader, mapping).is_ok_and(|elf| is_marked(&elf)))
-    }
-
     /// The function at a run-time address, its file, and the address in it.
     pub fn function_at(&self, address: RuntimeAddr) -> Option<(&Loaded, Function, ElfAddr)> {
         self.files.iter().find_map(|file| {
@@ -122,14 +114,9 @@ impl GoProcess {
 
 /// The mapped files with Go code. Files without Go's section names are searched only if there is no
 /// other.
-fn loaded_files(pid: u32, mappings: &[Mapping]) -> Result<Vec<Loaded>, GoError> {
-    let mut seen = std::collections::BTreeSet::new();
-    let code = mappings.iter().filter(|mapping| mapping.executable && mapping.inode != 0);
-    let opened: Vec<(&Mapping, Arc<ElfFile>)> = code
-        .filter(|mapping| seen.insert((mapping.device_major, mapping.device_minor, mapping.inode)))
-        .filter_map(|mapping| Some((mapping, Arc::new(open(pid, mapping).ok()?))))
-        .collect();
-    let load = |(mapping, elf): &(&Mapping, Arc<ElfFile>)| {
+fn loaded_files(reader: u32) -> Result<Vec<Loaded>, GoError> {
+    let opened = mapped_files(reader)?;
+    let load = |(mapping, elf): &MappedCode| {
         let tables = GoTables::find(elf)?;
         let stated = elf.address_of(FileOffset(mapping.file_offset))?;
         let bias = mapping.start.0.wrapping_sub(stated.0);
@@ -144,11 +131,6 @@ fn loaded_files(pid: u32, mappings: &[Mapping]) -> Result<Vec<Loaded>, GoError> 
     match marked.first() {
         _ if !unmarked.is_empty() => Ok(unmarked),
         Some((mapping, _)) => Err(GoError::Tables(mapping.path.clone())),
-        None => Err(GoError::NotGo(pid)),
+        None => Err(GoError::NotGo(reader)),
     }
-}
-
-fn open(pid: u32, mapping: &Mapping) -> Result<ElfFile, ElfError> {
-    let file = files::open(&files::MappedFile::of(pid, mapping));
-    ElfFile::open(&file.map_err(|error| ElfError::Io(std::io::Error::other(error)))?)
 }

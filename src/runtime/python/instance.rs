@@ -23,7 +23,8 @@ use super::{
 use crate::{
     addr::RuntimeAddr,
     arch::Registers,
-    elf::ElfFile,
+    budget::Budget,
+    elf::cache,
     process::{Hints, LanguageId, Mapping, Section, SectionOrigin, SectionReader, files},
     runtime::{
         Category, CategoryRule, FrameData, FramesWithoutWalker, Info, Instance, Labels, Language, MixedFrame,
@@ -124,7 +125,7 @@ fn task_lists(mappings: &[Mapping], proc_reader: u32) -> Option<TaskLists> {
     };
     mappings.iter().filter(is_candidate).find_map(|mapping| {
         let file = files::open(&files::MappedFile::of(proc_reader, mapping)).ok()?;
-        let elf = ElfFile::open(&file).ok()?;
+        let elf = cache::open(&file, &Budget::session()).ok()?;
         TaskLists::parse(&elf.section_data_up_to(".AsyncioDebug", 4096)?)
     })
 }
