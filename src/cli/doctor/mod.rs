@@ -169,10 +169,10 @@ fn verdicts(lines: &[Line], checks: &[Check]) -> String {
         Err(no) => {
             // The sampler that needs the fewest rights.
             let line = lines.iter().find(|line| line.what == name(Source::PerfThread));
-            let why = line.and_then(|line| line.result.as_ref().err()).map(|why| format!(": {why}"));
+            let why = line.and_then(|line| line.result.as_ref().err()).map(|why| format!("no: {why}"));
             let fixes = line.map(|line| &line.fixes[..]).unwrap_or_default();
             let fixes: String = fixes.iter().map(|fix| format!("        to allow: {fix}\n")).collect();
-            format!("attach: {no}{}\n{fixes}", why.unwrap_or_default())
+            format!("attach: {}\n{fixes}", why.unwrap_or(no))
         }
     };
     for dump in kinds_table::ALL.iter().filter(|kind| kind.dump == Some(DumpOf::Threads)) {
