@@ -50,10 +50,10 @@ fn a_comparison_is_markdown_and_per_request_if_requested() {
     assert!(printed.contains("-> 50"), "{printed}");
 }
 
-/// The changes of `rprof compare` of two runs of `work.c`, by name: the change in points.
+/// `rprof compare` of two ways to run `work.c`, and its changes by name, in points.
 fn compare(arguments: &[&str], old: [&str; 2], new: [&str; 2]) -> (Outcome, Vec<(String, f64)>) {
     let work = Fixture::c(&["work.c"]).build().to_string_lossy().into_owned();
-    let mut line = vec!["-n", "3", "-F", "999", "--format", "json"];
+    let mut line = vec!["-n", "5", "-F", "999", "--no-kernel", "--format", "json"];
     line.extend(arguments);
     line.extend(["--", &work, old[0], old[1], "--", &work, new[0], new[1]]);
     let outcome = Rprof::verb("compare").args(&line).run();
@@ -70,20 +70,20 @@ fn compare(arguments: &[&str], old: [&str; 2], new: [&str; 2]) -> (Outcome, Vec<
 fn compare_finds_a_planted_change_of_ten_points_and_fails_with_3() {
     let _alone = alone();
     // steady and planted have 75 and 25 % of the time, then 65 and 35 %.
-    let (outcome, changes) = compare(&["--cum", "--fail-on", "+3pp"], ["300", "100"], ["260", "140"]);
+    let (outcome, changes) = compare(&["--cum", "--fail-on", "+3pp"], ["150", "50"], ["130", "70"]);
     assert_eq!(outcome.code, Some(3), "{}{}", outcome.printed(), outcome.stderr);
     let planted = changes.iter().find(|(name, _)| name == "planted");
     let (_, points) = planted.unwrap_or_else(|| panic!("{changes:?}\n{}", outcome.printed()));
     assert!((5.0..15.0).contains(points), "{points} points");
-    assert!(outcome.stderr.contains("run 3 of 3: "), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("run 5 of 5: "), "{}", outcome.stderr);
     // What the commands print does not disturb the report.
-    assert_eq!(outcome.stderr.lines().filter(|line| *line == "done").count(), 6, "{}", outcome.stderr);
+    assert_eq!(outcome.stderr.lines().filter(|line| *line == "done").count(), 10, "{}", outcome.stderr);
 }
 
 #[test]
 fn compare_of_a_command_with_itself_succeeds() {
     let _alone = alone();
-    let (outcome, _) = compare(&["--cum", "--fail-on", "+5pp"], ["200", "100"], ["200", "100"]);
+    let (outcome, _) = compare(&["--cum", "--fail-on", "+5pp"], ["100", "50"], ["100", "50"]);
     assert_eq!(outcome.code, Some(0), "{}{}", outcome.printed(), outcome.stderr);
     assert!(outcome.printed().contains("the total of a run is "), "{}", outcome.printed());
 }
