@@ -173,6 +173,14 @@ impl Budget {
             || parent.as_ref().is_some_and(Budget::is_stopped)
     }
 
+    /// The session is to end: whoever collects stops now, and what was collected is finished in the
+    /// time until [`Budget::is_stopped`].
+    pub fn is_ending(&self) -> bool {
+        let Account { stop, parent, .. } = &*self.0;
+        stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed))
+            || parent.as_ref().is_some_and(Budget::is_ending)
+    }
+
     /// Bytes in use.
     pub fn used(&self, resource: Resource) -> u64 {
         self.0.used[resource as usize].load(Ordering::Relaxed)
@@ -237,8 +245,10 @@ mod tests {
         let stop = Arc::new(AtomicBool::new(false));
         let file = Budget::session().stopped_by(Arc::clone(&stop)).file();
         assert_eq!(file.take(Resource::Work, 1), Ok(()));
+        assert!(!file.is_ending());
         stop.store(true, Ordering::Relaxed);
         assert_eq!(file.take(Resource::Work, 1), Ok(()), "the grace period has begun");
+        assert!(file.is_ending() && !file.is_stopped());
         std::thread::sleep(GRACE);
         assert_eq!(file.take(Resource::Work, 1), Err(Exhausted::Stopped));
     }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::{CaptureError, check_pids, name::locations::epoch_ns, runtime_stacks::RuntimeStacks};
 use crate::{
+    budget::Budget,
     issue::Issue,
     process::{Identity, identify},
     profile::{
@@ -41,9 +42,14 @@ pub fn are_kept(pid: u32) -> bool {
     runtime::likely(pid).iter().any(|language| !language.accounts().is_empty())
 }
 
-/// The instance of a process that `suits`. Errors: there is none; or why it cannot be read.
-pub fn instance(pid: u32, suits: &dyn Fn(&dyn Language) -> bool) -> Result<Box<dyn Instance>, RuntimeError> {
-    let attached = runtime::attach(pid)?;
+/// The instance of a process that `suits`; reading it draws from `budget`. Errors: there is none; or
+/// why it cannot be read.
+pub fn instance(
+    pid: u32,
+    budget: &Budget,
+    suits: &dyn Fn(&dyn Language) -> bool,
+) -> Result<Box<dyn Instance>, RuntimeError> {
+    let attached = runtime::attach(pid, budget)?;
     if let Some(found) = attached.instances.into_iter().find(|instance| suits(instance.language())) {
         return Ok(found);
     }
@@ -53,11 +59,11 @@ pub fn instance(pid: u32, suits: &dyn Fn(&dyn Language) -> bool) -> Result<Box<d
     Err(refused.map_or(RuntimeError::Absent { pid, language }, |(_, error)| error))
 }
 
-/// Reads a profile that the process's runtime keeps, by its name as in `/debug/pprof/NAME`. Errors:
-/// the process keeps no such profile, or cannot be read.
-pub fn read(pid: u32, name: &str) -> Result<AccountProfile, CaptureError> {
+/// Reads a profile that the process's runtime keeps, by its name as in `/debug/pprof/NAME`, within
+/// `budget`. Errors: the process keeps no such profile, or cannot be read.
+pub fn read(pid: u32, name: &str, budget: &Budget) -> Result<AccountProfile, CaptureError> {
     let identity = identify(pid)?;
-    let instance = instance(pid, &|language| language.accounts().contains(&name))?;
+    let instance = instance(pid, budget, &|language| language.accounts().contains(&name))?;
     let version = instance.version();
     let mut account = instance.account(name)?;
     if let Some(why) = account.limit {
@@ -78,8 +84,8 @@ pub fn read(pid: u32, name: &str) -> Result<AccountProfile, CaptureError> {
 
 /// A profile in the text form of its language (`debug=1`); `None` where the text is made from the
 /// profile. Errors: as [`read`].
-pub fn text(pid: u32, name: &str) -> Result<Option<Vec<u8>>, CaptureError> {
-    let instance = instance(pid, &|language| language.accounts().contains(&name))?;
+pub fn text(pid: u32, name: &str, budget: &Budget) -> Result<Option<Vec<u8>>, CaptureError> {
+    let instance = instance(pid, budget, &|language| language.accounts().contains(&name))?;
     Ok(instance.account_text(name)?)
 }
 

@@ -11,6 +11,7 @@ use super::{
     runtime_stacks::RuntimeStacks,
 };
 use crate::{
+    budget::Budget,
     issue::Issue,
     process::{Identity, ProcessError, identify, threads},
     profile::{
@@ -43,11 +44,12 @@ pub fn are_shown(pid: u32) -> bool {
     runtime::likely(pid).iter().any(|language| language.dumps_tasks())
 }
 
-/// Reads all tasks of a process. Errors: it has no runtime with tasks, or cannot be read.
-pub fn read(pid: u32, request: &TaskRequest) -> Result<Tasks, CaptureError> {
+/// Reads all tasks of a process, within `budget`. Errors: it has no runtime with tasks, or cannot be
+/// read.
+pub fn read(pid: u32, request: &TaskRequest, budget: &Budget) -> Result<Tasks, CaptureError> {
     let identity = identify(pid)?;
     let began_at = SystemTime::now();
-    let instance = accounts::instance(pid, &|language| language.dumps_tasks())?;
+    let instance = accounts::instance(pid, budget, &|language| language.dumps_tasks())?;
     let mut threads = Threads { target: None, pid, spent: Duration::ZERO };
     let dump = instance.tasks(request, &mut threads)?;
     check_pids(std::slice::from_ref(&identity))?;
@@ -55,7 +57,7 @@ pub fn read(pid: u32, request: &TaskRequest) -> Result<Tasks, CaptureError> {
 }
 
 /// The tasks of processes whose languages show them after the threads; of those that have any.
-pub fn after_threads(pids: impl Iterator<Item = u32>) -> Vec<Box<dyn TaskDump>> {
+pub fn after_threads(pids: impl Iterator<Item = u32>, budget: &Budget) -> Vec<Box<dyn TaskDump>> {
     let is_shown = |language: &dyn Language| language.dumps_tasks_after_threads();
     let mut all = Vec::new();
     for pid in pids {
@@ -63,7 +65,7 @@ pub fn after_threads(pids: impl Iterator<Item = u32>) -> Vec<Box<dyn TaskDump>> 
             continue;
         }
         let mut threads = Threads { target: None, pid, spent: Duration::ZERO };
-        let instances = runtime::attach(pid).map(|attached| attached.instances).unwrap_or_default();
+        let instances = runtime::attach(pid, budget).map(|attached| attached.instances).unwrap_or_default();
         let shown = instances.iter().filter(|instance| is_shown(instance.language()));
         let dumps = shown.filter_map(|instance| instance.tasks(&TaskRequest::default(), &mut threads).ok());
         all.extend(dumps.filter(|dump| dump.summary().shown > 0));

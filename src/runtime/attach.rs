@@ -25,9 +25,10 @@ pub struct Attached {
     pub refused: Vec<(&'static dyn Language, RuntimeError)>,
 }
 
-/// Attaches to all runtimes of a process. Errors: the process has ended or cannot be read.
-pub fn attach(pid: u32) -> Result<Attached, ProcessError> {
-    let process = ProcessView::new(pid, &Budget::session());
+/// Attaches to all runtimes of a process; reading them draws from `budget`. Errors: the process has
+/// ended or cannot be read.
+pub fn attach(pid: u32, budget: &Budget) -> Result<Attached, ProcessError> {
+    let process = ProcessView::new(pid, budget);
     let files = mapped_files(process.reader)?;
     let found = attach_by(&process, &files, &detect);
     if !found.instances.is_empty() || !found.refused.is_empty() {

@@ -6,7 +6,9 @@
 //! The weight of a thread off the CPU is the time that has passed since the last sweep, less the
 //! CPU time that the kernel has charged to it. A thread that keeps sleeping is read once, and the
 //! weight of that sample grows until it runs. Sweeps of many threads are further apart and weigh
-//! more: they take at most one part in [`SWEEP_SHARE`] of a CPU. Not here: unwinding.
+//! more: they take at most one part in [`SWEEP_SHARE`] of a CPU. The first sweep of many threads
+//! only finds them; their stacks are read in the time after it, some at a time ([`READ_SHARE`]), so
+//! that sampling begins and ends on time. Not here: unwinding.
 
 use std::{
     collections::VecDeque,
@@ -19,7 +21,7 @@ use super::{
     Description, Event, KernelName, RawSample, Sampler, SamplerError, SamplerOptions, Values,
     bpf::{
         self, BpfSampler,
-        threads::{Sleeper, ThreadIterator, ThreadRecord},
+        threads::{COMM_BYTES, Sleeper, ThreadIterator, ThreadRecord},
     },
     look::{StackSnapshot, Target, asleep},
 };
@@ -30,6 +32,10 @@ use crate::{
 
 /// Sweeps take at most one part in this many of a CPU.
 const SWEEP_SHARE: u32 = 12;
+/// The stacks of the first sweep take at most one part in this many of a CPU.
+const READ_SHARE: u32 = 5;
+/// How many of them are read without a pause.
+const READ_AT_ONCE: usize = 128;
 /// How often the memory map is read again, and new children are searched for.
 const LOOK_AROUND_EVERY: Duration = Duration::from_millis(200);
 /// From so many threads on, a second sweep shows which of them have kept sleeping while their
@@ -48,6 +54,8 @@ pub struct WallSampler {
     processes: Vec<Process>,
     period: Duration,
     next_sweep: Instant,
+    /// When stacks that the first sweep left unread are read again.
+    next_reading: Instant,
     next_look_around: Instant,
     /// Samples that are complete and not reported yet.
     ready: VecDeque<Weighted>,
@@ -57,12 +65,21 @@ pub struct WallSampler {
     stopped: bool,
 }
 
+/// What the sampler does beside the timer.
+enum Work {
+    Reading,
+    Sweep,
+}
+
 /// A process, and its threads as of the last sweep.
 struct Process {
     identity: Identity,
     iterator: ThreadIterator,
     target: Target,
     threads: FxHashMap<u32, Thread>,
+    /// Threads of the first sweep whose stacks are still to be read. The next sweep shows which of
+    /// them have kept sleeping until then.
+    unread: Vec<Sleeper>,
     /// CLOCK_MONOTONIC of the last sweep, nanoseconds; 0: none.
     swept_ns: u64,
 }
@@ -94,6 +111,8 @@ struct Asleep {
 /// A sample of a process's thread with its weight in nanoseconds.
 struct Weighted {
     pid: u32,
+    /// CLOCK_MONOTONIC, nanoseconds: of a thread that has ended, when it was last found.
+    time_ns: u64,
     snapshot: StackSnapshot,
     weight_ns: u64,
 }
@@ -118,6 +137,7 @@ pub fn open(options: &SamplerOptions) -> Result<WallSampler, SamplerError> {
         processes: Vec::new(),
         period: Duration::from_nanos(1_000_000_000 / u64::from(options.frequency_hz.max(1))),
         next_sweep: now,
+        next_reading: now,
         next_look_around: now + LOOK_AROUND_EVERY,
         ready: VecDeque::new(),
         sweeps: 0,
@@ -128,8 +148,6 @@ pub fn open(options: &SamplerOptions) -> Result<WallSampler, SamplerError> {
         sampler.add(*pid)?;
     }
     sampler.sweep()?;
-    // With thousands of threads that takes long. Time counts from now on.
-    sampler.processes.iter_mut().try_for_each(Process::restart_accounts)?;
     if sampler.processes.is_empty() { Err(SamplerError::NoTarget) } else { Ok(sampler) }
 }
 
@@ -142,6 +160,7 @@ impl WallSampler {
                 iterator: ThreadIterator::load(pid, self.options.kernel)?,
                 target: Target::new(pid, self.options.max_stack_bytes),
                 threads: FxHashMap::default(),
+                unread: Vec::new(),
                 swept_ns: 0,
             });
         }
@@ -184,10 +203,31 @@ impl WallSampler {
         Ok(())
     }
 
+    /// Reads some of the stacks that the first sweep left unread, and sets when that is due again.
+    fn read_some(&mut self) {
+        let began = Instant::now();
+        if let Some(process) = self.processes.iter_mut().find(|process| !process.unread.is_empty()) {
+            process.read_some();
+            self.next_reading = began + began.elapsed() * READ_SHARE;
+        }
+    }
+
+    fn has_unread(&self) -> bool {
+        self.processes.iter().any(|process| !process.unread.is_empty())
+    }
+
+    /// What is due next, and when.
+    fn next_work(&self) -> (Work, Instant) {
+        match self.has_unread() {
+            true => (Work::Reading, self.next_reading),
+            false => (Work::Sweep, self.next_sweep),
+        }
+    }
+
     fn report_ready(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         if std::mem::take(&mut self.settle) {
-            let ready = &mut self.ready;
-            self.processes.iter_mut().for_each(|process| process.settle(ready));
+            let (ready, last) = (&mut self.ready, self.stopped);
+            self.processes.iter_mut().for_each(|process| process.settle(ready, last));
         }
         for sample in self.ready.drain(..) {
             sample.report(sink);
@@ -203,12 +243,16 @@ impl Sampler for WallSampler {
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), SamplerError> {
         let until = Instant::now() + timeout;
         loop {
-            let due = if self.stopped { until } else { until.min(self.next_sweep) };
+            let (work, at) = self.next_work();
+            let due = if self.stopped { until } else { until.min(at) };
             let wait = due.saturating_duration_since(Instant::now());
             let (processes, ready) = (&mut self.processes, &mut self.ready);
             self.clock.poll(wait, &mut |event| pass_on(event, processes, ready, sink))?;
-            if !self.stopped && Instant::now() >= self.next_sweep {
-                self.sweep()?;
+            if !self.stopped && Instant::now() >= at {
+                match work {
+                    Work::Reading => self.read_some(),
+                    Work::Sweep => self.sweep()?,
+                }
             }
             self.report_ready(sink);
             if Instant::now() >= until {
@@ -274,11 +318,11 @@ fn pass_on(
             let values = Values { nanoseconds, ..sample.values };
             sink(Event::Sample(RawSample { values, ..sample }));
         }
-        Event::Exited { pid, tid, .. } => {
+        Event::Exited { pid, tid, time_ns } => {
             if let Some(process) = process_of(processes, pid)
                 && let Some(mut thread) = process.threads.remove(&tid)
             {
-                thread.wake(pid, ready);
+                thread.wake(pid, time_ns, ready);
                 ready.drain(..).for_each(|sample| sample.report(sink));
             }
             sink(event);
@@ -293,7 +337,7 @@ fn process_of(processes: &mut [Process], pid: u32) -> Option<&mut Process> {
 
 impl Weighted {
     fn report(&self, sink: &mut dyn FnMut(Event<'_>)) {
-        let sample = self.snapshot.as_sample(self.pid, identity::monotonic_ns());
+        let sample = self.snapshot.as_sample(self.pid, self.time_ns);
         sink(Event::Sample(RawSample { values: Values::of_time(self.weight_ns), ..sample }));
     }
 }
@@ -302,8 +346,10 @@ impl Process {
     fn sweep(&mut self, sweep: u64, ready: &mut VecDeque<Weighted>) -> Result<(), SamplerError> {
         let now_ns = identity::monotonic_ns();
         let records = self.iterator.read()?;
-        let elapsed_ns = if self.swept_ns == 0 { 0 } else { now_ns.saturating_sub(self.swept_ns) };
-        self.swept_ns = now_ns;
+        let before_ns = std::mem::replace(&mut self.swept_ns, now_ns);
+        let is_first = before_ns == 0;
+        let elapsed_ns = if is_first { 0 } else { now_ns.saturating_sub(before_ns) };
+        self.unread.clear();
         let pid = self.identity.pid;
         let mut new = Vec::new();
         for record in records {
@@ -311,35 +357,35 @@ impl Process {
             thread.account(&record, sweep, elapsed_ns);
             let turns = (!record.running).then_some(record.sleeper.turns);
             if thread.asleep.as_ref().is_some_and(|asleep| Some(asleep.turns) == turns) {
-                thread.sleep_on();
+                thread.sleep_on(record.sleeper.comm);
                 continue;
             }
-            thread.wake(pid, ready);
+            thread.wake(pid, now_ns, ready);
             if !record.running {
                 thread.was_off = true;
                 new.push(record.sleeper);
             }
         }
-        self.read_stacks(&new)?;
-        self.forget_ended(sweep, ready);
+        let each = ALL_STACKS_BYTES / self.threads.len().max(1);
+        self.target.limit_copy(each.max(MIN_STACK_BYTES));
+        match is_first && new.len() >= MANY_THREADS {
+            true => self.unread = new,
+            false => self.read_stacks(&new)?,
+        }
+        self.forget_ended(sweep, before_ns, ready);
         Ok(())
     }
 
-    /// Lets the time of all threads count from now on.
-    fn restart_accounts(&mut self) -> Result<(), SamplerError> {
-        self.swept_ns = identity::monotonic_ns();
-        for record in self.iterator.read()? {
-            if let Some(thread) = self.threads.get_mut(&record.sleeper.tid) {
-                (thread.run_ns, thread.owed_ns) = (record.run_ns, 0);
-            }
+    /// Reads some stacks of the first sweep.
+    fn read_some(&mut self) {
+        let rest = self.unread.len().saturating_sub(READ_AT_ONCE);
+        for sleeper in self.unread.split_off(rest) {
+            self.keep(asleep::read_unchecked(&self.target, &sleeper), &sleeper);
         }
-        Ok(())
     }
 
     /// Reads the stacks of threads that have gone off the CPU since the last sweep.
     fn read_stacks(&mut self, sleepers: &[Sleeper]) -> Result<(), SamplerError> {
-        let each = ALL_STACKS_BYTES / self.threads.len().max(1);
-        self.target.limit_copy(each.max(MIN_STACK_BYTES));
         if sleepers.len() < MANY_THREADS {
             for sleeper in sleepers {
                 self.keep(asleep::look_at(&self.target, sleeper), sleeper);
@@ -367,32 +413,37 @@ impl Process {
         thread.asleep = Some(Asleep { snapshot, turns: sleeper.turns, weight_ns });
     }
 
-    fn forget_ended(&mut self, sweep: u64, ready: &mut VecDeque<Weighted>) {
+    /// Forgets the threads that this sweep has not found; the one before, at `before_ns`, has.
+    fn forget_ended(&mut self, sweep: u64, before_ns: u64, ready: &mut VecDeque<Weighted>) {
         let pid = self.identity.pid;
         self.threads.retain(|_, thread| {
             let lives = thread.sweep == sweep;
             if !lives {
-                thread.wake(pid, ready);
+                thread.wake(pid, before_ns, ready);
             }
             lives
         });
     }
 
-    /// Makes samples of what sleeping threads have slept until now; they sleep on.
-    fn settle(&mut self, ready: &mut VecDeque<Weighted>) {
-        let pid = self.identity.pid;
+    /// Makes samples of what sleeping threads have slept until now; they sleep on, unless these are
+    /// the `last` samples.
+    fn settle(&mut self, ready: &mut VecDeque<Weighted>, last: bool) {
+        let (pid, time_ns) = (self.identity.pid, identity::monotonic_ns());
+        if last {
+            return self.end(ready);
+        }
         for asleep in self.threads.values_mut().filter_map(|thread| thread.asleep.as_mut()) {
             let weight_ns = std::mem::take(&mut asleep.weight_ns);
             if weight_ns > 0 {
-                ready.push_back(Weighted { pid, snapshot: asleep.snapshot.clone(), weight_ns });
+                ready.push_back(Weighted { pid, time_ns, snapshot: asleep.snapshot.clone(), weight_ns });
             }
         }
     }
 
-    /// The process has ended.
+    /// The process has ended, or its sampling.
     fn end(&mut self, ready: &mut VecDeque<Weighted>) {
-        let pid = self.identity.pid;
-        self.threads.drain().for_each(|(_, mut thread)| thread.wake(pid, ready));
+        let (pid, time_ns) = (self.identity.pid, self.swept_ns);
+        self.threads.drain().for_each(|(_, mut thread)| thread.wake(pid, time_ns, ready));
     }
 }
 
@@ -409,20 +460,21 @@ impl Thread {
         self.owed_ns += elapsed_ns as i64 - ran_ns as i64;
     }
 
-    /// It has slept on since it was read.
-    fn sleep_on(&mut self) {
+    /// It has slept on since it was read; another thread may have changed its name.
+    fn sleep_on(&mut self, comm: Option<[u8; COMM_BYTES]>) {
         let owed_ns = self.take_owed();
         if let Some(asleep) = &mut self.asleep {
             asleep.weight_ns += owed_ns;
+            asleep.snapshot.comm = comm;
         }
     }
 
     /// It has run since it was read, or has ended: its sleep becomes a sample.
-    fn wake(&mut self, pid: u32, ready: &mut VecDeque<Weighted>) {
+    fn wake(&mut self, pid: u32, time_ns: u64, ready: &mut VecDeque<Weighted>) {
         if let Some(Asleep { snapshot, weight_ns, .. }) = self.asleep.take()
             && weight_ns > 0
         {
-            ready.push_back(Weighted { pid, snapshot, weight_ns });
+            ready.push_back(Weighted { pid, time_ns, snapshot, weight_ns });
         }
     }
 
@@ -445,6 +497,7 @@ mod tests {
             turns: 5,
             kernel: Vec::new(),
             thread_pointer: 0,
+            comm: None,
         };
         ThreadRecord { sleeper, running, run_ns }
     }

@@ -128,6 +128,9 @@ pub enum ServeError {
     Runtime(#[from] std::io::Error),
 }
 
+/// How long running work may take to end after a signal, before the process ends.
+const SHUTDOWN: Duration = Duration::from_millis(500);
+
 /// The state that all connections share.
 struct Server {
     options: Options,
@@ -152,7 +155,7 @@ pub fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(door::serve(Arc::clone(&server), stop, listening));
     server.captures.stop_all();
-    // A capture ends soon after its stop flag is set.
-    runtime.shutdown_timeout(Duration::from_secs(5));
+    // A capture ends soon after its stop flag is set; nobody needs a page that is still being made.
+    runtime.shutdown_timeout(SHUTDOWN);
     done
 }

@@ -15,6 +15,7 @@ use std::{
 
 use super::{DumpRequest, DumpStats};
 use crate::{
+    budget::Exhausted,
     capture::{
         CaptureError,
         collector::{Labels, LabelsId, Place, Weight},
@@ -140,7 +141,14 @@ pub fn collect_process(
     reader.read_all_at_once()?;
     let mut refused = None;
     let mut any = false;
-    for tid in threads::list(identity.pid) {
+    let tids = threads::list(identity.pid);
+    for (number, tid) in tids.iter().copied().enumerate() {
+        if request.symbolize.budget.is_ending() {
+            let why = Exhausted::Stopped.to_string();
+            let what = format!("threads of process {}", identity.pid);
+            reader.world.issues.add(Issue::LimitReached { what, why }, (tids.len() - number) as u64);
+            break;
+        }
         let Ok(mut state) = thread_state::read(identity.pid, tid, &reader.now) else { continue };
         let attempts = reader.thread(tid, &state);
         reader.correct_state(&mut state, &attempts);
@@ -223,7 +231,8 @@ impl<'a> ProcessReader<'a> {
     }
 
     fn sleepers(&mut self, sleepers: &[Sleeper]) {
-        for sleeper in sleepers {
+        let budget = &self.request.symbolize.budget;
+        for sleeper in sleepers.iter().take_while(|_| !budget.is_ending()) {
             if let Some(snapshot) = asleep::look_at(&self.target, sleeper) {
                 self.store(&snapshot, Some(sleeper.turns));
             }

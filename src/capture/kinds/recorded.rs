@@ -111,12 +111,13 @@ pub(super) fn offers(request: &Request) -> Result<(), Reason> {
 /// Reads a profile that the runtime records, or its text where one is requested and exists.
 pub(super) fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
     let pid = request.pids.first().copied().ok_or(CaptureError::NoProcess)?;
+    let budget = &request.symbolize.budget;
     if request.text.is_some()
-        && let Some(text) = accounts::text(pid, kind.name)?
+        && let Some(text) = accounts::text(pid, kind.name, budget)?
     {
         return Ok(Response::Text(TextResponse { kind, text }));
     }
-    let read = accounts::read(pid, kind.name)?;
+    let read = accounts::read(pid, kind.name, budget)?;
     Ok(Response::Read(Box::new(Reading {
         kind,
         summary: format!(

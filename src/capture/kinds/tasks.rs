@@ -54,7 +54,7 @@ fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
         arguments: matches!(request.text, Some(TextForm::Each | TextForm::Grouped)),
         consistent: request.stacks.consistent,
     };
-    let tasks = tasks::read(pid, &wanted)?;
+    let tasks = tasks::read(pid, &wanted, &request.symbolize.budget)?;
     let summary = tasks.dump.summary();
     Ok(Response::Read(Box::new(Reading {
         kind,

@@ -83,7 +83,10 @@ fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
         warnings: warnings(&dump),
         costs: costs(&dump),
         content: Box::new(ThreadContent {
-            tasks: tasks::after_threads(dump.identities.iter().map(|identity| identity.pid)),
+            tasks: tasks::after_threads(
+                dump.identities.iter().map(|identity| identity.pid),
+                &request.symbolize.budget,
+            ),
             profile: dump.profile,
         }),
         identities: dump.identities,

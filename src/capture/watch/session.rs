@@ -67,7 +67,7 @@ pub struct Session {
     /// Samples before this time are not counted.
     from_ns: u64,
     poll_every: Duration,
-    /// When the PIDs were last checked for reuse.
+    /// When processes that have ended were last searched for.
     pids_checked_at: Instant,
     /// Whether a profile has been returned already.
     has_returned_profile: bool,
@@ -75,7 +75,7 @@ pub struct Session {
     overrun: Option<Duration>,
 }
 
-/// How often PIDs are checked for reuse.
+/// How often processes that have ended are searched for.
 const CHECK_PIDS_EVERY: Duration = Duration::from_millis(100);
 
 /// A point in time, and the CPU time used until then.
@@ -195,7 +195,7 @@ impl Session {
                 Err(SamplerError::NoTarget) => return Ok(Ended::TargetsGone),
                 other => other?,
             }
-            self.drop_replaced();
+            self.note_ended();
             progress(Progress::Sampling { elapsed: self.began.elapsed(), tally: &self.world.tally });
             if self.all_targets_ended() {
                 return Ok(Ended::TargetsGone);
@@ -246,15 +246,16 @@ impl Session {
         Limit { at, stop: None, overrun, stopped_at: Cell::new(None) }
     }
 
-    /// Samplers select processes by PID: ignores the samples of a process that has got the PID of
-    /// one that has ended.
-    fn drop_replaced(&mut self) {
+    /// Notes the processes that have ended without an event that showed it.
+    fn note_ended(&mut self) {
         if self.pids_checked_at.elapsed() < CHECK_PIDS_EVERY {
             return;
         }
         self.pids_checked_at = Instant::now();
-        let replaced = self.identities.iter().filter(|identity| identity.is_replaced());
-        self.world.replaced.extend(replaced.map(|identity| identity.pid));
+        let now_ns = identity::monotonic_ns();
+        for identity in self.identities.iter().filter(|identity| !identity.is_alive()) {
+            self.world.over.entry(identity.pid).or_insert(now_ns);
+        }
     }
 
     fn all_targets_ended(&self) -> bool {

@@ -70,8 +70,9 @@ pub struct World {
     pub kernel_names: Option<Vec<Option<KernelName>>>,
     /// The first [`MAX_NEW_THREADS`] threads created during sampling: process and thread number.
     pub new_threads: FxHashSet<(u32, u32)>,
-    /// PIDs that belong to processes that are not profiled: the profiled ones have ended.
-    pub replaced: FxHashSet<u32>,
+    /// The requested processes that have ended, with the time when (CLOCK_MONOTONIC, nanoseconds).
+    /// Samplers select by PID: later samples are of another process with the same PID.
+    pub over: FxHashMap<u32, u64>,
     threads: FxHashMap<(u32, u32), Thread>,
     /// Ended threads to be forgotten, in order of time: time, process, thread.
     ended: VecDeque<(u64, u32, u32)>,
@@ -118,7 +119,7 @@ impl World {
             runtime_hints: Vec::new(),
             kernel_names: None,
             new_threads: FxHashSet::default(),
-            replaced: FxHashSet::default(),
+            over: FxHashMap::default(),
             threads: FxHashMap::default(),
             ended: VecDeque::new(),
             unwinder: Unwinder::default(),
@@ -200,7 +201,7 @@ impl World {
     }
 
     fn sample(&mut self, sample: &RawSample<'_>) {
-        if self.replaced.contains(&sample.pid) {
+        if self.over.get(&sample.pid).is_some_and(|over_ns| sample.time_ns > *over_ns) {
             return;
         }
         self.watch(sample.pid, sample.time_ns);
@@ -383,6 +384,9 @@ impl World {
     fn forked(&mut self, time_ns: u64, pid: u32, tid: u32, parent_pid: u32) {
         // The number may be reused.
         self.threads.remove(&(pid, tid));
+        if pid != parent_pid {
+            self.over.remove(&pid);
+        }
         if self.new_threads.len() < MAX_NEW_THREADS {
             self.new_threads.insert((pid, tid));
         }
@@ -429,6 +433,19 @@ impl World {
         }
         self.ended.push_back((time_ns, pid, tid));
         self.forget_ended(time_ns);
+        self.note_if_over(time_ns, pid);
+    }
+
+    /// Notes the end of a requested process with that of its last thread, as far as it is visible in
+    /// /proc already.
+    fn note_if_over(&mut self, time_ns: u64, pid: u32) {
+        let first_has_ended = self.spaces.get(&pid).is_none_or(|space| space.ended_at_ns.is_some());
+        if first_has_ended
+            && !self.over.contains_key(&pid)
+            && self.programs.get(&pid).is_some_and(|identity| !identity.is_alive())
+        {
+            self.over.insert(pid, time_ns);
+        }
     }
 
     /// Forgets the threads and processes that ended longer than [`KEEP_AFTER_EXIT_NS`] ago.
@@ -569,6 +586,27 @@ mod tests {
         }
         assert!(world.spaces.len() <= 4 && world.threads.len() <= 6 && world.ended.len() <= 6);
         assert!(world.spaces.contains_key(&PARENT));
+    }
+
+    #[test]
+    fn samples_after_the_end_of_a_requested_process_are_of_another_process_and_dropped() {
+        let mut world = World::within(LabelKeys::default(), &Budget::session());
+        let mut ended = identify(std::process::id()).expect("this process");
+        ended.pid = PARENT;
+        world.programs.insert(PARENT, ended);
+        world.spaces.insert(PARENT, Space::empty(PARENT, "parent".into()));
+        let counted = |world: &mut World, time_ns: u64| {
+            let before = world.tally.samples;
+            world.handle(Event::Sample(RawSample::without_stack(time_ns, PARENT)));
+            world.tally.samples - before
+        };
+        assert_eq!(counted(&mut world, SECOND), 1);
+        exited(&mut world, 2 * SECOND, PARENT, PARENT);
+        assert_eq!(counted(&mut world, 2 * SECOND - 1), 1, "buffers are read late");
+        assert_eq!(counted(&mut world, 2 * SECOND + 1), 0);
+        // A child of a profiled process may get the PID: it is profiled.
+        forked(&mut world, 3 * SECOND, PARENT, PARENT + 1);
+        assert_eq!(counted(&mut world, 3 * SECOND + 1), 1);
     }
 
     #[test]

@@ -221,6 +221,9 @@ impl Snapshot {
     fn facts(&mut self) {
         let several = self.processes.len() > 1;
         for (at, pid) in self.pids().into_iter().enumerate() {
+            if self.stop.is_set() {
+                return self.miss("proc", &anyhow!("not collected: a signal ended the snapshot first"));
+            }
             let identity = self.processes[at].identity();
             let who = if several { identity.display_name() } else { String::new() };
             let folder = if several { format!("proc/{pid}") } else { "proc".to_owned() };
@@ -333,7 +336,9 @@ fn archive(
     writer: &mut dyn Write,
 ) -> io::Result<()> {
     let seconds = taken_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    let mut archive = tar::Builder::new(GzEncoder::new(writer, Compression::default()));
+    // After a signal rprof must end soon.
+    let effort = if snapshot.stop.is_set() { Compression::fast() } else { Compression::default() };
+    let mut archive = tar::Builder::new(GzEncoder::new(writer, effort));
     for part in &snapshot.parts {
         let mut header = tar::Header::new_gnu();
         header.set_size(part.bytes.len() as u64);

@@ -224,6 +224,7 @@ impl GoProcess {
             let cost = BUCKET_MEMORY + 2 * needed as u64;
             memory += cost;
             let taken = match memory <= BUCKETS_MEMORY {
+                _ if self.budget.is_ending() => Err(Exhausted::Stopped),
                 true => self.budget.take(Resource::Memory, cost),
                 false => Err(Exhausted::Limit(Resource::Memory, BUCKETS_MEMORY)),
             };

@@ -147,6 +147,10 @@ impl GoProcess {
             buffers: Default::default(),
         };
         for chunk in table.chunks(CHUNK) {
+            if self.budget.is_ending() {
+                reading.found.limit = Some(Exhausted::Stopped);
+                break;
+            }
             reading.chunk(chunk);
             if reading.found.limit.is_some() {
                 break;

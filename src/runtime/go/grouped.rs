@@ -10,7 +10,10 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::{goroutines::Goroutine, text::Text};
+use super::{
+    goroutines::Goroutine,
+    text::{Text, write_left_out},
+};
 
 /// Goroutine IDs that a group lists.
 const IDS: usize = 8;
@@ -24,7 +27,12 @@ impl Text<'_> {
     pub fn write_grouped(&mut self, writer: &mut dyn Write) -> io::Result<()> {
         let mut groups: FxHashMap<Key, Vec<&Goroutine>> = FxHashMap::default();
         let mut stacks: FxHashMap<(Option<u32>, u64), String> = FxHashMap::default();
-        for goroutine in self.shown() {
+        let mut left_out = 0;
+        for (number, goroutine) in self.shown().enumerate() {
+            if self.is_stopped() {
+                left_out = self.shown().count() - number;
+                break;
+            }
             // A stack that could not be read says why, which depends on the state.
             let place = (goroutine.stack, goroutine.created_at);
             let known = stacks.get(&place).filter(|_| goroutine.stack.is_some()).cloned();
@@ -45,7 +53,7 @@ impl Text<'_> {
                 _ => write!(writer, "{}{stack}", self.group_header(state, members))?,
             }
         }
-        Ok(())
+        if left_out > 0 { write_left_out(left_out, writer) } else { Ok(()) }
     }
 
     /// `1200 goroutines [chan receive, 2 to 40 minutes]: 18 19 20 …`.

@@ -10,13 +10,17 @@ use super::{goroutines::Goroutine, text::Text};
 
 impl Text<'_> {
     /// `{"runtime": …, "goroutines": [{"id", "state", "wait_minutes", "locked", "created_by",
-    /// "labels", "stack": [{"function", "file", "line", "inlined"}]}]}`, one goroutine per line.
-    /// Errors: those of `writer`.
+    /// "labels", "stack": [{"function", "file", "line", "inlined"}]}]}`, one goroutine per line; if
+    /// rprof is stopped before it has written all, `left_out` says how many more were read. Errors:
+    /// those of `writer`.
     pub fn write_json(&mut self, writer: &mut dyn Write) -> io::Result<()> {
         let runtime = json!(self.process.version_text);
         write!(writer, "{{\"runtime\":{runtime},\"goroutines\":[")?;
         let shown: Vec<&Goroutine> = self.shown().collect();
-        for (number, goroutine) in shown.into_iter().enumerate() {
+        for (number, goroutine) in shown.iter().enumerate() {
+            if self.is_stopped() {
+                return writeln!(writer, "\n],\"left_out\":{}}}", shown.len() - number);
+            }
             writer.write_all(if number > 0 { b",\n" } else { b"\n" })?;
             serde_json::to_writer(&mut *writer, &self.json_of(goroutine))?;
         }

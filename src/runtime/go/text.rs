@@ -67,11 +67,19 @@ impl<'a> Text<'a> {
         self.goroutines.all.iter().filter(move |goroutine| system || !goroutine.is_system)
     }
 
+    /// Whether rprof must end now, with the text as it is.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.process.budget.is_stopped()
+    }
+
     /// Writes every goroutine: `debug=2`. Errors: those of `writer`.
     pub fn write_each(&mut self, writer: &mut dyn Write) -> io::Result<()> {
         for (number, goroutine) in self.shown().enumerate() {
             if number > 0 {
                 writer.write_all(b"\n")?;
+            }
+            if self.is_stopped() {
+                return write_left_out(self.shown().count() - number, writer);
             }
             writer.write_all(self.one(goroutine).as_bytes())?;
         }
@@ -267,6 +275,11 @@ impl<'a> Text<'a> {
         }
         Ok(())
     }
+}
+
+/// The line that ends a text that a signal cut short.
+pub(super) fn write_left_out(count: usize, writer: &mut dyn Write) -> io::Result<()> {
+    writeln!(writer, "...{count} more goroutines were read; rprof was stopped before it wrote them...")
 }
 
 /// Writes a stack as in all of Go's `debug=1` forms. Without `all`, the runtime's functions at the

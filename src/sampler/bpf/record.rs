@@ -23,7 +23,8 @@ const TASK_PC: usize = 88;
 const TASK_SP: usize = 96;
 const TASK_FP: usize = 104;
 const REGISTERS: usize = 112;
-const COMM_BYTES: usize = 16;
+/// Bytes of a thread's name, with the NUL that ends it (TASK_COMM_LEN).
+pub const COMM_BYTES: usize = 16;
 const HEAD_BYTES: usize = REGISTERS + 8 * native::PT_REGS_WORDS;
 
 /// A place in `values`, of 8 bytes each: `enum value_kind`.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (MIT OR Apache-2.0) OR GPL-2.0-only
 //
 // The part of rprof's thread dump that runs in the kernel: called once for each thread of a process when
-// user space reads the iterator, it writes down the thread's user-space registers, all of them, and how
-// often it has started to run; its kernel stack too, if wanted. Nothing is stopped and nothing woken.
+// user space reads the iterator, it writes down the thread's user-space registers, all of them, its name and
+// how often it has started to run; its kernel stack too, if wanted. Nothing is stopped and nothing woken.
 //
 // The registers of a thread that is not on a CPU are those it left user space with. Its stack is read by
 // user space, which then checks whether the thread has run since. Not here: stacks of running threads.
@@ -22,6 +22,13 @@ struct bpf_iter__task {
 };
 
 #define KERNEL_FRAMES 127
+// TASK_COMM_LEN.
+#define COMM_BYTES 16
+
+// More of task_struct than other programs read.
+struct task_struct___with_name {
+	char comm[COMM_BYTES];
+} KERNEL_TYPE;
 
 // What is written for a thread; `kernel_bytes` of kernel frames follow.
 struct record {
@@ -33,6 +40,7 @@ struct record {
 	// CPU time, nanoseconds; what a running thread has used since the last tick may be missing.
 	__u64 cpu_ns;
 	__u64 thread_pointer;
+	char comm[COMM_BYTES];
 	__u64 registers[REGISTER_WORDS];
 };
 
@@ -75,6 +83,7 @@ SEC("iter/task")
 int read_thread(struct bpf_iter__task *context)
 {
 	struct task_struct *task = context->task;
+	struct task_struct___with_name *named = (void *)task;
 	struct record record = {};
 	struct kernel_stack *kernel;
 	struct wanted *request;
@@ -96,6 +105,7 @@ int read_thread(struct bpf_iter__task *context)
 #else
 	record.thread_pointer = BPF_CORE_READ(task, thread.uw.tp_value);
 #endif
+	bpf_core_read(record.comm, sizeof(record.comm), &named->comm);
 	record.turns = BPF_CORE_READ(task, sched_info.pcount);
 	if (!copy_registers(record.registers, task))
 		return 0;

@@ -9,6 +9,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
+pub use super::record::COMM_BYTES;
 use super::{
     common::{own_pid_namespace, system},
     load,
@@ -21,13 +22,14 @@ use crate::{
 };
 
 /// `struct record` of threads.bpf.c: tid, whether it runs, turns, bytes of kernel frames, CPU time,
-/// thread pointer, registers.
+/// thread pointer, name, registers.
 const RECORD_BYTES: usize = REGISTERS + 8 * native::PT_REGS_WORDS;
 const TURNS: usize = 8;
 const KERNEL_BYTES: usize = 16;
 const CPU_NS: usize = 24;
 const THREAD_POINTER: usize = 32;
-const REGISTERS: usize = 40;
+const COMM: usize = 40;
+const REGISTERS: usize = COMM + COMM_BYTES;
 /// Far more than the threads that one machine can have.
 const MAX_BYTES: u64 = (RECORD_BYTES as u64) << 22;
 
@@ -45,6 +47,8 @@ pub struct Sleeper {
     pub kernel: Vec<u8>,
     /// The base of its thread-local storage; 0 if not read.
     pub thread_pointer: u64,
+    /// Its name (`comm`), padded with NUL, if it was read.
+    pub comm: Option<[u8; COMM_BYTES]>,
 }
 
 /// What the iterator reads of a thread.
@@ -102,10 +106,11 @@ pub(super) fn parse(bytes: &mut &[u8]) -> Option<Option<ThreadRecord>> {
     let kernel_end = RECORD_BYTES.checked_add(usize::try_from(u64_at(bytes, KERNEL_BYTES)?).ok()?)?;
     let kernel = bytes.get(RECORD_BYTES..kernel_end)?.to_vec();
     let (run_ns, thread_pointer) = (u64_at(bytes, CPU_NS)?, u64_at(bytes, THREAD_POINTER)?);
+    let comm = Some(*bytes.get(COMM..)?.first_chunk()?);
     let registers = registers_at(bytes, REGISTERS)?;
     *bytes = &bytes[kernel_end..];
     let has_registers = [native::PC, native::SP].iter().all(|number| registers.get(*number) != Some(0));
-    let sleeper = Sleeper { tid, registers, turns, kernel, thread_pointer };
+    let sleeper = Sleeper { tid, registers, turns, kernel, thread_pointer, comm };
     Some((running || has_registers).then_some(ThreadRecord { sleeper, running, run_ns }))
 }
 

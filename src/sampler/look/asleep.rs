@@ -63,8 +63,8 @@ pub fn look_at(target: &Target, sleeper: &Sleeper) -> Option<StackSnapshot> {
 pub fn read_unchecked(target: &Target, sleeper: &Sleeper) -> Option<StackSnapshot> {
     let snapshot = target.moment(sleeper.tid, sleeper.registers, LookMethod::Bpf)?;
     let task = target.task(&sleeper.registers, Some(sleeper.thread_pointer));
-    let kernel = sleeper.kernel.clone();
-    (!snapshot.stack.is_empty()).then_some(StackSnapshot { kernel, task, ..snapshot })
+    let (kernel, comm) = (sleeper.kernel.clone(), sleeper.comm);
+    (!snapshot.stack.is_empty()).then_some(StackSnapshot { kernel, task, comm, ..snapshot })
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use crate::{
 const COPIED_AT_FIRST: usize = 128 << 10;
 
 /// The registers of all sleeping threads, read by BPF: the input of [`asleep::look_at`].
-pub use super::bpf::threads::{Sleeper, sleepers};
+pub use super::bpf::threads::{COMM_BYTES, Sleeper, sleepers};
 
 /// How a thread was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +63,8 @@ impl LookMethod {
 pub struct StackSnapshot {
     /// Thread ID.
     pub tid: u32,
+    /// Its name (`comm`), padded with NUL, if the method reads it.
+    pub comm: Option<[u8; COMM_BYTES]>,
     /// Program counter and stack pointer at least.
     pub registers: Registers,
     /// Address of the first byte of `stack`.
@@ -97,7 +99,7 @@ impl StackSnapshot {
             time_ns,
             pid,
             tid: self.tid,
-            comm: None,
+            comm: self.comm.as_ref().and_then(|comm| comm.split(|byte| *byte == 0).next()),
             values: Values::of_time(0),
             registers: Some(self.registers),
             stack: StackCopy {
@@ -179,6 +181,7 @@ impl Target {
             .and_then(|reader| OwnedSection::read(reader, tid, &registers, SectionOrigin::AtRest));
         Some(StackSnapshot {
             tid,
+            comm: None,
             registers,
             stack_start: sp,
             stack,

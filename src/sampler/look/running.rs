@@ -67,6 +67,7 @@ fn moment(record: Record<'_>, tid: u32, fields: &SampleFields) -> Option<StackSn
     Some(StackSnapshot {
         kernel: Vec::new(),
         tid,
+        comm: None,
         registers,
         stack_start: RuntimeAddr(registers.get(native::SP)?),
         stack: copied.bytes.to_vec(),

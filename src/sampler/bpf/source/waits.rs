@@ -186,6 +186,7 @@ pub(in crate::sampler::bpf) fn parse(bytes: &mut &[u8]) -> Option<Waiting> {
         turns: u64_at(bytes, TURNS)?,
         kernel: bytes.get(SWEPT_BYTES..kernel_end)?.to_vec(),
         thread_pointer: 0,
+        comm: None,
     };
     let waiting = Waiting { pid: u32_at(bytes, 0)?, waited_ns: u64_at(bytes, WAITED)?, sleeper };
     *bytes = &bytes[kernel_end..];
