@@ -23,7 +23,10 @@ use crate::{
         self, Reading, Request, Response, StackOptions,
         kinds::{self, DumpOf, Kind, TextForm},
     },
-    profile::{FileOptions, file},
+    profile::{
+        FileOptions,
+        file::{self, pipe::PipeWriter},
+    },
     report::{self, OutputFormat, RenderOptions, threads::Threads},
     sampler::look::LookMethod,
 };
@@ -123,7 +126,8 @@ impl<'a> DumpOutput<'a> {
     /// Writes the dump with `write`. A pipe closed early (`| head`) is not an error.
     pub fn write(&self, write: impl FnOnce(Form, &mut dyn Write) -> std::io::Result<()>) -> Result<()> {
         let Some(path) = self.path else {
-            let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+            let stdout = PipeWriter::stdout().context("cannot write to standard output")?;
+            let mut out = std::io::BufWriter::with_capacity(1 << 16, stdout);
             return match write(self.form, &mut out).and_then(|()| out.flush()) {
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
                 written => written.context("cannot write to standard output"),

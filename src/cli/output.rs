@@ -11,7 +11,12 @@ use humantime::format_rfc3339_seconds;
 use super::args::{FormatArg, OutputArgs};
 use crate::{
     process::Identity,
-    profile::{FileOptions, WriteError, file, proto::Profile, write_gzip},
+    profile::{
+        FileOptions, WriteError,
+        file::{self, pipe::PipeWriter},
+        proto::Profile,
+        write_gzip,
+    },
     report::{self, OutputFormat, RenderOptions},
 };
 
@@ -61,7 +66,8 @@ impl Destination {
     /// the directory for temporary files instead, and the error names that file.
     pub fn write(&self, profile: &Profile) -> Result<()> {
         if self.is_stdout() {
-            let mut stdout = std::io::stdout().lock();
+            let stdout = PipeWriter::stdout().context("cannot write to standard output")?;
+            let mut stdout = io::BufWriter::with_capacity(1 << 16, stdout);
             return report::render(profile, self.format, &RenderOptions::default(), &mut stdout)
                 .and_then(|()| Ok(stdout.flush()?))
                 .context("cannot write to standard output");

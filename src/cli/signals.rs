@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{capture::Stop, sampler::look::hold, symbolize::SymbolizeOptions};
+use crate::{capture::Stop, profile::file::pipe, sampler::look::hold, symbolize::SymbolizeOptions};
 
 /// Whether rprof was started with SIGHUP ignored (`SigIgn` of proc_pid_status(5), bit 0).
 fn ignores_hang_up() -> bool {
@@ -23,6 +23,7 @@ pub fn stop_on_signals() -> Result<Stop> {
         // In this order: the first signal must find the flag unset.
         hold::end_at_next(signal, std::sync::Arc::clone(&stop.0))?;
         flag::register(signal, std::sync::Arc::clone(&stop.0))?;
+        flag::register(signal, pipe::hurry())?;
     }
     Ok(stop)
 }

@@ -22,7 +22,10 @@ use crate::{
         trace::{ThreadActivity, Trace},
     },
     process::Identity,
-    profile::{file, write_gzip},
+    profile::{
+        file::{self, pipe::PipeWriter},
+        write_gzip,
+    },
     report::OutputFormat,
     text::{counted, shell::quote_path},
 };
@@ -57,7 +60,8 @@ pub fn attach(request: Request, targets: &[Identity], output: &OutputArgs) -> Re
         false => trace.write(writer),
     };
     if to_stdout {
-        let mut stdout = io::stdout().lock();
+        let stdout = PipeWriter::stdout().context("cannot write to standard output")?;
+        let mut stdout = io::BufWriter::with_capacity(1 << 16, stdout);
         write(&mut stdout).and_then(|()| stdout.flush()).context("cannot write to standard output")?;
     } else {
         let is_packed = !is_profile && path.extension().is_some_and(|end| end == "gz");

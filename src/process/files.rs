@@ -75,7 +75,7 @@ pub fn open(wanted: &MappedFile<'_>) -> Result<File, OpenError> {
     let pid = wanted.pid;
     let path = || wanted.path.to_owned();
     if guarded_open::is_hung((wanted.device_major, wanted.device_minor)) {
-        return Err(OpenError::Unreadable { path: path(), source: io::ErrorKind::TimedOut.into() });
+        return Err(OpenError::Unreadable { path: path(), source: hung(io::ErrorKind::TimedOut.into()) });
     }
     let exact = format!("/proc/{pid}/map_files/{:x}-{:x}", wanted.start, wanted.end);
     let root = PathBuf::from(format!("/proc/{pid}/root"));

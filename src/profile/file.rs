@@ -4,6 +4,7 @@
 //! Not here: the content; the standard output called `-`.
 
 mod part;
+pub mod pipe;
 
 use std::{
     ffi::OsStr,
@@ -19,6 +20,7 @@ use nix::{
 };
 
 use part::Part;
+use pipe::PipeWriter;
 
 /// Why a file was not written. An existing file is unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +89,8 @@ pub struct FileOptions {
 /// new file has those of `options`.
 ///
 /// A pipe, a device, or a name under `/dev` or `/proc` (`/dev/stdout`, `/proc/self/fd/3`) is
-/// written directly. For a symbolic link, the file it points to is replaced.
+/// written directly. For a symbolic link, the file it points to is replaced. A pipe without a reader
+/// is an error after some seconds ([`pipe`]).
 ///
 /// # Errors
 /// See [`WriteError`]. An existing file is unchanged.
@@ -149,6 +152,10 @@ fn write_with_mode(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), WriteError> {
     match destination(path)? {
+        Destination::Direct if is_pipe(path) => {
+            let pipe = PipeWriter::open(path).map_err(|source| write_error("cannot open", path, source));
+            fill(&mut pipe?, write).map_err(|source| write_error("cannot write", path, source))
+        }
         Destination::Direct => {
             let mut file = open_directly(path)?;
             fill(&mut file, write).map_err(|source| write_error("cannot write", path, source))
@@ -274,7 +281,7 @@ fn temporary_beside(target: &Path, mode: u32) -> Result<Part, WriteError> {
     Part::create(folder, mode).map_err(|source| folder_error(folder, target, source))
 }
 
-fn fill(file: &mut File, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+fn fill(file: &mut dyn Write, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut buffered = BufWriter::with_capacity(64 * 1024, file);
     write(&mut buffered)?;
     buffered.flush()

@@ -19,7 +19,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, UnixListener},
     sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
@@ -36,6 +36,9 @@ use crate::capture::Stop;
 
 /// The largest body of a request.
 const MOST_BODY_BYTES: usize = 1 << 20;
+/// How long, and how much, is read from a client after the last response, so that it gets that.
+const LINGER: Duration = Duration::from_secs(1);
+const MAX_LINGER_BYTES: usize = 64 << 20;
 /// How often the stop flag is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -207,7 +210,30 @@ where
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(request_timeout).max_buf_size(64 << 10);
     // An error ends this connection only, and its client is gone: there is nobody to report to.
-    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+    if let Ok(parts) = http.serve_connection(TokioIo::new(stream), service).without_shutdown().await {
+        linger(parts.io.into_inner()).await;
+    }
+}
+
+/// Closes a connection so that its client gets the response: closing while the client still sends a
+/// body, as that of a refused request, would reset the connection, and the response would be lost.
+async fn linger<S>(mut stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let drain = async {
+        stream.shutdown().await?;
+        let mut buffer = vec![0; 16 << 10];
+        let mut left = MAX_LINGER_BYTES;
+        while left > 0 {
+            match stream.read(&mut buffer).await? {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        io::Result::Ok(())
+    };
+    let _ = timeout(LINGER, drain).await;
 }
 
 async fn respond<H: Host>(host: &H, request: HttpRequest<Incoming>, slot: &Slot) -> HttpResponse {
@@ -222,10 +248,10 @@ async fn respond<H: Host>(host: &H, request: HttpRequest<Incoming>, slot: &Slot)
     }
     match timeout(door.request_timeout, read(&head, body)).await {
         Ok(Ok(body)) => host.respond(head, body).await,
-        _ => pages::failure(
+        _ => closing(pages::failure(
             StatusCode::BAD_REQUEST,
             "the request's body is too long or did not arrive in time",
-        ),
+        )),
     }
 }
 

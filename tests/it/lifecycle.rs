@@ -1,10 +1,17 @@
 //! What happens while a profile is taken: libraries opened, children forked, programs replaced,
 //! threads and processes that end, signals to rprof.
 
-use std::time::Duration;
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use crate::{
-    harness::{Fixture, Rprof, Target, alone, cpu_time_of_ended_programs, is_alive, wait_until},
+    harness::{
+        Fixture, Rprof, Skip, Stacks, Target, alone, cpu_time_of_ended_programs, installed, is_alive,
+        is_root, open_folder, skip, wait_until,
+    },
     shares::allowed_tiers,
 };
 
@@ -329,4 +336,58 @@ fn attaching_and_finishing_take_little_time_beyond_the_duration() {
     let used = cpu_time_of_ended_programs() - before;
     let sampled = Duration::from_nanos(outcome.profile().profile.duration_nanos as u64);
     assert!(used < sampled / 4, "{used:?} of CPU time for {sampled:?} of sampling");
+}
+
+/// Profiles two processes in a PID namespace. When the file `kill` appears, ends the first one and
+/// gives its PID to another program.
+const REUSE_PID: &str = r#"
+cd "$0"
+"$1" > /dev/null & target=$!
+"$1" > /dev/null & other=$!
+"$2" attach --pid $target --pid $other -d 5s -F 999 -q -o profile.pb.gz 2> errors & attach=$!
+touch started
+while [ ! -e kill ]; do sleep 0.05; done
+kill -9 $target; wait $target
+for attempt in $(seq 500); do
+    echo $((target - 1)) > /proc/sys/kernel/ns_last_pid
+    "$3" 0 > /dev/null &
+    [ $! = $target ] && touch reused && break
+    kill -9 $!; wait $!
+done
+wait $attach
+touch done
+"#;
+
+#[test]
+fn a_process_that_gets_the_pid_of_an_ended_one_is_not_in_the_profile() {
+    let _alone = alone();
+    if !is_root() {
+        return skip(Skip::NeedsRoot);
+    }
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+        command
+    };
+    if installed("unshare").is_none() || !unshare().arg("true").status().is_ok_and(|status| status.success())
+    {
+        return skip(Skip::NoNamespaces);
+    }
+    let (ratio, other) = (Fixture::c(&["ratio.c"]).build(), Fixture::c(&["many_threads.c"]).build());
+    let folder = open_folder();
+    let path = |name: &str| folder.path().join(name);
+    let mut command = unshare();
+    command.args(["sh", "-c", REUSE_PID]).arg(folder.path()).arg(ratio);
+    command.arg(env!("CARGO_BIN_EXE_rprof")).arg(other).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("unshare runs");
+    assert!(wait_until(20, || path("started").exists()), "it starts");
+    std::thread::sleep(Duration::from_millis(2500));
+    fs::write(path("kill"), "").expect("own folder");
+    assert!(wait_until(20, || path("reused").exists()), "the PID is reused");
+    assert!(wait_until(60, || path("done").exists()), "rprof ends");
+    let _ = (child.kill(), child.wait());
+    let errors = fs::read_to_string(path("errors")).unwrap_or_default();
+    let profile = Stacks::read(&path("profile.pb.gz")).unwrap_or_else(|error| panic!("{error}: {errors}"));
+    assert!(profile.share_of("sixty") > 50.0, "{}", profile.summary());
+    assert_eq!(profile.share_of("busy_thread"), 0.0, "{}", profile.summary());
 }

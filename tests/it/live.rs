@@ -130,7 +130,7 @@ fn the_terminal_is_restored_however_rprof_ends() {
 }
 
 /// The number of the rprof that watches this process.
-fn watching(pid: &str) -> Option<u32> {
+pub fn watching(pid: &str) -> Option<u32> {
     let wanted = format!("\0top\0--pid\0{pid}\0");
     let folders = std::fs::read_dir("/proc").expect("/proc is mounted");
     let numbers = folders.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
@@ -142,7 +142,7 @@ fn watching(pid: &str) -> Option<u32> {
     })
 }
 
-fn send(pid: u32, signal: &str) {
+pub fn send(pid: u32, signal: &str) {
     let status = std::process::Command::new("kill").args([signal, &pid.to_string()]).status();
     assert!(status.expect("kill runs").success());
 }

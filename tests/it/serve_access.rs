@@ -171,3 +171,30 @@ fn a_connection_without_a_request_has_a_deadline() {
     assert_eq!(silent.read(&mut [0; 16]).ok(), Some(0), "the server closes it");
     assert!(began.elapsed() > Duration::from_secs(5), "slow clients have time: {:?}", began.elapsed());
 }
+
+/// Sends a POST with a body of so many bytes, and then reads the response.
+fn post(address: &str, header: &str, body_bytes: usize) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("own socket");
+    let head = format!(
+        "POST /debug/pprof/symbol HTTP/1.1\r\nHost: localhost\r\n{header}Content-Length: {body_bytes}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).expect("it reads");
+    let piece = [b'x'; 16 << 10];
+    for _ in 0..body_bytes / piece.len() {
+        stream.write_all(&piece).expect("the connection is not reset while the body is sent");
+    }
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).expect("the connection is not reset before the response is read");
+    String::from_utf8_lossy(&response).into_owned()
+}
+
+#[test]
+fn the_response_to_a_refused_request_arrives_also_if_it_has_a_large_body() {
+    let (server, header, _kept) = with_token();
+    let refused = post(&server.address, "", 16 << 20);
+    assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
+    let too_long = post(&server.address, &format!("{header}\r\n"), 16 << 20);
+    assert!(too_long.starts_with("HTTP/1.1 400 ") && too_long.contains("too long"), "{too_long}");
+    assert!(too_long.to_ascii_lowercase().contains("connection: close"), "{too_long}");
+}

@@ -69,8 +69,13 @@ pub fn read_all(process: &GoProcess) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
     use super::*;
-    use crate::budget::Resource;
+    use crate::budget::{Exhausted, Resource};
 
     const AFTER_VARIABLES: u64 = START.0 + VARIABLES * 8;
 
@@ -107,6 +112,22 @@ mod tests {
         let (buckets, limit) = process.buckets(BucketKind::Memory).expect("some");
         assert!((50..500).contains(&buckets.len()), "{}", buckets.len());
         assert!(limit.is_some() && budget.used(Resource::Memory) <= 100_000);
+    }
+
+    #[test]
+    fn a_stop_ends_the_reading_of_goroutines_and_buckets() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let budget = Budget::session().stopped_by(Arc::clone(&stop));
+        let variables = [(0, 1), (1, AFTER_VARIABLES), (3, AFTER_VARIABLES)];
+        let process = process(memory(&variables, &bucket(0)), 22, &budget).expect("a layout");
+        let read = || {
+            let goroutines = process.goroutines(GoroutineOptions::default()).expect("a table");
+            let (buckets, limit) = process.buckets(BucketKind::Memory).expect("a list");
+            (goroutines.limit, limit, buckets.len())
+        };
+        assert_eq!(read(), (None, None, 1));
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(read(), (Some(Exhausted::Stopped), Some(Exhausted::Stopped), 0));
     }
 
     #[test]
