@@ -272,8 +272,9 @@ impl Sampler for WallSampler {
 
     fn stop(&mut self) -> Result<(), SamplerError> {
         if !self.stopped {
-            self.clock.stop()?;
+            // Time that passes now is in no sweep.
             self.sweep()?;
+            self.clock.stop()?;
             (self.settle, self.stopped) = (true, true);
             self.description.summary = format!("{}; {} sweeps", self.description.summary, self.sweeps);
         }
