@@ -64,6 +64,12 @@ pub fn has_seccomp_filter(pid: u32, tid: u32) -> bool {
     }
 }
 
+/// Whether a thread has children, ended ones included until they are waited for. `false` also if
+/// the kernel does not list them (CONFIG_PROC_CHILDREN).
+pub fn has_children(pid: u32, tid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/task/{tid}/children")).is_ok_and(|list| !list.is_empty())
+}
+
 /// How often a thread has started to run: while that stays the same, it has not run. `None` if the
 /// kernel does not count it (CONFIG_SCHED_INFO).
 pub fn turns(pid: u32, tid: u32) -> Option<u64> {

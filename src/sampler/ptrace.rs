@@ -44,6 +44,9 @@ const ROUND_SHARE: u32 = 10;
 /// How often new children and new programs are searched for.
 const LOOK_AROUND_EVERY: Duration = Duration::from_millis(200);
 
+/// How long it is assumed that a thread may be stopped once that was checked.
+const CHECK_HOLDS: Duration = Duration::from_millis(1);
+
 /// A running sampler of tier C.
 pub struct PtraceSampler {
     description: Description,
@@ -269,7 +272,7 @@ impl Process {
     }
 
     fn round(&mut self, clock: Clock, holds: &mut Holds, sink: &mut dyn FnMut(Event<'_>)) {
-        let pid = self.identity.pid;
+        let (pid, checked_at) = (self.identity.pid, Instant::now());
         let mut to_hold = Vec::new();
         for tid in threads::list(pid) {
             let Some(account) = thread_state::account(pid, tid) else { continue };
@@ -297,7 +300,7 @@ impl Process {
                 _ => {}
             }
         }
-        self.catch(&to_hold, holds, sink);
+        self.catch(&to_hold, checked_at, holds, sink);
         self.forget_ended(holds.rounds, sink);
     }
 
@@ -312,8 +315,15 @@ impl Process {
         }
     }
 
-    /// Stops threads one after the other and reads each.
-    fn catch(&mut self, tids: &[u32], holds: &mut Holds, sink: &mut dyn FnMut(Event<'_>)) {
+    /// Stops threads one after the other and reads each. `checked_at`: since when it is known that
+    /// they may be stopped.
+    fn catch(
+        &mut self,
+        tids: &[u32],
+        checked_at: Instant,
+        holds: &mut Holds,
+        sink: &mut dyn FnMut(Event<'_>),
+    ) {
         let now = Instant::now();
         let rested = |tid: &&u32| self.threads.get(tid).is_some_and(|thread| thread.is_rested(now));
         let waiting: Vec<u32> = tids.iter().filter(rested).copied().collect();
@@ -322,8 +332,10 @@ impl Process {
         }
         let target = &self.target;
         // A thread that does not stop in time is left to the session, which releases it later.
+        let may_hold = |tid: u32| checked_at.elapsed() < CHECK_HOLDS || hold::may_hold(target.pid, tid);
         let looked = ptrace::session(|session| {
-            waiting.iter().filter_map(|tid| hold::look(session, target, *tid).ok()).collect::<Vec<_>>()
+            let waiting = waiting.iter().filter(|tid| may_hold(**tid));
+            waiting.filter_map(|tid| hold::look(session, target, *tid).ok()).collect::<Vec<_>>()
         });
         for moment in looked.unwrap_or_default() {
             self.caught(&moment, holds, sink);

@@ -13,7 +13,7 @@ use std::{
 use super::{LookMethod, StackSnapshot, Target, asleep};
 use crate::{
     arch::{self, native},
-    process::{thread_state, wait},
+    process::{identity, thread_state, wait},
     sys::{
         interruptions,
         ptrace::{self, HoldError, Session, StopCause, StoppedThread, Undo},
@@ -29,8 +29,12 @@ pub const PATIENCE: Duration = Duration::from_millis(20);
 ///
 /// A sleeping thread with a seccomp filter is never stopped: its call would pass the filter once
 /// more, some as restart_syscall(2), and a filter that kills on it would end the process.
+///
+/// A thread with children is never stopped if its process has other threads. Most programs ignore
+/// SIGCHLD, but the kernel does not while the thread that created the child is traced (`sig_ignored`
+/// in kernel/signal.c): it wakes another thread for the signal, whose call fails with EINTR.
 pub fn may_hold(pid: u32, tid: u32) -> bool {
-    if interruptions::is_open(tid) {
+    if interruptions::is_open(tid) || is_parent_beside_others(pid, tid) {
         return false;
     }
     let filtered = thread_state::has_seccomp_filter(pid, tid);
@@ -42,6 +46,10 @@ pub fn may_hold(pid: u32, tid: u32) -> bool {
             waiting.is_some_and(|waiting| waiting.interruptible)
         }
     }
+}
+
+fn is_parent_beside_others(pid: u32, tid: u32) -> bool {
+    thread_state::has_children(pid, tid) && identity::read_stat(pid).is_ok_and(|stat| stat.thread_count > 1)
 }
 
 /// How an interruption of this thread is undone, if the stop breaks off a call that the thread was
@@ -170,6 +178,26 @@ mod tests {
         child.wait().expect("wait");
         let gone = ptrace::session(|session| look(session, &target, pid)).expect("session");
         assert!(matches!(gone, Err(HoldError::Gone)), "{gone:?}");
+    }
+
+    #[test]
+    fn a_thread_with_children_is_stopped_only_if_it_is_the_only_one() {
+        // The child of this test's thread, in a process with other threads.
+        let script = "sleep 30 & read line; kill $!";
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", script]).stdin(std::process::Stdio::piped());
+        let mut child = shell.spawn().expect("sh");
+        let (own, tid) = (std::process::id(), nix::unistd::gettid().as_raw() as u32);
+        assert!(thread_state::has_children(own, tid) && !may_hold(own, tid));
+        let alone = child.id();
+        let has_child = (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            thread_state::has_children(alone, alone)
+        });
+        assert!(has_child && !is_parent_beside_others(alone, alone));
+        drop(child.stdin.take());
+        child.wait().expect("own child");
+        assert!(!is_parent_beside_others(own, tid));
     }
 
     #[test]
