@@ -174,14 +174,14 @@ impl Scene {
         let pid = run.child.id();
         let mut connection = None;
         let reached = match row.when {
-            When::Sampling => wait_until(60, || has_perf_event(pid)),
-            When::Working => {
-                wait_until(60, || identity::cpu_time_ns(pid).is_none_or(|used| used > 60_000_000))
-            }
-            When::Printed(text) => wait_until(60, || run.errors().contains(text)),
+            When::Sampling => wait_until(60, || run.is_over() || has_perf_event(pid)),
+            When::Working => wait_until(60, || {
+                run.is_over() || identity::cpu_time_ns(pid).is_some_and(|used| used > 60_000_000)
+            }),
+            When::Printed(text) => wait_until(60, || run.is_over() || run.errors().contains(text)),
             When::Asking => wait_until(60, || {
                 connection = connection.take().or_else(|| Some(self.server.accept().ok()?.0));
-                connection.is_some()
+                run.is_over() || connection.is_some()
             }),
             When::Reading => {
                 // All but the end. It returns when most of it was read.
@@ -202,6 +202,10 @@ struct Run {
 }
 
 impl Run {
+    fn is_over(&mut self) -> bool {
+        self.child.try_wait().expect("own child").is_some()
+    }
+
     fn errors(&self) -> String {
         fs::read_to_string(&self.errors).unwrap_or_default()
     }
@@ -295,10 +299,10 @@ fn every_verb_ends_within_a_second_of_sigint_and_sigterm_with_what_was_collected
             let mut run = scene.start(row);
             let connection = scene.reach(&mut run, row);
             let began = Instant::now();
-            if !matches!(row.when, When::Short) && run.child.try_wait().expect("own child").is_none() {
+            if !matches!(row.when, When::Short) && !run.is_over() {
                 send(&run.child, signal);
             }
-            let ended = wait_until(30, || run.child.try_wait().expect("own child").is_some());
+            let ended = wait_until(30, || run.is_over());
             let took = began.elapsed();
             let status = run.child.try_wait().expect("own child");
             // On a busy machine everything takes longer.
