@@ -32,6 +32,8 @@ enum When {
     Asking,
     /// It has printed this to standard error.
     Printed(&'static str),
+    /// It waits for requests on standard input.
+    Started,
     /// Never: it ends by itself, and soon.
     Short,
 }
@@ -83,6 +85,7 @@ const ROWS: &[Row] = &[
         Then::Writes("out.pb.gz"),
     ),
     row("attach", "--kind goroutine --pid GO -o out.pb.gz", When::Working, Then::Writes("out.pb.gz")),
+    row("compare", "-n 2 -- sleep 60 -- sleep 60", When::Sampling, Then::Ends),
     row("diff", "- FILE", When::Reading, Then::Ends),
     row("doctor", "--pid PID", When::Working, Then::Ends),
     row("dump", "--pid MANY -o out.txt", When::Working, Then::Writes("out.txt")),
@@ -95,6 +98,7 @@ const ROWS: &[Row] = &[
     row("help", "", When::Short, Then::Ends),
     row("info", "--pid PID", When::Short, Then::Ends),
     row("list", "work -", When::Reading, Then::Ends),
+    row("mcp", "", When::Started, Then::Ends),
     row("peek", "work -", When::Reading, Then::Ends),
     row("pprof", "-top -", When::Reading, Then::Ends),
     row("pprof", "-http=127.0.0.1:0 -no_browser FILE", When::Printed("Serving web UI"), Then::Succeeds),
@@ -187,6 +191,10 @@ impl Scene {
                 // All but the end. It returns when most of it was read.
                 let (most, _) = self.large.split_at(self.large.len() - 1);
                 run.child.stdin.as_mut().expect("piped").write_all(most).is_ok()
+            }
+            When::Started => {
+                let blocked = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                wait_until(60, || blocked().contains(") S "))
             }
             When::Short => true,
         };

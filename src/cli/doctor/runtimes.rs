@@ -3,6 +3,7 @@
 
 use super::{Line, fix};
 use crate::{
+    budget::Budget,
     process::host::{Host, Rights},
     runtime::{self, FramesWithoutWalker, Instance, Language, RuntimeError},
     sampler::checks::{self, Check},
