@@ -214,14 +214,17 @@ fn a_wall_clock_profile_of_ten_thousand_threads_ends_soon_and_has_the_time_of_al
     let (few, many) = (run(&small), run(&target));
     drop(small);
     assert_eq!(many.code, Some(0), "{}", many.stderr);
-    // Compared with the same of ten threads.
+    // Compared with the same of ten threads, which takes longer on a busy machine too.
     let late = many.elapsed.saturating_sub(few.elapsed);
-    assert!(late < Duration::from_millis(500), "{late:?} later than with 10 threads\n{}", many.stderr);
+    let usual = few.elapsed.saturating_sub(Duration::from_secs(2));
+    let limit = Duration::from_millis(500).max(3 * usual);
+    assert!(late < limit, "{late:?} later than with 10 threads ({usual:?})\n{}", many.stderr);
     let used = own_cpu(&many.stderr);
     assert!(used < many.elapsed / 4, "{used:?} of CPU time in {:?}\n{}", many.elapsed, many.stderr);
     let profile = many.profile();
     let seconds = profile.cpu_ns() as f64 / 1e9;
-    assert!((19_000.0..21_500.0).contains(&seconds), "{seconds} s of 20,006 s");
+    let share = seconds / (10_003.0 * profile.profile.duration_nanos as f64 / 1e9);
+    assert!((0.9..1.05).contains(&share), "{share} of the time of all threads: {seconds} s");
     target.assert_unhurt();
 }
 
