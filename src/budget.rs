@@ -173,8 +173,8 @@ impl Budget {
             || parent.as_ref().is_some_and(Budget::is_stopped)
     }
 
-    /// The session is to end: whoever collects stops now, and what was collected is finished in the
-    /// time until [`Budget::is_stopped`].
+    /// The session is to end: collecting stops now, and what was collected is finished in the time
+    /// until [`Budget::is_stopped`].
     pub fn is_ending(&self) -> bool {
         let Account { stop, parent, .. } = &*self.0;
         stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed))

@@ -42,14 +42,14 @@ pub fn are_kept(pid: u32) -> bool {
     runtime::likely(pid).iter().any(|language| !language.accounts().is_empty())
 }
 
-/// The instance of a process that `suits`; reading it draws from `budget`. Errors: there is none; or
-/// why it cannot be read.
+/// The instance of a process that `suits`; reading it draws from `budget`. Errors: there is none;
+/// or why it cannot be read.
 pub fn instance(
     pid: u32,
     budget: &Budget,
     suits: &dyn Fn(&dyn Language) -> bool,
 ) -> Result<Box<dyn Instance>, RuntimeError> {
-    let attached = runtime::attach(pid, budget)?;
+    let attached = runtime::attach_within(pid, budget)?;
     if let Some(found) = attached.instances.into_iter().find(|instance| suits(instance.language())) {
         return Ok(found);
     }

@@ -17,7 +17,6 @@ use super::{
     once,
 };
 use crate::{
-    budget::Budget,
     process::ProcessError,
     profile::proto::{Profile, Sample},
     runtime::{self, RunningThread, TaskForm, TaskRequest, ThreadStack, ThreadStacks},
@@ -275,7 +274,7 @@ fn tasks_facts_and_accounts_are_those_of_the_runtime() {
         return;
     }
     let program = Program::invented(&["native"]);
-    let attached = runtime::attach(program.pid(), &Budget::session()).expect("alive");
+    let attached = runtime::attach(program.pid()).expect("alive");
     let [instance] = &attached.instances[..] else { panic!("{attached:?}") };
     let info = instance.info().expect("facts");
     assert_eq!((info.runtime.as_str(), info.json["allocations"].as_u64()), ("invented 1.0", Some(3)));
@@ -307,7 +306,7 @@ fn two_languages_in_one_process_share_a_stack() {
         assert!(command.status().expect("go").success());
     };
     let program = Program::start(build, &[]);
-    let attached = runtime::attach(program.pid(), &Budget::session()).expect("alive");
+    let attached = runtime::attach(program.pid()).expect("alive");
     let languages: Vec<_> = attached.instances.iter().map(|one| one.language().name()).collect();
     assert_eq!(languages, ["Go", "Invented"]);
     let profile = program.capture(SamplerChoice::Auto).profile;

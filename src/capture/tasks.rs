@@ -44,8 +44,8 @@ pub fn are_shown(pid: u32) -> bool {
     runtime::likely(pid).iter().any(|language| language.dumps_tasks())
 }
 
-/// Reads all tasks of a process, within `budget`. Errors: it has no runtime with tasks, or cannot be
-/// read.
+/// Reads all tasks of a process, within `budget`. Errors: it has no runtime with tasks, or cannot
+/// be read.
 pub fn read(pid: u32, request: &TaskRequest, budget: &Budget) -> Result<Tasks, CaptureError> {
     let identity = identify(pid)?;
     let began_at = SystemTime::now();
@@ -65,7 +65,8 @@ pub fn after_threads(pids: impl Iterator<Item = u32>, budget: &Budget) -> Vec<Bo
             continue;
         }
         let mut threads = Threads { target: None, pid, spent: Duration::ZERO };
-        let instances = runtime::attach(pid, budget).map(|attached| attached.instances).unwrap_or_default();
+        let instances =
+            runtime::attach_within(pid, budget).map(|attached| attached.instances).unwrap_or_default();
         let shown = instances.iter().filter(|instance| is_shown(instance.language()));
         let dumps = shown.filter_map(|instance| instance.tasks(&TaskRequest::default(), &mut threads).ok());
         all.extend(dumps.filter(|dump| dump.summary().shown > 0));

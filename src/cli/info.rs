@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::args::InfoArgs;
 use crate::{
-    budget::Budget,
     process::{Identity, identify, identity, select, threads},
     runtime::{self, Info, Language},
 };
@@ -48,7 +47,7 @@ type RuntimeFacts = (&'static dyn Language, Result<Info, String>);
 
 /// The runtimes of a process. Errors: the process has ended or cannot be read.
 fn runtimes(pid: u32) -> Result<Vec<RuntimeFacts>> {
-    let attached = runtime::attach(pid, &Budget::session())?;
+    let attached = runtime::attach(pid)?;
     let refused = attached.refused.into_iter().map(|(language, error)| (language, Err(error.to_string())));
     let mut found: Vec<RuntimeFacts> = (attached.instances.iter())
         .map(|instance| (instance.language(), instance.info().map_err(|error| error.to_string())))

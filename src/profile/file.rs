@@ -89,8 +89,8 @@ pub struct FileOptions {
 /// new file has those of `options`.
 ///
 /// A pipe, a device, or a name under `/dev` or `/proc` (`/dev/stdout`, `/proc/self/fd/3`) is
-/// written directly. For a symbolic link, the file it points to is replaced. A pipe without a reader
-/// is an error after some seconds ([`pipe`]).
+/// written directly. For a symbolic link, the file it points to is replaced. A pipe without a
+/// reader is an error after some seconds ([`pipe`]).
 ///
 /// # Errors
 /// See [`WriteError`]. An existing file is unchanged.

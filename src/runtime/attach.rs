@@ -25,9 +25,14 @@ pub struct Attached {
     pub refused: Vec<(&'static dyn Language, RuntimeError)>,
 }
 
+/// As [`attach_within`], with a budget of its own.
+pub fn attach(pid: u32) -> Result<Attached, ProcessError> {
+    attach_within(pid, &Budget::session())
+}
+
 /// Attaches to all runtimes of a process; reading them draws from `budget`. Errors: the process has
 /// ended or cannot be read.
-pub fn attach(pid: u32, budget: &Budget) -> Result<Attached, ProcessError> {
+pub fn attach_within(pid: u32, budget: &Budget) -> Result<Attached, ProcessError> {
     let process = ProcessView::new(pid, budget);
     let files = mapped_files(process.reader)?;
     let found = attach_by(&process, &files, &detect);

@@ -26,7 +26,7 @@ mod tasks;
 mod view;
 
 pub use accounts::{Account, AccountSample, AccountValue, CodeMapping};
-pub use attach::{Attached, attach, likely};
+pub use attach::{Attached, attach, attach_within, likely};
 pub use error::RuntimeError;
 pub use frames::{
     Category, CategoryRule, CodeRegion, FrameData, FramesWithoutWalker, Info, InstanceId, Labels,

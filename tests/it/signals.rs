@@ -62,8 +62,8 @@ const fn row(verb: &'static str, arguments: &'static str, when: When, then: Then
     Row { verb, arguments, when, then }
 }
 
-/// `PID`: a program that works; `MANY`: a program with 10,000 threads; `GO`: one with 200,000 goroutines;
-/// `-`: a profile that never ends; `FILE`: a small profile.
+/// `PID`: a program that works; `MANY`: a program with 10,000 threads; `GO`: one with 200,000
+/// goroutines; `-`: a profile that never ends; `FILE`: a small profile.
 const ROWS: &[Row] = &[
     row("attach", "--pid PID -d 60s -o out.pb.gz", When::Sampling, Then::Writes("out.pb.gz")),
     row("attach", "--kind wall --pid PID -d 60s -o out.pb.gz", When::Sampling, Then::Writes("out.pb.gz")),
@@ -236,7 +236,8 @@ fn has_perf_event(pid: u32) -> bool {
     files.into_iter().any(|file| name(&file).as_os_str() == "anon_inode:[perf_event]")
 }
 
-/// A profile with so many stacks, which do not pack well. `unnamed`: its addresses have no functions.
+/// A profile with so many stacks, which do not pack well. `unnamed`: its addresses have no
+/// functions.
 fn profile(stacks: u64, unnamed: bool) -> Vec<u8> {
     let mut builder = Builder::new(&[("samples", "count")]);
     let mapping = builder.mapping(&MappingSpec {
@@ -378,7 +379,7 @@ fn a_server_ends_within_a_second_also_while_it_captures() {
     let _ = client.read_to_end(&mut rest);
 }
 
-/// A pipe with a name, and how a run that writes to it ended: its status, the time, what it printed.
+/// How a run that writes to a named pipe ended: its status, the time, what it printed.
 fn write_to_pipe(reader: Option<&str>) -> (Option<i32>, Duration, String) {
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let folder = open_folder();

@@ -436,8 +436,8 @@ impl World {
         self.note_if_over(time_ns, pid);
     }
 
-    /// Notes the end of a requested process with that of its last thread, as far as it is visible in
-    /// /proc already.
+    /// Notes the end of a requested process with that of its last thread, as far as it is visible
+    /// in /proc already.
     fn note_if_over(&mut self, time_ns: u64, pid: u32) {
         let first_has_ended = self.spaces.get(&pid).is_none_or(|space| space.ended_at_ns.is_some());
         if first_has_ended

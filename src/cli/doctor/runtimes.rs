@@ -3,7 +3,6 @@
 
 use super::{Line, fix};
 use crate::{
-    budget::Budget,
     process::host::{Host, Rights},
     runtime::{self, FramesWithoutWalker, Instance, Language, RuntimeError},
     sampler::checks::{self, Check},
@@ -37,7 +36,7 @@ impl Walkers {
 
 /// One line for each runtime of a process.
 pub fn lines(pid: u32, walkers: &Walkers) -> Vec<Line> {
-    let Ok(attached) = runtime::attach(pid, &Budget::session()) else { return Vec::new() };
+    let Ok(attached) = runtime::attach(pid) else { return Vec::new() };
     let found = attached.instances.iter().map(|instance| of_instance(&**instance, walkers));
     let refused = attached.refused.iter().map(|(language, error)| of_refusal(*language, error));
     found.chain(refused).collect()

@@ -31,8 +31,8 @@ pub const PATIENCE: Duration = Duration::from_millis(20);
 /// more, some as restart_syscall(2), and a filter that kills on it would end the process.
 ///
 /// A thread with children is never stopped if its process has other threads. Most programs ignore
-/// SIGCHLD, but the kernel does not while the thread that created the child is traced (`sig_ignored`
-/// in kernel/signal.c): it wakes another thread for the signal, whose call fails with EINTR.
+/// SIGCHLD, but the kernel does not while the thread that created the child is traced
+/// (`sig_ignored` in kernel/signal.c): it wakes another thread for the signal, whose call fails.
 pub fn may_hold(pid: u32, tid: u32) -> bool {
     if interruptions::is_open(tid) || is_parent_beside_others(pid, tid) {
         return false;
