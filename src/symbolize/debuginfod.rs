@@ -9,6 +9,8 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
@@ -16,6 +18,9 @@ use super::debug_files::hex;
 
 /// How long a server's "not found" is remembered (elfutils' `cache_miss_s`).
 const MISS_LIFETIME: Duration = Duration::from_secs(600);
+
+/// How often it is checked whether rprof is stopped.
+const CHECK_EVERY: Duration = Duration::from_millis(20);
 
 /// Servers, and the cache for downloaded files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +95,25 @@ impl Debuginfod {
         }
     }
 
+    /// As [`Debuginfod::debug_file`], but an error as soon as `is_stopped`: a server may not answer.
+    pub fn debug_file_unless(
+        &self,
+        build_id: &[u8],
+        is_stopped: impl Fn() -> bool,
+    ) -> Result<Option<File>, String> {
+        let (sender, received) = mpsc::channel();
+        let (client, id) = (self.clone(), build_id.to_vec());
+        // It ends with the process if nobody waits for it any more.
+        thread::spawn(move || drop(sender.send(client.debug_file(&id))));
+        loop {
+            match received.recv_timeout(CHECK_EVERY) {
+                Ok(result) => return result,
+                Err(mpsc::RecvTimeoutError::Timeout) if !is_stopped() => {}
+                Err(_) => return Err("rprof was stopped before the server had answered".to_owned()),
+            }
+        }
+    }
+
     fn fetch(&self, url: &str, id: &str, directory: &Path, cached: &Path) -> Result<Option<File>, String> {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .timeout_global(Some(self.timeout))
@@ -134,8 +158,6 @@ mod tests {
     use std::{
         io::{BufRead, BufReader},
         net::TcpListener,
-        sync::mpsc,
-        thread,
     };
 
     use super::*;

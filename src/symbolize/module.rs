@@ -97,7 +97,7 @@ impl Naming<'_> {
     fn ask_server(&mut self) -> Option<DebugFile> {
         let client = self.options.debuginfod.as_ref()?;
         let id = self.module.file.build_id()?;
-        let fetched = client.debug_file(id).and_then(|file| {
+        let fetched = client.debug_file_unless(id, || self.options.budget.is_stopped()).and_then(|file| {
             let opened = file.map(|file| ElfFile::open_within(&file, &self.options.budget)).transpose();
             opened.map_err(|error| format!("build-id {}: {error}", hex(id)))
         });
