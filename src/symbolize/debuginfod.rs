@@ -95,7 +95,8 @@ impl Debuginfod {
         }
     }
 
-    /// As [`Debuginfod::debug_file`], but an error as soon as `is_stopped`: a server may not answer.
+    /// As [`Debuginfod::debug_file`], but an error as soon as `is_stopped`: a server may not
+    /// answer.
     pub fn debug_file_unless(
         &self,
         build_id: &[u8],
