@@ -47,11 +47,6 @@ fn a_file_system_that_does_not_answer_costs_names_but_no_time_and_no_sample() {
             }
             target.assert_unhurt();
         }
-        // Once it answers again, everything is named.
-        fs::remove_file(folder.path().join(flag)).expect("own folder");
-        let profile = Rprof::attach(&target).seconds(2).profile();
-        assert!(profile.share_of("sixty") > 50.0, "{flag}: {}", profile.summary());
-        target.assert_unhurt();
     }
 }
 
