@@ -8,10 +8,15 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use super::{
     args::{CompareArgs, DebugArgs, SamplingArgs, stdout_width},
@@ -21,6 +26,7 @@ use super::{
     signals::stop_on_signals,
 };
 use crate::{
+    capture::Stop,
     profile::columns::Columns,
     report::{
         output::{NameStyle, TextFormat, runs::total_change},
@@ -92,7 +98,7 @@ fn record_all(
                 say(&format!("run {run} of {}: {}", arguments.runs, words(command)));
             }
             let file = folder.join(format!("{}-{run}.pb.gz", SIDES[side]));
-            record(&options, command, &file)
+            record(&options, command, &file, &ended)
                 .with_context(|| format!("run {run} of `{}` failed", words(command)))?;
             files[side].push(file);
         }
@@ -103,8 +109,11 @@ fn record_all(
     Ok([base?, new?])
 }
 
+/// How often it is checked whether a run has ended.
+const WAIT_EVERY: Duration = Duration::from_millis(20);
+
 /// Profiles one run of a command.
-fn record(options: &[OsString], command: &[OsString], file: &Path) -> Result<()> {
+fn record(options: &[OsString], command: &[OsString], file: &Path, ended: &Stop) -> Result<()> {
     // A file of an earlier comparison would be taken for that of this run.
     match std::fs::remove_file(file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -112,7 +121,7 @@ fn record(options: &[OsString], command: &[OsString], file: &Path) -> Result<()>
         }
         _ => {}
     }
-    let status = Command::new("/proc/self/exe")
+    let mut child = Command::new("/proc/self/exe")
         .args(["record", "--quiet", "-o"].map(OsStr::new))
         .arg(file)
         .args(options)
@@ -120,8 +129,19 @@ fn record(options: &[OsString], command: &[OsString], file: &Path) -> Result<()>
         .args(command)
         // Standard output is the report's.
         .stdout(Stdio::from(io::stderr()))
-        .status()
+        .spawn()
         .context("cannot start rprof record")?;
+    let mut is_told = false;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if ended.is_set() && !std::mem::replace(&mut is_told, true) {
+            // The run passes it on to its command.
+            let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+        }
+        std::thread::sleep(WAIT_EVERY);
+    };
     if !status.success() {
         bail!("{status}: only runs that succeed are compared");
     }

@@ -85,7 +85,7 @@ const ROWS: &[Row] = &[
         Then::Writes("out.pb.gz"),
     ),
     row("attach", "--kind goroutine --pid GO -o out.pb.gz", When::Working, Then::Writes("out.pb.gz")),
-    row("compare", "-n 2 -- sleep 60 -- sleep 60", When::Sampling, Then::Ends),
+    row("compare", "-n 2 -- sleep 60 -- sleep 60", When::Printed("run 1 of"), Then::Ends),
     row("diff", "- FILE", When::Reading, Then::Ends),
     row("doctor", "--pid PID", When::Working, Then::Ends),
     row("dump", "--pid MANY -o out.txt", When::Working, Then::Writes("out.txt")),
