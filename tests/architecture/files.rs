@@ -137,7 +137,7 @@ impl Files {
         let mut passed_on: BTreeMap<Names, BTreeMap<String, Names>> = BTreeMap::new();
         for (module, references) in &files.references {
             for (names, _) in references.imports.iter().filter(|(_, is_passed_on)| *is_passed_on) {
-                if let (Some(path), Some(last)) = (files.from_root(module, names), names.last()) {
+                if let (Some(path), Some(last)) = (files.absolute(module, names), names.last()) {
                     passed_on.entry(module.clone()).or_default().insert(last.clone(), path);
                 }
             }
@@ -147,7 +147,7 @@ impl Files {
     }
 
     /// A path from the crate's root; `None`: it leads out of the crate, or to a local name.
-    fn from_root(&self, module: &Names, names: &Names) -> Option<Names> {
+    fn absolute(&self, module: &Names, names: &Names) -> Option<Names> {
         let supers = names.iter().take_while(|name| *name == "super").count();
         let join = |module: &[String], rest: &[String]| Some(module.iter().chain(rest).cloned().collect());
         match names.first()?.as_str() {
@@ -183,7 +183,7 @@ impl Files {
         let all = paths.chain(references.paths.iter().map(|names| (names, false)));
         let mut used = BTreeSet::new();
         for (names, is_passed_on) in all {
-            let Some(path) = self.from_root(module, names) else { continue };
+            let Some(path) = self.absolute(module, names) else { continue };
             let definition = self.definition(&path);
             // A parent that passes on a name of its child does not use it.
             if definition.is_empty()

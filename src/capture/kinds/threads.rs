@@ -106,12 +106,12 @@ impl Content for ThreadContent {
     }
 
     fn tasks(&self) -> Vec<serde_json::Value> {
-        let json = |tasks: &Box<dyn TaskDump>| {
+        let json = |tasks: &dyn TaskDump| {
             let mut text = Vec::new();
             tasks.write(TaskForm::Json, false, &mut text).ok()?;
             serde_json::from_slice(&text).ok()
         };
-        self.tasks.iter().filter_map(json).collect()
+        self.tasks.iter().filter_map(|tasks| json(tasks.as_ref())).collect()
     }
 
     fn write_more(&self, form: TextForm, writer: &mut dyn io::Write) -> io::Result<()> {

@@ -243,7 +243,7 @@ pub fn bar(share: f64, width: usize) -> String {
     const EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
     let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
     let mut bar = "█".repeat(eighths / 8);
-    bar.extend((eighths % 8 > 0).then(|| EIGHTHS[eighths % 8]));
+    bar.extend((!eighths.is_multiple_of(8)).then(|| EIGHTHS[eighths % 8]));
     bar
 }
 

@@ -207,7 +207,7 @@ mod tests {
         // 4 GB, of which no byte is there.
         assert_text("str", &[4 << 30, 0, ASCII], "<str>");
         assert_text("bytes", &[u64::MAX, 0], "<bytes>");
-        let many = vec![0x6161_6161_6161_6161; 12];
+        let many = [0x6161_6161_6161_6161; 12];
         let shown = format!("\"{}\"… (4294967296 characters)", "a".repeat(80));
         assert_text("str", &[&[4 << 30, 0, ASCII], &many[..]].concat(), &shown);
         assert_text("a\x1b]0;title\x07", &[], r"<a\u{1b}]0;title\u{7}>");
