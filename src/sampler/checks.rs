@@ -10,7 +10,7 @@ use super::{
     perf::{PerfMethod, probe},
 };
 use crate::{
-    process::{self, Mapping, WalkerProgram, memory, thread_state, threads},
+    process::{self, Mapping, ProcessError, WalkerProgram, memory, thread_state, threads, wait::Blocked},
     sys::{
         perf::{self, EventKind, EventSpec, Scope, probe::TracepointError},
         ptrace,
@@ -260,11 +260,9 @@ fn reading(pid: u32) -> Vec<Check> {
     };
     checks.push(Check::io(Source::ProcessVmReadv, "its memory is read in one call", vm_readv));
     checks.push(Check::io(Source::ProcMem, "its memory can be read as a file", mem));
-    let tid = threads::list(pid).into_iter().next_back().unwrap_or(pid);
     checks.push(Check::new(
         Source::ThreadState,
-        thread_state::blocked(pid, tid)
-            .map(|_| "system call, stack pointer and program counter of sleeping threads"),
+        any_thread_state(pid).map(|_| "system call, stack pointer and program counter of sleeping threads"),
     ));
     let file = mappings.as_ref().ok().and_then(|all| all.iter().find(|m| m.executable && m.inode != 0));
     let map_files = file.map(|mapping| map_file(reader, mapping));
@@ -279,6 +277,14 @@ fn reading(pid: u32) -> Vec<Check> {
 
 fn map_file(pid: u32, mapping: &Mapping) -> std::io::Result<()> {
     fs::File::open(format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end)).map(drop)
+}
+
+/// Where the first thread that does not end meanwhile sleeps.
+fn any_thread_state(pid: u32) -> Result<Blocked, ProcessError> {
+    let mut states = threads::list(pid).into_iter().map(|tid| thread_state::blocked(pid, tid));
+    let is_there =
+        |state: &Result<Blocked, ProcessError>| !matches!(state, Err(ProcessError::NoSuchProcess(_)));
+    states.find(is_there).unwrap_or(Err(ProcessError::NoSuchProcess(pid)))
 }
 
 #[cfg(test)]

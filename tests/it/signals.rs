@@ -119,7 +119,9 @@ fn verbs() -> BTreeSet<String> {
     let output = Command::new(env!("CARGO_BIN_EXE_rprof")).arg("--help").output().expect("rprof runs");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let list = text.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a list");
-    let named = list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned);
+    // A further line of a description is indented more.
+    let verbs = list.lines().filter_map(|line| line.strip_prefix("  ").filter(|verb| !verb.starts_with(' ')));
+    let named = verbs.filter_map(|line| line.split_whitespace().next()).map(str::to_owned);
     named.chain(["generate".to_owned()]).collect()
 }
 
