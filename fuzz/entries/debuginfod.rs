@@ -30,7 +30,7 @@ pub fn run(bytes: &[u8]) {
         timeout: Duration::from_secs(2),
         max_bytes: MAX_BYTES,
     };
-    if let Ok(Some(file)) = client.debug_file(&[0xab; 20]) {
+    if let Ok(Some(file)) = client.debug_file_unless(&[0xab; 20], || false) {
         assert!(file.metadata().expect("metadata").len() <= MAX_BYTES);
     }
     assert!(files_in(cache.path()) <= 1, "nothing but the cached file is left");

@@ -62,7 +62,7 @@ impl Debuginfod {
     /// The debug file of a build ID: from the cache, or downloaded into it. `Ok(None)`: no server
     /// has it. An error names the server that failed and the reason; the remaining servers have
     /// been tried too.
-    pub fn debug_file(&self, build_id: &[u8]) -> Result<Option<File>, String> {
+    fn debug_file(&self, build_id: &[u8]) -> Result<Option<File>, String> {
         let id = hex(build_id);
         let directory = self.cache.join(&id);
         let cached = directory.join("debuginfo");

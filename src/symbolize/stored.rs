@@ -50,7 +50,9 @@ pub fn find_stored(
         Some((elf, path)) => (elf, Some(path)),
         None => {
             let Some(server) = &options.debuginfod else { return Ok(None) };
-            let file = server.debug_file(mapping.build_id).map_err(SymbolIssue::Debuginfod)?;
+            let file = server
+                .debug_file_unless(mapping.build_id, || options.budget.is_stopped())
+                .map_err(SymbolIssue::Debuginfod)?;
             let elf = file.and_then(|file| ElfFile::open_within(&file, &options.budget).ok().filter(fits));
             let Some(elf) = elf else { return Ok(None) };
             (elf, None)
