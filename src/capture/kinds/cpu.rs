@@ -43,6 +43,7 @@ pub static ROW: KindRow = KindRow {
         amount: |per_second| format!("CPU {:.0}% of one", per_second / 1e7),
         nothing: "no CPU time",
         other: "offcpu",
+        has_waits: false,
     }),
     bundle: Some(Bundle { file: "cpu", title: "CPU", findings, has_table: true }),
     dump: None,

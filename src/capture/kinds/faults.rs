@@ -41,6 +41,7 @@ pub static ROW: KindRow = KindRow {
         amount: |per_second| format!("{per_second:.0} page faults/s"),
         nothing: "no samples",
         other: "offcpu",
+        has_waits: false,
     }),
     bundle: Some(Bundle { file: "faults", title: "Memory growth", findings, has_table: true }),
     dump: None,

@@ -47,6 +47,7 @@ pub static ROW: KindRow = KindRow {
         amount: |per_second| format!("{per_second:.0} inventions/s"),
         nothing: "no inventions",
         other: "cpu",
+        has_waits: false,
     }),
     bundle: Some(Bundle {
         file: "invented",

@@ -154,6 +154,8 @@ pub struct Watch {
     pub nothing: &'static str,
     /// The name of the kind that the key `o` changes to.
     pub other: &'static str,
+    /// Whether it has samples of threads that wait.
+    pub has_waits: bool,
 }
 
 /// What `snapshot` makes of a kind.

@@ -39,6 +39,7 @@ pub static ROW: KindRow = KindRow {
         amount: |per_second| format!("waiting {:.2} s/s", per_second / 1e9),
         nothing: "no samples",
         other: "cpu",
+        has_waits: true,
     }),
     bundle: Some(Bundle { file: "offcpu", title: "Off-CPU time", findings, has_table: true }),
     dump: None,

@@ -39,6 +39,7 @@ pub static ROW: KindRow = KindRow {
         amount: |per_second| format!("{:.2} s/s", per_second / 1e9),
         nothing: "no samples",
         other: "offcpu",
+        has_waits: true,
     }),
     bundle: Some(Bundle { file: "wall", title: "Wall-clock time", findings, has_table: true }),
     dump: None,

@@ -191,7 +191,7 @@ impl History {
         let profile = &capture.profile;
         let frames = self.frames_of(profile);
         // While a thread runs, it is not idle.
-        let may_wait = ["offcpu", "wall"].contains(&capture.kind.name);
+        let may_wait = capture.kind.watch.is_some_and(|watch| watch.has_waits);
         let stacks: Vec<Stack> =
             profile.sample.iter().map(|sample| self.stack_of(profile, sample, &frames, may_wait)).collect();
         self.frames += frames_in(&stacks);

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::capture::kinds::{self, Kind};
+
 /// An argument of a tool.
 pub struct Parameter {
     /// Its name.
@@ -30,10 +32,21 @@ pub enum Form {
     Texts,
     /// One of these words.
     Choice(fn() -> Vec<&'static str>),
+    /// A kind of profile. The description has what each shows.
+    Kind,
 }
 
 /// The most texts of [`Form::Texts`].
 const MOST_TEXTS: usize = 50;
+
+/// The kinds that are profiles, not timelines.
+fn kinds() -> impl Iterator<Item = &'static Kind> {
+    kinds::ALL.iter().filter(|kind| kind.form == kinds::Form::Profile)
+}
+
+fn kind_names() -> Vec<&'static str> {
+    kinds().map(|kind| kind.name).collect()
+}
 
 impl Parameter {
     /// An argument that a call may omit.
@@ -56,9 +69,21 @@ impl Parameter {
                 "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": MOST_TEXTS
             }),
             Form::Choice(words) => json!({ "type": "string", "enum": words() }),
+            Form::Kind => json!({ "type": "string", "enum": kind_names() }),
         };
-        schema["description"] = json!(self.what);
+        schema["description"] = json!(self.description());
         schema
+    }
+
+    /// What it means, with the default.
+    pub fn description(&self) -> String {
+        match self.form {
+            Form::Kind => {
+                let kinds = kinds().map(|kind| format!("{}: {}", kind.name, kind.what));
+                format!("{} {}.", self.what, kinds.collect::<Vec<_>>().join("; "))
+            }
+            _ => self.what.to_owned(),
+        }
     }
 
     /// What values it has, in words.
@@ -70,6 +95,7 @@ impl Parameter {
             Form::Text => "a text".into(),
             Form::Texts => format!("a list of 1 to {MOST_TEXTS} texts"),
             Form::Choice(words) => format!("one of {}", words().join(", ")),
+            Form::Kind => format!("one of {}", kind_names().join(", ")),
         }
     }
 
@@ -85,6 +111,7 @@ impl Parameter {
                 (1..=MOST_TEXTS).contains(&texts.len()) && texts.iter().all(Value::is_string)
             }),
             Form::Choice(words) => value.as_str().is_some_and(|word| words().contains(&word)),
+            Form::Kind => value.as_str().is_some_and(|word| kind_names().contains(&word)),
         }
     }
 }

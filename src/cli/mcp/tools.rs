@@ -7,11 +7,7 @@ use super::{
     capture, reports, text,
     tool::{self, Tool},
 };
-use crate::{
-    capture::kinds::{self, Kind},
-    cli::args::SamplerArg,
-    report::output::FORMATS,
-};
+use crate::{cli::args::SamplerArg, report::output::FORMATS};
 
 /// The largest PID: PID_MAX_LIMIT of the kernel's include/linux/threads.h.
 const MAX_PID: u64 = 1 << 22;
@@ -52,12 +48,6 @@ fn formats() -> Vec<&'static str> {
     FORMATS.iter().map(|(name, _)| *name).collect()
 }
 
-/// The kinds that are profiles, not timelines.
-fn kinds() -> Vec<&'static str> {
-    let is_profile = |kind: &&Kind| kind.form == kinds::Form::Profile;
-    kinds::ALL.iter().filter(is_profile).map(|kind| kind.name).collect()
-}
-
 fn samplers() -> Vec<&'static str> {
     // The names are those of `--sampler`.
     ["auto", "bpf", "perf-cpu", "perf-cgroup", "perf-thread", "ptrace"]
@@ -95,12 +85,7 @@ pub const ALL: &[Tool] = &[
                quality and the id. The process is not changed and goes on running.",
         parameters: &[
             PID,
-            Parameter::new(
-                "kind",
-                Form::Choice(kinds),
-                "What to measure (default cpu). offcpu: waits; wall: running and waiting; faults: page faults; \
-                 heap, allocs, mutex, block, goroutine: of Go programs.",
-            ),
+            Parameter::new("kind", Form::Kind, "The kind of profile (default: the first)."),
             Parameter::new("seconds", Form::Seconds(300.0), "How long to sample (default 5)."),
             Parameter::new(
                 "frequency_hz",
@@ -121,7 +106,7 @@ pub const ALL: &[Tool] = &[
     Tool {
         name: "dump",
         title: "Show all threads",
-        what: "Shows the stack of every thread of a process now (of a Go program, of every goroutine), equal stacks \
+        what: "Shows the stack of every thread of a process now (of every task, where a runtime runs tasks), equal stacks \
                together, with the state and what it waits for.",
         parameters: &[
             PID,
@@ -236,8 +221,9 @@ mod tests {
         text += "| argument | values | meaning |\n|---|---|---|\n";
         for parameter in tool.parameters {
             let required = if parameter.is_required { " (required)" } else { "" };
-            let (name, what) = (parameter.name, parameter.what);
-            text += &format!("| `{name}`{required} | {} | {what} |\n", values(parameter));
+            let (name, values) = (parameter.name, without_invented(parameter.values()));
+            let what = without_invented(parameter.description());
+            text += &format!("| `{name}`{required} | {values} | {what} |\n");
         }
         text
     }
@@ -259,10 +245,11 @@ mod tests {
         lines.join("\n")
     }
 
-    /// The values of an argument without kinds that only tests have.
-    fn values(parameter: &Parameter) -> String {
-        let invented = crate::capture::kinds::invented::ROW.name;
-        parameter.values().replace(&format!(", {invented}"), "")
+    /// A list of kinds without the one that only tests have.
+    fn without_invented(text: String) -> String {
+        let invented = &crate::capture::kinds::invented::ROW;
+        let explained = format!("; {}: {}", invented.name, invented.what);
+        text.replace(&explained, "").replace(&format!(", {}", invented.name), "")
     }
 
     #[test]

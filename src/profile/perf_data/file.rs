@@ -116,7 +116,8 @@ impl<'a> File<'a> {
             return Err("written by a machine of the other byte order, which is not read".into());
         }
         let mut header = Bytes(bytes.get(8..).unwrap_or_default());
-        let _size = header.u64().ok_or("the header is cut short")?;
+        // Its own size: it differs for a stream only.
+        header.u64().ok_or("the header is cut short")?;
         let attr_bytes = header.u64().ok_or("the header is cut short")?;
         let attrs = part(bytes, &mut header, "attributes")?;
         let (data_offset, data_size) = header.u64().zip(header.u64()).ok_or("the header is cut short")?;
