@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -10,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    harness::{Fixture, Rprof, Skip, Target, User, alone, installed, is_root, skip, wait_until},
+    harness::{Fixture, Redis, Rprof, Skip, Target, User, alone, installed, is_root, skip, wait_until},
     rights::{ordinary_user, readable_by_all},
 };
 
@@ -413,13 +412,7 @@ fn a_go_program_is_dumped_whole() {
 #[test]
 fn redis_is_dumped_whole() {
     let _alone = alone();
-    let Some(server) = installed("redis-server") else { return skip(Skip::NotInstalled("redis")) };
-    let folder = crate::harness::open_folder();
-    let socket = folder.path().join("socket");
-    let mut command = Command::new(server);
-    command.args(["--port", "0", "--unixsocket", &socket.to_string_lossy(), "--save", ""]);
-    command.current_dir(folder.path());
-    let mut target = Target::spawn_server(&mut command, || socket.exists());
-    assert_dumps(&mut target, 100, &["epoll_wait"]);
-    assert!(Path::new(&socket).exists());
+    let Some(mut redis) = Redis::start() else { return skip(Skip::NotInstalled("redis")) };
+    assert_dumps(&mut redis.target, 100, &["epoll_wait"]);
+    assert!(redis.socket().exists());
 }

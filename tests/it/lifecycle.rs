@@ -1,16 +1,12 @@
 //! What happens while a profile is taken: libraries opened, children forked, programs replaced,
 //! threads and processes that end, signals to rprof.
 
-use std::{
-    fs,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{fs, process::Stdio, time::Duration};
 
 use crate::{
     harness::{
-        Fixture, Rprof, Skip, Stacks, Target, alone, cpu_time_of_ended_programs, installed, is_alive,
-        is_root, open_folder, skip, wait_until,
+        Fixture, Rprof, Skip, Stacks, Target, alone, cpu_time_of_ended_programs, is_alive, is_root,
+        open_folder, pid_namespace, skip, wait_until,
     },
     shares::allowed_tiers,
 };
@@ -364,19 +360,10 @@ fn a_process_that_gets_the_pid_of_an_ended_one_is_not_in_the_profile() {
     if !is_root() {
         return skip(Skip::NeedsRoot);
     }
-    let unshare = || {
-        let mut command = Command::new("unshare");
-        command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
-        command
-    };
-    if installed("unshare").is_none() || !unshare().arg("true").status().is_ok_and(|status| status.success())
-    {
-        return skip(Skip::NoNamespaces);
-    }
+    let Some(mut command) = pid_namespace() else { return skip(Skip::NoNamespaces) };
     let (ratio, other) = (Fixture::c(&["ratio.c"]).build(), Fixture::c(&["many_threads.c"]).build());
     let folder = open_folder();
     let path = |name: &str| folder.path().join(name);
-    let mut command = unshare();
     command.args(["sh", "-c", REUSE_PID]).arg(folder.path()).arg(ratio);
     command.arg(env!("CARGO_BIN_EXE_rprof")).arg(other).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().expect("unshare runs");

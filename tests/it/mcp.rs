@@ -8,9 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{
-    Fixture, Skip, Target, alone, installed, open_folder, skip, wait_for_cpu_time, wait_until,
-};
+use crate::harness::{Fixture, Redis, Skip, Target, alone, installed, skip, wait_for_cpu_time, wait_until};
 
 /// A client and its server.
 struct Client {
@@ -110,18 +108,9 @@ impl Client {
 #[test]
 fn an_agent_finds_the_hot_function_of_redis_and_its_callers() {
     let _alone = alone();
-    let (Some(server), Some(benchmark)) = (installed("redis-server"), installed("redis-benchmark")) else {
-        return skip(Skip::NotInstalled("redis"));
-    };
-    let folder = open_folder();
-    let socket = folder.path().join("socket");
-    let path = socket.to_string_lossy().into_owned();
-    let mut command = Command::new(server);
-    command.args(["--port", "0", "--unixsocket", &path, "--save", "", "--appendonly", "no"]);
-    let mut target = Target::spawn_server(command.current_dir(folder.path()), || socket.exists());
-    let load = ["-s", &path, "-n", "100000000", "-c", "20", "-t", "set,get,lpush,lrange_100", "-q"];
-    let mut load = Command::new(benchmark).args(load).stdout(Stdio::null()).spawn().expect("redis-benchmark");
-    wait_for_cpu_time(target.pid(), Duration::from_millis(100));
+    let Some(redis) = Redis::start() else { return skip(Skip::NotInstalled("redis")) };
+    let Some(_load) = redis.load() else { return skip(Skip::NotInstalled("redis")) };
+    let mut target = redis.target;
     let pid = target.pid();
     let mut client = Client::initialized();
     let list = client.tool("list_processes", json!({ "name": "redis-server" }));
@@ -148,7 +137,6 @@ fn an_agent_finds_the_hot_function_of_redis_and_its_callers() {
     );
     let doctor = client.tool("doctor", json!({ "pid": pid, "budget": 1000 }));
     assert!(doctor.starts_with("attach: ") && doctor.contains("left out"), "{doctor}");
-    load.kill().and_then(|()| load.wait()).expect("own child");
     target.assert_unhurt();
     assert_eq!(client.end(), Some(0));
 }

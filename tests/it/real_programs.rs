@@ -4,8 +4,7 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
+    process::{Command, Stdio},
 };
 
 use rprof::process::{identity, select::descendants};
@@ -13,27 +12,9 @@ use rprof::process::{identity, select::descendants};
 use crate::{
     dump::{self, assert_dumps},
     harness::{
-        Rprof, Skip, Stacks, Target, alone, installed, is_root, open_folder, skip, wait_for_cpu_time,
-        wait_until,
+        Helper, Redis, Rprof, Skip, Stacks, Target, alone, installed, is_root, open_folder, skip, wait_until,
     },
 };
-
-/// A helper process, ended with the test.
-struct Helper(Child);
-
-impl Helper {
-    fn start(command: &mut Command) -> Helper {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        Helper(child.unwrap_or_else(|error| panic!("{command:?}: {error}")))
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
@@ -50,20 +31,9 @@ fn assert_whole(profile: &Stacks) {
 #[test]
 fn redis_under_load_is_whole() {
     let _alone = alone();
-    let (Some(server), Some(benchmark)) = (installed("redis-server"), installed("redis-benchmark")) else {
-        return skip(Skip::NotInstalled("redis"));
-    };
-    let folder = open_folder();
-    let socket = folder.path().join("socket");
-    let path = socket.to_string_lossy().into_owned();
-    let mut server = Command::new(server);
-    server.args(["--port", "0", "--unixsocket", &path, "--save", "", "--appendonly", "no"]);
-    server.current_dir(folder.path());
-    let mut target = Target::spawn_server(&mut server, || socket.exists());
-    let load = ["-s", &path, "-n", "100000000", "-c", "20", "-t", "set,get,lpush,lrange_100", "-q"];
-    let _load = Helper::start(Command::new(benchmark).args(load));
-    // The load has begun.
-    wait_for_cpu_time(target.pid(), Duration::from_millis(100));
+    let Some(redis) = Redis::start() else { return skip(Skip::NotInstalled("redis")) };
+    let Some(_load) = redis.load() else { return skip(Skip::NotInstalled("redis")) };
+    let mut target = redis.target;
     let profile = Rprof::attach(&target).profile();
     profile.assert_at_least(100);
     assert_whole(&profile);

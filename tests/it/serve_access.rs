@@ -4,14 +4,14 @@ use std::{
     fs,
     io::{ErrorKind, Read, Write},
     net::TcpStream,
-    process::{Command, Stdio},
+    process::Stdio,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use crate::{
-    harness::{Fixture, Skip, Target, alone, installed, is_root, open_folder, skip, wait_until},
+    harness::{Fixture, Skip, Target, alone, is_root, open_folder, pid_namespace, skip, wait_until},
     serve::Server,
 };
 
@@ -38,18 +38,9 @@ fn a_process_that_gets_the_pid_of_an_ended_one_is_not_served() {
     if !is_root() {
         return skip(Skip::NeedsRoot);
     }
-    let unshare = || {
-        let mut command = Command::new("unshare");
-        command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
-        command
-    };
-    if installed("unshare").is_none() || !unshare().arg("true").status().is_ok_and(|status| status.success())
-    {
-        return skip(Skip::NoNamespaces);
-    }
+    let Some(mut command) = pid_namespace() else { return skip(Skip::NoNamespaces) };
     let folder = open_folder();
     let path = |name: &str| folder.path().join(name);
-    let mut command = unshare();
     command.args(["sh", "-c", REUSE_PID]).arg(folder.path()).arg(Fixture::c(&["ratio.c"]).build());
     command.arg(env!("CARGO_BIN_EXE_rprof")).stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn().expect("unshare runs");

@@ -3,6 +3,7 @@
 
 mod cgroup;
 mod fixtures;
+mod redis;
 mod rprof;
 mod skip;
 mod stacks;
@@ -12,6 +13,7 @@ mod terminal;
 pub use self::{
     cgroup::Cgroup,
     fixtures::{Fixture, go_cache, run_tool},
+    redis::{Helper, Redis},
     rprof::{Outcome, Rprof, TIERS, wait_for_cpu_time},
     skip::{Skip, skip},
     stacks::{Frame, Stack, Stacks},
@@ -50,6 +52,18 @@ pub fn installed(program: &str) -> Option<String> {
     let folders = path.split(':').map(str::to_owned);
     let more = ["/usr/sbin", "/usr/local/go/bin"].map(str::to_owned);
     folders.chain(more).map(|folder| format!("{folder}/{program}")).find(|path| Path::new(path).is_file())
+}
+
+/// `unshare` with the options for a PID namespace of its own; `None`: it is not installed or not
+/// permitted.
+pub fn pid_namespace() -> Option<Command> {
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+        command
+    };
+    installed("unshare")?;
+    unshare().arg("true").status().is_ok_and(|status| status.success()).then(unshare)
 }
 
 /// The CPU time of all programs that this test process has started and that have ended, with a
