@@ -66,6 +66,8 @@ pub enum Issue {
         /// Why it is not available.
         why: String,
     },
+    /// Names were found more slowly than samples came: a window went on until there was room.
+    LateNames,
     /// The table of distinct stacks was full: further new stacks were counted under one name.
     StackTableFull,
     /// Samples have no frames of a language whose frames are not on the native stack.
@@ -125,6 +127,9 @@ impl fmt::Display for Issue {
             Issue::KernelSymbolsHidden { why } => write!(f, "kernel functions have no names: {why}"),
             Issue::DebugInfo { file, why } => write!(f, "debug information of {file}: {why}"),
             Issue::WeakerSampler { wanted, why } => write!(f, "sampler `{wanted}` is not available: {why}"),
+            Issue::LateNames => {
+                write!(f, "looking up names took long: this profile covers more time than requested")
+            }
             Issue::StackTableFull => {
                 write!(f, "too many distinct stacks: new ones are counted under one name")
             }
@@ -148,6 +153,11 @@ impl Issues {
         if count > 0 {
             *self.counts.entry(issue).or_default() += count;
         }
+    }
+
+    /// Adds those of `other`.
+    pub fn extend(&mut self, other: &Issues) {
+        other.iter().for_each(|(issue, count)| self.add(issue.clone(), count));
     }
 
     /// How often an issue occurred.

@@ -2,21 +2,19 @@
 //! mapping. Both are numbered in order of appearance, so that a sample costs one hash lookup per
 //! frame and one for the stack.
 //!
-//! Memory is bounded: beyond [`MAX_STACK_WORDS`] of stored stacks, new ones are counted as one
-//! overflow stack. Not here: names, the tables of the profile.
+//! Places and labels are numbered once for all sources of samples; each source has counts of its
+//! own. Memory is bounded: beyond [`MAX_STACK_WORDS`] of stored stacks, new ones of a source are
+//! counted as one overflow stack. Not here: names, the tables of the profile.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustc_hash::FxHashMap;
 
-/// Limit of the words that distinct stacks may take together: 16 Mi words are 64 MiB.
+/// Limit of the words that the distinct stacks of a source may take: 16 Mi words are 64 MiB.
 const MAX_STACK_WORDS: usize = 16 << 20;
 
 /// Limit of distinct label sets: a program may rename or create threads without end.
 const MAX_LABELS: usize = 1 << 16;
-/// In a series of profiles, numbering restarts beyond this many distinct addresses, because JIT
-/// code has new addresses without end.
-const MAX_PLACES_KEPT: usize = 1 << 20;
 /// The thread name of label sets beyond [`MAX_LABELS`].
 const OTHER_THREADS: &str = "[other threads]";
 
@@ -26,6 +24,11 @@ pub type MappingId = u32;
 pub type LocationId = u32;
 /// Number of a set of labels.
 pub type LabelsId = u32;
+/// Number of a source of samples in its session.
+pub type SourceId = usize;
+
+/// The source of what has only one.
+pub const ONLY: SourceId = 0;
 
 /// Where a frame is: an address that is symbolized once, at the end; or, in the placement of a
 /// language, the number of one of its frames.
@@ -62,19 +65,31 @@ pub struct Weight {
     pub amount: u64,
 }
 
-/// The counted stacks of a capture.
+/// The counted stacks of a window.
 #[derive(Debug, Default)]
 pub struct Collector {
     places: FxHashMap<Place, LocationId>,
     place_list: Vec<Place>,
     labels: FxHashMap<Labels, LabelsId>,
     label_list: Vec<Labels>,
+    /// By [`SourceId`].
+    counts: Vec<Counts>,
+    /// No further stacks are stored: memory is short.
+    is_full: bool,
+    scratch: Vec<u32>,
+}
+
+/// The counted stacks of one source.
+#[derive(Debug, Default)]
+pub struct Counts {
     /// Key: labels, then locations leaf first.
     stacks: FxHashMap<Box<[u32]>, Weight>,
     stored_words: usize,
     overflow: Weight,
-    scratch: Vec<u32>,
 }
+
+/// What is returned for a source without samples.
+static NO_COUNTS: LazyLock<Counts> = LazyLock::new(Counts::default);
 
 impl Collector {
     /// The number of a label set; beyond [`MAX_LABELS`], all new sets share one number.
@@ -93,8 +108,14 @@ impl Collector {
         })
     }
 
-    /// Counts one sample; `places` leaf first.
-    pub fn add(&mut self, labels: LabelsId, places: impl Iterator<Item = Place>, weight: Weight) {
+    /// Counts one sample of a source; `places` leaf first.
+    pub fn add(
+        &mut self,
+        source: SourceId,
+        labels: LabelsId,
+        places: impl Iterator<Item = Place>,
+        weight: Weight,
+    ) {
         self.scratch.clear();
         self.scratch.push(labels);
         for place in places {
@@ -105,14 +126,20 @@ impl Collector {
             });
             self.scratch.push(id);
         }
-        if let Some(known) = self.stacks.get_mut(&self.scratch[..]) {
-            known.add(weight);
-        } else if self.stored_words + self.scratch.len() > MAX_STACK_WORDS {
-            self.overflow.add(weight);
-        } else {
-            self.stored_words += self.scratch.len();
-            self.stacks.insert(self.scratch.clone().into_boxed_slice(), weight);
+        if self.counts.len() <= source {
+            self.counts.resize_with(source + 1, Counts::default);
         }
+        self.counts[source].add(&self.scratch, weight, self.is_full);
+    }
+
+    /// From now on, new stacks are counted as overflow: memory is short.
+    pub fn store_no_more(&mut self) {
+        self.is_full = true;
+    }
+
+    /// The counts of a source.
+    pub fn counts(&self, source: SourceId) -> &Counts {
+        self.counts.get(source).unwrap_or(&NO_COUNTS)
     }
 
     /// All places, indexed by [`LocationId`].
@@ -123,6 +150,33 @@ impl Collector {
     /// The label set with this number.
     pub fn labels_of(&self, id: LabelsId) -> &Labels {
         &self.label_list[id as usize]
+    }
+
+    /// About how many bytes all of it takes.
+    pub fn memory_bytes(&self) -> usize {
+        const PLACE_BYTES: usize = 2 * size_of::<(Place, LocationId)>() + size_of::<Place>();
+        const LABELS_BYTES: usize = 3 * size_of::<Labels>() + 64;
+        self.place_list.capacity() * PLACE_BYTES
+            + self.label_list.capacity() * LABELS_BYTES
+            + self.counts.iter().map(Counts::memory_bytes).sum::<usize>()
+    }
+}
+
+impl Counts {
+    fn add(&mut self, stack: &[u32], weight: Weight, is_full: bool) {
+        if let Some(known) = self.stacks.get_mut(stack) {
+            known.add(weight);
+        } else if is_full || self.stored_words + stack.len() > MAX_STACK_WORDS {
+            self.overflow.add(weight);
+        } else {
+            self.stored_words += stack.len();
+            self.stacks.insert(stack.into(), weight);
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        const ENTRY_BYTES: usize = size_of::<(Box<[u32]>, Weight)>() + 16;
+        self.stacks.capacity() * ENTRY_BYTES + self.stored_words * size_of::<u32>()
     }
 
     /// The stacks with their weights, heaviest first (equal ones in a fixed order).
@@ -137,22 +191,11 @@ impl Collector {
         self.stacks.len()
     }
 
-    /// Whether a stack contains the location, indexed by [`LocationId`].
-    pub fn used(&self) -> Vec<bool> {
-        let mut used = vec![false; self.place_list.len()];
+    /// Whether a stack contains the location, indexed by [`LocationId`]; there are `locations`.
+    pub fn used(&self, locations: usize) -> Vec<bool> {
+        let mut used = vec![false; locations];
         self.stacks.keys().flat_map(|key| &key[1..]).for_each(|id| used[*id as usize] = true);
         used
-    }
-
-    /// Whether there are so many distinct addresses or labels that numbering should restart.
-    pub fn is_crowded(&self) -> bool {
-        self.place_list.len() > MAX_PLACES_KEPT || self.label_list.len() > MAX_LABELS / 2
-    }
-
-    /// Clears all counts; places and labels keep their numbers.
-    pub fn forget_stacks(&mut self) {
-        self.stacks.clear();
-        (self.stored_words, self.overflow) = (0, Weight::default());
     }
 
     /// The weight of the stacks beyond [`MAX_STACK_WORDS`].
@@ -192,13 +235,41 @@ mod tests {
         let (a, b) = (collector.labels(labels("a")), collector.labels(labels("b")));
         let place = |address| Place { mapping: 1, address };
         let one = Weight { count: 1, amount: 10 };
-        collector.add(a, [place(1), place(2)].into_iter(), one);
-        collector.add(a, [place(1), place(2)].into_iter(), one);
-        collector.add(b, [place(1), place(2)].into_iter(), one);
-        let stacks = collector.stacks();
+        collector.add(ONLY, a, [place(1), place(2)].into_iter(), one);
+        collector.add(ONLY, a, [place(1), place(2)].into_iter(), one);
+        collector.add(ONLY, b, [place(1), place(2)].into_iter(), one);
+        let stacks = collector.counts(ONLY).stacks();
         assert_eq!(stacks.len(), 2);
         assert_eq!(stacks[0], (a, &[0, 1][..], Weight { count: 2, amount: 20 }));
         assert_eq!(collector.places(), [place(1), place(2)]);
         assert_eq!(collector.labels(labels("a")), a);
+    }
+
+    #[test]
+    fn sources_share_places_and_labels_and_count_for_themselves() {
+        let mut collector = Collector::default();
+        let a = collector.labels(labels("a"));
+        let place = |address| Place { mapping: 1, address };
+        let weight = |amount| Weight { count: 1, amount };
+        collector.add(0, a, [place(1), place(2)].into_iter(), weight(10));
+        collector.add(2, a, [place(2), place(3)].into_iter(), weight(7));
+        assert_eq!(collector.places(), [place(1), place(2), place(3)]);
+        assert_eq!(collector.counts(0).stacks(), [(a, &[0, 1][..], weight(10))]);
+        assert_eq!(collector.counts(1).stack_count(), 0);
+        assert_eq!(collector.counts(2).stacks(), [(a, &[1, 2][..], weight(7))]);
+        assert_eq!(collector.counts(2).used(3), [false, true, true]);
+    }
+
+    #[test]
+    fn when_memory_is_short_known_stacks_are_counted_and_new_ones_overflow() {
+        let mut collector = Collector::default();
+        let a = collector.labels(labels("a"));
+        let (place, one) = (|address| Place { mapping: 1, address }, Weight { count: 1, amount: 10 });
+        collector.add(ONLY, a, [place(1)].into_iter(), one);
+        collector.store_no_more();
+        collector.add(ONLY, a, [place(1)].into_iter(), one);
+        collector.add(ONLY, a, [place(2)].into_iter(), one);
+        assert_eq!(collector.counts(ONLY).stacks(), [(a, &[0][..], Weight { count: 2, amount: 20 })]);
+        assert_eq!(collector.counts(ONLY).overflow(), one);
     }
 }

@@ -5,6 +5,7 @@
 
 use super::{
     Capture, Ended, FrameChoice, Tally,
+    collector::SourceId,
     name::{
         locations::{Locations, clamp, epoch_ns, label_list, nanos},
         names::{Names, file_of},
@@ -12,7 +13,10 @@ use super::{
     },
     request::Plan,
     threadcreate::{self, Threads},
-    watch::{images::Synthetic, world::World},
+    watch::{
+        images::Synthetic,
+        window::{LanguageNotes, Window},
+    },
 };
 use crate::{
     issue::Issue,
@@ -23,42 +27,39 @@ use crate::{
 /// How many reasons for truncated stacks a comment lists.
 const REASONS_SHOWN: usize = 3;
 
+/// Adds the profile of a source to `capture`.
 pub(super) fn finish(
     plan: &Plan,
-    world: &mut World,
+    (window, source): (&Window, SourceId),
     names: &Names,
     threads: Option<Threads>,
     capture: &mut Capture,
 ) {
-    count_issues(world, &capture.tally);
-    if plan.live.is_periodic {
-        let few = few_samples(capture.tally.samples);
-        few.into_iter().for_each(|issue| world.issues.add(issue, 1));
-    }
-    capture.unnamed_share = unnamed_share(world, names);
+    count_issues(plan, (window, source), capture);
+    capture.unnamed_share = unnamed_share(window, source, names);
     let values = plan.kind.sample_types;
     let mut builder = Builder::new(values);
     let executable = capture.identities.first().and_then(|identity| identity.executable.as_deref());
-    let locations = Locations::add(world, names, &mut builder, executable);
+    let locations = Locations::add(window, source, names, &mut builder, executable);
     match threads {
         Some(threads) => {
-            let before = threadcreate::add_samples(plan, world, threads, &locations, &mut builder);
+            let before =
+                threadcreate::add_samples((window, source), names, threads, &locations, &mut builder);
             capture.threads_before = Some(before);
         }
         None => {
             let each = worth_of_lost_sample(plan, &capture.tally);
-            add_samples(world, capture.tally.lost, each, &locations, &mut builder);
+            add_samples((window, source), (capture.tally.lost, each), &locations, &mut builder);
         }
     }
     let (kind, unit) = values[values.len() - 1];
     builder.set_period(kind, unit, period_of(plan));
     builder.set_default_sample_type(kind);
     builder.set_time(epoch_ns(capture.started_at), nanos(capture.elapsed));
-    capture.issues = std::mem::take(&mut world.issues);
-    for comment in comments(plan, capture, world) {
+    for comment in comments(plan, capture, (window, source)) {
         builder.comment(&comment);
     }
-    for comment in unnamed::comments(world, names) {
+    for comment in unnamed::comments((window, source), names) {
         builder.comment(&comment);
     }
     capture.profile = builder.finish();
@@ -69,14 +70,20 @@ fn period_of(plan: &Plan) -> i64 {
     if plan.kind.is_time() { 1_000_000_000 / i64::from(plan.frequency_hz.max(1)) } else { 1 }
 }
 
-fn count_issues(world: &mut World, tally: &Tally) {
-    let cuts = tally.cuts(|id| file_of(world, id));
+/// Adds the issues of the source and of the whole window.
+fn count_issues(plan: &Plan, (window, source): (&Window, SourceId), capture: &mut Capture) {
+    let (tally, issues) = (&capture.tally, &mut capture.issues);
+    issues.extend(&window.issues);
+    let cuts = tally.cuts(|id| file_of(window, id));
     for (why, count) in cuts {
-        world.issues.add(Issue::CutStack { why }, count);
+        issues.add(Issue::CutStack { why }, count);
     }
-    world.issues.add(Issue::LostSamples, tally.lost - tally.late);
-    world.issues.add(Issue::LateSamples, tally.late);
-    world.issues.add(Issue::StackTableFull, world.collector.overflow().count);
+    issues.add(Issue::LostSamples, tally.lost - tally.late);
+    issues.add(Issue::LateSamples, tally.late);
+    issues.add(Issue::StackTableFull, window.collector.counts(source).overflow().count);
+    if plan.live.is_periodic {
+        few_samples(tally.samples).into_iter().for_each(|issue| issues.add(issue, 1));
+    }
 }
 
 /// With fewer samples than this, the profile says how uncertain shares are.
@@ -90,9 +97,9 @@ fn few_samples(samples: u64) -> Option<Issue> {
 }
 
 /// The share of frames without a name, weighted by samples: 0 to 1.
-fn unnamed_share(world: &World, names: &Names) -> f64 {
+fn unnamed_share(window: &Window, source: SourceId, names: &Names) -> f64 {
     let (mut all, mut unnamed) = (0u64, 0u64);
-    for (_, locations, weight) in world.collector.stacks() {
+    for (_, locations, weight) in window.collector.counts(source).stacks() {
         let without = locations.iter().filter(|id| names.frames[**id as usize].is_empty()).count();
         all += weight.count * locations.len() as u64;
         unnamed += weight.count * without as u64;
@@ -108,14 +115,21 @@ fn worth_of_lost_sample(plan: &Plan, tally: &Tally) -> u64 {
     }
 }
 
-fn add_samples(world: &World, lost: u64, each: u64, locations: &Locations, builder: &mut Builder) {
-    for (labels, stack, weight) in world.collector.stacks() {
+/// Adds the stacks of a source; and the samples that were lost, whose worth is `each`.
+fn add_samples(
+    (window, source): (&Window, SourceId),
+    (lost, each): (u64, u64),
+    locations: &Locations,
+    builder: &mut Builder,
+) {
+    let counts = window.collector.counts(source);
+    for (labels, stack, weight) in counts.stacks() {
         let ids = locations.of(stack);
-        let labels = label_list(world.collector.labels_of(labels));
+        let labels = label_list(window.collector.labels_of(labels));
         builder.sample(&ids, &[clamp(weight.count), clamp(weight.amount)], &labels);
     }
     let lost = (lost, lost.saturating_mul(each));
-    let overflow = world.collector.overflow();
+    let overflow = counts.overflow();
     for (kind, (count, amount)) in
         [(Synthetic::Lost, lost), (Synthetic::Overflow, (overflow.count, overflow.amount))]
     {
@@ -129,7 +143,7 @@ fn add_samples(world: &World, lost: u64, each: u64, locations: &Locations, build
 }
 
 /// How the profile was made and how complete it is, as `key: value` lines.
-fn comments(plan: &Plan, capture: &Capture, world: &World) -> Vec<String> {
+fn comments(plan: &Plan, capture: &Capture, (window, source): (&Window, SourceId)) -> Vec<String> {
     let tally = &capture.tally;
     let percent = |share: f64| share * 100.0;
     let mut comments: Vec<String> = capture
@@ -157,13 +171,14 @@ fn comments(plan: &Plan, capture: &Capture, world: &World) -> Vec<String> {
     comments.extend((plan.live.comments)(plan, capture));
     comments.push(format!("kernel frames: {}", if sampler.kernel { "yes" } else { "no" }));
     comments.push(format!("scanned: {} of {} user frames", tally.scanned_frames, tally.frames));
-    let quality = world.quality();
-    if !quality.is_empty() || plan.frames != FrameChoice::Mixed {
+    let notes = &window.language_notes;
+    if !notes.quality.is_empty() || plan.frames != FrameChoice::Mixed {
         comments.push(format!("frames: {}", plan.frames.name()));
     }
-    comments.extend(quality);
-    comments.push(format!("different stacks: {}", world.collector.stack_count()));
-    comments.extend(of_languages(world));
+    comments.extend(notes.quality.iter().cloned());
+    let stack_count = window.collector.counts(source).stack_count();
+    comments.push(format!("different stacks: {stack_count}"));
+    comments.extend(of_languages(notes));
     let ended = match capture.ended {
         Ended::Duration => "duration",
         Ended::Stopped => "stopped early",
@@ -177,18 +192,18 @@ fn comments(plan: &Plan, capture: &Capture, world: &World) -> Vec<String> {
 
 /// The comments on frames of languages: those without a certain place, those that could not be
 /// read, and which frames are of which category.
-fn of_languages(world: &World) -> Vec<String> {
-    let mut unplaced: Vec<_> = world.unplaced.iter().collect();
+fn of_languages(notes: &LanguageNotes) -> Vec<String> {
+    let mut unplaced: Vec<_> = notes.unplaced.iter().collect();
     unplaced.sort();
     let mut comments: Vec<String> = unplaced
         .into_iter()
         .map(|(why, count)| format!("language frames: {why} ({count} samples)"))
         .collect();
-    let (failed, late) = (world.language_frames.failed, world.language_frames.late);
-    if failed > 0 {
+    let LanguageNotes { failed, late, .. } = notes;
+    if *failed > 0 {
         comments.push(format!("language frames: {failed} could not be read, {late} of them for lateness"));
     }
-    comments.extend(world.categories.iter().map(|rule| {
+    comments.extend(notes.categories.iter().map(|rule| {
         let (category, what, text) = match rule {
             CategoryRule::Mapping(category, path) => (category, "mapping", path),
             CategoryRule::Function(category, prefix) => (category, "function", prefix),

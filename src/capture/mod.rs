@@ -40,6 +40,7 @@ pub use request::{FrameChoice, LabelKeys, Request, SamplerChoice, StackOptions, 
 pub use response::{Capture, Content, Reading, Response, TextResponse};
 pub use tally::Tally;
 pub use tasks::are_shown as has_tasks;
+pub use watch::memory::Memory;
 
 use crate::process::{Identity, ProcessError, identify, select};
 

@@ -5,6 +5,7 @@
 //! (`watch`, `finish`).
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -13,14 +14,18 @@ use std::{
 use super::{
     Capture, CaptureError, Ended, Response, identify_all,
     kinds::{Kind, Make, Span, difference},
+    name::queue::Named,
     progress::Progress,
     request::{Plan, Request, Stop},
-    threadcreate::Threads,
-    watch::session::Session as Engine,
+    watch::{
+        memory::Memory,
+        session::{Sampled, Session as Engine},
+        source::Refused,
+    },
 };
-use crate::{process::read_mappings, profile::proto::Profile};
+use crate::{process::read_mappings, sampler::SamplerError};
 
-/// In a series of profiles, the next window lasts at least this many times as long as building the
+/// In a series of profiles, a window lasts at least this many times as long as building the
 /// previous profile took. This bounds rprof's own CPU time.
 const OWN_PAUSE: u32 = 8;
 
@@ -39,13 +44,13 @@ pub struct Session {
     parts: Vec<Part>,
 }
 
-/// What captures one kind of a session.
+/// What captures some kinds of a session.
 enum Part {
-    /// Sampling on this thread.
+    /// Sampling on this thread: all kinds that are sampled, of the same processes and time.
     Sampling(Box<Sampling>),
     /// A call that returns the response.
     Once(Kind, fn(&Request, Kind) -> Result<Response, CaptureError>),
-    /// Another kind that lasts, captured at the same time.
+    /// A recording, made at the same time.
     Thread(Kind, JoinHandle<Result<Response, CaptureError>>),
     /// It could not be opened.
     Failed(Kind, CaptureError),
@@ -64,7 +69,7 @@ pub fn open(request: &Request) -> Result<Session, CaptureError> {
     let request = Arc::new(request);
     let parts = match request.kinds[..] {
         [kind] => vec![Part::open(&request, kind)?],
-        _ => request.kinds.iter().map(|kind| Part::open_beside_others(&request, kind)).collect(),
+        _ => open_several(&request),
     };
     Ok(Session { request, parts })
 }
@@ -82,8 +87,8 @@ pub fn once(request: &Request, progress: &mut dyn FnMut(Progress<'_>)) -> Result
 impl Session {
     /// The outcomes of the next window, one for each kind in the order of the request; `None` after
     /// the last. A series has more than one window only where [`Request::every`] says so. Files are
-    /// opened and addresses symbolized once for all windows. If building a profile takes long, the
-    /// next window is longer.
+    /// opened and addresses symbolized once for all windows and kinds. Sampling goes on while
+    /// profiles are built; if that takes long, a window is longer.
     pub fn next_window(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Option<Vec<Outcome>> {
         if self.parts.is_empty() {
             return None;
@@ -95,23 +100,52 @@ impl Session {
                 Part::Once(kind, make) => (kind, read(&self.request, kind, make)),
                 Part::Thread(kind, thread) => (kind, thread.join().unwrap_or(Err(CaptureError::Bug))),
                 Part::Sampling(mut sampling) => {
-                    let result = sampling.next_window(progress);
-                    let kind = sampling.plan.kind;
-                    if sampling.engine.is_some() {
+                    outcomes.extend(sampling.next_window(progress));
+                    if !sampling.is_over() {
                         self.parts.push(Part::Sampling(sampling));
                     }
-                    (kind, result.map(|capture| Response::Sampled(Box::new(capture))))
+                    continue;
                 }
             };
             outcomes.push(Outcome { kind, result });
         }
+        let place = |outcome: &Outcome| self.request.kinds.iter().position(|kind| *kind == outcome.kind);
+        outcomes.sort_by_key(place);
         Some(outcomes)
+    }
+
+    /// Also samples this process from now on: its mappings are read, and its samples are in the
+    /// windows with those of the others. Does nothing where no kind is sampled.
+    ///
+    /// # Errors
+    /// It does not exist, is a thread of the kernel, or cannot be sampled.
+    pub fn add(&mut self, pid: u32) -> Result<(), CaptureError> {
+        self.engines().try_for_each(|engine| engine.add(pid))
+    }
+
+    /// Stops sampling this process, and forgets all that belongs to it. What was sampled stays in
+    /// the current window.
+    pub fn remove(&mut self, pid: u32) {
+        self.engines().for_each(|engine| engine.remove(pid));
+    }
+
+    /// What the sampled kinds keep in memory.
+    pub fn memory(&mut self) -> Memory {
+        let owners = self.engines().flat_map(|engine| engine.memory()).collect();
+        Memory::of(owners)
+    }
+
+    fn engines(&mut self) -> impl Iterator<Item = &mut Engine> {
+        self.parts.iter_mut().filter_map(|part| match part {
+            Part::Sampling(sampling) => sampling.engine.as_mut(),
+            _ => None,
+        })
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let is_running = |part: &Part| matches!(part, Part::Thread(..));
+        let is_running = |part: &Part| matches!(part, Part::Thread(..) | Part::Sampling(_));
         if self.parts.iter().any(is_running) {
             self.request.stop.set();
         }
@@ -129,24 +163,58 @@ impl Part {
         Ok(match maker.make {
             Make::Live(live) => {
                 let plan = Plan::new(Arc::clone(request), kind, live);
-                Part::Sampling(Box::new(Sampling::begin(plan)?))
+                Part::Sampling(Box::new(Sampling::begin(request, vec![plan])?.0))
             }
             Make::Once(make) => Part::Once(kind, make),
         })
     }
+}
 
-    /// Kinds that last run on threads of their own; the others are read when the window is
-    /// requested.
-    fn open_beside_others(request: &Arc<Request>, kind: Kind) -> Part {
-        match kind.maker(request).map(|maker| maker.make) {
+/// Opens several kinds: those that are sampled together, recordings on threads of their own, and
+/// the others when the window is requested.
+fn open_several(request: &Arc<Request>) -> Vec<Part> {
+    let (mut parts, mut plans) = (Vec::new(), Vec::new());
+    for kind in request.kinds.iter().copied() {
+        parts.push(match kind.maker(request).map(|maker| maker.make) {
             Err(error) => Part::Failed(kind, readable(&request.pids, error)),
+            Ok(Make::Live(live)) => {
+                plans.push(Plan::new(Arc::clone(request), kind, live));
+                continue;
+            }
             Ok(Make::Once(make)) if kind.span == Span::Instant => Part::Once(kind, make),
-            Ok(_) => {
+            Ok(Make::Once(_)) => {
                 let request = Arc::new(Request { kinds: vec![kind], every: None, ..(**request).clone() });
                 Part::Thread(kind, thread::spawn(move || once(&request, &mut |_| {})))
             }
+        });
+    }
+    if plans.is_empty() {
+        return parts;
+    }
+    let kinds: Vec<Kind> = plans.iter().map(|plan| plan.kind).collect();
+    match Sampling::begin(request, plans) {
+        Ok((sampling, refused)) => {
+            parts.extend(refused.into_iter().map(|(kind, error)| Part::Failed(kind, error)));
+            // It runs for the whole time; what is read afterwards shows the end of it.
+            parts.insert(0, Part::Sampling(Box::new(sampling)));
+        }
+        Err(error) => {
+            parts.extend(failed_together(&kinds, error).map(|(kind, error)| Part::Failed(kind, error)))
         }
     }
+    parts
+}
+
+/// One error for several kinds: the first has it, the others its text.
+fn failed_together(kinds: &[Kind], error: CaptureError) -> impl Iterator<Item = (Kind, CaptureError)> {
+    let text = error.to_string();
+    let mut first = Some(error);
+    kinds.iter().map(move |kind| {
+        let error = first
+            .take()
+            .unwrap_or_else(|| CaptureError::SamplerDied(SamplerError::Unavailable(text.clone())));
+        (*kind, error)
+    })
 }
 
 /// The error, or the one that says why the program of a process cannot be read at all.
@@ -186,60 +254,108 @@ fn wait(duration: Duration, stop: &Stop) {
     }
 }
 
-/// The capture of a sampled kind.
+/// The capture of the kinds that are sampled.
 struct Sampling {
-    plan: Plan,
-    /// `None`: the last window was returned.
+    plans: Vec<Plan>,
+    /// `None`: sampling is over.
     engine: Option<Engine>,
-    /// The existing threads, where the kind shows them too.
-    threads: Option<Threads>,
-    /// When the current window of a series ends.
+    /// Windows that have their names and were not returned yet.
+    named: VecDeque<Named>,
+    /// When the current window of a series ends, and when it began.
     until: Option<Duration>,
+    window_began: Duration,
+    /// The current window does not end before this: naming the last one took long.
+    not_before: Duration,
     /// Whether the processes and the sampler were reported.
     is_reported: bool,
 }
 
 impl Sampling {
-    fn begin(plan: Plan) -> Result<Sampling, CaptureError> {
-        let engine = Engine::begin(plan.clone())?;
-        let threads = match plan.live.reads_threads {
-            true => Some(Threads::read_existing(&plan, engine.identities())?),
-            false => None,
+    fn begin(request: &Arc<Request>, plans: Vec<Plan>) -> Result<(Sampling, Refused), CaptureError> {
+        let (engine, refused) = Engine::begin(request, &plans)?;
+        let sampling = Sampling {
+            until: request.every,
+            plans: plans.into_iter().filter(|plan| engine.samples(plan.kind)).collect(),
+            engine: Some(engine),
+            named: VecDeque::new(),
+            window_began: Duration::ZERO,
+            not_before: Duration::ZERO,
+            is_reported: false,
         };
-        Ok(Sampling { until: plan.every, plan, engine: Some(engine), threads, is_reported: false })
+        Ok((sampling, refused))
     }
 
-    fn next_window(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Capture, CaptureError> {
-        let Some(mut engine) = self.engine.take() else { return Err(CaptureError::NoProcess) };
+    /// Whether the last window was returned.
+    fn is_over(&self) -> bool {
+        self.engine.is_none() && self.named.is_empty()
+    }
+
+    fn next_window(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Vec<Outcome> {
+        while self.named.is_empty()
+            && let Some(engine) = self.engine.take()
+        {
+            if let Err(error) = self.sample(engine, progress) {
+                let kinds: Vec<Kind> = self.plans.iter().map(|plan| plan.kind).collect();
+                let failed = failed_together(&kinds, error);
+                return failed.map(|(kind, error)| Outcome { kind, result: Err(error) }).collect();
+            }
+        }
+        let captures = self.named.pop_front().map(|named| named.captures).unwrap_or_default();
+        captures.into_iter().map(|capture| self.outcome(capture)).collect()
+    }
+
+    /// Samples until a window has its names, or ends.
+    fn sample(
+        &mut self,
+        mut engine: Engine,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<(), CaptureError> {
         if !std::mem::replace(&mut self.is_reported, true) {
             engine.report_attached(progress);
         }
-        let whole = self.plan.duration;
-        let end = [whole, self.until].into_iter().flatten().min();
-        let sampled = engine.sample(end, &self.plan.stop, progress);
-        let is_last = !matches!(sampled, Ok(Ended::Duration)) || whole == end;
-        if is_last {
-            let ended = engine.end(sampled)?;
-            if let Some(threads) = self.threads.as_mut().filter(|_| engine.is_idle()) {
-                engine.add_new_threads(threads);
+        let request = Arc::clone(engine.request());
+        let end = [request.duration, self.until].into_iter().flatten().min();
+        let ended = match engine.sample(end, &request.stop, progress) {
+            Ok(Sampled::Named(named)) => {
+                self.not_before = self.not_before.max(self.window_began + named.took * OWN_PAUSE);
+                self.named.push_back(named);
+                self.engine = Some(engine);
+                return Ok(());
             }
-            let mut capture = engine.finish(ended, self.threads.take(), progress);
-            self.keep_changes(&mut capture.profile);
-            return Ok(capture);
-        }
-        let window_ended = engine.elapsed();
-        let capture = engine.window(progress);
-        let took = engine.elapsed() - window_ended;
-        let next = self.until.zip(self.plan.every).map(|(until, every)| until + every);
-        self.until = next.map(|next| next.max(engine.elapsed() + took * OWN_PAUSE));
-        self.engine = Some(engine);
-        Ok(capture)
+            Ok(Sampled::Ended(Ended::Duration)) if request.duration != end => {
+                self.end_window(&mut engine);
+                self.engine = Some(engine);
+                return Ok(());
+            }
+            Ok(Sampled::Ended(ended)) => engine.end(Ok(ended)),
+            Err(error) => engine.end(Err(error)),
+        };
+        self.named.extend(engine.finish(ended?, progress));
+        Ok(())
     }
 
-    fn keep_changes(&self, profile: &mut Profile) {
-        match self.plan.live.keep_changes {
-            Some(keep) if self.plan.only_changes && !self.plan.is_now() => keep(profile),
-            _ => {}
+    /// Ends the current window, unless naming needs more time.
+    fn end_window(&mut self, engine: &mut Engine) {
+        let Some((until, every)) = self.until.zip(engine.request().every) else { return };
+        if engine.elapsed() < self.not_before {
+            self.until = Some(self.not_before);
+            return;
         }
+        if engine.end_window() {
+            self.window_began = engine.elapsed();
+        }
+        self.until = Some((until + every).max(engine.elapsed() + every / 2));
+    }
+
+    fn outcome(&self, mut capture: Capture) -> Outcome {
+        let kind = capture.kind;
+        if let Some(plan) = self.plans.iter().find(|plan| plan.kind == kind)
+            && let Some(keep) = plan.live.keep_changes
+            && plan.only_changes
+            && !plan.is_now()
+        {
+            keep(&mut capture.profile);
+        }
+        Outcome { kind, result: Ok(Response::Sampled(Box::new(capture))) }
     }
 }

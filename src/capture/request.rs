@@ -65,8 +65,7 @@ pub struct Request {
     /// `None`: until stopped, or until the last process ends. Zero: an instant kind shows the state
     /// now.
     pub duration: Option<Duration>,
-    /// The length of each window of a series; `None`: one window. Only for a single kind that is
-    /// sampled.
+    /// The length of each window of a series; `None`: one window. Only for kinds that are sampled.
     pub every: Option<Duration>,
     /// Of an instant kind with a duration: what changed in that time.
     pub only_changes: bool,
@@ -86,6 +85,9 @@ pub struct Request {
     pub max_stack_bytes: u32,
     /// Size of the ring buffers in bytes; 0: chosen by rprof.
     pub buffer_bytes: usize,
+    /// The most anonymous and shared memory that rprof should take, in bytes; 0: no limit but those
+    /// of its parts. At the limit, new stacks are counted under one name until the window ends.
+    pub max_memory_bytes: u64,
     /// How the stacks of an instant kind are read.
     pub stacks: StackOptions,
     /// Optional labels.
@@ -125,6 +127,7 @@ impl Default for Request {
             frames: FrameChoice::Mixed,
             max_stack_bytes: 512 << 10,
             buffer_bytes: 0,
+            max_memory_bytes: 0,
             stacks: StackOptions::default(),
             labels: LabelKeys::default(),
             symbolize: SymbolizeOptions::default(),
@@ -180,7 +183,7 @@ impl Stop {
 
 /// A kind that is sampled, as one of the kinds of a request.
 #[derive(Clone)]
-pub(super) struct Plan {
+pub struct Plan {
     request: Arc<Request>,
     /// The kind.
     pub kind: Kind,

@@ -57,6 +57,14 @@ impl Tally {
         self.lost += 1;
     }
 
+    /// The mappings that the reasons for truncated stacks name.
+    pub(super) fn mappings_of_cuts(&self) -> impl Iterator<Item = u32> {
+        self.ends.keys().filter_map(|end| match end {
+            StackEnd::NoUnwindInfo(module) => *module,
+            _ => None,
+        })
+    }
+
     /// The share of samples with a whole stack, 0 to 1; 1 without samples.
     pub fn whole_share(&self) -> f64 {
         if self.samples == 0 { 1.0 } else { self.whole as f64 / self.samples as f64 }

@@ -9,23 +9,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    CaptureError, LabelKeys, Request,
-    collector::LocationId,
+    CaptureError, Request,
+    collector::{LocationId, SourceId},
     dump::{DumpRequest, collect},
     name::{
         locations::{Locations, clamp, label_list},
-        names::{Names, name_all},
+        names::Names,
     },
-    watch::world::World,
+    watch::{window::Window, world::World},
 };
 use crate::{
-    issue::{Issue, Issues},
+    issue::Issue,
     process::Identity,
     profile::{
         builder::{Builder, LabelValue},
         proto::Profile,
     },
-    symbolize::SymbolizeOptions,
 };
 
 /// Key of the label that says when a thread was created.
@@ -74,50 +73,51 @@ pub struct Threads {
     new: Option<Sweep>,
 }
 
+/// The threads of one reading; their stacks are counted as those of a source of their own.
 struct Sweep {
-    world: World,
+    source: SourceId,
     snapshots: collect::ThreadSnapshots,
 }
 
 impl Threads {
     /// Reads the existing threads. Errors: they cannot be read.
-    pub fn read_existing(request: &Request, identities: &[Identity]) -> Result<Threads, CaptureError> {
-        Ok(Threads { before: Sweep::at(request, identities)?, new: None })
+    pub fn read_existing(
+        request: &Request,
+        identities: &[Identity],
+        world: &mut World,
+    ) -> Result<Threads, CaptureError> {
+        Ok(Threads { before: Sweep::at(request, identities, world)?, new: None })
     }
 
     /// Reads the threads created since then.
-    pub fn add_new(&mut self, request: &Request, identities: &[Identity], issues: &mut Issues) {
-        match Sweep::at(request, identities) {
+    pub fn add_new(&mut self, request: &Request, identities: &[Identity], world: &mut World) {
+        match Sweep::at(request, identities, world) {
             Ok(mut new) => {
                 let known: BTreeSet<(u32, u32)> = self.before.threads().collect();
                 new.snapshots.threads.retain(|thread| !known.contains(&(thread.pid, thread.state.tid)));
                 self.new = Some(new);
             }
             Err(error) => {
-                issues.add(Issue::Unwatched { what: "new threads".to_owned(), why: error.to_string() }, 1)
+                let what = "new threads".to_owned();
+                world.issues.add(Issue::Unwatched { what, why: error.to_string() }, 1)
             }
         }
     }
 }
 
 impl Sweep {
-    fn at(request: &Request, identities: &[Identity]) -> Result<Sweep, CaptureError> {
+    fn at(request: &Request, identities: &[Identity], world: &mut World) -> Result<Sweep, CaptureError> {
         let how = DumpRequest { max_stack_bytes: request.max_stack_bytes, ..DumpRequest::default() };
-        let mut sweep = Sweep {
-            world: World::within(
-                LabelKeys { pid: true, tid: true, process: true },
-                &request.symbolize.budget,
-            ),
-            snapshots: collect::ThreadSnapshots::default(),
-        };
+        let source = world.new_source();
+        let mut snapshots = collect::ThreadSnapshots::default();
         for identity in identities {
-            match collect::collect_process(&how, identity, &mut sweep.world, &mut sweep.snapshots) {
+            match collect::collect_process(&how, identity, (world, source), &mut snapshots) {
                 // It may end at any time.
                 Err(_) if !identity.is_alive() => {}
-                snapshots => snapshots?,
+                collected => collected?,
             }
         }
-        Ok(sweep)
+        Ok(Sweep { source, snapshots })
     }
 
     fn threads(&self) -> impl Iterator<Item = (u32, u32)> {
@@ -125,25 +125,19 @@ impl Sweep {
     }
 
     /// Adds a sample for each start function, with the number of its threads.
-    fn add_samples(
-        &mut self,
-        keys: LabelKeys,
-        created: &str,
-        options: &SymbolizeOptions,
-        builder: &mut Builder,
-    ) {
-        let names = name_all(options, &mut self.world);
-        let locations = Locations::add(&self.world, &names, builder, None);
-        let stacks: BTreeMap<_, _> =
-            self.world.collector.stacks().into_iter().map(|(labels, stack, _)| (labels, stack)).collect();
+    fn add_samples(&self, window: &Window, names: &Names, created: &str, builder: &mut Builder) {
+        let keys = window.label_keys;
+        let locations = Locations::add(window, self.source, names, builder, None);
+        let stacks = window.collector.counts(self.source).stacks();
+        let stacks: BTreeMap<_, _> = stacks.into_iter().map(|(labels, stack, _)| (labels, stack)).collect();
         let mut counts = BTreeMap::new();
         for thread in &self.snapshots.threads {
             let Some(stack) = stacks.get(&thread.labels) else { continue };
-            let mut labels = self.world.collector.labels_of(thread.labels).clone();
+            let mut labels = window.collector.labels_of(thread.labels).clone();
             labels.pid = labels.pid.filter(|_| keys.pid);
             labels.tid = labels.tid.filter(|_| keys.tid);
             labels.process = labels.process.filter(|_| keys.process);
-            *counts.entry((start(stack, &names), labels)).or_insert(0) += 1;
+            *counts.entry((start(stack, names), labels)).or_insert(0) += 1;
         }
         for ((stack, labels), count) in counts {
             let ids = locations.of(stack);
@@ -182,27 +176,24 @@ fn start<'s>(stack: &'s [LocationId], names: &Names) -> &'s [LocationId] {
 /// Adds the samples of the sampler, then the threads whose stacks were read. Returns how many
 /// threads existed before.
 pub fn add_samples(
-    request: &Request,
-    world: &World,
+    (window, source): (&Window, SourceId),
+    names: &Names,
     mut threads: Threads,
     locations: &Locations,
     builder: &mut Builder,
 ) -> u64 {
-    for (labels, stack, weight) in world.collector.stacks() {
+    for (labels, stack, weight) in window.collector.counts(source).stacks() {
         let ids = locations.of(stack);
-        let mut labels = label_list(world.collector.labels_of(labels));
+        let mut labels = label_list(window.collector.labels_of(labels));
         labels.push((CREATED, LabelValue::Text(DURING)));
         builder.sample(&ids, &[clamp(weight.count)], &labels);
     }
     // Created between the sampler's start and our read: counted already.
-    threads
-        .before
-        .snapshots
-        .threads
-        .retain(|thread| !world.new_threads.contains(&(thread.pid, thread.state.tid)));
-    threads.before.add_samples(world.label_keys, BEFORE, &request.symbolize, builder);
-    if let Some(new) = &mut threads.new {
-        new.add_samples(world.label_keys, DURING, &request.symbolize, builder);
+    let before = &mut threads.before.snapshots.threads;
+    before.retain(|thread| !window.new_threads.contains(&(thread.pid, thread.state.tid)));
+    threads.before.add_samples(window, names, BEFORE, builder);
+    if let Some(new) = &threads.new {
+        new.add_samples(window, names, DURING, builder);
     }
     threads.before.snapshots.threads.len() as u64
 }

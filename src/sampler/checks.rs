@@ -233,6 +233,7 @@ fn options(pid: u32, trigger: Trigger, follow_forks: bool) -> SamplerOptions {
         max_stack_bytes: 1024,
         language_alone: false,
         buffer_bytes: 0,
+        reports_changes: true,
     }
 }
 

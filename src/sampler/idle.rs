@@ -41,6 +41,16 @@ impl Sampler for Idle {
         Ok(())
     }
 
+    fn reports_changes(&self) -> bool {
+        false
+    }
+
+    fn watch(&mut self, _pid: u32) -> Result<(), SamplerError> {
+        Ok(())
+    }
+
+    fn unwatch(&mut self, _pid: u32) {}
+
     fn stop(&mut self) -> Result<(), SamplerError> {
         Ok(())
     }

@@ -14,7 +14,7 @@ pub mod perf;
 pub mod ptrace;
 pub mod wall;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{
     addr::RuntimeAddr,
@@ -273,6 +273,10 @@ pub struct SamplerOptions {
     pub language_alone: bool,
     /// Total ring memory to request, in bytes; the kernel may grant less. 0: the default.
     pub buffer_bytes: usize,
+    /// Also report what changes in the processes: mappings, forks, execs, names, exits. False where
+    /// another sampler reports that: then new and ended processes are to be stated by
+    /// [`Sampler::watch`] and [`Sampler::unwatch`]. Some samplers report it in any case.
+    pub reports_changes: bool,
 }
 
 /// How a running sampler works, for the output and the file's comments.
@@ -327,9 +331,24 @@ pub trait Sampler {
     /// Sets the address of the state that a language's runtime keeps for a thread, for walkers that
     /// do not find it by themselves; `None`: the thread has none any more.
     fn hint_thread_state(&mut self, _tid: u32, _state: Option<u64>) {}
-    /// The names of kernel addresses, in the order of `addresses`. `None`: the sampler has no
-    /// cheaper way than reading all of the kernel's symbols.
-    fn kernel_names(&mut self, _addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {
+    /// Whether it reports what changes in the processes: mappings, forks, execs, names, exits.
+    fn reports_changes(&self) -> bool {
+        true
+    }
+    /// Also samples this process from now on; does nothing if it is sampled already. Errors:
+    /// `NoTarget`: it has ended; another error: this sampler cannot sample it.
+    fn watch(&mut self, _pid: u32) -> Result<(), SamplerError> {
+        Err(SamplerError::Unavailable("its processes are fixed when it begins".to_owned()))
+    }
+    /// Stops sampling this process, and forgets what belongs to it. Samples that are buffered may
+    /// still be reported.
+    fn unwatch(&mut self, _pid: u32) {}
+    /// Forgets what belongs to a process that has ended. Its children may still be sampled.
+    fn ended(&mut self, pid: u32) {
+        self.unwatch(pid);
+    }
+    /// When it must be polled next at the latest, if it does work of its own in `poll`.
+    fn due(&self) -> Option<Instant> {
         None
     }
 }

@@ -244,6 +244,29 @@ impl Sampler for PtraceSampler {
         Ok(())
     }
 
+    fn reports_changes(&self) -> bool {
+        false
+    }
+
+    fn watch(&mut self, pid: u32) -> Result<(), SamplerError> {
+        if self.processes.iter().any(|process| process.identity.pid == pid) {
+            return Ok(());
+        }
+        may_hold(pid)?;
+        self.add(pid);
+        let added = self.processes.iter_mut().find(|process| process.identity.pid == pid);
+        added.ok_or(SamplerError::NoTarget)?.read_accounts();
+        Ok(())
+    }
+
+    fn unwatch(&mut self, pid: u32) {
+        self.processes.retain(|process| process.identity.pid != pid);
+    }
+
+    fn due(&self) -> Option<Instant> {
+        (!self.stopped).then_some(self.next_round)
+    }
+
     fn hint_runtimes(&mut self, pid: u32, hints: &Hints) -> Result<(), SamplerError> {
         for process in self.processes.iter_mut().filter(|process| process.identity.pid == pid) {
             process.target.hints = hints.clone();

@@ -18,7 +18,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    Description, Event, KernelName, RawSample, Sampler, SamplerError, SamplerOptions, Values,
+    Description, Event, RawSample, Sampler, SamplerError, SamplerOptions, Values,
     bpf::{
         self, BpfSampler,
         threads::{COMM_BYTES, Sleeper, ThreadIterator, ThreadRecord},
@@ -296,8 +296,26 @@ impl Sampler for WallSampler {
         self.clock.hint_thread_state(tid, state);
     }
 
-    fn kernel_names(&mut self, addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {
-        self.clock.kernel_names(addresses)
+    fn reports_changes(&self) -> bool {
+        self.clock.reports_changes()
+    }
+
+    fn watch(&mut self, pid: u32) -> Result<(), SamplerError> {
+        self.clock.watch(pid)?;
+        self.add(pid)
+    }
+
+    fn unwatch(&mut self, pid: u32) {
+        self.clock.unwatch(pid);
+        let (ended, rest) = std::mem::take(&mut self.processes)
+            .into_iter()
+            .partition::<Vec<_>, _>(|process| process.identity.pid == pid);
+        self.processes = rest;
+        ended.into_iter().for_each(|mut process| process.end(&mut self.ready));
+    }
+
+    fn due(&self) -> Option<Instant> {
+        (!self.stopped).then_some(self.next_sweep)
     }
 }
 

@@ -126,6 +126,11 @@ impl Modules {
         self.sorted.iter_mut().for_each(|module| module.code = None);
     }
 
+    /// Removes the mappings that `keep` refuses.
+    pub fn retain(&mut self, keep: impl FnMut(&Module) -> bool) {
+        self.sorted.retain(keep);
+    }
+
     /// The mappings, sorted by address.
     pub fn as_slice(&self) -> &[Module] {
         &self.sorted

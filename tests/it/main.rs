@@ -38,6 +38,7 @@ mod serve_ui;
 mod shares;
 mod signals;
 mod snapshot;
+mod soak;
 mod stopped;
 mod symbols;
 mod target_unhurt;

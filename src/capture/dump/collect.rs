@@ -18,10 +18,11 @@ use crate::{
     budget::Exhausted,
     capture::{
         CaptureError,
-        collector::{Labels, LabelsId, Place, Weight},
+        collector::{Labels, LabelsId, Place, SourceId, Weight},
         watch::{
             images::{SYNTHETIC, Synthetic},
-            world::{World, kernel_places},
+            place::kernel_places,
+            world::World,
         },
     },
     issue::Issue,
@@ -121,14 +122,15 @@ struct Attempts {
     refused: Option<ProcessError>,
 }
 
-/// Reads all threads of a process. Errors: none of them can be read.
+/// Reads all threads of a process; their stacks are counted as those of a source. Errors: none of
+/// them can be read.
 pub fn collect_process(
     request: &DumpRequest,
     identity: &Identity,
-    world: &mut World,
+    (world, source): (&mut World, SourceId),
     snapshots: &mut ThreadSnapshots,
 ) -> Result<(), CaptureError> {
-    let mut reader = ProcessReader::new(request, identity, world, snapshots);
+    let mut reader = ProcessReader::new(request, identity, (world, source), snapshots);
     reader.world.watch(identity.pid, identity::monotonic_ns());
     if let Some(space) = reader.world.spaces.get(&identity.pid) {
         reader.target.hints = space.languages.hints();
@@ -167,6 +169,7 @@ struct ProcessReader<'a> {
     target: Target,
     now: SchedulerClock,
     world: &'a mut World,
+    source: SourceId,
     snapshots: &'a mut ThreadSnapshots,
     /// How often the BPF iterator may still be read again, for threads that have run since; `None`:
     /// it does not work here.
@@ -180,7 +183,7 @@ impl<'a> ProcessReader<'a> {
     fn new(
         request: &'a DumpRequest,
         identity: &'a Identity,
-        world: &'a mut World,
+        (world, source): (&'a mut World, SourceId),
         snapshots: &'a mut ThreadSnapshots,
     ) -> ProcessReader<'a> {
         let target = Target::new(identity.pid, request.max_stack_bytes);
@@ -190,6 +193,7 @@ impl<'a> ProcessReader<'a> {
             target,
             now: SchedulerClock::read(),
             world,
+            source,
             snapshots,
             bpf_readings: None,
             stored: BTreeMap::new(),
@@ -402,7 +406,7 @@ impl<'a> ProcessReader<'a> {
         let kernel_count = places.len() - self.world.places.len();
         variables.iter_mut().for_each(|(index, _)| *index += kernel_count);
         let scanned = self.world.frames.iter().any(|frame| frame.how == UnwindMethod::Scan);
-        self.world.tally.stack_bytes += snapshot.stack.len() as u64;
+        self.world.tally(self.source).stack_bytes += snapshot.stack.len() as u64;
         let languages = self.world.spaces.get(&pid).map(|space| &space.languages);
         Some(Attempt {
             method: snapshot.way,
@@ -444,7 +448,7 @@ impl<'a> ProcessReader<'a> {
         } else if !matches!(thread.state.state, 'Z' | 'X') {
             thread.note = attempts.note.or(attempts.refused.as_ref().map(ToString::to_string));
         }
-        self.world.collector.add(labels, places.into_iter(), Weight { count: 1, amount: 0 });
+        self.world.collector.add(self.source, labels, places.into_iter(), Weight { count: 1, amount: 0 });
         self.snapshots.threads.push(thread);
         attempts.refused
     }

@@ -10,12 +10,9 @@ mod profile;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{CaptureError, LabelKeys, check_pids, identify_all, watch::world::World};
+use super::{CaptureError, LabelKeys, check_pids, collector::ONLY, identify_all, watch::world::World};
 use crate::{
-    issue::Issues,
-    process::Identity,
-    profile::proto::Profile,
-    sampler::{bpf, look::LookMethod},
+    issue::Issues, process::Identity, profile::proto::Profile, sampler::look::LookMethod,
     symbolize::SymbolizeOptions,
 };
 
@@ -116,17 +113,13 @@ pub fn dump(request: &DumpRequest) -> Result<Dump, CaptureError> {
     let (began, began_at) = (Instant::now(), SystemTime::now());
     let mut snapshots = collect::ThreadSnapshots::default();
     for identity in &identities {
-        collect::collect_process(request, identity, &mut world, &mut snapshots)?;
+        collect::collect_process(request, identity, (&mut world, ONLY), &mut snapshots)?;
     }
     check_pids(&identities)?;
     let mut stats = snapshots.stats(began.elapsed());
     let naming = Instant::now();
-    let kernel_addresses = world.kernel_addresses(0);
-    if !kernel_addresses.is_empty() {
-        world.kernel_names = bpf::kernel_names(&kernel_addresses);
-    }
     let (profile, issues) =
-        profile::make(&request.symbolize, world, &identities, &snapshots, &stats, began_at);
+        profile::make(&request.symbolize, world.close(), &identities, &snapshots, &stats, began_at);
     // Names come from files that are found by PID.
     check_pids(&identities)?;
     stats.naming = naming.elapsed();

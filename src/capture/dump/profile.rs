@@ -10,13 +10,13 @@ use super::{
 };
 use crate::{
     capture::{
-        collector::LabelsId,
+        collector::{LabelsId, ONLY},
         name::{
             locations::{Locations, epoch_ns, nanos},
             names::{file_of, name_all},
         },
         tally::reason,
-        watch::world::World,
+        watch::window::Window,
     },
     issue::{Issue, Issues},
     process::Identity,
@@ -31,28 +31,33 @@ use crate::{
 /// The profile, and what is missing in it.
 pub fn make(
     options: &SymbolizeOptions,
-    mut world: World,
+    mut window: Window,
     identities: &[Identity],
     snapshots: &ThreadSnapshots,
     stats: &DumpStats,
     began_at: SystemTime,
 ) -> (Profile, Issues) {
-    let names = name_all(options, &mut world);
+    let names = name_all(options, &mut window);
     let mut builder = Builder::new(&[("threads", "count")]);
     let executable = identities.first().and_then(|identity| identity.executable.as_deref());
-    let locations = Locations::add(&world, &names, &mut builder, executable);
-    let mut stacks: Vec<(LabelsId, &[u32])> =
-        world.collector.stacks().into_iter().map(|(labels, stack, _)| (labels, stack)).collect();
+    let locations = Locations::add(&window, ONLY, &names, &mut builder, executable);
+    let mut stacks: Vec<(LabelsId, &[u32])> = window
+        .collector
+        .counts(ONLY)
+        .stacks()
+        .into_iter()
+        .map(|(labels, stack, _)| (labels, stack))
+        .collect();
     stacks.sort_unstable_by_key(|(labels, _)| *labels);
-    let mut issues = std::mem::take(&mut world.issues);
+    let mut issues = std::mem::take(&mut window.issues);
     for thread in &snapshots.threads {
         let Ok(at) = stacks.binary_search_by_key(&thread.labels, |(labels, _)| *labels) else { continue };
         let ids = locations.of(stacks[at].1);
-        let cut = cut(thread, &world);
+        let cut = cut(thread, &window);
         if let Some(why) = &cut {
             issues.add(Issue::CutStack { why: why.clone() }, 1);
         }
-        add_thread(&mut builder, &world, thread, cut.as_deref(), &ids);
+        add_thread(&mut builder, &window, thread, cut.as_deref(), &ids);
     }
     builder.set_period("threads", "count", 1);
     builder.set_time(epoch_ns(began_at), nanos(stats.reading));
@@ -62,13 +67,13 @@ pub fn make(
 
 fn add_thread(
     builder: &mut Builder,
-    world: &World,
+    window: &Window,
     thread: &ThreadSnapshot,
     cut: Option<&str>,
     ids: &[crate::profile::builder::LocationId],
 ) {
     let state = &thread.state;
-    let process = world.collector.labels_of(thread.labels).process.as_deref();
+    let process = window.collector.labels_of(thread.labels).process.as_deref();
     let nanoseconds = |ns: u64| LabelValue::Number(i64::try_from(ns).unwrap_or(i64::MAX), "nanoseconds");
     let mut labels = vec![
         ("thread", LabelValue::Text(&state.name)),
@@ -82,7 +87,7 @@ fn add_thread(
         labels.extend(waiting.syscall.map(|name| ("syscall", LabelValue::Text(name))));
     }
     labels.extend(thread.runtime.map(|what| ("runtime", LabelValue::Text(what))));
-    let own = world.collector.labels_of(thread.labels).own.iter().flat_map(|own| own.iter());
+    let own = window.collector.labels_of(thread.labels).own.iter().flat_map(|own| own.iter());
     labels.extend(own.map(|(key, value)| (key.as_str(), LabelValue::Text(value))));
     labels.extend(state.cpu_ns.map(|ns| ("cpu", nanoseconds(ns))));
     labels.extend(state.waited_ns.map(|ns| ("waited", nanoseconds(ns))));
@@ -100,10 +105,10 @@ fn local_labels(frame: usize, variables: &[Variable]) -> impl Iterator<Item = St
 }
 
 /// Why a thread's stack is not whole; `None` if it is whole, or the thread is a zombie.
-fn cut(thread: &ThreadSnapshot, world: &World) -> Option<String> {
+fn cut(thread: &ThreadSnapshot, window: &Window) -> Option<String> {
     let why = match thread.end {
         Some(end) if end.is_whole() => return None,
-        Some(end) => reason(end, &|module| file_of(world, module)),
+        Some(end) => reason(end, &|module| file_of(window, module)),
         None if matches!(thread.state.state, 'Z' | 'X') => return None,
         None => "nothing of the stack could be read".to_owned(),
     };

@@ -11,10 +11,10 @@ use std::{
 use super::names::Names;
 use crate::{
     capture::{
-        collector::{Labels, LocationId, Place},
+        collector::{Labels, LocationId, Place, SourceId},
         watch::{
             images::{ImageKind, KERNEL, SYNTHETIC},
-            world::World,
+            window::Window,
         },
     },
     profile::builder::{self, Builder, LabelValue, LineSpec, MappingSpec},
@@ -25,21 +25,27 @@ use crate::{
 pub struct Locations(Vec<Option<builder::LocationId>>);
 
 impl Locations {
-    /// Adds the locations that stacks contain, with their mappings and functions. `executable`: the
-    /// program whose mapping becomes the profile's main mapping.
-    pub fn add(world: &World, names: &Names, builder: &mut Builder, executable: Option<&Path>) -> Locations {
+    /// Adds the locations that the stacks of a source contain, with their mappings and functions.
+    /// `executable`: the program whose mapping becomes the profile's main mapping.
+    pub fn add(
+        window: &Window,
+        source: SourceId,
+        names: &Names,
+        builder: &mut Builder,
+        executable: Option<&Path>,
+    ) -> Locations {
         let mut main = None;
-        let used = world.collector.used();
-        let places = world.collector.places().iter().zip(used).enumerate();
+        let all = window.collector.places();
+        let used = window.collector.counts(source).used(all.len());
+        let places = all.iter().zip(used).enumerate();
         let locations = places
             .map(|(index, (place, is_used))| {
                 if !is_used {
                     return None;
                 }
-                let placement = world.images.placement(place.mapping);
-                let image = world.images.image(placement.image);
+                let image = &window.placements.get(place.mapping).image;
                 let mapping = (place.mapping != SYNTHETIC).then(|| {
-                    let spec = mapping_spec(world, *place, names.kernel_modules[index].as_deref());
+                    let spec = mapping_spec(window, *place, names.kernel_modules[index].as_deref());
                     let build_id = hex(image.elf.as_ref().and_then(|elf| elf.build_id()).unwrap_or_default());
                     builder.mapping(&MappingSpec { build_id: &build_id, ..spec })
                 });
@@ -64,14 +70,13 @@ impl Locations {
     }
 }
 
-fn mapping_spec<'a>(world: &'a World, place: Place, kernel_module: Option<&'a str>) -> MappingSpec<'a> {
-    let placement = world.images.placement(place.mapping);
-    let image = world.images.image(placement.image);
+fn mapping_spec<'a>(window: &'a Window, place: Place, kernel_module: Option<&'a str>) -> MappingSpec<'a> {
+    let placement = window.placements.get(place.mapping);
     MappingSpec {
         start: placement.start.0,
         limit: placement.end.0,
         file_offset: placement.file_offset,
-        filename: kernel_module.filter(|_| place.mapping == KERNEL).unwrap_or(&image.path),
+        filename: kernel_module.filter(|_| place.mapping == KERNEL).unwrap_or(&placement.image.path),
         build_id: "",
         symbolized: true,
     }

@@ -3,57 +3,55 @@
 //! Not here: the locations of a profile (`locations`), how symbols are found (`symbolize`).
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use rustc_hash::FxHashMap;
 
 use super::{
     languages,
-    store::{self, Frames},
+    store::{self, Frames, bytes_of},
 };
 use crate::{
     addr::{ElfAddr, RuntimeAddr},
     budget::{Budget, Resource},
     capture::{
         LabelKeys,
-        collector::{Labels, LocationId, MappingId, Place, Weight},
+        collector::{Labels, MappingId, ONLY, Place, Weight},
         watch::{
-            images::{Image, ImageId, ImageKind, SYNTHETIC, Synthetic},
-            world::{World, place_at},
+            frames::LanguageFrames,
+            images::{Image, ImageKind, SYNTHETIC, Synthetic},
+            place::place_at,
+            window::Window,
+            world::World,
         },
     },
+    elf::ElfFile,
     issue::{Issue, Issues},
     process::identity,
-    sampler::KernelName,
+    sampler::{KernelName, bpf},
     symbolize::{
         self, KernelSymbols, ModuleFiles, PerfMap, PerfMapError, SourceFrame, SymbolIssue, SymbolizeOptions,
         Symbolized, hex, symbolize_module,
     },
 };
 
-/// The symbolized locations of a capture.
+/// The symbolized locations of a window.
 #[derive(Default)]
 pub struct Names {
-    /// The functions of each location, indexed by [`LocationId`], the innermost inlined one first;
-    /// empty where it has no name.
-    pub frames: Vec<Vec<SourceFrame>>,
-    /// The kernel module that owns a location, by [`LocationId`]; `None` for the kernel itself.
+    /// The functions of each location, indexed by the location's number.
+    pub frames: Vec<Frames>,
+    /// The kernel module that owns a location, by the location's number;
+    /// `None` for the kernel itself.
     pub kernel_modules: Vec<Option<String>>,
 }
 
-impl Names {
-    /// How many locations have been looked up.
-    pub fn count(&self) -> usize {
-        self.frames.len()
-    }
-}
-
 /// The file name of a mapping, for messages.
-pub fn file_of(world: &World, id: MappingId) -> String {
-    let image = world.images.image(world.images.placement(id).image);
+pub fn file_of(window: &Window, id: MappingId) -> String {
+    let image = &window.placements.get(id).image;
     if matches!(image.kind, ImageKind::Anonymous { .. }) {
         return "code without a file (JIT)".into();
     }
@@ -77,105 +75,143 @@ pub fn names(pid: u32, addresses: &[RuntimeAddr], options: &SymbolizeOptions) ->
         process: None,
         own: None,
     });
-    world.collector.add(labels, places.iter().copied(), Weight { count: 1, amount: 0 });
-    let names = name_all(options, &mut world);
-    let by_place: FxHashMap<Place, &SourceFrame> = (world.collector.places().iter().zip(&names.frames))
+    world.collector.add(ONLY, labels, places.iter().copied(), Weight { count: 1, amount: 0 });
+    let mut window = world.close();
+    let names = name_all(options, &mut window);
+    let by_place: FxHashMap<Place, &SourceFrame> = (window.collector.places().iter().zip(&names.frames))
         .filter_map(|(place, frames)| Some((*place, frames.first()?)))
         .collect();
     places.iter().map(|place| by_place.get(place).map(|frame| frame.function.clone())).collect()
 }
 
-/// Symbolizes all locations.
-pub fn name_all(options: &SymbolizeOptions, world: &mut World) -> Names {
-    let mut names = Names::default();
-    name_new(options, world, &mut names);
-    names
+/// Symbolizes all locations of a window.
+pub fn name_all(options: &SymbolizeOptions, window: &mut Window) -> Names {
+    NameCache::default().name(options, window)
 }
 
-/// Symbolizes the locations added since `names` was filled. JIT code is looked up again: its name
-/// may be written after the code, and other code may have replaced it.
-pub fn name_new(options: &SymbolizeOptions, world: &mut World, names: &mut Names) {
-    let first = names.count();
-    let kernel_names = kernel_names(world, first);
-    let places = world.collector.places();
-    names.frames.resize_with(places.len(), Vec::new);
-    names.kernel_modules.resize(places.len(), None);
-    let mut by_image: std::collections::BTreeMap<ImageId, Vec<LocationId>> = Default::default();
-    let image_of = |location: usize| world.images.placement(places[location].mapping).image;
-    let used = if first > 0 { world.collector.used() } else { Vec::new() };
-    let again = (0..first).filter(|location| {
-        let image = world.images.image(image_of(*location));
-        used[*location] && matches!(image.kind, ImageKind::Anonymous { .. })
-    });
-    for location in again.chain(first..places.len()) {
-        by_image.entry(image_of(location)).or_default().push(location as LocationId);
+/// Names that are known from earlier windows. Those of files that no process has any more are
+/// forgotten.
+#[derive(Default)]
+pub struct NameCache {
+    /// By [`Image::uid`].
+    files: FxHashMap<u64, FileNames>,
+    /// By address: the function and the kernel module.
+    kernel: FxHashMap<u64, (Frames, Option<String>)>,
+    bytes: usize,
+}
+
+/// The known names of a file.
+struct FileNames {
+    image: Weak<Image>,
+    by_address: FxHashMap<u64, Frames>,
+    bytes: usize,
+}
+
+/// The most memory that known names may take between two windows, in bytes.
+const MAX_CACHE_BYTES: usize = 128 << 20;
+
+impl NameCache {
+    /// Symbolizes the locations of a window, each distinct address of a file once. JIT code is
+    /// looked up in each window: its name may be written after the code, and other code may have
+    /// replaced it.
+    pub fn name(&mut self, options: &SymbolizeOptions, window: &mut Window) -> Names {
+        self.forget_closed_files();
+        let places = window.collector.places();
+        let mut naming = Naming {
+            options,
+            names: Names {
+                frames: vec![Frames::default(); places.len()],
+                kernel_modules: vec![None; places.len()],
+            },
+            issues: Issues::default(),
+        };
+        let mut by_image: BTreeMap<u64, (Arc<Image>, Vec<Address>)> = BTreeMap::new();
+        for (location, place) in places.iter().enumerate() {
+            let placement = window.placements.get(place.mapping);
+            let image = &placement.image;
+            let (_, addresses) = by_image.entry(image.uid).or_insert_with(|| (Arc::clone(image), Vec::new()));
+            let in_file = place.address.wrapping_sub(placement.bias);
+            addresses.push(Address { location, place: *place, in_file });
+        }
+        for (image, addresses) in by_image.into_values() {
+            if options.budget.take(Resource::Work, 0).is_err() {
+                let (what, why) =
+                    ("symbols".to_owned(), "rprof was stopped; `rprof symbolize FILE` adds names".into());
+                naming.issues.add(Issue::LimitReached { what, why }, 1);
+                break;
+            }
+            match image.kind {
+                ImageKind::Kernel => naming.kernel(&addresses, &mut self.kernel),
+                ImageKind::Pseudo => naming.synthetic(&addresses),
+                ImageKind::Language => naming.language(&addresses, &window.language_frames),
+                ImageKind::Anonymous { pid } => naming.jit_code(pid, &image, &addresses),
+                ImageKind::File | ImageKind::Vdso => self.file(&image, &addresses, &mut naming),
+            }
+        }
+        window.issues.extend(&naming.issues);
+        naming.names
     }
-    let budget = options.budget.clone();
-    for (image, locations) in by_image {
-        if budget.take(Resource::Work, 0).is_err() {
-            let (what, why) =
-                ("symbols".to_owned(), "rprof was stopped; `rprof symbolize FILE` adds names".into());
-            world.issues.add(Issue::LimitReached { what, why }, 1);
-            break;
+
+    fn file(&mut self, image: &Arc<Image>, addresses: &[Address], naming: &mut Naming<'_>) {
+        let known = self.files.entry(image.uid).or_insert_with(|| FileNames {
+            image: Arc::downgrade(image),
+            by_address: FxHashMap::default(),
+            bytes: 0,
+        });
+        let mut new: Vec<ElfAddr> = (addresses.iter().map(|address| address.in_file))
+            .filter(|address| !known.by_address.contains_key(address))
+            .map(ElfAddr)
+            .collect();
+        new.sort_unstable();
+        new.dedup();
+        if !new.is_empty() {
+            let found = names_of_file(image, &new, naming);
+            let before = known.bytes;
+            for (address, frames) in new.iter().zip(found) {
+                known.bytes += bytes_of(&frames);
+                known.by_address.insert(address.0, frames);
+            }
+            self.bytes += known.bytes - before;
         }
-        let image = world.images.image(image);
-        let at = |location: &LocationId| places[*location as usize];
-        match image.kind {
-            ImageKind::Kernel => name_kernel(&locations, &kernel_names, names),
-            ImageKind::Pseudo => name_synthetic(&locations, at, names),
-            ImageKind::Language => {
-                for location in &locations {
-                    names.frames[*location as usize] = world.language_frames.lines(at(location).address);
-                }
-            }
-            ImageKind::Anonymous { pid } => {
-                let addresses: Vec<_> =
-                    locations.iter().map(at).map(|place| RuntimeAddr(place.address)).collect();
-                let found = names_of_jit_code(pid, image.owner, &addresses, &budget, &mut world.issues);
-                let named = locations.iter().zip(found).filter_map(|(at, name)| Some((at, name?)));
-                let mut unnamed = locations.len() as u64;
-                for (location, name) in named {
-                    names.frames[*location as usize] = vec![plain(&name)];
-                    unnamed -= 1;
-                }
-                let pid = image.owner.map_or(pid, |(inner_pid, _)| inner_pid);
-                world.issues.add(Issue::UnnamedJit { pid }, unnamed);
-            }
-            ImageKind::File | ImageKind::Vdso => {
-                let addresses: Vec<ElfAddr> = locations
-                    .iter()
-                    .map(at)
-                    .map(|place| {
-                        ElfAddr(place.address.wrapping_sub(world.images.placement(place.mapping).bias))
-                    })
-                    .collect();
-                let found = names_of_file(options, image, &addresses, &mut world.issues);
-                for (location, frames) in locations.iter().zip(found) {
-                    names.frames[*location as usize] = frames.to_vec();
-                }
+        for address in addresses {
+            if let Some(frames) = known.by_address.get(&address.in_file) {
+                naming.names.frames[address.location] = Arc::clone(frames);
             }
         }
+    }
+
+    fn forget_closed_files(&mut self) {
+        self.files.retain(|_, file| file.image.strong_count() > 0);
+        self.bytes = self.files.values().map(|file| file.bytes).sum();
+        if self.memory_bytes() > MAX_CACHE_BYTES {
+            *self = NameCache::default();
+        }
+    }
+
+    /// About how many bytes the known names take.
+    pub fn memory_bytes(&self) -> usize {
+        const KERNEL_NAME_BYTES: usize = 128;
+        self.bytes + self.kernel.len() * KERNEL_NAME_BYTES
     }
 }
 
 /// The names of addresses of a file, in their order: those that any capture knows, and the others
 /// looked up.
-fn names_of_file(
-    options: &SymbolizeOptions,
-    image: &Image,
-    addresses: &[ElfAddr],
-    issues: &mut Issues,
-) -> Vec<Frames> {
-    let Some(elf) = &image.elf else { return look_up(options, image, addresses, issues).0 };
+fn names_of_file(image: &Image, addresses: &[ElfAddr], naming: &mut Naming<'_>) -> Vec<Frames> {
+    let Some(elf) = &image.elf else {
+        let (found, _) = look_up(image, addresses, naming);
+        return found;
+    };
     let root = (image.kind == ImageKind::File).then(|| root_of(image));
-    let key = store::Key::of(elf, options, &image.path, root.as_deref());
+    let key = store::Key::of(elf, naming.options, &image.path, root.as_deref());
     let mut names = store::known(key, addresses);
-    let is_unnamed = |frames: &&Option<Frames>| frames.as_ref().is_some_and(|frames| frames.is_empty());
-    add_unnamed(image, names.iter().filter(is_unnamed).count(), issues);
+    let is_unnamed = |frames: &Option<Frames>| frames.as_ref().is_some_and(|frames| frames.is_empty());
+    let unnamed = names.iter().filter(|frames| is_unnamed(frames)).count();
+    naming.add_unnamed(image, elf, unnamed);
     let is_new = |(_, known): &(&ElfAddr, &Option<Frames>)| known.is_none();
     let new: Vec<ElfAddr> = addresses.iter().zip(&names).filter(is_new).map(|(at, _)| *at).collect();
     if !new.is_empty() {
-        let (found, is_complete) = look_up(options, image, &new, issues);
+        let (found, is_complete) = look_up(image, &new, naming);
         if is_complete {
             store::keep(key, elf, new.iter().copied().zip(found.iter().cloned()));
         }
@@ -186,15 +222,10 @@ fn names_of_file(
 }
 
 /// Looks names up. `true`: they would be the same if they were looked up again.
-fn look_up(
-    options: &SymbolizeOptions,
-    image: &Image,
-    addresses: &[ElfAddr],
-    issues: &mut Issues,
-) -> (Vec<Frames>, bool) {
+fn look_up(image: &Image, addresses: &[ElfAddr], naming: &mut Naming<'_>) -> (Vec<Frames>, bool) {
     let mut is_complete = true;
     let found = languages::name(image, addresses, |others| {
-        let (found, is_certain) = name_module(options, image, others, issues);
+        let (found, is_certain) = name_module(image, others, naming);
         is_complete &= is_certain;
         found
     });
@@ -206,22 +237,83 @@ fn root_of(image: &Image) -> PathBuf {
     PathBuf::from(format!("/proc/{}/root", image.seen_in_pid))
 }
 
-fn add_unnamed(image: &Image, count: usize, issues: &mut Issues) {
-    let build_id = hex(image.elf.as_ref().and_then(|elf| elf.build_id()).unwrap_or_default());
-    issues.add(Issue::UnnamedFrames { file: image.path.clone(), build_id }, count as u64);
+/// A location to be named.
+struct Address {
+    /// Its location number as an index.
+    location: usize,
+    place: Place,
+    /// The ELF address, for files.
+    in_file: u64,
+}
+
+/// The names of one window, while they are looked up.
+struct Naming<'n> {
+    options: &'n SymbolizeOptions,
+    names: Names,
+    issues: Issues,
+}
+
+impl Naming<'_> {
+    fn add_unnamed(&mut self, image: &Image, elf: &ElfFile, count: usize) {
+        let build_id = hex(elf.build_id().unwrap_or_default());
+        self.issues.add(Issue::UnnamedFrames { file: image.path.clone(), build_id }, count as u64);
+    }
+
+    fn kernel(&mut self, addresses: &[Address], known: &mut FxHashMap<u64, (Frames, Option<String>)>) {
+        let new: Vec<RuntimeAddr> = (addresses.iter().map(|address| address.place.address))
+            .filter(|address| !known.contains_key(address))
+            .map(RuntimeAddr)
+            .collect();
+        let found = kernel_names(&new, &mut self.issues);
+        for (address, name) in new.iter().zip(found) {
+            let Some(name) = name else { continue };
+            known.insert(address.0, ([plain(&name.function)].into(), name.module));
+        }
+        for address in addresses {
+            if let Some((frames, module)) = known.get(&address.place.address) {
+                self.names.frames[address.location] = Arc::clone(frames);
+                self.names.kernel_modules[address.location] = module.clone();
+            }
+        }
+    }
+
+    fn synthetic(&mut self, addresses: &[Address]) {
+        for address in addresses.iter().filter(|address| address.place.mapping == SYNTHETIC) {
+            let known = Synthetic::ALL.iter().find(|kind| **kind as u64 == address.place.address);
+            if let Some(kind) = known {
+                self.names.frames[address.location] = [plain(kind.name())].into();
+            }
+        }
+    }
+
+    fn language(&mut self, addresses: &[Address], frames: &LanguageFrames) {
+        for address in addresses {
+            self.names.frames[address.location] = frames.lines(address.place.address).into();
+        }
+    }
+
+    fn jit_code(&mut self, pid: u32, image: &Image, addresses: &[Address]) {
+        let at: Vec<_> = addresses.iter().map(|address| RuntimeAddr(address.place.address)).collect();
+        let found = names_of_jit_code(pid, image.owner, &at, &self.options.budget, &mut self.issues);
+        let mut unnamed = addresses.len() as u64;
+        for (address, name) in addresses.iter().zip(found) {
+            let Some(name) = name else { continue };
+            self.names.frames[address.location] = [plain(&name)].into();
+            unnamed -= 1;
+        }
+        let pid = image.owner.map_or(pid, |(inner_pid, _)| inner_pid);
+        self.issues.add(Issue::UnnamedJit { pid }, unnamed);
+    }
 }
 
 /// Names addresses by debug information and symbol tables. `true`: nothing is missing of these.
-fn name_module(
-    options: &SymbolizeOptions,
-    image: &Image,
-    addresses: &[ElfAddr],
-    issues: &mut Issues,
-) -> (Vec<Symbolized>, bool) {
+fn name_module(image: &Image, addresses: &[ElfAddr], naming: &mut Naming<'_>) -> (Vec<Symbolized>, bool) {
+    let options = naming.options;
     let Some(elf) = &image.elf else { return (vec![Symbolized::default(); addresses.len()], true) };
     let is_file = image.kind == ImageKind::File;
     let files = ModuleFiles {
-        file: Arc::clone(elf),
+        // A budget for this naming: the file may be named again and again for months.
+        file: Arc::new(elf.within(&options.budget)),
         path: is_file.then(|| PathBuf::from(&image.path)),
         root: is_file.then(|| root_of(image)),
     };
@@ -231,55 +323,36 @@ fn name_module(
     for issue in output.issues {
         let file = image.path.clone();
         match issue {
-            SymbolIssue::Unnamed(count) => add_unnamed(image, count, issues),
+            SymbolIssue::Unnamed(count) => naming.add_unnamed(image, elf, count),
             // Most installed files have no debug file: the symbol table suffices.
             SymbolIssue::DebugFileMissing(_) => {}
             SymbolIssue::Limit(why) => {
-                issues.add(Issue::LimitReached { what: file, why: why.to_string() }, 1);
+                naming.issues.add(Issue::LimitReached { what: file, why: why.to_string() }, 1);
             }
-            other => issues.add(Issue::DebugInfo { file, why: other.to_string() }, 1),
+            other => naming.issues.add(Issue::DebugInfo { file, why: other.to_string() }, 1),
         }
     }
     (output.addresses, is_complete)
 }
 
-/// Names of the kernel's addresses, in the order of their locations from `first` on: from the
-/// sampler, else from `/proc/kallsyms`. Empty where the kernel hides its addresses.
-fn kernel_names(world: &mut World, first: usize) -> Vec<Option<KernelName>> {
-    if let Some(names) = world.kernel_names.take() {
+/// Names of the kernel's addresses, in their order: from the kernel by BPF, else from
+/// `/proc/kallsyms`. Empty where the kernel hides its addresses.
+fn kernel_names(addresses: &[RuntimeAddr], issues: &mut Issues) -> Vec<Option<KernelName>> {
+    if addresses.is_empty() {
+        return Vec::new();
+    }
+    if let Some(names) = bpf::kernel_names(addresses) {
         return names;
     }
     let listed = |name: symbolize::KernelName| {
         let module = Some(name.module).filter(|module| module != "[kernel.kallsyms]");
         KernelName { function: name.function, module }
     };
-    let addresses = world.kernel_addresses(first);
-    if addresses.is_empty() {
-        return Vec::new();
-    }
-    match KernelSymbols::default().names(&addresses) {
+    match KernelSymbols::default().names(addresses) {
         Ok(names) => names.into_iter().map(|name| name.map(listed)).collect(),
         Err(error) => {
-            world.issues.add(Issue::KernelSymbolsHidden { why: error.to_string() }, 1);
+            issues.add(Issue::KernelSymbolsHidden { why: error.to_string() }, 1);
             Vec::new()
-        }
-    }
-}
-
-fn name_kernel(locations: &[LocationId], found: &[Option<KernelName>], names: &mut Names) {
-    for (location, name) in locations.iter().zip(found) {
-        let Some(name) = name else { continue };
-        names.frames[*location as usize] = vec![plain(&name.function)];
-        names.kernel_modules[*location as usize] = name.module.clone();
-    }
-}
-
-fn name_synthetic(locations: &[LocationId], at: impl Fn(&LocationId) -> Place, names: &mut Names) {
-    for location in locations {
-        let place = at(location);
-        let known = Synthetic::ALL.iter().find(|kind| **kind as u64 == place.address);
-        if let Some(kind) = known.filter(|_| place.mapping == SYNTHETIC) {
-            names.frames[*location as usize] = vec![plain(kind.name())];
         }
     }
 }

@@ -82,12 +82,17 @@ pub fn keep(key: Key, elf: &ElfFile, names: impl Iterator<Item = (ElfAddr, Frame
 }
 
 /// About how many bytes the names of an address take.
-fn bytes_of(frames: &[SourceFrame]) -> usize {
+pub fn bytes_of(frames: &[SourceFrame]) -> usize {
     const ENTRY_BYTES: usize = 48;
     let text = |frame: &SourceFrame| {
         frame.function.len() + frame.system_name.len() + frame.file.as_ref().map_or(0, String::len)
     };
     ENTRY_BYTES + frames.iter().map(|frame| size_of::<SourceFrame>() + text(frame)).sum::<usize>()
+}
+
+/// About how many bytes the shared names take.
+pub fn memory_bytes() -> usize {
+    shared().as_ref().map_or(0, |store| store.bytes)
 }
 
 impl Store {

@@ -45,7 +45,30 @@ struct Known {
     checked_at_ns: u64,
 }
 
+/// The frames of one window.
+#[derive(Clone, Debug, Default)]
+pub struct LanguageFrames(FxHashMap<FrameId, Arc<dyn FrameData>>);
+
+impl LanguageFrames {
+    /// The functions of a frame, the innermost inlined one first; empty: it could not be read.
+    pub fn lines(&self, id: FrameId) -> Vec<SourceFrame> {
+        self.0.get(&id).map(|data| data.lines()).unwrap_or_default()
+    }
+}
+
 impl FrameTable {
+    /// These frames, so that they can be named later.
+    pub fn keep(&self, ids: impl Iterator<Item = FrameId>) -> LanguageFrames {
+        let data = |id: FrameId| self.frames.get(usize::try_from(id).ok()?)?.clone();
+        LanguageFrames(ids.filter_map(|id| Some((id, data(id)?))).collect())
+    }
+
+    /// Whether the table should be emptied between two windows: code of ended processes and code
+    /// that is gone fills it.
+    pub fn is_crowded(&self) -> bool {
+        self.frames.len() > MAX_FRAMES / 2
+    }
+
     /// The number of a frame of a process's sample.
     pub fn number(
         &mut self,
@@ -111,12 +134,6 @@ impl FrameTable {
         let id = self.add(None);
         self.unread.insert(language, id);
         id
-    }
-
-    /// The functions of a frame, the innermost inlined one first; empty: it could not be read.
-    pub fn lines(&self, id: FrameId) -> Vec<SourceFrame> {
-        let data = usize::try_from(id).ok().and_then(|id| self.frames.get(id)?.as_ref());
-        data.map(|data| data.lines()).unwrap_or_default()
     }
 
     /// Forgets which frames a process had; the frames themselves stay: places refer to them.

@@ -6,9 +6,12 @@
 //! addresses in the profile, in whichever process it runs. Not here: what each process has mapped
 //! (see `space`), names.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
     addr::{ElfAddr, FileOffset, RuntimeAddr},
@@ -20,9 +23,6 @@ use crate::{
     runtime::{self, Language, LoadedRuntime},
     unwind::{Module, UnwindTables},
 };
-
-/// Number of an [`Image`].
-pub type ImageId = u32;
 
 /// The placement of the kernel.
 pub const KERNEL: MappingId = 0;
@@ -84,6 +84,8 @@ pub enum ImageKind {
 /// A file, or code that is in no file.
 #[derive(Debug)]
 pub struct Image {
+    /// Distinguishes it from all images that rprof has opened, in any session.
+    pub uid: u64,
     /// What it is.
     pub kind: ImageKind,
     /// The path in the target's mount namespace, or `[vdso]`, `//anon`, `[kernel.kallsyms]`.
@@ -102,10 +104,10 @@ pub struct Image {
 }
 
 /// A mapped part of an image, where it was first mapped.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Placement {
     /// The image it is part of.
-    pub image: ImageId,
+    pub image: Arc<Image>,
     /// First address.
     pub start: RuntimeAddr,
     /// End address, exclusive.
@@ -137,17 +139,32 @@ pub struct Region<'a> {
     pub path: &'a str,
 }
 
-/// All images and placements of a capture.
+/// The placements of some mappings, with their images: what naming needs of [`Images`].
+#[derive(Clone, Debug, Default)]
+pub struct Placements(FxHashMap<MappingId, Placement>);
+
+impl Placements {
+    /// The placement with this number; that of unmapped addresses if it is not known.
+    pub fn get(&self, id: MappingId) -> &Placement {
+        self.0.get(&id).unwrap_or_else(|| &self.0[&UNMAPPED])
+    }
+}
+
+/// The images and placements of the watched processes.
 #[derive(Debug)]
 pub struct Images {
     budget: Budget,
-    images: Vec<Image>,
-    placements: Vec<Placement>,
-    by_file: FxHashMap<(u32, u32, u64, String), ImageId>,
-    by_anonymous: FxHashMap<(u32, String), ImageId>,
-    by_placement: FxHashMap<(ImageId, u64), MappingId>,
+    /// `None`: the number is free.
+    placements: Vec<Option<Placement>>,
+    free: Vec<MappingId>,
+    by_file: FxHashMap<(u32, u32, u64, String), Arc<Image>>,
+    by_anonymous: FxHashMap<(u32, String), Arc<Image>>,
+    by_placement: FxHashMap<(u64, u64), MappingId>,
     by_language: FxHashMap<LanguageId, MappingId>,
 }
+
+/// The placements that every session has: kernel, unmapped, synthetic.
+const FIXED: usize = 3;
 
 impl Images {
     /// The images and placements that every capture has: kernel, unmapped, synthetic.
@@ -155,8 +172,8 @@ impl Images {
     pub fn within(budget: &Budget) -> Images {
         let mut images = Images {
             budget: budget.clone(),
-            images: Vec::new(),
             placements: Vec::new(),
+            free: Vec::new(),
             by_file: FxHashMap::default(),
             by_anonymous: FxHashMap::default(),
             by_placement: FxHashMap::default(),
@@ -167,12 +184,12 @@ impl Images {
             (ImageKind::Pseudo, "[unmapped]"),
             (ImageKind::Pseudo, "[rprof]"),
         ] {
-            let image = images.add_image(kind, name.to_owned(), 0, None);
+            let image = open_image(kind, name.to_owned(), 0, None);
             let (start, end) = match kind {
                 ImageKind::Kernel => (RuntimeAddr(1 << 63), RuntimeAddr(u64::MAX)),
                 _ => (RuntimeAddr(0), RuntimeAddr(0)),
             };
-            images.placements.push(Placement { image, start, end, file_offset: 0, bias: 0 });
+            images.placements.push(Some(Placement { image, start, end, file_offset: 0, bias: 0 }));
         }
         images
     }
@@ -182,42 +199,113 @@ impl Images {
         &self.budget
     }
 
-    /// The image with this number.
-    pub fn image(&self, id: ImageId) -> &Image {
-        &self.images[id as usize]
+    /// The placement with this number; that of unmapped addresses if it was forgotten.
+    pub fn placement(&self, id: MappingId) -> &Placement {
+        let known = self.placements.get(id as usize).and_then(Option::as_ref);
+        known.or(self.placements[UNMAPPED as usize].as_ref()).expect("fixed placements are never freed")
     }
 
-    /// The placement with this number.
-    pub fn placement(&self, id: MappingId) -> &Placement {
-        &self.placements[id as usize]
+    /// The placements of these mappings, and the fixed ones.
+    pub fn placements_of(&self, ids: impl Iterator<Item = MappingId>) -> Placements {
+        let mut found: FxHashMap<MappingId, Placement> = FxHashMap::default();
+        for id in ids.chain(0..FIXED as MappingId) {
+            found.entry(id).or_insert_with(|| self.placement(id).clone());
+        }
+        Placements(found)
+    }
+
+    /// How many placements there are.
+    pub fn placement_count(&self) -> usize {
+        self.placements.len() - self.free.len()
+    }
+
+    /// Forgets the placements that are not in `used`, and files that have none left. The numbers of
+    /// forgotten placements are used again.
+    pub fn keep_only(&mut self, used: &FxHashSet<MappingId>) {
+        for (id, slot) in self.placements.iter_mut().enumerate().skip(FIXED) {
+            let is_language =
+                slot.as_ref().is_some_and(|placement| placement.image.kind == ImageKind::Language);
+            if slot.is_some() && !is_language && !used.contains(&(id as MappingId)) {
+                *slot = None;
+                self.free.push(id as MappingId);
+            }
+        }
+        self.by_placement.retain(|_, id| used.contains(id));
+        // The only reference is the table's own.
+        self.by_file.retain(|_, image| Arc::strong_count(image) > 1);
+        self.by_anonymous.retain(|_, image| Arc::strong_count(image) > 1);
+    }
+
+    /// About how many bytes of anonymous memory the tables take; of files, which are mapped, only
+    /// what describes them.
+    pub fn memory_bytes(&self) -> usize {
+        const IMAGE_BYTES: usize = 4096;
+        let images = self.by_file.len() + self.by_anonymous.len();
+        self.placements.capacity() * size_of::<Option<Placement>>() + images * IMAGE_BYTES
     }
 
     /// The module that the unwinder needs for a region. Opens and parses the file if it is new.
     pub fn module(&mut self, region: &Region<'_>, issues: &mut Issues) -> Module {
         let image = self.image_of(region, issues);
-        let elf = self.images[image as usize].elf.as_deref();
+        let elf = image.elf.as_deref();
         // The address that the file's program headers give the first byte of the region.
         let elf_start = elf.and_then(|elf| elf.address_of(FileOffset(region.file_offset)));
         let bias = region.start.0.wrapping_sub(elf_start.unwrap_or(ElfAddr(region.file_offset)).0);
         // Memory without a file has no meaningful offset: its address is its identity.
-        let identity = match self.images[image as usize].kind {
+        let identity = match image.kind {
             ImageKind::Anonymous { .. } => region.start.0,
             _ => region.file_offset,
         };
-        let next = self.placements.len() as MappingId;
-        let id = *self.by_placement.entry((image, identity)).or_insert_with(|| {
-            let (start, end, file_offset) = (region.start, region.end, region.file_offset);
-            self.placements.push(Placement { image, start, end, file_offset, bias });
-            next
-        });
-        let placement = &mut self.placements[id as usize];
-        let length = region.end.0 - region.start.0;
-        placement.end = placement.end.max(placement.start.offset(length as i64));
-        let tables = self.images[image as usize].tables.clone();
+        let tables = image.tables.clone();
+        let id = match self.by_placement.get(&(image.uid, identity)) {
+            Some(id) => *id,
+            None => self.add_placement(image, identity, region, bias),
+        };
+        if let Some(placement) = &mut self.placements[id as usize] {
+            let length = region.end.0 - region.start.0;
+            placement.end = placement.end.max(placement.start.offset(length as i64));
+        }
         Module { start: region.start, end: region.end, bias, tables, code: None, id }
     }
 
-    fn image_of(&mut self, region: &Region<'_>, issues: &mut Issues) -> ImageId {
+    /// The placement of the frames of a language.
+    pub fn of_language(&mut self, language: &dyn Language) -> MappingId {
+        if let Some(id) = self.by_language.get(&language.id()) {
+            return *id;
+        }
+        let image = open_image(ImageKind::Language, format!("[{}]", language.name()), 0, None);
+        let (start, end) = (RuntimeAddr(0), RuntimeAddr(0));
+        self.placements.push(Some(Placement { image, start, end, file_offset: 0, bias: 0 }));
+        let id = self.placements.len() as MappingId - 1;
+        self.by_language.insert(language.id(), id);
+        id
+    }
+
+    fn add_placement(
+        &mut self,
+        image: Arc<Image>,
+        identity: u64,
+        region: &Region<'_>,
+        bias: u64,
+    ) -> MappingId {
+        let key = (image.uid, identity);
+        let (start, end, file_offset) = (region.start, region.end, region.file_offset);
+        let placement = Some(Placement { image, start, end, file_offset, bias });
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.placements[id as usize] = placement;
+                id
+            }
+            None => {
+                self.placements.push(placement);
+                self.placements.len() as MappingId - 1
+            }
+        };
+        self.by_placement.insert(key, id);
+        id
+    }
+
+    fn image_of(&mut self, region: &Region<'_>, issues: &mut Issues) -> Arc<Image> {
         if region.path == "[vdso]" {
             return self
                 .named(ImageKind::Vdso, region, || ElfFile::from_bytes(memory::own_mapping("[vdso]")?).ok());
@@ -226,18 +314,18 @@ impl Images {
             return self.named(ImageKind::Anonymous { pid: region.pid }, region, || None);
         }
         let key = (region.device_major, region.device_minor, region.inode, region.path.to_owned());
-        if let Some(id) = self.by_file.get(&key) {
-            return *id;
+        if let Some(image) = self.by_file.get(&key) {
+            return Arc::clone(image);
         }
-        let id = match open_elf(region, &self.budget) {
-            Ok(elf) => self.add_image(ImageKind::File, region.path.to_owned(), region.pid, Some(elf)),
+        let image = match open_elf(region, &self.budget) {
+            Ok(elf) => open_image(ImageKind::File, region.path.to_owned(), region.pid, Some(elf)),
             Err(why) => {
                 issues.add(Issue::UnreadableFile { path: region.path.to_owned(), why }, 1);
-                self.add_image(ImageKind::File, region.path.to_owned(), region.pid, None)
+                open_image(ImageKind::File, region.path.to_owned(), region.pid, None)
             }
         };
-        self.by_file.insert(key, id);
-        id
+        self.by_file.insert(key, Arc::clone(&image));
+        image
     }
 
     fn named(
@@ -245,47 +333,35 @@ impl Images {
         kind: ImageKind,
         region: &Region<'_>,
         load: impl FnOnce() -> Option<ElfFile>,
-    ) -> ImageId {
+    ) -> Arc<Image> {
         let pid = if matches!(kind, ImageKind::Anonymous { .. }) { region.pid } else { 0 };
         let name = if region.path.is_empty() { "//anon" } else { region.path };
-        if let Some(id) = self.by_anonymous.get(&(pid, name.to_owned())) {
-            return *id;
+        if let Some(image) = self.by_anonymous.get(&(pid, name.to_owned())) {
+            return Arc::clone(image);
         }
-        let id = self.add_image(kind, name.to_owned(), region.pid, load());
-        self.by_anonymous.insert((pid, name.to_owned()), id);
-        id
+        let image = open_image(kind, name.to_owned(), region.pid, load());
+        self.by_anonymous.insert((pid, name.to_owned()), Arc::clone(&image));
+        image
     }
+}
 
-    /// The placement of the frames of a language.
-    pub fn of_language(&mut self, language: &dyn Language) -> MappingId {
-        if let Some(id) = self.by_language.get(&language.id()) {
-            return *id;
-        }
-        let image = self.add_image(ImageKind::Language, format!("[{}]", language.name()), 0, None);
-        let (start, end) = (RuntimeAddr(0), RuntimeAddr(0));
-        self.placements.push(Placement { image, start, end, file_offset: 0, bias: 0 });
-        let id = self.placements.len() as MappingId - 1;
-        self.by_language.insert(language.id(), id);
-        id
-    }
-
-    fn add_image(&mut self, kind: ImageKind, path: String, pid: u32, elf: Option<ElfFile>) -> ImageId {
-        let elf = elf.map(Arc::new);
-        let runtimes = elf.as_ref().map(|elf| runtime::detect(elf, &path)).unwrap_or_default();
-        let tables = elf.as_ref().map(|elf| {
-            let tables = UnwindTables::new(Arc::clone(elf));
-            Arc::new(match runtime::code_of(&runtimes) {
-                Some(code) => tables.with_code(code),
-                None => tables,
-            })
-        });
-        let owner = match kind {
-            ImageKind::Anonymous { pid } => identity::namespace_pid_and_uid(pid).ok(),
-            _ => None,
-        };
-        self.images.push(Image { kind, path, elf, runtimes, tables, seen_in_pid: pid, owner });
-        self.images.len() as ImageId - 1
-    }
+fn open_image(kind: ImageKind, path: String, pid: u32, elf: Option<ElfFile>) -> Arc<Image> {
+    static NEXT_UID: AtomicU64 = AtomicU64::new(0);
+    let elf = elf.map(Arc::new);
+    let runtimes = elf.as_ref().map(|elf| runtime::detect(elf, &path)).unwrap_or_default();
+    let tables = elf.as_ref().map(|elf| {
+        let tables = UnwindTables::new(Arc::clone(elf));
+        Arc::new(match runtime::code_of(&runtimes) {
+            Some(code) => tables.with_code(code),
+            None => tables,
+        })
+    });
+    let owner = match kind {
+        ImageKind::Anonymous { pid } => identity::namespace_pid_and_uid(pid).ok(),
+        _ => None,
+    };
+    let uid = NEXT_UID.fetch_add(1, Ordering::Relaxed);
+    Arc::new(Image { uid, kind, path, elf, runtimes, tables, seen_in_pid: pid, owner })
 }
 
 fn open_elf(region: &Region<'_>, budget: &Budget) -> Result<ElfFile, String> {
@@ -328,6 +404,32 @@ mod tests {
         assert_eq!(here.id, there.id);
         assert_eq!(there.bias, here.bias.wrapping_add(0x1000_0000));
         assert!(issues.is_empty());
-        assert!(images.image(images.placement(here.id).image).elf.is_some());
+        assert!(images.placement(here.id).image.elf.is_some());
+    }
+
+    #[test]
+    fn a_file_that_no_mapping_uses_is_forgotten_and_its_number_used_again() {
+        let region = |start: u64| Region {
+            pid: 1,
+            start: RuntimeAddr(start),
+            end: RuntimeAddr(start + 4096),
+            file_offset: 0,
+            device_major: 0,
+            device_minor: 0,
+            inode: 0,
+            path: "",
+        };
+        let (mut images, mut issues) = (Images::within(&Budget::session()), Issues::default());
+        let (first, second) =
+            (images.module(&region(0x1000), &mut issues).id, images.module(&region(0x9000), &mut issues).id);
+        let held = images.placements_of([first].into_iter());
+        images.keep_only(&[second].into_iter().collect());
+        assert_eq!(images.placement_count(), FIXED + 1);
+        assert_eq!(images.placement(first).image.kind, ImageKind::Pseudo);
+        assert_eq!(held.get(first).start, RuntimeAddr(0x1000), "a window keeps what it has");
+        assert_eq!(images.module(&region(0x5000), &mut issues).id, first);
+        drop(held);
+        images.keep_only(&FxHashSet::default());
+        assert!(images.by_anonymous.is_empty() && images.by_placement.is_empty());
     }
 }

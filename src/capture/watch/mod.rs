@@ -1,14 +1,22 @@
-//! Watches processes: a running capture (`session`), the state that its events change (`world`),
+//! Watches processes: a running capture (`session`), its samplers (`source`) and the order of their
+//! events (`merge`), the requested processes (`targets`), the state that events change (`world`),
 //! the mappings and threads of each process (`space`), their files (`images`), the language
-//! runtimes of each process (`languages`) with their frames (`frames`), and stacks that are read
-//! after the sample (`late`).
+//! runtimes of each process (`languages`) with their frames (`frames`), where a frame is (`place`),
+//! stacks that are read after the sample (`late`), what was counted until a window ends (`window`),
+//! and how much memory all that takes (`memory`).
 //!
 //! Not here: names (`super::name`), the content of a profile (`super::finish`).
 
-mod frames;
+pub mod frames;
 pub mod images;
 mod languages;
 mod late;
+pub mod memory;
+mod merge;
+pub mod place;
 pub mod session;
+pub mod source;
 mod space;
+mod targets;
+pub mod window;
 pub mod world;

@@ -1,25 +1,35 @@
 //! A running capture: the sampler, the state it has built up, and the profiles made from it.
 //!
-//! Not here: kinds of profiles and durations (`capture::open`), the content of a
-//! profile (`finish`).
+//! Not here: kinds of profiles and durations (`capture::open`), the content of a profile
+//! (`finish`).
 
 use std::{
     cell::Cell,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use super::world::World;
+use super::{
+    source::{Refused, Sources},
+    targets::{Charged, Targets},
+    world::World,
+};
 use crate::{
     capture::{
-        Capture, CaptureError, Ended, LabelKeys, POLL_DEEP_EVERY, POLL_EVERY, Progress, Stop, attach, finish,
-        name::names::{Names, name_new},
+        Capture, CaptureError, Ended, LabelKeys, POLL_DEEP_EVERY, POLL_EVERY, Progress, Request, Stop, Tally,
+        collector::SourceId,
+        kinds::Kind,
+        name::{
+            queue::{Job, Named, Namer, Unnamed},
+            store,
+        },
         request::Plan,
         threadcreate::Threads,
     },
-    issue::{Issue, Issues},
-    process::{Identity, identify, identity},
+    issue::Issue,
+    process::{Identity, identify, identity, own_memory_bytes},
     profile::proto::Profile,
-    sampler::{Event, Sampler, SamplerError, idle},
+    sampler::{Event, SamplerError},
 };
 
 /// How long the samples that are buffered when sampling ends may take to unwind: at least, and at
@@ -36,6 +46,9 @@ fn overrun(sampled: Duration) -> Duration {
 /// Until when samples are unwound: `overrun` after a time or after the request to stop, whichever
 /// comes first.
 struct Limit<'a> {
+    /// By source, whether its samples have no limit: at the end of a window, threads that still
+    /// wait come last, one sample each.
+    spared: Vec<bool>,
     at: Option<Instant>,
     stop: Option<&'a Stop>,
     overrun: Duration,
@@ -44,6 +57,11 @@ struct Limit<'a> {
 }
 
 impl Limit<'_> {
+    fn is_reached_by(&self, source: SourceId) -> bool {
+        let is_spared = self.spared.get(source).copied().unwrap_or(false);
+        !is_spared && self.is_reached()
+    }
+
     fn is_reached(&self) -> bool {
         let now = Instant::now();
         if self.stopped_at.get().is_none() && self.stop.is_some_and(Stop::is_set) {
@@ -55,51 +73,59 @@ impl Limit<'_> {
 
 /// A running capture.
 pub struct Session {
-    request: Plan,
-    identities: Vec<Identity>,
+    request: Arc<Request>,
+    targets: Targets,
     world: World,
-    sampler: Box<dyn Sampler>,
-    names: Names,
+    sources: Sources,
+    namer: Namer,
     began: Instant,
     attach_took: Duration,
-    /// Where the current profile begins.
+    /// Where the current window begins.
     since: Mark,
     /// Samples before this time are not counted.
     from_ns: u64,
     poll_every: Duration,
-    /// When processes that have ended were last searched for.
-    pids_checked_at: Instant,
+    memory_checked_at: Instant,
     /// Whether a profile has been returned already.
     has_returned_profile: bool,
+    /// How often the current window could not be closed because the queue of names was full.
+    late_names: u64,
     /// How long buffered samples may take to unwind; `None`: as long as [`overrun`] says.
     overrun: Option<Duration>,
 }
 
-/// How often processes that have ended are searched for.
-const CHECK_PIDS_EVERY: Duration = Duration::from_millis(100);
+/// How often rprof's memory is compared with its limit.
+const CHECK_MEMORY_EVERY: Duration = Duration::from_millis(500);
+
+/// Why [`Session::sample`] returned.
+pub enum Sampled {
+    /// Sampling is over, or the time has passed.
+    Ended(Ended),
+    /// A window has got its names; sampling goes on.
+    Named(Named),
+}
 
 /// A point in time, and the CPU time used until then.
 struct Mark {
     at: Instant,
     clock: SystemTime,
-    /// CPU time of each process in nanoseconds; `None`: it has ended.
-    cpu_ns: Vec<Option<u64>>,
+    charged: Charged,
 }
 
 impl Mark {
-    fn now(pids: impl Iterator<Item = u32>) -> Mark {
+    fn now(targets: &Targets) -> Mark {
         let (clock, at) = (SystemTime::now(), Instant::now());
         // Both clocks are read at the same point, before the slower CPU times.
-        Mark { at, clock, cpu_ns: pids.map(identity::cpu_time_ns).collect() }
+        Mark { at, clock, charged: targets.charged() }
     }
 }
 
-/// Tells the sampler what runtimes ask it to read; whether any asks for frames.
-fn hint_runtimes(world: &mut World, sampler: &mut dyn Sampler) -> bool {
+/// Tells the samplers what runtimes ask them to read; whether any asks for frames.
+fn hint_runtimes(world: &mut World, sources: &mut Sources) -> bool {
     let mut asks = false;
     for (pid, hints) in world.runtime_hints.drain(..) {
         asks |= hints.walker.is_some() || hints.reader.is_some();
-        if let Err(error) = sampler.hint_runtimes(pid, &hints) {
+        for error in sources.hint_runtimes(pid, &hints) {
             world.issues.add(Issue::LanguageFrames { why: error.to_string() }, 1);
         }
     }
@@ -107,47 +133,69 @@ fn hint_runtimes(world: &mut World, sampler: &mut dyn Sampler) -> bool {
 }
 
 impl Session {
-    /// Begins to sample. Errors: a process does not exist or cannot be profiled.
-    pub fn begin(request: Plan) -> Result<Session, CaptureError> {
+    /// Begins to sample, with one source for each of `plans`. Kinds that cannot be sampled are
+    /// returned with the reason. Errors: a process does not exist or cannot be profiled in any of
+    /// these ways.
+    pub fn begin(request: &Arc<Request>, plans: &[Plan]) -> Result<(Session, Refused), CaptureError> {
         let opening = Instant::now();
-        let mut issues = Issues::default();
-        let (identities, mut sampler) = attach::open(&request, &mut issues)?;
-        let pids: Vec<u32> = identities.iter().map(|identity| identity.pid).collect();
-        let several = pids.len() > 1 || request.children;
+        let (identities, mut sources, mut refused) = Sources::open(request, plans)?;
+        let targets = Targets::new(identities);
+        let mut since = Mark::now(&targets);
+        let several = targets.identities().len() > 1 || request.children;
         let labels = LabelKeys { process: request.labels.process || several, ..request.labels };
         let mut world = World::within(labels, &request.symbolize.budget);
         world.frame_choice = request.frames;
-        world.issues = issues;
-        let mut since = Mark::now(pids.iter().copied());
+        world.source_count = plans.len();
         let now_ns = identity::monotonic_ns();
-        pids.iter().for_each(|pid| world.watch(*pid, now_ns));
-        // Samples before the sampler knows the runtimes lack their frames: the profile begins now.
-        let mut from_ns = 0;
-        if hint_runtimes(&mut world, &mut *sampler) {
-            (since, from_ns) = (Mark::now(pids.iter().copied()), identity::monotonic_ns());
+        targets.pids().iter().for_each(|pid| world.watch(*pid, now_ns));
+        world.programs =
+            targets.identities().iter().map(|identity| (identity.pid, identity.clone())).collect();
+        for (kind, error) in read_existing_threads(request, &targets, &mut sources, &mut world) {
+            sources.close_kind(kind);
+            if sources.iter().next().is_none() {
+                return Err(error);
+            }
+            refused.push((kind, error));
         }
-        world.programs = identities.iter().map(|identity| (identity.pid, identity.clone())).collect();
-        Ok(Session {
-            request,
-            identities,
-            world,
-            sampler,
-            names: Names::default(),
-            began: since.at,
-            attach_took: opening.elapsed(),
-            since,
-            from_ns,
-            // Short at first: it is not known yet whether stacks are deeper than their copies.
-            poll_every: POLL_DEEP_EVERY,
-            has_returned_profile: false,
-            overrun: None,
-            pids_checked_at: Instant::now(),
-        })
+        // Samples before the samplers know the runtimes lack their frames: the profiles begin now.
+        let mut from_ns = 0;
+        if hint_runtimes(&mut world, &mut sources) {
+            (since, from_ns) = (Mark::now(&targets), identity::monotonic_ns());
+        }
+        let session = Session::with(Arc::clone(request), targets, world, sources);
+        let (began, attach_took) = (since.at, opening.elapsed());
+        Ok((Session { began, attach_took, since, from_ns, ..session }, refused))
     }
 
-    /// The profiled processes.
-    pub fn identities(&self) -> &[Identity] {
-        &self.identities
+    fn with(request: Arc<Request>, targets: Targets, world: World, sources: Sources) -> Session {
+        let since = Mark::now(&targets);
+        Session {
+            namer: Namer::start(&request.symbolize),
+            request,
+            targets,
+            world,
+            sources,
+            began: since.at,
+            attach_took: Duration::ZERO,
+            since,
+            from_ns: 0,
+            // Short at first: it is not known yet whether stacks are deeper than their copies.
+            poll_every: POLL_DEEP_EVERY,
+            memory_checked_at: Instant::now(),
+            has_returned_profile: false,
+            late_names: 0,
+            overrun: None,
+        }
+    }
+
+    /// What was requested.
+    pub fn request(&self) -> &Arc<Request> {
+        &self.request
+    }
+
+    /// Whether a kind is sampled.
+    pub fn samples(&self, kind: Kind) -> bool {
+        self.sources.iter().any(|source| source.plan.kind == kind)
     }
 
     /// The time since sampling began.
@@ -155,71 +203,100 @@ impl Session {
         self.began.elapsed()
     }
 
-    /// Whether the sampler delivers no events (see `sampler::idle`).
-    pub fn is_idle(&self) -> bool {
-        self.sampler.description().name == idle::NAME
+    /// Reports the profiled processes and the first sampler.
+    pub fn report_attached(&mut self, progress: &mut dyn FnMut(Progress<'_>)) {
+        let sampler = self.sources.first_mut().description();
+        let (identities, took) = (self.targets.identities(), self.attach_took);
+        progress(Progress::Attached { sampler, identities, took });
     }
 
-    /// Reports the profiled processes and the sampler.
-    pub fn report_attached(&self, progress: &mut dyn FnMut(Progress<'_>)) {
-        progress(Progress::Attached {
-            sampler: self.sampler.description(),
-            identities: &self.identities,
-            took: self.attach_took,
-        });
+    /// Also profiles this process from now on. Errors: it does not exist, is a thread of the
+    /// kernel, or no source can sample it.
+    pub fn add(&mut self, pid: u32) -> Result<(), CaptureError> {
+        let Some(identity) = self.targets.add(pid)? else { return Ok(()) };
+        if let Err(source) = self.sources.watch(pid) {
+            self.targets.remove(pid);
+            return Err(CaptureError::Sampler { source, tried: Vec::new(), identities: vec![identity] });
+        }
+        self.world.add(identity, identity::monotonic_ns());
+        // From now on the names of processes tell samples apart.
+        self.world.label_keys.process |= self.targets.identities().len() > 1;
+        Ok(())
     }
 
-    /// Adds the threads created since `threads` was read.
-    pub fn add_new_threads(&mut self, threads: &mut Threads) {
-        threads.add_new(&self.request, &self.identities, &mut self.world.issues);
+    /// Stops profiling this process, and forgets all that belongs to it. Its samples stay in the
+    /// current window.
+    pub fn remove(&mut self, pid: u32) {
+        self.targets.remove(pid);
+        self.sources.unwatch(pid);
+        self.world.forget(pid);
+    }
+
+    /// What the session keeps in memory, and about how many bytes.
+    pub fn memory(&self) -> Vec<(&'static str, usize)> {
+        let mut owners = self.world.memory_bytes().to_vec();
+        owners.push(("events that wait for their order", self.sources.memory_bytes()));
+        owners.push(("names", self.namer.memory_bytes()));
+        owners.push(("names shared by all captures", store::memory_bytes()));
+        owners
+    }
+
+    /// At the limit of memory, stores no further stacks in this window.
+    fn keep_memory_limit(&mut self) {
+        let limit = self.request.max_memory_bytes;
+        if limit == 0 || self.memory_checked_at.elapsed() < CHECK_MEMORY_EVERY {
+            return;
+        }
+        self.memory_checked_at = Instant::now();
+        if own_memory_bytes().is_some_and(|bytes| bytes > limit) {
+            self.world.collector.store_no_more();
+        }
     }
 
     /// The main loop: drains the buffers until `until` has passed since sampling began, `stop` is
-    /// set, or all processes have ended.
+    /// set, or all processes have ended. It returns earlier when a window has got its names.
     pub fn sample(
         &mut self,
         until: Option<Duration>,
         stop: &Stop,
         progress: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<Ended, SamplerError> {
+    ) -> Result<Sampled, SamplerError> {
         loop {
+            if let Some(window) = self.namer.try_next() {
+                return Ok(Sampled::Named(window));
+            }
             let left = until.map_or(POLL_EVERY, |until| until.saturating_sub(self.began.elapsed()));
             if left.is_zero() {
-                return Ok(Ended::Duration);
+                return Ok(Sampled::Ended(Ended::Duration));
             }
             if stop.is_set() {
-                return Ok(Ended::Stopped);
+                return Ok(Sampled::Ended(Ended::Stopped));
             }
             match self.poll(left.min(self.poll_every), &self.limit(until, stop)) {
                 // Not a failure: the profile ends here.
-                Err(SamplerError::NoTarget) => return Ok(Ended::TargetsGone),
+                Err(SamplerError::NoTarget) => return Ok(Sampled::Ended(Ended::TargetsGone)),
                 other => other?,
             }
             self.note_ended();
-            progress(Progress::Sampling { elapsed: self.began.elapsed(), tally: &self.world.tally });
+            self.keep_memory_limit();
+            let tally = self.world.tally(self.sources.first().id);
+            progress(Progress::Sampling { elapsed: self.began.elapsed(), tally });
             if self.all_targets_ended() {
-                return Ok(Ended::TargetsGone);
+                return Ok(Sampled::Ended(Ended::TargetsGone));
             }
         }
     }
 
-    /// Hands what the sampler has to the world. Samples that come once `limit` is reached are
-    /// dropped and counted: the sampler may have more of them than can be unwound in time.
+    /// Hands what the samplers have to the world. Samples that come once `limit` is reached are
+    /// dropped and counted: the samplers may have more of them than can be unwound in time.
     fn poll(&mut self, timeout: Duration, limit: &Limit<'_>) -> Result<(), SamplerError> {
-        let (world, sampler) = (&mut self.world, &mut self.sampler);
-        for (tid, start, end) in world.hints.drain(..) {
-            sampler.hint_stack(tid, start, end);
-        }
-        hint_runtimes(world, &mut **sampler);
-        let late_before = world.late_reads;
-        let from_ns = self.from_ns;
-        let polled = sampler.poll(timeout, &mut |event| match event {
-            Event::Sample(sample) if sample.time_ns < from_ns => {}
-            Event::Sample(_) if limit.is_reached() => world.tally.count_late(),
-            event => world.handle(event),
-        });
+        self.pass_on_changes();
+        let late_before = self.world.late_reads;
+        let (world, from_ns) = (&mut self.world, self.from_ns);
+        let polled =
+            self.sources.poll(timeout, &mut |source, event| handle(world, (limit, from_ns), source, event));
         // The interval grows slowly: at 99 Hz only every fifth poll returns a sample.
-        self.poll_every = if world.late_reads > late_before {
+        self.poll_every = if self.world.late_reads > late_before {
             POLL_DEEP_EVERY
         } else {
             (self.poll_every + self.poll_every / 8).min(POLL_EVERY)
@@ -227,10 +304,22 @@ impl Session {
         polled
     }
 
+    /// Tells the samplers what the world has learned since the last call.
+    fn pass_on_changes(&mut self) {
+        let (world, sources) = (&mut self.world, &mut self.sources);
+        for (tid, start, end) in world.hints.drain(..) {
+            sources.hint_stack(tid, start, end);
+        }
+        hint_runtimes(world, sources);
+        world.children.drain(..).for_each(|pid| sources.watch_child(pid));
+        world.gone.drain(..).for_each(|pid| sources.ended(pid));
+    }
+
     /// The limit while samples are taken: `until` counts from the start of the capture.
     fn limit<'s>(&self, until: Option<Duration>, stop: &'s Stop) -> Limit<'s> {
         let sampled = until.unwrap_or_else(|| self.began.elapsed());
         Limit {
+            spared: Vec::new(),
             at: until.map(|until| self.began + until),
             stop: Some(stop),
             overrun: self.overrun.unwrap_or_else(|| overrun(sampled)),
@@ -238,28 +327,24 @@ impl Session {
         }
     }
 
-    /// The limit for what is still buffered at the end of a profile. Threads that still wait then
-    /// come last, one sample each: they have none.
+    /// The limit for what is still buffered at the end of a window.
     fn drain_limit(&self) -> Limit<'static> {
-        let at = (!self.request.live.sees_waiting).then(Instant::now);
         let overrun = self.overrun.unwrap_or_else(|| overrun(self.since.at.elapsed()));
-        Limit { at, stop: None, overrun, stopped_at: Cell::new(None) }
+        let at = Some(Instant::now());
+        let spared = self.sources.iter().map(|source| source.plan.live.sees_waiting).collect();
+        Limit { spared, at, stop: None, overrun, stopped_at: Cell::new(None) }
     }
 
     /// Notes the processes that have ended without an event that showed it.
     fn note_ended(&mut self) {
-        if self.pids_checked_at.elapsed() < CHECK_PIDS_EVERY {
-            return;
-        }
-        self.pids_checked_at = Instant::now();
         let now_ns = identity::monotonic_ns();
-        for identity in self.identities.iter().filter(|identity| !identity.is_alive()) {
-            self.world.over.entry(identity.pid).or_insert(now_ns);
+        for pid in self.targets.newly_ended() {
+            self.world.over.entry(pid).or_insert(now_ns);
         }
     }
 
     fn all_targets_ended(&self) -> bool {
-        if self.identities.iter().any(Identity::is_alive) {
+        if self.targets.any_alive() {
             return false;
         }
         // Children stay in `spaces` until their exit event; a lost event is detected by the number.
@@ -270,15 +355,18 @@ impl Session {
     /// before it delivered a sample.
     pub fn end(&mut self, sampled: Result<Ended, SamplerError>) -> Result<Ended, CaptureError> {
         let ended = sampled.and_then(|ended| {
-            self.sampler.stop()?;
-            match self.poll(Duration::ZERO, &self.drain_limit()) {
+            let limit = self.drain_limit();
+            let (world, from_ns) = (&mut self.world, self.from_ns);
+            let stopped =
+                self.sources.stop(&mut |source, event| handle(world, (&limit, from_ns), source, event));
+            match stopped {
                 Ok(()) | Err(SamplerError::NoTarget) => Ok(ended),
                 Err(error) => Err(error),
             }
         });
         match ended {
             Ok(ended) => Ok(ended),
-            Err(error) if self.world.tally.samples == 0 && !self.has_returned_profile => {
+            Err(error) if !self.world.has_samples() && !self.has_returned_profile => {
                 Err(CaptureError::SamplerDied(error))
             }
             // The samples taken until then are kept.
@@ -289,89 +377,104 @@ impl Session {
         }
     }
 
-    /// The profile of the window since the last one; sampling continues.
-    pub fn window(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Capture {
-        // If this fails, waits that are in progress are counted in the next profile.
-        let _ = self.sampler.split().and_then(|()| self.poll(Duration::ZERO, &self.drain_limit()));
+    /// Ends a window: its profiles are built on another thread, and [`Session::sample`] returns
+    /// them. Returns false if too many windows wait for their names: then the samples stay in this
+    /// window, which goes on.
+    pub fn end_window(&mut self) -> bool {
+        if !self.namer.has_room() {
+            self.late_names += 1;
+            return false;
+        }
+        let limit = self.drain_limit();
+        let (world, from_ns) = (&mut self.world, self.from_ns);
+        // If this fails, waits that are in progress are counted in the next window.
+        let _ = self.sources.split(&mut |source, event| handle(world, (&limit, from_ns), source, event));
         self.has_returned_profile = true;
-        let capture = self.capture(Ended::Duration);
-        self.learn_kernel_names();
-        let (world, names) = (&mut self.world, &mut self.names);
-        let capture = with_profile(capture, &self.request, world, names, None, progress);
-        self.world.collector.forget_stacks();
-        if self.world.collector.is_crowded() {
-            self.world.forget_labels_and_places();
-            self.names = Names::default();
+        self.submit(Ended::Duration);
+        for pid in self.targets.remove_ended() {
+            self.world.programs.remove(&pid);
+            // Not where a new child of a profiled process has its number.
+            if self.world.over.contains_key(&pid) {
+                self.sources.ended(pid);
+            }
         }
-        capture
+        true
     }
 
-    /// The last profile.
-    pub fn finish(
-        mut self,
-        ended: Ended,
-        threads: Option<Threads>,
-        progress: &mut dyn FnMut(Progress<'_>),
-    ) -> Capture {
-        let capture = self.capture(ended);
-        self.learn_kernel_names();
-        let Session { request, mut world, mut names, sampler, .. } = self;
+    /// The windows that are not named yet, the oldest first; the last one is that which ends now.
+    pub fn finish(mut self, ended: Ended, progress: &mut dyn FnMut(Progress<'_>)) -> Vec<Named> {
+        for source in self.sources.iter_mut().filter(|source| source.is_idle()) {
+            if let Some(threads) = &mut source.threads {
+                threads.add_new(&self.request, self.targets.identities(), &mut self.world);
+            }
+        }
+        let addresses = self.world.collector.places().len();
+        self.submit(ended);
         // Closing the events now ends the target's overhead while names are looked up.
-        drop(sampler);
-        with_profile(capture, &request, &mut world, &mut names, threads, progress)
+        self.sources.close();
+        progress(Progress::Naming { addresses });
+        std::iter::from_fn(|| self.namer.next()).collect()
     }
 
-    fn learn_kernel_names(&mut self) {
-        let addresses = self.world.kernel_addresses(self.names.count());
-        if !addresses.is_empty() {
-            self.world.kernel_names = self.sampler.kernel_names(&addresses);
-        }
-    }
-
-    /// A capture without its profile; the next window begins here.
-    fn capture(&mut self, ended: Ended) -> Capture {
-        let pids = self.identities.iter().map(|identity| identity.pid);
-        let since = std::mem::replace(&mut self.since, Mark::now(pids));
+    /// Hands the current window over to be named; the next one begins here.
+    fn submit(&mut self, ended: Ended) {
+        let since = std::mem::replace(&mut self.since, Mark::now(&self.targets));
         let programs = &self.world.programs;
         let now = |identity: &Identity| programs.get(&identity.pid).unwrap_or(identity).clone();
-        let kernel_cpu_ns = (since.cpu_ns.iter().zip(&self.since.cpu_ns))
-            .map(|(before, after)| Some(after.as_ref()?.saturating_sub((*before)?)))
-            .sum::<Option<u64>>()
-            .filter(|_| !self.request.children);
-        Capture {
-            profile: Profile::default(),
-            issues: Issues::default(),
-            tally: std::mem::take(&mut self.world.tally),
-            sampler: self.sampler.description().clone(),
-            kind: self.request.kind,
-            identities: self.identities.iter().map(now).collect(),
-            ended,
-            unnamed_share: 0.0,
-            started_at: since.clock,
-            elapsed: self.since.at - since.at,
-            kernel_cpu_ns,
-            threads_before: None,
-            attach_took: self.attach_took,
-            finish_took: Duration::ZERO,
-        }
+        let identities: Vec<Identity> = self.targets.identities().iter().map(now).collect();
+        let charged_ns = self.since.charged.since(&since.charged);
+        let kernel_cpu_ns = charged_ns.filter(|_| !self.request.children);
+        self.world.issues.add(Issue::LateNames, std::mem::take(&mut self.late_names));
+        let captures = self.sources.iter_mut().map(|source| Unnamed {
+            source: source.id,
+            plan: source.plan.clone(),
+            threads: source.threads.take(),
+            capture: Capture {
+                profile: Profile::default(),
+                issues: std::mem::take(&mut source.issues),
+                tally: Tally::default(),
+                sampler: source.description().clone(),
+                kind: source.plan.kind,
+                identities: identities.clone(),
+                ended,
+                unnamed_share: 0.0,
+                started_at: since.clock,
+                elapsed: self.since.at - since.at,
+                kernel_cpu_ns,
+                threads_before: None,
+                attach_took: self.attach_took,
+                finish_took: Duration::ZERO,
+            },
+        });
+        let captures = captures.collect();
+        self.namer.submit(Job { window: self.world.close(), captures, closed_at: self.since.at });
     }
 }
 
-/// Adds the profile to a capture.
-fn with_profile(
-    mut capture: Capture,
-    request: &Plan,
+/// Reads the threads that exist already, for the kind of profile that has them. Returns the errors.
+fn read_existing_threads(
+    request: &Request,
+    targets: &Targets,
+    sources: &mut Sources,
     world: &mut World,
-    names: &mut Names,
-    threads: Option<Threads>,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Capture {
-    let finishing = Instant::now();
-    progress(Progress::Naming { addresses: world.collector.places().len() - names.count() });
-    name_new(&request.symbolize, world, names);
-    finish::finish(request, world, names, threads, &mut capture);
-    capture.finish_took = finishing.elapsed();
-    capture
+) -> Refused {
+    let mut refused = Vec::new();
+    for source in sources.iter_mut().filter(|source| source.plan.live.reads_threads) {
+        match Threads::read_existing(request, targets.identities(), world) {
+            Ok(threads) => source.threads = Some(threads),
+            Err(error) => refused.push((source.plan.kind, error)),
+        }
+    }
+    refused
+}
+
+/// Passes an event on to the world, unless it is a sample from before `from_ns` or comes too late.
+fn handle(world: &mut World, (limit, from_ns): (&Limit<'_>, u64), source: SourceId, event: Event<'_>) {
+    match event {
+        Event::Sample(sample) if sample.time_ns < from_ns => {}
+        Event::Sample(_) if limit.is_reached_by(source) => world.tally(source).count_late(),
+        event => world.handle(source, event),
+    }
 }
 
 #[cfg(test)]
@@ -379,7 +482,10 @@ mod tests {
     use std::{sync::atomic::Ordering, thread::sleep};
 
     use super::*;
-    use crate::sampler::{Description, RawSample};
+    use crate::{
+        capture::collector::ONLY,
+        sampler::{Description, RawSample, Sampler},
+    };
 
     /// Hands over all its samples in one poll, as a ring that fills faster than it is read.
     struct Flood {
@@ -407,12 +513,18 @@ mod tests {
             Ok(())
         }
 
+        fn watch(&mut self, _: u32) -> Result<(), SamplerError> {
+            Ok(())
+        }
+
+        fn unwatch(&mut self, _: u32) {}
+
         fn stop(&mut self) -> Result<(), SamplerError> {
             Ok(())
         }
     }
 
-    fn flooded(request: &Plan, samples: u64, pause: Duration, stop: Option<Stop>) -> Session {
+    fn flooded(samples: u64, pause: Duration, stop: Option<Stop>) -> Session {
         let description = Description {
             name: "flood",
             event: "none",
@@ -421,32 +533,19 @@ mod tests {
             buffer_bytes: 0,
             event_count: 0,
         };
-        let pid = std::process::id();
-        let since = Mark::now(std::iter::once(pid));
-        Session {
-            request: request.clone(),
-            identities: vec![identify(pid).expect("this process")],
-            world: World::within(LabelKeys::default(), &Default::default()),
-            sampler: Box::new(Flood { description, samples, pause, stop }),
-            names: Names::default(),
-            began: since.at,
-            attach_took: Duration::ZERO,
-            since,
-            from_ns: 0,
-            poll_every: POLL_EVERY,
-            pids_checked_at: Instant::now(),
-            has_returned_profile: false,
-            overrun: Some(Duration::ZERO),
-        }
+        let targets = Targets::new(vec![identify(std::process::id()).expect("this process")]);
+        let world = World::within(LabelKeys::default(), &Default::default());
+        let sources = Sources::only(Box::new(Flood { description, samples, pause, stop }));
+        let session = Session::with(Arc::default(), targets, world, sources);
+        Session { poll_every: POLL_EVERY, overrun: Some(Duration::ZERO), ..session }
     }
 
     #[test]
     fn samples_that_come_after_the_end_are_dropped_and_counted_as_lost() {
-        let request = Plan::default();
-        let mut session = flooded(&request, 200, Duration::from_millis(2), None);
+        let mut session = flooded(200, Duration::from_millis(2), None);
         let ended = session.sample(Some(Duration::from_millis(20)), &Stop::default(), &mut |_| {});
-        assert_eq!(ended.expect("sampled"), Ended::Duration);
-        let tally = &session.world.tally;
+        assert!(matches!(ended.expect("sampled"), Sampled::Ended(Ended::Duration)));
+        let tally = session.world.tally(ONLY);
         assert_eq!(tally.samples + tally.lost, 200);
         assert_eq!(tally.late, tally.lost);
         assert!((1..=11).contains(&tally.samples), "{} samples in 20 ms, one each 2 ms", tally.samples);
@@ -454,22 +553,23 @@ mod tests {
 
     #[test]
     fn samples_that_are_buffered_at_the_end_are_unwound_for_a_while() {
-        let request = Plan::default();
-        let mut session = flooded(&request, 50, Duration::from_millis(2), None);
+        let mut session = flooded(50, Duration::from_millis(2), None);
         session.overrun = None;
         let ended = session.sample(Some(Duration::from_millis(20)), &Stop::default(), &mut |_| {});
-        assert_eq!(ended.expect("sampled"), Ended::Duration);
-        assert_eq!((session.world.tally.samples, session.world.tally.lost), (50, 0));
+        assert!(matches!(ended.expect("sampled"), Sampled::Ended(Ended::Duration)));
+        let tally = session.world.tally(ONLY);
+        assert_eq!((tally.samples, tally.lost), (50, 0));
         assert_eq!(overrun(Duration::from_secs(4)), Duration::from_secs(2));
         assert_eq!(overrun(Duration::from_secs(900)), MOST_OVERRUN);
     }
 
     #[test]
     fn a_request_to_stop_takes_effect_between_two_samples() {
-        let (request, stop) = (Plan::default(), Stop::default());
-        let mut session = flooded(&request, 100, Duration::ZERO, Some(stop.clone()));
+        let stop = Stop::default();
+        let mut session = flooded(100, Duration::ZERO, Some(stop.clone()));
         let ended = session.sample(None, &stop, &mut |_| {}).expect("sampled");
-        assert_eq!(ended, Ended::Stopped);
-        assert_eq!((session.world.tally.samples, session.world.tally.lost), (50, 50));
+        assert!(matches!(ended, Sampled::Ended(Ended::Stopped)));
+        let tally = session.world.tally(ONLY);
+        assert_eq!((tally.samples, tally.lost), (50, 50));
     }
 }

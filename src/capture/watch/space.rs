@@ -12,12 +12,15 @@ use super::{
 };
 use crate::{
     addr::RuntimeAddr,
-    issue::Issues,
+    issue::{Issue, Issues},
     process::{self, Mapping, ProcessError, ProcessMemory},
     runtime::{CodeRegion, ProcessView},
     sampler::NewMapping,
     unwind::{Module, Modules},
 };
+
+/// With fewer mappings there is nothing to gain by searching for those that are gone.
+const MIN_MAPPINGS_TO_CLEAN: usize = 256;
 
 /// A profiled process.
 #[derive(Debug)]
@@ -40,6 +43,11 @@ pub struct Space {
     pub languages: Languages,
     /// CLOCK_MONOTONIC of the end of its first thread.
     pub ended_at_ns: Option<u64>,
+    /// It was not found at the end of the last window, though no record said that it ended.
+    pub has_vanished: bool,
+    /// With so many mappings, those that are gone are searched for: there is no record of
+    /// munmap(2).
+    clean_at: usize,
 }
 
 impl Space {
@@ -73,11 +81,13 @@ impl Space {
             tids: FxHashSet::default(),
             languages: Languages::default(),
             ended_at_ns: None,
+            has_vanished: false,
+            clean_at: MIN_MAPPINGS_TO_CLEAN,
         }
     }
 
     fn insert(&mut self, mut module: Module, images: &Images) {
-        for runtime in &images.image(images.placement(module.id).image).runtimes {
+        for runtime in &images.placement(module.id).image.runtimes {
             self.languages.add(runtime, module.bias);
         }
         module.code = self.languages.claim(0, &region_of(&module, images));
@@ -129,6 +139,22 @@ impl Space {
             path: path.strip_suffix(" (deleted)").unwrap_or(&path),
         };
         self.insert(images.module(&region, issues), images);
+        if self.modules.as_slice().len() >= self.clean_at {
+            self.forget_unmapped(mapping.start);
+        }
+    }
+
+    /// Removes the mappings that the process has no longer, except the `new` one. (A sample from
+    /// before that may still come; it is one of very many.)
+    fn forget_unmapped(&mut self, new: RuntimeAddr) {
+        if let Ok(mappings) = process::read_executable_mappings(self.pid) {
+            let known = Modules::new(mappings.iter().map(range_of).collect());
+            let is_mapped = |module: &Module| {
+                module.start == new || known.find(module.start).is_some_and(|now| module.end <= now.end)
+            };
+            self.modules.retain(is_mapped);
+        }
+        self.clean_at = (2 * self.modules.as_slice().len()).max(MIN_MAPPINGS_TO_CLEAN);
     }
 
     /// Reads the mappings again and adds those that were missed. Removed mappings stay, because
@@ -156,9 +182,25 @@ impl Space {
 
 fn region_of<'i>(module: &Module, images: &'i Images) -> CodeRegion<'i> {
     let placement = images.placement(module.id);
-    let path = &images.image(placement.image).path;
+    let path = &placement.image.path;
     let file_offset = placement.file_offset;
     CodeRegion { start: module.start, end: module.end, file_offset, path }
+}
+
+/// The issue for a process whose maps cannot be read; all short-lived processes share one.
+pub fn unwatched(pid: u32, error: &ProcessError) -> Issue {
+    match error {
+        ProcessError::NoSuchProcess(_) => Issue::Unwatched {
+            what: "the code of short-lived processes".into(),
+            why: "they ended before their memory maps could be read".into(),
+        },
+        _ => Issue::Unwatched { what: format!("the code of process {pid}"), why: error.to_string() },
+    }
+}
+
+/// A mapping's range alone.
+fn range_of(mapping: &Mapping) -> Module {
+    Module { start: mapping.start, end: mapping.end, bias: 0, tables: None, code: None, id: 0 }
 }
 
 fn region(pid: u32, mapping: &Mapping) -> Region<'_> {

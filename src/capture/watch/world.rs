@@ -9,21 +9,23 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     frames::FrameTable,
-    images::{Images, KERNEL, SYNTHETIC, Synthetic, UNMAPPED},
+    images::{ImageKind, Images, SYNTHETIC, Synthetic},
     late::LateStack,
-    space::Space,
+    place::{kernel_places, place},
+    space::{Space, unwatched},
+    window::{LanguageNotes, Window},
 };
 use crate::{
-    addr::{FrameAddr, RuntimeAddr},
+    addr::RuntimeAddr,
     budget::Budget,
     capture::{
         FrameChoice, LabelKeys, Tally,
-        collector::{Collector, Labels, LabelsId, Place, Weight},
+        collector::{Collector, Labels, LabelsId, MappingId, Place, SourceId, Weight},
     },
     issue::{Issue, Issues},
     process::{Hints, Identity, ProcessError, comm, identify, identity, threads},
     runtime::{CategoryRule, MixedFrame, Variable},
-    sampler::{Event, KernelName, KernelStack, NewMapping, RawSample},
+    sampler::{Event, NewMapping, RawSample},
     unwind::{CopiedStack, Frame, Module, StackEnd, Unwinder},
 };
 
@@ -37,6 +39,9 @@ const REFRESH_SHARE: u64 = 50;
 /// exit record, while the kernel cleans up.
 const KEEP_AFTER_EXIT_NS: u64 = 1_000_000_000;
 
+/// How long the end of a requested process is remembered after it is no longer in the list.
+const KEEP_ENDS_NS: u64 = 60_000_000_000;
+
 /// The largest stack that is reported to the sampler, in bytes.
 const MAX_STACK_HINT: u64 = 1 << 30;
 
@@ -45,6 +50,9 @@ const MAX_QUALITY: usize = 64;
 
 /// How many new threads are remembered, to recognize those created while sampling began.
 const MAX_NEW_THREADS: usize = 4096;
+
+/// With fewer placements there is nothing to gain by forgetting some.
+const MIN_PLACEMENTS_TO_CLEAN: usize = 1024;
 
 /// All state that sampling changes.
 pub struct World {
@@ -56,8 +64,10 @@ pub struct World {
     pub collector: Collector,
     /// What is missing or uncertain.
     pub issues: Issues,
-    /// Counts of samples and frames.
-    pub tally: Tally,
+    /// Counts of samples and frames, by [`SourceId`].
+    tallies: Vec<Tally>,
+    /// The number of sources of samples so far.
+    pub source_count: usize,
     /// The requested processes, with the program each runs now.
     pub programs: FxHashMap<u32, Identity>,
     /// How many stacks needed memory read after the sample: reading sooner succeeds more often.
@@ -66,13 +76,16 @@ pub struct World {
     pub hints: Vec<(u32, RuntimeAddr, RuntimeAddr)>,
     /// What the sampler should read for processes' language runtimes; empty: nothing any more.
     pub runtime_hints: Vec<(u32, Hints)>,
-    /// Names of the new [`World::kernel_addresses`], if the sampler can provide them.
-    pub kernel_names: Option<Vec<Option<KernelName>>>,
     /// The first [`MAX_NEW_THREADS`] threads created during sampling: process and thread number.
     pub new_threads: FxHashSet<(u32, u32)>,
     /// The requested processes that have ended, with the time when (CLOCK_MONOTONIC, nanoseconds).
     /// Samplers select by PID: later samples are of another process with the same PID.
     pub over: FxHashMap<u32, u64>,
+    /// New children of watched processes, and processes that were forgotten because they have
+    /// ended; for the samplers.
+    pub children: Vec<u32>,
+    /// See [`World::children`].
+    pub gone: Vec<u32>,
     threads: FxHashMap<(u32, u32), Thread>,
     /// Ended threads to be forgotten, in order of time: time, process, thread.
     ended: VecDeque<(u64, u32, u32)>,
@@ -95,11 +108,14 @@ pub struct World {
     /// The frames of the last unwound stack. Reused for each sample.
     pub frames: Vec<Frame>,
     late_buffer: Vec<u8>,
+    /// With so many placements, those of ended processes are forgotten before the window ends.
+    clean_at_placements: usize,
 }
 
 #[derive(Debug)]
 struct Thread {
-    labels: LabelsId,
+    /// `None`: it has no sample in this window.
+    labels: Option<LabelsId>,
     comm: Vec<u8>,
     stack_hinted: bool,
 }
@@ -112,14 +128,16 @@ impl World {
             images: Images::within(budget),
             collector: Collector::default(),
             issues: Issues::default(),
-            tally: Tally::default(),
+            tallies: Vec::new(),
+            source_count: 0,
             programs: FxHashMap::default(),
             late_reads: 0,
             hints: Vec::new(),
             runtime_hints: Vec::new(),
-            kernel_names: None,
             new_threads: FxHashSet::default(),
             over: FxHashMap::default(),
+            children: Vec::new(),
+            gone: Vec::new(),
             threads: FxHashMap::default(),
             ended: VecDeque::new(),
             unwinder: Unwinder::default(),
@@ -133,32 +151,112 @@ impl World {
             quality: Vec::new(),
             frames: Vec::new(),
             late_buffer: Vec::new(),
+            clean_at_placements: MIN_PLACEMENTS_TO_CLEAN,
         }
     }
 
-    /// The sampled kernel addresses, in the order of their locations from `first` on.
-    pub fn kernel_addresses(&self, first: usize) -> Vec<RuntimeAddr> {
-        let kernel = self.collector.places()[first..].iter().filter(|place| place.mapping == KERNEL);
-        kernel.map(|place| RuntimeAddr(place.address)).collect()
+    /// Ends a window and begins the next: returns what was counted, and forgets all that no living
+    /// process has any more.
+    pub fn close(&mut self) -> Window {
+        let collector = std::mem::take(&mut self.collector);
+        let tallies = std::mem::take(&mut self.tallies);
+        let cut_in = tallies.iter().flat_map(Tally::mappings_of_cuts);
+        let mappings = collector.places().iter().map(|place| place.mapping).chain(cut_in);
+        let frames = collector.places().iter().map(|place| (place.mapping, place.address));
+        let is_language = |id: MappingId| self.images.placement(id).image.kind == ImageKind::Language;
+        let frames = frames.filter(|(mapping, _)| is_language(*mapping)).map(|(_, frame)| frame);
+        let language_notes = LanguageNotes {
+            quality: self.quality(),
+            unplaced: std::mem::take(&mut self.unplaced),
+            failed: std::mem::take(&mut self.language_frames.failed),
+            late: std::mem::take(&mut self.language_frames.late),
+            categories: self.categories.clone(),
+        };
+        self.quality.clear();
+        let window = Window {
+            language_notes,
+            language_frames: self.language_frames.keep(frames),
+            placements: self.images.placements_of(mappings),
+            collector,
+            label_keys: self.label_keys,
+            issues: std::mem::take(&mut self.issues),
+            tallies,
+            new_threads: std::mem::take(&mut self.new_threads),
+        };
+        self.threads.values_mut().for_each(|thread| thread.labels = None);
+        if self.language_frames.is_crowded() {
+            self.language_frames = FrameTable::default();
+        }
+        self.forget_vanished();
+        self.forget_past_ends(identity::monotonic_ns());
+        self.forget_unused_files();
+        window
     }
 
-    /// Restarts the numbering of places and labels; all counts are lost.
-    pub fn forget_labels_and_places(&mut self) {
-        self.collector = Collector::default();
-        self.language_frames = FrameTable::default();
-        self.threads.clear();
+    /// Forgets processes whose end no record showed: records may be lost, and some samplers report
+    /// none. The last samples of a process may come after its end, so it is kept for one window.
+    fn forget_vanished(&mut self) {
+        let mut gone = Vec::new();
+        for (pid, space) in &mut self.spaces {
+            let is_gone = space.ended_at_ns.is_none()
+                && match identity::read_stat(*pid) {
+                    Ok(stat) => stat.is_over(),
+                    Err(error) => matches!(error, ProcessError::NoSuchProcess(_)),
+                };
+            if is_gone && space.has_vanished {
+                gone.push(*pid);
+            }
+            space.has_vanished = is_gone;
+        }
+        for pid in gone {
+            self.gone.push(pid);
+            self.forget_process(pid);
+        }
     }
 
-    /// Applies an event of the sampler.
-    pub fn handle(&mut self, event: Event<'_>) {
+    /// Forgets ends after which no sample of the process's PID can be buffered any more: the samplers
+    /// were told of them.
+    fn forget_past_ends(&mut self, now_ns: u64) {
+        let programs = &self.programs;
+        self.over.retain(|pid, over_ns| {
+            programs.contains_key(pid) || now_ns.saturating_sub(*over_ns) < KEEP_ENDS_NS
+        });
+    }
+
+    /// Forgets the files and mappings that neither a process nor a counted stack has.
+    fn forget_unused_files(&mut self) {
+        let modules = self.spaces.values().flat_map(|space| space.modules.as_slice());
+        let mut used: FxHashSet<MappingId> = modules.map(|module| module.id).collect();
+        used.extend(self.collector.places().iter().map(|place| place.mapping));
+        used.extend(self.tallies.iter().flat_map(Tally::mappings_of_cuts));
+        self.images.keep_only(&used);
+        self.clean_at_placements = (2 * self.images.placement_count()).max(MIN_PLACEMENTS_TO_CLEAN);
+    }
+
+    /// The number of one more source of samples.
+    pub fn new_source(&mut self) -> SourceId {
+        self.source_count += 1;
+        self.source_count - 1
+    }
+
+    /// The counts of samples and frames of a source.
+    pub fn tally(&mut self, source: SourceId) -> &mut Tally {
+        if self.tallies.len() <= source {
+            self.tallies.resize_with(source + 1, Tally::default);
+        }
+        &mut self.tallies[source]
+    }
+
+    /// Applies an event of a source of samples.
+    pub fn handle(&mut self, source: SourceId, event: Event<'_>) {
         match event {
-            Event::Sample(sample) => self.sample(&sample),
+            Event::Sample(sample) => self.sample(source, &sample),
             Event::Mapped { time_ns, pid, mapping } => self.mapped(time_ns, pid, &mapping),
             Event::Forked { time_ns, pid, tid, parent_pid } => self.forked(time_ns, pid, tid, parent_pid),
             Event::Execed { pid, comm, .. } => self.execed(pid, comm),
             Event::Renamed { pid, tid, comm, .. } => self.renamed(pid, tid, comm),
             Event::Exited { time_ns, pid, tid } => self.exited(time_ns, pid, tid),
-            Event::LostSamples { count } => self.tally.lost += count,
+            Event::LostSamples { count } => self.tally(source).lost += count,
             Event::LostSideband { count } => self.lost_sideband(count),
         }
     }
@@ -176,6 +274,41 @@ impl World {
             }
         };
         self.add_space(pid, space, now_ns);
+    }
+
+    /// Adds a requested process.
+    pub fn add(&mut self, identity: Identity, now_ns: u64) {
+        self.over.remove(&identity.pid);
+        self.forget_process(identity.pid);
+        self.watch(identity.pid, now_ns);
+        self.programs.insert(identity.pid, identity);
+    }
+
+    /// Forgets a process that is no longer requested.
+    pub fn forget(&mut self, pid: u32) {
+        self.over.remove(&pid);
+        self.programs.remove(&pid);
+        self.forget_process(pid);
+    }
+
+    /// What holds memory, and about how many bytes.
+    pub fn memory_bytes(&self) -> [(&'static str, usize); 4] {
+        const SPACE_BYTES: usize = size_of::<Space>() + 256;
+        const THREAD_BYTES: usize = size_of::<((u32, u32), Thread)>() + 32;
+        const MODULE_BYTES: usize = size_of::<Module>();
+        let modules: usize = self.spaces.values().map(|space| space.modules.as_slice().len()).sum();
+        let ended = self.ended.capacity() * size_of::<(u64, u32, u32)>();
+        [
+            ("counted stacks", self.collector.memory_bytes()),
+            ("processes", self.spaces.capacity() * SPACE_BYTES + modules * MODULE_BYTES),
+            ("threads", self.threads.capacity() * THREAD_BYTES + ended),
+            ("files and mappings", self.images.memory_bytes()),
+        ]
+    }
+
+    /// Whether a source has delivered a sample in this window.
+    pub fn has_samples(&self) -> bool {
+        self.tallies.iter().any(|tally| tally.samples > 0)
     }
 
     fn add_space(&mut self, pid: u32, space: Space, now_ns: u64) {
@@ -200,7 +333,7 @@ impl World {
         }
     }
 
-    fn sample(&mut self, sample: &RawSample<'_>) {
+    fn sample(&mut self, source: SourceId, sample: &RawSample<'_>) {
         if self.over.get(&sample.pid).is_some_and(|over_ns| sample.time_ns > *over_ns) {
             return;
         }
@@ -212,11 +345,13 @@ impl World {
         self.frames.clear();
         let mut end = if self.is_language_alone(sample) { Some(StackEnd::Root) } else { self.unwind(sample) };
         if end.is_some_and(|end| !end.is_whole()) && self.is_between_programs(sample) {
-            self.tally.without_user_stack += 1;
+            self.tally(source).without_user_stack += 1;
             self.frames.clear();
             end = None;
         }
-        self.tally.count(sample, end, &self.frames);
+        let frames = std::mem::take(&mut self.frames);
+        self.tally(source).count(sample, end, &frames);
+        self.frames = frames;
         let Some(space) = self.spaces.get(&sample.pid) else { return };
         if end == Some(StackEnd::StackCut) {
             hint_stack(&mut self.threads, &mut self.hints, space, sample);
@@ -227,7 +362,7 @@ impl World {
         let cut = end.is_some_and(|end| !end.is_whole());
         let root = cut.then_some(Place { mapping: SYNTHETIC, address: Synthetic::Truncated as u64 });
         let weight = Weight { count: sample.values.count, amount: sample.values.amount() };
-        self.collector.add(labels, kernel.chain(user).chain(root), weight);
+        self.collector.add(source, labels, kernel.chain(user).chain(root), weight);
     }
 
     /// Whether the sampler left out the stack, because the language's frames alone are wanted.
@@ -324,14 +459,15 @@ impl World {
 
     fn labels_of(&mut self, sample: &RawSample<'_>) -> LabelsId {
         let key = (sample.pid, sample.tid);
-        if let Some(thread) = self.threads.get(&key)
-            && sample.comm.is_none_or(|comm| comm == thread.comm)
-        {
-            return thread.labels;
+        let known =
+            self.threads.get(&key).filter(|thread| sample.comm.is_none_or(|comm| comm == thread.comm));
+        if let Some(labels) = known.and_then(|thread| thread.labels) {
+            return labels;
         }
-        let comm = match sample.comm {
-            Some(comm) => comm.to_vec(),
-            None => self.comm_now(sample.pid, sample.tid).into_bytes(),
+        let comm = match (sample.comm, known) {
+            (Some(comm), _) => comm.to_vec(),
+            (None, Some(thread)) => thread.comm.clone(),
+            (None, None) => self.comm_now(sample.pid, sample.tid).into_bytes(),
         };
         self.name_thread(sample.pid, sample.tid, &comm)
     }
@@ -364,7 +500,7 @@ impl World {
             own: None,
         });
         let stack_hinted = self.threads.get(&(pid, tid)).is_some_and(|thread| thread.stack_hinted);
-        self.threads.insert((pid, tid), Thread { labels, comm: comm.to_vec(), stack_hinted });
+        self.threads.insert((pid, tid), Thread { labels: Some(labels), comm: comm.to_vec(), stack_hinted });
         if let Some(space) = self.spaces.get_mut(&pid) {
             space.tids.insert(tid);
         }
@@ -393,6 +529,7 @@ impl World {
         if pid == parent_pid {
             return;
         }
+        self.children.push(pid);
         self.forget_process(pid);
         match self.spaces.get(&parent_pid).map(|parent| parent.forked(pid)) {
             Some(child) => self.add_space(pid, child, time_ns),
@@ -468,6 +605,7 @@ impl World {
                 space.ended_at_ns = Some(now_ns);
                 self.ended.push_back((now_ns, pid, tid));
             } else {
+                self.gone.push(pid);
                 self.forget_process(pid);
             }
         }
@@ -479,6 +617,9 @@ impl World {
         self.quality.extend(ended.unwrap_or_default());
         for tid in self.spaces.remove(&pid).into_iter().flat_map(|space| space.tids) {
             self.threads.remove(&(pid, tid));
+        }
+        if self.images.placement_count() >= self.clean_at_placements {
+            self.forget_unused_files();
         }
     }
 
@@ -495,43 +636,6 @@ impl World {
         self.issues.add(Issue::LostSideband, count);
         // Missed mappings are read when the next unknown address appears.
         self.spaces.values_mut().for_each(|space| space.read_at_ns = 0);
-    }
-}
-
-/// The issue for a process whose maps cannot be read; all short-lived processes share one.
-fn unwatched(pid: u32, error: &ProcessError) -> Issue {
-    match error {
-        ProcessError::NoSuchProcess(_) => Issue::Unwatched {
-            what: "the code of short-lived processes".into(),
-            why: "they ended before their memory maps could be read".into(),
-        },
-        _ => Issue::Unwatched { what: format!("the code of process {pid}"), why: error.to_string() },
-    }
-}
-
-/// The places of kernel frames, leaf first.
-pub fn kernel_places(stack: KernelStack<'_>) -> impl Iterator<Item = Place> {
-    stack.addresses().enumerate().map(|(depth, address)| {
-        // The leaf is where the kernel was interrupted, the others are return addresses.
-        let frame = if depth == 0 { FrameAddr::Pc(address) } else { FrameAddr::Return(address) };
-        Place { mapping: KERNEL, address: frame.lookup().0 }
-    })
-}
-
-/// The place of a frame of this process.
-pub fn place(frame: &Frame, space: &Space, images: &Images) -> Place {
-    let address = frame.addr.lookup();
-    place_at(frame.module.and_then(|_| space.modules.find(address)), address, images)
-}
-
-/// The place of an address in `module`, the module that holds it.
-pub fn place_at(module: Option<&Module>, address: RuntimeAddr, images: &Images) -> Place {
-    match module {
-        Some(module) => {
-            let first = images.placement(module.id);
-            Place { mapping: module.id, address: module.elf_addr(address).0.wrapping_add(first.bias) }
-        }
-        None => Place { mapping: UNMAPPED, address: address.0 },
     }
 }
 
@@ -557,13 +661,14 @@ fn hint_stack(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::{collector::ONLY, watch::place::place_at};
 
     fn exited(world: &mut World, time_ns: u64, pid: u32, tid: u32) {
-        world.handle(Event::Exited { time_ns, pid, tid });
+        world.handle(ONLY, Event::Exited { time_ns, pid, tid });
     }
 
     fn forked(world: &mut World, time_ns: u64, pid: u32, parent_pid: u32) {
-        world.handle(Event::Forked { time_ns, pid, tid: pid, parent_pid });
+        world.handle(ONLY, Event::Forked { time_ns, pid, tid: pid, parent_pid });
     }
 
     /// The first of the numbers that no process has.
@@ -596,9 +701,9 @@ mod tests {
         world.programs.insert(PARENT, ended);
         world.spaces.insert(PARENT, Space::empty(PARENT, "parent".into()));
         let counted = |world: &mut World, time_ns: u64| {
-            let before = world.tally.samples;
-            world.handle(Event::Sample(RawSample::without_stack(time_ns, PARENT)));
-            world.tally.samples - before
+            let before = world.tally(ONLY).samples;
+            world.handle(ONLY, Event::Sample(RawSample::without_stack(time_ns, PARENT)));
+            world.tally(ONLY).samples - before
         };
         assert_eq!(counted(&mut world, SECOND), 1);
         exited(&mut world, 2 * SECOND, PARENT, PARENT);
@@ -625,5 +730,38 @@ mod tests {
         let mut world = World::within(LabelKeys::default(), &Budget::session());
         world.spaces.insert(PARENT, Space::empty(PARENT, "server".into()));
         assert_eq!(world.comm_now(PARENT, PARENT + 1), "server");
+    }
+
+    #[test]
+    fn a_process_whose_end_was_not_reported_is_forgotten_two_windows_later() {
+        let mut world = World::within(LabelKeys::default(), &Budget::session());
+        let me = std::process::id();
+        world.watch(me, 0);
+        world.spaces.insert(PARENT, Space::empty(PARENT, "gone".into()));
+        world.name_thread(PARENT, PARENT, b"gone");
+        let _ = world.close();
+        assert!(world.spaces.contains_key(&PARENT), "its last samples may still come");
+        let _ = world.close();
+        assert!(!world.spaces.contains_key(&PARENT) && world.threads.is_empty());
+        assert!(world.spaces.contains_key(&me));
+        assert_eq!(world.gone, [PARENT]);
+    }
+
+    #[test]
+    fn what_only_an_ended_process_had_is_forgotten_when_the_window_ends() {
+        let me = std::process::id();
+        let mut world = World::within(LabelKeys::default(), &Budget::session());
+        world.watch(me, 0);
+        assert!(world.images.placement_count() > 3);
+        let labels = Labels { thread: "t".into(), pid: None, tid: None, process: None, own: None };
+        let labels = world.collector.labels(labels);
+        let module = world.spaces[&me].modules.as_slice()[0].clone();
+        let at = place_at(Some(&module), module.start, &world.images);
+        world.collector.add(ONLY, labels, [at].into_iter(), Weight { count: 1, amount: 1 });
+        world.forget(me);
+        let window = world.close();
+        assert_eq!(world.images.placement_count(), 3);
+        assert!(window.placements.get(module.id).image.elf.is_some(), "the window still names it");
+        assert!(world.collector.places().is_empty() && window.collector.places() == [at]);
     }
 }

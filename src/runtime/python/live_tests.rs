@@ -175,6 +175,7 @@ pub(super) fn options(pid: u32, trigger: Trigger) -> SamplerOptions {
         max_stack_bytes: 64 << 10,
         language_alone: false,
         buffer_bytes: 0,
+        reports_changes: true,
     }
 }
 

@@ -98,7 +98,8 @@ pub fn open(options: &SamplerOptions) -> Result<BpfSampler, SamplerError> {
 
     let wake_ups = WakeUps::new().map_err(system("epoll_create1"))?;
     wake_ups.add(&loaded.ring).map_err(system("waiting for the BPF ring"))?;
-    let mut sideband = Sideband::open(&cpus, options.follow_forks, &wake_ups)?;
+    let reporting_cpus = if options.reports_changes { &cpus[..] } else { &[] };
+    let mut sideband = Sideband::open(reporting_cpus, options.follow_forks, &wake_ups)?;
     for pid in &options.pids {
         loaded.targets.insert(*pid, [0; 2], 0).map_err(|error| refusal::from_map(&error))?;
         sideband.add_target(*pid);
@@ -241,8 +242,11 @@ impl BpfSampler {
                 self.sideband.refresh();
             }
             self.sideband.hand_over(sample.time_ns, sink);
-            // A child whose fork record found no room.
-            self.sideband.add_target(sample.pid);
+            // A child whose fork record found no room. (A process that is no longer a target may
+            // still have samples in the ring.)
+            if !self.sideband.has_target(sample.pid) && self.loaded.targets.get(&sample.pid, 0).is_ok() {
+                self.sideband.add_target(sample.pid);
+            }
             sink(Event::Sample(self.source.read(record)));
         };
         let until_ns = if all { u64::MAX } else { known_until_ns.saturating_sub(SETTLE_NS) };
@@ -325,8 +329,27 @@ impl Sampler for BpfSampler {
         };
     }
 
-    fn kernel_names(&mut self, addresses: &[RuntimeAddr]) -> Option<Vec<Option<KernelName>>> {
-        kernel_names(addresses)
+    fn reports_changes(&self) -> bool {
+        self.sideband.event_count() > 0
+    }
+
+    fn watch(&mut self, pid: u32) -> Result<(), SamplerError> {
+        if !may_run(pid) {
+            return Err(SamplerError::NoTarget);
+        }
+        if !self.sideband.add_target(pid) {
+            return Ok(());
+        }
+        self.loaded.targets.insert(pid, [0; 2], 0).map_err(|error| refusal::from_map(&error))?;
+        self.source.begin(&[pid])
+    }
+
+    fn unwatch(&mut self, pid: u32) {
+        // It is not in the maps if they were full.
+        let _ = self.loaded.targets.remove(&pid);
+        let _ = self.loaded.task_layouts.remove(&pid);
+        self.loaded.walkers.forget(pid);
+        self.sideband.strike_off(pid);
     }
 }
 

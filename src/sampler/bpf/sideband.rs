@@ -62,9 +62,16 @@ impl Sideband {
         Ok(sideband)
     }
 
-    /// Adds a process, which may have ended already.
-    pub fn add_target(&mut self, pid: u32) {
+    /// Adds a process, which may have ended already; returns whether it is new.
+    pub fn add_target(&mut self, pid: u32) -> bool {
+        let is_new = !self.targets.contains_key(&pid);
         self.targets.entry(pid).or_insert(Target { look_ups: 1 });
+        is_new
+    }
+
+    /// Whether a process is a target.
+    pub fn has_target(&self, pid: u32) -> bool {
+        self.targets.contains_key(&pid)
     }
 
     /// The target processes, in ascending order.

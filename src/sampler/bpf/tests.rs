@@ -146,6 +146,7 @@ fn options(pid: u32) -> SamplerOptions {
         max_stack_bytes: 256 << 10,
         language_alone: false,
         buffer_bytes: 0,
+        reports_changes: true,
     }
 }
 

@@ -44,13 +44,16 @@ const SPARE_FILES: usize = 64;
 
 /// The opened events and rings.
 pub(super) struct Attached {
-    pub(super) events: Vec<Event>,
+    /// With the process of the thread that each was opened for; 0: it counts whole CPUs.
+    pub(super) events: Vec<(u32, Event)>,
     pub(super) rings: Rings,
     pub(super) fields: SampleFields,
     /// The thread that an event was opened for, by the event's identifier; with one event per
     /// thread only.
     pub(super) owners: FxHashMap<u64, u32>,
     pub(super) thread_count: usize,
+    /// How events are opened.
+    pub(super) spec: EventSpec,
 }
 
 /// A ring, and the CPU whose records it gets.
@@ -72,7 +75,7 @@ pub(super) fn attach(plan: &Plan, options: &SamplerOptions) -> Result<Attached, 
     let fields = plan.fields(options, u32::try_from(most_stack_bytes).unwrap_or(u32::MAX));
     let mut opened = Opened {
         plan,
-        rings: &rings,
+        rings: rings.iter().map(|cpu_ring| (cpu_ring.cpu, &cpu_ring.owner)).collect(),
         spec: EventSpec { wakeup_bytes: wakeup_bytes(ring_bytes), ..plan.spec(fields, options) },
         events: Vec::new(),
         owners: FxHashMap::default(),
@@ -82,16 +85,35 @@ pub(super) fn attach(plan: &Plan, options: &SamplerOptions) -> Result<Attached, 
         Shape::Cpus | Shape::Cgroup { .. } => opened.open_cpus()?,
         Shape::Threads => opened.open_threads(&options.pids)?,
     }
-    let opened_enabled = opened.spec.start_enabled;
-    let Opened { events, owners, thread_count, .. } = opened;
+    let Opened { events, owners, thread_count, spec, .. } = opened;
     for cpu_ring in &rings {
         cpu_ring.owner.enable()?;
     }
-    for event in events.iter().filter(|_| !opened_enabled) {
+    for (_, event) in events.iter().filter(|_| !spec.start_enabled) {
         event.enable()?;
     }
-    let rings = Rings::new(rings.into_iter().map(|cpu_ring| (cpu_ring.owner, cpu_ring.ring)).collect());
-    Ok(Attached { events, rings, fields, owners, thread_count })
+    let owned = rings.into_iter().map(|cpu_ring| (cpu_ring.cpu, cpu_ring.owner, cpu_ring.ring));
+    Ok(Attached { rings: Rings::new(owned.collect()), events, fields, owners, thread_count, spec })
+}
+
+/// Opens the events of one more process, one for each thread and CPU; returns them and their
+/// threads. Errors: the process has ended, or a limit was reached.
+pub(super) fn attach_process(
+    plan: &Plan,
+    spec: &EventSpec,
+    rings: &Rings,
+    pid: u32,
+) -> Result<(Vec<(u32, Event)>, FxHashMap<u64, u32>), SamplerError> {
+    let mut opened = Opened {
+        plan,
+        rings: rings.owners_by_cpu().collect(),
+        spec: spec.clone(),
+        events: Vec::new(),
+        owners: FxHashMap::default(),
+        thread_count: 0,
+    };
+    opened.open_threads(&[pid])?;
+    Ok((opened.events, opened.owners))
 }
 
 /// Raises the limit of open files and checks that it suffices for the current threads.
@@ -112,7 +134,7 @@ fn open_rings(plan: &Plan, options: &SamplerOptions) -> Result<Vec<CpuRing>, Sam
     };
     let mut ring_bytes = power_of_two_up_to(per_cpu.max(MIN_RING_BYTES));
     loop {
-        match open_rings_of(plan, ring_bytes) {
+        match open_rings_of(plan, ring_bytes, options.reports_changes) {
             Err(error) if error.is_for_lack_of_memory() && ring_bytes / 2 >= MIN_RING_BYTES => {
                 ring_bytes /= 2;
             }
@@ -136,10 +158,10 @@ fn wakeup_bytes(ring_bytes: usize) -> u32 {
     u32::try_from(ring_bytes / WAKE_UP_PART).unwrap_or(u32::MAX)
 }
 
-fn open_rings_of(plan: &Plan, ring_bytes: usize) -> Result<Vec<CpuRing>, PerfError> {
+fn open_rings_of(plan: &Plan, ring_bytes: usize, reports_changes: bool) -> Result<Vec<CpuRing>, PerfError> {
     let spec = EventSpec {
         kind: EventKind::Dummy,
-        sideband: !matches!(plan.shape, Shape::Threads),
+        sideband: reports_changes && !matches!(plan.shape, Shape::Threads),
         exclude_kernel: true,
         wakeup_bytes: wakeup_bytes(ring_bytes),
         ..Default::default()
@@ -163,17 +185,18 @@ fn open_rings_of(plan: &Plan, ring_bytes: usize) -> Result<Vec<CpuRing>, PerfErr
 /// Events being opened.
 struct Opened<'a> {
     plan: &'a Plan,
-    rings: &'a [CpuRing],
+    /// Each CPU with the owner of its ring.
+    rings: Vec<(u32, &'a Event)>,
     spec: EventSpec,
-    events: Vec<Event>,
+    events: Vec<(u32, Event)>,
     owners: FxHashMap<u64, u32>,
     thread_count: usize,
 }
 
 impl Opened<'_> {
     fn open_cpus(&mut self) -> Result<(), PerfError> {
-        for cpu_ring in self.rings {
-            self.open_one(0, cpu_ring)?;
+        for at in 0..self.rings.len() {
+            self.open_one(0, 0, at)?;
         }
         Ok(())
     }
@@ -183,10 +206,12 @@ impl Opened<'_> {
         let mut seen = FxHashSet::default();
         for _ in 0..MAX_PASSES {
             let mut found_new = false;
-            for tid in pids.iter().flat_map(|pid| threads::list(*pid)) {
+            let threads_of =
+                |pid: &u32| threads::list(*pid).into_iter().map(|tid| (*pid, tid)).collect::<Vec<_>>();
+            for (pid, tid) in pids.iter().flat_map(threads_of) {
                 if seen.insert(tid) {
                     found_new = true;
-                    self.thread_count += usize::from(self.open_thread(tid)?);
+                    self.thread_count += usize::from(self.open_thread(pid, tid)?);
                 }
             }
             if !found_new {
@@ -197,9 +222,9 @@ impl Opened<'_> {
     }
 
     /// Opens a thread's events on all CPUs; returns whether it is still alive.
-    fn open_thread(&mut self, tid: u32) -> Result<bool, PerfError> {
-        for cpu_ring in self.rings {
-            match self.open_one(tid, cpu_ring) {
+    fn open_thread(&mut self, pid: u32, tid: u32) -> Result<bool, PerfError> {
+        for at in 0..self.rings.len() {
+            match self.open_one(pid, tid, at) {
                 Err(PerfError::ThreadGone { .. }) => return Ok(false),
                 result => result?,
             }
@@ -207,12 +232,14 @@ impl Opened<'_> {
         Ok(true)
     }
 
-    fn open_one(&mut self, tid: u32, cpu_ring: &CpuRing) -> Result<(), PerfError> {
-        let event = self.spec.open(self.plan.scope(tid, cpu_ring.cpu))?;
+    /// Opens the event of a thread for the CPU at this index.
+    fn open_one(&mut self, pid: u32, tid: u32, at: usize) -> Result<(), PerfError> {
+        let (cpu, owner) = self.rings[at];
+        let event = self.spec.open(self.plan.scope(tid, cpu))?;
         self.plan.filter().map_or(Ok(()), |filter| event.set_filter(filter))?;
-        event.redirect_to(&cpu_ring.owner)?;
+        event.redirect_to(owner)?;
         self.owners.insert(event.id()?, tid);
-        self.events.push(event);
+        self.events.push((pid, event));
         Ok(())
     }
 }

@@ -66,6 +66,7 @@ fn options(pid: u32) -> SamplerOptions {
         // Room for what comes while we are kept waiting.
         language_alone: false,
         buffer_bytes: 32 << 20,
+        reports_changes: true,
     }
 }
 

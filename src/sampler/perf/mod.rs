@@ -25,11 +25,16 @@ mod live_tests;
 
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 pub use plan::PerfMethod;
 pub use probe::{MethodProbe, Probe, probe};
 
 use super::{Description, Event, Sampler, SamplerError, SamplerOptions};
-use crate::sys::{clock, perf};
+use crate::{
+    process::cgroup,
+    sys::{clock, perf},
+};
 use rings::Rings;
 use watch::Watch;
 
@@ -42,10 +47,15 @@ const MAX_ROUNDS: usize = 64;
 /// A running sampler; see [`open`].
 pub struct PerfSampler {
     description: Description,
-    events: Vec<perf::Event>,
+    /// With the process that each was opened for; 0: it counts whole CPUs.
+    events: Vec<(u32, perf::Event)>,
+    plan: plan::Plan,
+    /// How events are opened.
+    spec: perf::EventSpec,
     rings: Rings,
     watch: Watch,
     progress: Progress,
+    reports_changes: bool,
     /// Records that the kernel counted as lost; known after the stop.
     lost_in_all: u64,
 }
@@ -85,13 +95,18 @@ fn open_shape(options: &SamplerOptions, shape: plan::Shape) -> Result<PerfSample
     let plan = plan::Plan::make(options, shape)?;
     let attached = attach::attach(&plan, options)?;
     let description = plan.describe(options, &attached);
+    // The records of changes come from the events that take samples.
+    let is_by_thread = matches!(plan.shape, plan::Shape::Threads);
     let watch = Watch::new(&plan, options, attached.fields, attached.owners);
     Ok(PerfSampler {
         description,
         events: attached.events,
+        plan,
+        spec: attached.spec,
         rings: attached.rings,
         watch,
         progress: Progress::Sampling,
+        reports_changes: options.reports_changes || is_by_thread,
         lost_in_all: 0,
     })
 }
@@ -133,12 +148,60 @@ impl Sampler for PerfSampler {
         Ok(())
     }
 
+    fn reports_changes(&self) -> bool {
+        self.reports_changes
+    }
+
+    /// Whole CPUs: it is only added to the list. One cgroup: it must be in it. Single threads: an
+    /// event for each of its threads is opened; children that inherit events need none.
+    fn watch(&mut self, pid: u32) -> Result<(), SamplerError> {
+        if self.watch.has(pid) {
+            return Ok(());
+        }
+        let mut thread_of_event = FxHashMap::default();
+        match &self.plan.shape {
+            plan::Shape::Cpus => {}
+            plan::Shape::Cgroup { folder, .. } => {
+                if cgroup::own_folder(&[pid]).as_ref() != Some(folder) {
+                    let reason = format!("process {pid} is not in the cgroup {}", folder.display());
+                    return Err(SamplerError::Unavailable(reason));
+                }
+            }
+            plan::Shape::Threads => {
+                let (events, threads) = attach::attach_process(&self.plan, &self.spec, &self.rings, pid)?;
+                self.events.extend(events);
+                thread_of_event = threads;
+            }
+        }
+        self.watch.add(pid, thread_of_event);
+        Ok(())
+    }
+
+    fn unwatch(&mut self, pid: u32) {
+        let (of_process, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.events).into_iter().partition(|(owner, _)| *owner == pid);
+        self.events = rest;
+        let identifiers: Vec<u64> = of_process.iter().filter_map(|(_, event)| event.id().ok()).collect();
+        let lost = of_process.iter().map(|(_, event)| lost_by(event));
+        self.lost_in_all = lost.fold(self.lost_in_all, u64::saturating_add);
+        self.watch.remove(pid, &identifiers);
+    }
+
+    /// Children inherit the events of a process: closing these would end theirs.
+    fn ended(&mut self, pid: u32) {
+        if self.spec.inherit {
+            self.watch.remove(pid, &[]);
+        } else {
+            self.unwatch(pid);
+        }
+    }
+
     fn stop(&mut self) -> Result<(), SamplerError> {
         if self.progress == Progress::Sampling {
             self.progress = Progress::Stopped;
             // Closing stops an event without interrupting the CPU of a sleeping thread, unlike
             // disabling it; its records stay in the ring, which belongs to the owner.
-            for event in self.events.drain(..) {
+            for (_, event) in self.events.drain(..) {
                 self.lost_in_all = self.lost_in_all.saturating_add(lost_by(&event));
             }
             for owner in self.rings.owners() {

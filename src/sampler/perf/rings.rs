@@ -16,6 +16,7 @@ use crate::{
 
 /// One CPU's ring and the event that owns it.
 struct Owned {
+    cpu: u32,
     owner: Event,
     ring: Ring,
     /// When the oldest unread record was written.
@@ -30,14 +31,20 @@ pub(super) struct Rings {
 }
 
 impl Rings {
-    pub(super) fn new(rings: Vec<(Event, Ring)>) -> Rings {
-        let owned = |(owner, ring)| Owned { owner, ring, oldest_ns: None, pollable: true };
+    /// The CPU, the owner and the ring of each.
+    pub(super) fn new(rings: Vec<(u32, Event, Ring)>) -> Rings {
+        let owned = |(cpu, owner, ring)| Owned { cpu, owner, ring, oldest_ns: None, pollable: true };
         Rings { rings: rings.into_iter().map(owned).collect() }
     }
 
     /// The events that own the rings.
     pub(super) fn owners(&self) -> impl Iterator<Item = &Event> {
         self.rings.iter().map(|owned| &owned.owner)
+    }
+
+    /// Each CPU with the event that owns its ring.
+    pub(super) fn owners_by_cpu(&self) -> impl Iterator<Item = (u32, &Event)> {
+        self.rings.iter().map(|owned| (owned.cpu, &owned.owner))
     }
 
     /// The total capacity of all rings, in bytes.

@@ -19,6 +19,8 @@ use crate::{
 const FULL_RECORD_BODY_BYTES: usize = 65_520;
 /// Words of a call chain from here up are markers of a context, not addresses (`PERF_CONTEXT_MAX`).
 const FIRST_CONTEXT_MARKER: u64 = -4095i64 as u64;
+/// The most threads whose choice of events is remembered.
+const MAX_TAKEN: usize = 1 << 16;
 /// Addresses of the kernel follow this marker (`PERF_CONTEXT_KERNEL`).
 const KERNEL_CONTEXT: u64 = -128i64 as u64;
 
@@ -69,6 +71,29 @@ impl Watch {
             owners: matches!(plan.shape, Shape::Threads)
                 .then(|| Owners { of_event: thread_of_event, taken: FxHashMap::default() }),
             losses: Losses::default(),
+        }
+    }
+
+    /// Also reports this process, for whose threads these events were opened.
+    pub(super) fn add(&mut self, pid: u32, thread_of_event: FxHashMap<u64, u32>) {
+        if let Some(owners) = &mut self.owners {
+            owners.of_event.extend(thread_of_event);
+        }
+        self.pids.insert(pid);
+    }
+
+    /// Whether this process is reported.
+    pub(super) fn has(&self, pid: u32) -> bool {
+        self.pids.contains(&pid)
+    }
+
+    /// No longer reports this process, whose events have these identifiers.
+    pub(super) fn remove(&mut self, pid: u32, events: &[u64]) {
+        self.pids.remove(&pid);
+        if let Some(owners) = &mut self.owners {
+            let of_events = events.iter().filter_map(|event| owners.of_event.remove(event));
+            let threads: FxHashSet<u32> = of_events.collect();
+            owners.taken.retain(|_, owner| !threads.contains(owner));
         }
     }
 
@@ -192,6 +217,10 @@ impl Watch {
 
 impl Owners {
     fn takes(&mut self, id: &SampleId) -> bool {
+        // Threads that have ended are in it too. The next records decide again.
+        if self.taken.len() >= MAX_TAKEN {
+            self.taken.clear();
+        }
         match self.of_event.get(&id.identifier) {
             Some(owner) => self.taken.entry(id.tid).or_insert(*owner) == owner,
             None => false,

@@ -1,0 +1,143 @@
+//! The processes that a session was asked to profile: they may be added and removed while it runs.
+//!
+//! Not here: their mappings (`space`), their descendants, which the world finds.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    capture::CaptureError,
+    process::{Identity, identify, identity},
+};
+
+/// How often processes that have ended are searched for.
+const CHECK_PIDS_EVERY: Duration = Duration::from_millis(100);
+
+/// The requested processes.
+#[derive(Debug)]
+pub struct Targets {
+    identities: Vec<Identity>,
+    /// Those of them that have ended, as [`Targets::newly_ended`] has reported.
+    ended: Vec<u32>,
+    /// When processes that have ended were last searched for.
+    checked_at: Instant,
+}
+
+/// CPU time that the kernel has charged to processes until some point in time.
+#[derive(Debug)]
+pub struct Charged(Vec<(u32, Option<u64>)>);
+
+impl Targets {
+    /// These processes.
+    pub fn new(identities: Vec<Identity>) -> Targets {
+        Targets { identities, ended: Vec::new(), checked_at: Instant::now() }
+    }
+
+    /// All of them, in the order in which they were added.
+    pub fn identities(&self) -> &[Identity] {
+        &self.identities
+    }
+
+    /// Their numbers.
+    pub fn pids(&self) -> Vec<u32> {
+        self.identities.iter().map(|identity| identity.pid).collect()
+    }
+
+    /// Adds a process; `None`: it is known. A process that had its number before is replaced.
+    /// Errors: it does not exist, or is a kernel thread.
+    pub fn add(&mut self, pid: u32) -> Result<Option<Identity>, CaptureError> {
+        let identity = identify(pid)?;
+        if identity.is_kernel_thread {
+            return Err(CaptureError::KernelThread(pid));
+        }
+        let same = |known: &Identity| known.pid == pid && known.start_ticks == identity.start_ticks;
+        if self.identities.iter().any(same) {
+            return Ok(None);
+        }
+        self.remove(pid);
+        self.identities.push(identity.clone());
+        Ok(Some(identity))
+    }
+
+    /// Removes a process.
+    pub fn remove(&mut self, pid: u32) {
+        self.identities.retain(|identity| identity.pid != pid);
+        self.ended.retain(|ended| *ended != pid);
+    }
+
+    /// Removes the processes that [`Targets::newly_ended`] has reported, unless all have ended;
+    /// returns their numbers.
+    pub fn remove_ended(&mut self) -> Vec<u32> {
+        if self.ended.is_empty() || !self.any_alive() {
+            return Vec::new();
+        }
+        let gone = std::mem::take(&mut self.ended);
+        self.identities.retain(|identity| !gone.contains(&identity.pid));
+        gone
+    }
+
+    /// The numbers of processes that have ended, each once; searched for now and then.
+    pub fn newly_ended(&mut self) -> Vec<u32> {
+        if self.checked_at.elapsed() < CHECK_PIDS_EVERY {
+            return Vec::new();
+        }
+        self.checked_at = Instant::now();
+        let is_new = |identity: &&Identity| !self.ended.contains(&identity.pid) && !identity.is_alive();
+        let ended: Vec<u32> = self.identities.iter().filter(is_new).map(|identity| identity.pid).collect();
+        self.ended.extend(&ended);
+        ended
+    }
+
+    /// Whether one of them still runs.
+    pub fn any_alive(&self) -> bool {
+        self.identities.iter().any(Identity::is_alive)
+    }
+
+    /// The CPU time charged to each of them until now.
+    pub fn charged(&self) -> Charged {
+        let charged = |identity: &Identity| (identity.pid, identity::cpu_time_ns(identity.pid));
+        Charged(self.identities.iter().map(charged).collect())
+    }
+}
+
+impl Charged {
+    /// The nanoseconds charged between `before` and this; `None` if a process has ended, or the
+    /// processes are not the same.
+    pub fn since(&self, before: &Charged) -> Option<u64> {
+        if self.0.len() != before.0.len() {
+            return None;
+        }
+        let of_one = |((pid, now_ns), (known, before_ns)): (&(u32, Option<u64>), &(u32, Option<u64>))| {
+            (pid == known).then_some(())?;
+            Some((*now_ns)?.saturating_sub((*before_ns)?))
+        };
+        self.0.iter().zip(&before.0).map(of_one).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_added_once_and_can_be_removed() {
+        let me = std::process::id();
+        let mut targets = Targets::new(Vec::new());
+        assert!(targets.add(me).expect("this process").is_some());
+        assert!(targets.add(me).expect("this process").is_none());
+        assert_eq!(targets.pids(), [me]);
+        assert!(targets.any_alive() && targets.remove_ended().is_empty());
+        assert!(matches!(targets.add(0x7fff_0000), Err(CaptureError::Process(_))));
+        assert!(matches!(targets.add(2), Err(_)), "a thread of the kernel, or not in this namespace");
+        targets.remove(me);
+        assert!(targets.pids().is_empty());
+    }
+
+    #[test]
+    fn charged_time_is_known_only_for_the_same_living_processes() {
+        let before = Charged(vec![(1, Some(10)), (2, Some(20))]);
+        assert_eq!(Charged(vec![(1, Some(15)), (2, Some(21))]).since(&before), Some(6));
+        assert_eq!(Charged(vec![(1, Some(15)), (2, None)]).since(&before), None);
+        assert_eq!(Charged(vec![(1, Some(15))]).since(&before), None);
+        assert_eq!(Charged(vec![(1, Some(15)), (3, Some(21))]).since(&before), None);
+    }
+}

@@ -1,0 +1,35 @@
+//! The memory that the kernel charges to rprof itself.
+//!
+//! Not here: the target's memory (`memory`).
+
+pub use crate::sys::heap::release_free_memory;
+use crate::sys::proc::read_text;
+
+/// Anonymous plus shared memory of rprof (RssAnon + RssShmem of proc_pid_status(5)), in bytes: what
+/// it cannot give back without losing data. Pages of mapped files are not in it. `None`: /proc
+/// cannot be read.
+pub fn own_memory_bytes() -> Option<u64> {
+    parse(&read_text("/proc/self/status").ok()?)
+}
+
+fn parse(status: &str) -> Option<u64> {
+    let of = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+        line.trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
+    };
+    of("RssAnon:")?.checked_add(of("RssShmem:")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anonymous_and_shared_memory_are_added() {
+        let status = "VmRSS:\t 900 kB\nRssAnon:\t     300 kB\nRssFile:\t 500 kB\nRssShmem:\t 100 kB\n";
+        assert_eq!(parse(status), Some(400 << 10));
+        assert_eq!(parse("VmRSS:\t 900 kB\n"), None);
+        let held = vec![1u8; 64 << 20];
+        assert!(own_memory_bytes().expect("/proc is mounted") >= held.len() as u64);
+    }
+}
