@@ -2,14 +2,18 @@
 //!
 //! Not here: the target's memory (`memory`).
 
-pub use crate::sys::heap::release_free_memory;
-use crate::sys::proc::read_text;
+use crate::sys::{heap, proc::read_text};
 
 /// Anonymous plus shared memory of rprof (RssAnon + RssShmem of proc_pid_status(5)), in bytes: what
 /// it cannot give back without losing data. Pages of mapped files are not in it. `None`: /proc
 /// cannot be read.
 pub fn own_memory_bytes() -> Option<u64> {
     parse(&read_text("/proc/self/status").ok()?)
+}
+
+/// Gives free memory of the heap back to the kernel, where the allocator keeps it.
+pub fn release_free_memory() {
+    heap::release_free_memory();
 }
 
 fn parse(status: &str) -> Option<u64> {

@@ -86,9 +86,9 @@ pub struct World {
     pub children: Vec<u32>,
     /// See [`World::children`].
     pub gone: Vec<u32>,
-    threads: FxHashMap<(u32, u32), Thread>,
+    pub(super) threads: FxHashMap<(u32, u32), Thread>,
     /// Ended threads to be forgotten, in order of time: time, process, thread.
-    ended: VecDeque<(u64, u32, u32)>,
+    pub(super) ended: VecDeque<(u64, u32, u32)>,
     unwinder: Unwinder,
     /// The frames of languages that samples had.
     pub language_frames: FrameTable,
@@ -112,8 +112,9 @@ pub struct World {
     clean_at_placements: usize,
 }
 
+/// What is known of a thread.
 #[derive(Debug)]
-struct Thread {
+pub(super) struct Thread {
     /// `None`: it has no sample in this window.
     labels: Option<LabelsId>,
     comm: Vec<u8>,
@@ -289,21 +290,6 @@ impl World {
         self.over.remove(&pid);
         self.programs.remove(&pid);
         self.forget_process(pid);
-    }
-
-    /// What holds memory, and about how many bytes.
-    pub fn memory_bytes(&self) -> [(&'static str, usize); 4] {
-        const SPACE_BYTES: usize = size_of::<Space>() + 256;
-        const THREAD_BYTES: usize = size_of::<((u32, u32), Thread)>() + 32;
-        const MODULE_BYTES: usize = size_of::<Module>();
-        let modules: usize = self.spaces.values().map(|space| space.modules.as_slice().len()).sum();
-        let ended = self.ended.capacity() * size_of::<(u64, u32, u32)>();
-        [
-            ("counted stacks", self.collector.memory_bytes()),
-            ("processes", self.spaces.capacity() * SPACE_BYTES + modules * MODULE_BYTES),
-            ("threads", self.threads.capacity() * THREAD_BYTES + ended),
-            ("files and mappings", self.images.memory_bytes()),
-        ]
     }
 
     /// Whether a source has delivered a sample in this window.
