@@ -1,7 +1,9 @@
-//! Decodes bytes, gzipped or not, to a profile. The bytes are not trusted: memory is limited, and
-//! any input gives a profile or an error.
+//! Decodes bytes, gzipped or not, to the messages of profile.proto, for the verbs that write a
+//! profile again (`symbolize`, `redact`): what they do not change must stay as it was. The bytes
+//! are not trusted: memory is limited, and any input gives a profile or an error.
 //!
-//! Not here: validity ([`super::check`]); other formats, which are tried if protobuf fails
+//! Not here: reading for reports ([`columns::decode`], which leaves out what google/pprof leaves
+//! out: labels without content, the order of labels, texts that nothing refers to); validity ([`super::check`]); other formats, which are tried if protobuf fails
 //! ([`columns::decode::read_other`]).
 
 use std::io::Read;

@@ -9,11 +9,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     frames::FrameTable,
-    images::{ImageKind, Images, SYNTHETIC, Synthetic},
+    images::{Images, SYNTHETIC, Synthetic},
     late::LateStack,
     place::{kernel_places, place},
     space::{Space, unwatched},
-    window::{LanguageNotes, Window},
 };
 use crate::{
     addr::RuntimeAddr,
@@ -26,7 +25,7 @@ use crate::{
     process::{Hints, Identity, ProcessError, comm, identify, identity, threads},
     runtime::{CategoryRule, MixedFrame, Variable},
     sampler::{Event, NewMapping, RawSample},
-    unwind::{CopiedStack, Frame, Module, StackEnd, Unwinder},
+    unwind::{CopiedStack, Frame, StackEnd, Unwinder},
 };
 
 /// The shortest interval between two reads of a process's maps, in nanoseconds.
@@ -103,7 +102,7 @@ pub struct World {
     pub label_keys: LabelKeys,
     /// Which frames stacks have.
     pub frame_choice: FrameChoice,
-    /// How well runtimes of ended processes could be read: see [`World::quality`].
+    /// How well runtimes of ended processes could be read: see [`World::take_quality`].
     quality: Vec<String>,
     /// The frames of the last unwound stack. Reused for each sample.
     pub frames: Vec<Frame>,
@@ -156,42 +155,16 @@ impl World {
         }
     }
 
-    /// Ends a window and begins the next: returns what was counted, and forgets all that no living
-    /// process has any more.
-    pub fn close(&mut self) -> Window {
-        let collector = std::mem::take(&mut self.collector);
-        let tallies = std::mem::take(&mut self.tallies);
-        let cut_in = tallies.iter().flat_map(Tally::mappings_of_cuts);
-        let mappings = collector.places().iter().map(|place| place.mapping).chain(cut_in);
-        let frames = collector.places().iter().map(|place| (place.mapping, place.address));
-        let is_language = |id: MappingId| self.images.placement(id).image.kind == ImageKind::Language;
-        let frames = frames.filter(|(mapping, _)| is_language(*mapping)).map(|(_, frame)| frame);
-        let language_notes = LanguageNotes {
-            quality: self.quality(),
-            unplaced: std::mem::take(&mut self.unplaced),
-            failed: std::mem::take(&mut self.language_frames.failed),
-            late: std::mem::take(&mut self.language_frames.late),
-            categories: self.categories.clone(),
-        };
-        self.quality.clear();
-        let window = Window {
-            language_notes,
-            language_frames: self.language_frames.keep(frames),
-            placements: self.images.placements_of(mappings),
-            collector,
-            label_keys: self.label_keys,
-            issues: std::mem::take(&mut self.issues),
-            tallies,
-            new_threads: std::mem::take(&mut self.new_threads),
-        };
+    /// Forgets all that no living process has any more, and what belonged to the window that ends
+    /// now.
+    pub(super) fn forget_gone(&mut self, now_ns: u64) {
         self.threads.values_mut().for_each(|thread| thread.labels = None);
         if self.language_frames.is_crowded() {
             self.language_frames = FrameTable::default();
         }
         self.forget_vanished();
-        self.forget_past_ends(identity::monotonic_ns());
+        self.forget_past_ends(now_ns);
         self.forget_unused_files();
-        window
     }
 
     /// Forgets processes whose end no record showed: records may be lost, and some samplers report
@@ -215,8 +188,8 @@ impl World {
         }
     }
 
-    /// Forgets ends after which no sample of the process's PID can be buffered any more: the samplers
-    /// were told of them.
+    /// Forgets the ends of processes whose samples cannot be buffered any more: the samplers know
+    /// of these ends.
     fn forget_past_ends(&mut self, now_ns: u64) {
         let programs = &self.programs;
         self.over.retain(|pid, over_ns| {
@@ -246,6 +219,11 @@ impl World {
             self.tallies.resize_with(source + 1, Tally::default);
         }
         &mut self.tallies[source]
+    }
+
+    /// Takes the counts of the window that ends now.
+    pub(super) fn take_tallies(&mut self) -> Vec<Tally> {
+        std::mem::take(&mut self.tallies)
     }
 
     /// Applies an event of a source of samples.
@@ -600,7 +578,8 @@ impl World {
     fn forget_process(&mut self, pid: u32) {
         self.language_frames.forget_process(pid);
         let ended = self.spaces.get(&pid).map(|space| space.languages.quality());
-        self.quality.extend(ended.unwrap_or_default());
+        let room = MAX_QUALITY.saturating_sub(self.quality.len());
+        self.quality.extend(ended.unwrap_or_default().into_iter().take(room));
         for tid in self.spaces.remove(&pid).into_iter().flat_map(|space| space.tids) {
             self.threads.remove(&(pid, tid));
         }
@@ -609,10 +588,11 @@ impl World {
         }
     }
 
-    /// How well the runtimes of the profiled processes could be read, `key: value`.
-    pub fn quality(&self) -> Vec<String> {
+    /// How well the runtimes of the profiled processes could be read, `key: value`; those of ended
+    /// processes once.
+    pub(super) fn take_quality(&mut self) -> Vec<String> {
         let now = self.spaces.values().flat_map(|space| space.languages.quality());
-        let mut all: Vec<String> = self.quality.iter().cloned().chain(now).collect();
+        let mut all: Vec<String> = std::mem::take(&mut self.quality).into_iter().chain(now).collect();
         all.sort();
         all.truncate(MAX_QUALITY);
         all
