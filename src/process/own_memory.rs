@@ -2,6 +2,8 @@
 //!
 //! Not here: the target's memory (`memory`).
 
+use std::sync::Once;
+
 use crate::sys::{heap, proc::read_text};
 
 /// Anonymous plus shared memory of rprof (RssAnon + RssShmem of proc_pid_status(5)), in bytes: what
@@ -9,6 +11,13 @@ use crate::sys::{heap, proc::read_text};
 /// cannot be read.
 pub fn own_memory_bytes() -> Option<u64> {
     parse(&read_text("/proc/self/status").ok()?)
+}
+
+/// Makes the allocator give free memory back to the kernel soon. For processes that sample for a
+/// long time; it costs system calls where large buffers come and go.
+pub fn give_memory_back_early() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(heap::give_back_early);
 }
 
 /// Gives free memory of the heap back to the kernel, where the allocator keeps it.

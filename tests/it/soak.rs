@@ -7,6 +7,11 @@ use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{JoinHandle, sleep, spawn},
     time::{Duration, Instant},
 };
 
@@ -47,6 +52,34 @@ fn taken(session: &mut Session) -> Taken {
         // Without that of the folder itself.
         descriptors: entries("/proc/self/fd") - 1.0,
         threads: entries("/proc/self/task"),
+    }
+}
+
+/// Reads how much memory rprof takes, ten times a second: windows end when much of it is free.
+struct Meter {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<f64>,
+}
+
+impl Meter {
+    fn start() -> Meter {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&is_over);
+        let thread = spawn(move || {
+            let mut peak = 0.0f64;
+            while !stop.load(Ordering::Relaxed) {
+                peak = peak.max(rprof::process::own_memory_bytes().map_or(0.0, |bytes| bytes as f64));
+                sleep(Duration::from_millis(100));
+            }
+            peak
+        });
+        Meter { is_over, thread }
+    }
+
+    /// The most memory at any time, in bytes.
+    fn peak(self) -> f64 {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().expect("it only reads")
     }
 }
 
@@ -169,6 +202,7 @@ fn a_session_that_lives_keeps_its_memory_its_descriptors_and_its_accuracy() {
         labels: LabelKeys { pid: true, ..LabelKeys::default() },
         ..Request::default()
     };
+    let meter = Meter::start();
     let mut session = capture::open(&request).expect("root may");
 
     let (mut shares, mut windows) = (Shares::default(), Vec::new());
@@ -203,7 +237,7 @@ fn a_session_that_lives_keeps_its_memory_its_descriptors_and_its_accuracy() {
     let warm = (windows.len() / 10).max(10);
     let part = (windows.len() / 6).max(5);
     let (first, last) = (&windows[warm..warm + part], &windows[windows.len() - part..]);
-    let peak = windows.iter().map(|taken| taken.memory).fold(0.0, f64::max);
+    let peak = meter.peak();
     println!(
         "soak: {seconds} s, {} windows, {late_names} with late names, samples {samples:?}, lost {lost}",
         windows.len()

@@ -21,7 +21,7 @@ use crate::{
         Capture, collector::SourceId, finish::finish, request::Plan, threadcreate::Threads,
         watch::window::Window,
     },
-    process::release_free_memory,
+    process::{give_memory_back_early, release_free_memory},
     symbolize::SymbolizeOptions,
 };
 
@@ -70,6 +70,7 @@ pub struct Namer {
 impl Namer {
     /// Starts the thread.
     pub fn start(options: &SymbolizeOptions) -> Namer {
+        give_memory_back_early();
         let (jobs, to_do) = sync_channel::<Job>(MAX_PENDING);
         let (sender, done) = sync_channel(MAX_PENDING);
         let (options, cache_bytes) = (options.clone(), Arc::new(AtomicUsize::new(0)));

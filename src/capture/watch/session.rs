@@ -27,7 +27,7 @@ use crate::{
         threadcreate::Threads,
     },
     issue::Issue,
-    process::{Identity, identify, identity, own_memory_bytes},
+    process::{Identity, identify, identity, own_memory_bytes, release_free_memory},
     profile::proto::Profile,
     sampler::{Event, SamplerError},
 };
@@ -248,8 +248,13 @@ impl Session {
             return;
         }
         self.memory_checked_at = Instant::now();
-        if own_memory_bytes().is_some_and(|bytes| bytes > limit) {
-            self.world.collector.store_no_more();
+        let is_exceeded = || own_memory_bytes().is_some_and(|bytes| bytes > limit);
+        if is_exceeded() {
+            // What is free is not needed.
+            release_free_memory();
+            if is_exceeded() {
+                self.world.collector.store_no_more();
+            }
         }
     }
 
