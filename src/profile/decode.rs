@@ -3,7 +3,8 @@
 //! are not trusted: memory is limited, and any input gives a profile or an error.
 //!
 //! Not here: reading for reports ([`columns::decode`], which leaves out what google/pprof leaves
-//! out: labels without content, the order of labels, texts that nothing refers to); validity ([`super::check`]); other formats, which are tried if protobuf fails
+//! out: labels without content, the order of labels, texts that nothing refers to); validity
+//! ([`super::check`]); other formats, which are tried if protobuf fails
 //! ([`columns::decode::read_other`]).
 
 use std::io::Read;
