@@ -18,6 +18,7 @@ mod error;
 pub mod fixture;
 mod frames;
 pub mod go;
+pub mod jvm;
 mod language;
 mod mapped_files;
 pub mod python;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 #[cfg(test)]
 use super::fixture;
-use super::{Language, LoadedRuntime, go, python};
+use super::{Language, LoadedRuntime, go, jvm, python};
 use crate::{elf::ElfFile, unwind::Code};
 
 /// All languages: the only place that lists them. If several recognize one file (a program in one
@@ -12,6 +12,7 @@ use crate::{elf::ElfFile, unwind::Code};
 pub static ALL: &[&dyn Language] = &[
     &go::Go,
     &python::Python,
+    &jvm::Java,
     #[cfg(test)]
     &fixture::Invented,
 ];
