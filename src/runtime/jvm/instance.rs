@@ -4,10 +4,18 @@
 
 use std::sync::Arc;
 
-use super::{frames::Key, language::Java, process::Jvm, unwind::JavaCode};
+use super::{
+    flags::Flags,
+    frames::Key,
+    language::Java,
+    process::Jvm,
+    threads::{JavaThread, Threads},
+    unwind::JavaCode,
+};
 use crate::{
     runtime::{
-        Category, CategoryRule, CodeRegion, FrameData, Info, Instance, Language, ProcessView, RuntimeError,
+        Category, CategoryRule, CodeRegion, FrameData, Info, Instance, Labels, Language, ProcessView,
+        RuntimeError, SampleView,
     },
     unwind::{Code, FrameKey},
 };
@@ -19,12 +27,35 @@ pub struct JavaInstance {
     process: ProcessView,
     /// The path of libjvm.so.
     path: String,
+    flags: Flags,
+    threads: Threads,
 }
 
 impl JavaInstance {
     /// The virtual machine `jvm`, whose code is in the file `path`.
     pub fn new(jvm: Jvm, process: ProcessView, path: String) -> JavaInstance {
-        JavaInstance { jvm: Arc::new(jvm), process, path }
+        let flags = Flags::read(&jvm.memory, &jvm.structs);
+        let threads = Threads::new(&jvm, &flags);
+        JavaInstance { jvm: Arc::new(jvm), process, path, flags, threads }
+    }
+
+    fn thread(&self, tid: u32) -> Option<Arc<JavaThread>> {
+        self.threads.get(&self.jvm, tid, |tid| self.process.namespace_tid(tid))
+    }
+
+    /// The collector, by the flag that selects it.
+    fn collector(&self) -> Option<&'static str> {
+        let all = [
+            ("UseG1GC", "G1"),
+            ("UseSerialGC", "Serial"),
+            ("UseParallelGC", "Parallel"),
+            ("UseZGC", "Z"),
+            ("UseShenandoahGC", "Shenandoah"),
+            ("UseEpsilonGC", "Epsilon"),
+            ("UseConcMarkSweepGC", "Concurrent Mark Sweep"),
+        ];
+        let is_on = |flag: &str| self.flags.is_on(&self.jvm.memory, flag) == Some(true);
+        all.iter().find(|(flag, _)| is_on(flag)).map(|(_, name)| *name)
     }
 }
 
@@ -60,6 +91,15 @@ impl Instance for JavaInstance {
         self.jvm.generation(Key::decode(key)?)
     }
 
+    fn labels(&self, sample: &SampleView<'_>) -> Option<Labels> {
+        let thread = self.thread(sample.tid)?;
+        Some(Arc::new(vec![("java_thread".to_owned(), thread.name.clone())]))
+    }
+
+    fn thread_state(&self, sample: &SampleView<'_>) -> Option<&'static str> {
+        self.threads.state(&self.jvm, &self.thread(sample.tid)?)
+    }
+
     fn categories(&self) -> Vec<CategoryRule> {
         let library = |prefix: &str| CategoryRule::Function(Category::Library, prefix.to_owned());
         let mut rules: Vec<CategoryRule> = ["java.", "javax.", "jdk.", "sun."].map(library).into();
@@ -68,6 +108,26 @@ impl Instance for JavaInstance {
     }
 
     fn info(&self) -> Result<Info, RuntimeError> {
-        Ok(Info { runtime: self.version(), ..Info::default() })
+        let memory = &self.jvm.memory;
+        let mut info = Info { runtime: self.version(), ..Info::default() };
+        let mut facts = serde_json::Map::new();
+        let mut add = |name: &'static str, text: String, value: serde_json::Value| {
+            info.lines.push((name, text));
+            facts.insert(name.replace(' ', "_"), value);
+        };
+        if let Some(collector) = self.collector() {
+            add("collector", collector.to_owned(), collector.into());
+        }
+        if let Some(bytes) = self.flags.number(memory, "MaxHeapSize") {
+            add("heap limit", format!("{} MiB", bytes >> 20), bytes.into());
+        }
+        let threads = self.threads.count(&self.jvm);
+        add("java threads", threads.to_string(), threads.into());
+        let set = self.flags.set_by_user(memory);
+        if !set.is_empty() {
+            add("options", set.join(" "), set.into());
+        }
+        info.json = facts.into();
+        Ok(info)
     }
 }

@@ -11,7 +11,8 @@
 //!
 //! **Finding it.** libjvm.so exports tables that describe its structures, for HotSpot's own
 //! serviceability agent ([`structs`]); offsets are never guessed ([`layout`]). The code cache is
-//! found through them ([`code_cache`]), and names of methods and lines ([`methods`]).
+//! found through them ([`code_cache`]), and names of methods and lines ([`methods`]), options
+//! ([`flags`]), threads ([`threads`]) and their names ([`objects`]).
 //!
 //! **Reuse.** Code and classes may be unloaded, and their memory used again: what is cached is
 //! checked by the number of the compilation and by the method's constant part ([`process`]).
@@ -25,6 +26,7 @@
 mod code_cache;
 mod compressed;
 mod debug_info;
+mod flags;
 mod frames;
 mod instance;
 mod language;
@@ -32,8 +34,10 @@ mod layout;
 mod leaf;
 mod memory;
 mod methods;
+mod objects;
 mod process;
 mod structs;
+mod threads;
 mod unwind;
 
 pub use language::Java;

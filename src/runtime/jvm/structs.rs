@@ -130,13 +130,14 @@ impl Table {
 }
 
 /// The names of a table, which are near each other, in one read.
-struct Names {
+pub struct Names {
     range: Range<u64>,
     bytes: Vec<u8>,
 }
 
 impl Names {
-    fn read(memory: &Memory, pointers: impl Iterator<Item = u64> + Clone) -> Option<Names> {
+    /// Reads the names that pointers lead to.
+    pub fn read(memory: &Memory, pointers: impl Iterator<Item = u64> + Clone) -> Option<Names> {
         let pointers = pointers.filter(|pointer| *pointer != 0);
         let (start, last) = (pointers.clone().min()?, pointers.max()?);
         let length = last.checked_sub(start).filter(|length| *length <= MAX_NAMES)? as usize + MAX_NAME;
@@ -144,7 +145,8 @@ impl Names {
         Some(Names { range: start..start + bytes.len() as u64, bytes })
     }
 
-    fn at(&self, pointer: u64) -> Option<&str> {
+    /// The name that a pointer leads to.
+    pub fn at(&self, pointer: u64) -> Option<&str> {
         let rest = self
             .bytes
             .get((self.range.contains(&pointer)).then(|| pointer - self.range.start)? as usize..)?;
