@@ -97,7 +97,8 @@ impl Instance for JavaInstance {
     }
 
     fn thread_state(&self, sample: &SampleView<'_>) -> Option<&'static str> {
-        self.threads.state(&self.jvm, &self.thread(sample.tid)?)
+        let thread = self.thread(sample.tid)?;
+        self.threads.state(&self.jvm, &thread)
     }
 
     fn categories(&self) -> Vec<CategoryRule> {
