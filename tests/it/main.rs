@@ -19,6 +19,7 @@ mod frames;
 mod go;
 mod held;
 mod hung;
+mod jvm;
 mod languages;
 mod lifecycle;
 mod live;
