@@ -15,6 +15,7 @@ mod folded;
 mod go_memory;
 mod go_tables;
 mod http_request;
+mod jvm_memory;
 mod kallsyms;
 mod perf_map;
 mod perf_record;
@@ -43,6 +44,7 @@ pub const ALL: &[(&str, Entry)] = &[
     ("go_memory", go_memory::run),
     ("go_tables", go_tables::run),
     ("http_request", http_request::run),
+    ("jvm_memory", jvm_memory::run),
     ("kallsyms", kallsyms::run),
     ("perf_map", perf_map::run),
     ("perf_record", perf_record::run),

@@ -30,6 +30,13 @@ pub struct CodeHeap {
     log2_segment_size: u32,
 }
 
+impl CodeHeap {
+    /// A heap with its map of segments.
+    pub fn new(range: Range<u64>, segment_map: u64, log2_segment_size: u32) -> CodeHeap {
+        CodeHeap { range, segment_map, log2_segment_size }
+    }
+}
+
 /// What a piece of code is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlobKind {

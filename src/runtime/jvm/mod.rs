@@ -28,6 +28,7 @@ mod compressed;
 mod debug_info;
 mod flags;
 mod frames;
+pub mod fuzz;
 mod instance;
 mod language;
 mod layout;

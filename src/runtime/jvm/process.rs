@@ -114,6 +114,12 @@ impl Jvm {
         Ok(Jvm { memory, structs, layout, heaps, release, call_stub_return, caches })
     }
 
+    /// A virtual machine of parts that were read elsewhere.
+    pub fn of_parts(memory: Memory, structs: VmStructs, layout: Layout, heaps: Vec<CodeHeap>) -> Jvm {
+        let (release, caches) = (String::new(), Mutex::default());
+        Jvm { memory, structs, layout, heaps, release, call_stub_return: 0, caches }
+    }
+
     fn caches(&self) -> MutexGuard<'_, Caches> {
         self.caches.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -234,7 +240,11 @@ impl Jvm {
     /// The routines that HotSpot names, by address.
     fn read_routines(&self) -> Vec<(u64, String)> {
         let fields = self.structs.statics("StubRoutines._");
-        let routine = |(name, at): (&str, u64)| Some((self.memory.pointer(at)?, name.to_owned()));
+        let routine = |(name, at): (&str, u64)| {
+            // `_call_stub_return_address` is where the only call of the routine `call_stub` returns.
+            let name = name.trim_end_matches("_return_address").trim_end_matches("_entry");
+            Some((self.memory.pointer(at)?, name.to_owned()))
+        };
         let mut routines: Vec<(u64, String)> = fields.filter_map(routine).collect();
         routines.retain(|(start, _)| self.is_code(*start));
         routines.sort();
