@@ -1,20 +1,15 @@
 //! Java behind the interfaces of all languages: the file with the virtual machine.
 //!
-//! Not here: a process (`instance`).
+//! Not here: attaching (`loaded`), a process (`instance`).
 
 use std::sync::Arc;
 
-use super::{
-    instance::JavaInstance,
-    process::{Jvm, JvmError},
-    structs::{EXPORTS, Exports},
-};
+use super::structs::EXPORTS;
 use crate::{
     addr::ElfAddr,
-    arch::x86_64,
     elf::ElfFile,
     process::LanguageId,
-    runtime::{Attach, Language, LoadedRuntime, ProcessView, Refusal, RuntimeError},
+    runtime::{Language, LoadedRuntime},
 };
 
 /// The Java language, as HotSpot implements it.
@@ -48,9 +43,12 @@ fn is_named(path: &str) -> bool {
 /// The file with the virtual machine.
 #[derive(Debug)]
 pub struct JavaFile {
-    exports: Vec<(&'static str, ElfAddr)>,
-    machine: u16,
-    path: String,
+    /// The exported variables that describe the virtual machine's structures.
+    pub exports: Vec<(&'static str, ElfAddr)>,
+    /// The CPU, as ELF files number them.
+    pub machine: u16,
+    /// Its path in the mount namespace of a process that maps it.
+    pub path: String,
 }
 
 fn find(elf: &ElfFile, path: &str) -> Option<JavaFile> {
@@ -63,29 +61,4 @@ fn find(elf: &ElfFile, path: &str) -> Option<JavaFile> {
     }
     let is_java = exports.iter().any(|(name, _)| *name == EXPORTS[0]);
     is_java.then(|| JavaFile { exports, machine: elf.machine(), path: path.to_owned() })
-}
-
-impl LoadedRuntime for JavaFile {
-    fn language(&self) -> &'static dyn Language {
-        &Java
-    }
-
-    fn attach(self: Arc<Self>, process: &ProcessView, bias: u64) -> Attach {
-        if self.machine != x86_64::ELF_MACHINE {
-            return refused(&JvmError::OtherCpu);
-        }
-        let address = |(name, at): &(&'static str, ElfAddr)| (*name, at.0.wrapping_add(bias));
-        let exports: Exports = self.exports.iter().map(address).collect();
-        match Jvm::attach(Arc::clone(&process.memory), &exports) {
-            Ok(jvm) => Attach::Ready(Box::new(JavaInstance::new(jvm, process.clone(), self.path.clone()))),
-            Err(JvmError::NotInitialized) => Attach::NotYet,
-            Err(error) => refused(&error),
-        }
-    }
-}
-
-fn refused(error: &JvmError) -> Attach {
-    let advice =
-        matches!(error, JvmError::NoTables).then_some("run rprof as root or as the same user as the process");
-    Attach::No(Refusal::Error(RuntimeError::Unreadable { what: error.to_string(), advice }))
 }

@@ -33,6 +33,7 @@ mod instance;
 mod language;
 mod layout;
 mod leaf;
+mod loaded;
 mod memory;
 mod methods;
 mod objects;
