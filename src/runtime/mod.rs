@@ -24,6 +24,7 @@ mod mapped_files;
 pub mod python;
 mod registry;
 mod tasks;
+pub mod v8;
 mod view;
 
 pub use accounts::{Account, AccountSample, AccountValue, CodeMapping};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 #[cfg(test)]
 use super::fixture;
-use super::{Language, LoadedRuntime, go, jvm, python};
+use super::{Language, LoadedRuntime, go, jvm, python, v8};
 use crate::{elf::ElfFile, unwind::Code};
 
 /// All languages: the only place that lists them. If several recognize one file (a program in one
@@ -13,6 +13,7 @@ pub static ALL: &[&dyn Language] = &[
     &go::Go,
     &python::Python,
     &jvm::Java,
+    &v8::JavaScript,
     #[cfg(test)]
     &fixture::Invented,
 ];
