@@ -27,6 +27,7 @@ mod profile_legacy;
 mod python_memory;
 mod symbolize;
 mod unwind;
+mod v8_memory;
 
 /// What runs one input.
 pub type Entry = fn(&[u8]);
@@ -56,4 +57,5 @@ pub const ALL: &[(&str, Entry)] = &[
     ("python_memory", python_memory::run),
     ("symbolize", symbolize::run),
     ("unwind", unwind::run),
+    ("v8_memory", v8_memory::run),
 ];

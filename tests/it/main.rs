@@ -24,6 +24,7 @@ mod languages;
 mod lifecycle;
 mod live;
 mod mcp;
+mod node;
 mod off_cpu;
 mod output;
 mod pprof;

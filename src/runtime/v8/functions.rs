@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::{
+    classes::Classes,
     heap::{Heap, Text, small_integer},
     names,
 };
@@ -27,6 +28,8 @@ pub struct Script {
     pub name: String,
     /// Offset of the end of each line; empty: not known.
     pub line_ends: Vec<u32>,
+    /// The classes in it.
+    pub classes: Classes,
 }
 
 impl Script {
@@ -84,7 +87,9 @@ pub fn read(heap: &Heap, function: u64, script: impl FnOnce(u64) -> Option<Arc<S
     };
     let data = heap.word(function, 8)?;
     let (line, _) = script.as_ref().zip(stated.start).map_or((0, 0), |(script, start)| script.line(start));
-    let name = names::display(&stated.name, script.as_ref().map(|script| script.name.as_str()), line);
+    let class = script.as_ref().zip(stated.start).and_then(|(script, at)| script.classes.of_method(at));
+    let name = names::of_class(&stated.name, class);
+    let name = names::display(&name, script.as_ref().map(|script| script.name.as_str()), line);
     Some(Function { name, script, line, bytecode: bytecode(heap, data, 4) })
 }
 
@@ -152,8 +157,10 @@ pub fn read_script(heap: &Heap, script: u64) -> Option<Script> {
             ends.iter().map(|end| u32::try_from(small_integer(*end)?).ok()).collect();
         ends.filter(|ends| ends.is_sorted())
     });
-    let line_ends = listed.or_else(|| Some(ends_of(&heap.text(source?, MAX_SOURCE)?))).unwrap_or_default();
-    Some(Script { name: names::path(&name), line_ends })
+    let text = source.and_then(|source| heap.text(source, MAX_SOURCE));
+    let line_ends = listed.or_else(|| text.as_ref().map(ends_of)).unwrap_or_default();
+    let classes = text.as_ref().map(Classes::of).unwrap_or_default();
+    Some(Script { name: names::path(&name), line_ends, classes })
 }
 
 /// The ends of the lines of a source (`String::CalculateLineEnds`).
@@ -171,14 +178,18 @@ fn ends_of(source: &Text) -> Vec<u32> {
 mod tests {
     use super::*;
 
+    fn script(line_ends: Vec<u32>) -> Script {
+        Script { name: String::new(), line_ends, classes: Classes::default() }
+    }
+
     #[test]
     fn lines_and_columns_are_those_of_the_source() {
         let source = Text::OneByte(b"a\nbc\r\nd".to_vec());
-        let script = Script { name: String::new(), line_ends: ends_of(&source) };
-        assert_eq!(script.line_ends, [1, 5, 7]);
-        assert_eq!([0, 1, 2, 3, 6].map(|at| script.line(at)), [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1)]);
+        let one = script(ends_of(&source));
+        assert_eq!(one.line_ends, [1, 5, 7]);
+        assert_eq!([0, 1, 2, 3, 6].map(|at| one.line(at)), [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1)]);
         let source = Text::TwoByte("x\u{2028}y".encode_utf16().collect());
         assert_eq!(ends_of(&source), [1, 3]);
-        assert_eq!(Script { name: String::new(), line_ends: Vec::new() }.line(7), (0, 0));
+        assert_eq!(script(Vec::new()).line(7), (0, 0));
     }
 }

@@ -1,18 +1,14 @@
-//! JavaScript behind the interfaces of all languages: the files that have V8, and attaching to a
-//! process.
+//! JavaScript behind the interfaces of all languages: the files that have V8.
 //!
-//! Not here: the instance (`instance`).
+//! Not here: attaching (`loaded`), a process (`instance`).
 
 use std::sync::Arc;
 
-use super::{
-    find::{V8File, find, is_named},
-    instance::V8Instance,
-};
+use super::find::{V8File, find, is_named};
 use crate::{
     elf::ElfFile,
     process::LanguageId,
-    runtime::{Attach, Language, LoadedRuntime, ProcessView, Refusal, RuntimeError},
+    runtime::{Language, LoadedRuntime},
 };
 
 /// JavaScript, as V8 implements it.
@@ -55,25 +51,6 @@ pub struct LoadedV8 {
     pub elf: Arc<ElfFile>,
     /// Its path in the mount namespace of a process that maps it.
     pub path: String,
-}
-
-impl LoadedRuntime for LoadedV8 {
-    fn language(&self) -> &'static dyn Language {
-        &JavaScript
-    }
-
-    fn attach(self: Arc<Self>, process: &ProcessView, bias: u64) -> Attach {
-        match &self.file.layout {
-            Ok(layout) => {
-                let layout = Arc::new(layout.clone());
-                Attach::Ready(Box::new(V8Instance::new(Arc::clone(&self), layout, process, bias)))
-            }
-            Err(why) => Attach::No(Refusal::Error(RuntimeError::Unreadable {
-                what: format!("V8 {} in {} cannot be read: {why}", self.version(), self.path),
-                advice: Some("start node with --perf-basic-prof to see the functions of compiled code"),
-            })),
-        }
-    }
 }
 
 impl LoadedV8 {

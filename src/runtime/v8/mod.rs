@@ -14,7 +14,8 @@
 //!
 //! **Modules.** [`find`] recognizes files and reads the constants that V8 exports for debuggers;
 //! [`layouts`] makes offsets of them. [`heap`] reads strings and arrays, [`functions`] functions
-//! and scripts, [`machine_code`] generated code, [`positions`] its tables; [`store`] keeps what was
+//! and scripts, [`classes`] the classes
+//! of methods, [`machine_code`] generated code, [`positions`] its tables; [`store`] keeps what was
 //! read. [`frames`] unwinds; [`language`] and [`instance`] implement the interfaces of all
 //! languages.
 //!
@@ -24,13 +25,16 @@
 //! have the line of their function. arm64 is implemented and untested. Not here: sampling threads,
 //! profiles, printing.
 
+mod classes;
 mod find;
 mod frames;
 mod functions;
+pub mod fuzz;
 mod heap;
 mod instance;
 mod language;
 mod layouts;
+mod loaded;
 mod machine_code;
 mod names;
 mod positions;

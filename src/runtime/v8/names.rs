@@ -20,6 +20,16 @@ pub fn display(name: &str, script: Option<&str>, line: u32) -> String {
     }
 }
 
+/// The name of a method with its class, as in `Parent.method` and `get Parent.value`.
+pub fn of_class(name: &str, class: Option<&str>) -> String {
+    let Some(class) = class.filter(|class| *class != name) else { return name.to_owned() };
+    match name.split_once(' ') {
+        Some((accessor @ ("get" | "set"), rest)) => format!("{accessor} {class}.{rest}"),
+        _ if name.is_empty() => String::new(),
+        _ => format!("{class}.{name}"),
+    }
+}
+
 /// The path of a script's name: that of a `file:` URL (modules), else the name itself.
 pub fn path(name: &str) -> String {
     match name.strip_prefix("file://") {
@@ -63,6 +73,14 @@ mod tests {
         assert_eq!(display("", Some("node:internal/timers"), 3), "(anonymous node:internal/timers:3)");
         assert_eq!(display("", None, 0), "(anonymous)");
         assert_eq!(display("a\u{1b}[2J", None, 0), "a\u{fffd}[2J");
+    }
+
+    #[test]
+    fn methods_are_named_with_their_class() {
+        assert_eq!(of_class("run", Some("Job")), "Job.run");
+        assert_eq!(of_class("get size", Some("Job")), "get Job.size");
+        assert_eq!(of_class("Job", Some("Job")), "Job");
+        assert_eq!([of_class("run", None), of_class("", Some("Job"))], ["run", ""]);
     }
 
     #[test]

@@ -1,0 +1,168 @@
+//! A JavaScript program of known proportions, in the system's Node.js and in those that
+//! `RPROF_NODES` lists, separated by colons.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    dump::{dump, threads},
+    harness::{Frame, Rprof, Skip, Stack, Stacks, Target, alone, installed, skip},
+};
+
+const SCRIPT: &str = "tests/fixtures/programs/node_ratio.js";
+
+/// The interpreters to test; skips the test if there is none.
+fn nodes() -> Vec<PathBuf> {
+    let more = std::env::var("RPROF_NODES").unwrap_or_default();
+    let more = more.split(':').filter(|path| !path.is_empty()).map(PathBuf::from);
+    let found: Vec<PathBuf> = installed("node").into_iter().map(PathBuf::from).chain(more).collect();
+    if found.is_empty() {
+        skip(Skip::NotInstalled("node"));
+    }
+    found
+}
+
+fn start(node: &Path, options: &[&str], kind: &str) -> Target {
+    Target::spawn(Command::new(node).args(options).args([SCRIPT, kind, "600"]))
+}
+
+fn is_ours(frame: &&Frame) -> bool {
+    frame.file.ends_with("node_ratio.js")
+}
+
+/// The functions that may call a function of the program; `None`: any.
+fn callers(name: &str) -> Option<&'static [&'static str]> {
+    Some(match name {
+        "spin" => &["hot50", "hot30", "hot20"],
+        "hot50" => &["Parent.methodA"],
+        "hot30" => &["Parent.methodB"],
+        "hot20" => &["get Parent.valueC"],
+        "Parent.methodA" | "Parent.methodB" | "get Parent.valueC" | "Parent" => &["oneRound"],
+        _ => return None,
+    })
+}
+
+/// Whether a function of the program is called by one that never calls it.
+fn is_impossible(stack: &Stack) -> bool {
+    let names: Vec<&str> = stack.frames.iter().filter(is_ours).map(|frame| frame.name.as_str()).collect();
+    names.windows(2).any(|pair| callers(pair[1]).is_some_and(|callers| !callers.contains(&pair[0])))
+        || names.first().is_some_and(|first| callers(first).is_some())
+}
+
+fn is_anonymous(frame: &Frame) -> bool {
+    frame.name.is_empty() && (frame.mapping.is_empty() || frame.mapping.contains("anon"))
+}
+
+/// Shares, callers, and whole stacks without unnamed memory.
+#[track_caller]
+fn assert_true(profile: &Stacks, what: &str) {
+    let summary = || profile.summary();
+    let hot = |name: &str| profile.count(|stack| stack.has(name)) as f64;
+    let all = (hot("hot50") + hot("hot30") + hot("hot20")).max(1.0);
+    let points = 2.6 * (6000.0 / all).sqrt().max(1.0);
+    for (name, percent) in [("hot50", 50.0), ("hot30", 30.0), ("hot20", 20.0)] {
+        let share = 100.0 * hot(name) / all;
+        assert!(
+            (share - percent).abs() <= points,
+            "{what}: {name} has {share:.2} %, not {percent} ± {points:.1}\n{}",
+            summary()
+        );
+    }
+    let impossible = profile.share(is_impossible);
+    assert!(impossible <= 0.5, "{what}: {impossible:.2} % impossible\n{}", summary());
+    let unnamed = profile.share(|stack| stack.frames.iter().any(is_anonymous));
+    assert!(unnamed <= 0.1, "{what}: {unnamed:.2} % with unnamed memory\n{}", summary());
+    profile.assert_stated_whole();
+}
+
+#[test]
+fn javascript_functions_have_their_shares_callers_and_lines() {
+    let _alone = alone();
+    let source = std::fs::read_to_string(SCRIPT).expect("a fixture");
+    let line_of = |text: &str| source.lines().position(|line| line == text).map_or(0, |at| at as i64 + 1);
+    let spin = line_of("function spin(turns) {");
+    let call = line_of("  return spin(n * 5);");
+    for node in nodes() {
+        let mut target = start(&node, &[], "long");
+        let profile = Rprof::attach(&target).profile();
+        target.assert_unhurt();
+        let what = format!("{}", node.display());
+        assert_true(&profile, &what);
+        let chain = ["main", "oneRound", "Parent.methodA", "hot50", "spin"];
+        profile.assert_nearly_all(98.0, "main to spin", |stack| {
+            !stack.has("hot50") || stack.has_in_order(&chain)
+        });
+        for stack in &profile.stacks {
+            let frames: Vec<&Frame> = stack.frames.iter().filter(is_ours).collect();
+            for pair in frames.windows(2).filter(|pair| pair[0].name == "hot50" && pair[1].name == "spin") {
+                assert_eq!((pair[0].line, pair[1].start_line), (call, spin), "{what}: {pair:?}");
+                assert!((spin..spin + 64).contains(&pair[1].line), "{what}: {pair:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn interpreted_and_baseline_code_has_the_same_shares() {
+    let _alone = alone();
+    for (node, options) in nodes()
+        .iter()
+        .zip([&["--no-opt", "--no-sparkplug"][..], &["--no-opt", "--always-sparkplug"]].iter().cycle())
+    {
+        let target = start(node, options, "long");
+        let profile = Rprof::attach(&target).seconds(2).profile();
+        assert_true(&profile, &format!("{} {options:?}", node.display()));
+    }
+}
+
+#[test]
+fn functions_keep_their_names_while_the_collector_moves_objects() {
+    let _alone = alone();
+    for node in nodes() {
+        let mut target = start(&node, &[], "young");
+        let profile = Rprof::attach(&target).seconds(2).profile();
+        target.assert_unhurt();
+        assert_true(&profile, &format!("{}", node.display()));
+    }
+}
+
+#[test]
+fn a_builtin_that_calls_back_is_in_the_stack() {
+    let _alone = alone();
+    for node in nodes() {
+        let target = start(&node, &[], "sorted");
+        let profile = Rprof::attach(&target).seconds(2).profile();
+        assert_true(&profile, &format!("{}", node.display()));
+        let chain = ["main", "sort", "compare", "oneRound"];
+        profile.assert_nearly_all(97.0, "sort() in between", |stack| {
+            !stack.has("oneRound") || stack.has_in_order(&chain)
+        });
+    }
+}
+
+#[test]
+fn worker_threads_have_javascript_stacks_and_a_dump_shows_those_that_wait() {
+    let _alone = alone();
+    for node in nodes() {
+        let target = start(&node, &[], "workers");
+        let profile = Rprof::attach(&target).seconds(2).args(&["--label", "tid"]).profile();
+        assert_true(&profile, &format!("{}", node.display()));
+        let mut tids: Vec<&str> = profile
+            .stacks
+            .iter()
+            .filter(|stack| stack.has("spin"))
+            .filter_map(|stack| stack.label("tid"))
+            .collect();
+        tids.sort_unstable();
+        tids.dedup();
+        assert_eq!(tids.len(), 2, "{}", profile.summary());
+
+        let waiting = start(&node, &[], "waits");
+        let (threads, said) = threads(dump(waiting.pid()));
+        let main = threads.iter().find(|thread| thread.has("waitsForever"));
+        let main = main.unwrap_or_else(|| panic!("no waitsForever in {threads:#?}\n{said}"));
+        assert!(main.is_whole(), "{main:?}");
+    }
+}
