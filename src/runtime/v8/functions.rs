@@ -16,7 +16,8 @@ const MAX_NAME: usize = 1024;
 const MAX_PATH: usize = 4096;
 /// The most characters of a source.
 const MAX_SOURCE: usize = 16 << 20;
-/// From this many variables on, a hash table holds their names (`kScopeInfoMaxInlinedLocalNamesSize`).
+/// From this many variables on, a hash table holds their names
+/// (`kScopeInfoMaxInlinedLocalNamesSize`).
 const MANY_VARIABLES: u64 = 75;
 /// How many words after the variables of a `ScopeInfo` may be the name and the position.
 const NAME_WORDS: u64 = 10;
