@@ -82,6 +82,10 @@ pub const SIGNAL_CONTEXT: [(u16, i64); REGISTER_COUNT] = {
     places
 };
 
+/// How many bytes below the stack pointer a function may use without moving it: none (AAPCS64,
+/// section 6.4.5).
+pub const RED_ZONE: u64 = 0;
+
 /// How many bytes of code before an address the functions here need.
 pub const CODE_BEFORE: u64 = 8;
 const LOAD_SIGRETURN: u32 = 0xd280_1168; // mov x8, #139
@@ -139,6 +143,23 @@ pub fn call_before(before: &[u8]) -> Option<Call> {
 /// Always `None`.
 pub fn frame_at(_code: &[u8], _to: usize) -> Option<LeafShape> {
     None
+}
+
+/// Offsets at which functions seem to start in code without symbols: not supported on this CPU.
+pub fn function_starts(_address: u64, _code: &[u8]) -> Vec<usize> {
+    Vec::new()
+}
+
+/// Whether the code at the bottom of a coroutine's stack ends the process: not recognised on this
+/// CPU.
+pub fn is_process_exit(_code: &[u8]) -> bool {
+    false
+}
+
+/// The frame of a function that returns without a further call after the call that `code` follows:
+/// `ldp x29, x30, [sp], #n` comes next.
+pub fn shape_before_return(code: &[u8]) -> Option<LeafShape> {
+    leaf_shape(&[], code).filter(|shape| matches!(shape.return_address, ReturnAt::Offset(_)))
 }
 
 /// Whether the function that starts with `code` may end in a jump to `distance` bytes from its

@@ -105,11 +105,13 @@ pub const MAX_REGISTERS: usize = 34;
 pub struct Registers {
     values: [u64; MAX_REGISTERS],
     known: u64,
+    /// Besides the known ones: those whose value is a callee's, which may have changed it.
+    left: u64,
 }
 
 impl Default for Registers {
     fn default() -> Self {
-        Registers { values: [0; MAX_REGISTERS], known: 0 }
+        Registers { values: [0; MAX_REGISTERS], known: 0, left: 0 }
     }
 }
 
@@ -131,6 +133,7 @@ impl Registers {
 
     /// Makes all registers unknown except those whose bit (by DWARF number) is set in `mask`.
     pub fn retain(&mut self, mask: u64) {
+        self.left |= self.known & !mask;
         self.known &= mask;
     }
 
@@ -139,7 +142,15 @@ impl Registers {
         let index = usize::from(dwarf_number);
         if index < MAX_REGISTERS {
             self.known &= !(1 << index);
+            self.left &= !(1 << index);
         }
+    }
+
+    /// These registers, and for those that [`Registers::retain`] made unknown the callee's value:
+    /// right if no callee has changed it, which is up to the caller to check.
+    pub fn with_values_left_by_callees(mut self) -> Registers {
+        self.known |= self.left;
+        self
     }
 }
 
@@ -171,5 +182,16 @@ mod tests {
         assert_eq!(registers.get(3), None);
         registers.set(9999, 1);
         assert_eq!(registers.get(9999), None);
+    }
+
+    #[test]
+    fn a_register_that_calls_do_not_preserve_keeps_the_value_that_the_callee_left() {
+        let mut registers = Registers::default();
+        (0..3).for_each(|number| registers.set(number, 10 + u64::from(number)));
+        registers.retain(1 << 2);
+        registers.forget(1);
+        assert_eq!([0, 1, 2].map(|number| registers.get(number)), [None, None, Some(12)]);
+        let left = registers.with_values_left_by_callees();
+        assert_eq!([0, 1, 2].map(|number| left.get(number)), [Some(10), None, Some(12)]);
     }
 }

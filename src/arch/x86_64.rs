@@ -6,6 +6,8 @@ use super::{
     x86_instructions::{Effect, decode, memory_length},
 };
 
+pub use super::x86_instructions::function_starts;
+
 /// The `e_machine` of this CPU's ELF files.
 pub const ELF_MACHINE: u16 = goblin::elf::header::EM_X86_64;
 /// DWARF number of the program counter (the return-address column).
@@ -148,6 +150,10 @@ pub const SIGNAL_CONTEXT: [(u16, i64); REGISTER_COUNT] = [
     (PC, 168),
 ];
 
+/// How many bytes below the stack pointer a function may use without moving it (System V ABI,
+/// AMD64 supplement, section 3.2.2).
+pub const RED_ZONE: u64 = 128;
+
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// `mov $15,%eax` and `mov $15,%rax`: rt_sigreturn's number.
 const LOAD_SIGRETURN: [&[u8]; 2] = [&[0xb8, 15, 0, 0, 0], &[0x48, 0xc7, 0xc0, 15, 0, 0, 0]];
@@ -185,6 +191,14 @@ pub fn is_thread_exit(code: &[u8]) -> bool {
             _ => return false,
         };
     }
+}
+
+/// Whether the code at the bottom of a coroutine's stack ends the process: `xor %rdi,%rdi; call
+/// _exit; hlt`, as in boost's and PHP's make_fcontext.
+pub fn is_process_exit(code: &[u8]) -> bool {
+    let code = code.strip_prefix(&[0xf3, 0x0f, 0x1e, 0xfa]).unwrap_or(code);
+    let code = code.strip_prefix(&[0x48]).unwrap_or(code);
+    matches!(code, [0x31, 0xff, 0xe8, _, _, _, _, 0xf4, ..])
 }
 
 /// Whether a thread at `code` has just been created and runs no code of its own yet: it is in the C
@@ -249,6 +263,11 @@ pub fn leaf_shape(before: &[u8], code: &[u8]) -> Option<LeafShape> {
     if before.ends_with(&[0x55]) && is_frame_pointer_setup(code) {
         return Some(leaf(SP, 8, vec![(FP, 0)]));
     }
+    epilogue(code)
+}
+
+/// The frame of a function that returns without a further call after the call that `code` follows.
+pub fn shape_before_return(code: &[u8]) -> Option<LeafShape> {
     epilogue(code)
 }
 

@@ -96,6 +96,67 @@ pub fn decode(code: &[u8]) -> Option<Instruction> {
     Some(Instruction { length, effect })
 }
 
+/// Alignment of functions in bytes: compilers align them at least so, and most assembly does.
+const FUNCTION_ALIGNMENT: u64 = 16;
+
+/// Offsets at which functions seem to start in `code`, which is at `address`: where the code before
+/// does not lead on and, after padding, the address is aligned, or a push follows an end. The first
+/// instruction counts.
+pub fn function_starts(address: u64, code: &[u8]) -> Vec<usize> {
+    let is_aligned = |at: usize| address.wrapping_add(at as u64).is_multiple_of(FUNCTION_ALIGNMENT);
+    let (mut starts, mut at, mut leads_on, mut ended) = (Vec::new(), 0, false, true);
+    while at < code.len() {
+        if !leads_on {
+            let start = at + padding(&code[at..]);
+            let pushes = |at| {
+                matches!(
+                    code.get(at..).and_then(decode),
+                    Some(Instruction { effect: Effect::Push(Some(_)), .. })
+                )
+            };
+            if start < code.len() && (is_aligned(start) || (ended && pushes(start))) {
+                starts.push(start);
+            }
+            at = start;
+        }
+        match code.get(at..).and_then(decode) {
+            Some(instruction) => {
+                at += instruction.length;
+                ended = instruction.effect == Effect::End;
+                leads_on = !ended && !matches!(instruction.effect, Effect::Jump(_));
+            }
+            // Data, or an unknown instruction: the next function is aligned.
+            None => {
+                at += 1;
+                while at < code.len() && !is_aligned(at) {
+                    at += 1;
+                }
+                (leads_on, ended) = (false, false);
+            }
+        }
+    }
+    starts
+}
+
+/// The number of bytes at the start of `code` that fill the space between functions: nop in all its
+/// lengths, int3, zeros.
+fn padding(code: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(rest) = code.get(at..) {
+        let operation = rest.iter().position(|byte| !matches!(byte, 0x66 | 0x2e)).unwrap_or(0);
+        at += match rest.get(operation..) {
+            Some([0x90, ..]) => operation + 1,
+            Some([0x0f, 0x1f, ..]) => match decode(rest) {
+                Some(instruction) => instruction.length,
+                None => return at,
+            },
+            Some([0xcc | 0, ..]) if operation == 0 => 1,
+            _ => return at,
+        };
+    }
+    at
+}
+
 /// Bytes of SIB and displacement after a ModRM byte (tables 2-2 and 2-3).
 pub fn memory_length(modrm: u8, sib: u8) -> usize {
     let has_sib = modrm & 7 == 4;
@@ -245,6 +306,20 @@ mod tests {
         for (code, length, effect) in cases {
             assert_eq!(decode(code), Some(Instruction { length, effect }), "{code:x?}");
         }
+    }
+
+    #[test]
+    fn functions_start_after_padding_at_aligned_addresses() {
+        // push; ret; nopw; (16) sub; jmp +3; int3…; (32) ret; data that is no code
+        let mut code = vec![0x55, 0xc3, 0x66, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0x0f, 0x1f, 0x44, 0, 0];
+        code.extend([0x48, 0x83, 0xec, 8, 0xeb, 3]);
+        code.extend([0xcc; 10]);
+        code.extend([0xc3, 0x06, 0x06]);
+        assert_eq!(function_starts(0x1000, &code), [0, 16, 32]);
+        // Where the addresses are not aligned, a function starts with a push after an end.
+        assert_eq!(function_starts(0x1008, &code), [0]);
+        assert_eq!(function_starts(0x1008, &[0xc3, 0x55, 0xeb, 0, 0x55, 0xc3]), [1]);
+        assert!(function_starts(0x1000, &[]).is_empty());
     }
 
     #[test]

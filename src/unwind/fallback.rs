@@ -28,8 +28,8 @@ pub(super) struct FrameWithoutCfi<'a, M: ?Sized> {
     /// The module of the frame's code; `None` if it is in no mapping.
     pub module: Option<&'a Module>,
     pub addr: FrameAddr,
-    /// Result of tracking the stack pointer through the function's code.
-    pub shape: Option<&'a LeafShape>,
+    /// Results of tracking the stack pointer through the function's code, the most probable first.
+    pub shapes: &'a [LeafShape],
     /// The function runs on another stack than its caller: the frame pointer may lead there.
     pub switches_stack: bool,
     /// The stack may still be scanned.
@@ -41,13 +41,31 @@ pub(super) struct FrameWithoutCfi<'a, M: ?Sized> {
 /// Most code of one function that is followed, in bytes.
 const MAX_FOLLOWED: u64 = 16 << 10;
 
+/// Most starts of functions that are tried where no symbol states one.
+const MAX_STARTS: usize = 4;
+
 /// Locations of the frame's parts, found by tracking the stack pointer through the code of its
-/// function. Needs the function's start; the result is worth caching.
-pub(super) fn shape_at(module: &Module, addr: FrameAddr) -> Option<LeafShape> {
-    let tables = module.tables.as_ref()?;
-    let start = tables.function_start(module.elf_addr(addr.lookup()))?;
-    let to = module.elf_addr(addr.raw()).0.checked_sub(start.0).filter(|to| *to <= MAX_FOLLOWED)?;
-    native::frame_at(module.code_from(module.runtime_addr(start))?, usize::try_from(to).ok()?)
+/// function. The function's start is a symbol's, or a guess (assembly in a stripped file): then
+/// there may be several results, the most probable first. They are worth caching.
+pub(super) fn shapes_at(module: &Module, addr: FrameAddr) -> Vec<LeafShape> {
+    let Some(tables) = module.tables.as_ref() else { return Vec::new() };
+    let follow = |start: RuntimeAddr| {
+        let to = addr.raw().0.checked_sub(start.0).filter(|to| *to <= MAX_FOLLOWED)?;
+        native::frame_at(module.code_from(start)?, usize::try_from(to).ok()?)
+    };
+    let address = module.elf_addr(addr.lookup());
+    if let Some(start) = tables.function_start(address) {
+        return follow(module.runtime_addr(start)).into_iter().collect();
+    }
+    let described_to = tables.described_before(address).map_or(module.start, |end| module.runtime_addr(end));
+    let from = RuntimeAddr(described_to.0.max(module.start.0).max(addr.raw().0.saturating_sub(MAX_FOLLOWED)));
+    let length = usize::try_from(addr.raw().0.saturating_sub(from.0)).unwrap_or(0);
+    let Some(code) = module.code_from(from).and_then(|code| code.get(..length)) else { return Vec::new() };
+    let mut shapes = Vec::new();
+    for start in native::function_starts(from.0, code).into_iter().rev().take(MAX_STARTS) {
+        shapes.extend(follow(from.offset(start as i64)).filter(|shape| !shapes.contains(shape)));
+    }
+    shapes
 }
 
 /// How plausible a word of the stack is as a return address.
@@ -82,9 +100,12 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
         if exact && (self.leaf_shape()? || self.frameless_leaf()?) {
             return Ok(UnwindMethod::Instructions);
         }
-        if let Some(shape) = self.shape
-            && self.apply_shape(shape)?
-        {
+        for shape in self.shapes {
+            if self.apply_shape(shape)? {
+                return Ok(UnwindMethod::Instructions);
+            }
+        }
+        if self.returning_from_generated_code()? {
             return Ok(UnwindMethod::Instructions);
         }
         // A function known not to keep a frame pointer still has one of its callers' in that
@@ -118,6 +139,21 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
         let before = module.code_before(pc, native::CODE_BEFORE).unwrap_or_default();
         let shape = code_at(module, pc).and_then(|code| native::leaf_shape(before, code));
         match shape {
+            Some(shape) => self.apply_shape(&shape),
+            None => Ok(false),
+        }
+    }
+
+    /// The caller of code that is in no file, if the call that it makes is the last thing that it
+    /// does: what follows the call removes the frame.
+    fn returning_from_generated_code(&mut self) -> Result<bool, Failure> {
+        let FrameAddr::Return(pc) = self.addr else { return Ok(false) };
+        if self.module.is_none_or(|module| module.tables.is_some()) {
+            return Ok(false);
+        }
+        let mut code = [0; CODE_AT];
+        let length = self.memory.code(pc, &mut code);
+        match code.get(..length).and_then(native::shape_before_return) {
             Some(shape) => self.apply_shape(&shape),
             None => Ok(false),
         }
@@ -255,6 +291,11 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
     fn arrive(&mut self, return_address: u64, sp: u64) {
         self.registers.set(native::SP, sp);
         self.registers.set(native::PC, return_address);
+    }
+
+    /// Whether a call may return to `word`, as far as the code there can be read.
+    pub fn may_return_to(&self, word: RuntimeAddr) -> bool {
+        self.judge(word) != Candidate::No
     }
 
     fn judge(&self, word: RuntimeAddr) -> Candidate {

@@ -21,6 +21,12 @@ pub trait StackMemory {
     /// The 64-bit word at `addr`, which need not be aligned.
     fn read_u64(&mut self, addr: RuntimeAddr) -> Result<u64, ReadFailure>;
 
+    /// Reads code that is in no file (generated at run time) from `addr` on, as it is now. Returns
+    /// how many bytes of `into` are set.
+    fn code(&self, _addr: RuntimeAddr, _into: &mut [u8]) -> usize {
+        0
+    }
+
     /// If the thread runs, on a stack of its own, on behalf of a task with another stack: the
     /// registers at which the task's stack was left.
     fn task_registers(&self) -> Option<&Registers> {
@@ -37,6 +43,10 @@ pub trait StackMemory {
 impl<M: StackMemory + ?Sized> StackMemory for &mut M {
     fn read_u64(&mut self, addr: RuntimeAddr) -> Result<u64, ReadFailure> {
         (**self).read_u64(addr)
+    }
+
+    fn code(&self, addr: RuntimeAddr, into: &mut [u8]) -> usize {
+        (**self).code(addr, into)
     }
 
     fn task_registers(&self) -> Option<&Registers> {

@@ -25,9 +25,11 @@ pub(super) enum Rule {
     Own(Owner),
     /// The thread's outermost function.
     Root,
-    /// No table covers the address, but the code of its function was followed; checked when
-    /// applied.
-    Code(Box<LeafShape>),
+    /// What a coroutine's first function returns to, at its first instruction.
+    CoroutineEnd,
+    /// No table covers the address, but the code of its function was followed from its start, or
+    /// from several probable ones; checked when applied.
+    Code(Box<[LeafShape]>),
     /// Nothing covers the address.
     Missing,
     /// The tables are damaged here, or need what cannot be evaluated.
@@ -140,6 +142,11 @@ impl FastRule {
 }
 
 impl FullRule {
+    /// Whether the CFA is not a register plus an offset.
+    pub fn has_cfa_expression(&self) -> bool {
+        matches!(self.cfa, Cfa::Expression(_))
+    }
+
     /// Replaces `registers` by the caller's; see [`FastRule::apply`].
     pub fn apply<M: StackMemory + ?Sized>(
         &self,
@@ -221,7 +228,6 @@ fn is_popped(slot: RuntimeAddr, leaf_sp: Option<u64>) -> bool {
 }
 
 /// The stack grows down, so the caller's frame must be above; only a leaf may not have pushed
-/// anything yet.
 /// anything yet.
 #[inline]
 fn check_advance(registers: &Registers, cfa: u64, exact: bool) -> Result<(), Failure> {

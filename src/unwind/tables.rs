@@ -262,6 +262,17 @@ impl UnwindTables {
         }
     }
 
+    /// The end of the last function before `address` that `.eh_frame` describes.
+    pub(super) fn described_before(&self, address: ElfAddr) -> Option<ElfAddr> {
+        let header = self.eh_frame_header();
+        let placed = self.eh_frame(header)?;
+        let (section, bases) = self.eh_frame_section(placed, header);
+        let offset = header.and_then(SearchTable::parse)?.find(address.0)?.checked_sub(placed.address)?;
+        let partial = section.partial_fde_from_offset(&bases, EhFrameOffset(usize::try_from(offset).ok()?));
+        let fde = partial.ok()?.parse(EhFrame::cie_from_offset).ok()?;
+        Some(ElfAddr(fde.initial_address().checked_add(fde.len())?)).filter(|end| *end <= address)
+    }
+
     /// Start of the function that contains `address`, if the symbol tables name one there.
     pub(super) fn function_start(&self, address: ElfAddr) -> Option<ElfAddr> {
         let functions = self.functions();

@@ -10,7 +10,7 @@ use super::{
     cache::{Key, RuleCache},
     code::apply_fixed,
     failure::Failure,
-    fallback::{FrameWithoutCfi, shape_at},
+    fallback::{FrameWithoutCfi, shapes_at},
     rule::{Owner, Rule},
 };
 use crate::{
@@ -23,6 +23,9 @@ const MAX_SIGNAL_FRAMES: u32 = 64;
 
 /// Scanning is slow and unreliable: a stack that needs it more often than this ends.
 const MAX_SCANS: u32 = 64;
+
+/// Largest frame, in bytes, whose end a register gives that a callee may have changed.
+const MAX_GUESSED_FRAME: u64 = 64 << 10;
 
 /// Most switches between stacks in one walk: the segments are compared with each other.
 const MAX_SWITCHES: usize = 64;
@@ -122,15 +125,20 @@ impl Unwinder {
             return Err(StackEnd::Root);
         }
         let rule = self.rule(module, addr);
-        if rule.is_signal_frame() {
-            // A handler "returns" to the trampoline, which was never left by a call.
+        if rule.is_signal_frame() || *rule == Rule::CoroutineEnd {
+            // The callee "returns" to where no call was: the address was put on the stack.
             addr = FrameAddr::Pc(pc);
         }
         frames.push(Frame { addr, sp, module: module.map(|module| module.id), how: walk.next.how });
         if let Rule::Fast(fast) = rule {
-            let applied = fast.apply(&mut walk.registers, walk.memory, walk.next.exact);
-            walk.next = CALLED;
-            return applied.map_err(|failure| failure.end(walk.signal_frames > 0));
+            let exact = walk.next.exact;
+            return match fast.apply(&mut walk.registers, walk.memory, exact) {
+                Err(Failure::Unusable) if !exact => walk.apply_with_registers_of_callees(rule, module, addr),
+                applied => {
+                    walk.next = CALLED;
+                    applied.map_err(|failure| failure.end(walk.signal_frames > 0))
+                }
+            };
         }
         walk.step_rarely(rule, module, addr, frames.len() as u32 - 1)
     }
@@ -182,6 +190,12 @@ fn find_rule(
     let code = module.code_from(pc).unwrap_or_default();
     let before = module.code_before(pc, native::CODE_BEFORE).unwrap_or_default();
     let at_sigreturn = native::is_sigreturn(before, code);
+    if matches!(addr, FrameAddr::Return(_))
+        && !at_sigreturn
+        && is_end_of_coroutine(module, tables, pc, before)
+    {
+        return Rule::CoroutineEnd;
+    }
     if let (Some(code), false) = (tables.code(), at_sigreturn) {
         if tables.is_root_function(module.elf_addr(addr.lookup())) {
             return Rule::Root;
@@ -197,11 +211,22 @@ fn find_rule(
     match rule {
         rule if rule.is_signal_frame() => rule,
         _ if at_sigreturn => Rule::SignalContext,
-        Rule::Missing if !tables.keeps_frame_pointers() => {
-            shape_at(module, addr).map_or(Rule::Missing, |s| Rule::Code(Box::new(s)))
-        }
+        Rule::Missing if !tables.keeps_frame_pointers() => match shapes_at(module, addr) {
+            shapes if shapes.is_empty() => Rule::Missing,
+            shapes => Rule::Code(shapes.into()),
+        },
         rule => rule,
     }
+}
+
+/// Whether the first function of a coroutine returns to `pc`. Nothing was called there: the
+/// address was put on the new stack. It is the first instruction of a function (`__start_context`
+/// of glibc), or code that ends the process (boost's and PHP's `make_fcontext`).
+fn is_end_of_coroutine(module: &Module, tables: &UnwindTables, pc: RuntimeAddr, before: &[u8]) -> bool {
+    let address = module.elf_addr(pc);
+    native::call_before(before).is_none()
+        && (module.code_from(pc).is_some_and(native::is_process_exit)
+            || tables.described_function(address).is_some_and(|(start, _)| start == address))
 }
 
 /// How the next frame was found.
@@ -244,7 +269,20 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
         let exact = self.next.exact;
         let applied = match rule {
             Rule::Fast(fast) => fast.apply(&mut self.registers, self.memory, exact),
-            Rule::Full(full) => full.apply(&mut self.registers, self.memory, exact),
+            Rule::Full(full) => {
+                let before = self.registers;
+                match full.apply(&mut self.registers, self.memory, exact) {
+                    Err(Failure::Unusable) if !exact && !full.is_signal_frame => {
+                        self.registers = before;
+                        return self.apply_with_registers_of_callees(rule, module, addr);
+                    }
+                    // What assembly keeps below the stack pointer may have been read late.
+                    Ok(()) if exact && full.has_cfa_expression() && !self.returns_to_code(module, addr) => {
+                        Err(Failure::Unusable)
+                    }
+                    applied => applied,
+                }
+            }
             Rule::SignalContext => self.signal_context(),
             Rule::Fixed(frame) => {
                 apply_fixed(frame, &mut self.registers, self.memory)
@@ -252,11 +290,11 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
                 self.next = Next { how: UnwindMethod::Runtime, exact: false };
                 return Ok(());
             }
-            Rule::Root => Err(Failure::Root),
+            Rule::Root | Rule::CoroutineEnd => Err(Failure::Root),
             Rule::Unusable => Err(Failure::Unusable),
             Rule::Own(owner) => return self.step_of_language(*owner, module, addr, index),
-            Rule::Missing => return self.fall_back(module, addr, None, false),
-            Rule::Code(shape) => return self.fall_back(module, addr, Some(shape), false),
+            Rule::Missing => return self.fall_back(module, addr, &[], false),
+            Rule::Code(shapes) => return self.fall_back(module, addr, shapes, false),
         };
         applied.map_err(|failure| failure.end(self.signal_frames > 0))?;
         self.next = CALLED;
@@ -267,19 +305,65 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
         if self.signal_frames > MAX_SIGNAL_FRAMES { Err(StackEnd::NotAdvancing) } else { Ok(()) }
     }
 
+    /// Makes a step by call-frame information that needs a register which calls do not preserve.
+    /// Assembly states such rules: it calls only its own functions, which do not touch that
+    /// register. What the callee left there is used if it leads to a return address.
+    #[cold]
+    fn apply_with_registers_of_callees(
+        &mut self,
+        rule: &Rule,
+        module: Option<&Module>,
+        addr: FrameAddr,
+    ) -> Result<(), StackEnd> {
+        let before = self.registers;
+        self.registers = before.with_values_left_by_callees();
+        let applied = match rule {
+            Rule::Fast(fast) => fast.apply(&mut self.registers, self.memory, false),
+            Rule::Full(full) => full.apply(&mut self.registers, self.memory, false),
+            _ => Err(Failure::Unusable),
+        };
+        let sp = |registers: &Registers| registers.get(native::SP).unwrap_or(0);
+        let is_near = sp(&self.registers).wrapping_sub(sp(&before)) <= MAX_GUESSED_FRAME;
+        if applied.is_err() || !is_near || !self.returns_to_code(module, addr) {
+            self.registers = before;
+            return Err(StackEnd::UnusableRule);
+        }
+        self.next = CALLED;
+        Ok(())
+    }
+
+    /// Whether the next frame's address is one that a call returns to, or in code that cannot be
+    /// read.
+    fn returns_to_code(&mut self, module: Option<&Module>, addr: FrameAddr) -> bool {
+        let to = RuntimeAddr(self.registers.get(native::PC).unwrap_or(0));
+        let (modules, registers) = (self.modules, &mut self.registers);
+        let memory = &mut *self.memory;
+        FrameWithoutCfi {
+            modules,
+            module,
+            addr,
+            shapes: &[],
+            switches_stack: false,
+            may_scan: false,
+            registers,
+            memory,
+        }
+        .may_return_to(to)
+    }
+
     /// Makes a step without tables.
     fn fall_back(
         &mut self,
         module: Option<&Module>,
         addr: FrameAddr,
-        shape: Option<&LeafShape>,
+        shapes: &[LeafShape],
         switches_stack: bool,
     ) -> Result<(), StackEnd> {
         let (modules, registers) = (self.modules, &mut self.registers);
         let memory = &mut *self.memory;
         let may_scan = self.scans < MAX_SCANS;
         let how =
-            FrameWithoutCfi { modules, module, addr, shape, switches_stack, may_scan, registers, memory }
+            FrameWithoutCfi { modules, module, addr, shapes, switches_stack, may_scan, registers, memory }
                 .step()?;
         self.scans += u32::from(how == UnwindMethod::Scan);
         self.next = Next { how, exact: false };
@@ -298,7 +382,7 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
             Owner::Module => module.code.as_deref(),
             Owner::File => module.tables.as_ref()?.code(),
         });
-        let Some((module, code)) = module.zip(code) else { return self.fall_back(module, addr, None, false) };
+        let Some((module, code)) = module.zip(code) else { return self.fall_back(module, addr, &[], false) };
         match self.step_by(code, CodeAt { addr, module }, index) {
             Step::Caller(caller) => {
                 let sp = |registers: &Registers| registers.get(native::SP);
@@ -315,10 +399,10 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
                     self.next = Next { how: UnwindMethod::Runtime, exact };
                     Ok(())
                 }
-                false => self.fall_back(Some(module), addr, None, true),
+                false => self.fall_back(Some(module), addr, &[], true),
             },
             Step::Root => Err(StackEnd::Root),
-            Step::Native { switches } => self.fall_back(Some(module), addr, None, switches),
+            Step::Native { switches } => self.fall_back(Some(module), addr, &[], switches),
             Step::Failed(end) => Err(end),
         }
     }

@@ -7,6 +7,7 @@
 
 mod harness;
 
+mod assembly;
 mod command_line;
 mod compare;
 mod containers;

@@ -15,6 +15,7 @@ use std::ops::Range;
 
 use crate::{
     addr::RuntimeAddr,
+    arch::native,
     process::ProcessMemory,
     sampler::{StackCopy, Task},
     unwind::{CopiedStack, ReadFailure, Registers, StackMemory},
@@ -129,10 +130,21 @@ impl<'a> LateStack<'a> {
     }
 
     fn read_other(&self, address: RuntimeAddr) -> Option<Vec<u8>> {
+        if self.copy.start.0.wrapping_sub(address.0) <= native::RED_ZONE {
+            return self.read_below_copy(address);
+        }
         let mut bytes = vec![0; CHUNK_BYTES];
         let count = self.memory.read(address, &mut bytes);
         bytes.truncate(count);
         self.last_frame_is_unchanged().then_some(bytes)
+    }
+
+    /// Part of the red zone, where a leaf may keep its caller's stack pointer. No frame that was
+    /// read before proves that it is unchanged: the unwinder checks where it leads.
+    fn read_below_copy(&self, address: RuntimeAddr) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.copy.start.0 - address.0).ok()?];
+        let count = self.memory.read(address, &mut bytes);
+        (count == bytes.len()).then_some(bytes)
     }
 
     /// Whether the highest return address read so far and the registers saved below it are
@@ -220,6 +232,10 @@ impl StackMemory for LateStack<'_> {
         bytes.truncate(count);
         self.others.push((bounds.start, bytes));
         count > 0
+    }
+
+    fn code(&self, addr: RuntimeAddr, into: &mut [u8]) -> usize {
+        self.memory.read(addr, into)
     }
 
     fn task_registers(&self) -> Option<&Registers> {

@@ -399,6 +399,14 @@ static __always_inline __u64 wanted_bytes(struct task_struct *task, const struct
 	return most;
 }
 
+// How far below the stack pointer functions may keep values without moving it. The first stack that is copied
+// has it: assembly stores there where its frame ends.
+#if defined(__TARGET_ARCH_x86)
+#define RED_ZONE 128
+#else
+#define RED_ZONE 0
+#endif
+
 // Appends the thread's stack, or as much of it as can be read.
 static __always_inline void append_user_stack(struct task_struct *task, const struct settings *set,
 					      struct record_buffer *buffer)
@@ -409,6 +417,9 @@ static __always_inline void append_user_stack(struct task_struct *task, const st
 
 	buffer->want_bytes = wanted_bytes(task, set, buffer, &cut);
 	if (head->flags & EXTENT_KNOWN) {
+		if (RED_ZONE && append_stack(buffer, USER_STACK, sp - RED_ZONE, buffer->want_bytes + RED_ZONE,
+					     LARGEST_STACK_BYTES, cut))
+			return;
 		if (append_stack(buffer, USER_STACK, sp, buffer->want_bytes, LARGEST_STACK_BYTES, cut))
 			return;
 		if (!cut && append_pages(buffer, sp))
