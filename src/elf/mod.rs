@@ -6,6 +6,7 @@
 
 pub mod cache;
 mod compressed;
+mod dynamic;
 mod notes;
 mod relocations;
 mod symbols;
@@ -106,6 +107,8 @@ pub struct ElfFile {
     note_ranges: Vec<(FileOffset, u64)>,
     /// `PT_GNU_EH_FRAME`: where `.eh_frame_hdr` lies, section headers or not.
     eh_frame_header: Option<Segment>,
+    /// `PT_DYNAMIC`: leads to the dynamic symbols without section headers.
+    dynamic: Option<Segment>,
     build_id: Option<Vec<u8>>,
 }
 
@@ -178,6 +181,7 @@ impl ElfFile {
                 .map(|p| (FileOffset(p.p_offset), p.p_filesz))
                 .collect(),
             eh_frame_header: program_headers.iter().find(|p| p.p_type == ph::PT_GNU_EH_FRAME).map(segment),
+            dynamic: program_headers.iter().find(|p| p.p_type == ph::PT_DYNAMIC).map(segment),
             build_id: None,
             map,
         };
@@ -363,7 +367,7 @@ impl ElfFile {
     }
 
     /// The symbol tables, `.symtab` and `.dynsym`, in file order; for scanning many symbols and
-    /// reading few names.
+    /// reading few names. In a file without section headers: the dynamic symbols.
     pub fn symbol_tables(&self) -> impl Iterator<Item = SymbolTable<'_>> {
         symbols::tables(self)
     }

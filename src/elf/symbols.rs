@@ -6,11 +6,11 @@ use goblin::elf::{
     sym::{STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, STT_TLS},
 };
 
-use super::{ElfFile, Section, name_at};
+use super::{ElfFile, Section, dynamic, name_at};
 use crate::addr::ElfAddr;
 
 /// `sizeof(Elf64_Sym)`.
-const ENTRY_BYTES: usize = 24;
+pub(super) const ENTRY_BYTES: usize = 24;
 
 /// What a symbol names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,8 +80,14 @@ impl<'a> SymbolTable<'a> {
 
     /// The functions and labels in executable sections, in file order.
     pub fn code_symbols(&self) -> impl Iterator<Item = CodeSymbol> + use<'a> {
-        let code_end: Vec<Option<ElfAddr>> = self.elf.sections().iter().map(code_end).collect();
-        self.entries.chunks_exact(ENTRY_BYTES).filter_map(move |entry| code_symbol(entry, &code_end))
+        let elf = self.elf;
+        let code_end: Vec<Option<ElfAddr>> = elf.sections().iter().map(code_end).collect();
+        let has_sections = !code_end.is_empty();
+        let end_of_code = move |section: u16, address: ElfAddr| match has_sections {
+            true => *code_end.get(usize::from(section))?,
+            false => end_of_segment(elf, address),
+        };
+        self.entries.chunks_exact(ENTRY_BYTES).filter_map(move |entry| code_symbol(entry, &end_of_code))
     }
 
     /// The symbols that have an address, including data, in file order.
@@ -120,19 +126,27 @@ fn code_end(section: &Section) -> Option<ElfAddr> {
     code.then(|| ElfAddr(section.address.0.saturating_add(section.size)))
 }
 
-fn code_symbol(entry: &[u8], code_end: &[Option<ElfAddr>]) -> Option<CodeSymbol> {
+/// The end of the executable segment that contains `address`.
+fn end_of_segment(elf: &ElfFile, address: ElfAddr) -> Option<ElfAddr> {
+    let end = |start: ElfAddr, size: u64| ElfAddr(start.0.saturating_add(size));
+    let mut code = elf.segments().iter().filter(|segment| segment.executable);
+    code.find(|segment| segment.address <= address && address < end(segment.address, segment.memory_size))
+        .map(|segment| end(segment.address, segment.memory_size))
+}
+
+fn code_symbol(entry: &[u8], end_of_code: &impl Fn(u16, ElfAddr) -> Option<ElfAddr>) -> Option<CodeSymbol> {
     let kind = match entry[4] & 0xf {
         STT_FUNC | STT_GNU_IFUNC => SymbolKind::Function,
         STT_NOTYPE => SymbolKind::Label,
         _ => return None,
     };
     let section = u16::from_le_bytes(entry[6..8].try_into().ok()?);
-    let section_end = (*code_end.get(usize::from(section))?)?;
     let name = u32::from_le_bytes(entry[..4].try_into().ok()?);
     if u32::from(section) == sh::SHN_UNDEF || name == 0 {
         return None;
     }
     let address = ElfAddr(u64::from_le_bytes(entry[8..16].try_into().ok()?));
+    let section_end = end_of_code(section, address)?;
     let size = u64::from_le_bytes(entry[16..24].try_into().ok()?);
     Some(CodeSymbol { address, size, kind, global: entry[4] >> 4 != STB_LOCAL, section_end, name })
 }
@@ -149,14 +163,18 @@ fn defined_symbol<'a>(entry: &[u8], table: &SymbolTable<'a>) -> Option<DefinedSy
 }
 
 pub(super) fn tables(elf: &ElfFile) -> impl Iterator<Item = SymbolTable<'_>> {
-    elf.sections().iter().filter_map(move |section| {
+    let without_sections = elf.sections().is_empty().then(|| dynamic::symbols(elf)).flatten();
+    let without_sections =
+        without_sections.map(|(entries, names)| SymbolTable { entries, names, elf, dynamic: true });
+    let listed = elf.sections().iter().filter_map(move |section| {
         let dynamic = section.kind == sh::SHT_DYNSYM;
         if !dynamic && section.kind != sh::SHT_SYMTAB {
             return None;
         }
         let names = elf.section_bytes(elf.sections().get(section.link as usize)?)?;
         Some(SymbolTable { entries: elf.section_bytes(section)?, names, elf, dynamic })
-    })
+    });
+    listed.chain(without_sections)
 }
 
 pub(super) fn all(elf: &ElfFile) -> impl Iterator<Item = Symbol<'_>> {

@@ -17,7 +17,7 @@ use crate::{
     addr::{ElfAddr, FileOffset, RuntimeAddr},
     budget::Budget,
     capture::collector::MappingId,
-    elf::{ElfFile, cache},
+    elf::{ElfError, ElfFile, cache},
     issue::{Issue, Issues},
     process::{LanguageId, files, identity, memory},
     runtime::{self, Language, LoadedRuntime},
@@ -305,6 +305,11 @@ impl Images {
         id
     }
 
+    /// The file that is mapped at a region. Opens and parses it if it is new.
+    pub fn file(&mut self, region: &Region<'_>, issues: &mut Issues) -> Option<Arc<ElfFile>> {
+        self.image_of(region, issues).elf.clone()
+    }
+
     fn image_of(&mut self, region: &Region<'_>, issues: &mut Issues) -> Arc<Image> {
         if region.path == "[vdso]" {
             return self
@@ -319,7 +324,11 @@ impl Images {
         }
         let image = match open_elf(region, &self.budget) {
             Ok(elf) => open_image(ImageKind::File, region.path.to_owned(), region.pid, Some(elf)),
-            Err(why) => {
+            // Shared memory, in which JIT compilers write code too.
+            Err(Unusable::NotElf) => {
+                return self.named(ImageKind::Anonymous { pid: region.pid }, region, || None);
+            }
+            Err(Unusable::Other(why)) => {
                 issues.add(Issue::UnreadableFile { path: region.path.to_owned(), why }, 1);
                 open_image(ImageKind::File, region.path.to_owned(), region.pid, None)
             }
@@ -364,7 +373,14 @@ fn open_image(kind: ImageKind, path: String, pid: u32, elf: Option<ElfFile>) -> 
     Arc::new(Image { uid, kind, path, elf, runtimes, tables, seen_in_pid: pid, owner })
 }
 
-fn open_elf(region: &Region<'_>, budget: &Budget) -> Result<ElfFile, String> {
+/// Why a mapped file is of no use.
+enum Unusable {
+    /// It holds something else than a program or a library.
+    NotElf,
+    Other(String),
+}
+
+fn open_elf(region: &Region<'_>, budget: &Budget) -> Result<ElfFile, Unusable> {
     let file = files::open(&files::MappedFile {
         pid: region.pid,
         start: region.start,
@@ -374,8 +390,11 @@ fn open_elf(region: &Region<'_>, budget: &Budget) -> Result<ElfFile, String> {
         inode: region.inode,
         path: region.path,
     });
-    let file = file.map_err(|error| error.to_string())?;
-    cache::open(&file, budget).map_err(|error| error.to_string())
+    let file = file.map_err(|error| Unusable::Other(error.to_string()))?;
+    cache::open(&file, budget).map_err(|error| match error {
+        ElfError::NotElf => Unusable::NotElf,
+        other => Unusable::Other(other.to_string()),
+    })
 }
 
 #[cfg(test)]

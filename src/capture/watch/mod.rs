@@ -1,6 +1,7 @@
 //! Watches processes: a running capture (`session`), its samplers (`source`) and the order of their
 //! events (`merge`), the requested processes (`targets`), the state that events change (`world`),
-//! the mappings and threads of each process (`space`), their files (`images`), the language
+//! the mappings and threads of each process (`space`), their files (`images`), code that was moved
+//! from its file to anonymous memory (`moved_code`), the language
 //! runtimes of each process (`languages`) with their frames (`frames`), where a frame is (`place`),
 //! stacks that are read after the sample (`late`), what was counted until a window ends (`window`),
 //! and how much memory all that takes (`memory`).
@@ -13,6 +14,7 @@ mod languages;
 mod late;
 pub mod memory;
 mod merge;
+mod moved_code;
 pub mod place;
 pub mod session;
 pub mod source;

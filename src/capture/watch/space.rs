@@ -9,6 +9,7 @@ use rustc_hash::FxHashSet;
 use super::{
     images::{Images, Region},
     languages::Languages,
+    moved_code,
 };
 use crate::{
     addr::RuntimeAddr,
@@ -64,7 +65,7 @@ impl Space {
         let memory = Arc::new(ProcessMemory::new(reader));
         let mut space = Space { read_at_ns: now_ns, memory, ..Space::empty(pid, name) };
         for mapping in &mappings {
-            space.insert(images.module(&region(reader, mapping), issues), images);
+            space.insert_mapping(reader, mapping, &mappings, images, issues);
         }
         Ok(space)
     }
@@ -84,6 +85,30 @@ impl Space {
             has_vanished: false,
             clean_at: MIN_MAPPINGS_TO_CLEAN,
         }
+    }
+
+    /// Adds one of a process's executable mappings; `reader` is a thread through which the process
+    /// can be read.
+    fn insert_mapping(
+        &mut self,
+        reader: u32,
+        mapping: &Mapping,
+        executable: &[Mapping],
+        images: &mut Images,
+        issues: &mut Issues,
+    ) {
+        let of_file = moved_code::is_candidate(mapping)
+            .then(|| {
+                moved_code::neighbours(mapping, executable).find_map(|neighbour| {
+                    let elf = images.file(&region(reader, neighbour), issues)?;
+                    let offset = moved_code::offset_in_file(mapping, neighbour, &elf, &self.memory)?;
+                    let (start, end) = (mapping.start, mapping.end);
+                    Some(Region { start, end, file_offset: offset, ..region(reader, neighbour) })
+                })
+            })
+            .flatten();
+        let region = of_file.unwrap_or_else(|| region(reader, mapping));
+        self.insert(images.module(&region, issues), images);
     }
 
     fn insert(&mut self, mut module: Module, images: &Images) {
@@ -166,7 +191,7 @@ impl Space {
         for mapping in &mappings {
             let known = self.modules.find(mapping.start);
             if known.is_none_or(|module| module.start != mapping.start || module.end != mapping.end) {
-                self.insert(images.module(&region(self.pid, mapping), issues), images);
+                self.insert_mapping(self.pid, mapping, &mappings, images, issues);
             }
         }
         self.read_took_ns = process::identity::monotonic_ns().saturating_sub(began_ns);
