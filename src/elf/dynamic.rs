@@ -6,8 +6,11 @@
 
 use goblin::elf::dynamic as dt;
 
-use super::{ElfFile, FileOffset, symbols::ENTRY_BYTES};
+use super::{ElfFile, FileOffset};
 use crate::addr::ElfAddr;
+
+/// `sizeof(Elf64_Sym)`.
+pub(super) const ENTRY_BYTES: usize = 24;
 
 /// Most buckets of a hash table that are read; each is four bytes.
 const MAX_BUCKETS: usize = 1 << 22;

@@ -6,11 +6,12 @@ use goblin::elf::{
     sym::{STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, STT_TLS},
 };
 
-use super::{ElfFile, Section, dynamic, name_at};
+use super::{
+    ElfFile, Section,
+    dynamic::{self, ENTRY_BYTES},
+    name_at,
+};
 use crate::addr::ElfAddr;
-
-/// `sizeof(Elf64_Sym)`.
-pub(super) const ENTRY_BYTES: usize = 24;
 
 /// What a symbol names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

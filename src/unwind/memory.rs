@@ -5,7 +5,13 @@
 
 use std::ops::Range;
 
-use crate::{addr::RuntimeAddr, arch::Registers};
+use crate::{
+    addr::RuntimeAddr,
+    arch::{Registers, native},
+};
+
+/// How many bytes below the stack pointer a leaf may keep values in.
+pub const RED_ZONE: u64 = native::RED_ZONE;
 
 /// Why a word could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

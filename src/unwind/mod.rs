@@ -26,7 +26,7 @@ mod tables;
 mod walk;
 
 pub use code::{Code, CodeAt, FrameKey, MappedCode, NextStack, Role, Step, fixed_caller};
-pub use memory::{CopiedStack, LateReads, ReadFailure, StackMemory};
+pub use memory::{CopiedStack, LateReads, RED_ZONE, ReadFailure, StackMemory};
 pub use modules::{Module, Modules};
 pub use tables::UnwindTables;
 pub use walk::Unwinder;

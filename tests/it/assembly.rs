@@ -35,3 +35,20 @@ fn assembly_coroutines_and_trampolines_are_whole_in_every_tier() {
         assert!(profile.whole_as_stated() >= 99.0, "{tier}\n{}", profile.summary());
     }
 }
+
+#[test]
+fn code_that_was_moved_to_anonymous_memory_is_the_files() {
+    let _alone = alone();
+    if std::env::consts::ARCH != "x86_64" {
+        return skip(Skip::OtherCpu);
+    }
+    let target = Target::start(&Fixture::c(&["moved.c"]).build());
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", target.pid())).expect("maps");
+    let moved = |line: &str| line.contains(" r-xp 00000000 00:00 0") && line.split_whitespace().count() == 5;
+    assert!(maps.lines().any(moved), "nothing was moved:\n{maps}");
+    let profile = Rprof::attach(&target).seconds(1).profile();
+    profile.assert_nearly_all(99.0, "main > outer > leaf > spin_unit", |stack| {
+        stack.has_chain(&["main", "outer", "leaf", "spin_unit"])
+    });
+    profile.assert_whole(&["_start"]);
+}

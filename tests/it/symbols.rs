@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path, process::Command};
 
-use crate::harness::{Fixture, Rprof, Skip, Stacks, Target, alone, open_folder, run_tool, set_mode, skip};
+use crate::harness::{
+    Fixture, Rprof, Skip, Stack, Stacks, Target, alone, installed, open_folder, run_tool, set_mode, skip,
+};
 
 /// The line of `ratio.c` that holds exactly this statement, below the definition of a function.
 fn line_of(function: &str, statement: &str) -> i64 {
@@ -178,15 +180,35 @@ fn code_generated_at_run_time_is_named_by_a_perf_map_and_reported_without_one() 
     let program = Fixture::c(&["jit.c"]).build();
     let warning = |pid: u32| format!("code generated at run time has no names in /tmp/perf-{pid}.map");
 
-    let target = Target::start_with(&program, &["map"]);
-    let outcome = Rprof::attach(&target).seconds(1).run();
-    fs::remove_file(format!("/tmp/perf-{}.map", target.pid())).expect("the target's map");
-    assert!(!outcome.stderr.contains(&warning(target.pid())), "{}", outcome.stderr);
-    let profile = outcome.profile();
-    profile.assert_nearly_all(95.0, "main > generated", |stack| stack.has_in_order(&["main", "generated"]));
+    // In memory of its own, and shared, as some runtimes write code through a second mapping.
+    for arguments in [&["map"][..], &["map", "shared"], &["map", "memfd"]] {
+        let target = Target::start_with(&program, arguments);
+        let outcome = Rprof::attach(&target).seconds(1).run();
+        fs::remove_file(format!("/tmp/perf-{}.map", target.pid())).expect("the target's map");
+        assert!(!outcome.stderr.contains(&warning(target.pid())), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("could not be read"), "{}", outcome.stderr);
+        let in_order = |stack: &Stack| stack.has_in_order(&["main", "generated"]);
+        outcome.profile().assert_nearly_all(95.0, "main > generated", in_order);
+    }
 
     let target = Target::start(&program);
     let outcome = Rprof::attach(&target).seconds(1).run();
     assert!(outcome.stderr.contains(&warning(target.pid())), "{}", outcome.stderr);
     assert_eq!(outcome.profile().share_of("generated"), 0.0);
+}
+
+#[test]
+fn a_program_without_section_headers_is_named_by_its_dynamic_symbols() {
+    let Some(objcopy) = ["llvm-objcopy-14", "llvm-objcopy"].into_iter().find_map(installed) else {
+        return skip(Skip::NotInstalled("llvm-objcopy"));
+    };
+    let _alone = alone();
+    let program = Fixture::c(&["ratio.c"]).with(&["-rdynamic"]).build();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let bare = folder.path().join("bare");
+    run_tool(Command::new(objcopy).arg("--strip-sections").arg(&program).arg(&bare));
+    let profile = Rprof::attach(&Target::start(&bare)).seconds(1).profile();
+    // What is static is not among the dynamic symbols.
+    profile.assert_nearly_all(99.0, "main", |stack| stack.has("main"));
+    profile.assert_whole(&["_start"]);
 }

@@ -15,10 +15,9 @@ use std::ops::Range;
 
 use crate::{
     addr::RuntimeAddr,
-    arch::native,
     process::ProcessMemory,
     sampler::{StackCopy, Task},
-    unwind::{CopiedStack, ReadFailure, Registers, StackMemory},
+    unwind::{CopiedStack, RED_ZONE, ReadFailure, Registers, StackMemory},
 };
 
 /// How much of the copy is compared with a second read, in bytes.
@@ -130,7 +129,7 @@ impl<'a> LateStack<'a> {
     }
 
     fn read_other(&self, address: RuntimeAddr) -> Option<Vec<u8>> {
-        if self.copy.start.0.wrapping_sub(address.0) <= native::RED_ZONE {
+        if self.copy.start.0.wrapping_sub(address.0) <= RED_ZONE {
             return self.read_below_copy(address);
         }
         let mut bytes = vec![0; CHUNK_BYTES];
