@@ -417,8 +417,9 @@ static __always_inline void append_user_stack(struct task_struct *task, const st
 
 	buffer->want_bytes = wanted_bytes(task, set, buffer, &cut);
 	if (head->flags & EXTENT_KNOWN) {
-		if (RED_ZONE && append_stack(buffer, USER_STACK, sp - RED_ZONE, buffer->want_bytes + RED_ZONE,
-					     LARGEST_STACK_BYTES, cut))
+		// A copy that is cut at the limit has no more bytes than the limit.
+		if (RED_ZONE && append_stack(buffer, USER_STACK, sp - RED_ZONE,
+					     buffer->want_bytes + (cut ? 0 : RED_ZONE), LARGEST_STACK_BYTES, cut))
 			return;
 		if (append_stack(buffer, USER_STACK, sp, buffer->want_bytes, LARGEST_STACK_BYTES, cut))
 			return;
