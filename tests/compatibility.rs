@@ -129,7 +129,7 @@ fn golden_folded_stacks_are_read() {
 #[test]
 fn json_of_threads_has_the_same_fields_and_values() {
     let mut json = Vec::new();
-    Threads::new(&profile_of("threads.pb.gz")).write_json(&[], &mut json).expect("written");
+    Threads::new(&profile_of("threads.pb.gz")).write_json(&[], None, &mut json).expect("written");
     // The golden JSON is of another dump of the same program.
     assert_eq!(fields_of(&json), fields_of(&golden("threads.json")));
     let found: Value = serde_json::from_slice(&json).expect("valid JSON");

@@ -27,6 +27,7 @@ mod tally;
 mod tasks;
 mod threadcreate;
 pub mod trace;
+mod waits;
 mod watch;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -40,6 +41,7 @@ pub use request::{FrameChoice, LabelKeys, Request, SamplerChoice, StackOptions, 
 pub use response::{Capture, Content, Reading, Response, TextResponse};
 pub use tally::Tally;
 pub use tasks::are_shown as has_tasks;
+pub use waits::{Finding, WaitGraph};
 pub use watch::memory::Memory;
 
 use crate::process::{Identity, ProcessError, identify, select};

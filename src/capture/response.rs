@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    WaitGraph,
     ended::Ended,
     kinds::{Kind, TextForm},
     tally::Tally,
@@ -79,6 +80,11 @@ pub trait Content: fmt::Debug + Send {
     /// for each runtime.
     fn tasks(&self) -> Vec<serde_json::Value> {
         Vec::new()
+    }
+
+    /// What threads wait for and who holds it, where that was read.
+    fn waits(&self) -> Option<&WaitGraph> {
+        None
     }
 
     /// Writes what follows the text that is made from the profile: tasks that the threads run.

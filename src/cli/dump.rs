@@ -12,7 +12,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
-    args::{DumpArgs, DumpFormatArg, LookArg},
+    SUCCESS,
+    args::{DumpArgs, DumpFormatArg, FailOnArg, GraphArg, LookArg},
     output::file_options,
     sampling::{check_debug_options, symbolize_options},
     signals::stop_on_signals,
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     capture::{
-        self, Reading, Request, Response, StackOptions,
+        self, Reading, Request, Response, StackOptions, WaitGraph,
         kinds::{self, DumpOf, Kind, TextForm},
     },
     profile::{
@@ -31,8 +32,11 @@ use crate::{
     sampler::look::LookMethod,
 };
 
-/// Runs the verb.
-pub fn run(arguments: &DumpArgs) -> Result<()> {
+/// Exit status of `--fail-on` if the dump has what it names.
+const FOUND: u8 = 3;
+
+/// Runs the verb. Returns the exit status.
+pub fn run(arguments: &DumpArgs) -> Result<u8> {
     let pids = arguments.processes.choose(arguments.quiet)?;
     check_debug_options(&arguments.debug)?;
     let output = DumpOutput::choose(arguments)?;
@@ -44,7 +48,17 @@ pub fn run(arguments: &DumpArgs) -> Result<()> {
     if !arguments.quiet {
         super::say(summary::read(&reading, output.path, arguments.stats).trim_end());
     }
-    Ok(())
+    Ok(if fails(arguments.fail_on, &reading) { FOUND } else { SUCCESS })
+}
+
+/// Whether the dump has what `--fail-on` names.
+fn fails(on: Option<FailOnArg>, reading: &Reading) -> bool {
+    let has = |probable| reading.content.waits().is_some_and(|waits| waits.has_deadlock(probable));
+    match on {
+        None => false,
+        Some(FailOnArg::Deadlock) => has(false),
+        Some(FailOnArg::ProbableDeadlock) => has(true),
+    }
 }
 
 /// What the options request.
@@ -96,6 +110,8 @@ enum Form {
     Aggregated,
     /// JSON.
     Json,
+    /// Only the graph of waits.
+    Graph(GraphArg),
     /// A format of profiles.
     Profile(OutputFormat),
 }
@@ -114,7 +130,10 @@ impl<'a> DumpOutput<'a> {
     /// not writable.
     pub fn choose(arguments: &'a DumpArgs) -> Result<DumpOutput<'a>> {
         let path = arguments.output.as_deref().filter(|path| *path != Path::new("-"));
-        let form = Form::choose(arguments.format, path)?;
+        let form = match arguments.graph {
+            Some(format) => Form::Graph(format),
+            None => Form::choose(arguments.format, path)?,
+        };
         let is_binary = matches!(form, Form::Profile(OutputFormat::Pprof));
         if path.is_none() && is_binary && std::io::stdout().is_terminal() {
             bail!("a pprof file is binary, and standard output is a terminal: use -o FILE or a pipe");
@@ -145,7 +164,7 @@ impl Form {
             Form::Text => Some(TextForm::Grouped),
             Form::Aggregated => Some(TextForm::Counted),
             Form::Json => Some(TextForm::Json),
-            Form::Profile(_) => None,
+            Form::Graph(_) | Form::Profile(_) => None,
         }
     }
 
@@ -186,6 +205,7 @@ fn write(reading: &Reading, form: Form, each: bool, writer: &mut dyn Write) -> s
                 writeln!(writer, "{} (pid {})", identity.display_name(), identity.pid)?;
             }
             writeln!(writer)?;
+            reading.content.waits().map_or(Ok(()), |waits| waits.write_verdicts(writer))?;
             Threads::new(&profile).write_text(each, writer)?;
             reading.content.write_more(if each { TextForm::Each } else { TextForm::Grouped }, writer)
         }
@@ -193,7 +213,22 @@ fn write(reading: &Reading, form: Form, each: bool, writer: &mut dyn Write) -> s
             Threads::new(&profile).write_aggregated(writer)?;
             reading.content.write_more(TextForm::Counted, writer)
         }
-        Form::Json => Threads::new(&profile).write_json(&reading.content.tasks(), writer),
+        Form::Json => Threads::new(&profile).write_json(
+            &reading.content.tasks(),
+            reading.content.waits().map(WaitGraph::to_json),
+            writer,
+        ),
+        Form::Graph(format) => {
+            let Some(waits) = reading.content.waits() else { return Ok(()) };
+            match format {
+                GraphArg::Text => waits.write_text(writer),
+                GraphArg::Dot => waits.write_dot(writer),
+                GraphArg::Json => {
+                    serde_json::to_writer_pretty(&mut *writer, &waits.to_json())?;
+                    writeln!(writer)
+                }
+            }
+        }
         Form::Profile(format) => Ok(report::render(&profile, format, &RenderOptions::default(), writer)?),
     }
 }

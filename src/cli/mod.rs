@@ -107,7 +107,7 @@ fn run_verb(arguments: Vec<OsString>) -> ExitCode {
         Verb::Compare(arguments) => return exit_code(compare::run(&arguments)),
         Verb::Diff(arguments) => return exit_code(report::compare(&arguments)),
         Verb::Doctor(arguments) => doctor::run(&arguments),
-        Verb::Dump(arguments) => dump::run(&arguments),
+        Verb::Dump(arguments) => return exit_code(dump::run(&arguments)),
         Verb::Flame(arguments) => flame::run(&arguments),
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Help(arguments) => return help_exit(&arguments),

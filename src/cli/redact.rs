@@ -132,7 +132,7 @@ fn redact_parts(parts: Vec<Part>, redactor: &mut Redactor) -> Result<Vec<Part>> 
                 let mut bytes = Vec::new();
                 match end {
                     "txt" => threads.write_text(false, &mut bytes)?,
-                    _ => threads.write_json(&[], &mut bytes)?,
+                    _ => threads.write_json(&[], None, &mut bytes)?,
                 }
                 bytes
             }

@@ -206,6 +206,12 @@ pub fn namespace_pid_and_uid(pid: u32) -> Result<(u32, u32), ProcessError> {
     Ok((inner.unwrap_or(pid), effective.unwrap_or(u32::MAX)))
 }
 
+/// The process that a thread belongs to; `None` once it is gone.
+pub fn group_of(tid: u32) -> Option<u32> {
+    let status = read_text(format!("/proc/{tid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
 /// The name, and the fields after it. The name is in parentheses and may contain blanks and
 /// parentheses, so it ends at the last one.
 fn split_stat(text: &str) -> Option<(&str, Vec<&str>)> {

@@ -7,6 +7,7 @@
 pub mod cgroup;
 pub mod comm;
 mod container;
+pub mod ends;
 pub mod facts;
 pub mod files;
 pub mod filter;

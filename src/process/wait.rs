@@ -53,6 +53,11 @@ pub struct Waiting {
     pub interruptible: bool,
 }
 
+/// The name of the system call with this number; `None`: not known.
+pub fn syscall_name(number: u64) -> Option<&'static str> {
+    arch::syscall_name(number)
+}
+
 /// Describes what a sleeping thread waits in; `None`: not known.
 pub fn waiting(pid: u32, tid: u32, blocked: Option<Blocked>) -> Option<Waiting> {
     let Some(Blocked::InCall { number, arguments, .. }) = blocked else {

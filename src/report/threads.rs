@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The input is the profile of a dump: one sample per thread, described by labels (`thread tid pid
-//! state wait syscall cpu waited look cut`). Not here: making that profile.
+//! state wait syscall cpu waited look cut waits_for holder`). Not here: making that profile.
 
 mod outliers;
 
@@ -55,6 +55,10 @@ struct Thread<'p> {
     cpu_ns: Option<i64>,
     waited_ns: Option<i64>,
     look: Option<Cow<'p, str>>,
+    /// What it waits for.
+    waits_for: Option<Cow<'p, str>>,
+    /// Who can end the wait.
+    holders: Vec<Cow<'p, str>>,
     cut: Option<Cow<'p, str>>,
     /// The number of threads; more than 1 if the profile counts equal threads together.
     count: i64,
@@ -101,6 +105,9 @@ impl<'p> Threads<'p> {
         // Equal stacks of several processes are together.
         for group in self.groups(each, Thread::what) {
             writeln!(writer, "{}", head(&group, several))?;
+            if let Some(what) = group[0].wait_line() {
+                writeln!(writer, "{what}")?;
+            }
             for frame in self.frames(group[0].locations) {
                 write_frame(&frame, writer)?;
                 for (name, value) in group[0].variables_of(&frame) {
@@ -145,8 +152,13 @@ impl<'p> Threads<'p> {
     }
 
     /// Writes everything as one JSON object, with the tasks that the threads run (an object for
-    /// each runtime). Errors: those of the writer.
-    pub fn write_json(&self, tasks: &[Value], writer: &mut dyn Write) -> io::Result<()> {
+    /// each runtime) and the graph of waits. Errors: those of the writer.
+    pub fn write_json(
+        &self,
+        tasks: &[Value],
+        waits: Option<Value>,
+        writer: &mut dyn Write,
+    ) -> io::Result<()> {
         let threads: Vec<Value> = self.threads.iter().map(|thread| self.thread_json(thread)).collect();
         let comments: Vec<&str> =
             self.profile.comment.iter().map(|comment| self.profile.string(*comment)).collect();
@@ -158,6 +170,9 @@ impl<'p> Threads<'p> {
         });
         if !tasks.is_empty() {
             all["tasks"] = tasks.into();
+        }
+        if let Some(waits) = waits {
+            all["waits"] = waits;
         }
         serde_json::to_writer_pretty(&mut *writer, &all)?;
         writeln!(writer)
@@ -184,7 +199,7 @@ impl<'p> Threads<'p> {
                 value
             })
             .collect();
-        json!({
+        let mut value = json!({
             "tid": thread.tid,
             "pid": thread.pid,
             "name": thread.name,
@@ -198,7 +213,12 @@ impl<'p> Threads<'p> {
             "whole": thread.cut.is_none(),
             "cut": thread.cut,
             "stack": frames,
-        })
+        });
+        if let Some(what) = &thread.waits_for {
+            value["waits_for"] = json!(what);
+            value["holders"] = json!(thread.holders);
+        }
+        value
     }
 
     /// Groups threads with equal stacks and equal keys, ordered by their first thread. `each`: one
@@ -211,7 +231,8 @@ impl<'p> Threads<'p> {
         let mut known = BTreeMap::new();
         for thread in &self.threads {
             let next = groups.len();
-            let same = (key(thread), thread.locations, thread.cut.as_deref(), &thread.variables);
+            let wait = (thread.waits_for.as_deref(), &thread.holders);
+            let same = (key(thread), wait, thread.locations, thread.cut.as_deref(), &thread.variables);
             let at = *known.entry(same).or_insert(next);
             if at == next {
                 groups.push(Vec::new());
@@ -307,6 +328,11 @@ impl<'p> Thread<'p> {
             cpu_ns: number("cpu"),
             waited_ns: number("waited"),
             look: text("look"),
+            waits_for: text("waits_for"),
+            holders: (sample.label.iter())
+                .filter(|label| profile.string(label.key) == "holder")
+                .map(|label| printable(profile.string(label.str)))
+                .collect(),
             cut: text("cut"),
             count: sample.value.first().copied().unwrap_or(1),
             locations: &sample.location_id,
@@ -319,6 +345,13 @@ impl<'p> Thread<'p> {
         let (index, is_inlined) = (frame.index, frame.inlined);
         let own = self.variables.iter().filter(move |(of, ..)| *of == index && !is_inlined);
         own.map(|(_, name, value)| (&**name, &**value))
+    }
+
+    /// `...waits for mutex 0x5579 `g_lock` in bank: thread 2861 'worker'`
+    fn wait_line(&self) -> Option<String> {
+        let what = self.waits_for.as_deref()?;
+        let holders = if self.holders.is_empty() { "" } else { ": " };
+        Some(format!("...waits for {what}{holders}{}", self.holders.join(" or ")))
     }
 
     /// The first text in the brackets: what the thread waits for, or its state.
@@ -518,8 +551,9 @@ mod tests {
 
     #[test]
     fn json_has_every_thread_and_frame() {
-        let text =
-            text(|threads, bytes| threads.write_json(&[json!({ "runtime": "a" })], bytes).expect("written"));
+        let text = text(|threads, bytes| {
+            threads.write_json(&[json!({ "runtime": "a" })], Some(json!(7)), bytes).expect("written")
+        });
         let value: Value = serde_json::from_str(&text).expect("json");
         assert_eq!(value["threads"].as_array().map(Vec::len), Some(3));
         assert_eq!(value["threads"][0]["wait"], "futex wait");
@@ -527,5 +561,6 @@ mod tests {
         assert_eq!(value["threads"][0]["stack"][1]["inlined"], true);
         assert_eq!(value["threads"][2]["whole"], false);
         assert_eq!(value["tasks"][0]["runtime"], "a");
+        assert_eq!(value["waits"], 7);
     }
 }

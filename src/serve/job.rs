@@ -69,7 +69,12 @@ fn read(reading: &Reading, wanted: &ProfileRequest) -> Vec<u8> {
     if own.is_some() {
         return text;
     }
-    let mut text = in_form(reading.content.profile().into_owned(), wanted);
+    let mut text = Vec::new();
+    if let (Some(TextForm::Each), Some(waits)) = (text_form(wanted), reading.content.waits()) {
+        // Writing into memory does not fail.
+        let _ = waits.write_verdicts(&mut text);
+    }
+    text.extend(in_form(reading.content.profile().into_owned(), wanted));
     if let Some(form) = text_form(wanted) {
         // A service may have 100,000 equal tasks.
         let form = if form == TextForm::Each { TextForm::Grouped } else { form };

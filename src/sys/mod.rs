@@ -5,7 +5,7 @@
 //! [`bpf`]: BPF programs. [`capabilities`], [`limits`]: rprof's rights. [`perf`]: perf events.
 //! [`ptrace`]: stopping a thread. [`interruptions`]: stops that are not released yet.
 //! [`file_map`]: mapped files. [`heap`]: free memory. [`opener`]: opening files that may hang.
-//! [`launch`]: fork and exec.
+//! [`launch`]: fork and exec. [`sock_diag`]: pairs of unix sockets.
 
 pub mod bpf;
 pub mod capabilities;
@@ -21,3 +21,4 @@ pub mod perf;
 pub mod pidfd;
 pub mod proc;
 pub mod ptrace;
+pub mod sock_diag;

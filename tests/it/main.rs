@@ -24,6 +24,7 @@ mod jvm;
 mod languages;
 mod lifecycle;
 mod live;
+mod locks;
 mod mcp;
 mod node;
 mod off_cpu;

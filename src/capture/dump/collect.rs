@@ -472,6 +472,7 @@ impl ThreadSnapshots {
             stopped: self.stopped.clone(),
             reading,
             naming: Duration::ZERO,
+            waits: Duration::ZERO,
         }
     }
 }

@@ -10,7 +10,13 @@ mod profile;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{CaptureError, LabelKeys, check_pids, collector::ONLY, identify_all, watch::world::World};
+use super::{
+    CaptureError, LabelKeys, check_pids,
+    collector::ONLY,
+    identify_all,
+    waits::{self, WaitGraph},
+    watch::world::World,
+};
 use crate::{
     issue::Issues, process::Identity, profile::proto::Profile, sampler::look::LookMethod,
     symbolize::SymbolizeOptions,
@@ -59,9 +65,12 @@ impl Default for DumpRequest {
 #[derive(Debug)]
 pub struct Dump {
     /// Sample type `threads/count`; labels `thread tid pid state wait syscall runtime
-    /// cpu waited look cut`, those that the program has set, and `local` for each local variable
-    /// that was read: the index of the frame in the stack, the name and the value.
+    /// cpu waited look cut waits_for lock holder holder_evidence`, those that the program has set,
+    /// and `local` for each local variable that was read: the index of the frame in the stack, the
+    /// name and the value.
     pub profile: Profile,
+    /// What threads wait for, and who holds it.
+    pub waits: WaitGraph,
     /// What is missing or uncertain.
     pub issues: Issues,
     /// The processes.
@@ -87,6 +96,8 @@ pub struct DumpStats {
     pub reading: Duration,
     /// The time to symbolize and to build the profile.
     pub naming: Duration,
+    /// The time to read the graph of waits, without the pause between two looks.
+    pub waits: Duration,
 }
 
 impl DumpStats {
@@ -118,10 +129,14 @@ pub fn dump(request: &DumpRequest) -> Result<Dump, CaptureError> {
     check_pids(&identities)?;
     let mut stats = snapshots.stats(began.elapsed());
     let naming = Instant::now();
-    let (profile, issues) =
+    let (mut profile, issues) =
         profile::make(&request.symbolize, world.close(), &identities, &snapshots, &stats, began_at);
     // Names come from files that are found by PID.
     check_pids(&identities)?;
     stats.naming = naming.elapsed();
-    Ok(Dump { profile, issues, identities, stats })
+    let threads: Vec<_> = snapshots.threads.iter().map(|thread| (thread.pid, &thread.state)).collect();
+    let waits = waits::read(&profile, &threads, &request.symbolize.budget);
+    waits::add_labels(&waits, &mut profile);
+    stats.waits = waits.took;
+    Ok(Dump { profile, waits, issues, identities, stats })
 }

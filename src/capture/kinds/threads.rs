@@ -4,7 +4,7 @@ use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap, io, time::Duration};
 
 use super::{
     super::{
-        CaptureError, Content, Reading, Request, Response,
+        CaptureError, Content, Reading, Request, Response, WaitGraph,
         dump::{self, Dump, DumpRequest},
         tasks,
     },
@@ -88,6 +88,7 @@ fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
                 &request.symbolize.budget,
             ),
             profile: dump.profile,
+            waits: dump.waits,
         }),
         identities: dump.identities,
     })))
@@ -97,6 +98,7 @@ fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
 #[derive(Debug)]
 struct ThreadContent {
     profile: Profile,
+    waits: WaitGraph,
     tasks: Vec<Box<dyn TaskDump>>,
 }
 
@@ -112,6 +114,10 @@ impl Content for ThreadContent {
             serde_json::from_slice(&text).ok()
         };
         self.tasks.iter().filter_map(|tasks| json(tasks.as_ref())).collect()
+    }
+
+    fn waits(&self) -> Option<&WaitGraph> {
+        Some(&self.waits)
     }
 
     fn write_more(&self, form: TextForm, writer: &mut dyn io::Write) -> io::Result<()> {
@@ -154,9 +160,10 @@ fn costs(dump: &Dump) -> String {
     let (all, median, longest) = numbers.stopped_summary();
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
     format!(
-        "reading {:.1} ms, naming {:.1} ms; {} stopped, at most {} us each (median {} us), {} us in all",
+        "reading {:.1} ms, naming {:.1} ms, waits {:.1} ms; {} stopped, at most {} us each (median {} us), {} us in all",
         milliseconds(numbers.reading),
         milliseconds(numbers.naming),
+        milliseconds(numbers.waits),
         counted(numbers.stopped.len(), "thread"),
         longest.as_micros(),
         median.as_micros(),
@@ -167,6 +174,8 @@ fn costs(dump: &Dump) -> String {
 /// How many threads there are, and what they wait for.
 fn findings(response: &Response) -> Vec<String> {
     let Response::Read(reading) = response else { return Vec::new() };
+    let verdicts = reading.content.waits().into_iter().flat_map(|waits| waits.headlines());
+    let verdicts: Vec<String> = verdicts.map(|line| format!("- **{line}**")).collect();
     let profile = reading.content.profile();
     let mut waits: BTreeMap<String, usize> = BTreeMap::new();
     let mut whole = 0;
@@ -188,6 +197,7 @@ fn findings(response: &Response) -> Vec<String> {
     let mut waits: Vec<_> = waits.into_iter().collect();
     waits.sort_by_key(|(_, count)| Reverse(*count));
     lines.extend(waits.into_iter().take(SHOWN).map(|(what, count)| format!("- {count}: {what}")));
+    lines.extend(verdicts);
     lines
 }
 

@@ -15,6 +15,8 @@ Examples:
   rprof dump --pid 1234          or: rprof dump redis-server
   rprof dump 1234 --each --stats
   rprof dump 1234 -o threads.pb.gz      then: rprof top threads.pb.gz
+  rprof dump 1234 --graph               what each thread waits for; --graph=dot for Graphviz
+  rprof dump 1234 --fail-on deadlock    exit status 3 if there is a deadlock
   rprof dump 1234 --format json | jq '.threads[] | select(.state == \"running\")'";
 
 /// The arguments of `rprof dump`.
@@ -59,6 +61,14 @@ pub struct DumpArgs {
     /// numbers, the beginning of strings, the length of collections. They may be secrets.
     #[arg(long)]
     pub locals: bool,
+    /// Show only the graph of waits: every thread that waits, the lock, pipe, socket or process
+    /// that it waits for, and who holds it.
+    #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "text",
+          require_equals = true, conflicts_with = "format")]
+    pub graph: Option<GraphArg>,
+    /// Exit with status 3 if threads wait for each other for ever.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub fail_on: Option<FailOnArg>,
     /// Print the cost of the dump and how long threads were stopped.
     #[arg(long)]
     pub stats: bool,
@@ -81,6 +91,26 @@ pub enum DumpFormatArg {
     Pprof,
     /// Everything (.json).
     Json,
+}
+
+/// `--graph` of `rprof dump`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GraphArg {
+    /// A line for each thread.
+    Text,
+    /// Graphviz.
+    Dot,
+    /// Nodes, edges and verdicts.
+    Json,
+}
+
+/// `--fail-on` of `rprof dump`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOnArg {
+    /// A deadlock whose locks record their owners.
+    Deadlock,
+    /// Also a deadlock where the holder of a lock follows from evidence only.
+    ProbableDeadlock,
 }
 
 /// `--look`: how `rprof dump` reads a thread.

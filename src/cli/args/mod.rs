@@ -26,7 +26,7 @@ use clap::{Args, Parser, Subcommand};
 pub use attach::AttachArgs;
 pub use compare::CompareArgs;
 pub use doctor::DoctorArgs;
-pub use dump::{DumpArgs, DumpFormatArg, LookArg};
+pub use dump::{DumpArgs, DumpFormatArg, FailOnArg, GraphArg, LookArg};
 pub use files::{DiffArgs, DiffOptions, FileArgs, FlameArgs, MatchArgs};
 pub use generate::{GenerateArgs, What};
 pub use help::HelpArgs;
@@ -61,7 +61,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 success, 1 failure, 2 wrong command line, 3 growth found by --fail-on. `record`
+Exit codes: 0 success, 1 failure, 2 wrong command line, 3 --fail-on found what it names. `record`
 exits with the exit status of the command (128+N if signal N killed it), or 1 if the command
 succeeded but its profile could not be written.";
 

@@ -18,7 +18,7 @@ use flate2::{Compression, write::GzEncoder};
 use super::{advice, args::SnapshotArgs, doctor, output, sampling, signals, summary::no_samples};
 use crate::{
     capture::{
-        self, CaptureError, LabelKeys, Request, Response, StackOptions, Stop,
+        self, CaptureError, LabelKeys, Request, Response, StackOptions, Stop, WaitGraph,
         kinds::{self, Bundle, Kind, Make, TextForm},
     },
     process::{Identity, ProcessError, ProcessHandle, facts, select},
@@ -308,9 +308,17 @@ fn texts(kind: Kind, response: &Response, file: &str) -> io::Result<Vec<Part>> {
             None => {
                 let profile = reading.content.profile();
                 let threads = Threads::new(&profile);
+                let waits = reading.content.waits();
                 match form {
-                    TextForm::Json => threads.write_json(&reading.content.tasks(), &mut text)?,
-                    _ => threads.write_text(false, &mut text)?,
+                    TextForm::Json => threads.write_json(
+                        &reading.content.tasks(),
+                        waits.map(WaitGraph::to_json),
+                        &mut text,
+                    )?,
+                    _ => {
+                        waits.map_or(Ok(()), |waits| waits.write_verdicts(&mut text))?;
+                        threads.write_text(false, &mut text)?;
+                    }
                 }
                 if form == TextForm::Each {
                     reading.content.write_more(TextForm::Grouped, &mut text)?;
