@@ -8,8 +8,7 @@ const LANGUAGES: [(&[&str], Names, &str); 6] = [
     (
         &["libjvm.so"],
         Names::PerfMap,
-        "Java functions have no names: run `jcmd PID Compiler.perfmap` before profiling, and start java with \
-         -XX:+PreserveFramePointer for whole stacks",
+        "Java functions have no names: `rprof doctor --pid PID` says why (docs/JAVA.md)",
     ),
     (
         &["node", "nodejs", "libnode.so"],
@@ -74,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_language_that_is_not_read_is_named_with_what_to_do() {
-        assert!(hint_for("/usr/lib/jvm/java-17/lib/server/libjvm.so", true).contains("jcmd"));
+        assert!(hint_for("/usr/lib/jvm/java-17/lib/server/libjvm.so", true).contains("docs/JAVA.md"));
         assert_eq!(hint_for("/usr/lib/jvm/java-17/lib/server/libjvm.so", false), "");
         assert!(hint_for("/usr/bin/node", true).contains("--perf-basic-prof"));
         assert!(hint_for("/usr/bin/ruby3.1", false).contains("rbspy"));

@@ -18,6 +18,9 @@ const COMPILED: u64 = 1;
 const INTERPRETED: u64 = 2;
 const STUB: u64 = 3;
 
+/// What stands for the older frames of a virtual thread, which HotSpot keeps in the heap.
+const IN_HEAP: &str = "[virtual thread: older frames are in the heap]";
+
 /// A frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
@@ -109,6 +112,9 @@ impl Jvm {
             }
             Key::Stub { blob, routine } => {
                 let blob = self.blob(blob)?;
+                if blob.kind == BlobKind::Continuation {
+                    return Some(Arc::new(StubFrame(IN_HEAP.to_owned())));
+                }
                 let named = self.routine(routine, &blob).filter(|_| routine != 0);
                 let name =
                     named.map_or_else(|| blob.name.clone(), |(_, name)| format!("StubRoutines::{name}"));

@@ -20,7 +20,7 @@ const MAX_NAME: usize = 256;
 pub type Exports = HashMap<&'static str, u64>;
 
 /// The exported variables that are used.
-pub const EXPORTS: [&str; 16] = [
+pub const EXPORTS: [&str; 20] = [
     "gHotSpotVMStructs",
     "gHotSpotVMStructEntryTypeNameOffset",
     "gHotSpotVMStructEntryFieldNameOffset",
@@ -37,6 +37,10 @@ pub const EXPORTS: [&str; 16] = [
     "gHotSpotVMIntConstantEntryNameOffset",
     "gHotSpotVMIntConstantEntryValueOffset",
     "gHotSpotVMIntConstantEntryArrayStride",
+    "gHotSpotVMLongConstants",
+    "gHotSpotVMLongConstantEntryNameOffset",
+    "gHotSpotVMLongConstantEntryValueOffset",
+    "gHotSpotVMLongConstantEntryArrayStride",
 ];
 
 /// A field of a structure.
@@ -54,7 +58,7 @@ struct Field {
 pub struct VmStructs {
     fields: HashMap<String, Field>,
     sizes: HashMap<String, u64>,
-    constants: HashMap<String, i32>,
+    constants: HashMap<String, i64>,
 }
 
 impl VmStructs {
@@ -62,7 +66,8 @@ impl VmStructs {
     pub fn read(memory: &Memory, exports: &Exports) -> Option<VmStructs> {
         let fields = read_fields(memory, exports)?;
         let sizes = read_sizes(memory, exports)?;
-        let constants = read_constants(memory, exports).unwrap_or_default();
+        let mut constants = read_constants(memory, exports, "Int").unwrap_or_default();
+        constants.extend(read_constants(memory, exports, "Long").unwrap_or_default());
         Some(VmStructs { fields, sizes, constants })
     }
 
@@ -93,7 +98,7 @@ impl VmStructs {
     }
 
     /// The value of the first of several constants that exists.
-    pub fn constant(&self, names: &[&str]) -> Option<i32> {
+    pub fn constant(&self, names: &[&str]) -> Option<i64> {
         names.iter().find_map(|name| self.constants.get(*name)).copied()
     }
 
@@ -184,13 +189,19 @@ fn read_sizes(memory: &Memory, exports: &Exports) -> Option<HashMap<String, u64>
     Some(table.entries().filter_map(read).collect())
 }
 
-fn read_constants(memory: &Memory, exports: &Exports) -> Option<HashMap<String, i32>> {
-    let name = memory.u64(*exports.get("gHotSpotVMIntConstantEntryNameOffset")?)?;
-    let value = memory.u64(*exports.get("gHotSpotVMIntConstantEntryValueOffset")?)?;
-    let stride = "gHotSpotVMIntConstantEntryArrayStride";
-    let table = Table::read(memory, exports, "gHotSpotVMIntConstants", stride, name)?;
+/// The constants of the table `kind`: `Int` or `Long`.
+fn read_constants(memory: &Memory, exports: &Exports, kind: &str) -> Option<HashMap<String, i64>> {
+    let export = |what: &str| format!("gHotSpotVM{kind}Constant{what}");
+    let offset = |what: &str| memory.u64(*exports.get(export(what).as_str())?);
+    let (name, value) = (offset("EntryNameOffset")?, offset("EntryValueOffset")?);
+    let table = Table::read(memory, exports, &export("s"), &export("EntryArrayStride"), name)?;
     let names = Names::read(memory, table.entries().filter_map(|entry| u64_at(entry, name)))?;
-    let read =
-        |entry: &[u8]| Some((names.at(u64_at(entry, name)?)?.to_owned(), u32_at(entry, value)? as i32));
+    let read = |entry: &[u8]| {
+        let value = match kind {
+            "Int" => i64::from(u32_at(entry, value)? as i32),
+            _ => u64_at(entry, value)? as i64,
+        };
+        Some((names.at(u64_at(entry, name)?)?.to_owned(), value))
+    };
     Some(table.entries().filter_map(read).collect())
 }
