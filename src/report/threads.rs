@@ -48,6 +48,10 @@ struct Thread<'p> {
     tid: i64,
     pid: i64,
     name: Cow<'p, str>,
+    /// The whole name that the program has given to it, in its language.
+    own_name: Option<Cow<'p, str>>,
+    /// What a language runtime did on it.
+    runtime: Option<Cow<'p, str>>,
     process: Option<Cow<'p, str>>,
     state: Cow<'p, str>,
     wait: Option<Cow<'p, str>>,
@@ -203,6 +207,8 @@ impl<'p> Threads<'p> {
             "tid": thread.tid,
             "pid": thread.pid,
             "name": thread.name,
+            "own_name": thread.own_name,
+            "runtime": thread.runtime,
             "process": thread.process,
             "state": thread.state,
             "wait": thread.wait,
@@ -321,6 +327,8 @@ impl<'p> Thread<'p> {
             tid: number("tid").unwrap_or(0),
             pid: number("pid").unwrap_or(0),
             name: text("thread").unwrap_or_default(),
+            own_name: labels.keys().find(|key| key.ends_with("_thread")).and_then(|key| text(key)),
+            runtime: text("runtime"),
             process: text("process"),
             state: text("state").unwrap_or_default(),
             wait: text("wait"),
@@ -411,11 +419,15 @@ fn head(group: &[&Thread<'_>], several_processes: bool) -> String {
         }
     };
     let _ = write!(text, " [{}", first.what());
+    if let Some(runtime) = &first.runtime {
+        let _ = write!(text, ", {}", runtime.replace([']', '['], "_"));
+    }
     let waited = |pick: fn(i64, i64) -> i64| group.iter().filter_map(|thread| thread.waited_ns).reduce(pick);
     if let (Some(least), Some(most)) = (waited(i64::min), waited(i64::max)) {
         text.push_str(&minutes(least, most));
     }
-    let names: BTreeSet<&str> = group.iter().map(|thread| &*thread.name).collect();
+    let name = |thread: &&Thread<'_>| thread.own_name.as_deref().unwrap_or(&thread.name).to_owned();
+    let names: BTreeSet<String> = group.iter().map(name).collect();
     for name in names.iter().take(NAMES_SHOWN) {
         let _ = write!(text, ", \"{}\"", name.replace(['"', ']', '['], "_"));
     }
@@ -493,6 +505,8 @@ mod tests {
         }
         let labels = [
             ("thread", LabelValue::Text("main")),
+            ("java_thread", LabelValue::Text("the main [one]")),
+            ("runtime", LabelValue::Text("parked")),
             ("tid", LabelValue::Number(9, "")),
             ("pid", LabelValue::Number(7, "")),
             ("state", LabelValue::Text("running")),
@@ -516,7 +530,7 @@ mod tests {
              wait(...)\n\t/bin/server+0x10 pc=0x1010\n\
              inner(...)\n\t/src/a.c:3 (inlined)\n\
              outer(...)\n\t/src/a.c:12 pc=0x2020\n\n\
-             thread 9 [running, \"main\"]:\n\
+             thread 9 [running, parked, \"the main _one_\"]:\n\
              inner(...)\n\t/src/a.c:3 (inlined)\n\
              outer(...)\n\t/src/a.c:12 pc=0x2020\n\
              ...cut: no more\n\n";
@@ -532,7 +546,7 @@ mod tests {
             [
                 "thread 7 [futex wait, 3 minutes, \"wor_ker\", cpu 1.50ms]:",
                 "thread 8 [futex wait, 5 minutes, \"wor_ker\", cpu 1.50ms]:",
-                "thread 9 [running, \"main\"]:"
+                "thread 9 [running, parked, \"the main _one_\"]:"
             ]
         );
     }
@@ -560,6 +574,8 @@ mod tests {
         assert_eq!(value["threads"][0]["stack"][1]["function"], "inner");
         assert_eq!(value["threads"][0]["stack"][1]["inlined"], true);
         assert_eq!(value["threads"][2]["whole"], false);
+        assert_eq!(value["threads"][2]["own_name"], "the main [one]");
+        assert_eq!(value["threads"][2]["name"], "main");
         assert_eq!(value["tasks"][0]["runtime"], "a");
         assert_eq!(value["waits"], 7);
     }
