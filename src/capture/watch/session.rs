@@ -229,7 +229,7 @@ impl Session {
     pub fn remove(&mut self, pid: u32) {
         self.targets.remove(pid);
         self.sources.unwatch(pid);
-        self.world.forget(pid);
+        self.world.forget(pid, identity::monotonic_ns());
     }
 
     /// What the session keeps in memory, and about how many bytes.

@@ -195,6 +195,10 @@ impl World {
         self.over.retain(|pid, over_ns| {
             programs.contains_key(pid) || now_ns.saturating_sub(*over_ns) < KEEP_ENDS_NS
         });
+        // Buffered samples have brought them back.
+        let is_over = |pid: &u32| self.over.contains_key(pid) && !self.programs.contains_key(pid);
+        let back: Vec<u32> = self.spaces.keys().copied().filter(is_over).collect();
+        back.into_iter().for_each(|pid| self.forget_process(pid));
     }
 
     /// Forgets the files and mappings that neither a process nor a counted stack has.
@@ -263,9 +267,9 @@ impl World {
         self.programs.insert(identity.pid, identity);
     }
 
-    /// Forgets a process that is no longer requested.
-    pub fn forget(&mut self, pid: u32) {
-        self.over.remove(&pid);
+    /// Forgets a process that is no longer requested. Its earlier samples may still be buffered.
+    pub fn forget(&mut self, pid: u32, now_ns: u64) {
+        self.over.insert(pid, now_ns);
         self.programs.remove(&pid);
         self.forget_process(pid);
     }
@@ -714,6 +718,20 @@ mod tests {
     }
 
     #[test]
+    fn a_removed_process_is_forgotten_though_its_samples_were_still_buffered() {
+        let me = std::process::id();
+        let mut world = World::within(LabelKeys::default(), &Budget::session());
+        world.watch(me, 0);
+        world.forget(me, identity::monotonic_ns());
+        world.handle(ONLY, Event::Sample(RawSample::without_stack(1, me)));
+        world.handle(ONLY, Event::Sample(RawSample::without_stack(u64::MAX, me)));
+        assert_eq!(world.tally(ONLY).samples, 1);
+        assert!(world.spaces.contains_key(&me), "its file names the sample");
+        let _ = world.close();
+        assert!(world.spaces.is_empty() && world.threads.is_empty());
+    }
+
+    #[test]
     fn what_only_an_ended_process_had_is_forgotten_when_the_window_ends() {
         let me = std::process::id();
         let mut world = World::within(LabelKeys::default(), &Budget::session());
@@ -724,7 +742,7 @@ mod tests {
         let module = world.spaces[&me].modules.as_slice()[0].clone();
         let at = place_at(Some(&module), module.start, &world.images);
         world.collector.add(ONLY, labels, [at].into_iter(), Weight { count: 1, amount: 1 });
-        world.forget(me);
+        world.forget(me, SECOND);
         let window = world.close();
         assert_eq!(world.images.placement_count(), 3);
         assert!(window.placements.get(module.id).image.elf.is_some(), "the window still names it");
