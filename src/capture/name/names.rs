@@ -98,6 +98,8 @@ pub struct NameCache {
     /// By address: the function and the kernel module.
     kernel: FxHashMap<u64, (Frames, Option<String>)>,
     bytes: usize,
+    /// How many windows have been named since it was empty.
+    windows: usize,
 }
 
 /// The known names of a file.
@@ -109,6 +111,10 @@ struct FileNames {
 
 /// The most memory that known names may take between two windows, in bytes.
 const MAX_CACHE_BYTES: usize = 128 << 20;
+
+/// After so many windows, all names are looked up again: so those of addresses that are no longer
+/// met do not stay.
+const MAX_CACHE_WINDOWS: usize = 128;
 
 impl NameCache {
     /// Symbolizes the locations of a window, each distinct address of a file once. JIT code is
@@ -180,12 +186,14 @@ impl NameCache {
         }
     }
 
+    /// Called once in each window.
     fn forget_closed_files(&mut self) {
         self.files.retain(|_, file| file.image.strong_count() > 0);
         self.bytes = self.files.values().map(|file| file.bytes).sum();
-        if self.memory_bytes() > MAX_CACHE_BYTES {
+        if self.memory_bytes() > MAX_CACHE_BYTES || self.windows >= MAX_CACHE_WINDOWS {
             *self = NameCache::default();
         }
+        self.windows += 1;
     }
 
     /// About how many bytes the known names take.
