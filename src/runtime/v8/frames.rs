@@ -126,7 +126,7 @@ impl Met {
             2 => Kind::Baseline,
             3 => Kind::Function,
             4 => Kind::Optimized,
-            5 => Kind::Machinery(*Machinery::ALL.get(usize::try_from(object).ok()?)?),
+            5 => return Some(Met::machinery(*Machinery::ALL.get(usize::try_from(object).ok()?)?)),
             _ => return None,
         };
         Some(Met { kind, object, offset: offset.checked_sub(1) })
