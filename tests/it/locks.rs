@@ -44,7 +44,7 @@ impl Graph {
     /// What each thread waits for, and the name of its only holder, by the thread's name.
     fn waits(&self) -> BTreeMap<&str, (String, Option<&str>)> {
         let nodes = self.list("nodes");
-        let wait = |(id, node): (usize, &'_ Value)| {
+        let wait = |id: usize| {
             let to: Vec<usize> = (self.list("edges").iter())
                 .filter(|edge| edge["from"] == id)
                 .filter_map(|edge| edge["to"].as_u64().map(|to| to as usize))
@@ -53,10 +53,9 @@ impl Graph {
             let kind = nodes[id]["wait"]["kind"].as_str()?;
             let note = nodes[id]["wait"]["note"].as_str().unwrap_or_default();
             let what = format!("{kind} {note}").trim_end().to_owned();
-            let _ = node;
             Some((nodes[id]["name"].as_str()?, (what, holder)))
         };
-        nodes.iter().enumerate().filter_map(wait).collect()
+        (0..nodes.len()).filter_map(wait).collect()
     }
 }
 
