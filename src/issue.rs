@@ -121,8 +121,8 @@ impl fmt::Display for Issue {
             }
             Issue::UnnamedJit { pid } => write!(
                 f,
-                "code generated at run time has no names in /tmp/perf-{pid}.map (Node.js: start it with \
-                 --perf-basic-prof; Java: run `jcmd {pid} Compiler.perfmap` before profiling)"
+                "code generated at run time has no names in /tmp/perf-{pid}.map (some runtimes write it on \
+                 request: Erlang with `+JPperf true`, .NET with DOTNET_PerfMapEnabled=1)"
             ),
             Issue::KernelSymbolsHidden { why } => write!(f, "kernel functions have no names: {why}"),
             Issue::DebugInfo { file, why } => write!(f, "debug information of {file}: {why}"),

@@ -33,6 +33,7 @@ const DOCUMENTS: &[Document] = documents! {
     "waiting" "WAITING.md" "off-CPU profiles and traces"
     "go" "GO.md" "goroutines, heap and the rest of Go programs"
     "python" "PYTHON.md" "Python programs: frames, threads, asyncio; from py-spy"
+    "java" "JAVA.md" "Java programs: methods without an agent or an option"
     "node" "NODE.md" "Node.js programs: JavaScript functions without a flag"
     "http" "HTTP.md" "serving /debug/pprof/ of running processes"
     "mcp" "MCP.md" "the profiler as tools of a language model"

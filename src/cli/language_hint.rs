@@ -5,15 +5,11 @@ use crate::{profile::proto::Profile, text::path::base_name};
 /// Languages by the beginning of the file name of their interpreter or virtual machine, and what to
 /// do. Those whose code is compiled at run time get names from a perf map.
 const LANGUAGES: [(&[&str], Names, &str); 6] = [
-    (
-        &["libjvm.so"],
-        Names::PerfMap,
-        "Java functions have no names: `rprof doctor --pid PID` says why (docs/JAVA.md)",
-    ),
+    (&["libjvm.so"], Names::PerfMap, "some Java code has no names: `rprof help java` lists what is read"),
     (
         &["node", "nodejs", "libnode.so"],
         Names::PerfMap,
-        "JavaScript functions have no names: start node with --perf-basic-prof --interpreted-frames-native-stack",
+        "some JavaScript code has no names: `rprof help node` lists what is read",
     ),
     (
         &["ruby", "libruby"],
@@ -73,9 +69,9 @@ mod tests {
 
     #[test]
     fn a_language_that_is_not_read_is_named_with_what_to_do() {
-        assert!(hint_for("/usr/lib/jvm/java-17/lib/server/libjvm.so", true).contains("docs/JAVA.md"));
+        assert!(hint_for("/usr/lib/jvm/java-17/lib/server/libjvm.so", true).contains("rprof help java"));
         assert_eq!(hint_for("/usr/lib/jvm/java-17/lib/server/libjvm.so", false), "");
-        assert!(hint_for("/usr/bin/node", true).contains("--perf-basic-prof"));
+        assert!(hint_for("/usr/bin/node", true).contains("rprof help node"));
         assert!(hint_for("/usr/bin/ruby3.1", false).contains("rbspy"));
         assert!(hint_for("/usr/lib/libruby-3.1.so.3.1.2", false).contains("rbspy"));
         assert!(hint_for("/usr/bin/php8.2", false).contains("phpspy"));

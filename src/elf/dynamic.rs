@@ -20,7 +20,7 @@ pub(super) fn symbols(elf: &ElfFile) -> Option<(&[u8], &[u8])> {
     let dynamic = elf.dynamic?;
     let entries = elf.range(FileOffset(dynamic.file_offset.0), dynamic.file_size)?.as_chunks::<16>().0;
     let value = |tag: u64| {
-        let found = entries.iter().map(|entry| words(entry)).take_while(|(tag, _)| *tag != dt::DT_NULL);
+        let found = entries.iter().map(words).take_while(|(tag, _)| *tag != dt::DT_NULL);
         found.into_iter().find(|(found, _)| *found == tag).map(|(_, value)| value)
     };
     let table = elf.bytes_from(ElfAddr(value(dt::DT_SYMTAB)?))?;

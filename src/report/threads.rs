@@ -207,8 +207,6 @@ impl<'p> Threads<'p> {
             "tid": thread.tid,
             "pid": thread.pid,
             "name": thread.name,
-            "own_name": thread.own_name,
-            "runtime": thread.runtime,
             "process": thread.process,
             "state": thread.state,
             "wait": thread.wait,
@@ -220,6 +218,11 @@ impl<'p> Threads<'p> {
             "cut": thread.cut,
             "stack": frames,
         });
+        for (key, of_language) in [("own_name", &thread.own_name), ("runtime", &thread.runtime)] {
+            if let Some(text) = of_language {
+                value[key] = json!(text);
+            }
+        }
         if let Some(what) = &thread.waits_for {
             value["waits_for"] = json!(what);
             value["holders"] = json!(thread.holders);

@@ -28,8 +28,10 @@ pub(super) struct FrameWithoutCfi<'a, M: ?Sized> {
     /// The module of the frame's code; `None` if it is in no mapping.
     pub module: Option<&'a Module>,
     pub addr: FrameAddr,
-    /// Results of tracking the stack pointer through the function's code, the most probable first.
-    pub shapes: &'a [LeafShape],
+    /// Result of tracking the stack pointer through the function's code.
+    pub shape: Option<&'a LeafShape>,
+    /// The same from probable starts of the function, the most probable first.
+    pub guesses: &'a [LeafShape],
     /// The function runs on another stack than its caller: the frame pointer may lead there.
     pub switches_stack: bool,
     /// The stack may still be scanned.
@@ -44,28 +46,37 @@ const MAX_FOLLOWED: u64 = 16 << 10;
 /// Most starts of functions that are tried where no symbol states one.
 const MAX_STARTS: usize = 4;
 
+/// Where the parts of a frame are, according to its function's code.
+pub(super) enum Followed {
+    /// From the function's start, which a symbol states.
+    Known(LeafShape),
+    /// From probable starts (assembly in a stripped file), the most probable first.
+    Guessed(Vec<LeafShape>),
+    /// The code cannot be followed.
+    Not,
+}
+
 /// Locations of the frame's parts, found by tracking the stack pointer through the code of its
-/// function. The function's start is a symbol's, or a guess (assembly in a stripped file): then
-/// there may be several results, the most probable first. They are worth caching.
-pub(super) fn shapes_at(module: &Module, addr: FrameAddr) -> Vec<LeafShape> {
-    let Some(tables) = module.tables.as_ref() else { return Vec::new() };
+/// function. They are worth caching.
+pub(super) fn follow_code(module: &Module, addr: FrameAddr) -> Followed {
+    let Some(tables) = module.tables.as_ref() else { return Followed::Not };
     let follow = |start: RuntimeAddr| {
         let to = addr.raw().0.checked_sub(start.0).filter(|to| *to <= MAX_FOLLOWED)?;
         native::frame_at(module.code_from(start)?, usize::try_from(to).ok()?)
     };
     let address = module.elf_addr(addr.lookup());
     if let Some(start) = tables.function_start(address) {
-        return follow(module.runtime_addr(start)).into_iter().collect();
+        return follow(module.runtime_addr(start)).map_or(Followed::Not, Followed::Known);
     }
     let described_to = tables.described_before(address).map_or(module.start, |end| module.runtime_addr(end));
     let from = RuntimeAddr(described_to.0.max(module.start.0).max(addr.raw().0.saturating_sub(MAX_FOLLOWED)));
     let length = usize::try_from(addr.raw().0.saturating_sub(from.0)).unwrap_or(0);
-    let Some(code) = module.code_from(from).and_then(|code| code.get(..length)) else { return Vec::new() };
+    let Some(code) = module.code_from(from).and_then(|code| code.get(..length)) else { return Followed::Not };
     let mut shapes = Vec::new();
     for start in native::function_starts(from.0, code).into_iter().rev().take(MAX_STARTS) {
         shapes.extend(follow(from.offset(start as i64)).filter(|shape| !shapes.contains(shape)));
     }
-    shapes
+    if shapes.is_empty() { Followed::Not } else { Followed::Guessed(shapes) }
 }
 
 /// How plausible a word of the stack is as a return address.
@@ -100,10 +111,13 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
         if exact && (self.leaf_shape()? || self.frameless_leaf()?) {
             return Ok(UnwindMethod::Instructions);
         }
-        for shape in self.shapes {
-            if self.apply_shape(shape)? {
-                return Ok(UnwindMethod::Instructions);
-            }
+        if let Some(shape) = self.shape
+            && self.apply_shape(shape)?
+        {
+            return Ok(UnwindMethod::Instructions);
+        }
+        if self.apply_a_guess() {
+            return Ok(UnwindMethod::Instructions);
         }
         if self.returning_from_generated_code()? {
             return Ok(UnwindMethod::Instructions);
@@ -142,6 +156,13 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
             Some(shape) => self.apply_shape(&shape),
             None => Ok(false),
         }
+    }
+
+    /// Whether one of the guesses leads to a call. A wrong one may lead to memory that cannot be
+    /// read.
+    fn apply_a_guess(&mut self) -> bool {
+        let guesses = self.guesses;
+        guesses.iter().any(|shape| self.apply_shape(shape) == Ok(true))
     }
 
     /// The caller of code that is in no file, if the call that it makes is the last thing that it

@@ -27,9 +27,11 @@ pub(super) enum Rule {
     Root,
     /// What a coroutine's first function returns to, at its first instruction.
     CoroutineEnd,
-    /// No table covers the address, but the code of its function was followed from its start, or
-    /// from several probable ones; checked when applied.
-    Code(Box<[LeafShape]>),
+    /// No table covers the address, but the code of its function was followed; checked when
+    /// applied.
+    Code(Box<LeafShape>),
+    /// The same from probable starts of the function.
+    GuessedCode(Box<[LeafShape]>),
     /// Nothing covers the address.
     Missing,
     /// The tables are damaged here, or need what cannot be evaluated.

@@ -10,7 +10,7 @@ use super::{
     cache::{Key, RuleCache},
     code::apply_fixed,
     failure::Failure,
-    fallback::{FrameWithoutCfi, shapes_at},
+    fallback::{Followed, FrameWithoutCfi, follow_code},
     rule::{Owner, Rule},
 };
 use crate::{
@@ -211,9 +211,10 @@ fn find_rule(
     match rule {
         rule if rule.is_signal_frame() => rule,
         _ if at_sigreturn => Rule::SignalContext,
-        Rule::Missing if !tables.keeps_frame_pointers() => match shapes_at(module, addr) {
-            shapes if shapes.is_empty() => Rule::Missing,
-            shapes => Rule::Code(shapes.into()),
+        Rule::Missing if !tables.keeps_frame_pointers() => match follow_code(module, addr) {
+            Followed::Known(shape) => Rule::Code(Box::new(shape)),
+            Followed::Guessed(shapes) => Rule::GuessedCode(shapes.into()),
+            Followed::Not => Rule::Missing,
         },
         rule => rule,
     }
@@ -293,8 +294,9 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
             Rule::Root | Rule::CoroutineEnd => Err(Failure::Root),
             Rule::Unusable => Err(Failure::Unusable),
             Rule::Own(owner) => return self.step_of_language(*owner, module, addr, index),
-            Rule::Missing => return self.fall_back(module, addr, &[], false),
-            Rule::Code(shapes) => return self.fall_back(module, addr, shapes, false),
+            Rule::Missing => return self.fall_back(module, addr, (None, &[]), false),
+            Rule::Code(shape) => return self.fall_back(module, addr, (Some(shape), &[]), false),
+            Rule::GuessedCode(shapes) => return self.fall_back(module, addr, (None, shapes), false),
         };
         applied.map_err(|failure| failure.end(self.signal_frames > 0))?;
         self.next = CALLED;
@@ -342,7 +344,8 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
             modules,
             module,
             addr,
-            shapes: &[],
+            shape: None,
+            guesses: &[],
             switches_stack: false,
             may_scan: false,
             registers,
@@ -356,15 +359,24 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
         &mut self,
         module: Option<&Module>,
         addr: FrameAddr,
-        shapes: &[LeafShape],
+        (shape, guesses): (Option<&LeafShape>, &[LeafShape]),
         switches_stack: bool,
     ) -> Result<(), StackEnd> {
         let (modules, registers) = (self.modules, &mut self.registers);
         let memory = &mut *self.memory;
         let may_scan = self.scans < MAX_SCANS;
-        let how =
-            FrameWithoutCfi { modules, module, addr, shapes, switches_stack, may_scan, registers, memory }
-                .step()?;
+        let how = FrameWithoutCfi {
+            modules,
+            module,
+            addr,
+            shape,
+            guesses,
+            switches_stack,
+            may_scan,
+            registers,
+            memory,
+        }
+        .step()?;
         self.scans += u32::from(how == UnwindMethod::Scan);
         self.next = Next { how, exact: false };
         Ok(())
@@ -382,7 +394,9 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
             Owner::Module => module.code.as_deref(),
             Owner::File => module.tables.as_ref()?.code(),
         });
-        let Some((module, code)) = module.zip(code) else { return self.fall_back(module, addr, &[], false) };
+        let Some((module, code)) = module.zip(code) else {
+            return self.fall_back(module, addr, (None, &[]), false);
+        };
         match self.step_by(code, CodeAt { addr, module }, index) {
             Step::Caller(caller) => {
                 let sp = |registers: &Registers| registers.get(native::SP);
@@ -399,10 +413,10 @@ impl<M: StackMemory + ?Sized> Walk<'_, M> {
                     self.next = Next { how: UnwindMethod::Runtime, exact };
                     Ok(())
                 }
-                false => self.fall_back(Some(module), addr, &[], true),
+                false => self.fall_back(Some(module), addr, (None, &[]), true),
             },
             Step::Root => Err(StackEnd::Root),
-            Step::Native { switches } => self.fall_back(Some(module), addr, &[], switches),
+            Step::Native { switches } => self.fall_back(Some(module), addr, (None, &[]), switches),
             Step::Failed(end) => Err(end),
         }
     }

@@ -196,7 +196,7 @@ fn a_session_that_lives_keeps_its_memory_its_descriptors_and_its_accuracy() {
         (0..LIBRARIES).map(|number| libraries.path(number).to_string_lossy().into_owned()).collect();
     let mut arguments = vec![RATE];
     arguments.extend(paths.iter().map(String::as_str));
-    let churn = Target::start_with(&Fixture::c(&["churn.c"]).with(&long).build(), &arguments);
+    let churn = Target::start_with(&Fixture::c(&["comes_and_goes.c"]).with(&long).build(), &arguments);
     let short = Fixture::c(&["ratio.c"]).with(&["-DLIFETIME_SECONDS=100001"]).build();
 
     let kind = |name: &&str| *kinds::ALL.iter().find(|kind| kind.name == *name).expect("a kind");

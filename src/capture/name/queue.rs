@@ -97,8 +97,7 @@ impl Namer {
     /// Hands over a window. Waits if there is no room.
     pub fn submit(&mut self, job: Job) {
         self.pending += 1;
-        let sent = self.jobs.as_ref().map(|jobs| jobs.send(job));
-        if !matches!(sent, Some(Ok(()))) {
+        if self.jobs.as_ref().is_none_or(|jobs| jobs.send(job).is_err()) {
             self.fail();
         }
     }

@@ -106,11 +106,13 @@ impl Charged {
         if self.0.len() != before.0.len() {
             return None;
         }
-        let of_one = |((pid, now_ns), (known, before_ns)): (&(u32, Option<u64>), &(u32, Option<u64>))| {
-            (pid == known).then_some(())?;
-            Some((*now_ns)?.saturating_sub((*before_ns)?))
-        };
-        self.0.iter().zip(&before.0).map(of_one).sum()
+        let pairs = self.0.iter().zip(&before.0);
+        pairs
+            .map(|((pid, now_ns), (known, before_ns))| {
+                (pid == known).then_some(())?;
+                Some((*now_ns)?.saturating_sub((*before_ns)?))
+            })
+            .sum()
     }
 }
 
@@ -127,7 +129,7 @@ mod tests {
         assert_eq!(targets.pids(), [me]);
         assert!(targets.any_alive() && targets.remove_ended().is_empty());
         assert!(matches!(targets.add(0x7fff_0000), Err(CaptureError::Process(_))));
-        assert!(matches!(targets.add(2), Err(_)), "a thread of the kernel, or not in this namespace");
+        assert!(targets.add(2).is_err(), "a thread of the kernel, or not in this namespace");
         targets.remove(me);
         assert!(targets.pids().is_empty());
     }

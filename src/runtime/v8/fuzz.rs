@@ -167,7 +167,7 @@ fn walk(code: &V8Code, bytes: &[u8]) {
     let mut registers = Registers::default();
     registers.set(native::PC, start + (end - start) / 2);
     registers.set(native::SP, start);
-    registers.set(native::FP, start + 64.min(end - start) & !7);
+    registers.set(native::FP, (start + 64.min(end - start)) & !7);
     let mut stack = CopiedStack { start: RuntimeAddr(start), bytes, capped: false, has_holes: false };
     for index in 0..MAX_FRAMES {
         let Some(pc) = registers.get(native::PC).map(RuntimeAddr) else { return };

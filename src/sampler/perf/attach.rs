@@ -96,6 +96,9 @@ pub(super) fn attach(plan: &Plan, options: &SamplerOptions) -> Result<Attached, 
     Ok(Attached { rings: Rings::new(owned.collect()), events, fields, owners, thread_count, spec })
 }
 
+/// The thread of each event, by the event's number.
+type Owners = FxHashMap<u64, u32>;
+
 /// Opens the events of one more process, one for each thread and CPU; returns them and their
 /// threads. Errors: the process has ended, or a limit was reached.
 pub(super) fn attach_process(
@@ -103,7 +106,7 @@ pub(super) fn attach_process(
     spec: &EventSpec,
     rings: &Rings,
     pid: u32,
-) -> Result<(Vec<(u32, Event)>, FxHashMap<u64, u32>), SamplerError> {
+) -> Result<(Vec<(u32, Event)>, Owners), SamplerError> {
     let mut opened = Opened {
         plan,
         rings: rings.owners_by_cpu().collect(),
