@@ -59,17 +59,7 @@ fn is_anonymous(frame: &Frame) -> bool {
 #[track_caller]
 fn assert_true(profile: &Stacks, what: &str) {
     let summary = || profile.summary();
-    let hot = |name: &str| profile.count(|stack| stack.has(name)) as f64;
-    let all = (hot("hot50") + hot("hot30") + hot("hot20")).max(1.0);
-    let points = 2.6 * (6000.0 / all).sqrt().max(1.0);
-    for (name, percent) in [("hot50", 50.0), ("hot30", 30.0), ("hot20", 20.0)] {
-        let share = 100.0 * hot(name) / all;
-        assert!(
-            (share - percent).abs() <= points,
-            "{what}: {name} has {share:.2} %, not {percent} ± {points:.1}\n{}",
-            summary()
-        );
-    }
+    profile.assert_hot_parts(what);
     let impossible = profile.share(is_impossible);
     assert!(impossible <= 0.5, "{what}: {impossible:.2} % impossible\n{}", summary());
     let unnamed = profile.share(|stack| stack.frames.iter().any(is_anonymous));

@@ -141,17 +141,7 @@ fn assert_true(profile: &Stacks, what: &str, impossible_percent: f64, python_per
     assert!(impossible <= impossible_percent, "{what}: {impossible:.2} % impossible\n{}", profile.summary());
     let python = profile.share(has_python);
     assert!(python >= python_percent, "{what}: {python:.2} % with Python\n{}", profile.summary());
-    let hot = |name: &str| profile.count(|stack| stack.has(name)) as f64;
-    let all = (hot("hot50") + hot("hot30") + hot("hot20")).max(1.0);
-    let points = 2.6 * (6000.0 / all).sqrt().max(1.0);
-    for (name, percent) in [("hot50", 50.0), ("hot30", 30.0), ("hot20", 20.0)] {
-        let share = 100.0 * hot(name) / all;
-        assert!(
-            (share - percent).abs() <= points,
-            "{what}: {name} has {share:.2} %, not {percent} ± {points:.1}\n{}",
-            profile.summary()
-        );
-    }
+    profile.assert_hot_parts(what);
 }
 
 #[test]

@@ -129,7 +129,7 @@ impl<'a> LateStack<'a> {
     }
 
     fn read_other(&self, address: RuntimeAddr) -> Option<Vec<u8>> {
-        if self.copy.start.0.wrapping_sub(address.0) <= RED_ZONE {
+        if (1..=RED_ZONE).contains(&self.copy.start.0.wrapping_sub(address.0)) {
             return self.read_below_copy(address);
         }
         let mut bytes = vec![0; CHUNK_BYTES];

@@ -174,6 +174,23 @@ impl Stacks {
         );
     }
 
+    /// The functions `hot50`, `hot30` and `hot20` of a test program have these shares, in percent,
+    /// of the samples with any of them: within 2.6 points at 6,000 samples, more with fewer.
+    #[track_caller]
+    pub fn assert_hot_parts(&self, what: &str) {
+        let hot = |name: &str| self.count(|stack| stack.has(name)) as f64;
+        let all = (hot("hot50") + hot("hot30") + hot("hot20")).max(1.0);
+        let points = 2.6 * (6000.0 / all).sqrt().max(1.0);
+        for (name, percent) in [("hot50", 50.0), ("hot30", 30.0), ("hot20", 20.0)] {
+            let share = 100.0 * hot(name) / all;
+            assert!(
+                (share - percent).abs() <= points,
+                "{what}: {name} has {share:.2} %, not {percent} ± {points:.1}\n{}",
+                self.summary()
+            );
+        }
+    }
+
     /// At least `percent` of the stacks satisfy the condition.
     #[track_caller]
     pub fn assert_nearly_all(&self, percent: f64, what: &str, wanted: impl Fn(&Stack) -> bool) {
