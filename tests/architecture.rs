@@ -30,11 +30,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("unwind", &["elf", "process", "arch", "addr"]),
     ("symbolize", &["elf", "process", "addr", "budget"]),
     ("disassemble", &["elf", "addr", "budget"]),
-    ("runtime", &["unwind", "symbolize", "elf", "process", "arch", "addr", "budget", "text"]),
+    // The heaps of native allocators. Runtimes implement its traits for their own allocators.
+    ("heap", &["symbolize", "elf", "process", "sys", "arch", "addr", "budget", "text"]),
+    ("runtime", &["heap", "unwind", "symbolize", "elf", "process", "arch", "addr", "budget", "text"]),
     (
         "capture",
         &[
             "runtime",
+            "heap",
             "sampler",
             "unwind",
             "symbolize",
@@ -524,7 +527,7 @@ fn check_confined(file: &str, source: &Source, violations: &mut Vec<Violation>) 
 /// Modules that read processes and files: they serve every language alike. `runtime` is where
 /// languages are; `symbolize` has demanglers and `disassemble` syntaxes.
 const WITHOUT_LANGUAGES: &[&str] =
-    &["budget", "issue", "sys", "arch", "elf", "process", "sampler", "unwind", "capture"];
+    &["budget", "issue", "sys", "arch", "elf", "process", "sampler", "unwind", "heap", "capture"];
 
 /// Words that name a language or a part of its runtime. In `WITHOUT_LANGUAGES` no identifier has
 /// one of them, except in tests.
