@@ -18,6 +18,7 @@ pub mod elf;
 pub mod process;
 
 pub mod disassemble;
+pub mod heap;
 pub mod sampler;
 pub mod symbolize;
 pub mod unwind;

@@ -125,6 +125,10 @@ pub fn thread_pointer(_words: &[u64]) -> Option<u64> {
     None
 }
 
+/// Where glibc keeps the head of a thread's list of robust mutexes, in bytes from the thread
+/// pointer: in front of it, at a distance that depends on the release. Not read.
+pub const ROBUST_LIST_OFFSET: Option<u64> = None;
+
 /// The call instruction at the end of `before`; `None`: there is none.
 pub fn call_before(before: &[u8]) -> Option<Call> {
     let word = last_instruction(before)?;

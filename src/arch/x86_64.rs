@@ -232,6 +232,10 @@ pub fn thread_pointer(words: &[u64]) -> Option<u64> {
     words.get(PT_REGS_WORDS).copied()
 }
 
+/// Where glibc keeps the head of a thread's list of robust mutexes, in bytes from the thread
+/// pointer (`robust_head` of `struct pthread`, the same in glibc 2.4 to 2.43).
+pub const ROBUST_LIST_OFFSET: Option<u64> = Some(0x2e0);
+
 /// The call instruction at the end of `before`; `None`: there is none.
 pub fn call_before(before: &[u8]) -> Option<Call> {
     if let Some([0xe8, displacement @ ..]) = before.last_chunk::<5>() {

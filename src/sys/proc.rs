@@ -1,4 +1,5 @@
-//! Reads files of /proc as text. The kernel copies names of processes, files and control groups
+//! Reads what the kernel knows of a process: files of /proc as text, and the list of robust mutexes
+//! of a thread. The kernel copies names of processes, files and control groups
 //! into them byte by byte, and cuts `comm` after 15 bytes, so that they need not be UTF-8.
 //!
 //! Not here: the format of any file.
@@ -10,6 +11,16 @@ pub fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
     let bytes = fs::read(path)?;
     Ok(String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// The address of the head of a thread's list of robust mutexes (get_robust_list(2)). `None`: the
+/// thread has registered none, is gone, or reading its memory is not permitted.
+pub fn robust_list_head(tid: u32) -> Option<u64> {
+    let (mut head, mut length) = (0u64, 0usize);
+    let (head_at, length_at) = (&raw mut head, &raw mut length);
+    // SAFETY: the call writes a pointer and a size to the two places, which outlive it.
+    let status = unsafe { libc::syscall(libc::SYS_get_robust_list, tid as libc::pid_t, head_at, length_at) };
+    (status == 0 && head != 0).then_some(head)
 }
 
 #[cfg(test)]

@@ -1,0 +1,28 @@
+//! The heaps of native allocators, read from a process's memory: every chunk with its size, state
+//! and arena. Nothing is stopped, written or injected.
+//!
+//! An [`Allocator`] recognizes itself in a [`Target`] and returns a [`Heap`], whose
+//! [`Heap::census`] walks all chunks once and gives each to a [`Sink`]. One file or folder per
+//! allocator; the allocators of language runtimes implement the same traits in `runtime`.
+//!
+//! Addresses here are run-time addresses of the target. They are plain `u64`, because every one
+//! is compared with words of its memory. The target is not stopped, and its memory may be crafted:
+//! every loop and every list is bounded, and what cannot be read is counted in [`Coverage`].
+//!
+//! Not here: profiles and reports of a heap (`capture`).
+
+mod allocator;
+mod image;
+mod memory;
+mod registry;
+mod space;
+mod stream;
+mod target;
+
+pub use allocator::{Allocator, Chunk, Coverage, Heap, Sink, State};
+pub use image::Image;
+pub use memory::{LiveMemory, Memory, Present};
+pub use registry::ALL;
+pub use space::Space;
+pub use stream::Stream;
+pub use target::{Target, Thread};
