@@ -45,7 +45,7 @@ impl<'m> Stream<'m> {
         }
     }
 
-    /// The 8-byte word at `address`, below `end`; `None`: it is not mapped, or the budget is used up.
+    /// The 8-byte word at `address`, below `end`; `None`: not mapped, or the budget is used up.
     pub fn word(&mut self, address: u64, end: u64) -> Option<u64> {
         let bytes = self.bytes(address, 8, end);
         bytes.first_chunk::<8>().map(|word| u64::from_le_bytes(*word))
