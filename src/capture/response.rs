@@ -13,7 +13,12 @@ use super::{
     tally::Tally,
     trace::Trace,
 };
-use crate::{issue::Issues, process::Identity, profile::proto::Profile, sampler::Description};
+use crate::{
+    issue::Issues,
+    process::{Hindrance, Identity},
+    profile::proto::Profile,
+    sampler::Description,
+};
 
 /// What a capture of one kind returns.
 #[derive(Debug)]
@@ -126,6 +131,8 @@ pub struct Capture {
     /// CPU time in nanoseconds that the kernel accounted to the processes during sampling; `None`
     /// where it is unknown (a process has ended, or children are profiled too).
     pub kernel_cpu_ns: Option<u64>,
+    /// What kept the processes from running, where there are no samples.
+    pub hindrance: Option<Hindrance>,
     /// Where existing threads are read too: how many there were when sampling began.
     pub threads_before: Option<u64>,
     /// How long attaching took.

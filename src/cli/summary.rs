@@ -351,7 +351,10 @@ pub(super) fn no_samples(capture: &Capture) -> Option<String> {
                                -F, or `rprof record -F 4999 -- COMMAND`"
                 .to_owned()
         }
-        _ => format!("no samples: {why}; {advice}"),
+        _ => match &capture.hindrance {
+            Some(hindrance) => format!("no samples: {hindrance}; {}", hindrance.advice()),
+            None => format!("no samples: {why}; {advice}"),
+        },
     })
 }
 

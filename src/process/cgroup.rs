@@ -59,6 +59,29 @@ pub fn own_folder(pids: &[u32]) -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
+/// The folder of a group in the hierarchy of a version-1 controller. `groups`: the text of
+/// /proc/PID/cgroup.
+pub(super) fn controller_folder(groups: &str, controller: &str) -> Option<PathBuf> {
+    let of_controller = |line: &&str| {
+        let names = line.split(':').nth(1).unwrap_or_default();
+        names.split(',').any(|name| name == controller)
+    };
+    let path = Path::new(groups.lines().find(of_controller).and_then(path_of)?);
+    let mounts = read_text("/proc/self/mountinfo").ok()?;
+    mounts.lines().find_map(|line| folder_of_controller(line, controller, path))
+}
+
+/// The folder of `path`, if this line of mountinfo is the mount of the controller's hierarchy.
+fn folder_of_controller(mountinfo_line: &str, controller: &str, path: &Path) -> Option<PathBuf> {
+    let (root, mount_point) = mount_of(mountinfo_line, &["cgroup"])?;
+    if !mountinfo_line.rsplit(' ').next()?.split(',').any(|name| name == controller) {
+        return None;
+    }
+    let below = path.strip_prefix(root).ok()?;
+    let inside = below.components().all(|part| matches!(part, Component::Normal(_)));
+    inside.then(|| mount_point.join(below))
+}
+
 /// Whether a cgroup-v2 hierarchy is mounted.
 pub fn is_mounted() -> bool {
     let mounts = read_text("/proc/self/mountinfo").unwrap_or_default();
@@ -123,6 +146,15 @@ mod tests {
         assert_eq!(folder_in(&line, Path::new("/docker/ab/c")), Some(PathBuf::from("/sys/fs/cgroup v2/c")));
         assert_eq!(folder_in(&line, Path::new("/docker/ab")), Some(PathBuf::from("/sys/fs/cgroup v2/")));
         assert_eq!(folder_in(&line, Path::new("/elsewhere")), None);
+    }
+
+    #[test]
+    fn a_group_of_a_controller_is_found_below_its_mount() {
+        let line = "34 22 0:31 / /sys/fs/cgroup/cpu rw shared:9 - cgroup cgroup rw,cpu,cpuacct";
+        let folder = |controller, path| folder_of_controller(line, controller, Path::new(path));
+        assert_eq!(folder("cpu", "/a/b"), Some(PathBuf::from("/sys/fs/cgroup/cpu/a/b")));
+        assert_eq!(folder("cpu", "/"), Some(PathBuf::from("/sys/fs/cgroup/cpu/")));
+        assert_eq!((folder("freezer", "/a"), folder("cpu", "/../a")), (None, None));
     }
 
     #[test]

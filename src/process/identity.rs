@@ -169,6 +169,12 @@ pub(super) fn name_state_cpu(text: &str) -> Option<(&str, char, u64)> {
     Some((name, fields.first()?.chars().next()?, ticks_to_ns(ticks)))
 }
 
+/// The state letter of a thread (proc(5)); `None` once it is gone.
+pub(super) fn thread_state(pid: u32, tid: u32) -> Option<char> {
+    let stat = read_text(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+    name_state_cpu(&stat).map(|(_, state, _)| state)
+}
+
 /// The process that traces a thread (a debugger), if one does.
 pub fn tracer(tid: u32) -> Option<u32> {
     let status = read_text(format!("/proc/{tid}/status")).ok()?;

@@ -13,6 +13,7 @@ pub mod files;
 pub mod filter;
 mod guarded_open;
 mod handle;
+pub mod hindrance;
 mod hints;
 pub mod host;
 pub mod identity;
@@ -27,6 +28,7 @@ pub mod wait;
 
 pub use container::MIN_ID_DIGITS;
 pub use handle::ProcessHandle;
+pub use hindrance::Hindrance;
 pub use hints::{
     FrameWalker, Hints, LanguageId, OwnedSection, Section, SectionOrigin, SectionReader, Sections,
     TaskLayout, TaskPointer, WalkerProgram,

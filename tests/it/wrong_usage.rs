@@ -139,6 +139,11 @@ fn the_exit_status_of_a_recorded_command_is_passed_on_without_dashes() {
     assert_eq!(code, Some(3));
 }
 
+fn signal(signal: &str, pid: u32) {
+    let sent = Command::new("kill").args([signal, &pid.to_string()]).status();
+    assert!(sent.expect("kill runs").success());
+}
+
 #[test]
 fn an_empty_profile_is_called_empty_with_the_reason() {
     let _alone = alone();
@@ -146,6 +151,14 @@ fn an_empty_profile_is_called_empty_with_the_reason() {
     let outcome = Rprof::attach(&target).seconds(1).run();
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("warning: no samples: "), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("the process slept"), "{}", outcome.stderr);
+    let pid = target.pid();
+    signal("-STOP", pid);
+    let stopped = Rprof::attach(&target).seconds(1).run();
+    signal("-CONT", pid);
+    let why = format!("no samples: process {pid} is stopped (SIGSTOP or Ctrl-Z); `kill -CONT {pid}`");
+    assert!(stopped.stderr.contains(&why), "{}", stopped.stderr);
+    assert!(!stopped.stderr.contains("whole stacks"), "{}", stopped.stderr);
     let (code, stderr) = run(&["top", &outcome.output.to_string_lossy()]);
     assert!(code == Some(0) && stderr.contains("the profile is empty: it has no samples"), "{stderr}");
 }

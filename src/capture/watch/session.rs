@@ -110,13 +110,14 @@ struct Mark {
     at: Instant,
     clock: SystemTime,
     charged: Charged,
+    throttled: Vec<(u32, Option<u64>)>,
 }
 
 impl Mark {
     fn now(targets: &Targets) -> Mark {
         let (clock, at) = (SystemTime::now(), Instant::now());
         // Both clocks are read at the same point, before the slower CPU times.
-        Mark { at, clock, charged: targets.charged() }
+        Mark { at, clock, charged: targets.charged(), throttled: targets.throttled() }
     }
 }
 
@@ -430,6 +431,8 @@ impl Session {
         let charged_ns = self.since.charged.since(&since.charged);
         let kernel_cpu_ns = charged_ns.filter(|_| !self.request.children);
         self.world.issues.add(Issue::LateNames, std::mem::take(&mut self.late_names));
+        let is_empty = self.sources.iter().any(|source| self.world.tally(source.id).samples == 0);
+        let hindrance = if is_empty { self.targets.hindrance(&since.throttled) } else { None };
         let captures = self.sources.iter_mut().map(|source| Unnamed {
             source: source.id,
             plan: source.plan.clone(),
@@ -446,6 +449,7 @@ impl Session {
                 started_at: since.clock,
                 elapsed: self.since.at - since.at,
                 kernel_cpu_ns,
+                hindrance,
                 threads_before: None,
                 attach_took: self.attach_took,
                 finish_took: Duration::ZERO,

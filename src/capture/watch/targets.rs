@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     capture::CaptureError,
-    process::{Identity, identify, identity},
+    process::{Hindrance, Identity, hindrance, identify, identity},
 };
 
 /// How often processes that have ended are searched for.
@@ -96,6 +96,26 @@ impl Targets {
     pub fn charged(&self) -> Charged {
         let charged = |identity: &Identity| (identity.pid, identity::cpu_time_ns(identity.pid));
         Charged(self.identities.iter().map(charged).collect())
+    }
+
+    /// How often the kernel has throttled each of them until now.
+    pub fn throttled(&self) -> Vec<(u32, Option<u64>)> {
+        self.identities.iter().map(|one| (one.pid, hindrance::throttle_count(one.pid))).collect()
+    }
+
+    /// What keeps all of them from running; `None` if one of them may run. `before`: how often they
+    /// had been throttled.
+    pub fn hindrance(&self, before: &[(u32, Option<u64>)]) -> Option<Hindrance> {
+        let was_throttled = |pid: u32| {
+            let known = before.iter().find(|(known, _)| *known == pid).and_then(|(_, count)| *count);
+            hindrance::throttle_count(pid).zip(known).is_some_and(|(now, known)| now > known)
+        };
+        let of_one = |identity: &Identity| {
+            let pid = identity.pid;
+            Hindrance::of(pid).or_else(|| was_throttled(pid).then_some(Hindrance::Throttled))
+        };
+        let all: Option<Vec<Hindrance>> = self.identities.iter().map(of_one).collect();
+        all?.first().copied()
     }
 }
 

@@ -549,6 +549,7 @@ pub mod tests {
             started_at: SystemTime::UNIX_EPOCH,
             elapsed: Duration::from_secs(1),
             kernel_cpu_ns: None,
+            hindrance: None,
             threads_before: None,
             attach_took: Duration::ZERO,
             finish_took: Duration::ZERO,

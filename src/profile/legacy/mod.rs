@@ -1,8 +1,9 @@
 //! The formats that came before profile.proto: gperftools' binary CPU profiles and text heap
-//! profiles, growth, contention and thread listings, Go's counted stacks, Java's profiles.
+//! profiles, growth, contention and thread listings, Go's counted stacks, Java's profiles; and
+//! jemalloc's heap profiles, which are similar.
 //!
 //! Not here: profile.proto itself ([`super::columns::decode`]). The formats and their quirks are
-//! those that google/pprof's `profile` package reads.
+//! those that google/pprof's `profile` package reads (all but jemalloc's).
 
 use rustc_hash::FxHashMap;
 
@@ -12,6 +13,7 @@ mod cpu;
 mod frames;
 mod heap;
 mod java;
+mod jemalloc;
 mod maps;
 mod text;
 
@@ -31,8 +33,15 @@ impl Refusal {
 
 type Reader = fn(&[u8]) -> Result<Draft, Refusal>;
 
-const READERS: [Reader; 6] =
-    [cpu::read, heap::read, text::read_counts, text::read_threads, text::read_contention, java::read];
+const READERS: [Reader; 7] = [
+    cpu::read,
+    heap::read,
+    text::read_counts,
+    text::read_threads,
+    text::read_contention,
+    java::read,
+    jemalloc::read,
+];
 
 /// Reads a profile of any of the older formats.
 pub fn read(bytes: &[u8]) -> Result<Columns, ReadError> {
