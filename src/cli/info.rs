@@ -5,10 +5,10 @@ use std::{fmt::Write as _, io::Write as _};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::args::InfoArgs;
+use super::{args::InfoArgs, memory::Memory};
 use crate::{
     process::{Identity, identify, identity, select, threads},
-    runtime::{self, Info, Language},
+    runtime::{self, Attached, Info, Language},
 };
 
 /// Runs the verb.
@@ -26,7 +26,7 @@ pub fn run(arguments: &InfoArgs) -> Result<()> {
     }
     let is_array = selectors.children || !selectors.filter().is_empty() || all.len() > 1;
     let text = match (&all[..], arguments.json) {
-        (all, false) => all.iter().map(Facts::text).collect::<Vec<_>>().join("\n"),
+        (all, false) => all.iter().map(|facts| facts.text(arguments.memory)).collect::<Vec<_>>().join("\n"),
         ([only], true) if !is_array => format!("{:#}\n", only.json()),
         (all, true) => format!("{:#}\n", Value::from_iter(all.iter().map(Facts::json))),
     };
@@ -39,31 +39,34 @@ pub fn run(arguments: &InfoArgs) -> Result<()> {
 
 fn facts(pid: u32) -> Result<Facts> {
     let identity = identify(pid)?;
-    Ok(Facts { identity, command_line: identity::command_line(pid), runtimes: runtimes(pid)? })
+    let attached = runtime::attach(pid)?;
+    // The process may end meanwhile: what is known of it is shown.
+    let memory = Memory::read(pid, &attached.instances).ok();
+    Ok(Facts { identity, command_line: identity::command_line(pid), memory, runtimes: runtimes(attached) })
 }
 
 /// A runtime's facts, or why it cannot be read.
 type RuntimeFacts = (&'static dyn Language, Result<Info, String>);
 
-/// The runtimes of a process. Errors: the process has ended or cannot be read.
-fn runtimes(pid: u32) -> Result<Vec<RuntimeFacts>> {
-    let attached = runtime::attach(pid)?;
+/// The facts of the runtimes of a process.
+fn runtimes(attached: Attached) -> Vec<RuntimeFacts> {
     let refused = attached.refused.into_iter().map(|(language, error)| (language, Err(error.to_string())));
     let mut found: Vec<RuntimeFacts> = (attached.instances.iter())
         .map(|instance| (instance.language(), instance.info().map_err(|error| error.to_string())))
         .collect();
     found.extend(refused);
-    Ok(found)
+    found
 }
 
 struct Facts {
     identity: Identity,
     command_line: Vec<String>,
+    memory: Option<Memory>,
     runtimes: Vec<RuntimeFacts>,
 }
 
 impl Facts {
-    fn text(&self) -> String {
+    fn text(&self, with_memory_table: bool) -> String {
         let mut text = String::new();
         let mut line = |name: &str, value: &str| {
             let shown: String = value.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
@@ -76,6 +79,8 @@ impl Facts {
         }
         line("command line", &self.command_line.join(" "));
         line("threads", &threads::list(identity.pid).len().to_string());
+        let memory = self.memory.as_ref().filter(|_| !with_memory_table);
+        memory.iter().flat_map(|memory| memory.short_lines()).for_each(|(name, value)| line(name, &value));
         for (language, facts) in &self.runtimes {
             match facts {
                 Ok(info) => {
@@ -89,6 +94,9 @@ impl Facts {
             let known: Vec<_> = runtime::ALL.iter().map(|language| language.name()).collect();
             line("runtime", &format!("none that rprof reads (it reads {})", known.join(", ")));
         }
+        if let Some(memory) = self.memory.as_ref().filter(|_| with_memory_table) {
+            text.push_str(&memory.text());
+        }
         text
     }
 
@@ -99,6 +107,7 @@ impl Facts {
             "executable": self.identity.executable.as_deref().map(|path| path.to_string_lossy()),
             "command_line": self.command_line,
             "threads": threads::list(self.identity.pid).len(),
+            "memory": self.memory.as_ref().map(Memory::json),
         });
         // Each language has its keys in every process.
         for language in runtime::ALL {

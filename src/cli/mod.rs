@@ -19,6 +19,7 @@ mod kinds_test;
 mod language_hint;
 mod live;
 mod mcp;
+mod memory;
 mod missing_symbols;
 mod output;
 mod picker;

@@ -1,7 +1,7 @@
 //! The cgroup-v2 folder of a process: /proc/PID/cgroup and /proc/self/mountinfo (cgroups(7),
 //! proc(5)).
 //!
-//! Not here: version 1 hierarchies, limits, statistics.
+//! Not here: limits and statistics (`cgroup_memory`).
 
 use std::{
     ffi::OsStr,
@@ -103,7 +103,7 @@ fn unified_mount(mountinfo_line: &str) -> Option<(PathBuf, PathBuf)> {
 }
 
 /// The root (within the file system) and the mount point of a mount of one of these types.
-fn mount_of(mountinfo_line: &str, types: &[&str]) -> Option<(PathBuf, PathBuf)> {
+pub(super) fn mount_of(mountinfo_line: &str, types: &[&str]) -> Option<(PathBuf, PathBuf)> {
     let (mount, file_system) = mountinfo_line.split_once(" - ")?;
     if !types.contains(&file_system.split(' ').next()?) {
         return None;

@@ -72,7 +72,8 @@ fn is_executable(line: &[u8]) -> bool {
     rights.and_then(|rights| line.get(rights + 2)) == Some(&b'x')
 }
 
-fn parse_line(line: &[u8]) -> Option<Mapping> {
+/// Parses one line, as of maps or of the headers of smaps.
+pub(super) fn parse_line(line: &[u8]) -> Option<Mapping> {
     let text = String::from_utf8_lossy(line);
     let mut rest = &*text;
     let mut field = || {

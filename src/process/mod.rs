@@ -4,7 +4,9 @@
 //! Not here: sampling, ELF. The target controls everything that is read, and it may end at any
 //! time: missing data is an ordinary result.
 
+pub mod account;
 pub mod cgroup;
+pub mod cgroup_memory;
 pub mod comm;
 mod container;
 pub mod ends;
@@ -21,6 +23,7 @@ pub mod launch;
 pub mod maps;
 pub mod memory;
 mod own_memory;
+pub mod regions;
 pub mod select;
 pub mod thread_state;
 pub mod threads;
@@ -48,6 +51,7 @@ pub fn parse_any_text(bytes: &[u8]) {
         let _ = cgroup::path_of(line).map(|path| container::ids_in(path).count());
     }
     maps::parse(bytes);
+    let _ = regions::parse(bytes);
 }
 
 /// Why data about a process could not be read.

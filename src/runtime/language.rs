@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 
 use super::{
     Account, CategoryRule, CodeRegion, FrameData, FramesWithoutWalker, Info, Labels, MixedStack, ProcessView,
-    RuntimeError, SampleView, Splice, Variable,
+    RuntimeError, RuntimeMemory, SampleView, Splice, Variable,
     tasks::{TaskDump, TaskRequest, ThreadStacks},
 };
 use crate::{
@@ -195,6 +195,11 @@ pub trait Instance: fmt::Debug + Send {
     /// Facts about the runtime. Errors: it cannot be read.
     fn info(&self) -> Result<Info, RuntimeError> {
         Ok(Info { runtime: self.version(), ..Info::default() })
+    }
+
+    /// The memory that the runtime manages itself: ranges that are checked, and what it counts.
+    fn memory(&self) -> RuntimeMemory {
+        RuntimeMemory::default()
     }
 
     /// Which frames are of which category.

@@ -21,6 +21,7 @@ pub mod go;
 pub mod jvm;
 mod language;
 mod mapped_files;
+mod memory;
 pub mod python;
 mod registry;
 mod tasks;
@@ -35,6 +36,7 @@ pub use frames::{
     LanguageFrame, MixedFrame, MixedStack, SampleView, Splice, TaskFrame, Variable,
 };
 pub use language::{Attach, Instance, Language, LoadedRuntime, Refusal};
+pub use memory::{MemoryFigure, RuntimeMemory};
 pub use registry::{ALL, code_of, detect};
 pub use tasks::{
     RunningThread, TaskDump, TaskForm, TaskRequest, TaskSample, TaskSummary, ThreadStack, ThreadStacks,

@@ -18,6 +18,7 @@ mod faults;
 mod files;
 mod frames;
 mod go;
+mod heap_account;
 mod held;
 mod hung;
 mod jvm;

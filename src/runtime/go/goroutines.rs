@@ -166,7 +166,9 @@ impl GoProcess {
     }
 
     /// The addresses of all `g`.
-    fn goroutine_table(&self) -> Result<Vec<u64>, GoError> {
+    /// The addresses of the structures of all goroutines, ended ones included. Errors: they cannot
+    /// be read, or do not make sense.
+    pub fn goroutine_table(&self) -> Result<Vec<u64>, GoError> {
         let unusable = |why| GoError::Variable { what: "table of goroutines", why };
         for _ in 0..TRIES {
             let count = self.memory.read_word(self.globals.all_g_count).ok_or(GoError::Memory(self.pid))?;

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    GoError, account,
+    GoError, account, arenas,
     info_text::facts,
     language::{Go, GoFile},
     process::GoProcess,
@@ -17,7 +17,7 @@ use crate::{
     process::Hints,
     runtime::{
         Account, Category, CategoryRule, Info, Instance, Labels, Language, ProcessView, RuntimeError,
-        SampleView, TaskDump, TaskRequest, ThreadStacks,
+        RuntimeMemory, SampleView, TaskDump, TaskRequest, ThreadStacks,
     },
 };
 
@@ -83,6 +83,11 @@ impl Instance for GoInstance {
 
     fn account_text(&self, name: &str) -> Result<Option<Vec<u8>>, RuntimeError> {
         Ok(account::text(&self.whole()?, name)?)
+    }
+
+    fn memory(&self) -> RuntimeMemory {
+        let mappings = self.process.mappings().unwrap_or_default();
+        self.whole().map(|process| arenas::memory(&process, &mappings)).unwrap_or_default()
     }
 
     fn info(&self) -> Result<Info, RuntimeError> {

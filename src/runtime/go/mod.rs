@@ -21,6 +21,7 @@
 
 mod account;
 mod advice;
+mod arenas;
 mod bucket_text;
 mod buckets;
 mod circle;

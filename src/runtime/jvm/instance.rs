@@ -8,6 +8,7 @@ use super::{
     flags::Flags,
     frames::Key,
     language::Java,
+    parts,
     process::Jvm,
     threads::{JavaThread, Threads},
     unwind::JavaCode,
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     runtime::{
         Category, CategoryRule, CodeRegion, FrameData, Info, Instance, Labels, Language, ProcessView,
-        RuntimeError, SampleView,
+        RuntimeError, RuntimeMemory, SampleView,
     },
     unwind::{Code, FrameKey},
 };
@@ -106,6 +107,10 @@ impl Instance for JavaInstance {
         let mut rules: Vec<CategoryRule> = ["java.", "javax.", "jdk.", "sun."].map(library).into();
         rules.push(CategoryRule::Mapping(Category::Runtime, self.path.clone()));
         rules
+    }
+
+    fn memory(&self) -> RuntimeMemory {
+        parts::read(&self.jvm, &self.process.mappings().unwrap_or_default())
     }
 
     fn info(&self) -> Result<Info, RuntimeError> {

@@ -37,6 +37,7 @@ mod loaded;
 mod memory;
 mod methods;
 mod objects;
+mod parts;
 mod process;
 mod structs;
 mod threads;

@@ -19,6 +19,7 @@ use super::{
     layouts::{Layout, NEWEST},
     machine_code::{self, MachineCode},
     names::BUILTIN,
+    pages,
     positions::{Positions, expand},
     store::Store,
 };
@@ -27,6 +28,7 @@ use crate::{
     process::Mapping,
     runtime::{
         Category, CategoryRule, CodeRegion, FrameData, Info, Instance, Language, ProcessView, RuntimeError,
+        RuntimeMemory,
     },
     symbolize::SourceFrame,
     unwind::{Code, FrameKey},
@@ -39,6 +41,7 @@ pub struct V8Instance {
     store: Arc<Store>,
     /// Where the file's builtins are in it, as run-time addresses of its first mapping.
     builtins: Option<Range<u64>>,
+    process: ProcessView,
     bias: u64,
     loads: AtomicU64,
     failures: AtomicU64,
@@ -58,6 +61,7 @@ impl V8Instance {
             loaded,
             store,
             builtins: stated,
+            process: process.clone(),
             bias,
             loads: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -181,6 +185,10 @@ impl Instance for V8Instance {
             Kind::Optimized => machine_code::generation(heap, met.object),
             Kind::Interpreted | Kind::Baseline | Kind::Function => functions::generation(heap, met.object),
         }
+    }
+
+    fn memory(&self) -> RuntimeMemory {
+        pages::memory(&self.process.memory, &self.process.mappings().unwrap_or_default())
     }
 
     fn info(&self) -> Result<Info, RuntimeError> {

@@ -37,6 +37,7 @@ mod layouts;
 mod loaded;
 mod machine_code;
 mod names;
+mod pages;
 mod positions;
 mod store;
 
