@@ -52,13 +52,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("report", &["profile", "text"]),
     ("ship", &["profile", "issue"]),
+    ("spool", &["profile", "text"]),
     ("shell", &["report", "profile", "text"]),
     // The pages depend on reports only. The server passes in how to open programs and draw graphs.
     ("web", &["report", "profile", "text"]),
     ("serve", &["web", "capture", "report", "ship", "profile", "process", "issue", "addr", "text"]),
+    ("sidecar", &["capture", "process", "spool", "ship", "profile", "issue", "addr", "budget", "text"]),
     (
         "cli",
         &[
+            "sidecar",
+            "spool",
             "serve",
             "web",
             "shell",
