@@ -35,7 +35,7 @@ use std::{collections::BTreeSet, time::Duration};
 pub use ended::Ended;
 pub use error::{CaptureError, Obstacle};
 pub use name::names::names;
-pub use open::{Outcome, Session, once, open};
+pub use open::{Outcome, Session, Step, once, open};
 pub use progress::Progress;
 pub use request::{FrameChoice, LabelKeys, Request, SamplerChoice, StackOptions, Stop};
 pub use response::{Capture, Content, Reading, Response, TextResponse};

@@ -38,6 +38,17 @@ pub struct Outcome {
     pub result: Result<Response, CaptureError>,
 }
 
+/// Why [`Session::step`] returned.
+#[derive(Debug)]
+pub enum Step {
+    /// The time has come.
+    Reached,
+    /// A window that was ended has its names: the outcome of each kind that is sampled.
+    Window(Vec<Outcome>),
+    /// Sampling is over, and all windows were returned.
+    Over,
+}
+
 /// A running capture. Dropping it ends the capture.
 pub struct Session {
     request: Arc<Request>,
@@ -114,6 +125,38 @@ impl Session {
         Some(outcomes)
     }
 
+    /// Samples until `until`. The caller ends the windows ([`Session::end_window`]) and may add and
+    /// remove processes between two calls. Returns earlier when a window has its names. Not to be
+    /// mixed with [`Session::next_window`].
+    pub fn step(&mut self, until: Instant, progress: &mut dyn FnMut(Progress<'_>)) -> Step {
+        self.sampling().map_or(Step::Over, |sampling| sampling.step(until, progress))
+    }
+
+    /// Ends the current window of the kinds that are sampled; the next one begins. Returns false if
+    /// too many windows wait for their names: then the window goes on.
+    pub fn end_window(&mut self) -> bool {
+        self.engines().all(Engine::end_window)
+    }
+
+    /// Ends sampling. [`Session::step`] returns the windows that were not returned yet.
+    pub fn end_sampling(&mut self, progress: &mut dyn FnMut(Progress<'_>)) {
+        if let Some(sampling) = self.sampling()
+            && let Some(engine) = sampling.engine.take()
+        {
+            let _ = sampling.finish(engine, Ok(Ended::Duration), progress);
+        }
+    }
+
+    /// The kinds that could not be opened, with the reason. They are returned once.
+    pub fn take_refused(&mut self) -> Vec<Outcome> {
+        let is_refused = |part: &mut Part| matches!(part, Part::Failed(..));
+        let refused = self.parts.extract_if(.., is_refused).filter_map(|part| match part {
+            Part::Failed(kind, error) => Some(Outcome { kind, result: Err(error) }),
+            _ => None,
+        });
+        refused.collect()
+    }
+
     /// Also samples this process from now on: its mappings are read, and its samples are in the
     /// windows with those of the others. Does nothing where no kind is sampled.
     ///
@@ -133,6 +176,13 @@ impl Session {
     pub fn memory(&mut self) -> Memory {
         let owners = self.engines().flat_map(|engine| engine.memory()).collect();
         Memory::of(owners)
+    }
+
+    fn sampling(&mut self) -> Option<&mut Sampling> {
+        self.parts.iter_mut().find_map(|part| match part {
+            Part::Sampling(sampling) => Some(&mut **sampling),
+            _ => None,
+        })
     }
 
     fn engines(&mut self) -> impl Iterator<Item = &mut Engine> {
@@ -295,13 +345,62 @@ impl Sampling {
             && let Some(engine) = self.engine.take()
         {
             if let Err(error) = self.sample(engine, progress) {
-                let kinds: Vec<Kind> = self.plans.iter().map(|plan| plan.kind).collect();
-                let failed = failed_together(&kinds, error);
-                return failed.map(|(kind, error)| Outcome { kind, result: Err(error) }).collect();
+                return self.failed(error);
             }
         }
-        let captures = self.named.pop_front().map(|named| named.captures).unwrap_or_default();
-        captures.into_iter().map(|capture| self.outcome(capture)).collect()
+        self.pop_named().unwrap_or_default()
+    }
+
+    /// The oldest window that has its names.
+    fn pop_named(&mut self) -> Option<Vec<Outcome>> {
+        let captures = self.named.pop_front()?.captures;
+        Some(captures.into_iter().map(|capture| self.outcome(capture)).collect())
+    }
+
+    /// See [`Session::step`].
+    fn step(&mut self, until: Instant, progress: &mut dyn FnMut(Progress<'_>)) -> Step {
+        if let Some(window) = self.pop_named() {
+            return Step::Window(window);
+        }
+        let Some(mut engine) = self.engine.take() else { return Step::Over };
+        let stop = engine.request().stop.clone();
+        let end = engine.elapsed() + until.saturating_duration_since(Instant::now());
+        let ended = match engine.sample(Some(end), &stop, progress) {
+            Ok(Sampled::Named(named)) => {
+                self.named.push_back(named);
+                self.engine = Some(engine);
+                return self.pop_named().map_or(Step::Reached, Step::Window);
+            }
+            Ok(Sampled::Ended(Ended::Duration)) => {
+                self.engine = Some(engine);
+                return Step::Reached;
+            }
+            Ok(Sampled::Ended(ended)) => Ok(ended),
+            Err(error) => Err(error),
+        };
+        match self.finish(engine, ended, progress) {
+            Ok(()) => self.pop_named().map_or(Step::Over, Step::Window),
+            Err(error) => Step::Window(self.failed(error)),
+        }
+    }
+
+    /// Ends sampling: the last window is among those that have their names.
+    fn finish(
+        &mut self,
+        mut engine: Engine,
+        ended: Result<Ended, SamplerError>,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<(), CaptureError> {
+        let ended = engine.end(ended)?;
+        self.named.extend(engine.finish(ended, progress));
+        Ok(())
+    }
+
+    /// The outcomes of a window that has failed.
+    fn failed(&self, error: CaptureError) -> Vec<Outcome> {
+        let kinds: Vec<Kind> = self.plans.iter().map(|plan| plan.kind).collect();
+        let failed = failed_together(&kinds, error);
+        failed.map(|(kind, error)| Outcome { kind, result: Err(error) }).collect()
     }
 
     /// Samples until a window has its names, or ends.
@@ -327,11 +426,10 @@ impl Sampling {
                 self.engine = Some(engine);
                 return Ok(());
             }
-            Ok(Sampled::Ended(ended)) => engine.end(Ok(ended)),
-            Err(error) => engine.end(Err(error)),
+            Ok(Sampled::Ended(ended)) => Ok(ended),
+            Err(error) => Err(error),
         };
-        self.named.extend(engine.finish(ended?, progress));
-        Ok(())
+        self.finish(engine, ended, progress)
     }
 
     /// Ends the current window, unless naming needs more time.
