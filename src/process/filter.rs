@@ -44,13 +44,15 @@ impl Filter {
     /// The processes that match, by PID. Kernel threads, rprof itself and its ancestors are
     /// excluded.
     pub fn find(&self) -> Vec<Identity> {
-        let mut groups = self.groups();
+        let mut matcher = self.matcher();
         let mut found = select::candidates();
-        found.retain(|identity| {
-            self.name.as_ref().is_none_or(|name| select::matches(identity, name, self.on))
-                && groups.as_mut().is_none_or(|groups| groups.have(&cgroup::paths(identity.pid)))
-        });
+        found.retain(|identity| matcher.matches(identity));
         found
+    }
+
+    /// Compares processes with the conditions one by one.
+    pub fn matcher(&self) -> Matcher {
+        Matcher { filter: self.clone(), groups: self.groups() }
     }
 
     /// The conditions on control groups; `None`: none.
@@ -64,6 +66,25 @@ impl Filter {
         })
     }
 }
+
+/// Compares processes with a [`Filter`]. It remembers the names of containers.
+pub struct Matcher {
+    filter: Filter,
+    groups: Option<Groups>,
+}
+
+impl Matcher {
+    /// Whether the process matches. This reads its control groups and, if arguments are compared,
+    /// its command line, and opens nothing else of it.
+    pub fn matches(&mut self, identity: &Identity) -> bool {
+        let Filter { name, on, .. } = &self.filter;
+        name.as_ref().is_none_or(|name| select::matches(identity, name, *on))
+            && self.groups.as_mut().is_none_or(|groups| groups.have(&cgroup::paths(identity.pid)))
+    }
+}
+
+/// The most containers whose names are remembered.
+const MAX_NAMES: usize = 1000;
 
 /// The name of a unit, with its suffix.
 fn unit_name(unit: &str) -> String {
@@ -91,6 +112,9 @@ impl Groups {
     }
 
     fn in_container(&mut self, container: &str, paths: &[String]) -> bool {
+        if self.names.len() > MAX_NAMES {
+            self.names.clear();
+        }
         paths.iter().flat_map(|path| container::ids_in(path)).any(|id| {
             container::is_id(container, id) || {
                 let names = self.names.entry(id.to_owned()).or_insert_with(|| container::names(id));

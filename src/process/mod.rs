@@ -25,6 +25,7 @@ pub mod memory;
 mod own_memory;
 pub mod regions;
 pub mod select;
+pub mod surroundings;
 pub mod thread_state;
 pub mod threads;
 pub mod wait;

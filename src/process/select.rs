@@ -19,7 +19,7 @@ pub enum MatchOn {
 /// All processes that can be selected, by PID. Kernel threads, rprof itself and its ancestors are
 /// excluded: the command line of a `sudo rprof …` contains the pattern too.
 pub fn candidates() -> Vec<Identity> {
-    let own = with_ancestors(std::process::id());
+    let own = own_ancestors();
     let others = all().into_iter().filter(|pid| !own.contains(pid));
     let mut found: Vec<Identity> = others.filter_map(|pid| identity::identify(pid).ok()).collect();
     found.retain(|identity| !identity.is_kernel_thread);
@@ -141,7 +141,13 @@ fn with_ancestors(pid: u32) -> Vec<u32> {
     std::iter::successors(Some(pid), parent).take(1000).collect()
 }
 
-fn all() -> Vec<u32> {
+/// rprof's own PID, its parent, its parent's parent …
+pub fn own_ancestors() -> Vec<u32> {
+    with_ancestors(std::process::id())
+}
+
+/// The PIDs of all processes that are visible here, kernel threads among them.
+pub fn all() -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
