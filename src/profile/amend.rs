@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::proto::{Function, Line, Profile};
+use super::proto::{Function, Label, Line, Profile};
 
 /// One (possibly inlined) function at a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +114,21 @@ impl Amender {
         self.profile.string_table.push(text.to_owned());
         self.strings.insert(text.to_owned(), index);
         index
+    }
+}
+
+/// Adds the label `pid` to the samples that do not have it.
+pub fn add_pid_label(profile: &mut Profile, pid: u32) {
+    let known = profile.string_table.iter().position(|text| text == "pid");
+    let key = known.unwrap_or(profile.string_table.len()) as i64;
+    if known.is_none() {
+        profile.string_table.push("pid".to_owned());
+    }
+    let label = Label { key, num: pid.into(), ..Label::default() };
+    for sample in &mut profile.sample {
+        if sample.label.iter().all(|label| label.key != key) {
+            sample.label.push(label);
+        }
     }
 }
 
