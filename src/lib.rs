@@ -28,10 +28,12 @@ pub mod runtime;
 pub mod capture;
 pub mod profile;
 pub mod report;
+pub mod spool;
 
 pub mod web;
 
 pub mod serve;
 pub mod shell;
+pub mod sidecar;
 
 pub mod cli;

@@ -30,6 +30,7 @@ mod redact;
 mod report;
 mod sampling;
 mod serve;
+mod sidecar;
 mod signals;
 mod snapshot;
 mod summary;
@@ -120,6 +121,7 @@ fn run_verb(arguments: Vec<OsString>) -> ExitCode {
         Verb::Record(arguments) => return exit_code(record::run(arguments)),
         Verb::Redact(arguments) => redact::run(&arguments),
         Verb::Serve(arguments) => serve::run(*arguments),
+        Verb::Sidecar(arguments) => sidecar::run(*arguments),
         Verb::Snapshot(arguments) => snapshot::run(&arguments),
         Verb::Symbolize(arguments) => symbolize::run(&arguments),
         Verb::Tags(arguments) => report::of_files("tags", &arguments),

@@ -14,11 +14,7 @@ pub fn request(sampling: &SamplingArgs, debug: &DebugArgs) -> Request {
         frequency_hz: sampling.frequency,
         sampler: sampler_choice(sampling.sampler),
         kernel: !sampling.no_kernel,
-        frames: match sampling.frames {
-            FramesArg::Mixed => FrameChoice::Mixed,
-            FramesArg::Language => FrameChoice::Language,
-            FramesArg::Native => FrameChoice::Native,
-        },
+        frames: FrameChoice::from(sampling.frames),
         max_stack_bytes: sampling.max_stack_bytes,
         buffer_bytes: sampling.buffer_bytes,
         labels: LabelKeys {
@@ -28,6 +24,16 @@ pub fn request(sampling: &SamplingArgs, debug: &DebugArgs) -> Request {
         },
         symbolize: symbolize_options(debug),
         ..Request::default()
+    }
+}
+
+impl From<FramesArg> for FrameChoice {
+    fn from(frames: FramesArg) -> FrameChoice {
+        match frames {
+            FramesArg::Mixed => FrameChoice::Mixed,
+            FramesArg::Language => FrameChoice::Language,
+            FramesArg::Native => FrameChoice::Native,
+        }
     }
 }
 

@@ -15,11 +15,23 @@ fn ignores_hang_up() -> bool {
 /// Ctrl-C, SIGTERM and SIGHUP end the capture early and keep its data; a second one ends rprof
 /// (once every thread that it stopped is released).
 pub fn stop_on_signals() -> Result<Stop> {
-    use signal_hook::{consts, flag};
-    let stop = Stop::default();
+    use signal_hook::consts;
     // nohup(1) asks for SIGHUP to be ignored.
     let hang_up = (!ignores_hang_up()).then_some(consts::SIGHUP);
-    for signal in [consts::SIGINT, consts::SIGTERM].into_iter().chain(hang_up) {
+    stop_on([consts::SIGINT, consts::SIGTERM].into_iter().chain(hang_up))
+}
+
+/// Ctrl-C and SIGTERM as for [`stop_on_signals`]; SIGHUP sets `reload`.
+pub fn stop_or_reload_on_signals(reload: &std::sync::Arc<std::sync::atomic::AtomicBool>) -> Result<Stop> {
+    use signal_hook::{consts, flag};
+    flag::register(consts::SIGHUP, std::sync::Arc::clone(reload))?;
+    stop_on([consts::SIGINT, consts::SIGTERM].into_iter())
+}
+
+fn stop_on(signals: impl Iterator<Item = i32>) -> Result<Stop> {
+    use signal_hook::flag;
+    let stop = Stop::default();
+    for signal in signals {
         // In this order: the first signal must find the flag unset.
         hold::end_at_next(signal, std::sync::Arc::clone(&stop.0))?;
         flag::register(signal, std::sync::Arc::clone(&stop.0))?;

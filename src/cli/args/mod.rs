@@ -16,6 +16,7 @@ mod redact;
 mod report;
 mod serve;
 mod shared;
+mod sidecar;
 mod snapshot;
 mod symbolize;
 mod top;
@@ -37,7 +38,11 @@ pub use record::RecordArgs;
 pub use redact::RedactArgs;
 pub use report::{ColorArg, ReportArgs};
 pub use serve::ServeArgs;
-pub use shared::{DebugArgs, FormatArg, FramesArg, LabelArg, OutputArgs, SamplerArg, SamplingArgs};
+pub use shared::{
+    DebugArgs, FormatArg, FramesArg, LabelArg, OutputArgs, SamplerArg, SamplingArgs, parse_duration,
+    parse_frequency,
+};
+pub use sidecar::{SidecarArgs, is_sidecar_kind, parse_share, parse_size};
 pub use snapshot::SnapshotArgs;
 pub use symbolize::SymbolizeArgs;
 pub use top::{LiveArgs, TopArgs, are_defaults};
@@ -111,6 +116,9 @@ pub enum Verb {
     /// Serve /debug/pprof/ of running processes over HTTP.
     #[command(after_help = serve::SERVE_EXAMPLES)]
     Serve(Box<ServeArgs>),
+    /// Profile processes all the time, in windows that are kept on disk.
+    #[command(after_help = sidecar::SIDECAR_EXAMPLES)]
+    Sidecar(Box<SidecarArgs>),
     /// Collect an incident bundle: profiles, stacks and facts of a process in one file.
     #[command(after_help = snapshot::SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotArgs),

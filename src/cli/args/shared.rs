@@ -138,7 +138,7 @@ pub fn kind_parser(accepts: fn(Kind) -> bool) -> impl TypedValueParser<Value = K
 }
 
 /// Parses a sampling frequency in Hz.
-fn parse_frequency(text: &str) -> Result<u32, String> {
+pub fn parse_frequency(text: &str) -> Result<u32, String> {
     let frequency = text.parse().ok().filter(|frequency| (1..=50_000).contains(frequency));
     frequency.ok_or_else(|| "must be a number of samples per second from 1 to 50000".into())
 }
