@@ -33,6 +33,12 @@ fn parse(status: &str) -> Option<u64> {
     of("RssAnon:")?.checked_add(of("RssShmem:")?)
 }
 
+/// What this process has allocated, in bytes, without free memory between allocations. `None` if
+/// the allocator does not tell.
+pub fn own_allocated_bytes() -> Option<u64> {
+    heap::allocated_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,3 +32,13 @@ pub fn release_free_memory() {
         libc::malloc_trim(0);
     }
 }
+
+/// Bytes that are allocated, in all heaps (`uordblks` and `hblkhd` of mallinfo2(3) of glibc). What
+/// is resident beyond them is free memory between allocations. `None` with another allocator.
+pub fn allocated_bytes() -> Option<u64> {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes the allocator's own locks, and no pointer.
+    return Some(unsafe { libc::mallinfo2() }).map(|info| (info.uordblks + info.hblkhd) as u64);
+    #[cfg(not(target_env = "gnu"))]
+    None
+}

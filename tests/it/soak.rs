@@ -46,6 +46,8 @@ const ADDED_WINDOWS: usize = 3;
 #[derive(Clone, Copy, Debug)]
 struct Taken {
     memory: f64,
+    /// Without free memory between allocations.
+    allocated: f64,
     descriptors: f64,
     threads: f64,
 }
@@ -55,8 +57,10 @@ fn entries(folder: &str) -> f64 {
 }
 
 fn taken(session: &mut Session) -> Taken {
+    let memory = session.memory();
     Taken {
-        memory: session.memory().resident_bytes as f64,
+        memory: memory.resident_bytes as f64,
+        allocated: memory.allocated_bytes as f64,
         // Without that of the folder itself.
         descriptors: entries("/proc/self/fd") - 1.0,
         threads: entries("/proc/self/task"),
@@ -230,6 +234,9 @@ fn a_session_that_lives_keeps_its_memory_its_descriptors_and_its_accuracy() {
         shares.add(capture_of(&window[0]), steady.pid());
         drop(window);
         windows.push(taken(&mut session));
+        if windows.len() % 30 == 0 {
+            println!("{} windows: {:?}", windows.len(), windows[windows.len() - 1]);
+        }
         libraries.replace(windows.len() % LIBRARIES);
         if added.len() >= ADDED_WINDOWS {
             let oldest = added.remove(0);
@@ -252,11 +259,13 @@ fn a_session_that_lives_keeps_its_memory_its_descriptors_and_its_accuracy() {
         windows.len()
     );
     println!(
-        "memory: {:.1} -> {:.1} MiB, peak {:.1} MiB; descriptors: {} -> {}; threads: {} -> {}; steady shares \
+        "memory: {:.1} -> {:.1} MiB, peak {:.1} MiB, allocated {:.1} -> {:.1} MiB; descriptors: {} -> {}; threads: {} -> {}; steady shares \
          within {:.1} points in {} counts of {SAMPLES} samples",
         median(first, |taken| taken.memory) / f64::from(1 << 20),
         median(last, |taken| taken.memory) / f64::from(1 << 20),
         peak / f64::from(1 << 20),
+        median(first, |taken| taken.allocated) / f64::from(1 << 20),
+        median(last, |taken| taken.allocated) / f64::from(1 << 20),
         median(first, |taken| taken.descriptors),
         median(last, |taken| taken.descriptors),
         median(first, |taken| taken.threads),

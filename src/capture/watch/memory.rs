@@ -7,7 +7,10 @@ use super::{
     space::Space,
     world::{Thread, World},
 };
-use crate::{process::own_memory_bytes, unwind::Module};
+use crate::{
+    process::{own_allocated_bytes, own_memory_bytes},
+    unwind::Module,
+};
 
 /// The memory of a session.
 #[derive(Clone, Debug, Default)]
@@ -16,12 +19,16 @@ pub struct Memory {
     pub owners: Vec<(&'static str, usize)>,
     /// Anonymous and shared memory of rprof as a whole, in bytes; 0 if it cannot be read.
     pub resident_bytes: u64,
+    /// What rprof as a whole has allocated, in bytes; 0 if the allocator does not tell.
+    pub allocated_bytes: u64,
 }
 
 impl Memory {
     /// With the memory that rprof has now.
     pub fn of(owners: Vec<(&'static str, usize)>) -> Memory {
-        Memory { owners, resident_bytes: own_memory_bytes().unwrap_or(0) }
+        let (resident_bytes, allocated_bytes) =
+            (own_memory_bytes().unwrap_or(0), own_allocated_bytes().unwrap_or(0));
+        Memory { owners, resident_bytes, allocated_bytes }
     }
 }
 
