@@ -8,6 +8,7 @@ use nix::{
     unistd::Pid,
 };
 
+use super::recent_pages::RecentPages;
 use crate::addr::RuntimeAddr;
 
 /// A process's memory. Nothing is opened until the first read.
@@ -18,24 +19,42 @@ pub struct ProcessMemory {
     image: Option<(RuntimeAddr, Vec<u8>)>,
     /// /proc/PID/mem once process_vm_readv was refused; `None` inside: that was refused too.
     file: OnceLock<Option<File>>,
+    /// Copies of pages, if reading them again within milliseconds may return the same.
+    recent: Option<RecentPages>,
 }
 
 impl ProcessMemory {
     /// The memory of the process `pid`.
     pub fn new(pid: u32) -> ProcessMemory {
-        ProcessMemory { pid, image: None, file: OnceLock::new() }
+        ProcessMemory { pid, image: None, file: OnceLock::new(), recent: None }
+    }
+
+    /// The same memory, read page by page: many small reads close to each other cost one system
+    /// call. What is read may be up to 10 ms old.
+    pub fn by_pages(&self) -> ProcessMemory {
+        let image = self.image.clone();
+        let file = OnceLock::new();
+        ProcessMemory { pid: self.pid, image, file, recent: Some(RecentPages::new()) }
     }
 
     /// Memory that is not a process's: `bytes` at `start` and nothing else, for tests of what reads
     /// it.
     pub fn of_image(start: RuntimeAddr, bytes: Vec<u8>) -> ProcessMemory {
-        ProcessMemory { pid: 0, image: Some((start, bytes)), file: OnceLock::new() }
+        ProcessMemory { pid: 0, image: Some((start, bytes)), file: OnceLock::new(), recent: None }
     }
 
     /// Reads from `address` on, up to the buffer's length or the end of mapped memory; returns the
     /// number of bytes. 0: nothing is mapped there, the process is gone, or reading it is not
     /// permitted.
     pub fn read(&self, address: RuntimeAddr, buffer: &mut [u8]) -> usize {
+        let from_process = |start, page: &mut [u8]| self.read_now(RuntimeAddr(start), page) == page.len();
+        match &self.recent {
+            Some(pages) if pages.read(address.0, buffer, from_process) => buffer.len(),
+            _ => self.read_now(address, buffer),
+        }
+    }
+
+    fn read_now(&self, address: RuntimeAddr, buffer: &mut [u8]) -> usize {
         if let Some((start, bytes)) = &self.image {
             let inside = address.0.checked_sub(start.0).and_then(|at| bytes.get(usize::try_from(at).ok()?..));
             let inside = inside.unwrap_or_default();
@@ -53,7 +72,7 @@ impl ProcessMemory {
             Ok(count) => count,
             Err(nix::errno::Errno::EPERM | nix::errno::Errno::ENOSYS) => {
                 self.file.get_or_init(|| File::open(format!("/proc/{}/mem", self.pid)).ok());
-                self.read(address, buffer)
+                self.read_now(address, buffer)
             }
             Err(_) => 0,
         }

@@ -23,6 +23,7 @@ pub mod launch;
 pub mod maps;
 pub mod memory;
 mod own_memory;
+mod recent_pages;
 pub mod regions;
 pub mod select;
 pub mod surroundings;

@@ -9,7 +9,7 @@
 //! The program runs meanwhile: a task may end or move on while it is read. Tasks of other
 //! implementations (uvloop uses asyncio's, Cython's coroutines do not) are listed by name alone.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     layouts::StackTop,
@@ -102,6 +102,12 @@ impl PythonProcess {
     /// The tasks of an interpreter that are not done. `lists`: from 3.14 on. `None`: the program
     /// does not use asyncio.
     pub fn tasks(&self, interpreter: u64, lists: Option<TaskLists>) -> Option<Vec<PythonTask>> {
+        // The objects of one task lie side by side, and so do tasks.
+        let by_pages = PythonProcess { memory: Arc::new(self.memory.by_pages()), ..self.clone() };
+        by_pages.all_tasks(interpreter, lists)
+    }
+
+    fn all_tasks(&self, interpreter: u64, lists: Option<TaskLists>) -> Option<Vec<PythonTask>> {
         let module = self.module_dictionary(interpreter, "asyncio.tasks")?;
         let mut seen = HashSet::new();
         let mut addresses = self.tasks_in_sets(module);
@@ -112,6 +118,7 @@ impl PythonProcess {
         }
         addresses.retain(|address| seen.insert(*address));
         addresses.truncate(MAX_ITEMS as usize);
+        addresses.sort_unstable();
         let read = |address: &u64| self.task(*address, lists, running.contains(address));
         Some(addresses.iter().filter_map(read).collect())
     }
