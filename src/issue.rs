@@ -155,6 +155,11 @@ impl Issues {
         }
     }
 
+    /// Adds an occurrence of an issue, if there is one.
+    pub fn extend_with(&mut self, issue: Option<Issue>) {
+        issue.into_iter().for_each(|issue| self.add(issue, 1));
+    }
+
     /// Adds those of `other`.
     pub fn extend(&mut self, other: &Issues) {
         other.iter().for_each(|(issue, count)| self.add(issue.clone(), count));

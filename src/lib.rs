@@ -17,6 +17,7 @@ pub mod sys;
 pub mod elf;
 pub mod process;
 
+pub mod core_file;
 pub mod disassemble;
 pub mod heap;
 pub mod sampler;

@@ -30,6 +30,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("unwind", &["elf", "process", "arch", "addr"]),
     ("symbolize", &["elf", "process", "addr", "budget"]),
     ("disassemble", &["elf", "addr", "budget"]),
+    // Core files: the memory, threads and files of a process that has ended.
+    ("core_file", &["elf", "process", "sys", "arch", "addr", "budget"]),
     // The heaps of native allocators. Runtimes implement its traits for their own allocators.
     ("heap", &["symbolize", "elf", "process", "sys", "arch", "addr", "budget", "text"]),
     ("runtime", &["heap", "unwind", "symbolize", "elf", "process", "arch", "addr", "budget", "text"]),
@@ -38,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "runtime",
             "heap",
+            "core_file",
             "sampler",
             "unwind",
             "symbolize",
@@ -68,6 +71,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shell",
             "ship",
             "capture",
+            "core_file",
             "report",
             "runtime",
             "sampler",

@@ -36,6 +36,9 @@ pub fn registers_from_perf(block: &[u64]) -> Registers {
 /// begins.
 pub const PT_REGS_WORDS: usize = 34;
 
+/// Words of the regset NT_PRSTATUS, of which the first are those of `struct pt_regs`.
+pub const USER_REGS_WORDS: usize = 34;
+
 /// Registers from a raw copy of the kernel's `struct user_pt_regs`: x0 to x30, sp, pc, pstate.
 pub fn registers_from_pt_regs(words: &[u64]) -> Registers {
     registers_from_perf(words)

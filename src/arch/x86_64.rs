@@ -70,6 +70,9 @@ pub const PT_REGS_ORDER: [Option<u16>; 21] = [
 /// Words of the kernel's `struct pt_regs` (`asm/ptrace.h`).
 pub const PT_REGS_WORDS: usize = 21;
 
+/// Words of the regset NT_PRSTATUS, of which the first are those of `struct pt_regs`.
+pub const USER_REGS_WORDS: usize = 27;
+
 /// Registers from a raw copy of the kernel's `struct pt_regs`.
 pub fn registers_from_pt_regs(words: &[u64]) -> Registers {
     let mut registers = Registers::default();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::kinds::{self, Kind, Live, TextForm};
-use crate::{sampler::look::LookMethod, symbolize::SymbolizeOptions};
+use crate::{core_file::CoreFile, sampler::look::LookMethod, symbolize::SymbolizeOptions};
 
 /// Which sampler to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +58,8 @@ impl FrameChoice {
 pub struct Request {
     /// The processes to profile.
     pub pids: Vec<u32>,
+    /// Read a core file instead; only for instant kinds.
+    pub core: Option<Arc<CoreFile>>,
     /// Also profile their descendants, existing and future ones.
     pub children: bool,
     /// What to measure; several kinds are captured in the same time.
@@ -114,6 +116,7 @@ impl Default for Request {
     fn default() -> Self {
         Request {
             pids: Vec::new(),
+            core: None,
             children: false,
             kinds: vec![kinds::DEFAULT],
             duration: Some(Duration::from_secs(30)),

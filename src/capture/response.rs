@@ -92,6 +92,11 @@ pub trait Content: fmt::Debug + Send {
         None
     }
 
+    /// What is known of a process that has ended, one line each: the signal.
+    fn about(&self) -> &[String] {
+        &[]
+    }
+
     /// Writes what follows the text that is made from the profile: tasks that the threads run.
     /// Errors: those of the writer.
     fn write_more(&self, _form: TextForm, _writer: &mut dyn io::Write) -> io::Result<()> {

@@ -9,16 +9,18 @@ use super::{
     CaptureError, accounts, check_pids,
     name::locations::{epoch_ns, nanos},
     runtime_stacks::RuntimeStacks,
+    watch::{images::Images, space::Space},
 };
 use crate::{
     budget::Budget,
-    issue::Issue,
-    process::{Identity, ProcessError, identify, threads},
+    core_file::{CoreFile, CoreThread},
+    issue::{Issue, Issues},
+    process::{Hints, Identity, ProcessError, ProcessMemory, identify, threads},
     profile::{
         builder::{Builder, LabelValue},
         proto::Profile,
     },
-    runtime::{self, Language, RunningThread, TaskDump, TaskRequest, ThreadStack, ThreadStacks},
+    runtime::{self, Language, ProcessView, RunningThread, TaskDump, TaskRequest, ThreadStack, ThreadStacks},
     sampler::look::{StackSnapshot, Target, hold, running},
 };
 
@@ -72,6 +74,76 @@ pub fn after_threads(pids: impl Iterator<Item = u32>, budget: &Budget) -> Vec<Bo
         all.extend(dumps.filter(|dump| dump.summary().shown > 0));
     }
     all
+}
+
+/// Whether a dump of a core shows tasks instead of threads, judged by its mapped files alone.
+pub fn are_in_core(core: &CoreFile) -> bool {
+    let files = view_of(core, &Budget::session()).code_files().unwrap_or_default();
+    runtime::likely_of(&files).iter().any(|language| language.dumps_tasks())
+}
+
+/// A core as language runtimes read it.
+fn view_of(core: &CoreFile, budget: &Budget) -> ProcessView {
+    let mut images = Images::within(budget);
+    Space::of_core(core, &mut images, &mut Issues::default()).view(&images)
+}
+
+/// Reads all tasks of a core, within `budget`. Errors: it has no runtime with tasks, or cannot be
+/// read.
+pub fn read_core(core: &CoreFile, request: &TaskRequest, budget: &Budget) -> Result<Tasks, CaptureError> {
+    let began_at = SystemTime::now();
+    let attached = runtime::attach_to(&view_of(core, budget))?;
+    let instance = attached.instances.into_iter().find(|instance| instance.language().dumps_tasks());
+    let Some(instance) = instance else {
+        return Err(match attached.refused.into_iter().next() {
+            Some((_, error)) => error.into(),
+            None => CaptureError::NoProcess,
+        });
+    };
+    // A core is of one instant.
+    let request = TaskRequest { consistent: false, ..*request };
+    let dump = instance.tasks(&request, &mut CoreThreads::new(core))?;
+    Ok(Tasks { identity: core.identity(), dump, began_at })
+}
+
+/// As [`after_threads`], of a core.
+pub fn after_threads_of_core(core: &CoreFile, budget: &Budget) -> Vec<Box<dyn TaskDump>> {
+    let attached = runtime::attach_to(&view_of(core, budget)).unwrap_or_default();
+    let shown = attached.instances.iter().filter(|instance| instance.language().dumps_tasks_after_threads());
+    let mut threads = CoreThreads::new(core);
+    let dumps = shown.filter_map(|instance| instance.tasks(&TaskRequest::default(), &mut threads).ok());
+    dumps.filter(|dump| dump.summary().shown > 0).collect()
+}
+
+/// The threads of a core for its runtime.
+struct CoreThreads<'a> {
+    core: &'a CoreFile,
+    target: Target,
+}
+
+impl<'a> CoreThreads<'a> {
+    fn new(core: &'a CoreFile) -> CoreThreads<'a> {
+        let memory = ProcessMemory::of_source(core.memory());
+        let target = Target::ended(core.process.pid, memory, &core.mappings, STACK_BYTES, Hints::default());
+        CoreThreads { core, target }
+    }
+
+    fn stack(&self, thread: &CoreThread) -> Option<ThreadStack> {
+        thread_stack(self.target.with_registers(thread.tid, &thread.words)?)
+    }
+}
+
+impl ThreadStacks for CoreThreads<'_> {
+    fn running(&mut self, tid: u32) -> RunningThread {
+        let thread = self.core.threads.iter().find(|thread| thread.tid == tid);
+        let stack = thread.and_then(|thread| self.stack(thread));
+        stack.map_or(RunningThread::NotRunning, RunningThread::Stack)
+    }
+
+    fn stopped(&mut self, read: &mut (dyn FnMut() + Send)) -> Result<Vec<ThreadStack>, ProcessError> {
+        read();
+        Ok(self.core.threads.iter().filter_map(|thread| self.stack(thread)).collect())
+    }
 }
 
 /// Reads the threads of a process for its runtime.

@@ -5,7 +5,8 @@
 
 use std::{
     io::{IsTerminal, Write},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,12 +25,14 @@ use crate::{
         self, Reading, Request, Response, StackOptions, WaitGraph,
         kinds::{self, DumpOf, Kind, TextForm},
     },
+    core_file::{CoreFile, find},
     profile::{
         FileOptions,
         file::{self, pipe::PipeWriter},
     },
     report::{self, OutputFormat, RenderOptions, threads::Threads},
     sampler::look::LookMethod,
+    symbolize::SymbolizeOptions,
 };
 
 /// Exit status of `--fail-on` if the dump has what it names.
@@ -37,7 +40,10 @@ const FOUND: u8 = 3;
 
 /// Runs the verb. Returns the exit status.
 pub fn run(arguments: &DumpArgs) -> Result<u8> {
-    let pids = arguments.processes.choose(arguments.quiet)?;
+    let pids = match arguments.core {
+        Some(_) => Vec::new(),
+        None => arguments.processes.choose(arguments.quiet)?,
+    };
     check_debug_options(&arguments.debug)?;
     let output = DumpOutput::choose(arguments)?;
     let response = capture::once(&request(arguments, pids, output.form)?, &mut |_| {})?;
@@ -63,8 +69,10 @@ fn fails(on: Option<FailOnArg>, reading: &Reading) -> bool {
 
 /// What the options request.
 fn request(arguments: &DumpArgs, pids: Vec<u32>, form: Form) -> Result<Request> {
+    let symbolize = symbolize_options(&arguments.debug);
     let request = Request {
         pids,
+        core: open_core(arguments, &symbolize)?.map(Arc::new),
         children: arguments.processes.selectors.children,
         duration: Some(Duration::ZERO),
         text: form.text(arguments.each),
@@ -82,11 +90,19 @@ fn request(arguments: &DumpArgs, pids: Vec<u32>, form: Form) -> Result<Request> 
             system: arguments.system,
             variables: arguments.locals,
         },
-        symbolize: symbolize_options(&arguments.debug),
+        symbolize,
         stop: stop_on_signals()?,
         ..Request::default()
     };
     Ok(with_kind(request, arguments.threads))
+}
+
+/// The core that the options name.
+fn open_core(arguments: &DumpArgs, symbolize: &SymbolizeOptions) -> Result<Option<CoreFile>> {
+    let Some(what) = &arguments.core else { return Ok(None) };
+    let (path, file) = find::open(&what.to_string_lossy(), Path::new(find::SYSTEMD_FOLDER))?;
+    let program = arguments.processes.target.as_ref().map(PathBuf::from);
+    Ok(Some(CoreFile::open(path, &file, program, &symbolize.budget)?))
 }
 
 /// The request with the kind that a dump shows: the tasks of the processes, unless threads are
@@ -203,6 +219,9 @@ fn write(reading: &Reading, form: Form, each: bool, writer: &mut dyn Write) -> s
         Form::Text => {
             for identity in &reading.identities {
                 writeln!(writer, "{} (pid {})", identity.display_name(), identity.pid)?;
+            }
+            for line in reading.content.about() {
+                writeln!(writer, "{line}")?;
             }
             writeln!(writer)?;
             reading.content.waits().map_or(Ok(()), |waits| waits.write_verdicts(writer))?;

@@ -24,6 +24,7 @@ use goblin::{
 };
 
 pub use compressed::SectionContent;
+pub use notes::build_id_in_memory;
 pub use relocations::RelocatedWords;
 pub use symbols::{CodeSymbol, DefinedSymbol, Symbol, SymbolKind, SymbolTable};
 

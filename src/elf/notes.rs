@@ -1,7 +1,7 @@
 //! A file's identity and the names of its debug files: the build ID note (ELF gABI notes, type
 //! `NT_GNU_BUILD_ID`), `.gnu_debuglink` and `.gnu_debugaltlink`.
 
-use goblin::elf::{note::NT_GNU_BUILD_ID, section_header as sh};
+use goblin::elf::{note::NT_GNU_BUILD_ID, program_header::PT_NOTE, section_header as sh};
 
 use super::{ElfFile, c_string};
 
@@ -13,6 +13,36 @@ pub(super) fn build_id(elf: &ElfFile) -> Option<Vec<u8>> {
         elf.sections().iter().filter(|s| s.kind == sh::SHT_NOTE).filter_map(|s| elf.section_bytes(s));
     let from_segments = elf.note_ranges.iter().filter_map(|(offset, size)| elf.range(*offset, *size));
     from_segments.chain(from_sections).find_map(find_build_id)
+}
+
+/// The build ID of a file whose first pages are in memory; `None`: they do not have it. `read` fills a
+/// buffer from an offset in the file on.
+pub fn build_id_in_memory(read: &dyn Fn(u64, &mut [u8]) -> bool) -> Option<Vec<u8>> {
+    /// No real file has more program headers, and no real note more bytes.
+    const MAX_HEADERS: usize = 64;
+    const MAX_NOTES: u64 = 64 << 10;
+    let mut head = [0; 64];
+    if !read(0, &mut head) || !head.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+    let count = usize::from(u16::from_le_bytes([head[56], head[57]])).min(MAX_HEADERS);
+    for index in 0..count as u64 {
+        let mut entry = [0; 56];
+        if !read(word(&head, 32).checked_add(index * 56)?, &mut entry) {
+            return None;
+        }
+        let size = word(&entry, 32);
+        if u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]) != PT_NOTE || size > MAX_NOTES {
+            continue;
+        }
+        let mut notes = vec![0; size as usize];
+        let found = read(word(&entry, 8), &mut notes).then(|| find_build_id(&notes)).flatten();
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
 }
 
 fn find_build_id(mut notes: &[u8]) -> Option<Vec<u8>> {

@@ -1,7 +1,14 @@
 //! Reads the target's memory without stopping it: by process_vm_readv(2), or by /proc/PID/mem if
-//! that is refused (older container seccomp profiles). Nothing is ever written.
+//! that is refused (older container seccomp profiles). Nothing is ever written. What is not a live
+//! process is read through [`MemorySource`].
 
-use std::{fs::File, io::IoSliceMut, os::unix::fs::FileExt, sync::OnceLock};
+use std::{
+    fmt,
+    fs::File,
+    io::IoSliceMut,
+    os::unix::fs::FileExt,
+    sync::{Arc, OnceLock},
+};
 
 use nix::{
     sys::uio::{RemoteIoVec, process_vm_readv},
@@ -11,12 +18,36 @@ use nix::{
 use super::recent_pages::RecentPages;
 use crate::addr::RuntimeAddr;
 
+/// Memory that is not that of a live process, such as a core file.
+pub trait MemorySource: fmt::Debug + Send + Sync {
+    /// Reads from `address` on, up to the buffer's length or the end of what is known; returns the
+    /// number of bytes.
+    fn read(&self, address: RuntimeAddr, buffer: &mut [u8]) -> usize;
+}
+
+/// Bytes at an address, and nothing else.
+#[derive(Debug)]
+struct MemoryImage {
+    start: RuntimeAddr,
+    bytes: Vec<u8>,
+}
+
+impl MemorySource for MemoryImage {
+    fn read(&self, address: RuntimeAddr, buffer: &mut [u8]) -> usize {
+        let at = address.0.checked_sub(self.start.0).and_then(|at| usize::try_from(at).ok());
+        let inside = at.and_then(|at| self.bytes.get(at..)).unwrap_or_default();
+        let count = inside.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&inside[..count]);
+        count
+    }
+}
+
 /// A process's memory. Nothing is opened until the first read.
 #[derive(Debug)]
 pub struct ProcessMemory {
     pid: u32,
-    /// Bytes that stand in for the process's memory, and their address.
-    image: Option<(RuntimeAddr, Vec<u8>)>,
+    /// What is read instead of a live process.
+    source: Option<Arc<dyn MemorySource>>,
     /// /proc/PID/mem once process_vm_readv was refused; `None` inside: that was refused too.
     file: OnceLock<Option<File>>,
     /// Copies of pages, if reading them again within milliseconds may return the same.
@@ -26,21 +57,26 @@ pub struct ProcessMemory {
 impl ProcessMemory {
     /// The memory of the process `pid`.
     pub fn new(pid: u32) -> ProcessMemory {
-        ProcessMemory { pid, image: None, file: OnceLock::new(), recent: None }
+        ProcessMemory { pid, source: None, file: OnceLock::new(), recent: None }
     }
 
     /// The same memory, read page by page: many small reads close to each other cost one system
     /// call. What is read may be up to 10 ms old.
     pub fn by_pages(&self) -> ProcessMemory {
-        let image = self.image.clone();
+        let source = self.source.clone();
         let file = OnceLock::new();
-        ProcessMemory { pid: self.pid, image, file, recent: Some(RecentPages::new()) }
+        ProcessMemory { pid: self.pid, source, file, recent: Some(RecentPages::new()) }
     }
 
     /// Memory that is not a process's: `bytes` at `start` and nothing else, for tests of what reads
     /// it.
     pub fn of_image(start: RuntimeAddr, bytes: Vec<u8>) -> ProcessMemory {
-        ProcessMemory { pid: 0, image: Some((start, bytes)), file: OnceLock::new(), recent: None }
+        ProcessMemory::of_source(Arc::new(MemoryImage { start, bytes }))
+    }
+
+    /// Memory that is not that of a live process.
+    pub fn of_source(source: Arc<dyn MemorySource>) -> ProcessMemory {
+        ProcessMemory { pid: 0, source: Some(source), file: OnceLock::new(), recent: None }
     }
 
     /// Reads from `address` on, up to the buffer's length or the end of mapped memory; returns the
@@ -55,12 +91,8 @@ impl ProcessMemory {
     }
 
     fn read_now(&self, address: RuntimeAddr, buffer: &mut [u8]) -> usize {
-        if let Some((start, bytes)) = &self.image {
-            let inside = address.0.checked_sub(start.0).and_then(|at| bytes.get(usize::try_from(at).ok()?..));
-            let inside = inside.unwrap_or_default();
-            let count = inside.len().min(buffer.len());
-            buffer[..count].copy_from_slice(&inside[..count]);
-            return count;
+        if let Some(source) = &self.source {
+            return source.read(address, buffer);
         }
         let Ok(base) = usize::try_from(address.0) else { return 0 };
         if let Some(file) = self.file.get() {
@@ -101,7 +133,7 @@ impl ProcessMemory {
     }
 
     fn read_some_ranges(&self, ranges: &[(RuntimeAddr, usize)], buffer: &mut [u8]) -> usize {
-        if self.file.get().is_none() && self.image.is_none() {
+        if self.file.get().is_none() && self.source.is_none() {
             let remote: Vec<_> =
                 ranges.iter().map(|(start, len)| RemoteIoVec { base: start.0 as usize, len: *len }).collect();
             let pid = Pid::from_raw(self.pid as i32);

@@ -40,7 +40,7 @@ pub use hints::{
 };
 pub use identity::{Identity, identify};
 pub use maps::{Mapping, read_executable_mappings, read_mappings};
-pub use memory::ProcessMemory;
+pub use memory::{MemorySource, ProcessMemory};
 pub use own_memory::{give_memory_back_early, own_allocated_bytes, own_memory_bytes, release_free_memory};
 
 /// Gives any text to every parser of /proc texts of this module, for fuzzing.

@@ -79,6 +79,14 @@ pub fn waiting(pid: u32, tid: u32, blocked: Option<Blocked>) -> Option<Waiting> 
     })
 }
 
+/// What a thread waited in when its process ended, by the number of its system call. What its
+/// arguments refer to is gone.
+pub fn waited(number: u64) -> Waiting {
+    let syscall = arch::syscall_name(number);
+    let what = syscall.map_or_else(|| format!("system call {number}"), |name| in_words(name, None));
+    Waiting { what, syscall, interruptible: false }
+}
+
 /// Kernel functions in which a sleeping thread may be interrupted. They are used where rights do
 /// not allow reading the system call.
 const SAFE_PLACES: &[&str] = &[

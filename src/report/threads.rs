@@ -61,6 +61,8 @@ struct Thread<'p> {
     look: Option<Cow<'p, str>>,
     /// What it waits for.
     waits_for: Option<Cow<'p, str>>,
+    /// It got the signal that ended the process.
+    has_signal: bool,
     /// Who can end the wait.
     holders: Vec<Cow<'p, str>>,
     cut: Option<Cow<'p, str>>,
@@ -90,7 +92,7 @@ impl<'p> Threads<'p> {
     pub fn new(profile: &'p Profile) -> Threads<'p> {
         let mut threads: Vec<Thread<'p>> =
             profile.sample.iter().map(|sample| Thread::read(profile, sample)).collect();
-        threads.sort_by_key(|thread| (thread.pid, thread.tid));
+        threads.sort_by_key(|thread| (!thread.has_signal, thread.pid, thread.tid));
         Threads {
             profile,
             locations: IdIndex::new(profile.location.iter().map(|location| location.id)).0,
@@ -340,6 +342,7 @@ impl<'p> Thread<'p> {
             waited_ns: number("waited"),
             look: text("look"),
             waits_for: text("waits_for"),
+            has_signal: labels.contains_key("signal"),
             holders: (sample.label.iter())
                 .filter(|label| profile.string(label.key) == "holder")
                 .map(|label| printable(profile.string(label.str)))

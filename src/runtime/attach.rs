@@ -33,16 +33,20 @@ pub fn attach(pid: u32) -> Result<Attached, ProcessError> {
 /// Attaches to all runtimes of a process; reading them draws from `budget`. Errors: the process has
 /// ended or cannot be read.
 pub fn attach_within(pid: u32, budget: &Budget) -> Result<Attached, ProcessError> {
-    let process = ProcessView::new(pid, budget);
-    let files = mapped_files(process.reader)?;
-    let found = attach_by(&process, &files, &detect);
+    attach_to(&ProcessView::new(pid, budget))
+}
+
+/// Attaches to all runtimes of a process. Errors: it has ended or cannot be read.
+pub fn attach_to(process: &ProcessView) -> Result<Attached, ProcessError> {
+    let files = process.code_files()?;
+    let found = attach_by(process, &files, &detect);
     if !found.instances.is_empty() || !found.refused.is_empty() {
         return Ok(found);
     }
     let search = |elf: &Arc<ElfFile>, path: &str| {
         ALL.iter().filter_map(|language| language.search(elf, path)).collect()
     };
-    Ok(attach_by(&process, &files, &search))
+    Ok(attach_by(process, &files, &search))
 }
 
 type Detect<'d> = &'d dyn Fn(&Arc<ElfFile>, &str) -> Vec<Arc<dyn LoadedRuntime>>;
@@ -72,7 +76,11 @@ impl Attached {
 
 /// The languages whose code a process seems to run, judged by the marks of its mapped files alone.
 pub fn likely(pid: u32) -> Vec<&'static dyn Language> {
-    let files = mapped_files(threads::reader(pid)).unwrap_or_default();
+    likely_of(&mapped_files(threads::reader(pid)).unwrap_or_default())
+}
+
+/// The languages whose code these files seem to have.
+pub fn likely_of(files: &[MappedCode]) -> Vec<&'static dyn Language> {
     let is_likely = |language: &&&'static dyn Language| {
         files.iter().any(|(mapping, elf)| language.is_marked(elf, &mapping.path))
     };

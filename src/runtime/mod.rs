@@ -29,7 +29,7 @@ pub mod v8;
 mod view;
 
 pub use accounts::{Account, AccountSample, AccountValue, CodeMapping};
-pub use attach::{Attached, attach, attach_within, likely};
+pub use attach::{Attached, attach, attach_to, attach_within, likely, likely_of};
 pub use error::RuntimeError;
 pub use frames::{
     Category, CategoryRule, CodeRegion, FrameData, FramesWithoutWalker, Info, InstanceId, Labels,
@@ -41,4 +41,4 @@ pub use registry::{ALL, code_of, detect};
 pub use tasks::{
     RunningThread, TaskDump, TaskForm, TaskRequest, TaskSample, TaskSummary, ThreadStack, ThreadStacks,
 };
-pub use view::ProcessView;
+pub use view::{EndedProcess, ProcessView};

@@ -27,7 +27,7 @@ use crate::{
     },
     issue::Issue,
     process::{
-        Identity, ProcessError, identity,
+        Hints, Identity, ProcessError, identity,
         thread_state::{self, SchedulerClock, ThreadState},
         threads,
     },
@@ -77,6 +77,8 @@ pub struct ThreadSnapshot {
     pub end: Option<StackEnd>,
     /// Why no other method could return more of the stack.
     pub note: Option<String>,
+    /// The signal that ended its process, which the thread got.
+    pub signal: Option<String>,
     /// What a language runtime did on the thread.
     pub runtime: Option<&'static str>,
     /// The local variables of frames, by the frame's index in the stack.
@@ -130,25 +132,18 @@ pub fn collect_process(
     (world, source): (&mut World, SourceId),
     snapshots: &mut ThreadSnapshots,
 ) -> Result<(), CaptureError> {
-    let mut reader = ProcessReader::new(request, identity, (world, source), snapshots);
-    reader.world.watch(identity.pid, identity::monotonic_ns());
-    if let Some(space) = reader.world.spaces.get(&identity.pid) {
-        reader.target.hints = space.languages.hints();
-        if request.variables
-            && let Some(with) = reader.target.hints.reader.as_ref().and_then(|one| one.with_variables())
-        {
-            reader.target.hints.reader = Some(with);
-        }
-    }
+    world.watch(identity.pid, identity::monotonic_ns());
+    let mut target = Target::new(identity.pid, request.max_stack_bytes);
+    target.hints = hints(request, identity.pid, world);
+    let mut reader = ProcessReader::new(request, (identity, target), (world, source), snapshots);
     reader.read_all_at_once()?;
     let mut refused = None;
     let mut any = false;
     let tids = threads::list(identity.pid);
     for (number, tid) in tids.iter().copied().enumerate() {
         if request.symbolize.budget.is_ending() {
-            let why = Exhausted::Stopped.to_string();
             let what = format!("threads of process {}", identity.pid);
-            reader.world.issues.add(Issue::LimitReached { what, why }, (tids.len() - number) as u64);
+            reader.add_limit(what, Exhausted::Stopped, tids.len() - number);
             break;
         }
         let Ok(mut state) = thread_state::read(identity.pid, tid, &reader.now) else { continue };
@@ -163,7 +158,20 @@ pub fn collect_process(
     }
 }
 
-struct ProcessReader<'a> {
+/// What the language runtimes of a process ask to read of each thread.
+pub(super) fn hints(request: &DumpRequest, pid: u32, world: &World) -> Hints {
+    let space = world.spaces.get(&pid);
+    let mut hints = space.map(|space| space.languages.hints()).unwrap_or_default();
+    if request.variables
+        && let Some(with) = hints.reader.as_ref().and_then(|one| one.with_variables())
+    {
+        hints.reader = Some(with);
+    }
+    hints
+}
+
+/// Reads the threads of one process.
+pub(super) struct ProcessReader<'a> {
     request: &'a DumpRequest,
     identity: &'a Identity,
     target: Target,
@@ -180,13 +188,13 @@ struct ProcessReader<'a> {
 }
 
 impl<'a> ProcessReader<'a> {
-    fn new(
+    /// A reader of the threads of `target`, whose mappings `world` has.
+    pub(super) fn new(
         request: &'a DumpRequest,
-        identity: &'a Identity,
+        (identity, target): (&'a Identity, Target),
         (world, source): (&'a mut World, SourceId),
         snapshots: &'a mut ThreadSnapshots,
     ) -> ProcessReader<'a> {
-        let target = Target::new(identity.pid, request.max_stack_bytes);
         ProcessReader {
             request,
             identity,
@@ -263,7 +271,7 @@ impl<'a> ProcessReader<'a> {
         }
         match self.request.method {
             None => self.try_methods(tid, &mut attempts),
-            Some(LookMethod::Bpf) => {}
+            Some(LookMethod::Bpf | LookMethod::Core) => {}
             Some(LookMethod::Asleep) => drop(self.asleep(tid, &mut attempts)),
             Some(LookMethod::Perf) => self.running(tid, &mut attempts, LAST_PATIENCE, LAST_BUDGET),
             Some(LookMethod::Held) => self.hold(tid, state, &mut attempts),
@@ -392,6 +400,20 @@ impl<'a> ProcessReader<'a> {
         }
     }
 
+    /// Notes that `count` threads were not read.
+    pub(super) fn add_limit(&mut self, what: String, why: Exhausted, count: usize) {
+        self.world.issues.add(Issue::LimitReached { what, why: why.to_string() }, count as u64);
+    }
+
+    /// Takes a thread of a process that has ended.
+    pub(super) fn keep_ended(&mut self, state: ThreadState, words: &[u64]) {
+        let mut attempts = Attempts::default();
+        if let Some(snapshot) = self.target.with_registers(state.tid, words) {
+            self.offer(&snapshot, &mut attempts);
+        }
+        self.keep(state, attempts);
+    }
+
     fn unwind(&mut self, snapshot: &StackSnapshot) -> Option<Attempt> {
         if !snapshot.stopped.is_zero() {
             self.snapshots.stopped.push(snapshot.stopped);
@@ -435,8 +457,8 @@ impl<'a> ProcessReader<'a> {
         let synthetic = |kind: Synthetic| Place { mapping: SYNTHETIC, address: kind as u64 };
         let runtime = attempts.best.as_ref().and_then(|attempt| attempt.runtime);
         let variables = Vec::new();
-        let mut thread =
-            ThreadSnapshot { pid, state, labels, method: None, end: None, note: None, runtime, variables };
+        let (method, end, note, signal) = (None, None, None, None);
+        let mut thread = ThreadSnapshot { pid, state, labels, method, end, note, signal, runtime, variables };
         let mut places = vec![synthetic(Synthetic::NoStack)];
         if let Some(attempt) = attempts.best {
             (thread.method, thread.end, places) = (Some(attempt.method), Some(attempt.end), attempt.places);

@@ -6,7 +6,10 @@
 //! printing.
 
 pub(super) mod collect;
+mod core;
 mod profile;
+
+pub use core::dump_core;
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -75,6 +78,8 @@ pub struct Dump {
     pub issues: Issues,
     /// The processes.
     pub identities: Vec<Identity>,
+    /// What is known of a process that has ended: the signal.
+    pub about: Vec<String>,
     /// Counts and costs.
     pub stats: DumpStats,
 }
@@ -130,7 +135,7 @@ pub fn dump(request: &DumpRequest) -> Result<Dump, CaptureError> {
     let mut stats = snapshots.stats(began.elapsed());
     let naming = Instant::now();
     let (mut profile, issues) =
-        profile::make(&request.symbolize, world.close(), &identities, &snapshots, &stats, began_at);
+        profile::make(&request.symbolize, world.close(), &identities, &snapshots, &[], (&stats, began_at));
     // Names come from files that are found by PID.
     check_pids(&identities)?;
     stats.naming = naming.elapsed();
@@ -138,5 +143,5 @@ pub fn dump(request: &DumpRequest) -> Result<Dump, CaptureError> {
     let waits = waits::read(&profile, &threads, &request.symbolize.budget);
     waits::add_labels(&waits, &mut profile);
     stats.waits = waits.took;
-    Ok(Dump { profile, waits, issues, identities, stats })
+    Ok(Dump { profile, waits, issues, identities, about: Vec::new(), stats })
 }

@@ -34,8 +34,8 @@ pub fn make(
     mut window: Window,
     identities: &[Identity],
     snapshots: &ThreadSnapshots,
-    stats: &DumpStats,
-    began_at: SystemTime,
+    about: &[String],
+    (stats, began_at): (&DumpStats, SystemTime),
 ) -> (Profile, Issues) {
     let names = name_all(options, &mut window);
     let mut builder = Builder::new(&[("threads", "count")]);
@@ -61,7 +61,7 @@ pub fn make(
     }
     builder.set_period("threads", "count", 1);
     builder.set_time(epoch_ns(began_at), nanos(stats.reading));
-    comments(identities, stats).iter().for_each(|comment| builder.comment(comment));
+    comments(identities, stats).iter().chain(about).for_each(|comment| builder.comment(comment));
     (builder.finish(), issues)
 }
 
@@ -86,6 +86,7 @@ fn add_thread(
         labels.push(("wait", LabelValue::Text(&waiting.what)));
         labels.extend(waiting.syscall.map(|name| ("syscall", LabelValue::Text(name))));
     }
+    labels.extend(thread.signal.as_ref().map(|signal| ("signal", LabelValue::Text(signal))));
     labels.extend(thread.runtime.map(|what| ("runtime", LabelValue::Text(what))));
     let own = window.collector.labels_of(thread.labels).own.iter().flat_map(|own| own.iter());
     labels.extend(own.map(|(key, value)| (key.as_str(), LabelValue::Text(value))));

@@ -45,16 +45,26 @@ fn offers(request: &Request) -> Result<(), Reason> {
     if request.children || stacks.method.is_some() || stacks.kernel {
         return Err(Reason("have no options on threads".into()));
     }
+    if let Some(core) = &request.core {
+        return match tasks::are_in_core(core) {
+            true => Ok(()),
+            false => Err(Reason("need a Go program, and the core is of another one".into())),
+        };
+    }
     recorded::offers(request)
 }
 
 fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
-    let pid = request.pids.first().copied().ok_or(CaptureError::NoProcess)?;
     let wanted = TaskRequest {
         arguments: matches!(request.text, Some(TextForm::Each | TextForm::Grouped)),
         consistent: request.stacks.consistent,
     };
-    let tasks = tasks::read(pid, &wanted, &request.symbolize.budget)?;
+    let budget = &request.symbolize.budget;
+    let tasks = match (&request.core, request.pids.first()) {
+        (Some(core), _) => tasks::read_core(core, &wanted, budget)?,
+        (None, Some(pid)) => tasks::read(*pid, &wanted, budget)?,
+        (None, None) => return Err(CaptureError::NoProcess),
+    };
     let summary = tasks.dump.summary();
     Ok(Response::Read(Box::new(Reading {
         kind,

@@ -63,7 +63,7 @@ pub(super) const MAKER: Maker = Maker {
 
 fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
     let stacks = &request.stacks;
-    let mut dump = dump::dump(&DumpRequest {
+    let options = DumpRequest {
         pids: request.pids.clone(),
         children: request.children,
         method: stacks.method,
@@ -73,7 +73,11 @@ fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
         max_stack_bytes: request.max_stack_bytes,
         variables: stacks.variables,
         symbolize: request.symbolize.clone(),
-    })?;
+    };
+    let mut dump = match &request.core {
+        Some(core) => dump::dump_core(core, &options)?,
+        None => dump::dump(&options)?,
+    };
     if request.only_changes {
         remove_volatile_labels(&mut dump.profile);
     }
@@ -83,11 +87,15 @@ fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
         warnings: warnings(&dump),
         costs: costs(&dump),
         content: Box::new(ThreadContent {
-            tasks: tasks::after_threads(
-                dump.identities.iter().map(|identity| identity.pid),
-                &request.symbolize.budget,
-            ),
+            tasks: match &request.core {
+                Some(core) => tasks::after_threads_of_core(core, &request.symbolize.budget),
+                None => tasks::after_threads(
+                    dump.identities.iter().map(|identity| identity.pid),
+                    &request.symbolize.budget,
+                ),
+            },
             profile: dump.profile,
+            about: dump.about,
             waits: dump.waits,
         }),
         identities: dump.identities,
@@ -99,6 +107,7 @@ fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
 struct ThreadContent {
     profile: Profile,
     waits: WaitGraph,
+    about: Vec<String>,
     tasks: Vec<Box<dyn TaskDump>>,
 }
 
@@ -118,6 +127,10 @@ impl Content for ThreadContent {
 
     fn waits(&self) -> Option<&WaitGraph> {
         Some(&self.waits)
+    }
+
+    fn about(&self) -> &[String] {
+        &self.about
     }
 
     fn write_more(&self, form: TextForm, writer: &mut dyn io::Write) -> io::Result<()> {

@@ -337,6 +337,21 @@ impl Images {
         image
     }
 
+    /// Takes a file of a process that has ended; later regions of this process that name it refer to
+    /// it. `elf`: `None` if it is missing.
+    pub fn add_file(&mut self, region: &Region<'_>, elf: Option<ElfFile>) {
+        // Debug files are searched as rprof itself sees them.
+        let pid = std::process::id();
+        if region.path == "[vdso]" {
+            let image = open_image(ImageKind::Vdso, region.path.to_owned(), pid, elf);
+            self.by_anonymous.insert((0, region.path.to_owned()), image);
+            return;
+        }
+        let key = (region.device_major, region.device_minor, region.inode, region.path.to_owned());
+        let image = open_image(ImageKind::File, region.path.to_owned(), pid, elf);
+        self.by_file.insert(key, image);
+    }
+
     fn named(
         &mut self,
         kind: ImageKind,

@@ -18,7 +18,7 @@ mod moved_code;
 pub mod place;
 pub mod session;
 pub mod source;
-mod space;
+pub mod space;
 mod targets;
 pub mod window;
 pub mod world;

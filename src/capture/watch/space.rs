@@ -13,9 +13,11 @@ use super::{
 };
 use crate::{
     addr::RuntimeAddr,
+    core_file::CoreFile,
+    elf::ElfFile,
     issue::{Issue, Issues},
     process::{self, Mapping, ProcessError, ProcessMemory},
-    runtime::{CodeRegion, ProcessView},
+    runtime::{CodeRegion, EndedProcess, ProcessView},
     sampler::NewMapping,
     unwind::{Module, Modules},
 };
@@ -46,6 +48,8 @@ pub struct Space {
     pub ended_at_ns: Option<u64>,
     /// It was not found at the end of the last window, though no record said that it ended.
     pub has_vanished: bool,
+    /// What is read instead of /proc: its core file.
+    ended: Option<Arc<EndedProcess>>,
     /// With so many mappings, those that are gone are searched for: there is no record of
     /// munmap(2).
     clean_at: usize,
@@ -83,7 +87,48 @@ impl Space {
             languages: Languages::default(),
             ended_at_ns: None,
             has_vanished: false,
+            ended: None,
             clean_at: MIN_MAPPINGS_TO_CLEAN,
+        }
+    }
+
+    /// A process that has ended, as its core file shows it. Its files are those that the core file
+    /// has found.
+    pub fn of_core(core: &CoreFile, images: &mut Images, issues: &mut Issues) -> Space {
+        let ended = ended_process(core);
+        let executable: Vec<Mapping> =
+            ended.mappings.iter().filter(|mapping| mapping.executable).cloned().collect();
+        let mut space = Space {
+            memory: Arc::new(ProcessMemory::of_source(core.memory())),
+            // Its mappings are never read from /proc: another process may have its number.
+            read_at_ns: u64::MAX,
+            ended: Some(Arc::new(ended)),
+            ..Space::empty(core.process.pid, process::comm::printable(&core.process.name))
+        };
+        for mapping in executable.iter().filter(|mapping| mapping.inode != 0) {
+            let Some(file) = core.file_of(mapping) else { continue };
+            let problem = file.problem.clone();
+            let issue = |why| Issue::UnreadableFile { path: file.path.clone(), why };
+            issues.extend_with(problem.map(issue));
+            let elf = file.elf.as_ref().map(|elf| elf.within(images.budget()));
+            images.add_file(&region(0, mapping), elf);
+        }
+        for mapping in &executable {
+            space.insert_mapping(0, mapping, &executable, images, issues);
+        }
+        space
+    }
+
+    /// The process, as language runtimes read it.
+    pub fn view(&self, images: &Images) -> ProcessView {
+        // Where it has ended, nothing is read from /proc.
+        let pid = if self.ended.is_some() { 0 } else { self.pid };
+        ProcessView {
+            pid,
+            reader: if pid == 0 { 0 } else { process::threads::reader(pid) },
+            memory: Arc::clone(&self.memory),
+            budget: images.budget().process(),
+            ended: self.ended.clone(),
         }
     }
 
@@ -124,12 +169,7 @@ impl Space {
         if !self.languages.is_due(now_ns) {
             return false;
         }
-        let process = ProcessView {
-            pid: self.pid,
-            reader: process::threads::reader(self.pid),
-            memory: Arc::clone(&self.memory),
-            budget: images.budget().process(),
-        };
+        let process = self.view(images);
         let before = self.languages.count();
         if self.languages.attach_due(&process, now_ns) == 0 {
             return false;
@@ -203,6 +243,20 @@ impl Space {
         let found = mappings.iter().find(|map| map.start <= address && address < map.end)?;
         Some((found.start, found.end))
     }
+}
+
+/// What language runtimes read of a core file.
+fn ended_process(core: &CoreFile) -> EndedProcess {
+    let mut files: Vec<(Mapping, Arc<ElfFile>)> = Vec::new();
+    let mut known = FxHashSet::default();
+    for mapping in core.mappings.iter().filter(|mapping| mapping.executable) {
+        let elf = core.file_of(mapping).and_then(|file| file.elf.clone());
+        if let Some(elf) = elf.filter(|_| known.insert(mapping.inode)) {
+            files.push((mapping.clone(), elf));
+        }
+    }
+    let threads = core.threads.iter().map(|thread| thread.tid).collect();
+    EndedProcess { mappings: core.mappings.clone(), files, threads }
 }
 
 fn region_of<'i>(module: &Module, images: &'i Images) -> CodeRegion<'i> {

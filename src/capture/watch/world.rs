@@ -21,6 +21,7 @@ use crate::{
         FrameChoice, LabelKeys, Tally,
         collector::{Collector, Labels, LabelsId, MappingId, Place, SourceId, Weight},
     },
+    core_file::CoreFile,
     issue::{Issue, Issues},
     process::{Hints, Identity, ProcessError, comm, identify, identity, threads},
     runtime::{CategoryRule, MixedFrame, Variable},
@@ -257,6 +258,12 @@ impl World {
             }
         };
         self.add_space(pid, space, now_ns);
+    }
+
+    /// Adds a process that has ended, as its core file shows it.
+    pub fn add_core(&mut self, core: &CoreFile, now_ns: u64) {
+        let space = Space::of_core(core, &mut self.images, &mut self.issues);
+        self.add_space(core.process.pid, space, now_ns);
     }
 
     /// Adds a requested process.

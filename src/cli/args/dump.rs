@@ -17,6 +17,7 @@ Examples:
   rprof dump 1234 -o threads.pb.gz      then: rprof top threads.pb.gz
   rprof dump 1234 --graph               what each thread waits for; --graph=dot for Graphviz
   rprof dump 1234 --fail-on deadlock    exit status 3 if there is a deadlock
+  rprof dump --core core.1234           the threads of a core file; a Go program's goroutines
   rprof dump 1234 --format json | jq '.threads[] | select(.state == \"running\")'";
 
 /// The arguments of `rprof dump`.
@@ -25,6 +26,13 @@ pub struct DumpArgs {
     /// Which processes.
     #[command(flatten)]
     pub processes: ProcessArgs,
+    /// Read a core file instead of a process: its path, or the PID or the name of a process whose
+    /// core systemd-coredump has kept. PID|NAME is then the path of its program, if that is not
+    /// where it was.
+    #[arg(long, value_name = "FILE|PID|NAME", group = "processes",
+          conflicts_with_all = ["pid", "name", "container", "cgroup", "systemd_unit", "children", "look",
+                                "no_stop", "consistent", "kernel", "graph", "fail_on"])]
+    pub core: Option<PathBuf>,
     /// Show every thread or goroutine separately, even if stacks are equal.
     #[arg(long)]
     pub each: bool,

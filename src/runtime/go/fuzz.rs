@@ -2,11 +2,13 @@
 //!
 //! Not here: a live process.
 
+use std::sync::Arc;
+
 use super::{
     BucketKind, globals::Globals, goroutines::GoroutineOptions, labels, layouts::Layout, process::GoProcess,
     version::Version,
 };
-use crate::{addr::RuntimeAddr, budget::Budget, process::ProcessMemory};
+use crate::{addr::RuntimeAddr, budget::Budget, process::ProcessMemory, runtime::ProcessView};
 
 /// Where the bytes are in the invented process.
 pub const START: RuntimeAddr = RuntimeAddr(0x10_0000);
@@ -39,9 +41,12 @@ pub fn process(bytes: Vec<u8>, minor: u32, budget: &Budget) -> Option<GoProcess>
         memstats: None,
         gc_controller: None,
     };
+    let memory = Arc::new(ProcessMemory::of_image(START, bytes));
+    let view = ProcessView { memory: Arc::clone(&memory), ..ProcessView::new(0, budget) };
     Some(GoProcess {
         pid: 0,
-        memory: ProcessMemory::of_image(START, bytes),
+        view,
+        memory,
         files: Vec::new(),
         version_text: format!("go1.{minor}"),
         version,

@@ -41,7 +41,7 @@ impl GoInstance {
 
     /// The runtime with its variables, which are found only now.
     fn whole(&self) -> Result<GoProcess, GoError> {
-        GoProcess::attach_within(self.process.pid, &self.process.budget)
+        GoProcess::attach_within(&self.process)
     }
 }
 

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     addr::{ElfAddr, FileOffset, RuntimeAddr},
     budget::Budget,
-    process::{ProcessMemory, threads},
-    runtime::mapped_files::{MappedCode, mapped_files},
+    process::ProcessMemory,
+    runtime::{ProcessView, mapped_files::MappedCode},
 };
 
 /// A running Go process.
@@ -25,8 +25,10 @@ use crate::{
 pub struct GoProcess {
     /// Its number.
     pub pid: u32,
+    /// The process as runtimes read it.
+    pub view: ProcessView,
     /// Its memory.
-    pub memory: ProcessMemory,
+    pub memory: Arc<ProcessMemory>,
     /// The program (or library) with the runtime, then plugins.
     pub files: Vec<Loaded>,
     /// The release as the runtime reports it: `go1.27.3`.
@@ -48,16 +50,14 @@ pub struct GoProcess {
 impl GoProcess {
     /// As [`GoProcess::attach_within`], with a budget of its own.
     pub fn attach(pid: u32) -> Result<GoProcess, GoError> {
-        GoProcess::attach_within(pid, &Budget::session())
+        GoProcess::attach_within(&ProcessView::new(pid, &Budget::session()))
     }
 
-    /// Finds the runtime of a process; reading it draws from `budget`. Errors: it is not a Go
-    /// program, or cannot be read.
-    pub fn attach_within(pid: u32, budget: &Budget) -> Result<GoProcess, GoError> {
-        let budget = budget.process();
-        let reader = threads::reader(pid);
-        let memory = ProcessMemory::new(reader);
-        let mut files = loaded_files(reader)?;
+    /// Finds the runtime of a process; reading it draws from the budget of the view. Errors: it is
+    /// not a Go program, or cannot be read.
+    pub fn attach_within(view: &ProcessView) -> Result<GoProcess, GoError> {
+        let (pid, budget, memory) = (view.pid, view.budget.process(), Arc::clone(&view.memory));
+        let mut files = loaded_files(view)?;
         let main = files.iter().position(|file| file.tables.function("runtime.schedinit").is_some());
         let main = main.ok_or(GoError::NotGo(pid))?;
         files.swap(0, main);
@@ -80,6 +80,7 @@ impl GoProcess {
         elf.release_pages();
         Ok(GoProcess {
             pid,
+            view: view.clone(),
             memory,
             files,
             version_text,
@@ -114,8 +115,8 @@ impl GoProcess {
 
 /// The mapped files with Go code. Files without Go's section names are searched only if there is no
 /// other.
-fn loaded_files(reader: u32) -> Result<Vec<Loaded>, GoError> {
-    let opened = mapped_files(reader)?;
+fn loaded_files(view: &ProcessView) -> Result<Vec<Loaded>, GoError> {
+    let opened = view.code_files()?;
     let load = |(mapping, elf): &MappedCode| {
         let tables = GoTables::find(elf)?;
         let stated = elf.address_of(FileOffset(mapping.file_offset))?;
@@ -131,6 +132,6 @@ fn loaded_files(reader: u32) -> Result<Vec<Loaded>, GoError> {
     match marked.first() {
         _ if !unmarked.is_empty() => Ok(unmarked),
         Some((mapping, _)) => Err(GoError::Tables(mapping.path.clone())),
-        None => Err(GoError::NotGo(reader)),
+        None => Err(GoError::NotGo(view.pid)),
     }
 }

@@ -19,10 +19,9 @@ use super::{
 };
 use crate::{
     addr::RuntimeAddr,
-    process::{identity, threads},
     runtime::{
-        CodeMapping, Labels, RunningThread, TaskDump, TaskForm, TaskRequest, TaskSample, TaskSummary,
-        ThreadStack, ThreadStacks,
+        CodeMapping, Labels, ProcessView, RunningThread, TaskDump, TaskForm, TaskRequest, TaskSample,
+        TaskSummary, ThreadStack, ThreadStacks,
     },
 };
 
@@ -126,7 +125,7 @@ fn capture_running(
     if running.is_empty() {
         return;
     }
-    let tids = outer_tids(process.pid);
+    let tids = outer_tids(&process.view);
     for (index, thread) in running {
         let tid = process.thread_id(thread).and_then(|inner| tids.iter().find(|(_, tid)| *tid == inner));
         let Some((tid, _)) = tid else { continue };
@@ -145,9 +144,8 @@ fn capture_running(
 }
 
 /// Each thread's number in our PID namespace and in the process's.
-fn outer_tids(pid: u32) -> Vec<(u32, u64)> {
-    let inner = |tid: u32| identity::namespace_pid_and_uid(tid).map_or(tid, |(inner, _)| inner);
-    threads::list(pid).into_iter().map(|tid| (tid, u64::from(inner(tid)))).collect()
+fn outer_tids(view: &ProcessView) -> Vec<(u32, u64)> {
+    view.threads().into_iter().map(|tid| (tid, u64::from(view.namespace_tid(tid)))).collect()
 }
 
 /// Sets a goroutine's stack from that of its thread. `false`: the thread ran something else.

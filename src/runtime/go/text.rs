@@ -55,7 +55,11 @@ impl<'a> Text<'a> {
             goroutines,
             sites: Sites::new(process),
             reasons: FxHashMap::default(),
-            now_ns: identity::monotonic_ns_in(process.pid),
+            now_ns: match process.view.ended {
+                // A core file does not say when it was written, by this clock.
+                Some(_) => 0,
+                None => identity::monotonic_ns_in(process.pid),
+            },
             shows_labels: at.is_some_and(|at| process.memory.read_u32(at) == Some(1)),
             is_common: false,
             system: false,

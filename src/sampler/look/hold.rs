@@ -130,11 +130,8 @@ fn stood_unseen(held: &StoppedThread<'_>, pid: u32, tid: u32, queued_before_ns: 
 }
 
 fn registers_and_stack(held: &StoppedThread<'_>, target: &Target, tid: u32) -> Option<StackSnapshot> {
-    let words = held.registers();
-    let registers = native::registers_from_pt_regs(words);
-    let moment = target.moment(tid, registers, LookMethod::Held)?;
-    let task = target.task(&registers, native::thread_pointer(words));
-    Some(StackSnapshot { task, ..moment })
+    let moment = target.with_registers(tid, held.registers())?;
+    Some(StackSnapshot { way: LookMethod::Held, ..moment })
 }
 
 /// Releases a thread.

@@ -40,20 +40,23 @@ pub enum LookMethod {
     Perf,
     /// By ptrace: it was stopped for some microseconds.
     Held,
+    /// From a core file.
+    Core,
 }
 
 impl LookMethod {
     /// All methods, the least intrusive first.
-    pub const ALL: [LookMethod; 4] =
-        [LookMethod::Bpf, LookMethod::Asleep, LookMethod::Perf, LookMethod::Held];
+    pub const ALL: [LookMethod; 5] =
+        [LookMethod::Bpf, LookMethod::Asleep, LookMethod::Perf, LookMethod::Held, LookMethod::Core];
 
-    /// The name in output and options: `bpf`, `proc`, `perf`, `ptrace`.
+    /// The name in output and options: `bpf`, `proc`, `perf`, `ptrace`, `core`.
     pub fn name(self) -> &'static str {
         match self {
             LookMethod::Bpf => "bpf",
             LookMethod::Asleep => "proc",
             LookMethod::Perf => "perf",
             LookMethod::Held => "ptrace",
+            LookMethod::Core => "core",
         }
     }
 }
@@ -149,11 +152,31 @@ impl Target {
         target
     }
 
+    /// A process that has ended, with its memory and its mappings.
+    pub fn ended(
+        pid: u32,
+        memory: ProcessMemory,
+        mappings: &[Mapping],
+        max_stack_bytes: u32,
+        hints: Hints,
+    ) -> Target {
+        let stack_limit = max_stack_bytes as usize;
+        let max_stack_bytes = stack_limit.min(COPIED_AT_FIRST);
+        Target { pid, memory, areas: areas(mappings), max_stack_bytes, stack_limit, hints }
+    }
+
     /// Reads the memory map again.
     pub fn refresh(&mut self) {
         let mappings = process::read_mappings(process::threads::reader(self.pid)).unwrap_or_default();
-        let writable = |mapping: &&Mapping| mapping.readable && mapping.writable;
-        self.areas = mappings.iter().filter(writable).map(|mapping| (mapping.start, mapping.end)).collect();
+        self.areas = areas(&mappings);
+    }
+
+    /// A thread whose registers are known: `words`, in the order of the kernel's regset NT_PRSTATUS.
+    pub fn with_registers(&self, tid: u32, words: &[u64]) -> Option<StackSnapshot> {
+        let registers = native::registers_from_pt_regs(words);
+        let moment = self.moment(tid, registers, LookMethod::Core)?;
+        let task = self.task(&registers, native::thread_pointer(words));
+        Some(StackSnapshot { task, ..moment })
     }
 
     /// Changes how many bytes of each stack are copied at most.
@@ -194,4 +217,10 @@ impl Target {
             section,
         })
     }
+}
+
+/// Readable and writable memory.
+fn areas(mappings: &[Mapping]) -> Vec<(RuntimeAddr, RuntimeAddr)> {
+    let writable = |mapping: &&Mapping| mapping.readable && mapping.writable;
+    mappings.iter().filter(writable).map(|mapping| (mapping.start, mapping.end)).collect()
 }
