@@ -7,6 +7,7 @@
 mod archive;
 mod bpf_record;
 mod columns_decode;
+mod core_file;
 mod debug_pair;
 mod debuginfod;
 mod demangle;
@@ -37,6 +38,7 @@ pub const ALL: &[(&str, Entry)] = &[
     ("archive", archive::run),
     ("bpf_record", bpf_record::run),
     ("columns_decode", columns_decode::run),
+    ("core_file", core_file::run),
     ("debug_pair", debug_pair::run),
     ("debuginfod", debuginfod::run),
     ("demangle", demangle::run),

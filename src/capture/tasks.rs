@@ -3,25 +3,29 @@
 //! The runtime reads them; the stacks of running tasks are captured with perf events, as those of
 //! running threads are. Not here: text forms (`runtime`), files, printing.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant, SystemTime},
+};
 
 use super::{
-    CaptureError, accounts, check_pids,
+    CaptureError, LabelKeys, accounts, check_pids, dump,
     name::locations::{epoch_ns, nanos},
     runtime_stacks::RuntimeStacks,
-    watch::{images::Images, space::Space},
+    watch::{images::Images, space::Space, world::World},
 };
 use crate::{
     budget::Budget,
-    core_file::{CoreFile, CoreThread},
+    core_file::CoreFile,
     issue::{Issue, Issues},
-    process::{Hints, Identity, ProcessError, ProcessMemory, identify, threads},
+    process::{Hints, Identity, ProcessError, ProcessMemory, identify, identity::monotonic_ns, threads},
     profile::{
         builder::{Builder, LabelValue},
         proto::Profile,
     },
     runtime::{self, Language, ProcessView, RunningThread, TaskDump, TaskRequest, ThreadStack, ThreadStacks},
     sampler::look::{StackSnapshot, Target, hold, running},
+    unwind::UnwindMethod,
 };
 
 /// How long to wait for the stack of one running task.
@@ -38,6 +42,8 @@ pub struct Tasks {
     pub identity: Identity,
     /// The tasks.
     pub dump: Box<dyn TaskDump>,
+    /// What is known of a process that has ended.
+    pub about: Vec<String>,
     began_at: SystemTime,
 }
 
@@ -55,7 +61,7 @@ pub fn read(pid: u32, request: &TaskRequest, budget: &Budget) -> Result<Tasks, C
     let mut threads = Threads { target: None, pid, spent: Duration::ZERO };
     let dump = instance.tasks(request, &mut threads)?;
     check_pids(std::slice::from_ref(&identity))?;
-    Ok(Tasks { identity, dump, began_at })
+    Ok(Tasks { identity, dump, about: Vec::new(), began_at })
 }
 
 /// The tasks of processes whose languages show them after the threads; of those that have any.
@@ -102,15 +108,15 @@ pub fn read_core(core: &CoreFile, request: &TaskRequest, budget: &Budget) -> Res
     };
     // A core is of one instant.
     let request = TaskRequest { consistent: false, ..*request };
-    let dump = instance.tasks(&request, &mut CoreThreads::new(core))?;
-    Ok(Tasks { identity: core.identity(), dump, began_at })
+    let tasks = instance.tasks(&request, &mut CoreThreads::new(core, budget))?;
+    Ok(Tasks { identity: core.identity(), dump: tasks, about: dump::about_core(core), began_at })
 }
 
 /// As [`after_threads`], of a core.
 pub fn after_threads_of_core(core: &CoreFile, budget: &Budget) -> Vec<Box<dyn TaskDump>> {
     let attached = runtime::attach_to(&view_of(core, budget)).unwrap_or_default();
     let shown = attached.instances.iter().filter(|instance| instance.language().dumps_tasks_after_threads());
-    let mut threads = CoreThreads::new(core);
+    let mut threads = CoreThreads::new(core, budget);
     let dumps = shown.filter_map(|instance| instance.tasks(&TaskRequest::default(), &mut threads).ok());
     dumps.filter(|dump| dump.summary().shown > 0).collect()
 }
@@ -119,30 +125,56 @@ pub fn after_threads_of_core(core: &CoreFile, budget: &Budget) -> Vec<Box<dyn Ta
 struct CoreThreads<'a> {
     core: &'a CoreFile,
     target: Target,
+    world: World,
+    /// How often each thread was requested.
+    requests: HashMap<u32, usize>,
 }
 
 impl<'a> CoreThreads<'a> {
-    fn new(core: &'a CoreFile) -> CoreThreads<'a> {
-        let memory = ProcessMemory::of_source(core.memory());
-        let target = Target::ended(core.process.pid, memory, &core.mappings, STACK_BYTES, Hints::default());
-        CoreThreads { core, target }
+    fn new(core: &'a CoreFile, budget: &Budget) -> CoreThreads<'a> {
+        let mut world = World::within(LabelKeys::default(), budget);
+        world.add_core(core, monotonic_ns());
+        let (pid, memory) = (core.process.pid, ProcessMemory::of_source(core.memory()));
+        let target = Target::ended(pid, memory, &core.mappings, STACK_BYTES, Hints::default());
+        CoreThreads { core, target, world, requests: HashMap::new() }
     }
 
-    fn stack(&self, thread: &CoreThread) -> Option<ThreadStack> {
-        thread_stack(self.target.with_registers(thread.tid, &thread.words)?)
+    fn snapshot(&self, tid: u32) -> Option<StackSnapshot> {
+        let thread = self.core.threads.iter().find(|thread| thread.tid == tid)?;
+        self.target.with_registers(tid, &thread.words)
+    }
+
+    /// The stack of the code that a signal handler of the thread interrupted; `number`: of several,
+    /// the innermost is 1.
+    fn interrupted(&mut self, snapshot: &StackSnapshot, number: usize) -> Option<ThreadStack> {
+        self.world.unwind(&snapshot.as_sample(self.core.process.pid, monotonic_ns()))?;
+        let mut frames = self.world.frames.iter().filter(|frame| frame.how == UnwindMethod::SignalContext);
+        let frame = frames.nth(number - 1)?;
+        let (pc, sp) = (frame.addr.raw().0, frame.sp);
+        let mut bytes = vec![0; STACK_BYTES as usize];
+        let count = self.core.memory().read(sp, &mut bytes);
+        bytes.truncate(count);
+        Some(ThreadStack { tid: snapshot.tid, pc, sp: sp.0, start: sp, bytes, stopped: Duration::ZERO })
     }
 }
 
 impl ThreadStacks for CoreThreads<'_> {
+    /// A thread that was in signal handlers is returned once for each of the stacks.
     fn running(&mut self, tid: u32) -> RunningThread {
-        let thread = self.core.threads.iter().find(|thread| thread.tid == tid);
-        let stack = thread.and_then(|thread| self.stack(thread));
+        let requests = self.requests.entry(tid).or_default();
+        let number = std::mem::replace(requests, *requests + 1);
+        let snapshot = self.snapshot(tid);
+        let stack = snapshot.and_then(|snapshot| match number {
+            0 => thread_stack(snapshot),
+            _ => self.interrupted(&snapshot, number),
+        });
         stack.map_or(RunningThread::NotRunning, RunningThread::Stack)
     }
 
     fn stopped(&mut self, read: &mut (dyn FnMut() + Send)) -> Result<Vec<ThreadStack>, ProcessError> {
         read();
-        Ok(self.core.threads.iter().filter_map(|thread| self.stack(thread)).collect())
+        let threads = self.core.threads.iter().filter_map(|thread| self.snapshot(thread.tid));
+        Ok(threads.filter_map(thread_stack).collect())
     }
 }
 

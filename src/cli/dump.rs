@@ -210,20 +210,29 @@ pub fn text(reading: &Reading, each: bool) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Writes which processes the dump is of.
+fn write_head(reading: &Reading, writer: &mut dyn Write) -> std::io::Result<()> {
+    for identity in &reading.identities {
+        writeln!(writer, "{} (pid {})", identity.display_name(), identity.pid)?;
+    }
+    reading.content.about().iter().try_for_each(|line| writeln!(writer, "{line}"))?;
+    writeln!(writer)
+}
+
 fn write(reading: &Reading, form: Form, each: bool, writer: &mut dyn Write) -> std::io::Result<()> {
+    let about = reading.content.about();
+    if matches!(form, Form::Text) && !about.is_empty() {
+        write_head(reading, writer)?;
+    }
     if let Some(written) = form.text(each).and_then(|text| reading.content.write_text(text, writer)) {
         return written;
     }
     let profile = reading.content.profile();
     match form {
         Form::Text => {
-            for identity in &reading.identities {
-                writeln!(writer, "{} (pid {})", identity.display_name(), identity.pid)?;
+            if about.is_empty() {
+                write_head(reading, writer)?;
             }
-            for line in reading.content.about() {
-                writeln!(writer, "{line}")?;
-            }
-            writeln!(writer)?;
             reading.content.waits().map_or(Ok(()), |waits| waits.write_verdicts(writer))?;
             Threads::new(&profile).write_text(each, writer)?;
             reading.content.write_more(if each { TextForm::Each } else { TextForm::Grouped }, writer)

@@ -188,7 +188,7 @@ impl CoreFile {
     }
 }
 
-/// Any bytes as a core, read without files of this machine, for fuzzing.
+/// Any bytes as a core, for fuzzing.
 pub fn read_any(bytes: Vec<u8>) -> Option<CoreFile> {
     CoreFile::parse(PathBuf::from("core"), Arc::new(FileMap::from_vec(bytes)), None, &Budget::session()).ok()
 }

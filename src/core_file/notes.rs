@@ -119,9 +119,10 @@ impl Notes {
         if notes.process.pid == 0 {
             notes.process.pid = notes.threads.first().map_or(0, |thread| thread.tid);
         }
-        // Written by a signal, but without its details.
+        // Without details. A debugger has stopped the process by a signal that ends none.
         let signal = notes.threads.first().map_or(0, |thread| thread.signal);
-        if notes.signal.is_none() && signal != 0 {
+        notes.signal = notes.signal.filter(SignalInfo::ends_with_core);
+        if notes.signal.is_none() && CORE_SIGNALS.contains(&i32::from(signal)) {
             notes.signal = Some(SignalInfo { number: i32::from(signal), code: 0, detail: 0 });
         }
         notes
@@ -208,7 +209,14 @@ fn files(content: &[u8]) -> Vec<FileRange> {
     found
 }
 
+/// The signals that write a core (signal(7)): QUIT ILL TRAP ABRT BUS FPE SEGV XCPU XFSZ SYS.
+const CORE_SIGNALS: [i32; 10] = [3, 4, 5, 6, 7, 8, 11, 24, 25, 31];
+
 impl SignalInfo {
+    fn ends_with_core(&self) -> bool {
+        CORE_SIGNALS.contains(&self.number)
+    }
+
     /// `SIGSEGV`, or `signal 40`.
     pub fn name(&self) -> String {
         nix::sys::signal::Signal::try_from(self.number)

@@ -28,6 +28,10 @@ impl Thread {
         stack.iter().map(|frame| frame["function"].as_str().unwrap_or_default()).collect()
     }
 
+    pub fn number(&self, key: &str) -> i64 {
+        self.0[key].as_i64().unwrap_or_default()
+    }
+
     pub fn has(&self, function: &str) -> bool {
         self.functions().contains(&function)
     }

@@ -11,6 +11,7 @@ mod assembly;
 mod command_line;
 mod compare;
 mod containers;
+mod core_files;
 mod created;
 mod documents;
 mod dump;

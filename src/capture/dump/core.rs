@@ -48,7 +48,7 @@ pub fn dump_core(core: &CoreFile, request: &DumpRequest) -> Result<Dump, Capture
     }
     let identities = vec![identity];
     let mut stats = snapshots.stats(began.elapsed());
-    let (naming, about) = (Instant::now(), about(core));
+    let (naming, about) = (Instant::now(), about_core(core));
     let window = world.close();
     let (profile, issues) =
         profile::make(&request.symbolize, window, &identities, &snapshots, &about, (&stats, began_at));
@@ -89,7 +89,7 @@ fn state(core: &CoreFile, thread: &CoreThread, is_first: bool) -> ThreadState {
 }
 
 /// The signal, and where the core is from.
-fn about(core: &CoreFile) -> Vec<String> {
+pub fn about_core(core: &CoreFile) -> Vec<String> {
     let by = core.threads.first().map_or(0, |thread| thread.tid);
     let mut lines = vec![format!("core: {}", core.path.display())];
     lines.push(match core.signal {

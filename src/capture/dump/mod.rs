@@ -9,7 +9,7 @@ pub(super) mod collect;
 mod core;
 mod profile;
 
-pub use core::dump_core;
+pub use core::{about_core, dump_core};
 
 use std::time::{Duration, Instant, SystemTime};
 

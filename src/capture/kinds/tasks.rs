@@ -86,6 +86,10 @@ struct TaskContent {
 }
 
 impl Content for TaskContent {
+    fn about(&self) -> &[String] {
+        &self.tasks.about
+    }
+
     fn profile(&self) -> Cow<'_, Profile> {
         Cow::Owned(self.tasks.profile(self.kind.sample_types[0], self.system))
     }

@@ -30,6 +30,7 @@ pub fn process(bytes: Vec<u8>, choice: u8) -> PythonProcess {
         layout,
         runtime: START,
         evaluator: Vec::new(),
+        ended: None,
     }
 }
 

@@ -21,10 +21,13 @@ impl LoadedRuntime for LoadedPython {
         let found =
             Found { file: &self.file, path: &self.path, bias, release_of_paths: release_of_paths(paths) };
         match PythonProcess::attach(process.pid, Arc::clone(&process.memory), found) {
-            Ok(python) => match PythonInstance::new(python, &mappings, process.reader) {
-                instance if instance.is_settled() => Attach::Ready(Box::new(instance)),
-                _ => Attach::NotYet,
-            },
+            Ok(python) => {
+                let python = PythonProcess { ended: process.ended.clone(), ..python };
+                match PythonInstance::new(python, &mappings, process.reader) {
+                    instance if instance.is_settled() => Attach::Ready(Box::new(instance)),
+                    _ => Attach::NotYet,
+                }
+            }
             Err(PythonError::NotInitialized) => Attach::NotYet,
             Err(error) => Attach::No(Refusal::Error(unreadable(&error))),
         }

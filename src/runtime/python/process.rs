@@ -10,7 +10,7 @@ use super::{
     layouts::{Layout, NEWEST, WITH_DEBUG_OFFSETS},
     objects::{Objects, is_pointer},
 };
-use crate::{addr::RuntimeAddr, process::ProcessMemory};
+use crate::{addr::RuntimeAddr, process::ProcessMemory, runtime::EndedProcess};
 
 /// Why an interpreter cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +77,8 @@ pub struct PythonProcess {
     pub runtime: u64,
     /// Where the code of the evaluator is.
     pub evaluator: Vec<Range<u64>>,
+    /// What is read instead of /proc, if the process has ended.
+    pub ended: Option<Arc<EndedProcess>>,
 }
 
 /// Where an interpreter was found.
@@ -105,7 +107,7 @@ impl PythonProcess {
         let runtime = runtime.ok_or(PythonError::TooOld(release.major, release.minor))?;
         let evaluator = found.file.evaluator.iter().map(|(start, size)| at(*start)..at(*start) + *size);
         let evaluator = evaluator.collect();
-        let process = PythonProcess { pid, memory, release, layout, runtime, evaluator };
+        let process = PythonProcess { pid, memory, release, layout, runtime, evaluator, ended: None };
         process.verify()?;
         Ok(process)
     }

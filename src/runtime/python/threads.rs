@@ -107,6 +107,9 @@ impl PythonProcess {
 
     /// The process's threads: number in its own PID namespace, and in rprof's.
     pub fn namespace_tids(&self) -> HashMap<u32, u32> {
+        if let Some(ended) = &self.ended {
+            return ended.threads.iter().map(|tid| (*tid, *tid)).collect();
+        }
         let inner_of = |tid: u32| identity::namespace_pid_and_uid(tid).map_or(tid, |(inner, _)| inner);
         let is_same = inner_of(self.pid) == self.pid;
         let tids = crate::process::threads::list(self.pid);
