@@ -1,6 +1,6 @@
 //! Any bytes as a core file: its notes, its mappings and its memory.
 
-use rprof::{addr::RuntimeAddr, core_file, process::MemorySource};
+use rprof::{addr::RuntimeAddr, core_file};
 
 /// See the module.
 pub fn run(bytes: &[u8]) {

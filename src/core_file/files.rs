@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    CoreError,
+    error::CoreError,
+    mapped::MappedElf,
     memory::CoreMemory,
     notes::{FileRange, Notes},
     segments::Segment,
@@ -25,17 +26,6 @@ use crate::{
 
 /// Where distributions keep programs by their build ID, beside debug files.
 const BY_BUILD_ID: &str = "/usr/lib/debug/.build-id";
-
-/// A file that the process had mapped.
-#[derive(Clone, Debug)]
-pub struct MappedElf {
-    /// Its path in the mount namespace of the process, or where it was found.
-    pub path: String,
-    /// The file; `None`: it is missing, was replaced, or is no ELF file.
-    pub elf: Option<Arc<ElfFile>>,
-    /// What is missing or uncertain.
-    pub problem: Option<String>,
-}
 
 /// The most files that are opened.
 const MAX_OPENED: usize = 4096;

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::CoreError;
+use super::error::CoreError;
 
 /// Where systemd-coredump keeps cores.
 pub const SYSTEMD_FOLDER: &str = "/var/lib/systemd/coredump";

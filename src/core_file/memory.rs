@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{files::MappedElf, segments::Segment};
+use super::{mapped::MappedElf, segments::Segment};
 use crate::{
     addr::RuntimeAddr,
     elf::ElfFile,
@@ -13,7 +13,7 @@ use crate::{
     sys::file_map::FileMap,
 };
 
-/// A mapped part of a file that is at hand.
+/// A mapped part of a file that is available.
 #[derive(Debug)]
 struct FilePart {
     start: u64,

@@ -1,6 +1,6 @@
 //! Core files (core(5)): the registers of every thread, the memory that was written, the mapped
-//! files, and the signal that ended the process. Written by the kernel, by gdb's `gcore`, or kept by
-//! systemd-coredump ([`find`]).
+//! files, and the signal that ended the process. Written by the kernel, by gdb's `gcore`, or kept
+//! by systemd-coredump ([`find`]).
 //!
 //! ```text
 //! CoreFile::open(file, program, budget)  -> threads, mappings, signal
@@ -12,15 +12,18 @@
 //! A core may be truncated (a full disk, a limit of its size): it is read as far as it goes. It may
 //! be crafted: work and memory are bounded by its size. Not here: unwinding, names.
 
+mod error;
 mod files;
 pub mod find;
+mod mapped;
 mod memory;
 mod notes;
 mod segments;
 
-use std::{fs::File, io, path::PathBuf, sync::Arc};
+use std::{fs::File, path::PathBuf, sync::Arc};
 
-pub use files::MappedElf;
+pub use error::CoreError;
+pub use mapped::MappedElf;
 pub use notes::{CoreThread, ProcessInfo, SignalInfo};
 
 use crate::{
@@ -33,69 +36,6 @@ use memory::CoreMemory;
 use notes::Notes;
 use segments::Layout;
 
-/// Why a file could not be read as a core.
-#[derive(Debug, thiserror::Error)]
-pub enum CoreError {
-    /// The file could not be opened or mapped.
-    #[error("cannot read {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The error of the kernel.
-        source: io::Error,
-    },
-    /// It is something else.
-    #[error("{0} is not a core file of a 64-bit little-endian process")]
-    NotCore(PathBuf),
-    /// The process ran on another CPU.
-    #[error("{path} is the core of a process on another CPU (ELF machine {machine})")]
-    OtherCpu {
-        /// The file.
-        path: PathBuf,
-        /// `e_machine` of the file.
-        machine: u16,
-    },
-    /// It ends before the registers of the first thread.
-    #[error("{0} is truncated before the registers of any thread")]
-    NoThreads(PathBuf),
-    /// The program that was given is not that of the core.
-    #[error(
-        "{program} is not the program of this core: its build ID is {found}, that of the core {expected}"
-    )]
-    OtherProgram {
-        /// The file that was given.
-        program: PathBuf,
-        /// Its build ID in hexadecimal, or `none`.
-        found: String,
-        /// The build ID of the core's program.
-        expected: String,
-    },
-    /// The program that was given cannot be read.
-    #[error("cannot read {path}: {why}")]
-    Program {
-        /// The file that was given.
-        path: PathBuf,
-        /// The error.
-        why: String,
-    },
-    /// No core of systemd-coredump matches.
-    #[error("there is no file {what}, and no core of such a process in {folder}")]
-    NotFound {
-        /// What was given: a path, a PID or a name.
-        what: String,
-        /// Where systemd-coredump keeps cores.
-        folder: PathBuf,
-    },
-    /// A compressed core could not be unpacked.
-    #[error("cannot unpack {path}: {why}")]
-    Packed {
-        /// The file.
-        path: PathBuf,
-        /// The error, or what to do.
-        why: String,
-    },
-}
-
 /// A core file.
 #[derive(Debug)]
 pub struct CoreFile {
@@ -107,8 +47,8 @@ pub struct CoreFile {
     pub threads: Vec<CoreThread>,
     /// The signal that ended it; `None`: it was written while the process ran.
     pub signal: Option<SignalInfo>,
-    /// Its mappings, in ascending order. The inode number of a file is its number in [`Self::files`],
-    /// from 1 on.
+    /// Its mappings, in ascending order. The inode number of a file is its number in
+    /// [`Self::files`], from 1 on.
     pub mappings: Vec<Mapping>,
     /// The files that it had mapped.
     pub files: Vec<MappedElf>,

@@ -1,6 +1,6 @@
-//! The notes of a core (`struct elf_prstatus`, `struct elf_prpsinfo` of linux/elfcore.h and
-//! linux/coredump; siginfo of sigaction(2); NT_FILE of fs/binfmt_elf.c). All structures are those of
-//! 64-bit little-endian processes.
+//! The notes of a core (`struct elf_prstatus`, `struct elf_prpsinfo` of linux/elfcore.h; siginfo
+//! of sigaction(2); NT_FILE of fs/binfmt_elf.c). All structures are those of 64-bit little-endian
+//! processes.
 //!
 //! Not here: what the files and the memory hold.
 

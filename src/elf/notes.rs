@@ -15,8 +15,8 @@ pub(super) fn build_id(elf: &ElfFile) -> Option<Vec<u8>> {
     from_segments.chain(from_sections).find_map(find_build_id)
 }
 
-/// The build ID of a file whose first pages are in memory; `None`: they do not have it. `read` fills a
-/// buffer from an offset in the file on.
+/// The build ID of a file whose first pages are in memory; `None`: they do not have it. `read`
+/// fills a buffer from an offset in the file on.
 pub fn build_id_in_memory(read: &dyn Fn(u64, &mut [u8]) -> bool) -> Option<Vec<u8>> {
     /// No real file has more program headers, and no real note more bytes.
     const MAX_HEADERS: usize = 64;

@@ -337,8 +337,8 @@ impl Images {
         image
     }
 
-    /// Takes a file of a process that has ended; later regions of this process that name it refer to
-    /// it. `elf`: `None` if it is missing.
+    /// Takes a file of a process that has ended; later regions of this process that name it refer
+    /// to it. `elf`: `None` if it is missing.
     pub fn add_file(&mut self, region: &Region<'_>, elf: Option<ElfFile>) {
         // Debug files are searched as rprof itself sees them.
         let pid = std::process::id();

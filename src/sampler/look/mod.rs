@@ -171,7 +171,8 @@ impl Target {
         self.areas = areas(&mappings);
     }
 
-    /// A thread whose registers are known: `words`, in the order of the kernel's regset NT_PRSTATUS.
+    /// A thread whose registers are known: `words`, in the order of the kernel's regset
+    /// NT_PRSTATUS.
     pub fn with_registers(&self, tid: u32, words: &[u64]) -> Option<StackSnapshot> {
         let registers = native::registers_from_pt_regs(words);
         let moment = self.moment(tid, registers, LookMethod::Core)?;
