@@ -13,6 +13,7 @@ mod dump;
 mod ended;
 mod error;
 mod finish;
+pub mod heap;
 pub mod kinds;
 #[cfg(test)]
 mod language_tests;
@@ -37,7 +38,7 @@ pub use error::{CaptureError, Obstacle};
 pub use name::names::names;
 pub use open::{Outcome, Session, Step, once, open};
 pub use progress::Progress;
-pub use request::{FrameChoice, LabelKeys, Request, SamplerChoice, StackOptions, Stop};
+pub use request::{FrameChoice, HeapOptions, LabelKeys, Request, SamplerChoice, StackOptions, Stop};
 pub use response::{Capture, Content, Reading, Response, TextResponse};
 pub use tally::Tally;
 pub use tasks::are_shown as has_tasks;

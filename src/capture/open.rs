@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Capture, CaptureError, Ended, Response, identify_all,
-    kinds::{Kind, Make, Span, difference},
+    kinds::{Kind, Make, Span, changes},
     name::queue::Named,
     progress::Progress,
     request::{Plan, Request, Stop},
@@ -290,7 +290,7 @@ fn read(
     wait(duration, &request.stop);
     let mut last = make(request, kind)?;
     if let (Response::Read(first), Response::Read(last)) = (first, &mut last) {
-        let changed = difference(&first.content.profile(), &last.content.profile())?;
+        let changed = changes(&first.content.profile(), &last.content.profile())?;
         last.content = Box::new(changed);
     }
     Ok(last)

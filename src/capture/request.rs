@@ -92,6 +92,8 @@ pub struct Request {
     pub max_memory_bytes: u64,
     /// How the stacks of an instant kind are read.
     pub stacks: StackOptions,
+    /// What is read of heaps.
+    pub heap: HeapOptions,
     /// Optional labels.
     pub labels: LabelKeys,
     /// Where symbols are looked up.
@@ -132,6 +134,7 @@ impl Default for Request {
             buffer_bytes: 0,
             max_memory_bytes: 0,
             stacks: StackOptions::default(),
+            heap: HeapOptions::default(),
             labels: LabelKeys::default(),
             symbolize: SymbolizeOptions::default(),
             stop: Stop::default(),
@@ -155,6 +158,15 @@ pub struct StackOptions {
     pub system: bool,
     /// Include the local variables of languages' frames, where they can be read.
     pub variables: bool,
+}
+
+/// What is read of heaps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeapOptions {
+    /// The heaps of native allocators, also where a language runtime records its heap.
+    pub native: bool,
+    /// A census of the process that was taken within this time may be returned again.
+    pub max_age: Duration,
 }
 
 /// Which labels samples have besides the thread's name.

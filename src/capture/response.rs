@@ -9,6 +9,7 @@ use std::{
 use super::{
     WaitGraph,
     ended::Ended,
+    heap::HeapReport,
     kinds::{Kind, TextForm},
     tally::Tally,
     trace::Trace,
@@ -95,6 +96,11 @@ pub trait Content: fmt::Debug + Send {
     /// What is known of a process that has ended, one line each: the signal.
     fn about(&self) -> &[String] {
         &[]
+    }
+
+    /// The census, where heaps were read.
+    fn heap(&self) -> Option<&HeapReport> {
+        None
     }
 
     /// Writes what follows the text that is made from the profile: tasks that the threads run.

@@ -31,6 +31,7 @@ const DOCUMENTS: &[Document] = documents! {
     "live" "LIVE.md" "the live view"
     "dump" "DUMP.md" "stacks of all threads; page faults"
     "waiting" "WAITING.md" "off-CPU profiles and traces"
+    "heap" "HEAP.md" "memory: whose it is; native heaps: in use, free, by size and type, what grew"
     "go" "GO.md" "goroutines, heap and the rest of Go programs"
     "python" "PYTHON.md" "Python programs: frames, threads, asyncio; from py-spy"
     "java" "JAVA.md" "Java programs: methods without an agent or an option"

@@ -12,6 +12,7 @@ mod doctor;
 mod dump;
 mod flame;
 mod generate;
+mod heap;
 mod help;
 mod info;
 #[cfg(test)]
@@ -112,6 +113,7 @@ fn run_verb(arguments: Vec<OsString>) -> ExitCode {
         Verb::Dump(arguments) => return exit_code(dump::run(&arguments)),
         Verb::Flame(arguments) => flame::run(&arguments),
         Verb::Generate(arguments) => generate::run(&arguments),
+        Verb::Heap(arguments) => heap::run(&arguments),
         Verb::Help(arguments) => return help_exit(&arguments),
         Verb::Info(arguments) => info::run(&arguments),
         Verb::List(arguments) => report::of_matches("list", &arguments),

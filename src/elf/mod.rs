@@ -8,7 +8,7 @@ pub mod cache;
 mod compressed;
 mod dynamic;
 mod notes;
-mod relocations;
+pub mod relocations;
 mod symbols;
 
 use std::{

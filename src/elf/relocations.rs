@@ -1,5 +1,6 @@
 //! Relative relocations (`R_X86_64_RELATIVE`, `R_AARCH64_RELATIVE`) by address: the words that the
-//! loader writes into a file's data once it knows the load address.
+//! loader writes into a file's data once it knows the load address; and the slots with the
+//! distances of thread-local variables.
 //!
 //! Not here: relocations against symbols.
 
@@ -51,8 +52,26 @@ impl RelocatedWords {
     }
 }
 
+/// The most slots of thread-local variables that are returned; libc has about 16.
+const MAX_SLOTS: usize = 1024;
+
+/// The words into which the loader writes the distance of a thread-local variable from the thread
+/// pointer (`R_X86_64_TPOFF64`, `R_AARCH64_TLS_TPREL`). These relocations survive stripping.
+pub fn thread_local_slots(elf: &ElfFile) -> Vec<ElfAddr> {
+    let tables = elf.sections().iter().filter(|section| section.kind == SHT_RELA);
+    let entries = tables
+        .flat_map(|section| elf.section_bytes(section).unwrap_or_default().as_chunks::<ENTRY_BYTES>().0);
+    let is_slot = |kind: u32| kind == reloc::R_X86_64_TPOFF64 || kind == reloc::R_AARCH64_TLS_TPREL;
+    let slots = entries.filter(|entry| is_slot(word_of(entry, 8) as u32));
+    slots.map(|entry| ElfAddr(word_of(entry, 0))).take(MAX_SLOTS).collect()
+}
+
+fn word_of(entry: &[u8; ENTRY_BYTES], at: usize) -> u64 {
+    u64::from_le_bytes(std::array::from_fn(|byte| entry[at + byte]))
+}
+
 fn relative_entry(entry: &[u8; ENTRY_BYTES]) -> Option<(u64, u64)> {
-    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| entry[at + byte]));
+    let word = |at: usize| word_of(entry, at);
     let kind = word(8) as u32;
     let is_relative = kind == reloc::R_X86_64_RELATIVE || kind == reloc::R_AARCH64_RELATIVE;
     is_relative.then(|| (word(0), word(16)))

@@ -61,7 +61,8 @@ impl State {
 pub struct Chunk {
     /// What `malloc` returned for it: the first byte of its content.
     pub address: u64,
-    /// Bytes that it takes, with the allocator's own bytes in front of and behind the content.
+    /// Bytes that it takes, with the allocator's own bytes in front of and behind the content; of
+    /// all [`Chunk::count`] chunks together.
     pub size: u64,
     /// Bytes that the program may use.
     pub usable: u64,

@@ -12,12 +12,17 @@
 //! Not here: profiles and reports of a heap (`capture`).
 
 mod allocator;
+mod classes;
+mod glibc;
 mod image;
 mod memory;
 mod registry;
 mod space;
 mod stream;
+mod tally;
 mod target;
+mod types;
+mod vtables;
 
 pub use allocator::{Allocator, Chunk, Coverage, Heap, Sink, State};
 pub use image::Image;
@@ -25,4 +30,6 @@ pub use memory::{LiveMemory, Memory, Present};
 pub use registry::ALL;
 pub use space::Space;
 pub use stream::Stream;
+pub use tally::{Amount, Row, Tally};
 pub use target::{Target, Thread};
+pub use types::{Certainty, TypeId, TypeName};

@@ -119,6 +119,25 @@ impl<'m> Stream<'m> {
     }
 }
 
+/// Reads `size` bytes at `address`; pages that are not present, and what cannot be read, are zeros.
+/// For the data of modules, whose size the caller limits.
+pub fn read_present(memory: &dyn Memory, address: u64, size: usize) -> Vec<u8> {
+    let budget = Budget::session();
+    let mut stream = Stream::new(memory, &budget);
+    let end = address.saturating_add(size as u64);
+    let mut bytes = Vec::with_capacity(size);
+    while bytes.len() < size {
+        let at = address + bytes.len() as u64;
+        let piece = stream.bytes(at, (size - bytes.len()).min(BLOCK as usize / 2) as u64, end);
+        if piece.is_empty() {
+            break;
+        }
+        bytes.extend_from_slice(piece);
+    }
+    bytes.resize(size, 0);
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::Image, *};

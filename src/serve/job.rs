@@ -7,12 +7,15 @@ use std::time::Duration;
 use super::route::ProfileRequest;
 use crate::{
     capture::{
-        self, CaptureError, Reading, Request, Response, Stop,
+        self, CaptureError, HeapOptions, Reading, Request, Response, Stop,
         kinds::{Span, TextForm},
     },
     profile::{encode_gzip, proto::Profile},
     report::threads::Threads,
 };
+
+/// How often the heap of a process is read at most: a large one takes seconds.
+const HEAP_MAX_AGE: Duration = Duration::from_secs(60);
 
 /// A profile to capture.
 pub struct Job<'a> {
@@ -39,6 +42,7 @@ pub fn run(job: &Job<'_>) -> Result<Vec<u8>, CaptureError> {
         only_changes: true,
         text: text_form(wanted),
         as_profile: wanted.as_profile,
+        heap: HeapOptions { native: wanted.native, max_age: HEAP_MAX_AGE },
         stop: job.stop.clone(),
         ..job.template.clone()
     };

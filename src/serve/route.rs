@@ -49,6 +49,8 @@ pub struct ProfileRequest {
     pub debug: i64,
     /// `format=pprof`: pprof protobuf, also where that is not the kind's default format.
     pub as_profile: bool,
+    /// The heaps of native allocators instead of the runtime's own record.
+    pub native: bool,
 }
 
 /// An invalid request.
@@ -136,7 +138,8 @@ pub fn parse_profile(
     if kind.span == Span::Instant && seconds.is_some() && debug != 0 {
         return Err(RequestError::new(400, "seconds and debug params are incompatible"));
     }
-    Ok(ProfileRequest { kind, seconds, debug, as_profile: parameters.get("format") == "pprof" })
+    let (as_profile, native) = (parameters.get("format") == "pprof", parameters.get("of") == "native");
+    Ok(ProfileRequest { kind, seconds, debug, as_profile, native })
 }
 
 /// The duration of a timed kind: the default unless `seconds` is a positive number.

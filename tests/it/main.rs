@@ -19,6 +19,7 @@ mod faults;
 mod files;
 mod frames;
 mod go;
+mod heap;
 mod heap_account;
 mod held;
 mod hung;

@@ -56,10 +56,10 @@ fn a_captured_profile_is_shown_listed_and_downloadable() {
     let server = Server::of(&target);
     let page = server.get("/ui/").text();
     let has = |page: &str, kind: &str| page.contains(&format!("data-kind=\"{kind}\""));
-    for kind in ["profile", "wall", "offcpu", "faults", "goroutine", "threadcreate", "trace"] {
+    for kind in ["profile", "wall", "offcpu", "faults", "goroutine", "threadcreate", "heap", "trace"] {
         assert!(has(&page, kind), "{kind}: {page}");
     }
-    for kind in ["heap", "allocs", "block", "mutex"] {
+    for kind in ["allocs", "block", "mutex"] {
         assert!(!has(&page, kind), "a C program has no {kind} profile: {page}");
         let link = format!("<a href=\"{kind}?debug=1\">");
         assert!(!server.get("/debug/pprof/").text().contains(&link), "{kind}");
@@ -151,7 +151,7 @@ fn a_capture_on_the_page_is_refused_for_the_same_reasons_as_on_debug_pprof() {
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let server = Server::of(&target);
     for (query, status, words) in [
-        ("kind=heap", 501, "need a go program"),
+        ("kind=mutex", 501, "need a go program"),
         ("kind=profile&seconds=301", 400, "must be at most 300 seconds"),
         ("kind=goroutine&seconds=x", 400, "positive integer"),
         ("kind=goroutine&debug=2", 400, "these pages cannot show text"),

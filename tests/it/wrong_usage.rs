@@ -127,7 +127,11 @@ fn options_of_the_other_use_of_a_verb_are_refused() {
             &["report options are for files", "rprof attach --pid PID -o FILE"],
         ),
         (&["top", &me], 1, &["a live view needs a terminal", &format!("`rprof attach --pid {me} -d 5s`")]),
-        (&["attach", &me, "--kind", "heap"], 1, &["heap profiles need a Go program", "try      --kind cpu"]),
+        (
+            &["attach", &me, "--kind", "mutex"],
+            1,
+            &["mutex profiles need a Go program", "try      --kind cpu"],
+        ),
         (&["flame", PROFILE, "-o", "x.svg", "--depth", "3"], 2, &["cannot be used with"]),
     ]);
 }

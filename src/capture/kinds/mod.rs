@@ -24,7 +24,7 @@ mod wall;
 
 use std::fmt;
 
-pub(super) use difference::difference;
+pub use difference::difference as changes;
 pub use maker::{Check, Live, Make, Maker, Need, Reason, Source};
 
 use super::{Capture, CaptureError, Request, Response, SamplerChoice};

@@ -3,7 +3,7 @@
 //! Each is read once; nothing is sampled. Not here: how the records are read (`accounts`).
 
 use super::{
-    super::{CaptureError, Reading, Request, Response, TextResponse, accounts},
+    super::{CaptureError, Reading, Request, Response, TextResponse, accounts, heap},
     Bundle, Check, Form, Kind, KindRow, Make, Maker, NO_WORDS, Need, Reason, Span, TextForm,
 };
 use crate::text::counted;
@@ -12,10 +12,14 @@ use crate::text::counted;
 pub static HEAP: KindRow = KindRow {
     name: "heap",
     served_as: Some("heap"),
-    what: "Memory in use, by allocation site (Go programs)",
-    help: "Go: memory in use on the heap, by allocating code, from the runtime's own records",
+    what: "Memory in use: Go programs by allocation site, others by arena, size and type",
+    help: "Memory in use on the heap. Go: by allocating code, from the runtime's own records. Other programs with \
+           glibc's malloc: by arena, size class and type, read from the allocator's own structures",
     sample_types: ALLOCATIONS,
-    makers: &[maker(read)],
+    makers: &[
+        Maker { offers: offers_own, make: Make::Once(read), is_substitute: false, needs: NEEDS },
+        Maker { offers: offers_native, make: Make::Once(heap::read), is_substitute: false, needs: NEEDS },
+    ],
     bundle: bundle("heap"),
     ..RECORDS
 };
@@ -104,6 +108,22 @@ pub(super) fn offers(request: &Request) -> Result<(), Reason> {
                 languages.join(" or ")
             )))
         }
+        _ => Err(Reason("take one process".into())),
+    }
+}
+
+/// As [`offers`], unless the heaps of native allocators are requested.
+fn offers_own(request: &Request) -> Result<(), Reason> {
+    match request.heap.native {
+        true => Err(Reason("of the runtime were not requested".into())),
+        false => offers(request),
+    }
+}
+
+/// Whether the request is for one process with an allocator that rprof reads.
+fn offers_native(request: &Request) -> Result<(), Reason> {
+    match request.pids[..] {
+        [pid] => heap::is_readable(pid, request).map_err(Reason),
         _ => Err(Reason("take one process".into())),
     }
 }

@@ -231,7 +231,7 @@ fn remove_volatile_labels(profile: &mut Profile) {
 pub(super) mod tests {
     use super::*;
     use crate::{
-        capture::kinds::difference,
+        capture::kinds::changes,
         profile::builder::{Builder, LabelValue, LineSpec},
     };
 
@@ -257,7 +257,7 @@ pub(super) mod tests {
             remove_volatile_labels(&mut profile);
             profile
         });
-        let found = difference(&first, &last).expect("a profile");
+        let found = changes(&first, &last).expect("a profile");
         let mut values: Vec<i64> =
             found.sample.iter().map(|sample| sample.value[0]).filter(|n| *n != 0).collect();
         values.sort_unstable();

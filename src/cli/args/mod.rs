@@ -7,6 +7,7 @@ mod doctor;
 mod dump;
 mod files;
 mod generate;
+mod heap;
 mod help;
 mod info;
 mod mcp;
@@ -30,6 +31,7 @@ pub use doctor::DoctorArgs;
 pub use dump::{DumpArgs, DumpFormatArg, FailOnArg, GraphArg, LookArg};
 pub use files::{DiffArgs, DiffOptions, FileArgs, FlameArgs, MatchArgs};
 pub use generate::{GenerateArgs, What};
+pub use heap::{HeapArgs, HeapFormatArg};
 pub use help::HelpArgs;
 pub use info::InfoArgs;
 pub use mcp::McpArgs;
@@ -93,6 +95,9 @@ pub enum Verb {
     /// Make manual pages and completions.
     #[command(hide = true)]
     Generate(GenerateArgs),
+    /// Show who uses the memory of native heaps: by size, arena and type, and what grew.
+    #[command(after_help = heap::HEAP_EXAMPLES)]
+    Heap(HeapArgs),
     /// Show the help of a verb, or a document: permissions, sidecar, reports ...
     Help(HelpArgs),
     /// Show facts about a process (Go: release, modules, scheduler, GC).

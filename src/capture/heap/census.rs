@@ -1,0 +1,55 @@
+//! Takes a census of a process.
+
+use std::time::{Instant, SystemTime};
+
+use super::{
+    super::{CaptureError, Request, check_pids},
+    report::{AllocatorReport, HeapReport},
+};
+use crate::{
+    heap::{self, Heap, Tally, Target},
+    process::identify,
+};
+
+/// The share of the allocator's own count that a census must have walked; otherwise it is taken
+/// again.
+pub const ENOUGH: f64 = 0.95;
+/// How often a census is taken at most until one is complete.
+const TRIES: usize = 3;
+
+/// Takes the census of a process.
+pub fn take(pid: u32, request: &Request) -> Result<HeapReport, CaptureError> {
+    let identity = identify(pid)?;
+    let began = Instant::now();
+    let mut heaps = Vec::new();
+    let target = Target::open(pid, &request.symbolize.budget)?;
+    for allocator in heap::ALL {
+        heaps.extend(allocator.detect(&target).map(|found| best(&target, &*found)));
+    }
+    check_pids(std::slice::from_ref(&identity))?;
+    Ok(HeapReport { identity, heaps, taken_at: SystemTime::now(), took: began.elapsed() })
+}
+
+/// The first census that is complete enough, or the most complete one.
+fn best(target: &Target, heap: &dyn Heap) -> AllocatorReport {
+    let mut best = once(target, heap);
+    for _ in 1..TRIES {
+        let share = |report: &AllocatorReport| report.coverage.share().unwrap_or(1.0);
+        if share(&best) >= ENOUGH || best.coverage.cut.is_some() {
+            break;
+        }
+        let again = once(target, heap);
+        if share(&again) > share(&best) {
+            best = again;
+        }
+    }
+    best
+}
+
+fn once(target: &Target, heap: &dyn Heap) -> AllocatorReport {
+    let mut tally = Tally::new(target);
+    let coverage = heap.census(target, &mut tally);
+    let (rows, types) = tally.finish();
+    let arenas = rows.keys().map(|row| (row.arena, heap.arena_name(row.arena))).collect();
+    AllocatorReport { name: heap.name(), arenas, rows, types, coverage }
+}
