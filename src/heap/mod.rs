@@ -21,6 +21,7 @@ mod space;
 mod stream;
 mod tally;
 mod target;
+mod type_name;
 mod types;
 mod vtables;
 
@@ -32,4 +33,4 @@ pub use space::Space;
 pub use stream::Stream;
 pub use tally::{Amount, Row, Tally};
 pub use target::{Target, Thread};
-pub use types::{Certainty, TypeId, TypeName};
+pub use type_name::{Certainty, TypeId, TypeName};

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use super::{
     Chunk, Sink, State, Target,
     classes::{CLASSES, class_of, class_size},
-    types::{TypeId, TypeName, Types, UNKNOWN},
+    type_name::{TypeId, TypeName},
+    types::{Types, UNKNOWN},
 };
 
 /// A number of chunks and their bytes.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     Target,
-    types::{Certainty, TypeName},
+    type_name::{Certainty, TypeName},
 };
 use crate::{
     addr::FileOffset,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::report::HeapReport;
+use super::{format::size_class, report::HeapReport};
 use crate::heap::Amount;
 
 /// What grew or shrank.
@@ -46,7 +46,7 @@ fn amounts(report: &HeapReport) -> BTreeMap<String, Amount> {
     for heap in &report.heaps {
         for (row, amount) in heap.rows.iter().filter(|(row, _)| row.state.is_in_use()) {
             let name = &heap.type_of(row).text;
-            let what = format!("{name}, {}", super::text::size_class(row.size));
+            let what = format!("{name}, {}", size_class(row.size));
             sums.entry(what).or_default().add(*amount);
         }
     }

@@ -5,6 +5,7 @@
 //! (`accounts`).
 
 mod census;
+mod format;
 mod growth;
 mod profile;
 mod recent;

@@ -3,8 +3,8 @@
 
 use super::{
     super::name::locations::{clamp, epoch_ns},
+    format::size_class,
     report::{AllocatorReport, HeapReport},
-    text::size_class,
 };
 use crate::{
     heap::{Certainty, Row},

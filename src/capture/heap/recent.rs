@@ -1,5 +1,5 @@
-//! Censuses that were taken a short time ago: a page that is loaded again does not read a large heap
-//! again.
+//! Censuses that were taken a short time ago: a page that is loaded again does not read a large
+//! heap again.
 
 use std::{
     collections::VecDeque,

@@ -10,14 +10,14 @@
 //!
 //! A heap is a sequence of chunks without gaps. The word at offset 8 of a chunk is its size, with
 //! flags in the low bits; the content begins at offset 16 and reaches 8 bytes into the next chunk.
-//! Whether a chunk is free is a flag of the chunk behind it. Freed chunks of a thread's cache and of
-//! the fast bins have the flag of used ones: the lists, and a key in the content, identify them.
+//! Whether a chunk is free is a flag of the chunk behind it. Freed chunks of a thread's cache and
+//! of the fast bins have the flag of used ones: the lists, and a key in the content, identify them.
 //!
 //! # How it is found
 //!
-//! By its shape alone, so that stripped and static programs are read too: 127 pairs of pointers that
-//! point to themselves or to memory, then the ring of arenas. Where the ring closes decides the
-//! layout ([`layouts`]). What other C libraries have does not look like that.
+//! By its shape alone, so that stripped and static programs are read too: 127 pairs of pointers
+//! that point to themselves or to memory, then the ring of arenas. Where the ring closes decides
+//! the layout ([`layouts`]). What other C libraries have does not look like that.
 //!
 //! Sources: malloc.c and arena.c of glibc; nptl/descr.h.
 
