@@ -32,6 +32,7 @@ mod report;
 mod sampling;
 mod serve;
 mod sidecar;
+mod sidecar_care;
 mod signals;
 mod snapshot;
 mod summary;

@@ -14,7 +14,9 @@ use regex::Regex;
 
 use super::{
     args::{SidecarArgs, is_sidecar_kind, parse_duration, parse_frequency, parse_share, parse_size},
-    sampling, signals,
+    sampling,
+    sidecar_care::{self, CareOptions},
+    signals,
 };
 use crate::{
     capture::{
@@ -24,7 +26,7 @@ use crate::{
     process::{Identity, identify},
     sidecar::{
         Companion, Event, Options,
-        config::{self, Setting},
+        config::{self, Config},
         labels::Given,
         rounds,
         select::Rules,
@@ -65,6 +67,9 @@ const KEYS: &[&str] = &[
 
 /// Runs the verb until a signal ends it.
 pub fn run(arguments: SidecarArgs) -> Result<()> {
+    if let Some(address) = &arguments.check {
+        return sidecar_care::check(address);
+    }
     sampling::check_debug_options(&arguments.debug)?;
     let reload = Arc::new(AtomicBool::new(false));
     let stop = signals::stop_or_reload_on_signals(&reload)?;
@@ -72,14 +77,22 @@ pub fn run(arguments: SidecarArgs) -> Result<()> {
         // A process that does not exist now is a mistake; later it may end.
         identify(*pid)?;
     }
-    let options = options(&arguments)?;
-    let mut printer = Printer { is_quiet: arguments.quiet };
-    if !arguments.quiet {
-        super::say(&start_line(&options));
+    let (options, care) = options(&arguments)?;
+    // With a log, that has the events.
+    let mut printer = Printer { is_quiet: arguments.quiet, is_silent: arguments.log.is_some() };
+    if !arguments.quiet && arguments.log.is_none() {
+        super::say(&format!("{}{}", start_line(&options), sidecar_care::about(&care)));
     }
-    let mut read_again = || self::options(&arguments).map_err(|error| format!("{error:#}"));
-    rounds::run(options, &mut [&mut printer], (&reload, &mut read_again), &stop)?;
-    Ok(())
+    let mut running = sidecar_care::start(&arguments, care, &options, &stop)?;
+    let mut read_again = || match self::options(&arguments) {
+        Ok((options, _)) => Ok(options),
+        Err(error) => Err(format!("{error:#}")),
+    };
+    let companions: &mut [&mut dyn Companion] = &mut [&mut printer, &mut running.care];
+    let result = rounds::run(options, companions, (&reload, &mut read_again), &stop);
+    stop.set();
+    running.end();
+    Ok(result?)
 }
 
 fn start_line(options: &Options) -> String {
@@ -100,10 +113,11 @@ fn time(duration: Duration) -> String {
 }
 
 /// What the options and the configuration file say. Errors: a value is wrong.
-fn options(arguments: &SidecarArgs) -> Result<Options> {
+fn options(arguments: &SidecarArgs) -> Result<(Options, CareOptions)> {
+    let keys: Vec<&str> = KEYS.iter().chain(sidecar_care::KEYS).copied().collect();
     let file = match &arguments.config {
         Some(path) => {
-            Config(config::read(path, KEYS).with_context(|| format!("--config {}", path.display()))?)
+            Config(config::read(path, &keys).with_context(|| format!("--config {}", path.display()))?)
         }
         None => Config(Vec::new()),
     };
@@ -111,7 +125,7 @@ fn options(arguments: &SidecarArgs) -> Result<Options> {
     combine(arguments, &file).with_context(|| with_file().unwrap_or_default())
 }
 
-fn combine(arguments: &SidecarArgs, file: &Config) -> Result<Options> {
+fn combine(arguments: &SidecarArgs, file: &Config) -> Result<(Options, CareOptions)> {
     let every = arguments.every.or(file.one("every", parse_duration)?).unwrap_or(EVERY);
     let window = arguments.window.or(file.one("for", parse_duration)?).unwrap_or(every);
     let kinds = match &arguments.kinds[..] {
@@ -119,7 +133,12 @@ fn combine(arguments: &SidecarArgs, file: &Config) -> Result<Options> {
         kinds => kinds.to_vec(),
     };
     let frequency = arguments.frequency.or(file.one("frequency", parse_frequency)?);
-    Ok(Options {
+    let limits = Limits {
+        bytes: arguments.spool_size.or(file.one("spool-size", parse_size)?).unwrap_or(SPOOL_BYTES),
+        age: arguments.spool_age.or(file.one("spool-age", parse_duration)?).unwrap_or(SPOOL_AGE),
+    };
+    let care = CareOptions::combine(arguments, file, limits.bytes)?;
+    let options = Options {
         rules: rules(arguments, file)?,
         every,
         window,
@@ -131,19 +150,18 @@ fn combine(arguments: &SidecarArgs, file: &Config) -> Result<Options> {
             frames: FrameChoice::from(arguments.frames),
             labels: LabelKeys { pid: true, tid: false, process: true },
             symbolize: sampling::symbolize_options(&arguments.debug),
+            max_memory_bytes: care.max_memory_bytes(),
             ..Request::default()
         },
-        spool: arguments.spool.clone(),
-        limits: Limits {
-            bytes: arguments.spool_size.or(file.one("spool-size", parse_size)?).unwrap_or(SPOOL_BYTES),
-            age: arguments.spool_age.or(file.one("spool-age", parse_duration)?).unwrap_or(SPOOL_AGE),
-        },
+        spool: arguments.spool.clone().unwrap_or_default(),
+        limits,
         per_process: arguments.per_process || file.is_on("per-process")?,
         label_values: arguments
             .label_values
             .or(file.one("label-values", str::parse)?)
             .unwrap_or(LABEL_VALUES),
-    })
+    };
+    Ok((options, care))
 }
 
 fn rules(arguments: &SidecarArgs, file: &Config) -> Result<Rules> {
@@ -183,32 +201,6 @@ fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
-/// The lines of the configuration file.
-struct Config(Vec<Setting>);
-
-impl Config {
-    /// The value of a key; of several lines the last one has precedence.
-    fn one<T, E: ToString>(&self, key: &str, parse: impl Fn(&str) -> Result<T, E>) -> Result<Option<T>> {
-        let last = self.0.iter().rev().find(|setting| setting.key == key);
-        Ok(last.map(|setting| setting.parsed(parse)).transpose()?)
-    }
-
-    /// The values of all lines of a key.
-    fn all<T, E: ToString>(&self, key: &str, parse: impl Fn(&str) -> Result<T, E>) -> Result<Vec<T>> {
-        let lines = self.0.iter().filter(|setting| setting.key == key);
-        Ok(lines.map(|setting| setting.parsed(&parse)).collect::<Result<_, _>>()?)
-    }
-
-    fn is_on(&self, key: &str) -> Result<bool> {
-        let parse = |text: &str| match text {
-            "yes" | "true" | "on" | "1" => Ok(true),
-            "no" | "false" | "off" | "0" => Ok(false),
-            _ => Err("must be yes or no"),
-        };
-        Ok(self.one(key, parse)?.unwrap_or(false))
-    }
-}
-
 fn text(value: &str) -> Result<String, String> {
     if value.is_empty() { Err("must not be empty".to_owned()) } else { Ok(value.to_owned()) }
 }
@@ -224,6 +216,8 @@ fn parse_kinds(text: &str) -> Result<Vec<Kind>, String> {
 /// Prints what happens.
 struct Printer {
     is_quiet: bool,
+    /// Nothing at all is printed.
+    is_silent: bool,
 }
 
 impl Printer {
@@ -236,6 +230,9 @@ impl Printer {
 
 impl Companion for Printer {
     fn event(&mut self, event: &Event<'_>) {
+        if self.is_silent {
+            return;
+        }
         match event {
             Event::Opened(recovery) => {
                 for (path, why) in &recovery.torn {

@@ -62,13 +62,17 @@ pub fn own_folder(pids: &[u32]) -> Option<PathBuf> {
 /// The folder of a group in the hierarchy of a version-1 controller. `groups`: the text of
 /// /proc/PID/cgroup.
 pub(super) fn controller_folder(groups: &str, controller: &str) -> Option<PathBuf> {
+    controller_folder_in(&read_text("/proc/self/mountinfo").ok()?, groups, controller)
+}
+
+/// As [`controller_folder`], with the text of mountinfo.
+pub(super) fn controller_folder_in(mountinfo: &str, groups: &str, controller: &str) -> Option<PathBuf> {
     let of_controller = |line: &&str| {
         let names = line.split(':').nth(1).unwrap_or_default();
         names.split(',').any(|name| name == controller)
     };
     let path = Path::new(groups.lines().find(of_controller).and_then(path_of)?);
-    let mounts = read_text("/proc/self/mountinfo").ok()?;
-    mounts.lines().find_map(|line| folder_of_controller(line, controller, path))
+    mountinfo.lines().find_map(|line| folder_of_controller(line, controller, path))
 }
 
 /// The folder of `path`, if this line of mountinfo is the mount of the controller's hierarchy.

@@ -13,6 +13,8 @@ pub mod ends;
 pub mod facts;
 pub mod files;
 pub mod filter;
+pub mod gauges;
+pub mod group_gauges;
 mod guarded_open;
 mod handle;
 pub mod hindrance;
@@ -41,7 +43,9 @@ pub use hints::{
 pub use identity::{Identity, identify};
 pub use maps::{Mapping, read_executable_mappings, read_mappings};
 pub use memory::{MemorySource, ProcessMemory};
-pub use own_memory::{give_memory_back_early, own_allocated_bytes, own_memory_bytes, release_free_memory};
+pub use own_memory::{
+    give_memory_back_early, own_allocated_bytes, own_cpu_ns, own_memory_bytes, release_free_memory,
+};
 
 /// Gives any text to every parser of /proc texts of this module, for fuzzing.
 pub fn parse_any_text(bytes: &[u8]) {

@@ -1,10 +1,10 @@
-//! The memory that the kernel charges to rprof itself.
+//! The memory and the CPU time that the kernel charges to rprof itself.
 //!
 //! Not here: the target's memory (`memory`).
 
 use std::sync::Once;
 
-use crate::sys::{heap, proc::read_text};
+use crate::sys::{clock, heap, proc::read_text};
 
 /// Anonymous plus shared memory of rprof (RssAnon + RssShmem of proc_pid_status(5)), in bytes: what
 /// it cannot give back without losing data. Pages of mapped files are not in it. `None`: /proc
@@ -23,6 +23,11 @@ pub fn give_memory_back_early() {
 /// Gives free memory of the heap back to the kernel, where the allocator keeps it.
 pub fn release_free_memory() {
     heap::release_free_memory();
+}
+
+/// The CPU time that rprof has used since its start, on all threads, in nanoseconds.
+pub fn own_cpu_ns() -> u64 {
+    clock::own_cpu_ns()
 }
 
 fn parse(status: &str) -> Option<u64> {

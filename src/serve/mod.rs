@@ -22,6 +22,7 @@ mod listen;
 mod pages;
 mod pending;
 mod route;
+mod status;
 mod symbol;
 mod targets;
 mod ui;
@@ -39,6 +40,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use access::{Access, Address, TlsFiles};
 pub use door::Door;
+pub use status::{Status, status};
 pub use targets::Targets;
 pub use web::pages_of;
 

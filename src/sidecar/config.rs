@@ -103,6 +103,42 @@ impl Setting {
     }
 }
 
+/// The lines of the configuration file.
+pub struct Config(pub Vec<Setting>);
+
+impl Config {
+    /// The value of a key; of several lines the last one has precedence. Errors: it does
+    /// not parse.
+    pub fn one<T, E: ToString>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, ConfigError> {
+        let last = self.0.iter().rev().find(|setting| setting.key == key);
+        last.map(|setting| setting.parsed(parse)).transpose()
+    }
+
+    /// The values of all lines of a key. Errors: one of them does not parse.
+    pub fn all<T, E: ToString>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let lines = self.0.iter().filter(|setting| setting.key == key);
+        lines.map(|setting| setting.parsed(&parse)).collect()
+    }
+
+    /// Whether a key is `yes`. Errors: it is neither yes nor no.
+    pub fn is_on(&self, key: &str) -> Result<bool, ConfigError> {
+        let parse = |text: &str| match text {
+            "yes" | "true" | "on" | "1" => Ok(true),
+            "no" | "false" | "off" | "0" => Ok(false),
+            _ => Err("must be yes or no"),
+        };
+        Ok(self.one(key, parse)?.unwrap_or(false))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,16 +8,35 @@
 //! ```
 //!
 //! A [`Companion`] takes part in the main loop: it sees the watched processes once a second and
-//! each [`Event`], and may request that the window ends now, or other settings. Not here: printing,
-//! and the command line.
+//! each [`Event`], and may request that the window ends now, or other settings. One of them is
+//! [`care::Care`]:
+//!
+//! ```text
+//! care ─► limits (own CPU time and memory) ─► settings of the next window
+//!   ├───► metrics, log
+//!   └───► watcher ─► triggers ─► incident ─► hook
+//!             └────► recorder ─► ring (what came before)
+//! ```
+//!
+//! Not here: printing, and the command line.
 
+pub mod care;
 pub mod config;
+pub mod hook;
+pub mod incident;
 mod instant;
 pub mod labels;
+pub mod limits;
 mod live;
+pub mod log;
+pub mod metrics;
+pub mod recorder;
+pub mod ring;
 pub mod rounds;
 mod save;
 pub mod select;
+pub mod triggers;
+pub mod watcher;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -85,6 +104,14 @@ pub enum Action {
     },
     /// Sample with these settings from the next window on.
     Apply(Settings),
+    /// Sample with these settings now: the current window ends, and its files are marked with this
+    /// word.
+    ApplyNow {
+        /// The settings.
+        settings: Settings,
+        /// Why: a short word.
+        reason: String,
+    },
 }
 
 /// What happens, in the order in which it happens.

@@ -192,7 +192,18 @@ impl Sidecar<'_> {
             Action::Capture { reason } if self.live.is_some() => self.end_window(Some(reason)),
             Action::Capture { .. } => {}
             Action::Apply(settings) => self.wanted = (settings != self.settings).then_some(settings),
+            Action::ApplyNow { settings, reason } => {
+                self.end_session(Some(reason));
+                self.wanted = None;
+                self.apply(settings);
+            }
         }
+    }
+
+    /// Uses these settings for the next session.
+    fn apply(&mut self, settings: Settings) {
+        self.report(&Event::Applied(&settings));
+        self.settings = settings;
     }
 
     fn report(&mut self, event: &Event<'_>) {
@@ -207,9 +218,7 @@ impl Sidecar<'_> {
         }
         if let Some(settings) = self.wanted.take() {
             self.end_session(None);
-            self.settings = settings;
-            let settings = self.settings.clone();
-            self.report(&Event::Applied(&settings));
+            self.apply(settings);
         }
         let every = self.options.every;
         let mut left = until_multiple(every);

@@ -44,7 +44,7 @@ pub use shared::{
     DebugArgs, FormatArg, FramesArg, LabelArg, OutputArgs, SamplerArg, SamplingArgs, parse_duration,
     parse_frequency,
 };
-pub use sidecar::{SidecarArgs, is_sidecar_kind, parse_share, parse_size};
+pub use sidecar::{SidecarArgs, is_sidecar_kind, parse_cpu, parse_share, parse_size, parse_time};
 pub use snapshot::SnapshotArgs;
 pub use symbolize::SymbolizeArgs;
 pub use top::{LiveArgs, TopArgs, are_defaults};

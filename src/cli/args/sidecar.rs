@@ -10,8 +10,27 @@ use super::{
 };
 use crate::{
     capture::kinds::{Form, Kind},
-    sidecar::select::Share,
+    serve::Address,
+    sidecar::{log::LogForm, select::Share, triggers::Trigger},
 };
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogArg {
+    /// Words and `key=value`.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+impl From<LogArg> for LogForm {
+    fn from(form: LogArg) -> LogForm {
+        match form {
+            LogArg::Text => LogForm::Text,
+            LogArg::Json => LogForm::Json,
+        }
+    }
+}
 
 /// Shown below `rprof sidecar --help`.
 pub const SIDECAR_EXAMPLES: &str = "\
@@ -34,8 +53,8 @@ pub struct SidecarArgs {
     #[arg(long)]
     pub any_user: bool,
     /// Directory for the profiles; created if it does not exist.
-    #[arg(long, value_name = "DIR")]
-    pub spool: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "check")]
+    pub spool: Option<PathBuf>,
     /// The most disk space of the spool; the oldest profiles are removed (default: 1GiB; 0: no
     /// limit).
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -83,6 +102,36 @@ pub struct SidecarArgs {
     /// The most values of each label at a time; further ones become `other` (default: 100).
     #[arg(long, value_name = "COUNT")]
     pub label_values: Option<usize>,
+    /// Write an incident when this is true, with what was sampled before: cpu>80%:30s, rss>2GiB,
+    /// rss+10%/min, oom, exit, threads>1000, fd>90%, throttled>20%, psi.cpu>20%; repeatable.
+    /// SIGUSR1 writes one at any time.
+    #[arg(long = "on", value_name = "CONDITION")]
+    pub triggers: Vec<Trigger>,
+    /// How much of what came before an incident has (default with --on: 5m; 0s: nothing).
+    #[arg(long, value_name = "DURATION", value_parser = parse_time)]
+    pub ring: Option<Duration>,
+    /// How long a condition writes no further incident of the same service (default: 10m).
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub cooldown: Option<Duration>,
+    /// The most CPU time of rprof itself, in percent of one core, averaged over 60 s; it lowers the
+    /// rate, then the depth, then the kinds (default: 2%; 0: no limit).
+    #[arg(long, value_name = "PERCENT", value_parser = parse_cpu)]
+    pub max_cpu: Option<f64>,
+    /// The most memory of rprof itself, anonymous and shared (default: 128MiB; 0: no limit).
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_memory: Option<u64>,
+    /// Serve /metrics (Prometheus), /healthz and POST /trigger: 127.0.0.1:6061, or unix:PATH.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<Address>,
+    /// Clients of --listen need this token: the first line of a file.
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    pub token_file: Option<PathBuf>,
+    /// Write what happens to the standard error, one event a line.
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub log: Option<LogArg>,
+    /// Only check whether the sidecar that listens on this address works (for liveness probes).
+    #[arg(long, value_name = "ADDRESS", exclusive = true)]
+    pub check: Option<Address>,
     /// Configuration file: lines `key = value`, where keys are options without `--`. An option on
     /// the command line has precedence.
     #[arg(long, value_name = "FILE")]
@@ -107,6 +156,26 @@ pub struct SidecarArgs {
 /// Whether a sidecar can capture a kind: all but timelines.
 pub fn is_sidecar_kind(kind: Kind) -> bool {
     kind.form == Form::Profile
+}
+
+/// Parses `2%`, or a number of cores: 0.02. Returns the number of cores.
+pub fn parse_cpu(text: &str) -> Result<f64, String> {
+    let number = match text.trim().strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+        None => text.trim().parse::<f64>(),
+    };
+    number
+        .ok()
+        .filter(|cores| *cores == 0.0 || (0.001..=64.0).contains(cores))
+        .ok_or_else(|| "must be a share of one core such as 2%, at least 0.1%".into())
+}
+
+/// Parses a time, which may be 0.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    match text.trim() {
+        "0" | "0s" => Ok(Duration::ZERO),
+        text => parse_duration(text),
+    }
 }
 
 /// Parses `512MiB`, `2GiB`, `1.5GB`, or a number of bytes.
@@ -160,6 +229,11 @@ mod tests {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
         assert_eq!(parse_share("10%"), parse_share("0.1"));
+        assert_eq!((parse_cpu("2%"), parse_cpu("0.5"), parse_cpu("0")), (Ok(0.02), Ok(0.5), Ok(0.0)));
+        for bad in ["", "-1%", "0.01%", "nan", "x%", "1e9"] {
+            assert!(parse_cpu(bad).is_err(), "{bad}");
+        }
+        assert_eq!((parse_time("0s"), parse_time("5m")), (Ok(Duration::ZERO), Ok(Duration::from_secs(300))));
         for bad in ["", "0", "101%", "-5%", "nan"] {
             assert!(parse_share(bad).is_err(), "{bad}");
         }

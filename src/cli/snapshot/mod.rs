@@ -45,6 +45,9 @@ struct Snapshot {
     findings: Findings,
     /// Set by a signal.
     stop: Stop,
+    taken_at: SystemTime,
+    /// The text of README.md.
+    readme: String,
 }
 
 /// Runs the verb.
@@ -55,43 +58,34 @@ pub fn run(arguments: &SnapshotArgs) -> Result<()> {
     file::check_writable(&path)?;
     sampling::check_debug_options(&arguments.debug)?;
     let stop = signals::stop_on_signals()?;
-    let several = processes.len() > 1;
-    let mut snapshot = Snapshot {
-        request: Request {
-            children: arguments.processes.selectors.children,
-            duration: Some(arguments.duration),
-            labels: LabelKeys { pid: several, process: several, tid: false },
-            stacks: StackOptions { kernel: true, ..StackOptions::default() },
-            symbolize: sampling::symbolize_options(&arguments.debug),
-            stop: stop.clone(),
-            ..Request::default()
-        },
-        processes,
-        stop,
-        parts: Vec::new(),
-        missing: Vec::new(),
-        findings: Findings::default(),
+    let request = Request {
+        children: arguments.processes.selectors.children,
+        duration: Some(arguments.duration),
+        symbolize: sampling::symbolize_options(&arguments.debug),
+        stop: stop.clone(),
+        ..Request::default()
     };
-    let taken_at = SystemTime::now();
-    // Instant kinds first: the incident may be over when the profiles are done.
-    snapshot.instant_kinds();
-    snapshot.facts();
-    snapshot.sampled_kinds();
-    snapshot.commands(arguments.show_arguments);
-    let first = identities[0].pid;
-    snapshot.collect("doctor", || {
-        let diagnosis = doctor::diagnose(Some(first), true)?;
-        let json = serde_json::to_vec_pretty(&diagnosis.json)?;
-        Ok(vec![part("doctor.txt", diagnosis.text.into_bytes()), part("doctor.json", json)])
-    });
-    let readme = snapshot.findings.text(&identities, taken_at, arguments.duration, &snapshot.missing);
-    snapshot.parts.insert(0, part("README.md", readme.clone().into_bytes()));
-    let write = |writer: &mut dyn Write| archive(&snapshot, &folder_name(&path), taken_at, writer);
+    let snapshot = Snapshot::take(processes, request, arguments.show_arguments);
+    let write = |writer: &mut dyn Write| snapshot.write(&path, writer);
     let options = output::file_options(None);
     output::write_or_rescue(&path, &options, write, &default_name(&identities), write)?;
     if !arguments.quiet {
-        super::say(&format!("{readme}\nwrote {}", path.display()));
+        super::say(&format!("{}\nwrote {}", snapshot.readme, path.display()));
     }
+    Ok(())
+}
+
+/// Writes an incident of the sidecar: a snapshot of the processes that still run, and these files.
+pub fn write_incident(
+    path: &Path,
+    pids: &[u32],
+    request: Request,
+    files: Vec<(String, Vec<u8>)>,
+) -> Result<()> {
+    let processes = pids.iter().filter_map(|pid| ProcessHandle::open(*pid).ok()).collect();
+    let mut snapshot = Snapshot::take(processes, request, false);
+    snapshot.parts.splice(0..0, files.into_iter().map(|(name, bytes)| part(name, bytes)));
+    file::write_file(path, &output::file_options(None), |writer| snapshot.write(path, writer))?;
     Ok(())
 }
 
@@ -123,6 +117,47 @@ fn default_name(identities: &[Identity]) -> PathBuf {
 }
 
 impl Snapshot {
+    /// Collects all parts; none if there is no process.
+    fn take(processes: Vec<ProcessHandle>, request: Request, show_arguments: bool) -> Snapshot {
+        let several = processes.len() > 1;
+        let identities: Vec<Identity> = processes.iter().map(|process| process.identity().clone()).collect();
+        let stop = request.stop.clone();
+        let mut snapshot = Snapshot {
+            request: Request {
+                labels: LabelKeys { pid: several, process: several, tid: false },
+                stacks: StackOptions { kernel: true, ..StackOptions::default() },
+                ..request
+            },
+            processes,
+            stop,
+            parts: Vec::new(),
+            missing: Vec::new(),
+            findings: Findings::default(),
+            taken_at: SystemTime::now(),
+            readme: String::new(),
+        };
+        let Some(first) = identities.first().map(|identity| identity.pid) else { return snapshot };
+        // Instant kinds first: the incident may be over when the profiles are done.
+        snapshot.instant_kinds();
+        snapshot.facts();
+        snapshot.sampled_kinds();
+        snapshot.commands(show_arguments);
+        snapshot.collect("doctor", || {
+            let diagnosis = doctor::diagnose(Some(first), true)?;
+            let json = serde_json::to_vec_pretty(&diagnosis.json)?;
+            Ok(vec![part("doctor.txt", diagnosis.text.into_bytes()), part("doctor.json", json)])
+        });
+        let duration = snapshot.request.duration.unwrap_or_default();
+        snapshot.readme = snapshot.findings.text(&identities, snapshot.taken_at, duration, &snapshot.missing);
+        snapshot.parts.insert(0, part("README.md", snapshot.readme.clone().into_bytes()));
+        snapshot
+    }
+
+    /// Writes the archive that will be at `path`.
+    fn write(&self, path: &Path, writer: &mut dyn Write) -> io::Result<()> {
+        archive(self, &folder_name(path), self.taken_at, writer)
+    }
+
     /// Collects a part, unless a signal has ended the snapshot: then rprof must end soon.
     fn collect(&mut self, what: &str, make: impl FnOnce() -> Result<Vec<Part>>) {
         if self.stop.is_set() {
