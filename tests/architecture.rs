@@ -59,7 +59,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shell", &["report", "profile", "text"]),
     // The pages depend on reports only. The server passes in how to open programs and draw graphs.
     ("web", &["report", "profile", "text"]),
-    ("serve", &["web", "capture", "report", "ship", "profile", "process", "issue", "addr", "text"]),
+    ("serve", &["web", "capture", "report", "spool", "ship", "profile", "process", "issue", "addr", "text"]),
     ("sidecar", &["capture", "process", "spool", "ship", "profile", "issue", "addr", "budget", "text"]),
     (
         "cli",

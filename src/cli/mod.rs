@@ -35,6 +35,7 @@ mod sidecar;
 mod sidecar_care;
 mod signals;
 mod snapshot;
+mod spool;
 mod summary;
 mod symbolize;
 mod target;

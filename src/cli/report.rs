@@ -15,10 +15,11 @@ use super::{
     args::{
         ColorArg, DiffArgs, DiffOptions, FileArgs, MatchArgs, ReportArgs, TopArgs, are_defaults, stdout_width,
     },
-    live, pprof,
+    live, pprof, spool,
     target::{self, Needs},
 };
 use crate::{
+    capture::kinds,
     profile::{columns::Columns, file, function_starts},
     report::{
         output::{NameStyle, ReportOutput, ReportRequest, TextFormat, build_report, diff_runs},
@@ -34,6 +35,9 @@ pub fn of_files(name: &'static str, arguments: &FileArgs) -> Result<()> {
 
 /// Runs `rprof top FILE...` or the live view of processes.
 pub fn top(arguments: &TopArgs) -> Result<()> {
+    if let Some(source) = spool_source(arguments)? {
+        return run("top", None, &[source], &arguments.report);
+    }
     let Some(pids) = processes(arguments)? else {
         if !are_defaults(&arguments.live) {
             bail!(
@@ -50,6 +54,22 @@ pub fn top(arguments: &TopArgs) -> Result<()> {
         );
     }
     live::run(pids, &arguments.live)
+}
+
+/// The spool that `rprof top` reads, with the query of its options; `None`: it is none. Errors:
+/// options of a spool with another source.
+fn spool_source(arguments: &TopArgs) -> Result<Option<PathBuf>> {
+    let kind = Some(arguments.live.kind).filter(|kind| *kind != kinds::DEFAULT);
+    let query = arguments.spool.query(kind.map(|kind| kind.name));
+    match &arguments.files[..] {
+        [only] if spool::parts(&only.to_string_lossy()).is_some() => {
+            let source = only.to_string_lossy();
+            let sign = if source.contains('?') { '&' } else { '?' };
+            Ok(Some(PathBuf::from(format!("{source}{sign}{query}"))))
+        }
+        _ if are_defaults(&arguments.spool) => Ok(None),
+        _ => bail!("--since, --until and --service select profiles of one spool: rprof top SPOOL --since 1h"),
+    }
 }
 
 /// The processes that `rprof top` watches; `None`: it reads files.
@@ -195,6 +215,7 @@ pub fn read(files: &[PathBuf]) -> Result<Columns> {
 /// As [`read`]; warnings are added to `warnings`.
 pub fn read_with_messages(files: &[PathBuf], warnings: &mut Vec<String>) -> Result<Columns> {
     let sources: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
+    let sources = spool::expand(&sources).map_err(|why| anyhow!(why))?;
     let mut messages = Vec::new();
     let columns = pprof::fetch(&sources, &mut |message| messages.push(message.to_string()));
     let is_failure =

@@ -22,6 +22,8 @@ mod listen;
 mod pages;
 mod pending;
 mod route;
+mod spool;
+mod spool_page;
 mod status;
 mod symbol;
 mod targets;
@@ -40,6 +42,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use access::{Access, Address, TlsFiles};
 pub use door::Door;
+pub use spool::pages_of_spool;
 pub use status::{Status, status};
 pub use targets::Targets;
 pub use web::pages_of;

@@ -1,7 +1,8 @@
 //! The index: a line for each file that was added (`+`) or removed (`-`), each with its own
 //! checksum, so that a torn line is recognised.
 //!
-//! `+ CHECKSUM BYTES CRC PATH` and `- CHECKSUM PATH`; CHECKSUM is that of the rest of the line.
+//! `+ CHECKSUM BYTES CRC TOTAL UNIT PATH` and `- CHECKSUM PATH`; CHECKSUM is that of the rest of the
+//! line, TOTAL the sum of the main value in UNIT.
 
 use std::{
     collections::BTreeMap,
@@ -17,12 +18,16 @@ use super::{INDEX, name::Entry};
 use crate::profile::{WriteError, file};
 
 /// What the index knows of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// Its length.
     pub bytes: u64,
     /// The CRC-32 of its content.
     pub crc: u32,
+    /// The sum of its main value over all samples.
+    pub total: i64,
+    /// The unit of this value.
+    pub unit: String,
 }
 
 /// The files of a spool.
@@ -69,15 +74,19 @@ fn parse_line(line: &str) -> Option<Change> {
     if sign == "-" {
         return Some(Change::Removed(Entry::of_path(rest)?));
     }
-    let mut words = rest.splitn(3, ' ');
+    let mut words = rest.splitn(5, ' ');
     let bytes = words.next()?.parse().ok()?;
     let crc = u32::from_str_radix(words.next()?, 16).ok()?;
-    (sign == "+").then_some(Change::Added(Entry::of_path(words.next()?)?, Known { bytes, crc }))
+    let total = words.next()?.parse().ok()?;
+    let unit = words.next()?.to_owned();
+    (sign == "+").then_some(Change::Added(Entry::of_path(words.next()?)?, Known { bytes, crc, total, unit }))
 }
 
 /// The line of a file that was added.
-pub fn added(entry: &Entry, known: Known) -> String {
-    let rest = format!("{} {:08x} {}", known.bytes, known.crc, entry.path());
+pub fn added(entry: &Entry, known: &Known) -> String {
+    let Known { bytes, crc, total, unit } = known;
+    let unit = unit.replace([' ', '\n'], "_");
+    let rest = format!("{bytes} {crc:08x} {total} {unit} {}", entry.path());
     format!("+ {:08x} {rest}\n", crc_of(rest.as_bytes()))
 }
 
@@ -90,7 +99,7 @@ pub fn removed(entry: &Entry) -> String {
 /// Writes a new index of these files. Errors: as of any file.
 pub fn write(folder: &Path, files: &Files) -> Result<(), WriteError> {
     file::write_file(&folder.join(INDEX), &file::FileOptions::default(), |writer| {
-        files.iter().try_for_each(|(entry, known)| writer.write_all(added(entry, *known).as_bytes()))
+        files.iter().try_for_each(|(entry, known)| writer.write_all(added(entry, known).as_bytes()))
     })
 }
 

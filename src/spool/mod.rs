@@ -26,7 +26,7 @@ use std::{io, path::PathBuf};
 use crate::profile::WriteError;
 
 pub use name::{Entry, Time};
-pub use read::{Catalog, Query, Series};
+pub use read::{Catalog, Query, Series, parse_time};
 pub use split::{Group, split};
 pub use write::{Limits, Recovery, Spool};
 

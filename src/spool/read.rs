@@ -7,18 +7,19 @@ use std::{
 };
 
 use super::{
-    INDEX, SpoolError, index,
+    INDEX, SpoolError,
+    index::{self, Known},
     name::{Entry, Time},
-    walk::walk,
+    walk::{Size, walk},
 };
-use crate::profile::columns::{self, Columns, decode::Series as Reader, merge::Merger};
+use crate::profile::columns::{Columns, decode::Series as Reader, merge::Merger};
 
 /// What is in a spool.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     folder: PathBuf,
     /// By time.
-    entries: Vec<(Entry, u64)>,
+    entries: Vec<(Entry, Known)>,
 }
 
 /// Which profiles.
@@ -52,6 +53,22 @@ pub struct Series {
 }
 
 impl Query {
+    /// Parses `since=1h&until=2026-11-30T10:00&service=web&kind=cpu`. A time is one of day (UTC), or
+    /// how long before `now` it was. Errors: what is wrong, for a person.
+    pub fn parse(text: &str, now: Time) -> Result<Query, String> {
+        let mut query = Query::default();
+        for word in text.split('&').filter(|word| !word.is_empty()) {
+            match word.split_once('=') {
+                Some(("since", value)) => query.since = Some(parse_time(value, now)?),
+                Some(("until", value)) => query.until = Some(parse_time(value, now)?),
+                Some(("service", value)) => query.service = Some(value.to_owned()),
+                Some(("kind", value)) => query.kind = Some(value.to_owned()),
+                _ => return Err(format!("{word}: expected since=, until=, service= or kind=")),
+            }
+        }
+        Ok(query)
+    }
+
     /// Whether an entry matches.
     pub fn has(&self, entry: &Entry) -> bool {
         self.service.as_ref().is_none_or(|service| *service == entry.service)
@@ -71,7 +88,28 @@ impl Query {
     }
 }
 
+/// Parses a time of day (UTC) such as `2026-11-30T10:00`, or a duration before `now` such as `1h`.
+/// Errors: it is neither.
+pub fn parse_time(text: &str, now: Time) -> Result<Time, String> {
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return Ok(now.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)));
+    }
+    let plain = text.trim_end_matches('Z').replace(' ', "T");
+    let day: Option<jiff::civil::DateTime> = plain.parse().ok();
+    let at = day.and_then(|day| day.to_zoned(jiff::tz::TimeZone::UTC).ok());
+    at.map(|at| at.timestamp().as_millisecond()).ok_or_else(|| {
+        format!("{text}: expected a duration such as 1h, or a time (UTC) such as 2026-11-30T10:00")
+    })
+}
+
 impl Catalog {
+    /// The kind to show if none is named: `cpu`, or else the first one.
+    pub fn default_kind(&self, query: &Query) -> Option<String> {
+        let series = self.series(query);
+        let cpu = series.iter().find(|series| series.kind == "cpu").or(series.first());
+        cpu.map(|series| series.kind.clone())
+    }
+
     /// Whether a directory is a spool.
     pub fn is_spool(folder: &Path) -> bool {
         folder.join(INDEX).is_file()
@@ -88,12 +126,11 @@ impl Catalog {
         let indexed = index::read(folder).map_err(SpoolError::io("cannot read", folder.join(INDEX)))?;
         // The last line may be in the course of being written.
         let entries = match indexed {
-            (files, damaged) if damaged <= 1 => {
-                files.into_iter().map(|(entry, known)| (entry, known.bytes)).collect()
-            }
+            (files, damaged) if damaged <= 1 => files.into_iter().collect(),
             _ => {
-                let found: BTreeMap<Entry, u64> =
-                    walk(folder).profiles.into_iter().map(|(entry, size)| (entry, size.bytes)).collect();
+                let known = |size: Size| Known { bytes: size.bytes, ..Known::default() };
+                let found = walk(folder).profiles.into_iter();
+                let found: BTreeMap<Entry, Known> = found.map(|(entry, size)| (entry, known(size))).collect();
                 found.into_iter().collect()
             }
         };
@@ -105,6 +142,17 @@ impl Catalog {
         self.entries.iter().map(|(entry, _)| entry).filter(|entry| query.has(entry))
     }
 
+    /// The main value of each profile that matches: when it began and ended, the sum, and its unit.
+    pub fn totals<'a>(&'a self, query: &'a Query) -> impl Iterator<Item = (&'a Entry, i64, &'a str)> {
+        let matching = self.entries.iter().filter(|(entry, _)| query.has(entry));
+        matching.map(|(entry, known)| (entry, known.total, known.unit.as_str()))
+    }
+
+    /// The end of the last window of all.
+    pub fn last(&self) -> Option<Time> {
+        self.entries.iter().map(|(entry, _)| entry.end()).max()
+    }
+
     /// The path of an entry's file.
     pub fn path(&self, entry: &Entry) -> PathBuf {
         self.folder.join(entry.path())
@@ -113,7 +161,7 @@ impl Catalog {
     /// The services and kinds that match, in alphabetical order.
     pub fn series(&self, query: &Query) -> Vec<Series> {
         let mut all: BTreeMap<(&str, &str), Series> = BTreeMap::new();
-        for (entry, bytes) in self.entries.iter().filter(|(entry, _)| query.has(entry)) {
+        for (entry, known) in self.entries.iter().filter(|(entry, _)| query.has(entry)) {
             let series = all.entry((&entry.service, &entry.kind)).or_insert_with(|| Series {
                 service: entry.service.clone(),
                 kind: entry.kind.clone(),
@@ -123,7 +171,7 @@ impl Catalog {
                 last: entry.end(),
             });
             series.count += 1;
-            series.bytes += bytes;
+            series.bytes += known.bytes;
             series.first = series.first.min(entry.start);
             series.last = series.last.max(entry.end());
         }
@@ -164,16 +212,6 @@ impl Catalog {
                 Ok((columns, damaged))
             }
         }
-    }
-
-    /// One profile.
-    ///
-    /// # Errors
-    /// It is damaged, or gone.
-    pub fn profile(&self, entry: &Entry) -> Result<Columns, SpoolError> {
-        let path = self.path(entry);
-        let bytes = fs::read(&path).map_err(SpoolError::io("cannot read", &path))?;
-        columns::decode::read(bytes).map_err(|error| SpoolError::Damaged { path, why: error.to_string() })
     }
 }
 

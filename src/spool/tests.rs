@@ -163,6 +163,25 @@ fn windows_are_merged_by_service_kind_and_time() {
     assert_eq!(merged.header.duration_ns, 120_000_000_000);
     let series = catalog.series(&Query::default());
     assert_eq!((series.len(), series[0].count, series[0].last), (1, 5, entries[4].end()));
+    let totals: Vec<(i64, &str)> = catalog.totals(&query).map(|(_, total, unit)| (total, unit)).collect();
+    assert_eq!(totals, [(10, "nanoseconds"); 3]);
     let nothing = catalog.merge(&Query { service: Some("db".into()), ..Query::default() });
     assert!(matches!(nothing, Err(SpoolError::NothingMatches(_))));
+}
+
+#[test]
+fn a_query_is_parsed_with_durations_and_times() {
+    let now = entry(0).start;
+    let parsed = Query::parse("since=1h&until=2026-11-30T01:00&service=web&kind=cpu", now);
+    let query = Query {
+        service: Some("web".into()),
+        kind: Some("cpu".into()),
+        since: Some(now - 60 * MINUTE),
+        until: Some(now - 20 * MINUTE),
+    };
+    assert_eq!(parsed, Ok(query));
+    assert_eq!(Query::parse("", now), Ok(Query::default()));
+    for wrong in ["since=soon", "until=2026-13-01", "what=1", "service"] {
+        assert!(Query::parse(wrong, now).is_err(), "{wrong}");
+    }
 }

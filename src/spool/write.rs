@@ -17,7 +17,11 @@ use super::{
     name::{Entry, Time},
     walk::{Size, walk},
 };
-use crate::profile::{Profile, columns, encode_gzip, file};
+use crate::profile::{
+    Profile,
+    columns::{self, Columns},
+    encode_gzip, file,
+};
 
 /// The contents of files written in this time before the newest are checked when a spool is opened,
 /// because they may have been on their way to the disk when the power failed.
@@ -117,11 +121,12 @@ impl Spool {
         let bytes = encode_gzip(profile);
         file::write_file(&path, &file::FileOptions::default(), |writer| writer.write_all(&bytes))?;
         sync_folder(&folder);
-        let known = Known { bytes: bytes.len() as u64, crc: index::crc_of(&bytes) };
+        let (total, unit) = total_of(profile);
+        let known = Known { bytes: bytes.len() as u64, crc: index::crc_of(&bytes), total, unit };
         let on_disk = Size::of(&path).map_or(known.bytes, |size| size.on_disk);
         self.bytes += on_disk;
         self.on_disk.insert(entry.clone(), on_disk);
-        let line = index::added(&entry, known);
+        let line = index::added(&entry, &known);
         self.files.insert(entry.clone(), known);
         // The file is complete: if this fails, the index is mended when the spool is opened.
         self.append(&line);
@@ -215,16 +220,17 @@ fn recover(folder: &Path) -> (Files, BTreeMap<Entry, u64>, Recovery) {
     let (mut files, mut on_disk) = (Files::new(), BTreeMap::new());
     let mut seen = HashSet::new();
     for (entry, size) in found.profiles {
-        let known = indexed.get(&entry).copied();
+        let known = indexed.get(&entry).cloned();
         let is_recent = entry.end() >= newest - RECENT_MS;
         seen.insert(entry.clone());
-        let checked = match known.filter(|known| known.bytes == size.bytes && !is_recent) {
-            Some(known) => Ok(known),
-            None => check(&folder.join(entry.path()), known),
+        let is_new = known.is_none();
+        let checked = match known {
+            Some(known) if known.bytes == size.bytes && !is_recent => Ok(known),
+            known => check(&folder.join(entry.path()), known),
         };
         match checked {
             Ok(checked) => {
-                recovery.found += usize::from(known.is_none());
+                recovery.found += usize::from(is_new);
                 on_disk.insert(entry.clone(), size.on_disk);
                 files.insert(entry, checked);
             }
@@ -239,15 +245,37 @@ fn recover(folder: &Path) -> (Files, BTreeMap<Entry, u64>, Recovery) {
 /// that it is a profile.
 fn check(path: &Path, known: Option<Known>) -> Result<Known, String> {
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
-    let found = Known { bytes: bytes.len() as u64, crc: index::crc_of(&bytes) };
+    let (length, crc) = (bytes.len() as u64, index::crc_of(&bytes));
     match known {
-        Some(known) if known == found => Ok(found),
-        Some(known) if known.bytes != found.bytes => {
-            Err(format!("it has {} bytes; {} were written", found.bytes, known.bytes))
+        Some(known) if known.bytes != length => {
+            Err(format!("it has {length} bytes; {} were written", known.bytes))
         }
-        Some(_) => Err("its content is not what was written".to_owned()),
-        None => columns::decode::read(bytes).map(|_| found).map_err(|error| error.to_string()),
+        Some(known) if known.crc != crc => Err("its content is not what was written".to_owned()),
+        Some(known) => Ok(known),
+        None => {
+            let columns = columns::decode::read(bytes).map_err(|error| error.to_string())?;
+            let (total, unit) = total_of_columns(&columns);
+            Ok(Known { bytes: length, crc, total, unit })
+        }
     }
+}
+
+/// The sum of the main value of a profile, and its unit.
+fn total_of(profile: &Profile) -> (i64, String) {
+    let Some(value) = profile.default_value_index() else { return (0, String::new()) };
+    let values = profile.sample.iter().filter_map(|sample| sample.value.get(value));
+    let total = values.fold(0i64, |sum, value| sum.saturating_add(*value));
+    (total, profile.string(profile.sample_type[value].unit).to_owned())
+}
+
+/// The same for a profile that was read.
+fn total_of_columns(columns: &Columns) -> (i64, String) {
+    let kinds = &columns.header.kinds;
+    let main = kinds.iter().position(|kind| kind.name == columns.header.default_kind);
+    let Some(value) = main.or(kinds.len().checked_sub(1)) else { return (0, String::new()) };
+    let values = (0..columns.sample_count()).filter_map(|sample| columns.values(sample).get(value));
+    let total = values.fold(0i64, |sum, value| sum.saturating_add(*value));
+    (total, columns.text(kinds[value].unit).to_owned())
 }
 
 fn set_aside(path: &Path, why: String, recovery: &mut Recovery) {

@@ -16,7 +16,8 @@ pub const TOP_EXAMPLES: &str = "\
 Examples:
   rprof top cpu.pb.gz                  the hottest functions of a profile
   rprof top redis-server               live, of a running process (? shows the keys)
-  rprof top --name '^postgres' --kind offcpu";
+  rprof top --name '^postgres' --kind offcpu
+  rprof top SPOOL --since 1h --service web     the last hour of a spool (`rprof sidecar`)";
 
 /// The arguments of `rprof top`.
 #[derive(Debug, Args)]
@@ -31,12 +32,44 @@ pub struct TopArgs {
     #[arg(value_name = "FILE|PID|NAME",
           conflicts_with_all = ["pid", "name", "container", "cgroup", "systemd_unit"])]
     pub files: Vec<PathBuf>,
+    /// Which profiles of a spool.
+    #[command(flatten)]
+    pub spool: SpoolArgs,
     /// The live view.
     #[command(flatten)]
     pub live: LiveArgs,
     /// How to report.
     #[command(flatten)]
     pub report: ReportArgs,
+}
+
+/// Which profiles of a spool are read; --kind selects their kind.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Reading a spool")]
+pub struct SpoolArgs {
+    /// Windows that end after this: a duration before now (1h), or a time (2026-11-30T10:00, UTC).
+    #[arg(long, value_name = "TIME", requires = "files")]
+    pub since: Option<String>,
+    /// Windows that begin before this.
+    #[arg(long, value_name = "TIME", requires = "files")]
+    pub until: Option<String>,
+    /// Of this service.
+    #[arg(long, value_name = "NAME", requires = "files")]
+    pub service: Option<String>,
+}
+
+impl SpoolArgs {
+    /// The query that these options and a kind stand for: `since=1h&kind=cpu`.
+    pub fn query(&self, kind: Option<&str>) -> String {
+        let options = [
+            ("since", self.since.as_deref()),
+            ("until", self.until.as_deref()),
+            ("service", self.service.as_deref()),
+            ("kind", kind),
+        ];
+        let words = options.iter().filter_map(|(key, value)| Some(format!("{key}={}", (*value)?)));
+        words.collect::<Vec<_>>().join("&")
+    }
 }
 
 /// The options of the live view.

@@ -10,6 +10,7 @@ use std::{
     path::Path,
 };
 
+use super::spool;
 use crate::{
     profile::columns::Columns,
     report::{
@@ -76,6 +77,7 @@ fn try_run(arguments: &[String], out: &mut dyn Write, say: &mut dyn FnMut(&str))
         web::run(&flags, say)?;
         return Ok(0);
     }
+    flags.arguments = spool::expand(&flags.arguments)?;
     let columns = sources::fetch(&flags, say)?;
     match command {
         Some((command, argument)) if is_other_format(&flags.format, command) => {
@@ -140,7 +142,7 @@ fn formatted(
 /// Reads profiles and merges them, for the short forms. For each profile that cannot be read, `say`
 /// gets a message that starts with its name.
 pub(super) fn fetch(sources: &[String], say: &mut dyn FnMut(&str)) -> Result<Columns, String> {
-    sources::fetch(&Flags::of_sources(sources), say)
+    sources::fetch(&Flags::of_sources(&spool::expand(sources)?), say)
 }
 
 /// Makes a report and delivers it.

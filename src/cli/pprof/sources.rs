@@ -27,6 +27,7 @@ const CHUNK: usize = 128;
 pub(super) fn fetch(flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<Columns, String> {
     let base: Vec<String> =
         [&flags.base, &flags.diff_base].into_iter().filter(|base| !base.is_empty()).cloned().collect();
+    let base = crate::cli::spool::expand(&base)?;
     let own = grab(&flags.arguments, flags, say)
         .map_err(|error| format!("problem fetching source profiles: {error}"))?;
     let other =

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Flags, binaries, collection, drawing, viewer};
 use crate::{
-    cli::signals,
+    cli::{signals, spool},
     report::pprof::Settings,
     serve::{self, Access, Address, Door},
     web::{Offered, Site, Tools},
@@ -29,19 +29,26 @@ pub(super) fn address(text: &str) -> Result<Address, String> {
 /// Serves the merged profile until Ctrl-C, and each of several sources separately.
 pub(super) fn run(flags: &Flags, say: &mut dyn FnMut(&str)) -> Result<(), String> {
     let door = door(flags)?;
-    let folder = tempfile::tempdir()
-        .map_err(|error| format!("cannot create a directory for unpacked profiles: {error}"))?;
-    let offered = offered(flags, folder.path(), say)?;
-    let site = Site::new(offered, tools_for_oneself(flags.settings.clone()));
     let stop = signals::stop_on_signals().map_err(|error| error.to_string())?;
-    serve::pages_of(site, door, &stop, |address| {
+    let listening = |address: &Address, say: &mut dyn FnMut(&str)| {
         let url = format!("http://{address}");
         say(&format!("Serving web UI on {url}"));
         if !flags.no_browser {
             open_browser(&url, say);
         }
-    })
-    .map_err(|error| in_full(&error))
+    };
+    if let [source] = &flags.arguments[..]
+        && let Some((folder, _)) = spool::parts(source)
+    {
+        let tools = tools_for_oneself(flags.settings.clone());
+        let served = serve::pages_of_spool(Path::new(folder), tools, door, &stop, |at| listening(at, say));
+        return served.map_err(|error| in_full(&error));
+    }
+    let folder = tempfile::tempdir()
+        .map_err(|error| format!("cannot create a directory for unpacked profiles: {error}"))?;
+    let offered = offered(flags, folder.path(), say)?;
+    let site = Site::new(offered, tools_for_oneself(flags.settings.clone()));
+    serve::pages_of(site, door, &stop, |address| listening(address, say)).map_err(|error| in_full(&error))
 }
 
 /// The tools for pages that only the user who started rprof sees.
@@ -104,6 +111,9 @@ fn offered(flags: &Flags, folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Ve
     }
     let is_collection = found.len() != flags.arguments.len()
         || flags.arguments.iter().any(|own| collection::is_collection(own));
+    if let Some(spool) = flags.arguments.iter().find(|source| spool::parts(source).is_some()) {
+        return Err(format!("{spool} is a spool: give it alone, and compare windows on its pages"));
+    }
     let mut offered = Vec::new();
     if !is_collection {
         offered.push(Offered::loaded(&name_of(&flags.arguments), super::sources::fetch(flags, say)?));
