@@ -14,8 +14,8 @@ pub fn parts(source: &str) -> Option<(&str, &str)> {
     Catalog::is_spool(Path::new(folder)).then_some((folder, query))
 }
 
-/// The sources, with each spool replaced by its files that match. Errors: none matches, or the query
-/// is wrong.
+/// The sources, with each spool replaced by its files that match. Errors: none matches, or the
+/// query is wrong.
 pub fn expand(sources: &[String]) -> Result<Vec<String>, String> {
     let mut expanded = Vec::new();
     for source in sources {
@@ -42,7 +42,7 @@ fn files(folder: &Path, query: &str) -> Result<Vec<String>, String> {
     if files.is_empty() { Err(nothing(folder, &catalog)) } else { Ok(files) }
 }
 
-/// No profile matches; says what there is.
+/// No profile matches; lists the services and kinds of the spool.
 fn nothing(folder: &Path, catalog: &Catalog) -> String {
     let series = catalog.series(&Query::default());
     let known: Vec<String> =

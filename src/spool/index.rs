@@ -1,8 +1,8 @@
 //! The index: a line for each file that was added (`+`) or removed (`-`), each with its own
 //! checksum, so that a torn line is recognised.
 //!
-//! `+ CHECKSUM BYTES CRC TOTAL UNIT PATH` and `- CHECKSUM PATH`; CHECKSUM is that of the rest of the
-//! line, TOTAL the sum of the main value in UNIT.
+//! `+ CHECKSUM BYTES CRC TOTAL UNIT PATH` and `- CHECKSUM PATH`; CHECKSUM is that of the rest of
+//! the line, TOTAL the sum of the main value in UNIT.
 
 use std::{
     collections::BTreeMap,

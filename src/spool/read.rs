@@ -53,8 +53,8 @@ pub struct Series {
 }
 
 impl Query {
-    /// Parses `since=1h&until=2026-11-30T10:00&service=web&kind=cpu`. A time is one of day (UTC), or
-    /// how long before `now` it was. Errors: what is wrong, for a person.
+    /// Parses `since=1h&until=2026-11-30T10:00&service=web&kind=cpu`. A time is one of day (UTC),
+    /// or how long before `now` it was. Errors: what is wrong, for a person.
     pub fn parse(text: &str, now: Time) -> Result<Query, String> {
         let mut query = Query::default();
         for word in text.split('&').filter(|word| !word.is_empty()) {
