@@ -46,6 +46,8 @@ pub enum Issue {
     UnnamedJit {
         /// The process, as in its own PID namespace.
         pid: u32,
+        /// The runtime and what makes it state names; `None`: not recognized.
+        generator: Option<(&'static str, &'static str)>,
     },
     /// Kernel frames have no names.
     KernelSymbolsHidden {
@@ -119,10 +121,13 @@ impl fmt::Display for Issue {
                 let short = build_id.get(..8).unwrap_or(build_id);
                 write!(f, "functions of {file} (build {short}…) have no names: no symbols found")
             }
-            Issue::UnnamedJit { pid } => write!(
+            Issue::UnnamedJit { generator: Some((name, advice)), .. } => {
+                write!(f, "code that {name} generated has no names: {advice}")
+            }
+            Issue::UnnamedJit { pid, generator: None } => write!(
                 f,
-                "code generated at run time has no names in /tmp/perf-{pid}.map (some runtimes write it on \
-                 request: Erlang with `+JPperf true`, .NET with DOTNET_PerfMapEnabled=1)"
+                "code generated at run time has no names in /tmp/perf-{pid}.map, and the process describes it \
+                 neither by jitdump nor for debuggers (many runtimes do so on request)"
             ),
             Issue::KernelSymbolsHidden { why } => write!(f, "kernel functions have no names: {why}"),
             Issue::DebugInfo { file, why } => write!(f, "debug information of {file}: {why}"),

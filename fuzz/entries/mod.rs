@@ -16,6 +16,8 @@ mod folded;
 mod go_memory;
 mod go_tables;
 mod http_request;
+mod jit_images;
+mod jitdump;
 mod jvm_memory;
 mod kallsyms;
 mod perf_map;
@@ -47,6 +49,8 @@ pub const ALL: &[(&str, Entry)] = &[
     ("go_memory", go_memory::run),
     ("go_tables", go_tables::run),
     ("http_request", http_request::run),
+    ("jit_images", jit_images::run),
+    ("jitdump", jitdump::run),
     ("jvm_memory", jvm_memory::run),
     ("kallsyms", kallsyms::run),
     ("perf_map", perf_map::run),

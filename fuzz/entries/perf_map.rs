@@ -3,7 +3,7 @@
 use rprof::{
     addr::RuntimeAddr,
     budget::{Budget, Resource},
-    symbolize::perf_map_names_in,
+    runtime::jit::perf_map_names_in,
 };
 
 const WORK_LIMIT: u64 = 1 << 20;

@@ -8,6 +8,7 @@
 pub mod aarch64;
 pub mod aarch64_syscalls;
 pub mod references;
+pub mod relocations;
 pub mod x86_64;
 pub mod x86_64_syscalls;
 pub mod x86_instructions;

@@ -50,6 +50,11 @@ pub fn hint(profile: &Profile, has_unnamed_jit: bool) -> Option<&'static str> {
     Some(hint)
 }
 
+/// Whether a hint says how generated code gets names.
+pub fn is_of_jit(hint: Option<&str>) -> bool {
+    LANGUAGES.iter().any(|(_, source, text)| *source == Names::PerfMap && Some(*text) == hint)
+}
+
 /// Whether a file name is `name` with a version: `php8.2` and `libruby-3.1.so.3.1.2`.
 fn is_version_of(file: &str, name: &str) -> bool {
     let rest = file.strip_prefix(name);

@@ -316,7 +316,7 @@ fn warnings(capture: &Capture) -> Vec<String> {
     warnings.extend(language.map(str::to_owned));
     let is_said = |issue: &Issue| {
         matches!(issue, Issue::WeakerSampler { .. })
-            || language.is_some() && matches!(issue, Issue::UnnamedJit { .. })
+            || language_hint::is_of_jit(language) && matches!(issue, Issue::UnnamedJit { .. })
     };
     let mut shown: Vec<(&Issue, u64)> = capture.issues.iter().filter(|(issue, _)| !is_said(issue)).collect();
     shown.sort_by_key(|(_, count)| std::cmp::Reverse(*count));

@@ -97,6 +97,18 @@ impl<'a> SymbolTable<'a> {
         self.entries.chunks_exact(ENTRY_BYTES).filter_map(move |entry| defined_symbol(entry, &table))
     }
 
+    /// The address of the symbol with this name; faster than reading the names of all symbols.
+    /// `None`: the table does not define it.
+    pub fn address_of(&self, name: &str) -> Option<ElfAddr> {
+        let places = places_of_name(self.names, name);
+        let is_it = |entry: &&[u8]| {
+            let at = u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
+            places.contains(&(at as usize))
+        };
+        let mut entries = self.entries.chunks_exact(ENTRY_BYTES).filter(|_| !places.is_empty()).filter(is_it);
+        entries.find_map(|entry| defined_symbol(entry, self)).map(|symbol| symbol.address)
+    }
+
     /// Lets the kernel drop the pages of the whole file that were read so far.
     pub fn release_pages(&self) {
         self.elf.release_pages();
@@ -120,6 +132,15 @@ impl<'a> SymbolTable<'a> {
         let name = name_at(self.names, at as usize);
         if self.elf.may_scan(name.len()) { name } else { &[] }
     }
+}
+
+/// Where a name is in a string table: also as the end of another one.
+fn places_of_name(names: &[u8], name: &str) -> Vec<usize> {
+    /// Linkers keep equal names once.
+    const MAX_PLACES: usize = 8;
+    let pattern = regex::bytes::Regex::new(&format!("{}\\x00", regex::escape(name)));
+    let places = pattern.iter().flat_map(|pattern| pattern.find_iter(names));
+    places.map(|found| found.start()).take(MAX_PLACES).collect()
 }
 
 fn code_end(section: &Section) -> Option<ElfAddr> {

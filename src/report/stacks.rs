@@ -178,7 +178,7 @@ impl<'p> Reader<'p> {
 
     fn unnamed_frame(&mut self, address: u64, mapping: Option<&'p Mapping>) -> FrameId {
         let module = printable(mapping.map_or("", |mapping| self.profile.string(mapping.filename)));
-        let name = self.address_name(address, mapping, base_name(&module));
+        let name = self.address_name(address, mapping, shown_base(&module));
         let next = FrameId(self.frames.len() as u32);
         // Unnamed frames with the same base name are distinguished by address and module.
         let id = *self.unnamed.entry(format!("{name} {module}")).or_insert(next);
@@ -193,7 +193,7 @@ impl<'p> Reader<'p> {
         let Some(mapping) = mapping.filter(|_| !module.is_empty()) else {
             return if address == 0 { "[unknown]".to_string() } else { format!("{address:#x}") };
         };
-        if address == 0 {
+        if address == 0 || is_memory(module) {
             return bracketed(module);
         }
         let inside = (mapping.memory_start..mapping.memory_limit).contains(&address);
@@ -205,6 +205,17 @@ impl<'p> Reader<'p> {
         let start = self.starts.of(text(mapping.build_id), text(mapping.filename), offset);
         function_starts::unnamed(module, start.unwrap_or(offset))
     }
+}
+
+/// Whether a mapping is memory without a file, where code has been generated: an address in it
+/// means nothing to the reader.
+fn is_memory(module: &str) -> bool {
+    module.starts_with('[') && module != "[vdso]" && !module.starts_with("[kernel")
+}
+
+/// The name of a mapping without its folders. The kernel calls memory without a file `//anon`.
+fn shown_base(module: &str) -> &str {
+    if module == "//anon" { "[anon executable]" } else { base_name(module) }
 }
 
 /// The name in brackets; a name in brackets (`[vdso]`) is unchanged.

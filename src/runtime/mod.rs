@@ -18,6 +18,7 @@ mod error;
 pub mod fixture;
 mod frames;
 pub mod go;
+pub mod jit;
 pub mod jvm;
 mod language;
 mod mapped_files;
@@ -35,6 +36,7 @@ pub use frames::{
     Category, CategoryRule, CodeRegion, FrameData, FramesWithoutWalker, Info, InstanceId, Labels,
     LanguageFrame, MixedFrame, MixedStack, SampleView, Splice, TaskFrame, Variable,
 };
+pub use jit::{Generated, Generator, PerfMap, PerfMapError, Piece, descriptor_in, memory_name, parts_in};
 pub use language::{Attach, Instance, Language, LoadedRuntime, Refusal};
 pub use memory::{MemoryFigure, RuntimeMemory};
 pub use registry::{ALL, code_of, detect};

@@ -2,8 +2,7 @@
 //! after sampling.
 //!
 //! [`symbolize_module`] names the addresses of one ELF file (or of the vDSO) from DWARF and symbol
-//! tables, wherever its debug information is. [`KernelSymbols`] names kernel addresses and
-//! [`PerfMap`] those of JIT-compiled code.
+//! tables, wherever its debug information is. [`KernelSymbols`] names kernel addresses.
 //!
 //! Not here: finding the module of an address, profiles, deciding when to use a debuginfod server
 //! (never, unless [`SymbolizeOptions::debuginfod`] is set).
@@ -15,7 +14,6 @@ mod dwarf;
 mod kernel;
 mod mini_debug_info;
 mod module;
-mod perf_map;
 mod stored;
 mod symbol_table;
 #[cfg(test)]
@@ -33,7 +31,6 @@ pub use demangle::demangle;
 pub use dwarf::symbolize_any_pair;
 pub use kernel::{KernelName, KernelSymbols, KernelSymbolsError};
 pub use module::symbolize_module;
-pub use perf_map::{PerfMap, PerfMapError, PerfMapNames, names_in as perf_map_names_in};
 pub use stored::{StoredMapping, elf_address, find_stored};
 
 use crate::{

@@ -23,6 +23,7 @@ mod heap;
 mod heap_account;
 mod held;
 mod hung;
+mod jit;
 mod jvm;
 mod languages;
 mod lifecycle;

@@ -52,7 +52,8 @@ fn is_impossible(stack: &Stack) -> bool {
 }
 
 fn is_anonymous(frame: &Frame) -> bool {
-    frame.name.is_empty() && (frame.mapping.is_empty() || frame.mapping.contains("anon"))
+    let is_memory = ["[jit code", "[anon executable"].iter().any(|start| frame.name.starts_with(start));
+    is_memory || frame.name.is_empty() && frame.mapping.is_empty()
 }
 
 /// Shares, callers, and whole stacks without unnamed memory.

@@ -44,15 +44,20 @@ impl Locations {
                     return None;
                 }
                 let image = &window.placements.get(place.mapping).image;
+                let name = image.mapping_name();
                 let mapping = (place.mapping != SYNTHETIC).then(|| {
-                    let spec = mapping_spec(window, *place, names.kernel_modules[index].as_deref());
+                    let spec = mapping_spec(window, *place, names.kernel_modules[index].as_deref(), &name);
                     let build_id = hex(image.elf.as_ref().and_then(|elf| elf.build_id()).unwrap_or_default());
                     builder.mapping(&MappingSpec { build_id: &build_id, ..spec })
                 });
                 if image.kind == ImageKind::File && executable == Some(Path::new(&image.path)) {
                     main = main.or(mapping);
                 }
-                let lines = lines(&names.frames[index], builder);
+                let mut lines = lines(&names.frames[index], builder);
+                if lines.is_empty() && image.is_memory() {
+                    let function = builder.function(&name, &name, "", 0);
+                    lines.push(LineSpec { function, line: 0, column: 0 });
+                }
                 // A frame of a language has no address: equal functions are one location.
                 let address = if image.kind == ImageKind::Language { 0 } else { place.address };
                 Some(builder.location(mapping, address, &lines))
@@ -70,13 +75,18 @@ impl Locations {
     }
 }
 
-fn mapping_spec<'a>(window: &'a Window, place: Place, kernel_module: Option<&'a str>) -> MappingSpec<'a> {
+fn mapping_spec<'a>(
+    window: &'a Window,
+    place: Place,
+    kernel_module: Option<&'a str>,
+    name: &'a str,
+) -> MappingSpec<'a> {
     let placement = window.placements.get(place.mapping);
     MappingSpec {
         start: placement.start.0,
         limit: placement.end.0,
         file_offset: placement.file_offset,
-        filename: kernel_module.filter(|_| place.mapping == KERNEL).unwrap_or(&placement.image.path),
+        filename: kernel_module.filter(|_| place.mapping == KERNEL).unwrap_or(name),
         build_id: "",
         symbolized: true,
     }

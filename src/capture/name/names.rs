@@ -32,10 +32,11 @@ use crate::{
     elf::ElfFile,
     issue::{Issue, Issues},
     process::identity,
+    runtime::{PerfMap, PerfMapError},
     sampler::{KernelName, bpf},
     symbolize::{
-        self, KernelSymbols, ModuleFiles, PerfMap, PerfMapError, SourceFrame, SymbolIssue, SymbolizeOptions,
-        Symbolized, hex, symbolize_module,
+        self, KernelSymbols, ModuleFiles, SourceFrame, SymbolIssue, SymbolizeOptions, Symbolized, hex,
+        symbolize_module,
     },
 };
 
@@ -52,8 +53,8 @@ pub struct Names {
 /// The file name of a mapping, for messages.
 pub fn file_of(window: &Window, id: MappingId) -> String {
     let image = &window.placements.get(id).image;
-    if matches!(image.kind, ImageKind::Anonymous { .. }) {
-        return "code without a file (JIT)".into();
+    if image.is_memory() {
+        return format!("code without a file {}", image.mapping_name());
     }
     let path = &image.path;
     Path::new(path).file_name().map_or_else(|| path.clone(), |name| name.to_string_lossy().into_owned())
@@ -139,7 +140,7 @@ impl NameCache {
             let in_file = place.address.wrapping_sub(placement.bias);
             addresses.push(Address { location, place: *place, in_file });
         }
-        for (image, addresses) in by_image.into_values() {
+        for (image, mut addresses) in by_image.into_values() {
             if options.budget.take(Resource::Work, 0).is_err() {
                 let (what, why) =
                     ("symbols".to_owned(), "rprof was stopped; `rprof symbolize FILE` adds names".into());
@@ -151,6 +152,11 @@ impl NameCache {
                 ImageKind::Pseudo => naming.synthetic(&addresses),
                 ImageKind::Language => naming.language(&addresses, &window.language_frames),
                 ImageKind::Anonymous { pid } => naming.jit_code(pid, &image, &addresses),
+                ImageKind::Generated { pid } => {
+                    self.file(&image, &addresses, &mut naming);
+                    addresses.retain(|address| naming.names.frames[address.location].is_empty());
+                    naming.jit_code(pid, &image, &addresses);
+                }
                 ImageKind::File | ImageKind::Vdso => self.file(&image, &addresses, &mut naming),
             }
         }
@@ -263,6 +269,9 @@ struct Naming<'n> {
 
 impl Naming<'_> {
     fn add_unnamed(&mut self, image: &Image, elf: &ElfFile, count: usize) {
+        if matches!(image.kind, ImageKind::Generated { .. }) {
+            return;
+        }
         let build_id = hex(elf.build_id().unwrap_or_default());
         self.issues.add(Issue::UnnamedFrames { file: image.path.clone(), build_id }, count as u64);
     }
@@ -301,6 +310,9 @@ impl Naming<'_> {
     }
 
     fn jit_code(&mut self, pid: u32, image: &Image, addresses: &[Address]) {
+        if addresses.is_empty() {
+            return;
+        }
         let at: Vec<_> = addresses.iter().map(|address| RuntimeAddr(address.place.address)).collect();
         let found = names_of_jit_code(pid, image.owner, &at, &self.options.budget, &mut self.issues);
         let mut unnamed = addresses.len() as u64;
@@ -310,7 +322,8 @@ impl Naming<'_> {
             unnamed -= 1;
         }
         let pid = image.owner.map_or(pid, |(inner_pid, _)| inner_pid);
-        self.issues.add(Issue::UnnamedJit { pid }, unnamed);
+        let generator = image.generator.get().map(|generator| (generator.name, generator.advice));
+        self.issues.add(Issue::UnnamedJit { pid, generator }, unnamed);
     }
 }
 

@@ -6,9 +6,13 @@
 //! addresses in the profile, in whichever process it runs. Not here: what each process has mapped
 //! (see `space`), names.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    borrow::Cow,
+    ops::Range,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -20,7 +24,7 @@ use crate::{
     elf::{ElfError, ElfFile, cache},
     issue::{Issue, Issues},
     process::{LanguageId, files, identity, memory},
-    runtime::{self, Language, LoadedRuntime},
+    runtime::{self, Generator, Language, LoadedRuntime, Piece},
     unwind::{Module, UnwindTables},
 };
 
@@ -75,6 +79,11 @@ pub enum ImageKind {
         /// The process that has it.
         pid: u32,
     },
+    /// A piece of generated code that the process describes ([`Piece`]).
+    Generated {
+        /// The process that has it.
+        pid: u32,
+    },
     /// Frames of a language that are not addresses: a place has the number of a frame.
     Language,
     /// No code: unmapped addresses and synthetic frames.
@@ -98,9 +107,26 @@ pub struct Image {
     pub tables: Option<Arc<UnwindTables>>,
     /// A process that had it mapped: debug files are searched below that process's root.
     pub seen_in_pid: u32,
-    /// For anonymous memory: the process's number in its own PID namespace and its user ID, read
-    /// while the process was alive.
+    /// For memory without a file: what generated the code in it, once that is recognized.
+    pub generator: Arc<OnceLock<&'static Generator>>,
+    /// For memory without a file: the process's number in its own PID namespace and its user ID,
+    /// read while the process was alive.
     pub owner: Option<(u32, u32)>,
+}
+
+impl Image {
+    /// Whether it is memory without a file, whose addresses mean nothing to a reader.
+    pub fn is_memory(&self) -> bool {
+        matches!(self.kind, ImageKind::Anonymous { .. } | ImageKind::Generated { .. })
+    }
+
+    /// The name of its mappings in profiles, and of code in memory that has no other name.
+    pub fn mapping_name(&self) -> Cow<'_, str> {
+        if !self.is_memory() {
+            return Cow::Borrowed(&self.path);
+        }
+        runtime::memory_name(&self.path, self.generator.get().copied()).into()
+    }
 }
 
 /// A mapped part of an image, where it was first mapped.
@@ -268,6 +294,50 @@ impl Images {
         Module { start: region.start, end: region.end, bias, tables, code: None, id }
     }
 
+    /// The image of a piece of generated code in the mapping `home`.
+    pub fn generated(&self, pid: u32, home: &Module, piece: &Piece) -> Arc<Image> {
+        let around = &self.placement(home.id).image;
+        let elf = Arc::clone(&piece.elf);
+        Arc::new(Image {
+            uid: next_uid(),
+            kind: ImageKind::Generated { pid },
+            path: around.path.clone(),
+            runtimes: piece.runtime.iter().cloned().collect(),
+            tables: Some(Arc::new(UnwindTables::new(Arc::clone(&elf)))),
+            elf: Some(elf),
+            seen_in_pid: pid,
+            generator: Arc::clone(&around.generator),
+            owner: around.owner,
+        })
+    }
+
+    /// The module of a part of such an image. Its placement is that of `home`.
+    pub fn module_of_generated(&mut self, image: &Arc<Image>, home: &Module, part: Range<u64>) -> Module {
+        let around = self.placement(home.id);
+        let (start, end) = (around.start, around.end);
+        let region = Region {
+            pid: image.seen_in_pid,
+            start,
+            end,
+            file_offset: around.file_offset,
+            device_major: 0,
+            device_minor: 0,
+            inode: 0,
+            path: "",
+        };
+        let known = self.by_placement.get(&(image.uid, home.start.0)).copied();
+        let id = known.unwrap_or_else(|| self.add_placement(Arc::clone(image), home.start.0, &region, 0));
+        let (start, end) = (RuntimeAddr(part.start), RuntimeAddr(part.end));
+        Module { start, end, bias: 0, tables: image.tables.clone(), code: None, id }
+    }
+
+    /// Notes what generated the code in the memory of a process that is no file.
+    pub fn note_generator(&self, pid: u32, generator: &'static Generator) {
+        for (_, image) in self.by_anonymous.iter().filter(|((owner, _), _)| *owner == pid) {
+            image.generator.get_or_init(|| generator);
+        }
+    }
+
     /// The placement of the frames of a language.
     pub fn of_language(&mut self, language: &dyn Language) -> MappingId {
         if let Some(id) = self.by_language.get(&language.id()) {
@@ -369,8 +439,12 @@ impl Images {
     }
 }
 
-fn open_image(kind: ImageKind, path: String, pid: u32, elf: Option<ElfFile>) -> Arc<Image> {
+fn next_uid() -> u64 {
     static NEXT_UID: AtomicU64 = AtomicU64::new(0);
+    NEXT_UID.fetch_add(1, Ordering::Relaxed)
+}
+
+fn open_image(kind: ImageKind, path: String, pid: u32, elf: Option<ElfFile>) -> Arc<Image> {
     let elf = elf.map(Arc::new);
     let runtimes = elf.as_ref().map(|elf| runtime::detect(elf, &path)).unwrap_or_default();
     let tables = elf.as_ref().map(|elf| {
@@ -384,8 +458,8 @@ fn open_image(kind: ImageKind, path: String, pid: u32, elf: Option<ElfFile>) -> 
         ImageKind::Anonymous { pid } => identity::namespace_pid_and_uid(pid).ok(),
         _ => None,
     };
-    let uid = NEXT_UID.fetch_add(1, Ordering::Relaxed);
-    Arc::new(Image { uid, kind, path, elf, runtimes, tables, seen_in_pid: pid, owner })
+    let (uid, generator) = (next_uid(), Arc::default());
+    Arc::new(Image { uid, kind, path, elf, runtimes, tables, seen_in_pid: pid, generator, owner })
 }
 
 /// Why a mapped file is of no use.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashSet;
 
 use super::{
-    images::{Images, Region},
+    generated::GeneratedCode,
+    images::{ImageKind, Images, Region},
     languages::Languages,
     moved_code,
 };
@@ -44,6 +45,8 @@ pub struct Space {
     pub tids: FxHashSet<u32>,
     /// The language runtimes in it.
     pub languages: Languages,
+    /// The code that it generates and describes.
+    pub generated: GeneratedCode,
     /// CLOCK_MONOTONIC of the end of its first thread.
     pub ended_at_ns: Option<u64>,
     /// It was not found at the end of the last window, though no record said that it ended.
@@ -85,6 +88,7 @@ impl Space {
             read_took_ns: 0,
             tids: FxHashSet::default(),
             languages: Languages::default(),
+            generated: GeneratedCode::default(),
             ended_at_ns: None,
             has_vanished: false,
             ended: None,
@@ -157,11 +161,19 @@ impl Space {
     }
 
     fn insert(&mut self, mut module: Module, images: &Images) {
-        for runtime in &images.placement(module.id).image.runtimes {
+        let image = &images.placement(module.id).image;
+        for runtime in &image.runtimes {
             self.languages.add(runtime, module.bias);
         }
         module.code = self.languages.claim(0, &region_of(&module, images));
-        self.modules.insert(module);
+        self.modules.insert(module.clone());
+        match image.kind {
+            ImageKind::File => self.generated.note_file(&image.path),
+            ImageKind::Anonymous { .. } if module.code.is_none() => {
+                self.generated.place_again(&module, &mut self.modules);
+            }
+            _ => {}
+        }
     }
 
     /// Attaches to the language runtimes that are due. `true`: there are new ones.
@@ -183,6 +195,7 @@ impl Space {
     pub fn forked(&self, pid: u32) -> Space {
         let (mut modules, languages) = (self.modules.clone(), self.languages.forked());
         modules.disown();
+        self.generated.remove_from(&mut modules);
         Space { modules, languages, ..Space::empty(pid, self.name.clone()) }
     }
 

@@ -70,6 +70,7 @@ impl World {
     /// process has any more.
     pub fn close(&mut self) -> Window {
         let collector = std::mem::take(&mut self.collector);
+        self.note_generators();
         let quality = self.take_quality();
         let tallies = self.take_tallies();
         let cut_in = tallies.iter().flat_map(Tally::mappings_of_cuts);

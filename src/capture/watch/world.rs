@@ -29,12 +29,6 @@ use crate::{
     unwind::{CopiedStack, Frame, StackEnd, Unwinder},
 };
 
-/// The shortest interval between two reads of a process's maps, in nanoseconds.
-const REFRESH_EVERY_NS: u64 = 100_000_000;
-
-/// Reading maps again may take at most one part in this many of the time.
-const REFRESH_SHARE: u64 = 50;
-
 /// How long the state of a thread is kept after its exit: its last samples on a CPU come after its
 /// exit record, while the kernel cleans up.
 const KEEP_AFTER_EXIT_NS: u64 = 1_000_000_000;
@@ -206,6 +200,7 @@ impl World {
     fn forget_unused_files(&mut self) {
         let modules = self.spaces.values().flat_map(|space| space.modules.as_slice());
         let mut used: FxHashSet<MappingId> = modules.map(|module| module.id).collect();
+        used.extend(self.spaces.values().flat_map(|space| space.generated.homes()));
         used.extend(self.collector.places().iter().map(|place| place.mapping));
         used.extend(self.tallies.iter().flat_map(Tally::mappings_of_cuts));
         self.images.keep_only(&used);
@@ -398,23 +393,8 @@ impl World {
                 .is_none_or(|space| space.memory.read(sample.stack.start, &mut [0; 8]) == 0)
     }
 
-    /// Unwinds into [`World::frames`]. `None`: there is no user stack (a kernel thread).
-    pub fn unwind(&mut self, sample: &RawSample<'_>) -> Option<StackEnd> {
-        let end = self.walk(sample)?;
-        let unknown = self.frames.first().is_some_and(|leaf| leaf.module.is_none())
-            || matches!(end, StackEnd::PcUnmapped);
-        let space = self.spaces.get_mut(&sample.pid)?;
-        let pause_ns = REFRESH_EVERY_NS.max(space.read_took_ns.saturating_mul(REFRESH_SHARE));
-        if !unknown || sample.time_ns < space.read_at_ns.saturating_add(pause_ns) {
-            return Some(end);
-        }
-        // New code without a record, or whose record was lost.
-        space.refresh(sample.time_ns, &mut self.images, &mut self.issues);
-        self.frames.clear();
-        self.walk(sample)
-    }
-
-    fn walk(&mut self, sample: &RawSample<'_>) -> Option<StackEnd> {
+    /// Walks the stack of a sample into [`World::frames`], by the mappings that are known.
+    pub(super) fn walk(&mut self, sample: &RawSample<'_>) -> Option<StackEnd> {
         let registers = sample.registers.as_ref()?;
         let space = self.spaces.get(&sample.pid)?;
         let stack = sample.stack;
@@ -588,6 +568,7 @@ impl World {
 
     fn forget_process(&mut self, pid: u32) {
         self.language_frames.forget_process(pid);
+        self.note_generator(pid);
         let ended = self.spaces.get(&pid).map(|space| space.languages.quality());
         let room = MAX_QUALITY.saturating_sub(self.quality.len());
         self.quality.extend(ended.unwrap_or_default().into_iter().take(room));

@@ -3,7 +3,7 @@
 //!
 //! Anybody may create files in that directory, so the file must belong to the target's user.
 //!
-//! Not here: jitdump files.
+//! Not here: jitdump files (`jitdump`), the GDB JIT interface (`gdb`).
 
 use std::{
     fs::File,
