@@ -20,6 +20,9 @@ pub const PRESERVED: u64 = 0x7ff << 19 | 1 << SP;
 /// How many registers unwinding tracks: x0 to x30, sp, pc.
 pub const REGISTER_COUNT: usize = 33;
 
+/// The registers with the second and third argument of a system call: of futex(2), operation and
+/// value.
+pub const FUTEX_ARGUMENTS: [u16; 2] = [1, 2];
 /// Which registers perf copies with a sample: x0 to x29, lr, sp, pc (bits 0 to 32).
 pub const PERF_REGISTER_MASK: u64 = (1 << 33) - 1;
 

@@ -23,6 +23,9 @@ pub const PRESERVED: u64 = 1 << 3 | 1 << 6 | 1 << 7 | 0xf << 12;
 /// How many registers unwinding tracks: the 16 general ones and the pc.
 pub const REGISTER_COUNT: usize = 17;
 
+/// The registers with the second and third argument of a system call: of futex(2), operation and
+/// value.
+pub const FUTEX_ARGUMENTS: [u16; 2] = [4, 1];
 /// Which registers perf copies with a sample (`perf_event_attr.sample_regs_user`): ax bx cx dx si
 /// di bp sp ip (bits 0 to 8) and r8 to r15 (bits 16 to 23).
 pub const PERF_REGISTER_MASK: u64 = 0x00ff_01ff;

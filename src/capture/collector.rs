@@ -6,7 +6,10 @@
 //! own. Memory is bounded: beyond [`MAX_STACK_WORDS`] of stored stacks, new ones of a source are
 //! counted as one overflow stack. Not here: names, the tables of the profile.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, LazyLock},
+};
 
 use rustc_hash::FxHashMap;
 
@@ -54,6 +57,20 @@ pub struct Labels {
     pub process: Option<String>,
     /// Labels that the program has set itself, as key and value (pprof labels in Go).
     pub own: Option<Arc<Vec<(String, String)>>>,
+    /// The lock that the thread waited for or released.
+    pub lock: Option<Lock>,
+}
+
+/// A lock of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lock {
+    /// The process's number.
+    pub pid: u32,
+    /// The address of its futex.
+    pub address: u64,
+    /// Whether the thread waited as threads wait for a mutex: after pthread_cond_wait(3) was woken, it
+    /// takes its mutex again.
+    pub as_mutex: bool,
 }
 
 /// How often a stack was sampled, and what these samples are worth.
@@ -97,7 +114,8 @@ impl Collector {
         let full = self.label_list.len() >= MAX_LABELS && !self.labels.contains_key(&labels);
         let labels = if full {
             let process = labels.process;
-            Labels { thread: OTHER_THREADS.into(), pid: None, tid: None, process, own: None }
+            let thread = OTHER_THREADS.into();
+            Labels { thread, pid: None, tid: None, process, own: None, lock: None }
         } else {
             labels
         };
@@ -140,6 +158,11 @@ impl Collector {
     /// The counts of a source.
     pub fn counts(&self, source: SourceId) -> &Counts {
         self.counts.get(source).unwrap_or(&NO_COUNTS)
+    }
+
+    /// The locks of the label sets, in order.
+    pub fn locks(&self) -> BTreeSet<Lock> {
+        self.label_list.iter().filter_map(|labels| labels.lock).collect()
     }
 
     /// All places, indexed by [`LocationId`].
@@ -216,7 +239,7 @@ mod tests {
     use super::*;
 
     fn labels(thread: &str) -> Labels {
-        Labels { thread: thread.into(), pid: None, tid: None, process: None, own: None }
+        Labels { thread: thread.into(), pid: None, tid: None, process: None, own: None, lock: None }
     }
 
     #[test]

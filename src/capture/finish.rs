@@ -3,9 +3,12 @@
 //!
 //! Not here: names (`name`), sampling, writing files.
 
+use std::collections::BTreeMap;
+
 use super::{
     Capture, Ended, FrameChoice, Tally,
-    collector::SourceId,
+    collector::{LocationId, Lock, SourceId},
+    kinds::WaitFilter,
     name::{
         locations::{Locations, clamp, epoch_ns, label_list, nanos},
         names::{Names, file_of},
@@ -13,14 +16,15 @@ use super::{
     },
     request::Plan,
     threadcreate::{self, Threads},
+    waits::{self, by_name},
     watch::{
-        images::Synthetic,
+        images::{KERNEL, Synthetic},
         window::{LanguageNotes, Window},
     },
 };
 use crate::{
     issue::Issue,
-    profile::builder::{Builder, LineSpec},
+    profile::builder::{Builder, LabelValue, LineSpec},
     runtime::CategoryRule,
 };
 
@@ -49,7 +53,9 @@ pub(super) fn finish(
         }
         None => {
             let each = worth_of_lost_sample(plan, &capture.tally);
-            add_samples((window, source), (capture.tally.lost, each), &locations, &mut builder);
+            let locks = waits::lock_names(&window.collector.locks(), &plan.symbolize.budget);
+            let naming = Naming { locations, names, locks, waits: plan.live.waits };
+            add_samples((window, source), (capture.tally.lost, each), &naming, &mut builder);
         }
     }
     let (kind, unit) = values[values.len() - 1];
@@ -86,6 +92,9 @@ fn count_issues(plan: &Plan, (window, source): (&Window, SourceId), capture: &mu
     }
 }
 
+/// How many frames from the leaf on tell what a thread waits for.
+const LEAVES: usize = 24;
+
 /// With fewer samples than this, the profile says how uncertain shares are.
 const FEW_SAMPLES: u64 = 50;
 
@@ -115,17 +124,57 @@ fn worth_of_lost_sample(plan: &Plan, tally: &Tally) -> u64 {
     }
 }
 
+/// What samples get.
+struct Naming<'a> {
+    locations: Locations,
+    names: &'a Names,
+    locks: BTreeMap<Lock, String>,
+    waits: Option<WaitFilter>,
+}
+
+impl Naming<'_> {
+    /// The names of the innermost functions of a stack, leaf first, without the kernel's.
+    fn leaves(&self, window: &Window, stack: &[LocationId]) -> Vec<&str> {
+        let places = window.collector.places();
+        let own = stack.iter().filter(|id| places[**id as usize].mapping != KERNEL);
+        own.take(LEAVES)
+            .flat_map(|id| self.names.frames[*id as usize].iter())
+            .map(|frame| frame.function.as_str())
+            .collect()
+    }
+
+    /// The labels of what a stack waits for: `waits_for` and `lock`, without those that are not
+    /// known. `None`: the stack does not belong into the profile.
+    fn waits_for(
+        &self,
+        window: &Window,
+        stack: &[LocationId],
+        lock: Option<Lock>,
+    ) -> Option<Vec<(&str, LabelValue<'_>)>> {
+        let Some(waits) = self.waits else { return Some(Vec::new()) };
+        let leaves = self.leaves(window, stack);
+        let what = waits(&leaves, lock)?;
+        let lock =
+            lock.filter(|_| by_name::has_futex_of_lock(&leaves)).and_then(|lock| self.locks.get(&lock));
+        let texts = [("waits_for", Some(what)), ("lock", lock.map(String::as_str))];
+        Some(texts.into_iter().filter_map(|(key, text)| Some((key, LabelValue::Text(text?)))).collect())
+    }
+}
+
 /// Adds the stacks of a source; and the samples that were lost, whose worth is `each`.
 fn add_samples(
     (window, source): (&Window, SourceId),
     (lost, each): (u64, u64),
-    locations: &Locations,
+    naming: &Naming<'_>,
     builder: &mut Builder,
 ) {
     let counts = window.collector.counts(source);
     for (labels, stack, weight) in counts.stacks() {
-        let ids = locations.of(stack);
-        let labels = label_list(window.collector.labels_of(labels));
+        let labels = window.collector.labels_of(labels);
+        let Some(waits_for) = naming.waits_for(window, stack, labels.lock) else { continue };
+        let ids = naming.locations.of(stack);
+        let mut labels = label_list(labels);
+        labels.extend(waits_for);
         builder.sample(&ids, &[clamp(weight.count), clamp(weight.amount)], &labels);
     }
     let lost = (lost, lost.saturating_mul(each));

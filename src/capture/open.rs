@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Capture, CaptureError, Ended, Response, identify_all,
-    kinds::{Kind, Make, Span, changes},
+    kinds::{Kind, Live, Make, Span, changes},
     name::queue::Named,
     progress::Progress,
     request::{Plan, Request, Stop},
@@ -212,11 +212,22 @@ impl Part {
         let maker = kind.maker(request).map_err(|error| readable(&request.pids, error))?;
         Ok(match maker.make {
             Make::Live(live) => {
+                let request = &lasting(request, live);
                 let plan = Plan::new(Arc::clone(request), kind, live);
                 Part::Sampling(Box::new(Sampling::begin(request, vec![plan])?.0))
             }
             Make::Once(make) => Part::Once(kind, make),
         })
+    }
+}
+
+/// The request, with the default duration where the state now is requested of a kind that has none.
+fn lasting(request: &Arc<Request>, live: &Live) -> Arc<Request> {
+    match live.default_seconds {
+        Some(seconds) if request.is_now() => {
+            Arc::new(Request { duration: Some(Duration::from_secs(seconds)), ..(**request).clone() })
+        }
+        _ => Arc::clone(request),
     }
 }
 

@@ -47,6 +47,9 @@ pub struct RawSample<'a> {
     /// The task that the thread runs, if the sampler knows the task layout
     /// ([`Sampler::hint_runtimes`]).
     pub task: Option<Task<'a>>,
+    /// The address of the lock (futex) that the thread waited for or released; 0: none, or not
+    /// known.
+    pub lock: u64,
     /// If the thread runs a signal handler on a stack of its own (`sigaltstack(2)`): the stack that
     /// the signal interrupted, if the sampler copied it.
     pub interrupted_stack: Option<StackCopy<'a>>,
@@ -102,6 +105,7 @@ impl RawSample<'_> {
             stack: StackCopy { start: RuntimeAddr(0), bytes: &[], capped: false, has_holes: false },
             kernel_stack: KernelStack(&[]),
             task: None,
+            lock: 0,
             interrupted_stack: None,
             sections: Sections::default(),
         }
@@ -251,6 +255,11 @@ pub enum Trigger {
     /// The end of a wait. All waits longer than one period of [`SamplerOptions::frequency_hz`] are
     /// taken; shorter ones are taken at random, one per period of waiting.
     Waited,
+    /// The same, of waits for other threads alone: locks, conditions, joins. For [`bpf`].
+    Blocked,
+    /// The release of a lock that threads have waited for: their time, charged to the thread that
+    /// released it. For [`bpf`].
+    Released,
 }
 
 /// What to sample, and how.

@@ -61,7 +61,8 @@ pub(super) async fn captured(
     request: &ProfileRequest,
 ) -> Result<Vec<u8>, Box<HttpResponse>> {
     let (pid, template) = (identity.pid, server.options.request.clone());
-    let own = request.clone();
+    let own = job::with_default_seconds(request, pid, &template, server.options.limits.max_seconds);
+    let length = if own.seconds.is_some() { Length::Timed } else { Length::Instant };
     let identity = identity.clone();
     // A capture finds the process by PID, perhaps after waiting for a slot.
     let work = move |stop: &Stop| {
@@ -69,7 +70,6 @@ pub(super) async fn captured(
         let job = Job { pid, request: &own, template: &template, stop };
         process.guard(|| job::run(&job)).map_err(CaptureError::Process)?
     };
-    let length = if request.seconds.is_some() { Length::Timed } else { Length::Instant };
     let result = server.captures.run((pid, request.kind.path()), length, work).await;
     let profile = result.map_err(|why| Box::new(busy(why)))?;
     let bytes = profile.map_err(|error| Box::new(capture_failure(server, error)))?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::route::ProfileRequest;
 use crate::{
     capture::{
-        self, CaptureError, HeapOptions, Reading, Request, Response, Stop,
+        self, CaptureError, HeapOptions, Reading, Request, Response, SamplerChoice, Stop,
         kinds::{Span, TextForm},
     },
     profile::{encode_gzip, proto::Profile},
@@ -44,6 +44,7 @@ pub fn run(job: &Job<'_>) -> Result<Vec<u8>, CaptureError> {
         as_profile: wanted.as_profile,
         heap: HeapOptions { native: wanted.native, max_age: HEAP_MAX_AGE },
         stop: job.stop.clone(),
+        sampler: sampler(wanted, job.template),
         ..job.template.clone()
     };
     let mut bytes = Vec::new();
@@ -56,6 +57,24 @@ pub fn run(job: &Job<'_>) -> Result<Vec<u8>, CaptureError> {
         Response::Read(reading) => return Ok(read(&reading, wanted)),
     };
     Ok(bytes)
+}
+
+/// The request with the default duration of its kind, if this process has no such state but can be
+/// sampled; at most `max_seconds`.
+pub fn with_default_seconds(
+    wanted: &ProfileRequest,
+    pid: u32,
+    template: &Request,
+    max_seconds: u64,
+) -> ProfileRequest {
+    let request = Request { sampler: sampler(wanted, template), ..template.clone() };
+    let default = || wanted.kind.default_seconds(&Request { pids: vec![pid], ..request });
+    let seconds = wanted.seconds.or_else(|| default().map(|seconds| seconds.min(max_seconds)));
+    ProfileRequest { seconds, ..wanted.clone() }
+}
+
+fn sampler(wanted: &ProfileRequest, template: &Request) -> SamplerChoice {
+    if wanted.native && wanted.kind.samplers.is_some() { SamplerChoice::Bpf } else { template.sampler }
 }
 
 /// The text form that `debug` requests; kinds that last have none.

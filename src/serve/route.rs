@@ -49,7 +49,8 @@ pub struct ProfileRequest {
     pub debug: i64,
     /// `format=pprof`: pprof protobuf, also where that is not the kind's default format.
     pub as_profile: bool,
-    /// The heaps of native allocators instead of the runtime's own record.
+    /// `of=native`: the heaps of native allocators, or samples of threads, instead of a runtime's own
+    /// records.
     pub native: bool,
 }
 
@@ -138,7 +139,12 @@ pub fn parse_profile(
     if kind.span == Span::Instant && seconds.is_some() && debug != 0 {
         return Err(RequestError::new(400, "seconds and debug params are incompatible"));
     }
-    let (as_profile, native) = (parameters.get("format") == "pprof", parameters.get("of") == "native");
+    let as_profile = parameters.get("format") == "pprof";
+    let native = match parameters.get("of") {
+        "" => false,
+        "native" => true,
+        _ => return Err(RequestError::new(400, "invalid value for \"of\": the only one is \"native\"")),
+    };
     Ok(ProfileRequest { kind, seconds, debug, as_profile, native })
 }
 
@@ -201,6 +207,10 @@ mod tests {
         assert_eq!(profile("/debug/pprof/heap", "").seconds, None);
         assert_eq!(profile("/debug/pprof/heap", "seconds=5").seconds, Some(5));
         assert_eq!(profile("/debug/pprof/goroutine", "debug=2").debug, 2);
+        assert!(
+            profile("/debug/pprof/block", "of=native").native && !profile("/debug/pprof/block", "").native
+        );
+        assert_eq!(parsed("/debug/pprof/block", "of=go").expect_err("unknown").status, 400);
         assert_eq!(profile("/debug/pprof/goroutine", "debug=x").debug, 0);
         for query in ["seconds=0", "seconds=x", "seconds=-1", "seconds=1&debug=1"] {
             assert_eq!(parsed("/debug/pprof/heap", query).expect_err(query).status, 400, "{query}");

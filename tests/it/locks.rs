@@ -1,11 +1,15 @@
 //! `rprof dump`: what threads wait for, who holds it, and deadlocks.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use rprof::capture::{self, Finding, Request, Response, kinds};
 use serde_json::Value;
 
-use crate::harness::{Fixture, Rprof, Skip, Target, alone, is_root, skip};
+use crate::harness::{Fixture, Rprof, Skip, Stack, Stacks, Target, alone, is_root, open_folder, skip};
 
 /// The graph of a dump, and the exit status with `--fail-on deadlock`.
 struct Graph {
@@ -168,6 +172,71 @@ fn std_mutexes_of_cpp_are_a_deadlock_and_those_of_rust_a_probable_one() {
     assert_eq!(outcome.code, Some(3), "{text}");
     assert!(text.contains("mutex (Rust std)") && text.contains("probably held by thread"), "{text}");
     assert!(text.contains("1 pointer to it on the stack, in "), "{text}");
+}
+
+/// What contention.c has measured itself so far, nanoseconds: waits for the lock, for the condition,
+/// and for the lock while `hold_long` and `hold_short` held it.
+fn measured(file: &Path) -> [f64; 4] {
+    let bytes = std::fs::read(file).expect("the program has written it");
+    std::array::from_fn(|at| u64::from_le_bytes(*bytes[8 * at..].first_chunk().expect("8 bytes")) as f64)
+}
+
+/// A profile of a kind of contention.c, and what the program measured in its time, per nanosecond of
+/// time.
+fn contention(kind: &str) -> (Stacks, [f64; 4]) {
+    let folder = open_folder();
+    let file = folder.path().join("sums");
+    let program = Fixture::c(&["contention.c"]).build();
+    let mut target = Target::start_with(&program, &[file.to_str().expect("UTF-8")]);
+    std::thread::sleep(Duration::from_millis(100));
+    let (before, began) = (measured(&file), Instant::now());
+    let profile = Rprof::attach(&target).args(&["--kind", kind]).hertz(999).seconds(3).profile();
+    let (after, took) = (measured(&file), began.elapsed().as_nanos() as f64);
+    target.assert_unhurt();
+    (profile, std::array::from_fn(|at| (after[at] - before[at]) / took))
+}
+
+/// The delay of the stacks that `wanted` selects, per nanosecond of the profile.
+fn delay(profile: &Stacks, wanted: impl Fn(&Stack) -> bool) -> f64 {
+    let sum: i64 = profile.stacks.iter().filter(|stack| wanted(stack)).map(|stack| stack.cpu_ns).sum();
+    sum as f64 / profile.profile.duration_nanos as f64
+}
+
+#[track_caller]
+fn assert_near(mine: f64, truth: f64, part: f64, what: &str) {
+    assert!((mine / truth - 1.0).abs() <= part, "{what}: {mine:.4}, but the program measured {truth:.4}");
+}
+
+#[test]
+fn waits_of_threads_for_each_other_are_those_that_the_program_measures() {
+    let _alone = alone();
+    if !is_root() {
+        return skip(Skip::NeedsRoot);
+    }
+    let (profile, truth) = contention("block");
+    let of_mutex = delay(&profile, |stack| stack.label("waits_for") == Some("mutex") && stack.has("take"));
+    assert_near(of_mutex, truth[0], 0.05, "mutex");
+    let waits_for_condition = |stack: &Stack| stack.label("waits_for") == Some("condition variable");
+    assert_near(delay(&profile, waits_for_condition), truth[1], 0.05, "condition");
+    let lock = |stack: &Stack| {
+        stack.label("lock").is_some_and(|lock| lock.ends_with("`g_table_lock` in contention"))
+    };
+    assert_near(delay(&profile, lock), of_mutex, 0.001, "the lock has its name");
+    assert!(!profile.stacks.iter().any(|stack| stack.has("usleep")), "a timer is no wait for another thread");
+}
+
+#[test]
+fn a_lock_is_charged_to_the_code_that_released_it() {
+    let _alone = alone();
+    if !is_root() {
+        return skip(Skip::NeedsRoot);
+    }
+    let (profile, truth) = contention("mutex");
+    assert_near(delay(&profile, |_| true), truth[0], 0.05, "all waits for the lock");
+    let long = delay(&profile, |stack| stack.has("hold_long"));
+    assert_near(long, truth[2] * truth[0] / (truth[2] + truth[3]), 0.1, "the long holder");
+    assert!(!profile.stacks.iter().any(|stack| stack.has("produce")), "a signal holds nothing");
+    assert!(profile.stacks.iter().all(|stack| stack.label("waits_for") == Some("mutex")));
 }
 
 /// How many looks at each healthy program; RPROF_LOOKS for a longer run.

@@ -56,10 +56,21 @@ fn a_captured_profile_is_shown_listed_and_downloadable() {
     let server = Server::of(&target);
     let page = server.get("/ui/").text();
     let has = |page: &str, kind: &str| page.contains(&format!("data-kind=\"{kind}\""));
-    for kind in ["profile", "wall", "offcpu", "faults", "goroutine", "threadcreate", "heap", "trace"] {
+    for kind in [
+        "profile",
+        "wall",
+        "offcpu",
+        "faults",
+        "goroutine",
+        "threadcreate",
+        "heap",
+        "trace",
+        "block",
+        "mutex",
+    ] {
         assert!(has(&page, kind), "{kind}: {page}");
     }
-    for kind in ["allocs", "block", "mutex"] {
+    for kind in ["allocs"] {
         assert!(!has(&page, kind), "a C program has no {kind} profile: {page}");
         let link = format!("<a href=\"{kind}?debug=1\">");
         assert!(!server.get("/debug/pprof/").text().contains(&link), "{kind}");

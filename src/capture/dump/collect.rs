@@ -453,6 +453,7 @@ impl<'a> ProcessReader<'a> {
             tid: Some(state.tid),
             process,
             own: attempts.best.as_ref().and_then(|attempt| attempt.own.clone()),
+            lock: None,
         });
         let synthetic = |kind: Synthetic| Place { mapping: SYNTHETIC, address: kind as u64 };
         let runtime = attempts.best.as_ref().and_then(|attempt| attempt.runtime);

@@ -69,6 +69,8 @@ static LIVE: Live = Live {
     is_periodic: false,
     sees_waiting: false,
     reads_threads: false,
+    default_seconds: None,
+    waits: None,
     keep_changes: None,
     comments: |_, capture| vec![format!("inventions: {}", capture.tally.samples)],
 };

@@ -1,7 +1,7 @@
 //! Who makes a kind of profile: the sampler of rprof, a reading of the process, or a language
 //! runtime's own records.
 
-use super::super::{Capture, CaptureError, Request, Response, SamplerChoice};
+use super::super::{Capture, CaptureError, Request, Response, SamplerChoice, collector::Lock};
 use crate::{
     profile::proto::Profile,
     sampler::{Sampler, SamplerError, SamplerOptions, Trigger, checks},
@@ -78,11 +78,19 @@ pub struct Live {
     pub sees_waiting: bool,
     /// Whether the threads that exist when sampling begins are read too.
     pub reads_threads: bool,
+    /// How many seconds it lasts where the state now is requested; `None`: it has such a state.
+    pub default_seconds: Option<u64>,
+    /// What the samples wait for, as `waits_for`.
+    pub waits: Option<WaitFilter>,
     /// Leaves what changed during the profile, where it also has what was there before.
     pub keep_changes: Option<fn(&mut Profile)>,
     /// Comments on the rate and on what was measured.
     pub comments: fn(&Request, &Capture) -> Vec<String>,
 }
+
+/// What a thread waited for or released, as the label `waits_for`, by the names of its innermost
+/// functions, leaf first, and its lock. `None`: the sample does not belong into the profile.
+pub type WaitFilter = fn(&[&str], Option<Lock>) -> Option<&'static str>;
 
 /// A sampler that can take the samples of a kind.
 pub struct Source {

@@ -7,6 +7,7 @@
 //!
 //! Not here: running a capture (`super::open`), how samples are taken (`crate::sampler`).
 
+mod contention;
 mod cpu;
 mod difference;
 mod faults;
@@ -25,7 +26,7 @@ mod wall;
 use std::fmt;
 
 pub use difference::difference as changes;
-pub use maker::{Check, Live, Make, Maker, Need, Reason, Source};
+pub use maker::{Check, Live, Make, Maker, Need, Reason, Source, WaitFilter};
 
 use super::{Capture, CaptureError, Request, Response, SamplerChoice};
 
@@ -43,8 +44,8 @@ pub static ALL: &[Kind] = &[
     &faults::ROW,
     &recorded::HEAP,
     &recorded::ALLOCS,
-    &recorded::MUTEX,
-    &recorded::BLOCK,
+    &contention::MUTEX,
+    &contention::BLOCK,
     &trace::ROW,
     #[cfg(test)]
     &invented::ROW,
@@ -205,6 +206,17 @@ impl KindRow {
         self.makers.iter().any(|maker| matches!(maker.make, Make::Live(live) if live.is_periodic))
     }
 
+    /// How many seconds it lasts where no time is requested, if it is sampled for these processes
+    /// and has no state to read. For most kinds no program is read.
+    pub fn default_seconds(&'static self, request: &Request) -> Option<u64> {
+        let of = |maker: &Maker| match maker.make {
+            Make::Live(live) => live.default_seconds,
+            Make::Once(_) => None,
+        };
+        self.makers.iter().find_map(of)?;
+        self.maker(request).ok().and_then(of)
+    }
+
     /// Who makes it for these processes.
     ///
     /// # Errors
@@ -303,6 +315,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(checked, 7);
+        assert_eq!(checked, 9);
     }
 }

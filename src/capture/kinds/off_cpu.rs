@@ -51,6 +51,8 @@ static LIVE: Live = Live {
     is_periodic: false,
     sees_waiting: true,
     reads_threads: false,
+    default_seconds: None,
+    waits: None,
     keep_changes: None,
     comments,
 };

@@ -1,4 +1,5 @@
-//! What a language runtime counts itself: memory in use, memory allocated, contended locks, waits.
+//! What a language runtime counts itself: memory in use, memory allocated; and what other kinds share
+//! that a runtime may count.
 //!
 //! Each is read once; nothing is sampled. Not here: how the records are read (`accounts`).
 
@@ -36,28 +37,6 @@ pub static ALLOCS: KindRow = KindRow {
     ..RECORDS
 };
 
-/// Contended locks.
-pub static MUTEX: KindRow = KindRow {
-    name: "mutex",
-    served_as: Some("mutex"),
-    what: "Which code holds contended locks (Go programs)",
-    help: "Go: which code held contended locks, if the program records that",
-    makers: &[maker(read)],
-    bundle: bundle("mutex"),
-    ..RECORDS
-};
-
-/// Waits of tasks for each other.
-pub static BLOCK: KindRow = KindRow {
-    name: "block",
-    served_as: Some("block"),
-    what: "Where goroutines wait for each other (Go programs)",
-    help: "Go: where goroutines waited for each other, if the program records that",
-    makers: &[maker(read)],
-    bundle: bundle("block"),
-    ..RECORDS
-};
-
 const ALLOCATIONS: &[(&str, &str)] = &[
     ("alloc_objects", "count"),
     ("alloc_space", "bytes"),
@@ -75,7 +54,7 @@ const RECORDS: KindRow = KindRow {
     parameters: "",
     span: Span::Instant,
     form: Form::Profile,
-    sample_types: &[("contentions", "count"), ("delay", "nanoseconds")],
+    sample_types: &[],
     view: "flamegraph",
     texts: &[TextForm::Counted],
     samplers: None,

@@ -71,6 +71,8 @@ static LIVE: Live = Live {
     is_periodic: false,
     sees_waiting: false,
     reads_threads: true,
+    default_seconds: None,
+    waits: None,
     keep_changes: Some(keep_created_during),
     comments: |_, _| Vec::new(),
 };

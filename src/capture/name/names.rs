@@ -75,6 +75,7 @@ pub fn names(pid: u32, addresses: &[RuntimeAddr], options: &SymbolizeOptions) ->
         tid: None,
         process: None,
         own: None,
+        lock: None,
     });
     world.collector.add(ONLY, labels, places.iter().copied(), Weight { count: 1, amount: 0 });
     let mut window = world.close();

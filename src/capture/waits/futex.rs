@@ -96,11 +96,18 @@ impl Futex {
     }
 }
 
+/// Whether a thread that waits by these arguments of futex(2) waits as for a pthread mutex: after
+/// pthread_cond_wait(3) was woken, it takes its mutex again.
+pub fn waits_as_for_mutex(operation: u32, value: u32) -> bool {
+    operation & !CLOCK_REALTIME & !PRIVATE == WAIT && value == 2
+}
+
 /// The names of the functions of a waiting thread, leaf first.
 pub struct Names<'a>(pub &'a [&'a str]);
 
 impl Names<'_> {
-    fn has(&self, parts: &[&str]) -> bool {
+    /// Whether one of the names contains one of these parts.
+    pub fn has(&self, parts: &[&str]) -> bool {
         self.0.iter().any(|name| parts.iter().any(|part| name.contains(part)))
     }
 }

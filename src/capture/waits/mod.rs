@@ -15,6 +15,7 @@
 //! stacks and names, which come from the profile of the dump.
 
 mod build;
+pub mod by_name;
 mod candidates;
 mod frames;
 mod futex;
@@ -29,6 +30,29 @@ mod space;
 mod text;
 mod verdict;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::collector::Lock;
+use crate::budget::Budget;
+
+pub use futex::waits_as_for_mutex;
 pub use labels::add_labels;
 pub use model::{Finding, WaitGraph};
 pub use read::read;
+
+/// The addresses of locks with the names of the variables there: ``0x404060 `g_lock` in bank``.
+/// Processes that have ended have no names.
+pub fn lock_names(locks: &BTreeSet<Lock>, budget: &Budget) -> BTreeMap<Lock, String> {
+    let mut all = BTreeMap::new();
+    let pids: BTreeSet<u32> = locks.iter().map(|lock| lock.pid).collect();
+    for pid in pids {
+        let own = || locks.iter().filter(|lock| lock.pid == pid);
+        let addresses: Vec<u64> = own().map(|lock| lock.address).collect();
+        let names = names::objects(&space::Space::of(pid), &addresses, budget);
+        all.extend(own().map(|lock| {
+            let name = names.get(&lock.address).map(String::as_str).unwrap_or_default();
+            (*lock, format!("{:#x} {name}", lock.address).trim_end().to_owned())
+        }));
+    }
+    all
+}

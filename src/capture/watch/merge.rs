@@ -66,6 +66,7 @@ struct StoredSample {
     stack: StoredStack,
     kernel_stack: Range<usize>,
     task: Option<StoredTask>,
+    lock: u64,
     interrupted_stack: Option<StoredStack>,
     sections: Vec<OwnedSection>,
 }
@@ -215,6 +216,7 @@ impl StoredSample {
             stack,
             kernel_stack,
             task,
+            lock: sample.lock,
         }
     }
 
@@ -237,6 +239,7 @@ impl StoredSample {
             kernel_stack: KernelStack(&self.bytes[self.kernel_stack.clone()]),
             interrupted_stack: self.interrupted_stack.as_ref().map(|stack| self.stack(stack)),
             sections,
+            lock: self.lock,
             task: self.task.as_ref().map(|task| Task {
                 labels: task.labels,
                 registers: task.registers,
@@ -265,6 +268,7 @@ mod tests {
                 registers: None,
                 stack: StackCopy { start: RuntimeAddr(8), bytes: &[4, 5], capped: false, has_holes: false },
             }),
+            lock: 99,
             interrupted_stack: Some(StackCopy {
                 start: RuntimeAddr(16),
                 bytes: &[6],

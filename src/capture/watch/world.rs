@@ -16,10 +16,12 @@ use super::{
 };
 use crate::{
     addr::RuntimeAddr,
+    arch::native,
     budget::Budget,
     capture::{
         FrameChoice, LabelKeys, Tally,
-        collector::{Collector, Labels, LabelsId, MappingId, Place, SourceId, Weight},
+        collector::{Collector, Labels, LabelsId, Lock, MappingId, Place, SourceId, Weight},
+        waits,
     },
     core_file::CoreFile,
     issue::{Issue, Issues},
@@ -44,6 +46,9 @@ const MAX_QUALITY: usize = 64;
 
 /// How many new threads are remembered, to recognize those created while sampling began.
 const MAX_NEW_THREADS: usize = 4096;
+
+/// How many locks of a window are told apart.
+const MAX_LOCKS: usize = 4096;
 
 /// With fewer placements there is nothing to gain by forgetting some.
 const MIN_PLACEMENTS_TO_CLEAN: usize = 1024;
@@ -86,6 +91,8 @@ pub struct World {
     unwinder: Unwinder,
     /// The frames of languages that samples had.
     pub language_frames: FrameTable,
+    /// The locks of the samples of this window.
+    locks: FxHashSet<Lock>,
     /// Which frames are of which category, of all runtimes met.
     pub categories: BTreeSet<CategoryRule>,
     /// Why frames of languages have no certain place in stacks.
@@ -137,6 +144,7 @@ impl World {
             ended: VecDeque::new(),
             unwinder: Unwinder::default(),
             language_frames: FrameTable::default(),
+            locks: FxHashSet::default(),
             categories: BTreeSet::new(),
             unplaced: FxHashMap::default(),
             mixed: Vec::new(),
@@ -154,6 +162,7 @@ impl World {
     /// now.
     pub(super) fn forget_gone(&mut self, now_ns: u64) {
         self.threads.values_mut().for_each(|thread| thread.labels = None);
+        self.locks.clear();
         if self.language_frames.is_crowded() {
             self.language_frames = FrameTable::default();
         }
@@ -312,6 +321,7 @@ impl World {
         let labels = self.labels_of(sample);
         // Read now: they may change.
         let labels = self.with_program_labels(labels, sample);
+        let labels = self.with_lock(labels, sample);
         self.frames.clear();
         let mut end = if self.is_language_alone(sample) { Some(StackEnd::Root) } else { self.unwind(sample) };
         if end.is_some_and(|end| !end.is_whole()) && self.is_between_programs(sample) {
@@ -437,6 +447,26 @@ impl World {
         self.collector.labels(labels)
     }
 
+    /// Adds the lock that the thread waited for or released. Locks beyond [`MAX_LOCKS`] are not
+    /// stated.
+    fn with_lock(&mut self, labels: LabelsId, sample: &RawSample<'_>) -> LabelsId {
+        if sample.lock == 0 {
+            return labels;
+        }
+        let argument = |number| sample.registers.and_then(|registers| registers.get(number)).unwrap_or(0);
+        let [operation, value] = native::FUTEX_ARGUMENTS.map(argument);
+        let as_mutex = waits::waits_as_for_mutex(operation as u32, value as u32);
+        let lock = Lock { pid: sample.pid, address: sample.lock, as_mutex };
+        if !self.locks.contains(&lock) {
+            if self.locks.len() >= MAX_LOCKS {
+                return labels;
+            }
+            self.locks.insert(lock);
+        }
+        let labels = Labels { lock: Some(lock), ..self.collector.labels_of(labels).clone() };
+        self.collector.labels(labels)
+    }
+
     /// The current name of a thread. A thread that has ended without a rename event had the name of
     /// its creator, which is usually that of the process.
     fn comm_now(&self, pid: u32, tid: u32) -> String {
@@ -453,6 +483,7 @@ impl World {
             tid: keys.tid.then_some(tid),
             process,
             own: None,
+            lock: None,
         });
         let stack_hinted = self.threads.get(&(pid, tid)).is_some_and(|thread| thread.stack_hinted);
         self.threads.insert((pid, tid), Thread { labels: Some(labels), comm: comm.to_vec(), stack_hinted });
@@ -725,7 +756,8 @@ mod tests {
         let mut world = World::within(LabelKeys::default(), &Budget::session());
         world.watch(me, 0);
         assert!(world.images.placement_count() > 3);
-        let labels = Labels { thread: "t".into(), pid: None, tid: None, process: None, own: None };
+        let labels =
+            Labels { thread: "t".into(), pid: None, tid: None, process: None, own: None, lock: None };
         let labels = world.collector.labels(labels);
         let module = world.spaces[&me].modules.as_slice()[0].clone();
         let at = place_at(Some(&module), module.start, &world.images);

@@ -181,6 +181,8 @@ const MEANINGS: &[(&str, &str)] = &[
     ("cpu", "sampled CPU time against the CPU time that the kernel accounts"),
     ("wall", "sampled wall-clock time"),
     ("offcpu", "time that threads waited"),
+    ("delta", "the time that the profile covers, where a runtime's own covers all since its start"),
+    ("other", "how to get the same profile from another source"),
     ("faults", "page faults"),
     ("kernel frames", "whether stacks include the kernel, and why not"),
     ("scanned", "frames that were found by searching the stack, which are less certain"),

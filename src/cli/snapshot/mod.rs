@@ -194,8 +194,10 @@ impl Snapshot {
         let request = Request { pids: self.pids(), ..self.request.clone() };
         let is_sampled =
             |kind: Kind| kind.maker(&request).is_ok_and(|maker| matches!(maker.make, Make::Live(_)));
+        let is_substitute = |kind: Kind| kind.maker(&request).is_ok_and(|maker| maker.is_substitute);
         let bundled = kinds::ALL.iter().filter_map(|kind| Some((*kind, kind.bundle?)));
-        bundled.filter(|(kind, _)| is_sampled(*kind) == sampled).collect()
+        let bundled = bundled.filter(|(kind, _)| is_sampled(*kind) == sampled);
+        bundled.filter(|(kind, _)| !sampled || !is_substitute(*kind)).collect()
     }
 
     fn pids(&self) -> Vec<u32> {

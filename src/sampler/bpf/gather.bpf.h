@@ -546,6 +546,7 @@ static __always_inline struct record_buffer *begin(const struct identity *who)
 	buffer->head.tid = who->tid;
 	buffer->head.flags = 0;
 	buffer->head.task_labels = 0;
+	buffer->head.lock = 0;
 	return buffer;
 }
 

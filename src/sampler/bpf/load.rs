@@ -114,14 +114,25 @@ pub struct Loaded {
 
 /// The programs that record waits (`offcpu.bpf.c`), and their maps.
 pub struct WaitPrograms {
-    /// The attachment to context switches; `None` after the end.
-    pub switched: Option<OwnedFd>,
+    /// The attachments to context switches and wake-ups; empty after the end.
+    pub links: Vec<OwnedFd>,
     /// The iterator over threads.
     pub sweep: OwnedFd,
-    /// The interval, and what a sweep does with waits.
-    pub chance: Array<MapData, [u64; 2]>,
+    /// The interval, what a sweep does with waits, and which waits count.
+    pub chance: Array<MapData, [u64; 3]>,
     /// For each CPU: waits, their nanoseconds, and waits that found no room.
     pub totals: PerCpuArray<MapData, [u64; 3]>,
+}
+
+/// Which waits count: `mode` of offcpu.bpf.c.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitMode {
+    /// All.
+    All = 0,
+    /// Those for other threads and processes, by their system call.
+    Blocked = 1,
+    /// Those for futexes, charged to the threads that end them.
+    Released = 2,
 }
 
 /// The attached programs of a trace, and their maps.
@@ -184,37 +195,44 @@ fn load_finish(object: &Object, maps: &Maps, kind: ProgramKind) -> Result<OwnedF
     Ok(program)
 }
 
-/// Loads the programs that record waits: all of `interval_ns` and longer, shorter ones by chance.
+/// Loads the programs that record waits of this mode: all of `interval_ns` and longer, shorter ones
+/// by chance.
 pub fn load_off_cpu(
     settings: Settings,
     room: Room,
     follow_forks: bool,
-    interval_ns: u64,
+    (mode, interval_ns): (WaitMode, u64),
 ) -> Result<(Loaded, WaitPrograms), SamplerError> {
     const ITERATOR: &str = "bpf_iter_task";
-    const TRACEPOINT: &str = "btf_trace_sched_switch";
+    const SWITCHED: &str = "btf_trace_sched_switch";
+    const WOKEN: &str = "btf_trace_sched_waking";
     let (mut object, found) = parse_and_relocate(&objects::OFF_CPU, |types| {
-        Some((types.function(ITERATOR.as_bytes())?, types.typedef(TRACEPOINT.as_bytes())?))
+        let tracepoints = (types.typedef(SWITCHED.as_bytes())?, types.typedef(WOKEN.as_bytes())?);
+        Some((types.function(ITERATOR.as_bytes())?, tracepoints))
     })?;
-    let (iterator, tracepoint) = found.ok_or_else(|| {
-        SamplerError::Unavailable(format!("the kernel lacks {ITERATOR} or {TRACEPOINT} (Linux 5.8)"))
+    let (iterator, (on_switch, on_waking)) = found.ok_or_else(|| {
+        SamplerError::Unavailable(format!("the kernel lacks {ITERATOR}, {SWITCHED} or {WOKEN} (Linux 5.8)"))
     })?;
     let mut maps = Maps::create(&mut object, room)?;
     maps.relocate(&mut object)?;
     let _settings = maps.set("settings", settings.words())?;
     let finish = load_finish(&object, &maps, ProgramKind::RawTracepoint)?;
-    let chance = maps.set("chance", [interval_ns, 0])?;
+    let chance = maps.set("chance", [interval_ns, 0, mode as u64])?;
     let totals = PerCpuArray::try_from(Map::PerCpuArray(maps.take("totals")?)).map_err(broken)?;
     let (instructions, license) = code_of(&object, "sweep")?;
     let sweep = bpf::load_iterator_program("sweep", &instructions, license, iterator)
         .map_err(|error| not_loaded("sweep", error))?;
-    let switched = load_typed(&object, "switched", tracepoint)?;
+    let switched = load_typed(&object, "switched", on_switch)?;
+    let woken = match mode {
+        WaitMode::Released => Some(load_typed(&object, "woken", on_waking)?),
+        WaitMode::All | WaitMode::Blocked => None,
+    };
     // The program that ends waits is attached first: otherwise a wait could begin that nothing
     // records.
     let returned = attach_raw(&object, "returned", c"sys_exit")?;
-    let switched = attach_typed(&switched)?;
+    let links = [Some(switched), woken].iter().flatten().map(attach_typed).collect::<Result<_, _>>()?;
     let programs = (ProgramKind::RawTracepoint, finish, returned);
-    let waits = WaitPrograms { switched: Some(switched), sweep, chance, totals };
+    let waits = WaitPrograms { links, sweep, chance, totals };
     Ok((loaded(&object, maps, programs, follow_forks)?, waits))
 }
 

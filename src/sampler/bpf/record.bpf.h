@@ -82,6 +82,8 @@ struct record_head {
 	__u64 task_pc;
 	__u64 task_sp;
 	__u64 task_fp;
+	// The address of the lock that the thread waited for or released; 0: none.
+	__u64 lock;
 	__u64 registers[REGISTER_WORDS];
 };
 

@@ -22,7 +22,8 @@ const TASK_LABELS: usize = 80;
 const TASK_PC: usize = 88;
 const TASK_SP: usize = 96;
 const TASK_FP: usize = 104;
-const REGISTERS: usize = 112;
+const LOCK: usize = 112;
+const REGISTERS: usize = 120;
 /// Bytes of a thread's name, with the NUL that ends it (TASK_COMM_LEN).
 pub const COMM_BYTES: usize = 16;
 const HEAD_BYTES: usize = REGISTERS + 8 * native::PT_REGS_WORDS;
@@ -112,6 +113,7 @@ pub fn parse<'r>(record: &'r [u8], walkers: &[LanguageId]) -> Option<Record<'r>>
         stack: StackCopy::default(),
         kernel_stack: KernelStack::default(),
         task: task(record, flags),
+        lock: u64_at(record, LOCK)?,
         interrupted_stack: None,
         sections: Sections::default(),
     };
@@ -309,6 +311,7 @@ mod tests {
                 ("task_pc", TASK_PC),
                 ("task_sp", TASK_SP),
                 ("task_fp", TASK_FP),
+                ("lock", LOCK),
                 ("registers", REGISTERS),
             ] {
                 assert_eq!(offset("record_head", member), at, "{member}");

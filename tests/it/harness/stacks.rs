@@ -96,13 +96,14 @@ impl Stacks {
         let types: Vec<(&str, &str)> = (profile.sample_type.iter())
             .map(|kind| (profile.string(kind.r#type), profile.string(kind.unit)))
             .collect();
-        let known: [&[_]; 6] = [
+        let known: [&[_]; 7] = [
             &[("samples", "count"), ("cpu", "nanoseconds")],
             &[("samples", "count"), ("wall", "nanoseconds")],
             &[("samples", "count"), ("faults", "count")],
             &[("threadcreate", "count")],
             &[("waits", "count"), ("offcpu", "nanoseconds")],
             &[("spans", "count"), ("time", "nanoseconds")],
+            &[("contentions", "count"), ("delay", "nanoseconds")],
         ];
         if !known.contains(&&types[..]) {
             return Err(format!("sample types: {types:?}"));

@@ -10,7 +10,7 @@ mod faults;
 mod waits;
 
 use super::{
-    load::{Loaded, Settings},
+    load::{Loaded, Settings, WaitMode},
     program::Room,
     record::Record,
 };
@@ -74,6 +74,8 @@ pub(super) fn open(opening: &Opening<'_>) -> Result<(Loaded, Box<dyn Source>), S
         Trigger::Time => clock::open(opening),
         Trigger::PageFault => faults::open(opening),
         Trigger::ThreadCreated => created::open(opening),
-        Trigger::Waited => waits::open(opening),
+        Trigger::Waited => waits::open(opening, WaitMode::All),
+        Trigger::Blocked => waits::open(opening, WaitMode::Blocked),
+        Trigger::Released => waits::open(opening, WaitMode::Released),
     }
 }

@@ -1,5 +1,6 @@
 //! The waits of threads (`offcpu.bpf.c`): a record for each wait that ended and was selected, and
-//! at the end of each profile one for each thread that still waits.
+//! at the end of each profile one for each thread that still waits. Or a record for each release of
+//! a futex that threads have waited for.
 //!
 //! Not here: the ring and the records' common part (`record`), loading.
 
@@ -14,7 +15,7 @@ use crate::{
         Event, KernelStack, RawSample, SamplerError, StackCopy, Values,
         bpf::{
             common::system,
-            load::{self, Loaded, WaitPrograms},
+            load::{self, Loaded, WaitMode, WaitPrograms},
             record::{ONE, Record, registers_at, u32_at, u64_at},
             refusal::from_map,
             threads::Sleeper,
@@ -27,17 +28,19 @@ use crate::{
 /// `END` and `SPLIT` of offcpu.bpf.c: what a sweep does with waits.
 const END: u64 = 1;
 const SPLIT: u64 = 2;
-/// `struct swept`: process, thread, turns, bytes of kernel frames, waited, registers.
+/// `struct swept`: process, thread, turns, bytes of kernel frames, waited, lock, registers.
 const TURNS: usize = 8;
 const KERNEL_BYTES: usize = 16;
 const WAITED: usize = 24;
-const REGISTERS: usize = 32;
+const LOCK: usize = 32;
+const REGISTERS: usize = 40;
 const SWEPT_BYTES: usize = REGISTERS + 8 * native::PT_REGS_WORDS;
 /// More than all threads of a machine take.
 const MAX_BYTES: u64 = (SWEPT_BYTES as u64) << 22;
 
 struct Waits {
     programs: WaitPrograms,
+    mode: WaitMode,
     interval_us: u64,
     /// Parts of a wait that do not make a whole one yet.
     parts: u64,
@@ -50,21 +53,23 @@ struct Waits {
 pub(in crate::sampler::bpf) struct Waiting {
     pid: u32,
     waited_ns: u64,
+    lock: u64,
     sleeper: Sleeper,
 }
 
-pub(super) fn open(opening: &Opening<'_>) -> Result<(Loaded, Box<dyn Source>), SamplerError> {
+pub(super) fn open(opening: &Opening<'_>, mode: WaitMode) -> Result<(Loaded, Box<dyn Source>), SamplerError> {
     let Opening { options, settings, room, .. } = *opening;
     let interval_ns = 1_000_000_000 / u64::from(options.frequency_hz.max(1));
-    let (loaded, programs) = load::load_off_cpu(settings, room, options.follow_forks, interval_ns)?;
-    Ok((loaded, Box::new(Waits { programs, interval_us: interval_ns / 1000, parts: 0, left: Vec::new() })))
+    let (loaded, programs) = load::load_off_cpu(settings, room, options.follow_forks, (mode, interval_ns))?;
+    let interval_us = interval_ns / 1000;
+    Ok((loaded, Box::new(Waits { programs, mode, interval_us, parts: 0, left: Vec::new() })))
 }
 
 impl Waits {
     fn take(&mut self, sweeping: u64, pids: &[u32]) -> Result<(), SamplerError> {
         let chance = &mut self.programs.chance;
-        let interval_ns = chance.get(&0, 0).map_err(|error| from_map(&error))?[0];
-        chance.set(0, [interval_ns, sweeping], 0).map_err(|error| from_map(&error))?;
+        let [interval_ns, _, mode] = chance.get(&0, 0).map_err(|error| from_map(&error))?;
+        chance.set(0, [interval_ns, sweeping, mode], 0).map_err(|error| from_map(&error))?;
         for pid in pids {
             let bytes = self.sweep(*pid)?;
             let mut rest = &bytes[..];
@@ -87,15 +92,26 @@ impl Waits {
 
 impl Source for Waits {
     fn event(&self) -> &'static str {
-        "context switches"
+        match self.mode {
+            WaitMode::All => "context switches",
+            WaitMode::Blocked => "context switches in futexes, semaphores and file locks",
+            WaitMode::Released => "wake-ups by futexes",
+        }
     }
 
     fn summary(&self, max_stack_kib: u32) -> String {
+        let interval_us = self.interval_us;
+        if self.mode == WaitMode::Released {
+            return format!(
+                "BPF programs sum how long threads wait for each futex and charge it to the thread that wakes \
+                 them, with its stack up to {max_stack_kib} KiB: all charges of {interval_us} us or more, smaller \
+                 ones by chance, so that sums are right on average"
+            );
+        }
         format!(
             "BPF programs that are called at context switches copy the stacks, up to {max_stack_kib} KiB, of waits \
-             when they end: of all that last {} us or longer, of shorter ones by chance, so that sums are right on \
-             average",
-            self.interval_us,
+             when they end: of all that last {interval_us} us or longer, of shorter ones by chance, so that sums are \
+             right on average",
         )
     }
 
@@ -121,6 +137,10 @@ impl Source for Waits {
 
     /// Splits all waits: [`Source::hand_over_rest`] reports their time until now, and they go on.
     fn split(&mut self, pids: &[u32]) -> Result<(), SamplerError> {
+        // A wait is charged when it is ended.
+        if self.mode == WaitMode::Released {
+            return Ok(());
+        }
         self.take(SPLIT, pids)
     }
 
@@ -136,7 +156,7 @@ impl Source for Waits {
             match snapshot {
                 Some(snapshot) => {
                     let sample = snapshot.as_sample(waiting.pid, time_ns);
-                    sink(Event::Sample(RawSample { values: waiting.values(), ..sample }));
+                    sink(Event::Sample(RawSample { values: waiting.values(), lock: waiting.lock, ..sample }));
                 }
                 // It has run since.
                 None => sink(Event::Sample(waiting.without_stack(time_ns))),
@@ -146,9 +166,11 @@ impl Source for Waits {
 
     /// Ends all waits; [`Source::hand_over_rest`] reports those that were going on.
     fn stop(&mut self, pids: &[u32]) -> Result<(), SamplerError> {
-        if self.programs.switched.is_some() {
-            self.take(END, pids)?;
-            self.programs.switched = None;
+        if !self.programs.links.is_empty() {
+            if self.mode != WaitMode::Released {
+                self.take(END, pids)?;
+            }
+            self.programs.links.clear();
         }
         Ok(())
     }
@@ -171,6 +193,7 @@ impl Waiting {
             stack: StackCopy { start: RuntimeAddr(start), ..StackCopy::default() },
             kernel_stack: KernelStack(&self.sleeper.kernel),
             task: None,
+            lock: self.lock,
             interrupted_stack: None,
             sections: Sections::default(),
         }
@@ -188,7 +211,8 @@ pub(in crate::sampler::bpf) fn parse(bytes: &mut &[u8]) -> Option<Waiting> {
         thread_pointer: 0,
         comm: None,
     };
-    let waiting = Waiting { pid: u32_at(bytes, 0)?, waited_ns: u64_at(bytes, WAITED)?, sleeper };
+    let (waited_ns, lock) = (u64_at(bytes, WAITED)?, u64_at(bytes, LOCK)?);
+    let waiting = Waiting { pid: u32_at(bytes, 0)?, waited_ns, lock, sleeper };
     *bytes = &bytes[kernel_end..];
     Some(waiting)
 }
@@ -203,11 +227,12 @@ mod tests {
         record[0] = 7;
         record[4] = 8;
         record[WAITED] = 9;
+        record[LOCK] = 10;
         record[KERNEL_BYTES] = 16;
         let two = [&record[..], &record[..SWEPT_BYTES + 8]].concat();
         let mut rest = &two[..];
         let waiting = parse(&mut rest).expect("whole");
-        assert_eq!((waiting.pid, waiting.sleeper.tid, waiting.waited_ns), (7, 8, 9));
+        assert_eq!((waiting.pid, waiting.sleeper.tid, waiting.waited_ns, waiting.lock), (7, 8, 9, 10));
         assert_eq!(waiting.sleeper.kernel.len(), 16);
         assert!(parse(&mut rest).is_none());
         record[KERNEL_BYTES..][..8].fill(0xff);
