@@ -29,7 +29,7 @@ use crate::{
     issue::Issue,
     process::{Identity, identify, identity, own_memory_bytes, release_free_memory},
     profile::proto::Profile,
-    sampler::{Event, SamplerError},
+    sampler::{Event, SamplerError, Trigger},
 };
 
 /// How long the samples that are buffered when sampling ends may take to unwind: at least, and at
@@ -141,7 +141,7 @@ impl Session {
         let opening = Instant::now();
         let (identities, mut sources, mut refused) = Sources::open(request, plans)?;
         let targets = Targets::new(identities);
-        let mut since = Mark::now(&targets);
+        let (mut since, opened_ns) = (Mark::now(&targets), identity::monotonic_ns());
         let several = targets.identities().len() > 1 || request.children;
         let labels = LabelKeys { process: request.labels.process || several, ..request.labels };
         let mut world = World::within(labels, &request.symbolize.budget);
@@ -158,8 +158,11 @@ impl Session {
             }
             refused.push((kind, error));
         }
+        // Waits that ended while the samplers were opened are not of the time of the profile.
+        let is_of_waits =
+            |plan: &Plan| matches!(plan.live.trigger, Trigger::Waited | Trigger::Blocked | Trigger::Released);
+        let mut from_ns = if plans.iter().all(is_of_waits) { opened_ns } else { 0 };
         // Samples before the samplers know the runtimes lack their frames: the profiles begin now.
-        let mut from_ns = 0;
         if hint_runtimes(&mut world, &mut sources) {
             (since, from_ns) = (Mark::now(&targets), identity::monotonic_ns());
         }

@@ -292,6 +292,17 @@ static __always_inline void end_lock(struct wait *wait, __u64 now)
 	wait->lock_created = 0;
 }
 
+// Removes a wait whose end was not seen: `sweep` began it while the thread was woken.
+static __always_inline void undo_lock(struct wait *wait)
+{
+	struct lock_key key = { .pid = wait->pid, .address = wait->lock };
+	struct lock *lock = bpf_map_lookup_elem(&locks, &key);
+
+	if (lock && lock->created == wait->lock_created)
+		__sync_fetch_and_add(&lock->waiting, -(COUNT_ONE + wait->lock_since));
+	wait->lock_created = 0;
+}
+
 // How long threads have waited for a futex that was not charged yet, in nanoseconds; charges it.
 static __always_inline __u64 charge(const struct wait *wait, __u64 now)
 {
@@ -365,6 +376,8 @@ static __always_inline void suspend(struct task_struct *task, int preempted, con
 		return;
 	}
 	if (preempted || !state || !wait_counts(task, request->mode, &lock)) {
+		if (wait && wait->lock_created)
+			undo_lock(wait);
 		if (wait)
 			wait->since = 0;
 		return;
@@ -373,6 +386,8 @@ static __always_inline void suspend(struct task_struct *task, int preempted, con
 		wait = new_wait(task, &who);
 	if (!wait)
 		return;
+	if (wait->lock_created)
+		undo_lock(wait);
 	wait->since = bpf_ktime_get_ns();
 	wait->lock = lock;
 	if (request->mode == RELEASED)
