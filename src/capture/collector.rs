@@ -68,8 +68,8 @@ pub struct Lock {
     pub pid: u32,
     /// The address of its futex.
     pub address: u64,
-    /// Whether the thread waited as threads wait for a mutex: after pthread_cond_wait(3) was woken, it
-    /// takes its mutex again.
+    /// Whether the thread waited as threads wait for a mutex: after pthread_cond_wait(3) was woken,
+    /// it takes its mutex again.
     pub as_mutex: bool,
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     addr::RuntimeAddr,
-    arch::Registers,
+    arch::{Registers, native},
     process::{Hints, Sections},
 };
 
@@ -47,9 +47,8 @@ pub struct RawSample<'a> {
     /// The task that the thread runs, if the sampler knows the task layout
     /// ([`Sampler::hint_runtimes`]).
     pub task: Option<Task<'a>>,
-    /// The address of the lock (futex) that the thread waited for or released; 0: none, or not
-    /// known.
-    pub lock: u64,
+    /// The lock that the thread waited for or released, if it did and that is known.
+    pub lock: Option<LockUse>,
     /// If the thread runs a signal handler on a stack of its own (`sigaltstack(2)`): the stack that
     /// the signal interrupted, if the sampler copied it.
     pub interrupted_stack: Option<StackCopy<'a>>,
@@ -105,10 +104,37 @@ impl RawSample<'_> {
             stack: StackCopy { start: RuntimeAddr(0), bytes: &[], capped: false, has_holes: false },
             kernel_stack: KernelStack(&[]),
             task: None,
-            lock: 0,
+            lock: None,
             interrupted_stack: None,
             sections: Sections::default(),
         }
+    }
+}
+
+/// A lock that a thread waited for or released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockUse {
+    /// The address of its futex.
+    pub address: u64,
+    /// Whether the thread waited as threads wait for a pthread mutex: after pthread_cond_wait(3)
+    /// was woken, it takes its mutex again.
+    pub as_mutex: bool,
+}
+
+impl LockUse {
+    /// The lock at an address (0: there is none), and how a thread waits whose registers have the
+    /// arguments of futex(2).
+    pub fn of(address: u64, registers: Option<&Registers>) -> Option<LockUse> {
+        /// FUTEX_CMD_MASK without FUTEX_PRIVATE_FLAG and FUTEX_CLOCK_REALTIME.
+        const COMMAND: u64 = 0x7f;
+        /// FUTEX_WAIT.
+        const WAIT: u64 = 0;
+        /// The word of a mutex that threads wait for.
+        const CONTENDED: u64 = 2;
+        let argument = |number| registers.and_then(|registers| registers.get(number)).unwrap_or(u64::MAX);
+        let [operation, value] = native::FUTEX_ARGUMENTS.map(argument);
+        let as_mutex = operation & COMMAND == WAIT && value & 0xffff_ffff == CONTENDED;
+        (address != 0).then_some(LockUse { address, as_mutex })
     }
 }
 

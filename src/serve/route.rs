@@ -49,8 +49,8 @@ pub struct ProfileRequest {
     pub debug: i64,
     /// `format=pprof`: pprof protobuf, also where that is not the kind's default format.
     pub as_profile: bool,
-    /// `of=native`: the heaps of native allocators, or samples of threads, instead of a runtime's own
-    /// records.
+    /// `of=native`: the heaps of native allocators, or samples of threads, instead of a runtime's
+    /// own records.
     pub native: bool,
 }
 

@@ -175,8 +175,8 @@ fn std_mutexes_of_cpp_are_a_deadlock_and_those_of_rust_a_probable_one() {
     assert!(text.contains("1 pointer to it on the stack, in "), "{text}");
 }
 
-/// What contention.c has measured itself so far, nanoseconds: waits for the lock, for the condition,
-/// and for the lock while `hold_long` and `hold_short` held it.
+/// What contention.c has measured itself so far, nanoseconds: waits for the lock, for the
+/// condition, and for the lock while `hold_long` and `hold_short` held it.
 fn measured(file: &Path) -> [f64; 4] {
     let bytes = std::fs::read(file).expect("the program has written it");
     std::array::from_fn(|at| u64::from_le_bytes(*bytes[8 * at..].first_chunk().expect("8 bytes")) as f64)

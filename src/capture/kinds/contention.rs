@@ -1,5 +1,5 @@
-//! Waits of threads for each other: `block` charges them to the code that waits, `mutex` to the code
-//! that released the lock. Go programs count both themselves, for goroutines.
+//! Waits of threads for each other: `block` charges them to the code that waits, `mutex` to the
+//! code that released the lock. Go programs count both themselves, for goroutines.
 //!
 //! Not here: what a stack waits for (`crate::capture::waits::by_name`), how waits are timed
 //! (`crate::sampler`).

@@ -1,5 +1,5 @@
-//! What a language runtime counts itself: memory in use, memory allocated; and what other kinds share
-//! that a runtime may count.
+//! What a language runtime counts itself: memory in use, memory allocated; and what other kinds
+//! share that a runtime may count.
 //!
 //! Each is read once; nothing is sampled. Not here: how the records are read (`accounts`).
 

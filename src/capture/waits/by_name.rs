@@ -90,8 +90,8 @@ const CONDITION: &[&str] = &["pthread_cond_", "condition_variable", "cnd_wait", 
 const CONDITION_WAIT: &[&str] =
     &["pthread_cond_wait", "pthread_cond_timedwait", "pthread_cond_clockwait", "::wait"];
 
-/// What a thread waits for or releases. `names`: its innermost functions, leaf first. `as_mutex`: it
-/// waits as threads wait for a mutex.
+/// What a thread waits for or releases. `names`: its innermost functions, leaf first. `as_mutex`:
+/// it waits as threads wait for a mutex.
 pub fn object(names: &[&str], as_mutex: bool, act: Act) -> Object {
     let names = Names(names);
     let known = FUNCTIONS.iter().find(|(functions, _)| names.has(functions)).map(|(_, object)| *object);
@@ -154,8 +154,8 @@ pub fn is_idle(names: &[&str]) -> bool {
     Names(names).has(POOLS)
 }
 
-/// Whether the futex that the thread waits for, or wakes, is in the lock. parking_lot uses one in the
-/// waiting thread.
+/// Whether the futex that the thread waits for, or wakes, is in the lock. parking_lot uses one in
+/// the waiting thread.
 pub fn has_futex_of_lock(names: &[&str]) -> bool {
     !Names(names).has(&["parking_lot"])
 }

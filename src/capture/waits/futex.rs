@@ -96,12 +96,6 @@ impl Futex {
     }
 }
 
-/// Whether a thread that waits by these arguments of futex(2) waits as for a pthread mutex: after
-/// pthread_cond_wait(3) was woken, it takes its mutex again.
-pub fn waits_as_for_mutex(operation: u32, value: u32) -> bool {
-    operation & !CLOCK_REALTIME & !PRIVATE == WAIT && value == 2
-}
-
 /// The names of the functions of a waiting thread, leaf first.
 pub struct Names<'a>(pub &'a [&'a str]);
 

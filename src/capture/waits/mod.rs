@@ -35,7 +35,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::collector::Lock;
 use crate::budget::Budget;
 
-pub use futex::waits_as_for_mutex;
 pub use labels::add_labels;
 pub use model::{Finding, WaitGraph};
 pub use read::read;

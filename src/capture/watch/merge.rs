@@ -10,7 +10,7 @@ use crate::{
     addr::RuntimeAddr,
     capture::collector::SourceId,
     process::{OwnedSection, Section, Sections},
-    sampler::{Event, KernelStack, NewMapping, RawSample, StackCopy, Task, Values},
+    sampler::{Event, KernelStack, LockUse, NewMapping, RawSample, StackCopy, Task, Values},
     unwind::Registers,
 };
 
@@ -66,7 +66,7 @@ struct StoredSample {
     stack: StoredStack,
     kernel_stack: Range<usize>,
     task: Option<StoredTask>,
-    lock: u64,
+    lock: Option<LockUse>,
     interrupted_stack: Option<StoredStack>,
     sections: Vec<OwnedSection>,
 }
@@ -268,7 +268,7 @@ mod tests {
                 registers: None,
                 stack: StackCopy { start: RuntimeAddr(8), bytes: &[4, 5], capped: false, has_holes: false },
             }),
-            lock: 99,
+            lock: Some(LockUse { address: 99, as_mutex: true }),
             interrupted_stack: Some(StackCopy {
                 start: RuntimeAddr(16),
                 bytes: &[6],

@@ -12,6 +12,7 @@
 pub mod frames;
 mod generated;
 pub mod images;
+mod labels;
 mod languages;
 mod late;
 pub mod memory;

@@ -16,16 +16,14 @@ use super::{
 };
 use crate::{
     addr::RuntimeAddr,
-    arch::native,
     budget::Budget,
     capture::{
         FrameChoice, LabelKeys, Tally,
-        collector::{Collector, Labels, LabelsId, Lock, MappingId, Place, SourceId, Weight},
-        waits,
+        collector::{Collector, LabelsId, Lock, MappingId, Place, SourceId, Weight},
     },
     core_file::CoreFile,
     issue::{Issue, Issues},
-    process::{Hints, Identity, ProcessError, comm, identify, identity, threads},
+    process::{Hints, Identity, ProcessError, comm, identify, identity},
     runtime::{CategoryRule, MixedFrame, Variable},
     sampler::{Event, NewMapping, RawSample},
     unwind::{CopiedStack, Frame, StackEnd, Unwinder},
@@ -46,9 +44,6 @@ const MAX_QUALITY: usize = 64;
 
 /// How many new threads are remembered, to recognize those created while sampling began.
 const MAX_NEW_THREADS: usize = 4096;
-
-/// How many locks of a window are told apart.
-const MAX_LOCKS: usize = 4096;
 
 /// With fewer placements there is nothing to gain by forgetting some.
 const MIN_PLACEMENTS_TO_CLEAN: usize = 1024;
@@ -92,7 +87,7 @@ pub struct World {
     /// The frames of languages that samples had.
     pub language_frames: FrameTable,
     /// The locks of the samples of this window.
-    locks: FxHashSet<Lock>,
+    pub(super) locks: FxHashSet<Lock>,
     /// Which frames are of which category, of all runtimes met.
     pub categories: BTreeSet<CategoryRule>,
     /// Why frames of languages have no certain place in stacks.
@@ -117,9 +112,9 @@ pub struct World {
 #[derive(Debug)]
 pub(super) struct Thread {
     /// `None`: it has no sample in this window.
-    labels: Option<LabelsId>,
-    comm: Vec<u8>,
-    stack_hinted: bool,
+    pub(super) labels: Option<LabelsId>,
+    pub(super) comm: Vec<u8>,
+    pub(super) stack_hinted: bool,
 }
 
 impl World {
@@ -422,77 +417,6 @@ impl World {
         Some(end)
     }
 
-    fn labels_of(&mut self, sample: &RawSample<'_>) -> LabelsId {
-        let key = (sample.pid, sample.tid);
-        let known =
-            self.threads.get(&key).filter(|thread| sample.comm.is_none_or(|comm| comm == thread.comm));
-        if let Some(labels) = known.and_then(|thread| thread.labels) {
-            return labels;
-        }
-        let comm = match (sample.comm, known) {
-            (Some(comm), _) => comm.to_vec(),
-            (None, Some(thread)) => thread.comm.clone(),
-            (None, None) => self.comm_now(sample.pid, sample.tid).into_bytes(),
-        };
-        self.name_thread(sample.pid, sample.tid, &comm)
-    }
-
-    /// Adds the labels that the program has set.
-    fn with_program_labels(&mut self, labels: LabelsId, sample: &RawSample<'_>) -> LabelsId {
-        let own = self.spaces.get(&sample.pid).and_then(|space| space.languages.labels(sample));
-        let Some(own) = own else { return labels };
-        // Poll often: the sooner labels are read, the more likely they are the sample's.
-        self.late_reads += 1;
-        let labels = Labels { own: Some(own), ..self.collector.labels_of(labels).clone() };
-        self.collector.labels(labels)
-    }
-
-    /// Adds the lock that the thread waited for or released. Locks beyond [`MAX_LOCKS`] are not
-    /// stated.
-    fn with_lock(&mut self, labels: LabelsId, sample: &RawSample<'_>) -> LabelsId {
-        if sample.lock == 0 {
-            return labels;
-        }
-        let argument = |number| sample.registers.and_then(|registers| registers.get(number)).unwrap_or(0);
-        let [operation, value] = native::FUTEX_ARGUMENTS.map(argument);
-        let as_mutex = waits::waits_as_for_mutex(operation as u32, value as u32);
-        let lock = Lock { pid: sample.pid, address: sample.lock, as_mutex };
-        if !self.locks.contains(&lock) {
-            if self.locks.len() >= MAX_LOCKS {
-                return labels;
-            }
-            self.locks.insert(lock);
-        }
-        let labels = Labels { lock: Some(lock), ..self.collector.labels_of(labels).clone() };
-        self.collector.labels(labels)
-    }
-
-    /// The current name of a thread. A thread that has ended without a rename event had the name of
-    /// its creator, which is usually that of the process.
-    fn comm_now(&self, pid: u32, tid: u32) -> String {
-        let of_process = || self.spaces.get(&pid).map(|space| space.name.clone());
-        threads::name(pid, tid).or_else(of_process).unwrap_or_default()
-    }
-
-    fn name_thread(&mut self, pid: u32, tid: u32, comm: &[u8]) -> LabelsId {
-        let keys = self.label_keys;
-        let process = keys.process.then(|| self.spaces.get(&pid).map(|space| space.name.clone())).flatten();
-        let labels = self.collector.labels(Labels {
-            thread: comm::printable(comm),
-            pid: keys.pid.then_some(pid),
-            tid: keys.tid.then_some(tid),
-            process,
-            own: None,
-            lock: None,
-        });
-        let stack_hinted = self.threads.get(&(pid, tid)).is_some_and(|thread| thread.stack_hinted);
-        self.threads.insert((pid, tid), Thread { labels: Some(labels), comm: comm.to_vec(), stack_hinted });
-        if let Some(space) = self.spaces.get_mut(&pid) {
-            space.tids.insert(tid);
-        }
-        labels
-    }
-
     fn mapped(&mut self, time_ns: u64, pid: u32, mapping: &NewMapping<'_>) {
         let images = &mut self.images;
         let issues = &mut self.issues;
@@ -650,6 +574,7 @@ fn hint_stack(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::collector::Labels;
     use crate::capture::{collector::ONLY, watch::place::place_at};
 
     fn exited(world: &mut World, time_ns: u64, pid: u32, tid: u32) {

@@ -7,7 +7,7 @@ use crate::{
     addr::RuntimeAddr,
     arch::{Registers, native},
     process::{LanguageId, Section as LanguageSection, SectionOrigin, Sections},
-    sampler::{KernelStack, RawSample, StackCopy, Task, Values},
+    sampler::{KernelStack, LockUse, RawSample, StackCopy, Task, Values},
 };
 
 /// Offsets in `struct record_head`.
@@ -113,10 +113,11 @@ pub fn parse<'r>(record: &'r [u8], walkers: &[LanguageId]) -> Option<Record<'r>>
         stack: StackCopy::default(),
         kernel_stack: KernelStack::default(),
         task: task(record, flags),
-        lock: u64_at(record, LOCK)?,
+        lock: None,
         interrupted_stack: None,
         sections: Sections::default(),
     };
+    sample.lock = LockUse::of(u64_at(record, LOCK)?, sample.registers.as_ref());
     while !sections.is_empty() {
         let (section, rest) = Section::split_off(sections)?;
         section.add_to(&mut sample, walkers);

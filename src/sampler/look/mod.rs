@@ -113,7 +113,7 @@ impl StackSnapshot {
             },
             kernel_stack: KernelStack(&self.kernel),
             task: self.task.as_ref().map(TaskSnapshot::as_task),
-            lock: 0,
+            lock: None,
             interrupted_stack: None,
             sections: self
                 .section

@@ -148,7 +148,7 @@ impl Watch {
             stack: StackCopy { start: RuntimeAddr(stack_pointer), bytes: stack, capped, has_holes: false },
             kernel_stack: KernelStack(kernel_part(sample.callchain)),
             task: None,
-            lock: 0,
+            lock: None,
             interrupted_stack: None,
             sections: Sections::default(),
         }

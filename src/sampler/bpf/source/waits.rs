@@ -12,7 +12,7 @@ use crate::{
     arch::native,
     process::Sections,
     sampler::{
-        Event, KernelStack, RawSample, SamplerError, StackCopy, Values,
+        Event, KernelStack, LockUse, RawSample, SamplerError, StackCopy, Values,
         bpf::{
             common::system,
             load::{self, Loaded, WaitMode, WaitPrograms},
@@ -156,7 +156,11 @@ impl Source for Waits {
             match snapshot {
                 Some(snapshot) => {
                     let sample = snapshot.as_sample(waiting.pid, time_ns);
-                    sink(Event::Sample(RawSample { values: waiting.values(), lock: waiting.lock, ..sample }));
+                    sink(Event::Sample(RawSample {
+                        values: waiting.values(),
+                        lock: waiting.lock(),
+                        ..sample
+                    }));
                 }
                 // It has run since.
                 None => sink(Event::Sample(waiting.without_stack(time_ns))),
@@ -181,6 +185,10 @@ impl Waiting {
         Values { count: 1, nanoseconds: self.waited_ns, ..Values::default() }
     }
 
+    fn lock(&self) -> Option<LockUse> {
+        LockUse::of(self.lock, Some(&self.sleeper.registers))
+    }
+
     fn without_stack(&self, time_ns: u64) -> RawSample<'_> {
         let start = self.sleeper.registers.get(native::SP).unwrap_or(0);
         RawSample {
@@ -193,7 +201,7 @@ impl Waiting {
             stack: StackCopy { start: RuntimeAddr(start), ..StackCopy::default() },
             kernel_stack: KernelStack(&self.sleeper.kernel),
             task: None,
-            lock: self.lock,
+            lock: self.lock(),
             interrupted_stack: None,
             sections: Sections::default(),
         }
