@@ -167,6 +167,10 @@ pub struct HeapOptions {
     pub native: bool,
     /// A census of the process that was taken within this time may be returned again.
     pub max_age: Duration,
+    /// Also who holds the chunks in use.
+    pub holders: bool,
+    /// Also which chunks nothing holds: several passes, seconds apart.
+    pub leaks: bool,
 }
 
 /// Which labels samples have besides the thread's name.

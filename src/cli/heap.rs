@@ -44,13 +44,19 @@ pub fn run(arguments: &HeapArgs) -> Result<()> {
     let form = choose(arguments.format, path)?;
     path.map(file::check_writable).transpose()?;
     let stop = stop_on_signals()?;
-    let first = read(pid, &stop)?;
+    let options = HeapOptions {
+        native: true,
+        holders: arguments.holders,
+        leaks: arguments.leaks && arguments.duration.is_none(),
+        ..HeapOptions::default()
+    };
+    let first = read(pid, options, &stop)?;
     let Some(duration) = arguments.duration else {
         warn(arguments, &first);
         return write(arguments, path, |out| write_reading(&first, form, out));
     };
     wait(duration, &stop);
-    let last = read(pid, &stop)?;
+    let last = read(pid, HeapOptions { leaks: arguments.leaks, ..options }, &stop)?;
     warn(arguments, &last);
     write(arguments, path, |out| match form {
         Form::Profile(format) => {
@@ -68,10 +74,10 @@ pub fn run(arguments: &HeapArgs) -> Result<()> {
     })
 }
 
-fn read(pid: u32, stop: &Stop) -> Result<Reading> {
+fn read(pid: u32, heap: HeapOptions, stop: &Stop) -> Result<Reading> {
     let request = Request {
         kinds: KindRow::named("heap").into_iter().collect(),
-        heap: HeapOptions { native: true, ..HeapOptions::default() },
+        heap,
         stop: stop.clone(),
         ..Request::now(pid)
     };

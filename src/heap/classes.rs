@@ -34,6 +34,11 @@ pub fn class_size(class: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
 }
 
+/// The largest size of the class of a chunk of `size` bytes.
+pub fn class_size_of(size: u64) -> u64 {
+    class_size(class_of(size))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

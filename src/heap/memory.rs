@@ -35,6 +35,18 @@ pub trait Memory: Send + Sync {
         (self.read(address, &mut bytes) == 8).then(|| u64::from_le_bytes(bytes))
     }
 
+    /// Reads many ranges, one after the other, into `buffer`, whose length is the sum of theirs.
+    /// What cannot be read becomes zeros.
+    fn read_many(&self, ranges: &[(u64, usize)], buffer: &mut [u8]) {
+        let mut rest = buffer;
+        for (address, size) in ranges {
+            let Some((now, later)) = rest.split_at_mut_checked(*size) else { return };
+            let read = self.read(*address, now);
+            now[read..].fill(0);
+            rest = later;
+        }
+    }
+
     /// The words from `address` on, as many as could be read, at most `count`.
     fn words(&self, address: u64, count: usize) -> Vec<u64> {
         let mut bytes = vec![0; count * 8];
@@ -77,6 +89,22 @@ impl Memory for LiveMemory {
             }
         }
         done
+    }
+
+    fn read_many(&self, ranges: &[(u64, usize)], buffer: &mut [u8]) {
+        let typed: Vec<_> = ranges.iter().map(|(address, size)| (RuntimeAddr(*address), *size)).collect();
+        let (mut done, mut at) = (0, 0);
+        while done < ranges.len() {
+            let whole = self.memory.read_ranges(&typed[done..], &mut buffer[at..]);
+            at += ranges[done..done + whole].iter().map(|(_, size)| size).sum::<usize>();
+            done += whole;
+            // The next one cannot be read completely.
+            if let Some((address, size)) = ranges.get(done) {
+                let read = self.read(*address, &mut buffer[at..at + size]);
+                buffer[at + read..at + size].fill(0);
+                (done, at) = (done + 1, at + size);
+            }
+        }
     }
 
     fn pages(&self, address: u64, pages: &mut [Present]) -> bool {

@@ -47,8 +47,8 @@ pub struct Tally<'t> {
     untyped: Vec<Option<Box<[Amount; CLASSES]>>>,
     /// The others.
     typed: BTreeMap<Row, Amount>,
-    /// Whether rows were counted together because there were too many.
-    is_full: bool,
+    /// The type of the chunk that was counted last.
+    last: TypeId,
 }
 
 /// The most arenas that are counted separately; further ones are counted with the last.
@@ -61,7 +61,12 @@ const STATES: usize = State::ALL.len();
 impl<'t> Tally<'t> {
     /// Counts chunks of this process.
     pub fn new(target: &'t Target) -> Tally<'t> {
-        Tally { types: Types::new(target), untyped: Vec::new(), typed: BTreeMap::new(), is_full: false }
+        Tally { types: Types::new(target), untyped: Vec::new(), typed: BTreeMap::new(), last: UNKNOWN }
+    }
+
+    /// The type of the chunk that was counted last.
+    pub fn last_type(&self) -> TypeId {
+        self.last
     }
 
     /// All counts, in order, with the names of the types by number.
@@ -85,8 +90,9 @@ impl Sink for Tally<'_> {
         let arena = chunk.arena.min(MAX_ARENAS);
         let mut of_type = if chunk.state.is_in_use() { self.types.of(content) } else { UNKNOWN };
         if of_type != UNKNOWN && self.typed.len() >= MAX_ROWS {
-            (of_type, self.is_full) = (UNKNOWN, true);
+            of_type = UNKNOWN;
         }
+        self.last = of_type;
         let amount = Amount { count: chunk.count, bytes: chunk.size };
         if of_type != UNKNOWN {
             let row = Row { arena, state: chunk.state, size: class_size(class), of_type };

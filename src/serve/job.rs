@@ -42,7 +42,7 @@ pub fn run(job: &Job<'_>) -> Result<Vec<u8>, CaptureError> {
         only_changes: true,
         text: text_form(wanted),
         as_profile: wanted.as_profile,
-        heap: HeapOptions { native: wanted.native, max_age: HEAP_MAX_AGE },
+        heap: HeapOptions { native: wanted.native, max_age: HEAP_MAX_AGE, ..HeapOptions::default() },
         stop: job.stop.clone(),
         sampler: sampler(wanted, job.template),
         ..job.template.clone()

@@ -4,6 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use super::{
     super::{CaptureError, Request, check_pids},
+    reach,
     report::{AllocatorReport, HeapReport},
 };
 use crate::{
@@ -26,8 +27,11 @@ pub fn take(pid: u32, request: &Request) -> Result<HeapReport, CaptureError> {
     for allocator in heap::ALL {
         heaps.extend(allocator.detect(&target).map(|found| best(&target, &*found)));
     }
+    let took = began.elapsed();
+    let holders = request.heap.holders.then(|| reach::holders(pid, request)).transpose()?;
+    let leaks = request.heap.leaks.then(|| reach::leaks(pid, request)).transpose()?;
     check_pids(std::slice::from_ref(&identity))?;
-    Ok(HeapReport { identity, heaps, taken_at: SystemTime::now(), took: began.elapsed() })
+    Ok(HeapReport { identity, heaps, taken_at: SystemTime::now(), took, holders, leaks })
 }
 
 /// The first census that is complete enough, or the most complete one.

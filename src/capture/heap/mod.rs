@@ -7,7 +7,9 @@
 mod census;
 mod format;
 mod growth;
+mod held_text;
 mod profile;
+mod reach;
 mod recent;
 mod render;
 mod report;
@@ -17,7 +19,7 @@ use std::borrow::Cow;
 use std::io;
 
 pub use growth::Growth;
-pub use report::{AllocatorReport, HeapReport};
+pub use report::{AllocatorReport, HeapReport, HeldRow, Leaks};
 pub use text::write_growth;
 
 use super::{
@@ -44,7 +46,7 @@ impl Content for HeapContent {
             TextForm::Json => serde_json::to_writer_pretty(&mut *writer, &render::json(&self.report))
                 .map_err(io::Error::from)
                 .and_then(|()| writeln!(writer)),
-            _ => text::write(&self.report, writer),
+            _ => text::write(&self.report, writer).and_then(|()| held_text::write(&self.report, writer)),
         })
     }
 

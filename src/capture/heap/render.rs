@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::report::{AllocatorReport, HeapReport};
+use super::report::{AllocatorReport, HeapReport, HeldRow};
 use crate::heap::{Amount, Certainty, State};
 
 /// The census, complete.
@@ -11,8 +11,31 @@ pub fn json(report: &HeapReport) -> Value {
         "pid": report.identity.pid,
         "name": report.identity.display_name(),
         "took_seconds": report.took.as_secs_f64(),
+        "holders": report.holders.as_deref().map(held),
+        "leaks": report.leaks.as_ref().map(|leaks| json!({
+            "passes": leaks.passes,
+            "first_pass_count": leaks.first_pass,
+            "not_examined_count": leaks.missing,
+            "took_seconds": leaks.took.as_secs_f64(),
+            "sum": amount(leaks.sum()),
+            "rows": held(&leaks.rows),
+        })),
         "allocators": report.heaps.iter().map(allocator).collect::<Vec<_>>(),
     })
+}
+
+fn held(rows: &[(HeldRow, Amount)]) -> Value {
+    let row = |(row, sum): &(HeldRow, Amount)| {
+        json!({
+            "holder": row.holder,
+            "type": row.of_type,
+            "is_named": row.is_named,
+            "size_class": row.size,
+            "count": sum.count,
+            "bytes": sum.bytes,
+        })
+    };
+    rows.iter().map(row).collect()
 }
 
 fn allocator(heap: &AllocatorReport) -> Value {

@@ -21,6 +21,47 @@ pub struct HeapReport {
     pub taken_at: SystemTime,
     /// How long it took.
     pub took: Duration,
+    /// Who holds the chunks in use, where that was requested.
+    pub holders: Option<Vec<(HeldRow, Amount)>>,
+    /// The chunks that nothing holds, where that was requested.
+    pub leaks: Option<Leaks>,
+}
+
+/// Chunks that have the holder, the type and the size class in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldRow {
+    /// The first holder that reaches them: `global g_cache`, `stack of thread 7`.
+    pub holder: String,
+    /// The type.
+    pub of_type: String,
+    /// Whether the program itself names the type.
+    pub is_named: bool,
+    /// The largest size of the class.
+    pub size: u64,
+}
+
+/// Chunks that no pass has reached.
+#[derive(Clone, Debug, Default)]
+pub struct Leaks {
+    /// The chunks, in usable bytes.
+    pub rows: Vec<(HeldRow, Amount)>,
+    /// How many complete passes there were.
+    pub passes: u32,
+    /// How many chunks the first pass did not reach.
+    pub first_pass: u64,
+    /// How many chunks could not be examined.
+    pub missing: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Leaks {
+    /// All of it.
+    pub fn sum(&self) -> Amount {
+        let mut sum = Amount::default();
+        self.rows.iter().for_each(|(_, amount)| sum.add(*amount));
+        sum
+    }
 }
 
 /// The chunks of one allocator.

@@ -148,8 +148,8 @@ fn types(heap: &AllocatorReport, writer: &mut dyn io::Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A table, the largest rows first.
-fn table(
+/// A table, the largest rows first. Errors: those of the writer.
+pub fn table(
     title: &str,
     mut rows: Vec<(String, Amount)>,
     whole: u64,

@@ -14,6 +14,8 @@ pub const HEAP_EXAMPLES: &str = "\
 Examples:
   rprof heap 1234                what is in use, by size and type; what is free
   rprof heap 1234 -d 30s         and what grew within 30 seconds
+  rprof heap 1234 --leaks        what nothing points to any more
+  rprof heap 1234 --holders      which global or stack holds it
   rprof heap 1234 -o heap.pb.gz  then: rprof flame heap.pb.gz
   rprof heap 1234 --format json
 
@@ -28,6 +30,12 @@ pub struct HeapArgs {
     /// Read the heap twice, this long apart, and show what grew: 30s, 2m.
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
+    /// Show who holds the memory: the global variable or the thread's stack that leads to it.
+    #[arg(long)]
+    pub holders: bool,
+    /// Show what is leaked: chunks that nothing points to, in three passes over several seconds.
+    #[arg(long)]
+    pub leaks: bool,
     /// File to write; its extension selects the format. Default, or `-`: standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
