@@ -15,6 +15,7 @@ mod elf;
 mod folded;
 mod go_memory;
 mod go_tables;
+mod heap_image;
 mod http_request;
 mod jit_images;
 mod jitdump;
@@ -48,6 +49,7 @@ pub const ALL: &[(&str, Entry)] = &[
     ("folded", folded::run),
     ("go_memory", go_memory::run),
     ("go_tables", go_tables::run),
+    ("heap_image", heap_image::run),
     ("http_request", http_request::run),
     ("jit_images", jit_images::run),
     ("jitdump", jitdump::run),

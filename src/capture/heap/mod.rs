@@ -36,6 +36,14 @@ pub struct HeapContent {
     profile: Profile,
 }
 
+impl HeapContent {
+    fn write_report(&self, writer: &mut dyn io::Write) -> io::Result<()> {
+        text::write(&self.report, writer)?;
+        held_text::write(&self.report, writer)?;
+        writeln!(writer, "\n{}.", text::NO_STACKS)
+    }
+}
+
 impl Content for HeapContent {
     fn profile(&self) -> Cow<'_, Profile> {
         Cow::Borrowed(&self.profile)
@@ -46,7 +54,7 @@ impl Content for HeapContent {
             TextForm::Json => serde_json::to_writer_pretty(&mut *writer, &render::json(&self.report))
                 .map_err(io::Error::from)
                 .and_then(|()| writeln!(writer)),
-            _ => text::write(&self.report, writer).and_then(|()| held_text::write(&self.report, writer)),
+            _ => self.write_report(writer),
         })
     }
 

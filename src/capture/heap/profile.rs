@@ -4,10 +4,10 @@
 use super::{
     super::name::locations::{clamp, epoch_ns},
     format::size_class,
-    report::{AllocatorReport, HeapReport},
+    report::{AllocatorReport, HeapReport, HeldRow},
 };
 use crate::{
-    heap::{Certainty, Row},
+    heap::{Amount, Certainty, Row},
     profile::{
         builder::{Builder, LabelValue, LineSpec, LocationId, MappingSpec},
         proto::Profile,
@@ -18,10 +18,14 @@ use crate::{
 const SAMPLE_TYPES: &[(&str, &str)] =
     &[("unused_space", "bytes"), ("inuse_objects", "count"), ("inuse_space", "bytes")];
 
-/// The profile.
+/// The same of a profile of leaks.
+const LEAK_TYPES: &[(&str, &str)] = &[("leaked_objects", "count"), ("leaked_space", "bytes")];
+
+/// The profile: of leaks or of holders where they were requested, else of all chunks.
 pub fn build(report: &HeapReport) -> Profile {
-    let mut builder = Builder::new(SAMPLE_TYPES);
-    builder.set_default_sample_type("inuse_space");
+    let sample_types = if report.leaks.is_some() { LEAK_TYPES } else { SAMPLE_TYPES };
+    let mut builder = Builder::new(sample_types);
+    builder.set_default_sample_type(sample_types[sample_types.len() - 1].0);
     builder.set_time(epoch_ns(report.taken_at), 0);
     let identity = &report.identity;
     builder.comment("kind: heap");
@@ -29,7 +33,14 @@ pub fn build(report: &HeapReport) -> Profile {
     builder.comment("synthetic stacks: arenas, types and sizes of chunks, not calls");
     for heap in &report.heaps {
         super::text::coverage_lines(heap).iter().for_each(|line| builder.comment(line));
-        add(heap, &mut builder);
+        if report.leaks.is_none() && report.holders.is_none() {
+            add(heap, &mut builder);
+        }
+    }
+    match (&report.leaks, &report.holders) {
+        (Some(leaks), _) => add_held(&leaks.rows, |count, bytes| vec![count, bytes], &mut builder),
+        (None, Some(rows)) => add_held(rows, |count, bytes| vec![0, count, bytes], &mut builder),
+        (None, None) => {}
     }
     builder.comment(super::text::NO_STACKS);
     builder.comment(&format!("rprof: {}", env!("CARGO_PKG_VERSION")));
@@ -45,6 +56,21 @@ fn add(heap: &AllocatorReport, builder: &mut Builder) {
         labels.push(("arena", LabelValue::Text(&heap.arenas[&row.arena])));
         labels.push(("state", LabelValue::Text(row.state.name())));
         builder.sample(&stack, &values, &labels);
+    }
+}
+
+/// Adds chunks below their holders.
+fn add_held(rows: &[(HeldRow, Amount)], values: impl Fn(i64, i64) -> Vec<i64>, builder: &mut Builder) {
+    for (row, amount) in rows {
+        let holder = match row.holder.starts_with('[') {
+            true => row.holder.clone(),
+            false => format!("[held by] {}", row.holder),
+        };
+        let of_type = if row.is_named { format!("[type] {}", row.of_type) } else { row.of_type.clone() };
+        let names = [format!("[size: {}]", size_class(row.size)), of_type, holder];
+        let stack: Vec<_> = names.iter().map(|name| frame(name, "", builder)).collect();
+        let label = ("bytes", LabelValue::Number(clamp(row.size), "bytes"));
+        builder.sample(&stack, &values(clamp(amount.count), clamp(amount.bytes)), &[label]);
     }
 }
 

@@ -37,7 +37,7 @@ pub fn write(report: &HeapReport, writer: &mut dyn io::Write) -> io::Result<()> 
             writeln!(writer, "{line}")?;
         }
     }
-    writeln!(writer, "{NO_STACKS}.")
+    Ok(())
 }
 
 /// Writes what grew within a time. Errors: those of the writer.
