@@ -147,6 +147,11 @@ impl Session {
         }
     }
 
+    /// Whether any kind is sampled.
+    pub fn is_sampling(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Sampling(_)))
+    }
+
     /// The kinds that could not be opened, with the reason. They are returned once.
     pub fn take_refused(&mut self) -> Vec<Outcome> {
         let is_refused = |part: &mut Part| matches!(part, Part::Failed(..));

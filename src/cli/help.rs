@@ -23,7 +23,7 @@ macro_rules! documents {
 const DOCUMENTS: &[Document] = documents! {
     "cookbook" "COOKBOOK.md" "recipes: servers, languages, and what to do when it is stuck, grows or is slow"
     "permissions" "PERMISSIONS.md" "which rights profiling needs, and what error messages mean"
-    "sidecar" "SIDECAR.md" "Docker and Kubernetes"
+    "sidecar" "SIDECAR.md" "continuous profiling into a spool; Docker and Kubernetes"
     "how-it-works" "HOW-IT-WORKS.md" "samplers, unwinding, names, the file"
     "kernels" "KERNELS.md" "the kernels rprof is tested on, and what older ones lack"
     "reports" "REPORTS.md" "reading profiles; `rprof pprof`"

@@ -257,7 +257,7 @@ impl Companion for Printer {
             Event::KindRefused { kind, error } => super::say(&format!("no {} profile: {error}", kind.name)),
             Event::Saved { path, samples: (samples, lost), .. } => {
                 let lost = if *lost > 0 { format!(", {lost} lost") } else { String::new() };
-                self.note(&format!("wrote {} ({samples} samples in this window{lost})", path.display()));
+                self.note(&format!("wrote {} ({samples} samples{lost})", path.display()));
             }
             Event::NotSaved(error) => super::say(&format!("a profile is lost: {error}")),
             Event::Removed(count) => {

@@ -75,7 +75,7 @@ impl Live {
             ..base.clone()
         };
         let all: Vec<u32> = watched.iter().map(|watched| watched.identity.pid).collect();
-        let together = capture::open(&Request { pids: all.clone(), ..request.clone() });
+        let together = open_session(&request, all.clone());
         let (mut session, opened) = match together {
             Ok(session) => (session, all),
             // One of them may have ended, or may not be read: the others can be sampled.
@@ -159,12 +159,22 @@ impl Live {
     }
 }
 
+/// Opens a session of these processes. Errors: no kind can be sampled.
+fn open_session(request: &Request, pids: Vec<u32>) -> Result<Session, CaptureError> {
+    let mut session = capture::open(&Request { pids, ..request.clone() })?;
+    if session.is_sampling() {
+        return Ok(session);
+    }
+    let refused = session.take_refused().into_iter().find_map(|outcome| outcome.result.err());
+    Err(refused.unwrap_or(CaptureError::NoProcess))
+}
+
 /// Opens a session of the first process that can be sampled; also returns its PID. Errors: `error`,
 /// or that of the last one tried.
 fn open_first(request: &Request, pids: &[u32], error: CaptureError) -> Result<(Session, u32), CaptureError> {
     let mut last = error;
     for pid in pids {
-        match capture::open(&Request { pids: vec![*pid], ..request.clone() }) {
+        match open_session(request, vec![*pid]) {
             Ok(session) => return Ok((session, *pid)),
             Err(error) => last = error,
         }

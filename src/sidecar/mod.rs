@@ -148,7 +148,8 @@ pub enum Event<'a> {
         entry: &'a spool::Entry,
         /// Its file.
         path: &'a std::path::Path,
-        /// How many samples were taken, and how many were lost, in this window and kind.
+        /// How many samples it has (the sum of its first value), and how many samples of this kind
+        /// were lost in the window.
         samples: (u64, u64),
     },
     /// A profile could not be written and is lost.

@@ -2,7 +2,7 @@
 //! companions request.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,6 +27,8 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// How long a session that failed is not opened again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The most problems that are remembered as reported.
+const MAX_REPORTED: usize = 1000;
 /// How often a signal is looked for while nothing is sampled.
 const NAP: Duration = Duration::from_millis(100);
 /// A change of the clock by more than this, compared with the time that has passed, is a step.
@@ -49,11 +51,15 @@ struct Sidecar<'a> {
     refused: HashMap<u32, u64>,
     /// When the current window ends; `None`: no window is open.
     window_ends: Option<Instant>,
+    /// Whether a session was opened in the current window.
+    has_begun: bool,
     /// When the next window begins.
     next_window: Instant,
     next_tick: Instant,
     /// No session is opened before this.
     retry_at: Instant,
+    /// What was reported already: a problem that stays is reported once.
+    reported: HashSet<String>,
     /// Requested settings, which apply from the next window on.
     wanted: Option<Settings>,
     clock: Clock,
@@ -80,9 +86,11 @@ pub fn run<'a>(
         companions,
         refused: HashMap::new(),
         window_ends: None,
+        has_begun: false,
         next_window: if options.is_continuous() { now } else { now + until_multiple(options.every) },
         next_tick: now,
         retry_at: now,
+        reported: HashSet::new(),
         wanted: None,
         clock: Clock::new(SystemTime::now(), now),
         options,
@@ -229,6 +237,7 @@ impl Sidecar<'_> {
         self.next_window = now + left;
         let window = if self.options.is_continuous() { left } else { self.options.window };
         self.window_ends = Some(now + window);
+        self.has_begun = false;
     }
 
     /// Opens a session if a window is open and a process is watched.
@@ -247,18 +256,39 @@ impl Sidecar<'_> {
         match Live::open(&self.options.request, &self.settings, &watched) {
             Ok((mut live, refused)) => {
                 for outcome in live.take_refused() {
-                    if let Err(error) = &outcome.result {
+                    if let Err(error) = &outcome.result
+                        && self.is_news(&format!("{}: {error}", outcome.kind.name))
+                    {
                         self.report(&Event::KindRefused { kind: outcome.kind, error });
                     }
                 }
                 self.live = Some(live);
+                self.begin_sampling();
                 refused.iter().for_each(|(process, error)| self.refuse(process, error));
             }
             Err(error) => {
                 self.retry_at = Instant::now() + RETRY_AFTER;
-                // The first stands for all: none of them can be sampled.
-                watched.iter().for_each(|process| self.refuse(process, &error));
+                // What stands for one stands for all: none of them can be sampled now.
+                if let Some(process) = watched.first().filter(|_| self.is_news(&error.to_string())) {
+                    self.report(&Event::Refused { process, error: &error });
+                }
             }
+        }
+    }
+
+    /// Whether a text was not reported yet.
+    fn is_news(&mut self, text: &str) -> bool {
+        if self.reported.len() >= MAX_REPORTED {
+            self.reported.clear();
+        }
+        self.reported.insert(text.to_owned())
+    }
+
+    /// Sampling has begun: a window with a pause after it lasts as long as stated from now on.
+    fn begin_sampling(&mut self) {
+        if !self.options.is_continuous() && !std::mem::replace(&mut self.has_begun, true) {
+            let ends = Instant::now() + self.options.window;
+            self.window_ends = Some(ends.min(self.next_window));
         }
     }
 
@@ -334,6 +364,7 @@ impl Sidecar<'_> {
                 self.spool.set_limits(options.limits);
                 self.wanted = Some(options.settings());
                 self.refused.clear();
+                self.reported.clear();
                 // The spool stays where it is.
                 self.options = Options { spool: self.options.spool.clone(), ..options };
                 self.next_tick = Instant::now();

@@ -78,6 +78,7 @@ pub fn save_profile(
             pid,
             mark: saving.mark.map(str::to_owned),
         };
+        let samples = (count_of(&part), samples.1);
         match spool.add(entry, &part) {
             Ok((entry, path)) => report(&Event::Saved { entry: &entry, path: &path, samples }),
             Err(error) => {
@@ -89,6 +90,12 @@ pub fn save_profile(
             }
         }
     }
+}
+
+/// The number of samples of a profile, or of what its first value counts.
+fn count_of(profile: &Profile) -> u64 {
+    let first = profile.sample.iter().filter_map(|sample| sample.value.first());
+    first.fold(0, |sum, value| sum.saturating_add(u64::try_from(*value).unwrap_or_default()))
 }
 
 fn is_hopeless(error: &SpoolError) -> bool {

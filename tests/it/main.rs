@@ -44,6 +44,7 @@ mod serve_access;
 mod serve_scrapers;
 mod serve_ui;
 mod shares;
+mod sidecar;
 mod signals;
 mod snapshot;
 mod soak;

@@ -12,6 +12,9 @@ use crate::{
 /// How often processes that have ended are searched for.
 const CHECK_PIDS_EVERY: Duration = Duration::from_millis(100);
 
+/// The same for each of them, where there are many.
+const CHECK_EACH_EVERY: Duration = Duration::from_millis(10);
+
 /// The requested processes.
 #[derive(Debug)]
 pub struct Targets {
@@ -77,7 +80,7 @@ impl Targets {
 
     /// The numbers of processes that have ended, each once; searched for now and then.
     pub fn newly_ended(&mut self) -> Vec<u32> {
-        if self.checked_at.elapsed() < CHECK_PIDS_EVERY {
+        if self.checked_at.elapsed() < self.check_every() {
             return Vec::new();
         }
         self.checked_at = Instant::now();
@@ -85,6 +88,12 @@ impl Targets {
         let ended: Vec<u32> = self.identities.iter().filter(is_new).map(|identity| identity.pid).collect();
         self.ended.extend(&ended);
         ended
+    }
+
+    /// How often they are searched: of a thousand processes each ten seconds, so that this does not
+    /// cost more than the samples.
+    fn check_every(&self) -> Duration {
+        CHECK_PIDS_EVERY.max(CHECK_EACH_EVERY * u32::try_from(self.identities.len()).unwrap_or(u32::MAX))
     }
 
     /// Whether one of them still runs.
