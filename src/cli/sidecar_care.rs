@@ -7,7 +7,10 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -157,18 +160,34 @@ pub fn start(arguments: &SidecarArgs, care: CareOptions, options: &Options, stop
         hook: care.hook,
         request: options.request.clone(),
     };
-    let writer = incident_writer(&options.request);
+    let writer = incident_writer(&options.request, stop);
     let watcher =
         Watcher::start(watcher_options, requests.clone(), writer, Arc::clone(&metrics), Arc::clone(&log))?;
     let server = serve(arguments, options.every, &metrics, requests, stop)?;
     Ok(Running { care: Care::new(care.limits, Some(watcher), metrics, log), server })
 }
 
-/// Writes incidents as `rprof snapshot` does.
-fn incident_writer(request: &Request) -> Box<watcher::Writer> {
+/// Writes incidents as `rprof snapshot` does; one that is being collected ends soon after `stop`.
+fn incident_writer(request: &Request, stop: &Stop) -> Box<watcher::Writer> {
     let request = Request { duration: Some(SNAPSHOT), frequency_hz: 99, ..request.clone() };
+    let stop = stop.clone();
     Box::new(move |path: &Path, pids: &[u32], parts: Vec<Part>| {
-        snapshot::write_incident(path, pids, request.clone(), parts).map_err(|error| advice::explain(&error))
+        // A capture that ends early sets its own flag, which must not end the sidecar.
+        let (own, is_done) = (Stop::default(), Arc::new(AtomicBool::new(false)));
+        let relay = (stop.clone(), own.clone(), Arc::clone(&is_done));
+        thread::spawn(move || {
+            let (stop, own, is_done) = relay;
+            while !is_done.load(Ordering::Relaxed) {
+                if stop.is_set() {
+                    return own.set();
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let request = Request { stop: own, ..request.clone() };
+        let written = snapshot::write_incident(path, pids, request, parts);
+        is_done.store(true, Ordering::Relaxed);
+        written.map_err(|error| advice::explain(&error))
     })
 }
 

@@ -45,6 +45,7 @@ mod serve_scrapers;
 mod serve_ui;
 mod shares;
 mod sidecar;
+mod sidecar_triggers;
 mod signals;
 mod snapshot;
 mod soak;

@@ -28,6 +28,13 @@ impl Cgroup {
             .or_else(|| new(&[("cpu.cfs_period_us", &period), ("cpu.cfs_quota_us", &quota)]))
     }
 
+    /// A group whose processes together may use this much memory. `None`: not possible here.
+    pub fn with_memory(pid: u32, bytes: u64) -> Option<Cgroup> {
+        let bytes = bytes.to_string();
+        let new = |file| Cgroup::new(pid, "memory", &[(file, &bytes)], None);
+        new("memory.max").or_else(|| new("memory.limit_in_bytes"))
+    }
+
     /// A group with this name, at the root of a hierarchy. `None`: not possible here.
     pub fn named(pid: u32, name: &str) -> Option<Cgroup> {
         mounts("freezer").into_iter().find_map(|hierarchy| Cgroup::create(pid, hierarchy, name, &[], None))

@@ -14,7 +14,7 @@ pub use self::{
     cgroup::Cgroup,
     fixtures::{Fixture, go_cache, run_tool},
     redis::{Helper, Redis},
-    rprof::{Outcome, Rprof, TIERS, wait_for_cpu_time},
+    rprof::{Outcome, Rprof, Running, TIERS, wait_for_cpu_time},
     skip::{Skip, skip},
     stacks::{Frame, Stack, Stacks},
     target::{Target, is_alive, wait_until},

@@ -182,6 +182,11 @@ impl Running {
         &self.output
     }
 
+    /// What it has printed so far on the standard error.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.folder.path().join("stderr")).unwrap_or_default()).into_owned()
+    }
+
     /// Waits until rprof has a perf event, that is, samples by any sampler but ptrace's, and the
     /// process has used this much CPU time since.
     #[track_caller]
