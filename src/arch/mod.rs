@@ -123,6 +123,11 @@ impl Registers {
         (index < MAX_REGISTERS && self.known >> index & 1 == 1).then(|| self.values[index])
     }
 
+    /// The stack pointer, if known.
+    pub fn stack_pointer(&self) -> Option<u64> {
+        self.get(native::SP)
+    }
+
     /// Sets a register; a number this CPU does not have is ignored.
     pub fn set(&mut self, dwarf_number: u16, value: u64) {
         let index = usize::from(dwarf_number);

@@ -23,6 +23,7 @@ mod mcp;
 mod memory;
 mod missing_symbols;
 mod output;
+mod perf_stacks;
 mod picker;
 pub mod pprof;
 mod progress;

@@ -8,6 +8,7 @@ pub mod cache;
 mod compressed;
 mod dynamic;
 mod notes;
+mod plt;
 pub mod relocations;
 mod symbols;
 
@@ -25,6 +26,7 @@ use goblin::{
 
 pub use compressed::SectionContent;
 pub use notes::build_id_in_memory;
+pub use plt::Stub;
 pub use relocations::RelocatedWords;
 pub use symbols::{CodeSymbol, DefinedSymbol, Symbol, SymbolKind, SymbolTable};
 
@@ -371,6 +373,11 @@ impl ElfFile {
     /// reading few names. In a file without section headers: the dynamic symbols.
     pub fn symbol_tables(&self) -> impl Iterator<Item = SymbolTable<'_>> {
         symbols::tables(self)
+    }
+
+    /// The stubs of the procedure linkage table, in ascending order.
+    pub fn linkage_stubs(&self) -> Vec<Stub<'_>> {
+        plt::stubs(self)
     }
 
     /// The functions and other named code of `.symtab` and `.dynsym`, in file order.

@@ -125,6 +125,13 @@ impl<'a> SymbolTable<'a> {
         self.bounded_name(symbol.name)
     }
 
+    /// The name of the symbol with this index; empty if there is none.
+    pub(super) fn name_of(&self, index: usize) -> &'a [u8] {
+        let entry = self.entries.chunks_exact(ENTRY_BYTES).nth(index);
+        let name = entry.and_then(|entry| entry.first_chunk::<4>()).map(|name| u32::from_le_bytes(*name));
+        name.filter(|name| *name != 0).map_or(&[], |name| self.bounded_name(name))
+    }
+
     fn bounded_name(&self, at: u32) -> &'a [u8] {
         if self.elf.budget().refusal().is_some() {
             return &[];

@@ -4,6 +4,9 @@
 
 use cpp_demangle::{DemangleOptions, ParseOptions, Symbol};
 
+/// The end of the names of stubs of the procedure linkage table.
+pub const STUB_SUFFIX: &str = "@plt";
+
 /// Longer names are cut: the longest seen in practice are about 30 KB of templates.
 const MAX_NAME_BYTES: usize = 64 << 10;
 /// A short mangled name can expand exponentially through its substitutions.
@@ -14,6 +17,9 @@ const RECURSION_LIMIT: u32 = 128;
 /// (`.cold`, `.part.0`, `.constprop.0`) are kept. A name that is not mangled is returned unchanged.
 /// A symbol version (`@@GLIBC_2.34`) is dropped.
 pub fn demangle(linkage_name: &str) -> String {
+    if let Some(function) = linkage_name.strip_suffix(STUB_SUFFIX) {
+        return demangle(function) + STUB_SUFFIX;
+    }
     let name = bounded(without_version(linkage_name));
     let mangled = name.starts_with("_Z") || name.starts_with("_R") || name.starts_with("__Z");
     if !mangled {

@@ -27,7 +27,7 @@ use std::{
 
 pub use debug_files::hex;
 pub use debuginfod::Debuginfod;
-pub use demangle::demangle;
+pub use demangle::{STUB_SUFFIX, demangle};
 pub use dwarf::symbolize_any_pair;
 pub use kernel::{KernelName, KernelSymbols, KernelSymbolsError};
 pub use module::symbolize_module;

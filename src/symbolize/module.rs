@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    Deadline, ModuleFiles, ModuleSymbols, NameSource, SourceFrame, SymbolIssue, SymbolizeOptions, Symbolized,
+    Deadline, ModuleFiles, ModuleSymbols, NameSource, STUB_SUFFIX, SourceFrame, SymbolIssue,
+    SymbolizeOptions, Symbolized,
     debug_files::{DebugFile, Finder, hex},
     demangle,
     dwarf::{self, DwarfFrame, DwarfFrames, DwarfInput, SplitFiles},
@@ -175,7 +176,29 @@ impl Naming<'_> {
             }
         }
         let names = search.finish().into_iter();
-        names.map(|found| found.map(|(name, source)| (self.kept_name(name), source))).collect()
+        let names: Vec<_> =
+            names.map(|found| found.map(|(name, source)| (self.kept_name(name), source))).collect();
+        self.with_stubs(names)
+    }
+
+    /// The names, and for the stubs of the linkage table `name@plt`.
+    fn with_stubs(
+        &self,
+        mut names: Vec<Option<(Vec<u8>, NameSource)>>,
+    ) -> Vec<Option<(Vec<u8>, NameSource)>> {
+        if names.iter().all(Option::is_some) {
+            return names;
+        }
+        let stubs = self.module.file.linkage_stubs();
+        for (slot, address) in names.iter_mut().zip(&self.sorted).filter(|(slot, _)| slot.is_none()) {
+            let after = stubs.partition_point(|stub| stub.start.0 <= *address);
+            let stub = after.checked_sub(1).map(|at| stubs[at]).filter(|stub| *address < stub.end.0);
+            if let Some(stub) = stub {
+                let name = [&self.kept_name(stub.name)[..], STUB_SUFFIX.as_bytes()].concat();
+                *slot = Some((name, NameSource::DynamicSymbols));
+            }
+        }
+        names
     }
 
     /// A copy of a symbol's name, shortened once the file's budget is exhausted.

@@ -31,9 +31,23 @@ pub use modules::{Module, Modules};
 pub use tables::UnwindTables;
 pub use walk::Unwinder;
 
-use crate::addr::{FrameAddr, RuntimeAddr};
+use crate::{
+    addr::{FrameAddr, RuntimeAddr},
+    arch::native,
+};
 
 pub use crate::arch::Registers;
+
+/// The registers of a perf sample. `mask`: which ones `values` has, from the lowest bit on
+/// (`sample_regs_user` of perf_event_open(2)).
+pub fn registers_from_perf(mask: u64, values: &[u64]) -> Registers {
+    let bits = (0..64).filter(|bit| mask >> bit & 1 == 1);
+    let tracked = bits.zip(values).filter(|(bit, _)| native::PERF_REGISTER_MASK >> bit & 1 == 1);
+    match mask & native::PERF_REGISTER_MASK == native::PERF_REGISTER_MASK {
+        true => native::registers_from_perf(&tracked.map(|(_, value)| *value).collect::<Vec<_>>()),
+        false => Registers::default(),
+    }
+}
 
 /// Most frames of one stack; deeper stacks are cut ([`StackEnd::TooDeep`]).
 pub const MAX_FRAMES: usize = 16_384;

@@ -22,6 +22,7 @@ use crate::{
 
 mod binaries;
 mod collection;
+mod cpp_names;
 mod drawing;
 mod flags;
 mod names;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::cpp_names as cpp;
 use crate::{profile::columns::Columns, symbolize};
 
 /// How much of a name is kept (`-symbolize=demangle=…`).
@@ -67,15 +68,47 @@ fn mangled(name: &str, detail: Detail) -> Option<String> {
     if !name.starts_with("_Z") && !name.starts_with("_R") {
         return None;
     }
-    if let Ok(rust) = rustc_demangle::try_demangle(name) {
-        let text = if detail == Detail::Full { rust.to_string() } else { format!("{rust:#}") };
-        return Some(if detail == Detail::Simple { without_templates(&text) } else { text });
+    // What follows a name of the newer mangling is the compiler's.
+    let rust = if name.starts_with("_R") { name.split('.').next().unwrap_or(name) } else { name };
+    if let Ok(rust) = rustc_demangle::try_demangle(rust) {
+        // The hash is not shown; `<T as Trait>::method` is kept.
+        let text = format!("{rust:#}");
+        let is_short = detail == Detail::Simple && name.starts_with("_R");
+        return Some(if is_short { without_generic_arguments(&text) } else { text });
     }
     let symbol = cpp_demangle::Symbol::new(name).ok().or_else(|| beginning(name, detail))?;
     let options = cpp_demangle::DemangleOptions::new();
-    let options = if detail == Detail::Full { options } else { options.no_params().no_return_type() };
-    let text = symbol.demangle_with_options(&options).ok()?;
-    Some(if detail == Detail::Simple { without_templates(&text) } else { text })
+    let keeps_parameters = detail == Detail::Full || is_wrapper(name);
+    let options = if keeps_parameters { options } else { options.no_params().no_return_type() };
+    let text = cpp::as_reference(name, &symbol.demangle_with_options(&options).ok()?, keeps_parameters);
+    Some(if detail == Detail::Simple { without_templates(&text).trim_end().to_owned() } else { text })
+}
+
+/// Whether a C++ symbol wraps a function (a thunk, a transaction clone), whose parameters the
+/// reference always shows.
+fn is_wrapper(name: &str) -> bool {
+    ["_ZTh", "_ZTv", "_ZTc", "_ZGT"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Empties the lists of generic arguments of a Rust path: `Vec<u8>` becomes `Vec<>`. The brackets of
+/// `<T as Trait>` are none.
+fn without_generic_arguments(name: &str) -> String {
+    let mut out = String::new();
+    let mut depth = 0usize;
+    let mut last = ' ';
+    for letter in name.chars() {
+        let opens = letter == '<' && (depth > 0 || last.is_alphanumeric() || "_:}".contains(last));
+        let closes = letter == '>' && last != '-' && depth > 0;
+        if closes {
+            depth -= 1;
+        }
+        if depth == 0 {
+            out.push(letter);
+        }
+        depth += usize::from(opens);
+        last = letter;
+    }
+    out
 }
 
 /// The maximum length of a name whose prefixes are tried, because each prefix is parsed.
@@ -175,6 +208,28 @@ mod tests {
             ("<alloc::vec::Vec<T> as core::ops::drop::Drop>::drop", "::drop"),
             ("foo::bar(int, std::vector<int>)", "foo::bar"),
             ("runtime.mallocgc", "runtime.mallocgc"),
+            // As `go tool pprof` of Go 1.26 shows them.
+            ("_RNvXsh_NtCsgEmfK2I1SDS_4core3fmteNtB5_5Debug3fmt", "<str as core::fmt::Debug>::fmt"),
+            ("_RNvMs2_NtCsjrHSEGnQ3l9_3std2fsNtB5_4File8sync_all", "<std::fs::File>::sync_all"),
+            ("_RINvNtCsjrHSEGnQ3l9_3std2rt15handle_rt_paniciEB4_", "std::rt::handle_rt_panic::<>"),
+            ("_RNvNtNtCsjrHSEGnQ3l9_3std6thread11main_thread4MAIN.0", "std::thread::main_thread::MAIN"),
+            ("_ZN1r4deep17h3b723a5ece76e9c7E", "r::deep"),
+            ("_ZNSoC1Ev", "std::basic_ostream::basic_ostream"),
+            ("_ZNSsD1Ev", "std::basic_string::~basic_string"),
+            ("_ZNSirsERb", "std::istream::operator>>"),
+            ("_ZTVSd", "vtable for std::iostream"),
+            ("_ZTIDn", "typeinfo for decltype(nullptr)"),
+            ("_ZTTSt10istrstream", "VTT for std::istrstream"),
+            ("_ZGTtNKSt11logic_error4whatEv", "transaction clone for std::logic_error::what() const"),
+            (
+                "_ZThn16_NSt13basic_fstreamIwSt11char_traitsIwEED0Ev",
+                "non-virtual thunk to std::basic_fstream::~basic_fstream()",
+            ),
+            (
+                "_ZNOSt7__cxx1115basic_stringbufIcSt11char_traitsIcESaIcEE3strEv",
+                "std::__cxx11::basic_stringbuf::str",
+            ),
+            ("_ZStlsISt11char_traitsIcEERSt13basic_ostreamIcT_ES5_PKc", "std::operator<<"),
         ] {
             assert_eq!(readable(name, Detail::Simple), simple);
         }

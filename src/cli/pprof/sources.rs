@@ -9,13 +9,16 @@ use super::{
     symbolize::{Origins, symbolize},
     words::system_words,
 };
+use crate::cli::perf_stacks::PerfStacks;
 use crate::cli::symbolize::MAX_PROFILE_BYTES;
 use crate::process::files::read_input;
 use crate::profile::columns::{
     Columns, Location, Mapping, decode,
+    error::ReadError,
     merge::{self, Accumulator},
     parallel::in_order,
 };
+use crate::profile::perf_data;
 use crate::text::path::base_name;
 
 pub(super) mod http;
@@ -179,7 +182,12 @@ fn read_file(path: &str, series: Option<&decode::Series>) -> Result<Columns, Str
     read(bytes, series)
 }
 
+/// Copies of stacks in `perf.data` are unwound here: reading a profile opens no files.
 fn read(bytes: Vec<u8>, series: Option<&decode::Series>) -> Result<Columns, String> {
+    if perf_data::is_perf_data(&bytes) {
+        let read = perf_data::read_with(&bytes, Some(&mut PerfStacks::default()));
+        return read.map_err(|error| ReadError::PerfData(error).to_string());
+    }
     let columns = match series {
         Some(series) => series.read(bytes),
         None => decode::read(bytes),

@@ -5,10 +5,13 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use super::bytes::{Bytes, section};
+use super::{
+    bytes::{Bytes, section},
+    sample::{Layout, Sample},
+};
 
 /// Bits of `sample_type`, and of other fields, in `perf_event.h`.
-mod bits {
+pub(super) mod bits {
     pub const IP: u64 = 1;
     pub const TID: u64 = 1 << 1;
     pub const TIME: u64 = 1 << 2;
@@ -19,7 +22,11 @@ mod bits {
     pub const CPU: u64 = 1 << 7;
     pub const PERIOD: u64 = 1 << 8;
     pub const STREAM_ID: u64 = 1 << 9;
+    pub const RAW: u64 = 1 << 10;
+    pub const BRANCH_STACK: u64 = 1 << 11;
+    pub const REGS_USER: u64 = 1 << 12;
     pub const STACK_USER: u64 = 1 << 13;
+    pub const BRANCH_HW_INDEX: u64 = 1 << 17;
     pub const IDENTIFIER: u64 = 1 << 16;
     pub const ATTR_FREQ: u64 = 1 << 10;
     pub const ATTR_SAMPLE_ID_ALL: u64 = 1 << 18;
@@ -40,12 +47,11 @@ pub(super) struct Event {
     pub is_clock: bool,
     /// It counts nothing (`PERF_COUNT_SW_DUMMY`): perf adds it to record mappings and names.
     pub is_dummy: bool,
-    /// Samples contain copies of stacks.
-    pub has_stacks: bool,
     /// Events per sample, for samples that do not state a period.
     pub period: u64,
-    sample_type: u64,
-    read_format: u64,
+    pub(super) sample_type: u64,
+    /// How samples are laid out.
+    pub(super) layout: Layout,
     /// Records other than samples have a timestamp too.
     has_trailers: bool,
 }
@@ -60,27 +66,11 @@ pub(super) struct Mapped<'a> {
     pub build_id: Option<&'a [u8]>,
 }
 
-pub(super) struct Frame {
-    pub address: u64,
-    pub in_kernel: bool,
-}
-
-pub(super) struct Sample {
-    /// Position in [`File::events`].
-    pub event: usize,
-    pub pid: u32,
-    pub tid: u32,
-    pub time_ns: u64,
-    pub weight: u64,
-    /// Leaf first.
-    pub frames: Vec<Frame>,
-}
-
 pub(super) enum Record<'a> {
     Mapped { pid: u32, mapped: Mapped<'a> },
     Named { pid: u32, tid: u32, name: Cow<'a, str>, is_exec: bool },
     Forked { pid: u32, parent: u32, tid: u32, parent_tid: u32 },
-    Sample(Sample),
+    Sample(Sample<'a>),
     Other,
 }
 
@@ -313,6 +303,14 @@ impl<'a> File<'a> {
         Some(self.events_by_id.get(&id).copied().unwrap_or(0))
     }
 
+    fn sample(&self, body: &'a [u8], in_kernel: bool) -> Result<Sample<'a>, String> {
+        let index = self.event_of_sample(body).ok_or("its event's id is cut off")?;
+        let event = &self.events[index];
+        let sample = event.layout.parse(body, in_kernel)?;
+        let weight = if event.sample_type & bits::PERIOD == 0 { event.period } else { sample.weight };
+        Ok(Sample { event: index, weight, ..sample })
+    }
+
     /// The record at an offset returned by [`File::in_order`].
     pub fn record(&self, at: usize) -> Result<Record<'a>, String> {
         let mut record = Bytes(self.data.get(at..).unwrap_or_default());
@@ -323,48 +321,13 @@ impl<'a> File<'a> {
             kinds::MMAP2 => mapped(Bytes(body), misc, true).ok_or("mmap2: cut short".to_string()),
             kinds::COMM => named(Bytes(body), misc).ok_or("comm: cut short".to_string()),
             kinds::FORK => forked(Bytes(body)).ok_or("fork: cut short".to_string()),
-            kinds::SAMPLE => self.sample(body, misc).map_err(|what| format!("sample: {what}")),
+            kinds::SAMPLE => {
+                let sample = self.sample(body, misc & 7 == bits::MISC_KERNEL);
+                sample.map(Record::Sample).map_err(|what| format!("sample: {what}"))
+            }
             _ => Ok(Record::Other),
         };
         parsed.map_err(|what| format!("record at {at} of the data: {what}"))
-    }
-
-    fn sample(&self, body: &[u8], misc: u16) -> Result<Record<'a>, String> {
-        let index = self.event_of_sample(body).ok_or("its event's id is cut off")?;
-        let event = &self.events[index];
-        let mut rest = Bytes(body);
-        let mut number = |bit: u64, what: &str| match event.sample_type & bit {
-            0 => Ok(0),
-            _ => rest.u64().ok_or_else(|| format!("{what} is cut off")),
-        };
-        number(bits::IDENTIFIER, "identifier")?;
-        let ip = number(bits::IP, "ip")?;
-        let ids = number(bits::TID, "pid and tid")?;
-        let time_ns = number(bits::TIME, "time")?;
-        number(bits::ADDR, "addr")?;
-        number(bits::ID, "id")?;
-        number(bits::STREAM_ID, "stream id")?;
-        number(bits::CPU, "cpu")?;
-        let period = number(bits::PERIOD, "period")?;
-        let weight = if event.sample_type & bits::PERIOD == 0 { event.period } else { period };
-        if event.sample_type & bits::READ != 0 {
-            skip_read(&mut rest, event.read_format).ok_or("read is cut off")?;
-        }
-        let in_kernel = misc & 7 == bits::MISC_KERNEL;
-        let mut frames = Vec::new();
-        if event.sample_type & bits::CALLCHAIN != 0 {
-            let count = rest.u64().ok_or("callchain is cut off")?;
-            let left = rest.0.len();
-            let chain = usize::try_from(count).ok().and_then(|count| rest.take(count.checked_mul(8)?));
-            let claims = || format!("callchain claims {count} addresses, {left} bytes are left");
-            frames = follow(chain.ok_or_else(claims)?, in_kernel);
-        }
-        if frames.is_empty() && event.sample_type & bits::IP != 0 {
-            frames.push(Frame { address: ip, in_kernel });
-        }
-        // Of a union of two 32-bit numbers, in little-endian order.
-        let (pid, tid) = (ids as u32, (ids >> 32) as u32);
-        Ok(Record::Sample(Sample { event: index, pid, tid, time_ns, weight, frames }))
     }
 }
 
@@ -403,10 +366,13 @@ impl Event {
 
 /// A `perf_event_attr`.
 pub(super) fn event(attr: &[u8]) -> Option<Event> {
-    let mut attr = Bytes(attr);
+    let whole = Bytes(attr);
+    let mut attr = whole;
     let (kind, _size) = (attr.u32()?, attr.u32()?);
     let (config, period, sample_type, read_format, flags) =
         (attr.u64()?, attr.u64()?, attr.u64()?, attr.u64()?, attr.u64()?);
+    let at = |offset: usize| Bytes(whole.0.get(offset..).unwrap_or_default()).u64().unwrap_or(0);
+    let layout = Layout { sample_type, read_format, branch_type: at(72), register_mask: at(80) };
     let is_clock = kind == 1 && config <= 1;
     let is_rate = flags & bits::ATTR_FREQ != 0;
     let period = match (is_rate, is_clock) {
@@ -426,10 +392,9 @@ pub(super) fn event(attr: &[u8]) -> Option<Event> {
         name,
         is_clock,
         is_dummy: kind == 1 && config == DUMMY,
-        has_stacks: sample_type & bits::STACK_USER != 0,
         period,
         sample_type,
-        read_format,
+        layout,
         has_trailers: flags & bits::ATTR_SAMPLE_ID_ALL != 0,
     })
 }
@@ -463,36 +428,4 @@ fn named<'a>(mut body: Bytes<'a>, misc: u16) -> Option<Record<'a>> {
 fn forked<'a>(mut body: Bytes<'a>) -> Option<Record<'a>> {
     let (pid, parent, tid, parent_tid) = (body.u32()?, body.u32()?, body.u32()?, body.u32()?);
     Some(Record::Forked { pid, parent, tid, parent_tid })
-}
-
-/// Skips the counter values that a sample may contain.
-fn skip_read(rest: &mut Bytes, format: u64) -> Option<()> {
-    const GROUP: u64 = 8;
-    // Times come before the values, IDs and lost counts after each.
-    let (times, own) = ((format & 3).count_ones() as usize, (format & (4 | 16)).count_ones() as usize);
-    let numbers = if format & GROUP == 0 {
-        1 + times + own
-    } else {
-        let count = usize::try_from(rest.u64()?).ok()?;
-        count.checked_mul(1 + own)?.checked_add(times)?
-    };
-    rest.take(numbers.checked_mul(8)?).map(|_| ())
-}
-
-/// The frames of a call chain. All addresses except the first of each context are return addresses,
-/// which point after their calls.
-fn follow(chain: &[u8], mut in_kernel: bool) -> Vec<Frame> {
-    let mut frames = Vec::with_capacity(chain.len() / 8);
-    let mut is_first = true;
-    for address in chain.as_chunks::<8>().0 {
-        let address = u64::from_le_bytes(*address);
-        if address >= bits::FIRST_CONTEXT {
-            (in_kernel, is_first) = (address == bits::CONTEXT_KERNEL, true);
-            continue;
-        }
-        let address = if is_first { address } else { address.saturating_sub(1) };
-        is_first = false;
-        frames.push(Frame { address, in_kernel });
-    }
-    frames
 }

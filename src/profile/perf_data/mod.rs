@@ -1,8 +1,8 @@
 //! Reads `perf.data`, the files of Linux's `perf record`, as profiles: samples with their call
 //! chains.
 //!
-//! Not here: unwinding. Copies of stacks (`perf record --call-graph dwarf`) are not unwound, and
-//! the profile reports it. Such files have no names: they come from the binaries, whose build IDs
+//! Not here: unwinding. Copies of stacks (`perf record --call-graph dwarf`) are unwound by a
+//! [`StackUnwinder`]; without one, the profile reports that they were not. Such files have no names: they come from the binaries, whose build IDs
 //! are kept. The format is described in the kernel's
 //! `tools/perf/Documentation/perf.data-file-format.txt` and `include/uapi/linux/perf_event.h`.
 
@@ -13,12 +13,17 @@ use super::{
     columns::{Columns, merge, parse},
 };
 use file::{Event, File, Record};
+pub use sample::UserStack;
 use space::{KERNEL, Spaces};
+use unwound::Unwound;
+pub use unwound::{MappedCode, StackUnwinder};
 
 mod bytes;
 mod file;
 mod pipe;
+mod sample;
 mod space;
+mod unwound;
 
 /// Whether `bytes` are a `perf.data` file.
 pub fn is_perf_data(bytes: &[u8]) -> bool {
@@ -27,6 +32,11 @@ pub fn is_perf_data(bytes: &[u8]) -> bool {
 
 /// Reads a `perf.data` file; the error names the record and field that is invalid.
 pub fn read(bytes: &[u8]) -> Result<Columns, String> {
+    read_with(bytes, None)
+}
+
+/// As [`read`]; copies of stacks are unwound by `unwinder`.
+pub fn read_with(bytes: &[u8], unwinder: Option<&mut dyn StackUnwinder>) -> Result<Columns, String> {
     let file = if pipe::is_stream(bytes) { pipe::open(bytes)? } else { File::open(bytes)? };
     let columns = event_columns(&file.events);
     let shown: Vec<&Event> = (file.events.iter().zip(&columns))
@@ -41,7 +51,7 @@ pub fn read(bytes: &[u8]) -> Result<Columns, String> {
         mappings: HashMap::new(),
         main: None,
         times: None,
-        has_stacks: false,
+        unwound: Unwound::by(unwinder),
         sample_counts: vec![0; shown.len()],
         kinds: &kinds,
         shown: &shown,
@@ -81,7 +91,7 @@ fn kinds(events: &[&Event]) -> Vec<(String, &'static str)> {
     events.iter().flat_map(of_event).collect()
 }
 
-struct Reader<'a> {
+struct Reader<'a, 'u> {
     file: &'a File<'a>,
     builder: Builder,
     spaces: Spaces,
@@ -93,7 +103,7 @@ struct Reader<'a> {
     main: Option<MappingId>,
     /// Times of the first and the last sample, in nanoseconds.
     times: Option<(u64, u64)>,
-    has_stacks: bool,
+    unwound: Unwound<'u>,
     /// The events that the profile shows.
     shown: &'a [&'a Event],
     /// Their sample types, two for each.
@@ -104,22 +114,25 @@ struct Reader<'a> {
     sample_counts: Vec<u64>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Reader<'a, '_> {
     fn record(&mut self, record: Record<'a>) -> Result<(), String> {
         match record {
             Record::Mapped { pid, mapped } => {
                 let mapping = self.mapping(mapped);
+                self.unwound.map(pid, &mapped, &self.file.build_ids);
                 self.spaces.map(pid, mapped.start, mapped.limit, mapping)?;
             }
             Record::Named { pid, tid, name, is_exec } => {
                 if is_exec {
                     self.spaces.forget(pid);
+                    self.unwound.forget(pid);
                 }
                 self.names.insert(tid, name.into_owned());
             }
             Record::Forked { pid, parent, tid, parent_tid } => {
                 if pid != parent {
                     self.spaces.copy(parent, pid);
+                    self.unwound.copy(parent, pid);
                 }
                 if let Some(name) = self.names.get(&parent_tid).cloned() {
                     self.names.insert(tid, name);
@@ -154,12 +167,12 @@ impl<'a> Reader<'a> {
         mapping
     }
 
-    fn sample(&mut self, sample: file::Sample) {
+    fn sample(&mut self, mut sample: sample::Sample<'a>) {
         let Some(column) = self.columns[sample.event] else { return };
         self.sample_counts[column] += 1;
         let (first, _) = *self.times.get_or_insert((sample.time_ns, sample.time_ns));
         self.times = Some((first, sample.time_ns.max(first)));
-        self.has_stacks |= self.file.events[sample.event].has_stacks;
+        self.unwound.unwind(&mut sample);
         let stack: Vec<LocationId> = sample
             .frames
             .iter()
@@ -191,11 +204,8 @@ impl<'a> Reader<'a> {
             self.builder.set_period(name, unit, i64::try_from(event.period).unwrap_or(0));
             self.builder.set_default_sample_type(name);
         }
-        if self.has_stacks {
-            self.builder.comment(
-                "The copies of stacks in this perf.data (--call-graph dwarf) were not unwound: stacks end where \
-                 its call chains do.",
-            );
+        if let Some(comment) = self.unwound.comment() {
+            self.builder.comment(&comment);
         }
         self.builder.finish()
     }

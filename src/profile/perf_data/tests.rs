@@ -164,3 +164,58 @@ proptest! {
         let _ = read(&bytes);
     }
 }
+
+/// Notes what it is given; each stack has the address in its first word.
+#[derive(Default)]
+struct Noting {
+    mapped: Vec<(u32, u64, String, String)>,
+    stacks: Vec<(u32, u64, Vec<u64>, usize, bool)>,
+}
+
+impl StackUnwinder for Noting {
+    fn map(&mut self, pid: u32, code: &MappedCode<'_>) {
+        self.mapped.push((pid, code.start, code.path.to_owned(), code.build_id.to_owned()));
+    }
+
+    fn copy(&mut self, _parent: u32, _child: u32) {}
+
+    fn forget(&mut self, _pid: u32) {}
+
+    fn unwind(&mut self, pid: u32, stack: &UserStack<'_>, addresses: &mut Vec<u64>) -> bool {
+        let words = |bytes: &[u8]| -> Vec<u64> {
+            bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect()
+        };
+        let registers = words(stack.registers);
+        self.stacks.push((pid, stack.register_mask, registers, stack.bytes.len(), stack.capped));
+        addresses.extend([0x5010, words(stack.bytes)[0]]);
+        true
+    }
+}
+
+#[test]
+fn copies_of_stacks_are_given_to_the_unwinder_with_their_registers() {
+    // IDENTIFIER, the usual ones, REGS_USER and STACK_USER; two registers.
+    let sample_type = SAMPLE_TYPE | 1 << 16 | 1 << 12 | 1 << 13;
+    let attribute = [104u64 << 32 | 1, 0, 1_000_000, sample_type, 0, 1 << 18, 0, 0, 0, 0, 0b101, 16, 0];
+    let mut attribute = words(&attribute);
+    attribute.extend(words(&[11]));
+    let pid = 7u64 << 32 | 7;
+    // A call chain of the kernel alone, then the registers, then a copy of 16 bytes, 8 of them used.
+    let mut stacked = vec![11, 0x5010, pid, 10, 500, 2, -128i64 as u64, 0xffff_ffff_8000_0000];
+    stacked.extend([2, 0xaaaa, 0xbbbb, 16, 0x5020, 0, 8]);
+    let sample = record(9, 2, &words(&stacked));
+    let bytes = piped(&[record(64, 0, &attribute), mapping(7, 0x5000, b"/bin/a", 1), sample]);
+    let mut noting = Noting::default();
+    let columns = read_with(&bytes, Some(&mut noting)).unwrap();
+    assert_eq!(noting.mapped, [(7, 0x5000, "/bin/a".to_owned(), String::new())]);
+    assert_eq!(noting.stacks, [(7, 0b101, vec![0xaaaa, 0xbbbb], 8, false)]);
+    let addresses: Vec<u64> =
+        columns.stack(0).iter().map(|at| columns.locations[*at as usize].address).collect();
+    assert_eq!(addresses, [0xffff_ffff_8000_0000, 0x5010, 0x5020]);
+    let comments = |columns: &Columns| -> Vec<String> {
+        columns.header.comments.iter().map(|comment| columns.text(*comment).to_owned()).collect()
+    };
+    assert_eq!(comments(&columns), ["copied stacks: 1 unwound, 100.00% of them whole"]);
+    let columns = read(&bytes).unwrap();
+    assert!(comments(&columns)[0].contains("were not unwound"));
+}
