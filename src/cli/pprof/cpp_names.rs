@@ -14,7 +14,7 @@ const OF_STRING: &str = "<char, std::char_traits<char>, std::allocator<char> >";
 
 /// The text of a symbol in the reference's spelling. `keeps_parameters`: the text has them.
 pub(super) fn as_reference(mangled: &str, text: &str, keeps_parameters: bool) -> String {
-    let mut text = special(text).replace("std::nullptr_t", "decltype(nullptr)");
+    let mut text = with_suffixes(special(text).replace("std::nullptr_t", "decltype(nullptr)"));
     for (_, template, name) in STREAMS {
         text = text.replace(&format!("{template}{OF_STREAM}"), name);
     }
@@ -27,6 +27,29 @@ pub(super) fn as_reference(mangled: &str, text: &str, keeps_parameters: bool) ->
     expand_constructor(mangled, text)
 }
 
+/// Numbers among template arguments with suffixes instead of casts: `8ul`, not `(unsigned long)8`.
+fn with_suffixes(mut text: String) -> String {
+    const TYPES: [(&str, &str); 5] = [
+        ("(unsigned long long)", "ull"),
+        ("(unsigned long)", "ul"),
+        ("(unsigned int)", "u"),
+        ("(long long)", "ll"),
+        ("(long)", "l"),
+    ];
+    for (cast, suffix) in TYPES {
+        let mut from = 0;
+        while let Some(at) = text[from..].find(cast).map(|at| from + at) {
+            let digits = text[at + cast.len()..].bytes().take_while(u8::is_ascii_digit).count();
+            if digits > 0 {
+                text.insert_str(at + cast.len() + digits, suffix);
+                text.replace_range(at..at + cast.len(), "");
+            }
+            from = at + 1;
+        }
+    }
+    text
+}
+
 /// `{vtable(X)}` as `vtable for X`.
 fn special(text: &str) -> String {
     let inside = |start: &str| text.strip_prefix(start)?.strip_suffix(")}");
@@ -35,7 +58,7 @@ fn special(text: &str) -> String {
         ("vtable for ", inside("{vtable(")),
         ("VTT for ", inside("{vtt(")),
         ("non-virtual thunk to ", after_offset("{virtual override thunk({offset(")),
-        ("virtual thunk to ", after_offset("{virtual override thunk({v_offset(")),
+        ("virtual thunk to ", after_offset("{virtual override thunk({virtual offset(")),
     ];
     let found = forms.into_iter().find_map(|(prefix, of)| Some(format!("{prefix}{}", of?)));
     found.unwrap_or_else(|| text.to_owned())
@@ -65,5 +88,21 @@ fn expand_constructor(mangled: &str, text: String) -> String {
             format!("{template}{arguments}::{destroys}{}{rest}", own(template))
         }
         _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_thunks_are_spelled_as_in_the_reference() {
+        let text = "v8::base::SmallVector<int, (unsigned long)64, std::allocator<int> >::Grow";
+        let expected = "v8::base::SmallVector<int, 64ul, std::allocator<int> >::Grow";
+        assert_eq!(as_reference("_ZN2v84base11SmallVectorIiLm64ESaIiEE4GrowEv", text, false), expected);
+        let text = "{virtual override thunk({virtual offset(0, -24)}, std::strstream::~strstream())}";
+        let expected = "virtual thunk to std::strstream::~strstream()";
+        assert_eq!(as_reference("_ZTv0_n24_NSt9strstreamD1Ev", text, true), expected);
+        assert_eq!(with_suffixes("f(unsigned long)".to_owned()), "f(unsigned long)");
     }
 }
