@@ -90,8 +90,8 @@ fn is_wrapper(name: &str) -> bool {
     ["_ZTh", "_ZTv", "_ZTc", "_ZGT"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Empties the lists of generic arguments of a Rust path: `Vec<u8>` becomes `Vec<>`. The brackets of
-/// `<T as Trait>` are none.
+/// Empties the lists of generic arguments of a Rust path: `Vec<u8>` becomes `Vec<>`. The brackets
+/// of `<T as Trait>` are none.
 fn without_generic_arguments(name: &str) -> String {
     let mut out = String::new();
     let mut depth = 0usize;

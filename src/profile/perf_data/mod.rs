@@ -2,9 +2,10 @@
 //! chains.
 //!
 //! Not here: unwinding. Copies of stacks (`perf record --call-graph dwarf`) are unwound by a
-//! [`StackUnwinder`]; without one, the profile reports that they were not. Such files have no names: they come from the binaries, whose build IDs
-//! are kept. The format is described in the kernel's
-//! `tools/perf/Documentation/perf.data-file-format.txt` and `include/uapi/linux/perf_event.h`.
+//! [`StackUnwinder`]; without one, the profile reports that they were not. Such files have no
+//! names: they come from the binaries, whose build IDs are kept. The format is described in the
+//! kernel's `tools/perf/Documentation/perf.data-file-format.txt` and
+//! `include/uapi/linux/perf_event.h`.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -18,6 +19,7 @@ use space::{KERNEL, Spaces};
 use unwound::Unwound;
 pub use unwound::{MappedCode, StackUnwinder};
 
+mod bits;
 mod bytes;
 mod file;
 mod pipe;

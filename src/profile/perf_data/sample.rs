@@ -3,7 +3,7 @@
 //!
 //! Not here: other records; unwinding.
 
-use super::{bytes::Bytes, file::bits};
+use super::{bits, bytes::Bytes};
 
 /// A frame of a call chain.
 pub(super) struct Frame {
