@@ -17,6 +17,7 @@ pub mod heap;
 pub mod kinds;
 #[cfg(test)]
 mod language_tests;
+pub mod memory;
 mod name;
 mod open;
 mod progress;

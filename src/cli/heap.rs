@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     args::{HeapArgs, HeapFormatArg},
+    memory::Memory,
     output::file_options,
     signals::stop_on_signals,
 };
@@ -27,6 +28,7 @@ use crate::{
         proto::Profile,
     },
     report::{self, OutputFormat, RenderOptions},
+    runtime,
 };
 
 /// A format of the report.
@@ -53,7 +55,12 @@ pub fn run(arguments: &HeapArgs) -> Result<()> {
     let first = read(pid, options, &stop)?;
     let Some(duration) = arguments.duration else {
         warn(arguments, &first);
-        return write(arguments, path, |out| write_reading(&first, form, out));
+        return write(arguments, path, |out| {
+            if let Form::Text(text) = form {
+                write_memory(pid, text, out)?;
+            }
+            write_reading(&first, form, out)
+        });
     };
     wait(duration, &stop);
     let last = read(pid, HeapOptions { leaks: arguments.leaks, ..options }, &stop)?;
@@ -65,6 +72,7 @@ pub fn run(arguments: &HeapArgs) -> Result<()> {
             render(&changed, format, out)
         }
         Form::Text(text) => {
+            write_memory(pid, text, out)?;
             if let (Some(before), Some(after)) = (first.content.heap(), last.content.heap()) {
                 let (list, between) = Growth::between(before, after);
                 write_growth(&list, between, text, out)?;
@@ -119,6 +127,18 @@ fn choose(format: Option<HeapFormatArg>, path: Option<&Path>) -> Result<Form> {
         bail!("a pprof file is binary, and standard output is a terminal: use -o FILE or a pipe");
     }
     Ok(form)
+}
+
+/// Writes whose memory the resident memory is, before the report for people.
+fn write_memory(pid: u32, form: TextForm, out: &mut dyn Write) -> std::io::Result<()> {
+    let is_for_people = matches!(form, TextForm::Grouped);
+    // The process may have ended meanwhile: its heap was read before.
+    let attached = if is_for_people { runtime::attach(pid).ok() } else { None };
+    let memory = attached.and_then(|attached| {
+        let memory = Memory::read(pid, &attached.instances).ok()?;
+        Some(memory.with_heaps(&attached.instances).text())
+    });
+    memory.map_or(Ok(()), |text| writeln!(out, "{text}"))
 }
 
 fn write_reading(reading: &Reading, form: Form, out: &mut dyn Write) -> std::io::Result<()> {

@@ -15,14 +15,14 @@ use crate::{
 pub fn run(arguments: &InfoArgs) -> Result<()> {
     let selectors = &arguments.processes.selectors;
     let pids = arguments.processes.choose(true)?;
-    let mut all = pids.iter().map(|pid| facts(*pid)).collect::<Result<Vec<_>>>()?;
+    let mut all = pids.iter().map(|pid| facts(*pid, arguments.memory)).collect::<Result<Vec<_>>>()?;
     if selectors.children {
         let mut children: Vec<u32> = pids.iter().flat_map(|pid| select::descendants(*pid)).collect();
         children.sort_unstable();
         children.dedup();
         children.retain(|pid| !pids.contains(pid));
         // A child may end meanwhile: that is not an error.
-        all.extend(children.into_iter().filter_map(|pid| facts(pid).ok()));
+        all.extend(children.into_iter().filter_map(|pid| facts(pid, arguments.memory).ok()));
     }
     let is_array = selectors.children || !selectors.filter().is_empty() || all.len() > 1;
     let text = match (&all[..], arguments.json) {
@@ -37,11 +37,13 @@ pub fn run(arguments: &InfoArgs) -> Result<()> {
     }
 }
 
-fn facts(pid: u32) -> Result<Facts> {
+fn facts(pid: u32, with_memory_table: bool) -> Result<Facts> {
     let identity = identify(pid)?;
     let attached = runtime::attach(pid)?;
     // The process may end meanwhile: what is known of it is shown.
     let memory = Memory::read(pid, &attached.instances).ok();
+    let memory =
+        if with_memory_table { memory.map(|memory| memory.with_heaps(&attached.instances)) } else { memory };
     Ok(Facts { identity, command_line: identity::command_line(pid), memory, runtimes: runtimes(attached) })
 }
 

@@ -8,45 +8,43 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
-    process::{
-        account::{Account, Part},
-        cgroup_memory::{self, CgroupMemory},
-    },
-    runtime::{Instance, MemoryFigure},
+    capture::memory::MemoryReading,
+    process::{account::Part, cgroup_memory::CgroupMemory},
+    runtime::{Instance, RuntimeObjects},
 };
 
 /// The parts that the short form names.
 const SHORT_PARTS: usize = 5;
 
-/// The memory of a process and the limit of its control group.
+/// The types and sizes of a runtime's heap that the text names.
+const SHOWN_ROWS: usize = 12;
+
+/// The memory of a process.
 #[derive(Debug)]
-pub struct Memory {
-    account: Account,
-    figures: Vec<MemoryFigure>,
-    group: Option<CgroupMemory>,
-}
+pub struct Memory(MemoryReading);
 
 impl Memory {
     /// Reads the memory of a process with these runtimes. Errors: the process is gone.
     pub fn read(pid: u32, instances: &[Box<dyn Instance>]) -> Result<Memory> {
-        let runtimes: Vec<_> = instances.iter().map(|instance| instance.memory()).collect();
-        let owned: Vec<_> = runtimes.iter().flat_map(|memory| memory.ranges.clone()).collect();
-        let rest = runtimes.iter().find_map(|memory| memory.rest);
-        let account = Account::read(pid, &owned, rest)?;
-        let figures = runtimes.into_iter().flat_map(|memory| memory.figures).collect();
-        Ok(Memory { account, figures, group: cgroup_memory::read(pid) })
+        Ok(Memory(MemoryReading::read(pid, instances)?))
+    }
+
+    /// Adds the objects of the runtimes and the pools of the program, which takes longer.
+    pub fn with_heaps(self, instances: &[Box<dyn Instance>]) -> Memory {
+        Memory(self.0.with_heaps(instances))
     }
 
     /// One line for the resident memory, and one for the limit if there is one.
     pub fn short_lines(&self) -> Vec<(&'static str, String)> {
-        let mut parts: Vec<String> = self.account.parts.iter().take(SHORT_PARTS).map(short).collect();
-        let more = self.account.parts.len().saturating_sub(SHORT_PARTS);
+        let mut parts: Vec<String> = self.0.account.parts.iter().take(SHORT_PARTS).map(short).collect();
+        let more = self.0.account.parts.len().saturating_sub(SHORT_PARTS);
         if more > 0 {
             parts.push(format!("{more} more"));
         }
         let mut lines = vec![("memory", format!("{}: {}", self.total(), parts.join(", ")))];
         lines.extend(
-            self.group
+            self.0
+                .group
                 .as_ref()
                 .filter(|group| group.limit.is_some())
                 .map(|group| ("memory limit", limit(group))),
@@ -55,7 +53,7 @@ impl Memory {
     }
 
     fn total(&self) -> String {
-        let total = &self.account.total;
+        let total = &self.0.account.total;
         let mut text = format!("RSS {}", mib(total.rss));
         if total.pss > 0 {
             let _ = write!(text, ", PSS {}", mib(total.pss));
@@ -68,7 +66,7 @@ impl Memory {
 
     /// A table of all parts, and the limit.
     pub fn text(&self) -> String {
-        let account = &self.account;
+        let account = &self.0.account;
         let mut text = format!("memory        {}", self.total());
         if let Some(bytes) = account.page_tables {
             let _ = write!(text, ", and page tables {}", mib(bytes));
@@ -84,18 +82,36 @@ impl Memory {
         if let Some(why) = &account.limit {
             let _ = writeln!(text, "  not divided further: {why}; run rprof as root or as the same user");
         }
-        for figure in &self.figures {
+        for figure in &self.0.figures {
             let _ = writeln!(text, "  {}: {}", figure.name, mib(figure.bytes));
         }
-        if let Some(group) = &self.group {
+        if let Some(group) = &self.0.group {
             let _ = writeln!(text, "{:<14}{}", "memory limit", limit(group));
         }
+        self.0.objects.iter().for_each(|objects| objects_text(objects, &mut text));
+        self.pools_text(&mut text);
         text
+    }
+
+    fn pools_text(&self, text: &mut String) {
+        let Some(pools) = &self.0.pools else { return };
+        let _ = writeln!(text, "{}: {}, {} bytes", pools.what, pools.count(), pools.bytes());
+        if pools.broken > 0 {
+            let _ = writeln!(text, "  {} changed while they were read", pools.broken);
+        }
+        let _ = writeln!(text, "  {:>12} {:>12}  name", "contexts", "bytes");
+        for pool in pools.pools.iter().take(SHOWN_ROWS) {
+            let _ = writeln!(text, "  {:>12} {:>12}  {}", pool.count, pool.bytes, pool.name);
+        }
+        let more = pools.pools.len().saturating_sub(SHOWN_ROWS);
+        if more > 0 {
+            let _ = writeln!(text, "  … {more} more names");
+        }
     }
 
     /// All of it, in bytes.
     pub fn json(&self) -> Value {
-        let account = &self.account;
+        let account = &self.0.account;
         let part = |part: &Part| {
             json!({
                 "part": part.name,
@@ -107,8 +123,12 @@ impl Memory {
                 "size": part.used.size,
             })
         };
-        let figures: serde_json::Map<String, Value> =
-            self.figures.iter().map(|figure| (figure.name.replace(' ', "_"), figure.bytes.into())).collect();
+        let figures: serde_json::Map<String, Value> = self
+            .0
+            .figures
+            .iter()
+            .map(|figure| (figure.name.replace(' ', "_"), figure.bytes.into()))
+            .collect();
         json!({
             "rss": account.total.rss,
             "pss": account.total.pss,
@@ -117,7 +137,17 @@ impl Memory {
             "parts": account.parts.iter().map(part).collect::<Vec<_>>(),
             "not_divided": account.limit,
             "runtimes": figures,
-            "cgroup": self.group.as_ref().map(|group| json!({
+            "pools": self.0.pools.as_ref().map(|pools| json!({
+                "what": pools.what,
+                "count": pools.count(),
+                "bytes": pools.bytes(),
+                "changed_while_read": pools.broken,
+                "by_name": pools.pools.iter()
+                    .map(|pool| json!({"name": pool.name, "count": pool.count, "bytes": pool.bytes}))
+                    .collect::<Vec<_>>(),
+            })),
+            "heaps": self.0.objects.iter().map(objects_json).collect::<Vec<_>>(),
+            "cgroup": self.0.group.as_ref().map(|group| json!({
                 "path": group.path.to_string_lossy(),
                 "version": group.version,
                 "limit": group.limit,
@@ -130,6 +160,49 @@ impl Memory {
             })),
         })
     }
+}
+
+/// The objects of a runtime's heap: the types that take most, and the sizes with most free blocks.
+fn objects_text(objects: &RuntimeObjects, text: &mut String) {
+    let typed: u64 = objects.types.iter().map(|row| row.bytes).sum();
+    let free: u64 = objects.sizes.iter().map(|row| row.size * row.free).sum();
+    let percent = typed as f64 * 100.0 / objects.bytes.max(1) as f64;
+    let _ = writeln!(
+        text,
+        "{}: {} blocks, {} in {} arenas, {} free in pools in use; {percent:.1} % of the bytes have a type",
+        objects.heap,
+        objects.count,
+        mib(objects.bytes),
+        objects.arenas,
+        mib(free),
+    );
+    if objects.broken > 0 {
+        let _ = writeln!(text, "  {} pools changed while they were read", objects.broken);
+    }
+    let _ = writeln!(text, "  {:>12} {:>12}  type", "objects", "bytes");
+    for row in objects.types.iter().take(SHOWN_ROWS) {
+        let name: String = row.name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        let _ = writeln!(text, "  {:>12} {:>12}  {name}", row.count, row.bytes);
+    }
+    let more = objects.types.len().saturating_sub(SHOWN_ROWS);
+    if more > 0 {
+        let _ = writeln!(text, "  … {more} more types");
+    }
+}
+
+fn objects_json(objects: &RuntimeObjects) -> Value {
+    let types =
+        objects.types.iter().map(|row| json!({"type": row.name, "count": row.count, "bytes": row.bytes}));
+    let sizes = objects.sizes.iter().map(|row| json!({"size": row.size, "used": row.used, "free": row.free}));
+    json!({
+        "heap": objects.heap,
+        "arenas": objects.arenas,
+        "count": objects.count,
+        "bytes": objects.bytes,
+        "changed_while_read": objects.broken,
+        "types": types.collect::<Vec<_>>(),
+        "sizes": sizes.collect::<Vec<_>>(),
+    })
 }
 
 fn short(part: &Part) -> String {

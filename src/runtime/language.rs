@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 
 use super::{
     Account, CategoryRule, CodeRegion, FrameData, FramesWithoutWalker, Info, Labels, MixedStack, ProcessView,
-    RuntimeError, RuntimeMemory, SampleView, Splice, Variable,
+    RuntimeError, RuntimeMemory, RuntimeObjects, SampleView, Splice, Variable,
     tasks::{TaskDump, TaskRequest, ThreadStacks},
 };
 use crate::{
@@ -200,6 +200,11 @@ pub trait Instance: fmt::Debug + Send {
     /// The memory that the runtime manages itself: ranges that are checked, and what it counts.
     fn memory(&self) -> RuntimeMemory {
         RuntimeMemory::default()
+    }
+
+    /// The objects of the runtime's own allocator, counted now; `None`: it has none that is read.
+    fn objects(&self) -> Option<RuntimeObjects> {
+        None
     }
 
     /// Which frames are of which category.

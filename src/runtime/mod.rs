@@ -38,7 +38,7 @@ pub use frames::{
 };
 pub use jit::{Generated, Generator, PerfMap, PerfMapError, Piece, descriptor_in, memory_name, parts_in};
 pub use language::{Attach, Instance, Language, LoadedRuntime, Refusal};
-pub use memory::{MemoryFigure, RuntimeMemory};
+pub use memory::{MemoryFigure, ObjectRow, RuntimeMemory, RuntimeObjects, SizeRow};
 pub use registry::{ALL, code_of, detect};
 pub use tasks::{
     RunningThread, TaskDump, TaskForm, TaskRequest, TaskSample, TaskSummary, ThreadStack, ThreadStacks,

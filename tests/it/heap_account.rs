@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Fixture, Rprof, Skip, Target, installed, skip};
+use crate::harness::{Fixture, Rprof, Skip, Stacks, Target, installed, skip};
 
 /// The memory of a process, in which no part is missing.
 #[track_caller]
@@ -97,4 +97,71 @@ fn the_heap_of_java_is_what_native_memory_tracking_counts() {
     assert_close(part(&memory, "Java code cache", "size"), committed("Code (", "(mmap"), 2.0, &memory);
     let metadata = committed("Metadata:", "reserved") + committed("Class space:", "reserved");
     assert_close(part(&memory, "Java metaspace", "size"), metadata, 2.0, &memory);
+}
+
+#[test]
+fn the_blocks_of_python_are_those_that_its_allocator_states() {
+    let Some(python) = installed("python3") else { return skip(Skip::NotInstalled("python3")) };
+    let program = "
+import os, sys, time
+class Cart:
+    def __init__(self, i): self.i = i; self.items = [i]
+keep = [Cart(i) for i in range(20000)]
+names = ['name %d' % i for i in range(30000)]
+print('ready', flush=True)
+os.dup2(1, 2)
+sys._debugmallocstats()
+time.sleep(30)";
+    let target = Target::spawn(Command::new(python).args(["-c", program]));
+    // The statistics are printed after the line that the harness waits for.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let arguments = ["--pid", &target.pid().to_string(), "--memory", "--json"];
+    let outcome = Rprof::verb("info").args(&arguments).run();
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let json: Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    let heap = &json["memory"]["heaps"][0];
+    let text = target.end_and_read_output();
+    // class, size, pools, blocks in use, free blocks
+    let rows = text.lines().filter_map(|line| {
+        let numbers: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
+        <[u64; 5]>::try_from(numbers).ok()
+    });
+    let truth: Vec<[u64; 5]> = rows.collect();
+    let bytes: u64 = truth.iter().map(|row| row[1] * row[3]).sum();
+    assert!(truth.len() >= 20 && bytes > 4 << 20, "{text}");
+    assert_close(heap["bytes"].as_u64().unwrap_or(0), bytes, 1.0, heap);
+    for row in truth.iter().filter(|row| row[3] > 1000) {
+        let own = heap["sizes"].as_array().into_iter().flatten().find(|own| own["size"] == row[1]);
+        assert_close(own.and_then(|own| own["used"].as_u64()).unwrap_or(0), row[3], 1.0, heap);
+    }
+    let types = heap["types"].as_array().expect("types");
+    let count = |name: &str| types.iter().find(|row| row["type"] == name).map(|row| row["count"].clone());
+    assert_eq!(count("Cart"), Some(20000.into()), "{heap:#}");
+    let arenas = part(&json["memory"], "Python arenas", "rss");
+    assert!(arenas > bytes, "{arenas} bytes of arenas: {json:#}");
+}
+
+#[test]
+fn stacks_that_jemalloc_samples_are_read_and_stand_for_all_memory_in_use() {
+    let library = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2";
+    if !std::path::Path::new(library).exists() {
+        return skip(Skip::NotInstalled("libjemalloc"));
+    }
+    let program = Fixture::c(&["sampled_heap.c"]).build();
+    let mut command = Command::new(program);
+    command.env("LD_PRELOAD", library).env("MALLOC_CONF", "prof:true,lg_prof_sample:14");
+    let target = Target::spawn(&mut command);
+    let outcome = Rprof::verb("heap").args(&[&target.pid().to_string(), "--format", "pprof"]).run();
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let profile = Stacks::decode(&outcome.stdout).expect("a profile");
+    assert!(profile.comment("stacks").contains("jemalloc"), "{:?}", profile.comments);
+    for (site, objects, bytes) in [("small_site", 200_000, 22_400_000), ("large_site", 2000, 40_960_000)] {
+        let of_site = || profile.stacks.iter().filter(|stack| stack.has_in_order(&["main", site, "keep"]));
+        let found = (
+            of_site().map(|stack| stack.count).sum::<i64>() as f64 / f64::from(objects),
+            of_site().map(|stack| stack.cpu_ns).sum::<i64>() as f64 / f64::from(bytes),
+        );
+        // Of the small site 1,300 samples are expected: one standard deviation is 2.8 %.
+        assert!((0.85..1.15).contains(&found.0) && (0.85..1.15).contains(&found.1), "{site}: {found:?}");
+    }
 }

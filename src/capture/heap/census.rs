@@ -8,7 +8,7 @@ use super::{
     report::{AllocatorReport, HeapReport},
 };
 use crate::{
-    heap::{self, Heap, Tally, Target},
+    heap::{self, Allocator as _, Heap, Tally, Target},
     process::identify,
 };
 
@@ -22,10 +22,16 @@ const TRIES: usize = 3;
 pub fn take(pid: u32, request: &Request) -> Result<HeapReport, CaptureError> {
     let identity = identify(pid)?;
     let began = Instant::now();
-    let mut heaps = Vec::new();
+    let mut heaps: Vec<AllocatorReport> = Vec::new();
     let target = Target::open(pid, &request.symbolize.budget)?;
     for allocator in heap::ALL {
         heaps.extend(allocator.detect(&target).map(|found| best(&target, &*found)));
+    }
+    // An allocator that is not read, or not in this release, is named at least.
+    for named in &heap::NAMED {
+        if heaps.iter().all(|heap| !heap.name.starts_with(named.name)) {
+            heaps.extend(named.detect(&target).map(|found| once(&target, &*found)));
+        }
     }
     let took = began.elapsed();
     let holders = request.heap.holders.then(|| reach::holders(pid, request)).transpose()?;

@@ -13,6 +13,7 @@ mod reach;
 mod recent;
 mod render;
 mod report;
+mod sampled;
 mod text;
 
 use std::borrow::Cow;
@@ -85,7 +86,10 @@ pub fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
         let why = is_readable(pid, request).err().unwrap_or_else(|| "were not read".to_owned());
         return Err(CaptureError::NotOffered { kind, why, available: available(request) });
     }
-    let profile = profile::build(&report);
+    // Stacks of calls say more than arenas and types, but nothing of holders and leaks.
+    let is_plain = !request.heap.holders && !request.heap.leaks;
+    let sampled = if is_plain { sampled::read(&report, request) } else { None };
+    let profile = sampled.unwrap_or_else(|| profile::build(&report));
     let age = report.taken_at.elapsed().unwrap_or_default().as_secs();
     let when = if age == 0 { "now".to_owned() } else { format!("{age} s ago") };
     let names: Vec<_> = report.heaps.iter().map(|heap| heap.name.as_str()).collect();

@@ -13,7 +13,7 @@ pub struct InfoArgs {
     /// Print JSON: an object; of processes that options other than --pid select, an array.
     #[arg(long)]
     pub json: bool,
-    /// Show every part of the resident memory, not only the largest ones.
+    /// Show every part of the resident memory, and the objects of runtimes whose heap is read.
     #[arg(long)]
     pub memory: bool,
 }

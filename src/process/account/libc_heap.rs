@@ -37,7 +37,7 @@ pub fn find(
     regions: &[Region],
     is_free: &dyn Fn(&Range<u64>) -> bool,
 ) -> Vec<Range<u64>> {
-    let mut found = Vec::new();
+    let mut found: Vec<Range<u64>> = Vec::new();
     for region in regions {
         let mapping = &region.mapping;
         let range = mapping.start.0..mapping.end.0;
@@ -46,7 +46,9 @@ pub fn find(
             continue;
         }
         if mapping.path == "[heap]" {
-            found.extend(begins_with_chunks(memory, &range).then_some(range));
+            // A process that forked has its heap in several mappings; only the first begins with one.
+            let goes_on = found.last().is_some_and(|before| before.end == range.start);
+            found.extend((goes_on || begins_with_chunks(memory, &range)).then_some(range));
         } else if mapping.path.is_empty() && is_free(&range) {
             let before = found.len();
             found.extend(heaps(memory, &range));

@@ -11,8 +11,10 @@ use std::{
 };
 
 use super::{
+    census,
     code::{Code, source_frame},
     language::Python,
+    pools,
     process::PythonProcess,
     reader::PythonReader,
     splice::{Fit, NativeFrame, Part, combine},
@@ -25,10 +27,14 @@ use crate::{
     arch::Registers,
     budget::Budget,
     elf::cache,
-    process::{Hints, LanguageId, Mapping, Section, SectionOrigin, SectionReader, files},
+    heap::LiveMemory,
+    process::{
+        Hints, LanguageId, Mapping, Section, SectionOrigin, SectionReader, files, read_mappings, threads,
+    },
     runtime::{
         Category, CategoryRule, FrameData, FramesWithoutWalker, Info, Instance, Labels, Language, MixedFrame,
-        MixedStack, RuntimeError, SampleView, Splice, TaskDump, TaskRequest, ThreadStacks, Variable,
+        MixedStack, RuntimeError, RuntimeMemory, RuntimeObjects, SampleView, Splice, TaskDump, TaskRequest,
+        ThreadStacks, Variable,
     },
     symbolize::SourceFrame,
     unwind::FrameKey,
@@ -79,6 +85,12 @@ impl PythonInstance {
     /// See [`PythonReader::is_settled`].
     pub fn is_settled(&self) -> bool {
         self.reader.is_settled()
+    }
+
+    /// The process's memory and mappings now.
+    fn source(&self) -> (LiveMemory, Vec<Mapping>) {
+        let reader = threads::reader(self.process().pid);
+        (LiveMemory::new(reader), read_mappings(reader).unwrap_or_default())
     }
 
     fn process(&self) -> &PythonProcess {
@@ -293,6 +305,23 @@ impl Instance for PythonInstance {
             lines: vec![("interpreters", interpreters.len().to_string()), ("gil", lock)],
             json,
         })
+    }
+
+    fn memory(&self) -> RuntimeMemory {
+        let mut memory = RuntimeMemory::default();
+        if !self.process().layout.free_threaded {
+            let (source, mappings) = self.source();
+            let bytes = pools::pool_bytes(self.process().layout.minor);
+            let found = pools::find(&source, &mappings, bytes);
+            pools::arenas(&found, bytes).into_iter().for_each(|arena| memory.add("Python arenas", arena));
+        }
+        memory
+    }
+
+    fn objects(&self) -> Option<RuntimeObjects> {
+        let layout = &self.process().layout;
+        let (source, mappings) = self.source();
+        (!layout.free_threaded).then(|| census::read(&source, &mappings, layout))
     }
 
     fn categories(&self) -> Vec<CategoryRule> {

@@ -27,6 +27,7 @@
 //! runs. Parked greenlets have no registry and are not shown. Not PyPy, GraalPy or MicroPython.
 //! arm64 is implemented and untested. Not here: sampling threads, profiles, printing.
 
+mod census;
 mod code;
 mod debug_offsets;
 mod find;
@@ -41,6 +42,7 @@ mod live_tests;
 mod loaded;
 mod locals;
 mod objects;
+mod pools;
 mod process;
 pub mod program;
 mod reader;

@@ -96,7 +96,7 @@ impl Stacks {
         let types: Vec<(&str, &str)> = (profile.sample_type.iter())
             .map(|kind| (profile.string(kind.r#type), profile.string(kind.unit)))
             .collect();
-        let known: [&[_]; 7] = [
+        let known: [&[_]; 8] = [
             &[("samples", "count"), ("cpu", "nanoseconds")],
             &[("samples", "count"), ("wall", "nanoseconds")],
             &[("samples", "count"), ("faults", "count")],
@@ -104,6 +104,7 @@ impl Stacks {
             &[("waits", "count"), ("offcpu", "nanoseconds")],
             &[("spans", "count"), ("time", "nanoseconds")],
             &[("contentions", "count"), ("delay", "nanoseconds")],
+            &[("inuse_objects", "count"), ("inuse_space", "bytes")],
         ];
         if !known.contains(&&types[..]) {
             return Err(format!("sample types: {types:?}"));
