@@ -31,6 +31,9 @@ const MAX_TORN: usize = 100;
 /// The index is written anew when it has this many lines more than twice the number of files.
 const SPARE_LINES: usize = 10_000;
 
+/// The number of lines of an index that must be written anew as soon as possible.
+const OUTDATED: usize = usize::MAX / 2;
+
 /// How large a spool may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -80,10 +83,14 @@ impl Spool {
         }
         let lock = lock(folder)?;
         let (files, on_disk, recovery) = recover(folder);
-        index::write(folder, &files)?;
+        let lines = match index::write(folder, &files).map_err(SpoolError::from) {
+            Ok(()) => files.len(),
+            // The old index is kept until there is space again.
+            Err(error) if error.is_disk_full() => OUTDATED,
+            Err(error) => return Err(error),
+        };
         sync_folder(folder);
         let index = index::open(folder).map_err(SpoolError::io("cannot open", folder.join(INDEX)))?;
-        let lines = files.len();
         let bytes = on_disk.values().sum();
         let folder = folder.to_owned();
         Ok((Spool { folder, limits, files, on_disk, bytes, index, lines, _lock: lock }, recovery))
@@ -167,10 +174,15 @@ impl Spool {
         let written = self.index.write_all(line.as_bytes());
         self.lines += 1;
         let is_long = self.lines > 2 * self.files.len() + SPARE_LINES;
-        if (written.is_err() || is_long) && index::write(&self.folder, &self.files).is_ok() {
-            if let Ok(index) = index::open(&self.folder) {
-                self.index = index;
-            }
+        if written.is_ok() && !is_long {
+            return;
+        }
+        // A line of which a part was written would spoil the next one.
+        self.lines = OUTDATED;
+        if index::write(&self.folder, &self.files).is_ok()
+            && let Ok(index) = index::open(&self.folder)
+        {
+            self.index = index;
             self.lines = self.files.len();
         }
     }
