@@ -17,6 +17,9 @@ use crate::{
 const SCAN_WORDS: u64 = 512;
 /// Most code read from an address, in bytes.
 const CODE_AT: usize = 64;
+const CODE_BEFORE: usize = native::CODE_BEFORE as usize;
+/// Number of words of a stack that are compared with generated code in one scan.
+const MAX_GENERATED: u32 = 32;
 /// Number of calls that a scan follows into their functions.
 const MAX_TRIES: u32 = 16;
 /// Longest distance from an address back to the start of its function, where no symbol states it.
@@ -133,7 +136,13 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
             Err(failure) if keeps_frame_pointer => return Err(failure),
             _ => {}
         }
-        if self.frame_pointer()? { Ok(UnwindMethod::FramePointer) } else { Err(Failure::Unusable) }
+        if self.frame_pointer()? {
+            Ok(UnwindMethod::FramePointer)
+        } else if self.scan_from_generated_code()? {
+            Ok(UnwindMethod::Scan)
+        } else {
+            Err(Failure::Unusable)
+        }
     }
 
     /// Whether the frame's own function is an outermost one, which nothing calls.
@@ -150,8 +159,15 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
     fn leaf_shape(&mut self) -> Result<bool, Failure> {
         let Some(module) = self.module else { return Ok(false) };
         let pc = self.addr.raw();
-        let before = module.code_before(pc, native::CODE_BEFORE).unwrap_or_default();
-        let shape = code_at(module, pc).and_then(|code| native::leaf_shape(before, code));
+        let shape = if module.tables.is_none() {
+            let mut bytes = [0; CODE_BEFORE + CODE_AT];
+            let length = self.memory.code(RuntimeAddr(pc.0.wrapping_sub(native::CODE_BEFORE)), &mut bytes);
+            let (before, code) = bytes[..length].split_at(length.min(CODE_BEFORE));
+            native::leaf_shape(before, code)
+        } else {
+            let before = module.code_before(pc, native::CODE_BEFORE).unwrap_or_default();
+            code_at(module, pc).and_then(|code| native::leaf_shape(before, code))
+        };
         match shape {
             Some(shape) => self.apply_shape(&shape),
             None => Ok(false),
@@ -253,8 +269,10 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
         if return_address == 0 && caller_fp == 0 && made_for_frame_pointers {
             return Err(Failure::Root);
         }
-        if self.judge(RuntimeAddr(return_address)) == Candidate::No {
-            return Ok(false);
+        match self.judge(RuntimeAddr(return_address)) {
+            Candidate::No => return Ok(false),
+            Candidate::Unseen if !self.follows_a_call(RuntimeAddr(return_address)) => return Ok(false),
+            _ => {}
         }
         self.registers.retain(1 << native::SP);
         self.registers.set(native::FP, caller_fp);
@@ -296,6 +314,50 @@ impl<M: StackMemory + ?Sized> FrameWithoutCfi<'_, M> {
             }
         }
         Ok(false)
+    }
+
+    /// Scans the stack from a frame in code that nothing describes and that keeps no frame pointer:
+    /// the first word after a call is taken. Generated code has small frames.
+    fn scan_from_generated_code(&mut self) -> Result<bool, Failure> {
+        let is_generated = |module: &&Module| module.tables.is_none() && module.code.is_none();
+        if !self.may_scan || self.module.filter(is_generated).is_none() {
+            return Ok(false);
+        }
+        let sp = self.registers.get(native::SP).ok_or(Failure::Unusable)?;
+        let mut tries = MAX_GENERATED;
+        for place in (0..SCAN_WORDS).map(|word| sp.wrapping_add(word * 8)) {
+            let word = self.memory.read_u64(RuntimeAddr(place))?;
+            let fits = match self.judge(RuntimeAddr(word)) {
+                Candidate::No => false,
+                Candidate::Unseen if tries == 0 => return Ok(false),
+                Candidate::Unseen => {
+                    tries -= 1;
+                    self.is_called_code(RuntimeAddr(word))
+                }
+                Candidate::AfterCall | Candidate::AfterCallOfThis | Candidate::InRoot => true,
+            };
+            if fits {
+                self.registers.retain(1 << native::SP | 1 << native::FP);
+                self.arrive(word, place.wrapping_add(8));
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a return address into code that is in no file follows a call, as far as that code
+    /// can be read.
+    fn follows_a_call(&self, word: RuntimeAddr) -> bool {
+        let mut before = [0; CODE_BEFORE];
+        let length = self.memory.code(RuntimeAddr(word.0.wrapping_sub(native::CODE_BEFORE)), &mut before);
+        length < CODE_BEFORE || native::call_before(&before).is_some()
+    }
+
+    /// The same of code that must be readable.
+    fn is_called_code(&self, word: RuntimeAddr) -> bool {
+        let mut before = [0; CODE_BEFORE];
+        let length = self.memory.code(RuntimeAddr(word.0.wrapping_sub(native::CODE_BEFORE)), &mut before);
+        length == CODE_BEFORE && native::call_before(&before).is_some()
     }
 
     /// Whether the call before `word`, followed from its target through the code to this frame,

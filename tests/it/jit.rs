@@ -80,4 +80,10 @@ fn code_that_nothing_describes_is_called_by_its_kind_of_memory() {
     assert!(outcome.stderr.contains("code generated at run time has no names"), "{}", outcome.stderr);
     let profile = outcome.profile();
     assert!(profile.share_of("[anon executable]") > 95.0, "{}", profile.summary());
+    // It keeps no frame pointers: callers are found by the calls before return addresses.
+    profile.assert_whole(&["_start"]);
+    let chain = ["_start", "main", "[anon executable]", "[anon executable]", "[anon executable]"];
+    profile.assert_nearly_all(99.0, "three generated functions below main", |stack: &Stack| {
+        stack.has_in_order(&chain) || stack.frames.last().is_some_and(|leaf| leaf.name == "main")
+    });
 }

@@ -157,3 +157,39 @@ fn worker_threads_have_javascript_stacks_and_a_dump_shows_those_that_wait() {
         assert!(main.is_whole(), "{main:?}");
     }
 }
+
+/// The part of a function's name that V8 keeps itself, without the class: `methodA` of
+/// `Parent.methodA`.
+fn last_part(name: &str) -> &str {
+    name.rsplit(['.', ' ']).next().unwrap_or(name)
+}
+
+#[test]
+fn names_and_lines_are_those_that_v8_writes_itself() {
+    let _alone = alone();
+    for node in nodes() {
+        let mut target = start(&node, &["--perf-basic-prof"], "long");
+        let profile = Rprof::attach(&target).seconds(1).profile();
+        let path = format!("/tmp/perf-{}.map", target.pid());
+        let map = std::fs::read_to_string(&path).expect("a map");
+        std::fs::remove_file(&path).expect("the target's map");
+        target.assert_unhurt();
+        // `7f10 a4 JS:*hot50 /tests/node_ratio.js:12:15`
+        let entry = |line: &str| {
+            let (_, function) = line.split_once("JS:").or_else(|| line.split_once("LazyCompile:"))?;
+            let (name, place) = function.trim_start_matches(['*', '~', '^', '+']).rsplit_once(' ')?;
+            let line = place.split_once("node_ratio.js:")?.1.split(':').next()?.parse::<i64>().ok()?;
+            Some((last_part(name).to_owned(), line))
+        };
+        let written: std::collections::BTreeSet<_> = map.lines().filter_map(entry).collect();
+        let frames = profile.stacks.iter().flat_map(|stack| &stack.frames).filter(is_ours);
+        let known = frames.filter(|frame| !frame.name.starts_with('('));
+        let mut compared = 0;
+        for frame in known {
+            let ours = (last_part(&frame.name).to_owned(), frame.start_line);
+            assert!(written.contains(&ours), "{}: {frame:?} is not in {written:?}", node.display());
+            compared += 1;
+        }
+        assert!(compared > 100, "{compared} frames");
+    }
+}
