@@ -36,7 +36,9 @@ pub use frames::{
     Category, CategoryRule, CodeRegion, FrameData, FramesWithoutWalker, Info, InstanceId, Labels,
     LanguageFrame, MixedFrame, MixedStack, SampleView, Splice, TaskFrame, Variable,
 };
-pub use jit::{Generated, Generator, PerfMap, PerfMapError, Piece, descriptor_in, memory_name, parts_in};
+pub use jit::{
+    Generated, Generator, PerfMap, PerfMapError, Piece, descriptor_in, is_jitdump, memory_name, parts_in,
+};
 pub use language::{Attach, Instance, Language, LoadedRuntime, Refusal};
 pub use memory::{MemoryFigure, ObjectRow, RuntimeMemory, RuntimeObjects, SizeRow};
 pub use registry::{ALL, code_of, detect};

@@ -223,9 +223,7 @@ fn descriptions(process: Described<'_>, now_ns: u64, modules: &Modules, images: 
 
 /// The jitdump file, if a mapping is of it: programs map its first page as a mark.
 fn dump_at(pid: u32, module: &Module, image: &Image) -> Option<File> {
-    let name = image.path.rsplit('/').next()?;
-    let number = name.strip_prefix("jit-")?.strip_suffix(".dump")?;
-    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !runtime::is_jitdump(&image.path) {
         return None;
     }
     let mappings = process::read_executable_mappings(pid).ok()?;

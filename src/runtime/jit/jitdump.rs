@@ -34,6 +34,17 @@ const CODE_MOVE: u32 = 1;
 const DEBUG_INFO: u32 = 2;
 const UNWINDING_INFO: u32 = 4;
 
+/// Whether a path is one of a jitdump file: `jit-PID.dump`, or `jit-TID-PID.dump` (JavaScriptCore).
+pub fn is_jitdump(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let numbers = name.strip_prefix("jit-").and_then(|rest| rest.strip_suffix(".dump"));
+    numbers.is_some_and(|numbers| {
+        numbers
+            .split('-')
+            .all(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    })
+}
+
 /// The file of one process.
 #[derive(Debug)]
 pub struct Jitdump {
@@ -368,6 +379,19 @@ mod tests {
     fn name_at(dump: &Jitdump, address: u64) -> Option<String> {
         let (range, _) = dump.find(address)?;
         Some(dump.function(range.start)?.name)
+    }
+
+    #[test]
+    fn jitdump_files_are_recognized_by_their_names() {
+        for (path, expected) in [
+            ("/tmp/jit-7.dump", true),
+            ("/home/a/.debug/jit/x/jit-12-11.dump", true),
+            ("/tmp/jit-.dump", false),
+            ("/tmp/jit-x.dump", false),
+            ("/tmp/jit-7-.dump", false),
+        ] {
+            assert_eq!(is_jitdump(path), expected, "{path}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod recognize;
 mod source;
 
 pub use gdb::descriptor_in;
+pub use jitdump::is_jitdump;
 pub use perf_map::{PerfMap, PerfMapError, PerfMapNames, names_in as perf_map_names_in};
 pub use recognize::{Generator, memory_name};
 pub use source::{Generated, Piece, parts_in};

@@ -18,7 +18,7 @@ pub struct Generator {
 const GENERATORS: &[Generator] = &[
     Generator {
         name: "Bun",
-        advice: "start it with BUN_JSC_useJITDump=1 in the environment",
+        advice: "start it with BUN_JSC_useJITDump=1 BUN_JSC_jitDumpDirectory=/tmp in the environment",
         files: &["bun", "bun-profile"],
     },
     Generator {
