@@ -208,6 +208,7 @@ fn comments(plan: &Plan, capture: &Capture, (window, source): (&Window, SourceId
         let whole = percent(tally.whole_share());
         comments.push(format!("stacks: whole {whole:.2}%, cut {:.2}%{}", 100.0 - whole, reasons(capture)));
     }
+    comments.extend(capture.throttled.iter().map(|throttled| format!("throttled: {throttled}")));
     comments.extend(capture.hindrance.iter().map(|hindrance| format!("hindrance: {hindrance}")));
     if tally.without_user_stack > 0 {
         comments.push(format!(

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     issue::Issues,
-    process::{Hindrance, Identity},
+    process::{Hindrance, Identity, Throttled},
     profile::proto::Profile,
     sampler::Description,
 };
@@ -144,6 +144,8 @@ pub struct Capture {
     pub kernel_cpu_ns: Option<u64>,
     /// What kept the processes from running, where there are no samples.
     pub hindrance: Option<Hindrance>,
+    /// For how much of the time a CPU quota kept the processes from running.
+    pub throttled: Option<Throttled>,
     /// Where existing threads are read too: how many there were when sampling began.
     pub threads_before: Option<u64>,
     /// How long attaching took.

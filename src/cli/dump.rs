@@ -30,7 +30,7 @@ use crate::{
         FileOptions,
         file::{self, pipe::PipeWriter},
     },
-    report::{self, OutputFormat, RenderOptions, threads::Threads},
+    report::{self, OutputFormat, RenderOptions, graphviz, threads::Threads},
     sampler::look::LookMethod,
     symbolize::SymbolizeOptions,
 };
@@ -251,6 +251,11 @@ fn write(reading: &Reading, form: Form, each: bool, writer: &mut dyn Write) -> s
             match format {
                 GraphArg::Text => waits.write_text(writer),
                 GraphArg::Dot => waits.write_dot(writer),
+                GraphArg::Svg => {
+                    let mut dot = Vec::new();
+                    waits.write_dot(&mut dot)?;
+                    writer.write_all(&graphviz::draw(&dot, "svg").map_err(std::io::Error::other)?)
+                }
                 GraphArg::Json => {
                     serde_json::to_writer_pretty(&mut *writer, &waits.to_json())?;
                     writeln!(writer)

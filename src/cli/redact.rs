@@ -4,6 +4,7 @@
 //! Not here: what is removed from a text or a profile ([`Redactor`]).
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -123,16 +124,24 @@ fn redact_parts(parts: Vec<Part>, redactor: &mut Redactor) -> Result<Vec<Part>> 
         found.map(|(_, profile)| profile).ok_or_else(|| anyhow!("the archive has no {name}"))
     };
     let mut redacted = Vec::new();
+    let mut graphs: BTreeMap<String, Value> = BTreeMap::new();
+    for (file, text) in parts.iter().filter_map(|part| Some((of_threads(part.name())?, &part.bytes))) {
+        let graph = (file.1 == "json").then(|| wait_graph(text, redactor)).flatten();
+        graphs.extend(graph.map(|graph| (file.0.to_owned(), graph)));
+    }
     for part in parts {
         let bytes = match (part.name(), of_threads(part.name())) {
             (name, _) if name.ends_with(".pb.gz") => encode_gzip(profile(name)?),
             // Made from the profile: so they have no label that it does not have.
             (_, Some((file, end))) => {
                 let threads = Threads::new(profile(&format!("{file}.pb.gz"))?);
-                let mut bytes = Vec::new();
+                let (mut bytes, graph) = (Vec::new(), graphs.get(file));
                 match end {
-                    "txt" => threads.write_text(false, &mut bytes)?,
-                    _ => threads.write_json(&[], None, &mut bytes)?,
+                    "txt" => {
+                        graph.map_or(Ok(()), |graph| write_verdicts(graph, &mut bytes))?;
+                        threads.write_text(false, &mut bytes)?;
+                    }
+                    _ => threads.write_json(&[], graph.cloned(), &mut bytes)?,
                 }
                 bytes
             }
@@ -141,6 +150,26 @@ fn redact_parts(parts: Vec<Part>, redactor: &mut Redactor) -> Result<Vec<Part>> 
         redacted.push(Part { path: redactor.text(&part.path), bytes, ..part });
     }
     Ok(redacted)
+}
+
+/// The graph of waits in the JSON of a dump, without private texts; `None`: it has none, or a label
+/// is removed that the graph would show.
+fn wait_graph(json: &[u8], redactor: &mut Redactor) -> Option<Value> {
+    const SHOWN: [&str; 7] = ["thread", "pid", "tid", "process", "lock", "holder", "waits_for"];
+    if SHOWN.iter().any(|label| redactor.is_chosen(label)) {
+        return None;
+    }
+    let mut graph = serde_json::from_slice::<Value>(json).ok()?.get_mut("waits")?.take();
+    redact_json(&mut graph, redactor);
+    Some(graph)
+}
+
+/// Writes the first lines of the verdicts of a graph, and an empty line.
+fn write_verdicts(graph: &Value, writer: &mut dyn io::Write) -> io::Result<()> {
+    let verdicts = graph["verdicts"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let texts: Vec<&str> = verdicts.iter().filter_map(|verdict| verdict["text"].as_str()).collect();
+    texts.iter().try_for_each(|text| writeln!(writer, "{}", text.replace(char::is_control, " ")))?;
+    if texts.is_empty() { Ok(()) } else { writeln!(writer) }
 }
 
 /// Whether this is the command line of a process: `proc/cmdline.txt`, `proc/1234/cmdline.txt`.
@@ -213,6 +242,19 @@ mod tests {
         let redacted = redact_text("doctor.json", text, &mut redactor);
         let value: Value = serde_json::from_str(&redacted).expect("JSON");
         assert_eq!(value, serde_json::json!({ "a": ["/redacted/1", { "b": "a [redacted]" }] }));
+    }
+
+    #[test]
+    fn the_graph_of_waits_stays_without_private_texts_unless_a_label_that_it_shows_is_removed() {
+        let json = br#"{"threads": [], "waits": {"nodes": [{"name": "/home/x/y"}],
+            "verdicts": [{"text": "DEADLOCK: 2 threads in /home/x/y"}]}}"#;
+        let graph = wait_graph(json, &mut Redactor::new(Vec::new(), &[])).expect("a graph");
+        assert_eq!(graph["nodes"][0]["name"], "/redacted/1");
+        let mut text = Vec::new();
+        write_verdicts(&graph, &mut text).expect("into memory");
+        assert_eq!(String::from_utf8_lossy(&text), "DEADLOCK: 2 threads in /redacted/1\n\n");
+        assert_eq!(wait_graph(json, &mut Redactor::new(vec!["thread".into()], &[])), None);
+        assert_eq!(wait_graph(b"{}", &mut Redactor::new(Vec::new(), &[])), None);
     }
 
     #[test]

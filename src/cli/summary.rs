@@ -39,6 +39,8 @@ const MOST_HEAD_LINES: usize = 3;
 const MOST_PROCESSES: usize = 8;
 /// How many functions `--flat` shows.
 const TOP_FUNCTIONS: usize = 10;
+/// A CPU quota that has cost this share of the time is reported.
+const WORTH_A_WARNING: f64 = 0.01;
 /// How many different warnings are shown; the others are counted.
 const WARNINGS: usize = 8;
 
@@ -311,6 +313,8 @@ fn warnings(capture: &Capture) -> Vec<String> {
     {
         warnings.push(format!("{why}. The file is valid and empty"));
     }
+    let throttled = capture.throttled.as_ref().filter(|throttled| throttled.share >= WORTH_A_WARNING);
+    warnings.extend(throttled.map(|throttled| format!("the processes were throttled {throttled}")));
     let has_unnamed_jit = capture.issues.iter().any(|(issue, _)| matches!(issue, Issue::UnnamedJit { .. }));
     let language = language_hint::hint(&capture.profile, has_unnamed_jit);
     warnings.extend(language.map(str::to_owned));

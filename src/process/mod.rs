@@ -25,6 +25,7 @@ pub mod launch;
 pub mod maps;
 pub mod memory;
 mod own_memory;
+pub mod quota;
 mod recent_pages;
 pub mod regions;
 pub mod select;
@@ -46,6 +47,7 @@ pub use memory::{MemorySource, ProcessMemory};
 pub use own_memory::{
     give_memory_back_early, own_allocated_bytes, own_cpu_ns, own_memory_bytes, release_free_memory,
 };
+pub use quota::Throttled;
 
 /// Gives any text to every parser of /proc texts of this module, for fuzzing.
 pub fn parse_any_text(bytes: &[u8]) {

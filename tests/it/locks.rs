@@ -86,6 +86,8 @@ fn two_threads_that_wait_for_each_other_are_a_deadlock_and_their_locks_have_name
         assert!(text.contains(part), "{part}\n{text}");
     }
     let dot = Rprof::verb("dump").args(&[&pid, "--graph=dot"]).run().printed();
+    let svg = Rprof::verb("dump").args(&[&pid, "--graph=svg"]).run().printed();
+    assert!(svg.contains("<svg") && svg.contains("g_index_lock") && svg.contains("</svg>"), "{svg}");
     assert!(dot.starts_with("digraph waits {") && dot.contains(" -> ") && dot.contains("color=red"), "{dot}");
     target.assert_unhurt();
 }

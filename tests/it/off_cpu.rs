@@ -1,7 +1,9 @@
 //! `--kind offcpu`: where threads wait, and for how long.
 
+use std::time::{Duration, Instant};
+
 use crate::{
-    harness::{Fixture, Rprof, Skip, Stacks, Target, alone, is_root, skip, wait_until},
+    harness::{Cgroup, Fixture, Rprof, Skip, Stacks, Target, alone, is_root, skip, wait_until},
     rights::{ordinary_user, readable_by_all},
 };
 
@@ -70,4 +72,31 @@ fn without_the_rights_it_is_refused_with_what_to_do() {
     let target = Target::start_as(ordinary_user(), &program.path, &[]);
     let rprof = Rprof::attach(&target).run_by(ordinary_user()).args(&["--kind", "offcpu"]);
     rprof.seconds(1).run().assert_refused(1, &["BPF is not permitted", "--kind wall", "rprof doctor"]);
+}
+
+/// For how long the kernel has throttled a group, in nanoseconds (of version 2, or 1).
+fn throttled_ns(group: &Cgroup) -> f64 {
+    let text = std::fs::read_to_string(group.folder().join("cpu.stat")).expect("statistics");
+    let number = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<f64>().ok());
+    number("throttled_usec ").map(|us| us * 1e3).or_else(|| number("throttled_time ")).expect("a quota")
+}
+
+#[test]
+fn the_share_of_the_time_that_a_quota_takes_is_stated() {
+    let _alone = alone();
+    let target = Target::start(&Fixture::c(&["ratio.c"]).build());
+    let Some(group) = Cgroup::with_cpu_quota(target.pid(), 20_000) else {
+        return skip(Skip::Forbidden("a control group"));
+    };
+    std::thread::sleep(Duration::from_millis(200));
+    let (before, began) = (throttled_ns(&group), Instant::now());
+    let outcome = Rprof::attach(&target).seconds(3).run();
+    let truth = 100.0 * (throttled_ns(&group) - before) / began.elapsed().as_nanos() as f64;
+    let profile = outcome.profile();
+    let stated = profile.comment("throttled");
+    let (percent, by) = stated.split_once("% of the time by cpu.").unwrap_or_else(|| panic!("{stated}"));
+    let percent: f64 = percent.parse().expect("a number");
+    assert!((percent - truth).abs() <= 5.0, "{stated}, but the kernel counted {truth:.1} %");
+    assert!(by.ends_with("(20000 of every 100000 us)"), "{stated}");
+    assert!(outcome.stderr.contains("throttled") && percent > 40.0, "{}", outcome.stderr);
 }

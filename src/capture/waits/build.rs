@@ -251,6 +251,29 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Adds who held the interpreter's lock to the waits for it.
+    pub fn add_interpreter_lock_holders(&mut self, holders: &[(u32, u32)]) {
+        let threads: Vec<(u32, VertexId)> = (holders.iter())
+            .filter_map(|(pid, tid)| {
+                Some((*pid, *self.ids.get(&VertexKind::Thread { pid: *pid, tid: *tid })?))
+            })
+            .collect();
+        for (id, vertex) in self.vertices.iter_mut().enumerate() {
+            let (VertexKind::Thread { pid, .. }, Some(wait)) = (vertex.kind, &mut vertex.wait) else {
+                continue;
+            };
+            if wait.kind != futex::INTERPRETER_LOCK_KIND {
+                continue;
+            }
+            let of_process = threads.iter().filter(|(of, holder)| *of == pid && *holder != id);
+            wait.holders.extend(of_process.map(|(_, vertex)| Holder {
+                vertex: *vertex,
+                strength: Strength::Likely,
+                evidence: "it held the lock when its stack was read".to_owned(),
+            }));
+        }
+    }
+
     /// The sleeping threads of a process.
     fn sleepers(&self, pid: u32) -> Vec<Sleeper<'_>> {
         let sleeper = |(id, look): (VertexId, &Option<Look>)| {

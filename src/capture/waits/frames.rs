@@ -106,6 +106,18 @@ fn place(file: &str, line: i64) -> String {
     if name.is_empty() { String::new() } else { format!("{name}:{line}") }
 }
 
+/// The threads that held the lock of an interpreter when their stacks were read: process and thread
+/// ID.
+pub fn interpreter_lock_holders(profile: &Profile) -> Vec<(u32, u32)> {
+    let holds = |sample: &&Sample| {
+        let is_it = |key: &str, text: &str| key == "gil" && text == "held";
+        sample.label.iter().any(|label| is_it(profile.string(label.key), profile.string(label.str)))
+    };
+    let of_sample =
+        |sample: &Sample| Some((number(profile, sample, "pid")?, number(profile, sample, "tid")?));
+    profile.sample.iter().filter(holds).filter_map(of_sample).collect()
+}
+
 /// A number among the labels of a sample.
 pub fn number(profile: &Profile, sample: &Sample, key: &str) -> Option<u32> {
     let label = sample.label.iter().find(|label| profile.string(label.key) == key)?;

@@ -50,6 +50,11 @@ pub struct Futex {
     pub timed: bool,
 }
 
+/// Functions that take the lock of CPython's interpreter (Python/ceval_gil.c).
+const INTERPRETER_LOCK: &[&str] = &["take_gil", "PyEval_RestoreThread", "PyEval_AcquireThread"];
+/// The kind of a wait for it.
+pub const INTERPRETER_LOCK_KIND: &str = "interpreter lock (GIL)";
+
 /// FUTEX_PRIVATE_FLAG.
 const PRIVATE: u32 = 128;
 /// FUTEX_CLOCK_REALTIME.
@@ -133,6 +138,10 @@ fn pthread(
     let in_condition = names.has(&["pthread_cond_", "condition_variable"]);
     match () {
         () if matches!(futex.command(), LOCK_PI | LOCK_PI2) => Some(mutex(futex, window)),
+        // The interpreter gives it up on request, every 5 ms: a wait for it ends.
+        () if names.has(INTERPRETER_LOCK) => {
+            Some(FutexWait { timed: true, ..futex.wait(INTERPRETER_LOCK_KIND, 0, Owner::Anyone) })
+        }
         () if in_condition && !takes_mutex_again => {
             Some(futex.wait("condition variable", futex.word, Owner::Anyone))
         }
@@ -306,6 +315,13 @@ mod tests {
         assert_eq!(classified(FUTEX, &[2, 0, 77, 1, 0], &[]).owner, Owner::Thread(77));
         assert_eq!(classified(FUTEX, &[2, 0, 78, 1, 0], &[]).kind, "futex");
         assert_eq!(classified(FUTEX, &[2, 0, 77, 1, 4096], &[]).kind, "futex");
+    }
+
+    #[test]
+    fn a_wait_for_the_lock_of_an_interpreter_has_an_end_and_no_recorded_owner() {
+        let names = ["__futex_abstimed_wait", "pthread_cond_timedwait", "take_gil", "PyEval_RestoreThread"];
+        let found = classified(Futex { operation: 0x89, value: 0, timed: true, ..FUTEX }, &[0; 8], &names);
+        assert_eq!((found.kind, found.owner, found.timed), (INTERPRETER_LOCK_KIND, Owner::Anyone, true));
     }
 
     #[test]

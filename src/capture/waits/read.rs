@@ -33,6 +33,7 @@ pub fn read(profile: &Profile, threads: &[(u32, &ThreadState)], budget: &Budget)
         peers::resolve(&mut builder, pending);
     }
     builder.find_candidates();
+    builder.add_interpreter_lock_holders(&frames::interpreter_lock_holders(profile));
     builder.name_objects();
     let (verdicts, paused) = verdict::find(&builder);
     let took = began.elapsed().saturating_sub(paused);

@@ -27,7 +27,7 @@ use crate::{
         threadcreate::Threads,
     },
     issue::Issue,
-    process::{Identity, identify, identity, own_memory_bytes, release_free_memory},
+    process::{Identity, Throttled, identify, identity, own_memory_bytes, quota::Quota, release_free_memory},
     profile::proto::Profile,
     sampler::{Event, SamplerError, Trigger},
 };
@@ -111,13 +111,20 @@ struct Mark {
     clock: SystemTime,
     charged: Charged,
     throttled: Vec<(u32, Option<u64>)>,
+    quotas: Vec<Quota>,
 }
 
 impl Mark {
     fn now(targets: &Targets) -> Mark {
         let (clock, at) = (SystemTime::now(), Instant::now());
         // Both clocks are read at the same point, before the slower CPU times.
-        Mark { at, clock, charged: targets.charged(), throttled: targets.throttled() }
+        Mark {
+            at,
+            clock,
+            charged: targets.charged(),
+            throttled: targets.throttled(),
+            quotas: targets.quotas(),
+        }
     }
 }
 
@@ -453,6 +460,7 @@ impl Session {
                 elapsed: self.since.at - since.at,
                 kernel_cpu_ns,
                 hindrance,
+                throttled: Throttled::between(&since.quotas, &self.since.quotas, self.since.at - since.at),
                 threads_before: None,
                 attach_took: self.attach_took,
                 finish_took: Duration::ZERO,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     capture::CaptureError,
-    process::{Hindrance, Identity, hindrance, identify, identity},
+    process::{Hindrance, Identity, hindrance, identify, identity, quota::Quota},
 };
 
 /// How often processes that have ended are searched for.
@@ -110,6 +110,14 @@ impl Targets {
     /// How often the kernel has throttled each of them until now.
     pub fn throttled(&self) -> Vec<(u32, Option<u64>)> {
         self.identities.iter().map(|one| (one.pid, hindrance::throttle_count(one.pid))).collect()
+    }
+
+    /// The CPU quotas that limit them, each once.
+    pub fn quotas(&self) -> Vec<Quota> {
+        let mut quotas: Vec<Quota> = self.identities.iter().filter_map(|one| Quota::of(one.pid)).collect();
+        quotas.sort_by(|one, other| one.group.cmp(&other.group));
+        quotas.dedup_by(|one, other| one.group == other.group);
+        quotas
     }
 
     /// What keeps all of them from running; `None` if one of them may run. `before`: how often they

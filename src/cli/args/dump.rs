@@ -15,7 +15,7 @@ Examples:
   rprof dump --pid 1234          or: rprof dump redis-server
   rprof dump 1234 --each --stats
   rprof dump 1234 -o threads.pb.gz      then: rprof top threads.pb.gz
-  rprof dump 1234 --graph               what each thread waits for; --graph=dot for Graphviz
+  rprof dump 1234 --graph               what each thread waits for; --graph=svg: a picture
   rprof dump 1234 --fail-on deadlock    exit status 3 if there is a deadlock
   rprof dump --core core.1234           the threads of a core file; a Go program's goroutines
   rprof dump 1234 --format json | jq '.threads[] | select(.state == \"running\")'";
@@ -108,6 +108,8 @@ pub enum GraphArg {
     Text,
     /// Graphviz.
     Dot,
+    /// A picture, drawn by the built-in Graphviz.
+    Svg,
     /// Nodes, edges and verdicts.
     Json,
 }

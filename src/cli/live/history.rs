@@ -550,6 +550,7 @@ pub mod tests {
             elapsed: Duration::from_secs(1),
             kernel_cpu_ns: None,
             hindrance: None,
+            throttled: None,
             threads_before: None,
             attach_took: Duration::ZERO,
             finish_took: Duration::ZERO,

@@ -181,6 +181,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("cpu", "sampled CPU time against the CPU time that the kernel accounts"),
     ("wall", "sampled wall-clock time"),
     ("offcpu", "time that threads waited"),
+    ("throttled", "for how much of the time a CPU quota kept the process from running"),
     ("delta", "the time that the profile covers, where a runtime's own covers all since its start"),
     ("other", "how to get the same profile from another source"),
     ("faults", "page faults"),
