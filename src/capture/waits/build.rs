@@ -150,7 +150,8 @@ impl<'a> Builder<'a> {
     }
 
     fn add_futex(&mut self, id: VertexId, pid: u32, futex: Futex) {
-        let leaves = self.frames(id).map(Frames::leaves).unwrap_or_default();
+        let leaves = self.frames(id).or_else(|| self.earlier_frames(id, futex)).map(Frames::leaves);
+        let leaves = leaves.unwrap_or_default();
         let wait = classify(self.space(pid), futex, &leaves);
         let holders = self.owner(pid, &wait.owner);
         self.vertices[id].wait = Some(Wait {
@@ -163,6 +164,14 @@ impl<'a> Builder<'a> {
             ..Wait::default()
         });
         self.futexes.push(FutexVertex { id, futex, wait });
+    }
+
+    /// The frames of a thread that has run since they were read, if it waited for an interpreter's
+    /// lock then and seems to do so again: these waits are short, one after the other.
+    fn earlier_frames(&self, id: VertexId, futex: Futex) -> Option<&'a Frames<'a>> {
+        let VertexKind::Thread { pid, tid } = self.vertices[id].kind else { return None };
+        let earlier = self.frames.get(&(pid, tid)).filter(|_| futex.timed)?;
+        futex::Names(&earlier.leaves()).has(futex::INTERPRETER_LOCK).then_some(earlier)
     }
 
     /// The recorded owner of a lock.

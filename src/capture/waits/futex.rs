@@ -51,7 +51,7 @@ pub struct Futex {
 }
 
 /// Functions that take the lock of CPython's interpreter (Python/ceval_gil.c).
-const INTERPRETER_LOCK: &[&str] = &["take_gil", "PyEval_RestoreThread", "PyEval_AcquireThread"];
+pub const INTERPRETER_LOCK: &[&str] = &["take_gil", "PyEval_RestoreThread", "PyEval_AcquireThread"];
 /// The kind of a wait for it.
 pub const INTERPRETER_LOCK_KIND: &str = "interpreter lock (GIL)";
 
