@@ -98,5 +98,5 @@ fn the_share_of_the_time_that_a_quota_takes_is_stated() {
     let percent: f64 = percent.parse().expect("a number");
     assert!((percent - truth).abs() <= 5.0, "{stated}, but the kernel counted {truth:.1} %");
     assert!(by.ends_with("(20000 of every 100000 us)"), "{stated}");
-    assert!(outcome.stderr.contains("throttled") && percent > 40.0, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("throttled") && percent > 5.0, "{}", outcome.stderr);
 }
