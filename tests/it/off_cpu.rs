@@ -92,11 +92,12 @@ fn the_share_of_the_time_that_a_quota_takes_is_stated() {
     let (before, began) = (throttled_ns(&group), Instant::now());
     let outcome = Rprof::attach(&target).seconds(3).run();
     let truth = 100.0 * (throttled_ns(&group) - before) / began.elapsed().as_nanos() as f64;
+    let stderr = outcome.stderr.clone();
     let profile = outcome.profile();
     let stated = profile.comment("throttled");
     let (percent, by) = stated.split_once("% of the time by cpu.").unwrap_or_else(|| panic!("{stated}"));
     let percent: f64 = percent.parse().expect("a number");
     assert!((percent - truth).abs() <= 5.0, "{stated}, but the kernel counted {truth:.1} %");
     assert!(by.ends_with("(20000 of every 100000 us)"), "{stated}");
-    assert!(outcome.stderr.contains("throttled") && percent > 5.0, "{}", outcome.stderr);
+    assert!(stderr.contains("throttled") && percent > 5.0, "{stderr}");
 }
