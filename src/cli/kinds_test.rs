@@ -212,7 +212,7 @@ fn several_kinds_are_captured_in_one_session_and_one_failure_leaves_the_others()
     let named = |name| KindRow::named(name).expect("a kind");
     let request = Request {
         pids: vec![target.0.id()],
-        kinds: ["mutex", "invented", "invented"].map(named).to_vec(),
+        kinds: ["allocs", "invented", "invented"].map(named).to_vec(),
         duration: Some(Duration::from_millis(100)),
         ..Request::default()
     };
@@ -220,10 +220,10 @@ fn several_kinds_are_captured_in_one_session_and_one_failure_leaves_the_others()
     let window = session.next_window(&mut |_| {}).expect("a window");
     assert_eq!(
         window.iter().map(|outcome| outcome.kind.name).collect::<Vec<_>>(),
-        ["mutex", "invented", "invented"]
+        ["allocs", "invented", "invented"]
     );
     let error = window[0].result.as_ref().expect_err("it is not a Go program");
-    assert!(error.to_string().starts_with("mutex profiles need a Go"), "{error}");
+    assert!(error.to_string().starts_with("allocs profiles need a Go"), "{error}");
     assert!(window[1..].iter().all(|outcome| matches!(outcome.result, Ok(Response::Sampled(_)))));
     assert!(session.next_window(&mut |_| {}).is_none());
 }

@@ -121,7 +121,7 @@ mod tests {
     fn a_kind_that_a_process_does_not_have_is_listed_with_the_reason() {
         let checks = passed(&[Source::Maps, Source::ProcMem]);
         let available = availability(Some(std::process::id()), &checks);
-        let why = detail(&available, "heap").as_ref().expect_err("this is a Rust program");
+        let why = detail(&available, "allocs").as_ref().expect_err("this is a Rust program");
         assert!(why.starts_with("not for this process: they need a Go"), "{why}");
     }
 }
