@@ -158,8 +158,6 @@ fn the_goroutines_of_a_crashed_go_program_are_read_also_the_one_that_failed() {
     let first = &text[text.find("\ngoroutine 1 [").expect("found above")..];
     let order = ["main.fails(", "main.outer(", "main.main("].map(|name| first.find(name));
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{first}");
-    // Another thread may be the one that got the last signal.
-    assert!(crash.threads().iter().any(|thread| thread.has("main.fails")));
 }
 
 #[test]
