@@ -207,7 +207,7 @@ fn text(value: &str) -> Result<String, String> {
 
 fn parse_kinds(text: &str) -> Result<Vec<Kind>, String> {
     let kind = |name: &str| {
-        let known = KindRow::named(name.trim()).filter(|kind| is_sidecar_kind(*kind));
+        let known = KindRow::named(name.trim()).filter(|kind| is_sidecar_kind(kind));
         known.ok_or_else(|| format!("there is no kind `{}`", name.trim()))
     };
     text.split(',').map(kind).collect()

@@ -144,7 +144,7 @@ pub fn start(arguments: &SidecarArgs, care: CareOptions, options: &Options, stop
     let metrics = Arc::<Metrics>::default();
     let form = arguments.log.map(LogForm::from);
     let log = Arc::new(match form {
-        Some(form) => Log::new(form, |line| super::say(line)),
+        Some(form) => Log::new(form, super::say),
         None => Log::new(LogForm::Text, |_| {}),
     });
     let requests = Requests::default();

@@ -43,10 +43,13 @@ impl Level {
     }
 }
 
+/// Writes a line.
+type WriteLine = Box<dyn FnMut(&str) + Send>;
+
 /// Writes events.
 pub struct Log {
     form: LogForm,
-    write: Mutex<Box<dyn FnMut(&str) + Send>>,
+    write: Mutex<WriteLine>,
 }
 
 impl Log {

@@ -37,7 +37,7 @@ pub fn find(target: &Target, arenas: &Arenas) -> Option<Parameters> {
     let in_heap =
         |address: u64| heap.contains(&address) || starts.clone().any(|range| range.contains(&address));
     let places = (0..bytes.len()).step_by(8);
-    let all = places.flat_map(|at| PARAMETER_LAYOUTS.iter().filter_map(move |layout| Some((at, layout))));
+    let all = places.flat_map(|at| PARAMETER_LAYOUTS.iter().map(move |layout| (at, layout)));
     let mut found = all.filter_map(|(at, layout)| read(bytes.get(at..)?, layout));
     found.find(|parameters| in_heap(parameters.heap_start))
 }

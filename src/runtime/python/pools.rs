@@ -65,7 +65,7 @@ impl Pool {
         }
         let size = (class + 1) * STEP;
         let is_free_block =
-            |at: u64| at == 0 || (start + HEADER..start + bytes).contains(&at) && at % 16 == 0;
+            |at: u64| at == 0 || (start + HEADER..start + bytes).contains(&at) && at.is_multiple_of(16);
         let is_pool = u64::from(last) == bytes - u64::from(size)
             && (HEADER + 1..=bytes + u64::from(size)).contains(&u64::from(handed_out))
             && (u64::from(handed_out) - HEADER).is_multiple_of(u64::from(size))

@@ -85,7 +85,7 @@ impl Reader {
         watched.retain(|one| {
             let ProcessKey { pid, start_ticks } = one.process;
             let usage = gauges::read(pid, start_ticks, self.set);
-            let has_ended = usage.as_ref().is_err_and(|error| has_ended(error));
+            let has_ended = usage.as_ref().is_err_and(has_ended);
             let (group_id, files) = self.group_of(one.process);
             let group = match self.needs_groups {
                 // Read after the process: a kill is counted before the process is gone.
@@ -93,7 +93,7 @@ impl Reader {
                 true => *read_groups.entry(group_id).or_insert_with(|| files.read()),
                 false => GroupGauges::default(),
             };
-            if let Some(usage) = usage.map(Some).or(if has_ended { Ok(None) } else { Err(()) }).ok() {
+            if let Ok(usage) = usage.map(Some).or(if has_ended { Ok(None) } else { Err(()) }) {
                 let service = one.service.clone();
                 readings.push(Reading { process: one.process, service, usage, group, group_id });
             }
