@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn an_option_of_another_verb_is_named_with_its_verbs() {
         let hint = hinted(&["rprof", "info", "1", "--duration", "5s"]);
-        assert!(hint.contains("--duration is an option of attach, record, snapshot"), "{hint}");
+        assert!(hint.contains("--duration is an option of attach, heap, record, snapshot"), "{hint}");
     }
 
     #[test]
