@@ -193,8 +193,8 @@ fn an_unavailable_profile_is_refused_with_the_reason() {
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let server = Server::of(&target);
     for (path, status, words) in [
-        ("/debug/pprof/mutex", 501, "need a go program"),
-        ("/debug/pprof/block?debug=1", 501, "need a go program"),
+        ("/debug/pprof/allocs", 501, "need a go program"),
+        ("/debug/pprof/allocs?debug=1", 501, "need a go program"),
         ("/debug/pprof/nonsense", 404, "unknown profile"),
         ("/debug/pprof/../../etc/passwd", 404, "unknown profile"),
         ("/etc/passwd", 404, "not found"),
@@ -386,7 +386,7 @@ fn go_tool_pprof_reads_from_it() {
     assert!(top.contains("Type: threads") && top.contains("main"), "{top}\n{stderr}");
     let (top, stderr) = pprof("heap");
     assert!(top.contains("Type: inuse_space") && top.contains("[heap: glibc malloc"), "{top}\n{stderr}");
-    let (_, stderr) = pprof("mutex");
+    let (_, stderr) = pprof("allocs");
     assert!(stderr.contains("need a Go program"), "{stderr}");
 }
 

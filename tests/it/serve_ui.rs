@@ -159,7 +159,7 @@ fn a_capture_on_the_page_is_refused_for_the_same_reasons_as_on_debug_pprof() {
     let target = Target::start(&Fixture::c(&["ratio.c"]).build());
     let server = Server::of(&target);
     for (query, status, words) in [
-        ("kind=mutex", 501, "need a go program"),
+        ("kind=allocs", 501, "need a go program"),
         ("kind=profile&seconds=301", 400, "must be at most 300 seconds"),
         ("kind=goroutine&seconds=x", 400, "positive integer"),
         ("kind=goroutine&debug=2", 400, "these pages cannot show text"),

@@ -39,8 +39,12 @@ fn unknown_words_and_options_suggest_known_ones() {
         (&["help", "permision"], 2, &["did you mean 'permissions'?"]),
         (&["attach", "1", "--durration", "3"], 2, &["a similar argument exists: '--duration'"]),
         (&["attach", "1", "--kind", "offcpux"], 2, &["a similar value exists: 'offcpu'"]),
-        (&["dump", "1", "-d", "5"], 2, &["-d is an option of attach, record, snapshot", "`rprof help dump`"]),
-        (&["tree", PROFILE, "--pid", "1"], 2, &["--pid is an option of attach, doctor, dump, info"]),
+        (
+            &["dump", "1", "-d", "5"],
+            2,
+            &["-d is an option of attach, heap, record, snapshot", "`rprof help dump`"],
+        ),
+        (&["tree", PROFILE, "--pid", "1"], 2, &["--pid is an option of attach, doctor, dump, heap, info"]),
         (&["-d", "5"], 2, &["unexpected argument '-d'", "-d is an option of attach"]),
     ]);
 }
@@ -128,9 +132,9 @@ fn options_of_the_other_use_of_a_verb_are_refused() {
         ),
         (&["top", &me], 1, &["a live view needs a terminal", &format!("`rprof attach --pid {me} -d 5s`")]),
         (
-            &["attach", &me, "--kind", "mutex"],
+            &["attach", &me, "--kind", "allocs"],
             1,
-            &["mutex profiles need a Go program", "try      --kind cpu"],
+            &["allocs profiles need a Go program", "try      --kind cpu"],
         ),
         (&["flame", PROFILE, "-o", "x.svg", "--depth", "3"], 2, &["cannot be used with"]),
     ]);

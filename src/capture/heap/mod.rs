@@ -73,8 +73,8 @@ pub fn is_readable(pid: u32, request: &Request) -> Result<(), String> {
     }
     let known: Vec<_> = heap::ALL.iter().map(|allocator| allocator.name()).collect();
     Err(format!(
-        "of native allocators are read for {}, which process {pid} does not use",
-        known.join(" and ")
+        "need an allocator that rprof reads ({}), and process {pid} has none of them",
+        known.join(", ")
     ))
 }
 

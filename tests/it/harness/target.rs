@@ -3,9 +3,10 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, ErrorKind, Read},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -20,6 +21,18 @@ pub struct Target {
     /// between.
     pid: u32,
     output: BufReader<ChildStdout>,
+}
+
+/// Starts a program, which a test may just have written: while another test starts one too, the
+/// file is open for writing in that child for a moment (`ETXTBSY`).
+fn start(command: &mut Command) -> Child {
+    for _ in 0..100 {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => sleep(Duration::from_millis(20)),
+            started => return started.unwrap_or_else(|error| panic!("{command:?}: {error}")),
+        }
+    }
+    panic!("{command:?} is still open for writing");
 }
 
 impl Target {
@@ -37,11 +50,7 @@ impl Target {
 
     /// Starts `command` and waits until it prints "ready".
     pub fn spawn(command: &mut Command) -> Target {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut child = start(command.stdin(Stdio::null()).stdout(Stdio::piped()));
         let output = BufReader::new(child.stdout.take().expect("piped"));
         let mut target = Target { pid: child.id(), child, output };
         let mut line = String::new();
@@ -52,11 +61,7 @@ impl Target {
 
     /// Starts a server and waits until `is_ready` returns true.
     pub fn spawn_server(command: &mut Command, is_ready: impl FnMut() -> bool) -> Target {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut child = start(command.stdin(Stdio::null()).stdout(Stdio::piped()));
         let output = BufReader::new(child.stdout.take().expect("piped"));
         let target = Target { pid: child.id(), child, output };
         assert!(wait_until(START_SECONDS, is_ready), "{command:?} does not respond");
