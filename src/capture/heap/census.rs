@@ -22,17 +22,7 @@ const TRIES: usize = 3;
 pub fn take(pid: u32, request: &Request) -> Result<HeapReport, CaptureError> {
     let identity = identify(pid)?;
     let began = Instant::now();
-    let mut heaps: Vec<AllocatorReport> = Vec::new();
-    let target = Target::open(pid, &request.symbolize.budget)?;
-    for allocator in heap::ALL {
-        heaps.extend(allocator.detect(&target).map(|found| best(&target, &*found)));
-    }
-    // An allocator that is not read, or not in this release, is named at least.
-    for named in &heap::NAMED {
-        if heaps.iter().all(|heap| !heap.name.starts_with(named.name)) {
-            heaps.extend(named.detect(&target).map(|found| once(&target, &*found)));
-        }
-    }
+    let heaps = best(pid, request)?;
     let took = began.elapsed();
     let holders = request.heap.holders.then(|| reach::holders(pid, request)).transpose()?;
     let leaks = request.heap.leaks.then(|| reach::leaks(pid, request)).transpose()?;
@@ -40,20 +30,36 @@ pub fn take(pid: u32, request: &Request) -> Result<HeapReport, CaptureError> {
     Ok(HeapReport { identity, heaps, taken_at: SystemTime::now(), took, holders, leaks })
 }
 
-/// The first census that is complete enough, or the most complete one.
-fn best(target: &Target, heap: &dyn Heap) -> AllocatorReport {
-    let mut best = once(target, heap);
-    for _ in 1..TRIES {
-        let share = |report: &AllocatorReport| report.coverage.share().unwrap_or(1.0);
-        if share(&best) >= ENOUGH || best.coverage.cut.is_some() {
+/// The first census that is complete enough, or the most complete one. A heap that grows while it is
+/// read has new mappings, so each begins anew.
+fn best(pid: u32, request: &Request) -> Result<Vec<AllocatorReport>, CaptureError> {
+    let mut best: Option<(f64, Vec<AllocatorReport>)> = None;
+    for _ in 0..TRIES {
+        let heaps = all(&Target::open(pid, &request.symbolize.budget)?);
+        let shares = heaps.iter().map(|heap| heap.coverage.share().unwrap_or(1.0));
+        let share = shares.fold(1.0, f64::min);
+        let is_last = share >= ENOUGH || heaps.iter().any(|heap| heap.coverage.cut.is_some());
+        if best.as_ref().is_none_or(|(known, _)| *known < share) {
+            best = Some((share, heaps));
+        }
+        if is_last || request.stop.is_set() {
             break;
         }
-        let again = once(target, heap);
-        if share(&again) > share(&best) {
-            best = again;
+    }
+    Ok(best.map(|(_, heaps)| heaps).unwrap_or_default())
+}
+
+/// A census of each allocator of the process.
+fn all(target: &Target) -> Vec<AllocatorReport> {
+    let known = heap::ALL.iter().filter_map(|allocator| allocator.detect(target));
+    let mut heaps: Vec<_> = known.map(|found| once(target, &*found)).collect();
+    // An allocator that is not read, or not in this release, is named at least.
+    for named in &heap::NAMED {
+        if heaps.iter().all(|heap| !heap.name.starts_with(named.name)) {
+            heaps.extend(named.detect(target).map(|found| once(target, &*found)));
         }
     }
-    best
+    heaps
 }
 
 fn once(target: &Target, heap: &dyn Heap) -> AllocatorReport {

@@ -7,8 +7,11 @@ use crate::{
     process::Mapping,
 };
 
-/// How far a mapping is searched for its first chunk, in pages.
+/// Pages whose presence is read at once, and how far a mapping is searched for a chunk where malloc's
+/// own count is not known.
 const SEARCHED_PAGES: u64 = 256;
+/// How many pages are searched in all while chunks are missing that malloc counts: 4 GiB.
+const MAX_SEARCHED_PAGES: u64 = 1 << 20;
 /// The flag of such a chunk, alone.
 const IS_MAPPED: u64 = 2;
 const FLAGS: u64 = 7;
@@ -28,9 +31,15 @@ pub fn census(
     (sink, coverage): (&mut dyn Sink, &mut Coverage),
 ) {
     let mut count = 0;
+    let own = parameters.map(|parameters| u64::from(parameters.mapped_count));
+    let mut left = MAX_SEARCHED_PAGES;
     for mapping in target.space.anonymous().filter(|mapping| !overlaps(segments, mapping)) {
         let mut at = mapping.start.0;
-        while let Some(chunk) = next(target, at, mapping, count < MAX_CHUNKS) {
+        // Mappings of other allocators are merged with these: with malloc's count, they are passed over.
+        while count < own.unwrap_or(MAX_CHUNKS).min(MAX_CHUNKS) {
+            let mut near = SEARCHED_PAGES;
+            let pages = if own.is_some() { &mut left } else { &mut near };
+            let Some(chunk) = next(target, at, mapping.end.0, pages) else { break };
             at = chunk.address - HEADER + chunk.size;
             coverage.walked += chunk.size;
             count += 1;
@@ -39,7 +48,7 @@ pub fn census(
             sink.chunk(&Chunk { arena, ..chunk }, &content[..read]);
         }
     }
-    if let Some(own) = parameters.map(|parameters| u64::from(parameters.mapped_count))
+    if let Some(own) = own
         && own != count
     {
         coverage
@@ -53,23 +62,30 @@ fn overlaps(segments: &[Segment], mapping: &Mapping) -> bool {
     segments.get(at).is_some_and(|segment| segment.start - segment.head < mapping.end.0)
 }
 
-/// The first chunk at or behind `at`, within the pages that are searched.
-fn next(target: &Target, at: u64, mapping: &Mapping, is_wanted: bool) -> Option<Chunk> {
-    let end = mapping.end.0;
-    let count = (end.saturating_sub(at) / PAGE).min(SEARCHED_PAGES);
-    if count == 0 || !is_wanted {
-        return None;
+/// The first chunk at or behind `at`, within the pages that may still be searched.
+fn next(target: &Target, at: u64, end: u64, left: &mut u64) -> Option<Chunk> {
+    let mut at = at;
+    while at < end && *left > 0 {
+        // Neighbours are the rule.
+        if let Some(chunk) = chunk_at(target, at, end) {
+            return Some(chunk);
+        }
+        let count = (end.saturating_sub(at) / PAGE).min(SEARCHED_PAGES).min(*left);
+        if count == 0 {
+            return None;
+        }
+        let mut pages = vec![Present::Yes; count as usize];
+        if !target.memory.pages(at, &mut pages) {
+            pages.fill(Present::Yes);
+        }
+        let present = pages.iter().enumerate().skip(1).filter(|(_, page)| **page == Present::Yes);
+        let found = present.map(|(page, _)| at + page as u64 * PAGE).find_map(|at| chunk_at(target, at, end));
+        if found.is_some() {
+            return found;
+        }
+        (at, *left) = (at + count * PAGE, *left - count);
     }
-    // Neighbours are the rule.
-    if let Some(chunk) = chunk_at(target, at, end) {
-        return Some(chunk);
-    }
-    let mut pages = vec![Present::Yes; count as usize];
-    if !target.memory.pages(at, &mut pages) {
-        pages.fill(Present::Yes);
-    }
-    let present = pages.iter().enumerate().skip(1).filter(|(_, page)| **page == Present::Yes);
-    present.map(|(page, _)| at + page as u64 * PAGE).find_map(|at| chunk_at(target, at, end))
+    None
 }
 
 fn chunk_at(target: &Target, at: u64, end: u64) -> Option<Chunk> {
