@@ -130,7 +130,9 @@ impl Sidecar<'_> {
         self.begin_window();
         self.open_session();
         let until = self.next_tick.min(self.window_ends.unwrap_or(self.next_window));
-        match self.live.as_mut().map(|live| live.step(until)) {
+        // A signal ends it soon.
+        let soon = until.min(Instant::now() + NAP);
+        match self.live.as_mut().map(|live| live.step(soon)) {
             Some(Stepped::Window(window)) => self.save(window),
             Some(Stepped::Over) => self.live_is_over(),
             Some(Stepped::Reached) => {}
