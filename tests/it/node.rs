@@ -11,7 +11,7 @@ use crate::{
     harness::{Frame, Rprof, Skip, Stack, Stacks, Target, alone, installed, skip},
 };
 
-const SCRIPT: &str = "tests/fixtures/programs/node_ratio.js";
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/programs/node_ratio.js");
 
 /// The interpreters to test; skips the test if there is none.
 fn nodes() -> Vec<PathBuf> {
@@ -168,7 +168,11 @@ fn last_part(name: &str) -> &str {
 fn names_and_lines_are_those_that_v8_writes_itself() {
     let _alone = alone();
     for node in nodes() {
-        let mut target = start(&node, &["--perf-basic-prof"], "long");
+        // V8 also writes a log, into the current directory.
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new(&node);
+        command.args(["--perf-basic-prof", SCRIPT, "long", "600"]).current_dir(folder.path());
+        let mut target = Target::spawn(&mut command);
         let profile = Rprof::attach(&target).seconds(1).profile();
         let path = format!("/tmp/perf-{}.map", target.pid());
         let map = std::fs::read_to_string(&path).expect("a map");
