@@ -30,8 +30,8 @@ pub fn take(pid: u32, request: &Request) -> Result<HeapReport, CaptureError> {
     Ok(HeapReport { identity, heaps, taken_at: SystemTime::now(), took, holders, leaks })
 }
 
-/// The first census that is complete enough, or the most complete one. A heap that grows while it is
-/// read has new mappings, so each begins anew.
+/// The first census that is complete enough, or the most complete one. A heap that grows while it
+/// is read has new mappings, so each begins anew.
 fn best(pid: u32, request: &Request) -> Result<Vec<AllocatorReport>, CaptureError> {
     let mut best: Option<(f64, Vec<AllocatorReport>)> = None;
     for _ in 0..TRIES {

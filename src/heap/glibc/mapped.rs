@@ -7,8 +7,8 @@ use crate::{
     process::Mapping,
 };
 
-/// Pages whose presence is read at once, and how far a mapping is searched for a chunk where malloc's
-/// own count is not known.
+/// Pages whose presence is read at once, and how far a mapping is searched for a chunk where
+/// malloc's own count is not known.
 const SEARCHED_PAGES: u64 = 256;
 /// How many pages are searched in all while chunks are missing that malloc counts: 4 GiB.
 const MAX_SEARCHED_PAGES: u64 = 1 << 20;
