@@ -98,7 +98,9 @@ fn page_at(memory: &ProcessMemory, at: u64, owners: &mut BTreeSet<(u64, u64)>) -
     // `BaseSpace` has its heap after its table of functions.
     let is_known = owners.contains(&(owner, page.heap))
         || memory.read_word(RuntimeAddr(owner.checked_add(8)?)) == Some(page.heap);
-    owners.insert((owner, page.heap));
+    if is_known {
+        owners.insert((owner, page.heap));
+    }
     is_known.then_some(page)
 }
 
