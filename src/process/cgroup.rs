@@ -86,6 +86,11 @@ fn folder_of_controller(mountinfo_line: &str, controller: &str, path: &Path) -> 
     inside.then(|| mount_point.join(below))
 }
 
+/// The number after `key` in a text of lines `key number`, as cpu.stat and memory.events have.
+pub(super) fn number_in(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
 /// Whether a cgroup-v2 hierarchy is mounted.
 pub fn is_mounted() -> bool {
     let mounts = read_text("/proc/self/mountinfo").unwrap_or_default();

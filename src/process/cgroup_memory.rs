@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::cgroup;
+use super::cgroup::{self, number_in};
 use crate::sys::proc::read_text;
 
 /// The most groups from a process's own one to the root.
@@ -116,8 +116,7 @@ fn number(file: &Path) -> Option<u64> {
 
 /// The number after a name in a file of lines `NAME NUMBER`.
 fn field(file: &Path, name: &str) -> Option<u64> {
-    let text = read_text(file).ok()?;
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    number_in(&read_text(file).ok()?, name)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    cgroup,
+    cgroup::{self, number_in},
     files::{LastLink, open_in_root},
 };
 use crate::sys::proc::read_text;
@@ -96,7 +96,7 @@ impl GroupFiles {
         });
         GroupGauges {
             periods: cpu.or_else(|| periods(&first(&self.cpu, "cpu.stat")?)),
-            oom_kills: memory.and_then(|text| value_of(&text, "oom_kill")),
+            oom_kills: memory.and_then(|text| number_in(&text, "oom_kill")),
             oom_kills_above: self.kills_above(),
             pressure,
         }
@@ -105,7 +105,7 @@ impl GroupFiles {
     /// Of version 2 only: there the counts of a group include those of the groups below it.
     fn kills_above(&self) -> Option<u64> {
         let Some(Folder::Own(path)) = &self.unified else { return None };
-        value_of(&read_text(path.parent()?.join("memory.events")).ok()?, "oom_kill")
+        number_in(&read_text(path.parent()?.join("memory.events")).ok()?, "oom_kill")
     }
 }
 
@@ -125,14 +125,8 @@ impl Folder {
     }
 }
 
-/// The value in a line `KEY VALUE`.
-fn value_of(text: &str, key: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
-    line.trim().parse().ok()
-}
-
 fn periods(text: &str) -> Option<(u64, u64)> {
-    Some((value_of(text, "nr_periods")?, value_of(text, "nr_throttled")?))
+    Some((number_in(text, "nr_periods")?, number_in(text, "nr_throttled")?))
 }
 
 /// `some avg10=1.53 avg60=0.87 avg300=0.73 total=172757` (Documentation/accounting/psi.rst)
@@ -171,8 +165,8 @@ mod tests {
     fn counts_and_pressure_are_parsed() {
         assert_eq!(periods("nr_periods 40\nnr_throttled 8\nthrottled_time 9\n"), Some((40, 8)));
         assert_eq!(periods("usage_usec 1\n"), None);
-        assert_eq!(value_of("low 0\noom 3\noom_kill 2\noom_group_kill 0\n", "oom_kill"), Some(2));
-        assert_eq!(value_of("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n", "oom_kill"), Some(1));
+        assert_eq!(number_in("low 0\noom 3\noom_kill 2\noom_group_kill 0\n", "oom_kill"), Some(2));
+        assert_eq!(number_in("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n", "oom_kill"), Some(1));
         let text = "some avg10=92.40 avg60=59.26 avg300=23.11 total=281\nfull avg10=0.00 avg60=0.00\n";
         assert_eq!(some_avg10(text), Some(92.40));
         for text in ["", "some", "some avg10=x", "some avg10=NaN", "some avg10=101"] {

@@ -5,7 +5,10 @@
 
 use std::{fmt, fs, path::PathBuf};
 
-use super::{cgroup, identity, threads};
+use super::{
+    cgroup::{self, number_in},
+    identity, threads,
+};
 use crate::sys::proc::read_text;
 
 /// What keeps a process from running.
@@ -94,11 +97,6 @@ fn is_frozen(pid: u32) -> bool {
 /// How often the kernel has throttled the process's control group; `None`: it has no CPU quota.
 pub fn throttle_count(pid: u32) -> Option<u64> {
     number_in(&group_file(pid, "cpu", "cpu.stat")?, "nr_throttled")
-}
-
-/// The number after `key` in a text of lines `key number`.
-fn number_in(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::cgroup;
+use super::cgroup::{self, number_in};
 use crate::sys::proc::read_text;
 
 /// The quota that limits a process, and what it has cost so far.
@@ -78,11 +78,6 @@ fn first_version(folder: &Path) -> Option<Quota> {
         throttled_ns: number_in(&stat, "throttled_time")?,
         file: "cpu.cfs_quota_us",
     })
-}
-
-/// The number after `key` in a text of lines `key number`.
-fn number_in(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 impl Throttled {

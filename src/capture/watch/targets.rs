@@ -2,11 +2,14 @@
 //!
 //! Not here: their mappings (`space`), their descendants, which the world finds.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use crate::{
     capture::CaptureError,
-    process::{Hindrance, Identity, hindrance, identify, identity, quota::Quota},
+    process::{Hindrance, Identity, cgroup, hindrance, identify, identity, quota::Quota},
 };
 
 /// How often processes that have ended are searched for.
@@ -109,12 +112,17 @@ impl Targets {
 
     /// How often the kernel has throttled each of them until now.
     pub fn throttled(&self) -> Vec<(u32, Option<u64>)> {
-        self.identities.iter().map(|one| (one.pid, hindrance::throttle_count(one.pid))).collect()
+        let mut of_groups = BTreeMap::new();
+        let mut count =
+            |pid: u32| *of_groups.entry(cgroup::paths(pid)).or_insert_with(|| hindrance::throttle_count(pid));
+        self.identities.iter().map(|one| (one.pid, count(one.pid))).collect()
     }
 
     /// The CPU quotas that limit them, each once.
     pub fn quotas(&self) -> Vec<Quota> {
-        let mut quotas: Vec<Quota> = self.identities.iter().filter_map(|one| Quota::of(one.pid)).collect();
+        let mut seen = BTreeSet::new();
+        let each_group = self.identities.iter().filter(|one| seen.insert(cgroup::paths(one.pid)));
+        let mut quotas: Vec<Quota> = each_group.filter_map(|one| Quota::of(one.pid)).collect();
         quotas.sort_by(|one, other| one.group.cmp(&other.group));
         quotas.dedup_by(|one, other| one.group == other.group);
         quotas
