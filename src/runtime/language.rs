@@ -18,6 +18,15 @@ use crate::{
     unwind::{Code, FrameKey},
 };
 
+/// The functions of a lock, as stacks name them; parts of a name suffice.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LockFunctions {
+    /// They take it, and may wait for it.
+    pub take: &'static [&'static str],
+    /// They release it.
+    pub release: &'static [&'static str],
+}
+
 /// A language whose runtime rprof reads.
 pub trait Language: fmt::Debug + Sync {
     /// Its number, which no other language has. Walkers and sections carry it.
@@ -44,6 +53,16 @@ pub trait Language: fmt::Debug + Sync {
     /// The BPF program that reads its frames, if they are in heap memory.
     fn walker(&self) -> Option<WalkerProgram> {
         None
+    }
+
+    /// Functions in which its threads wait for work, as stacks name them; parts of a name suffice.
+    fn idle_functions(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The functions of its interpreter lock, if it has one.
+    fn interpreter_lock(&self) -> LockFunctions {
+        LockFunctions::default()
     }
 
     /// The profiles that its runtime keeps itself, by their names as in `/debug/pprof/NAME`.

@@ -39,7 +39,7 @@ pub use frames::{
 pub use jit::{
     Generated, Generator, PerfMap, PerfMapError, Piece, descriptor_in, is_jitdump, memory_name, parts_in,
 };
-pub use language::{Attach, Instance, Language, LoadedRuntime, Refusal};
+pub use language::{Attach, Instance, Language, LoadedRuntime, LockFunctions, Refusal};
 pub use memory::{MemoryFigure, ObjectRow, RuntimeMemory, RuntimeObjects, SizeRow};
 pub use registry::{ALL, code_of, detect};
 pub use tasks::{

@@ -135,7 +135,7 @@ fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
 
 fn waits(names: &[&str], lock: Option<Lock>) -> Option<&'static str> {
     let object = by_name::object(names, lock.is_some_and(|lock| lock.as_mutex), Act::Wait);
-    (!by_name::is_idle(names)).then_some(object.name())
+    (!by_name::is_idle(names, object)).then_some(object.name())
 }
 
 fn releases(names: &[&str], _: Option<Lock>) -> Option<&'static str> {

@@ -171,7 +171,7 @@ impl<'a> Builder<'a> {
     fn earlier_frames(&self, id: VertexId, futex: Futex) -> Option<&'a Frames<'a>> {
         let VertexKind::Thread { pid, tid } = self.vertices[id].kind else { return None };
         let earlier = self.frames.get(&(pid, tid)).filter(|_| futex.timed)?;
-        futex::Names(&earlier.leaves()).has(futex::INTERPRETER_LOCK).then_some(earlier)
+        futex::Names(&earlier.leaves()).take_interpreter_lock().then_some(earlier)
     }
 
     /// The recorded owner of a lock.

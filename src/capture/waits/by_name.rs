@@ -4,6 +4,7 @@
 //! Not here: owners and the content of locks (`futex`).
 
 use super::futex::Names;
+use crate::runtime;
 
 /// What a thread waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +69,6 @@ impl Object {
 
 /// Functions of objects, the more specific ones first: a condition variable also has a mutex.
 const FUNCTIONS: &[(&[&str], Object)] = &[
-    (&["take_gil", "drop_gil"], Object::InterpreterLock),
     (&["pthread_join", "clockjoin", "timedjoin"], Object::Join),
     (&["pthread_once", "__cxa_guard_", "once::futex::Once", "once_futex::Once"], Object::Initializer),
     (&["pthread_rwlock_", "rwlock::futex::RwLock", "futex_rwlock::RwLock"], Object::ReadWriteLock),
@@ -80,7 +80,7 @@ const FUNCTIONS: &[(&[&str], Object)] = &[
     ),
     (&["pthread_barrier_"], Object::Barrier),
     (&["mutex::futex::Mutex", "futex_mutex::Mutex", "raw_mutex", "RawMutex"], Object::Mutex),
-    (&["remutex", "lll_lock_wait", "lll_lock_wake", "pthread_mutex_"], Object::Mutex),
+    (&["remutex", "lll_lock_wait", "lll_lock_wake", "pthread_mutex_", "gomp_mutex"], Object::Mutex),
     (&["thread::park", "Parker::park", "Parker::unpark", "Thread::unpark", "thread_parking"], Object::Unpark),
     (&["flock", "fcntl"], Object::FileLock),
 ];
@@ -94,10 +94,10 @@ const CONDITION_WAIT: &[&str] =
 /// it waits as threads wait for a mutex.
 pub fn object(names: &[&str], as_mutex: bool, act: Act) -> Object {
     let names = Names(names);
-    let known = FUNCTIONS.iter().find(|(functions, _)| names.has(functions)).map(|(_, object)| *object);
-    if matches!(known, Some(Object::InterpreterLock)) {
+    if names.in_interpreter_lock() {
         return Object::InterpreterLock;
     }
+    let known = FUNCTIONS.iter().find(|(functions, _)| names.has(functions)).map(|(_, object)| *object);
     if names.has(CONDITION) {
         // pthread_cond_wait(3) releases its mutex, and takes it again.
         let is_mutex = match act {
@@ -113,33 +113,16 @@ pub fn object(names: &[&str], as_mutex: bool, act: Act) -> Object {
     }
 }
 
-/// Functions in which the threads of a pool wait for work.
+/// Functions of native code in which the threads of a pool wait for work.
 const POOLS: &[&str] = &[
-    // JVM
-    "ThreadPoolExecutor.getTask",
-    "ForkJoinPool.awaitWork",
-    "ForkJoinPool.runWorker",
-    "CompileQueue::get",
-    "WorkerThread::run",
-    "GangWorker",
-    "VMThread::wait_for_vm_operations",
-    "WatcherThread::sleep",
     // Rust
     "multi_thread::worker::Context::park",
     "scheduler::multi_thread::park",
     "blocking::pool::Inner::run",
     "rayon_core::sleep::Sleep::sleep",
     "wait_until_cold",
-    // Go
-    "runtime.findRunnable",
-    "runtime.stopm",
-    "runtime.sysmon",
-    "runtime.templateThread",
-    "runtime.sigqueue",
     // C and C++
     "uv__threadpool_cleanup",
-    "PlatformWorkerThread",
-    "BlockingPop",
     "g_thread_pool_wait_for_new_task",
     "gomp_thread_start",
     "gomp_team_barrier_wait",
@@ -149,9 +132,14 @@ const POOLS: &[&str] = &[
     "bioProcessBackgroundJobs",
 ];
 
-/// Whether the thread only waits for work: it belongs to a pool, and its queue is empty.
-pub fn is_idle(names: &[&str]) -> bool {
-    Names(names).has(POOLS)
+/// Whether the thread only waits for work: it belongs to a pool, and its queue is empty. `object`:
+/// what it waits for. A known lock is not work; it may be one that a task of the pool waits for.
+pub fn is_idle(names: &[&str], object: Object) -> bool {
+    if object.is_lock() && object != Object::Futex {
+        return false;
+    }
+    let names = Names(names);
+    names.has(POOLS) || runtime::ALL.iter().any(|language| names.has(language.idle_functions()))
 }
 
 /// Whether the futex that the thread waits for, or wakes, is in the lock. parking_lot uses one in
@@ -185,6 +173,7 @@ mod tests {
         assert_eq!(of("std::sys::sync::condvar::futex::Condvar::wait_optional_timeout"), Object::Condition);
         assert_eq!(of("pthread_join"), Object::Join);
         assert_eq!(of("take_gil"), Object::InterpreterLock);
+        assert_eq!(of("PyEval_RestoreThread"), Object::InterpreterLock, "of a stripped program");
         assert_eq!(of("std::thread::park"), Object::Unpark);
         assert_eq!(of("something"), Object::Futex);
     }
@@ -192,12 +181,23 @@ mod tests {
     #[test]
     fn a_worker_without_work_is_idle_and_one_that_waits_in_its_work_is_not() {
         let pool = "java.util.concurrent.ThreadPoolExecutor.getTask";
-        assert!(is_idle(&["LockSupport.park", "LinkedBlockingQueue.take", pool]));
-        assert!(!is_idle(&[
-            "LockSupport.park",
-            "ReentrantLock.lock",
-            "Handler.run",
-            "ThreadPoolExecutor.runWorker"
-        ]));
+        assert!(is_idle(&["LockSupport.park", "LinkedBlockingQueue.take", pool], Object::Condition));
+        assert!(!is_idle(
+            &["LockSupport.park", "ReentrantLock.lock", "Handler.run", "ThreadPoolExecutor.runWorker"],
+            Object::Condition
+        ));
+        assert!(is_idle(&["futex_wait", "runtime.stopm", "runtime.findRunnable"], Object::Futex));
+    }
+
+    #[test]
+    fn a_task_of_a_pool_that_waits_for_a_lock_is_not_idle() {
+        for pool in
+            ["tokio::runtime::blocking::pool::Inner::run", "ForkJoinPool.runWorker", "gomp_thread_start"]
+        {
+            let names = ["__lll_lock_wait", "pthread_mutex_lock", "work", pool];
+            let object = object(&names, true, Act::Wait);
+            assert_eq!((object, is_idle(&names, object)), (Object::Mutex, false), "{pool}");
+            assert!(is_idle(&["pthread_cond_wait", pool], Object::Condition), "{pool}");
+        }
     }
 }

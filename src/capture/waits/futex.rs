@@ -6,7 +6,7 @@
 //! and parking_lot_core. Not here: candidates for locks that record no owner.
 
 use super::space::Window;
-use crate::text::counted;
+use crate::{runtime, text::counted};
 
 /// What a thread waits for by a futex.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,9 +50,7 @@ pub struct Futex {
     pub timed: bool,
 }
 
-/// Functions that take the lock of CPython's interpreter (Python/ceval_gil.c).
-pub const INTERPRETER_LOCK: &[&str] = &["take_gil", "PyEval_RestoreThread", "PyEval_AcquireThread"];
-/// The kind of a wait for it.
+/// The kind of a wait for the lock of an interpreter.
 pub const INTERPRETER_LOCK_KIND: &str = "interpreter lock (GIL)";
 
 /// FUTEX_PRIVATE_FLAG.
@@ -109,6 +107,17 @@ impl Names<'_> {
     pub fn has(&self, parts: &[&str]) -> bool {
         self.0.iter().any(|name| parts.iter().any(|part| name.contains(part)))
     }
+
+    /// Whether one of them takes the lock of a language's interpreter.
+    pub fn take_interpreter_lock(&self) -> bool {
+        runtime::ALL.iter().any(|language| self.has(language.interpreter_lock().take))
+    }
+
+    /// Whether one of them takes or releases the lock of a language's interpreter.
+    pub fn in_interpreter_lock(&self) -> bool {
+        self.take_interpreter_lock()
+            || runtime::ALL.iter().any(|language| self.has(language.interpreter_lock().release))
+    }
 }
 
 /// What a futex wait waits for. `is_thread`: whether a thread of the process has this ID in its own
@@ -139,7 +148,7 @@ fn pthread(
     match () {
         () if matches!(futex.command(), LOCK_PI | LOCK_PI2) => Some(mutex(futex, window)),
         // The interpreter gives it up on request, every 5 ms: a wait for it ends.
-        () if names.has(INTERPRETER_LOCK) => {
+        () if names.take_interpreter_lock() => {
             Some(FutexWait { timed: true, ..futex.wait(INTERPRETER_LOCK_KIND, 0, Owner::Anyone) })
         }
         () if in_condition && !takes_mutex_again => {

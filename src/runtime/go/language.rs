@@ -46,6 +46,16 @@ impl Language for Go {
         file.tables.is_some().then(|| Arc::new(file) as Arc<dyn LoadedRuntime>)
     }
 
+    fn idle_functions(&self) -> &'static [&'static str] {
+        &[
+            "runtime.findRunnable",
+            "runtime.stopm",
+            "runtime.sysmon",
+            "runtime.templateThread",
+            "runtime.sigqueue",
+        ]
+    }
+
     fn accounts(&self) -> &'static [&'static str] {
         &account::NAMES
     }

@@ -25,6 +25,19 @@ impl Language for Java {
         "Java"
     }
 
+    fn idle_functions(&self) -> &'static [&'static str] {
+        &[
+            "ThreadPoolExecutor.getTask",
+            "ForkJoinPool.awaitWork",
+            "ForkJoinPool.runWorker",
+            "CompileQueue::get",
+            "WorkerThread::run",
+            "GangWorker",
+            "VMThread::wait_for_vm_operations",
+            "WatcherThread::sleep",
+        ]
+    }
+
     fn detect(&self, elf: &Arc<ElfFile>, path: &str) -> Option<Arc<dyn LoadedRuntime>> {
         is_named(path).then(|| find(elf, path)).flatten().map(|file| Arc::new(file) as Arc<dyn LoadedRuntime>)
     }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     elf::ElfFile,
     process::{LanguageId, WalkerProgram},
-    runtime::{Language, LoadedRuntime},
+    runtime::{Language, LoadedRuntime, LockFunctions},
 };
 
 /// The Python language, as CPython implements it.
@@ -25,6 +25,15 @@ impl Language for Python {
 
     fn name(&self) -> &'static str {
         "Python"
+    }
+
+    /// Those of Python/ceval_gil.c, and the exported ones around them, which stripped programs
+    /// have.
+    fn interpreter_lock(&self) -> LockFunctions {
+        LockFunctions {
+            take: &["take_gil", "PyEval_RestoreThread", "PyEval_AcquireThread"],
+            release: &["drop_gil", "PyEval_SaveThread", "PyEval_ReleaseThread"],
+        }
     }
 
     fn detect(&self, elf: &Arc<ElfFile>, path: &str) -> Option<Arc<dyn LoadedRuntime>> {

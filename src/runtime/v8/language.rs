@@ -24,6 +24,11 @@ impl Language for JavaScript {
         "JavaScript"
     }
 
+    /// Of Node.js: the threads of its platform.
+    fn idle_functions(&self) -> &'static [&'static str] {
+        &["PlatformWorkerThread", "BlockingPop"]
+    }
+
     fn detect(&self, elf: &Arc<ElfFile>, path: &str) -> Option<Arc<dyn LoadedRuntime>> {
         loaded(elf, path, false)
     }
