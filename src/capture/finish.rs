@@ -53,7 +53,10 @@ pub(super) fn finish(
         }
         None => {
             let each = worth_of_lost_sample(plan, &capture.tally);
-            let locks = waits::lock_names(&window.collector.locks(), &plan.symbolize.budget);
+            let locks = match plan.live.waits {
+                Some(_) => waits::lock_names(&window.collector.locks(), &plan.symbolize.budget),
+                None => Default::default(),
+            };
             let naming = Naming { locations, names, locks, waits: plan.live.waits };
             add_samples((window, source), (capture.tally.lost, each), &naming, &mut builder);
         }

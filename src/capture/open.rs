@@ -16,7 +16,7 @@ use super::{
     kinds::{Kind, Live, Make, Span, changes},
     name::queue::Named,
     progress::Progress,
-    request::{Plan, Request, Stop},
+    request::{Plan, Request},
     watch::{
         memory::Memory,
         session::{Sampled, Session as Engine},
@@ -303,21 +303,13 @@ fn read(
     if kind.span != Span::Instant || !request.only_changes || duration.is_zero() {
         return Ok(first);
     }
-    wait(duration, &request.stop);
+    request.stop.wait(duration);
     let mut last = make(request, kind)?;
     if let (Response::Read(first), Response::Read(last)) = (first, &mut last) {
         let changed = changes(&first.content.profile(), &last.content.profile())?;
         last.content = Box::new(changed);
     }
     Ok(last)
-}
-
-/// Waits for `duration`, or until the capture is cancelled.
-fn wait(duration: Duration, stop: &Stop) {
-    let began = Instant::now();
-    while !stop.is_set() && began.elapsed() < duration {
-        thread::sleep(Duration::from_millis(20).min(duration - began.elapsed().min(duration)));
-    }
 }
 
 /// The capture of the kinds that are sampled.

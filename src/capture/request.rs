@@ -6,7 +6,8 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::kinds::{self, Kind, Live, TextForm};
@@ -197,6 +198,14 @@ impl Stop {
     /// Ends the capture.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for `duration`, or until the capture should end.
+    pub fn wait(&self, duration: Duration) {
+        let began = Instant::now();
+        while !self.is_set() && began.elapsed() < duration {
+            thread::sleep(Duration::from_millis(20).min(duration.saturating_sub(began.elapsed())));
+        }
     }
 }
 

@@ -115,9 +115,14 @@ pub fn read_core(core: &CoreFile, request: &TaskRequest, budget: &Budget) -> Res
 /// As [`after_threads`], of a core.
 pub fn after_threads_of_core(core: &CoreFile, budget: &Budget) -> Vec<Box<dyn TaskDump>> {
     let attached = runtime::attach_to(&view_of(core, budget)).unwrap_or_default();
-    let shown = attached.instances.iter().filter(|instance| instance.language().dumps_tasks_after_threads());
+    let is_shown = |language: &dyn Language| language.dumps_tasks_after_threads();
+    let shown: Vec<_> = attached.instances.iter().filter(|one| is_shown(one.language())).collect();
+    if shown.is_empty() {
+        return Vec::new();
+    }
     let mut threads = CoreThreads::new(core, budget);
-    let dumps = shown.filter_map(|instance| instance.tasks(&TaskRequest::default(), &mut threads).ok());
+    let dumps =
+        shown.into_iter().filter_map(|instance| instance.tasks(&TaskRequest::default(), &mut threads).ok());
     dumps.filter(|dump| dump.summary().shown > 0).collect()
 }
 

@@ -66,8 +66,6 @@ pub struct Chunk {
     pub size: u64,
     /// Bytes that the program may use.
     pub usable: u64,
-    /// Bytes that the program requested, where the allocator records that.
-    pub requested: Option<u64>,
     /// What it is used for.
     pub state: State,
     /// The number of its arena, from 0.
@@ -104,8 +102,8 @@ pub struct Coverage {
     pub untouched: u64,
     /// Pages in swap, which were not read.
     pub swapped: u64,
-    /// Whether the pages that are present are known. If not, all were read.
-    pub knows_pages: bool,
+    /// Whether the system does not tell which pages are present. All were read then.
+    pub pages_unknown: bool,
     /// How many thread caches were found, and how many threads there are.
     pub thread_caches: (u32, u32),
     /// Bytes that the allocator could return to the system at once, where that is known.

@@ -11,12 +11,6 @@ use super::{
     Memory, Target,
     pools::{Pool, Pools},
 };
-use crate::{
-    addr::FileOffset,
-    budget::Budget,
-    elf::cache,
-    process::{files, threads},
-};
 
 const WHAT: &str = "PostgreSQL memory contexts";
 const ROOT: &[u8] = b"TopMemoryContext";
@@ -36,7 +30,7 @@ const MAX_WAITING: usize = 1 << 16;
 const MAX_NAMES: usize = 4096;
 /// The longest name.
 const MAX_NAME: usize = 128;
-/// The most bytes of all contexts of one process.
+/// The most bytes of a context.
 const MAX_BYTES: u64 = 1 << 46;
 
 /// Reads the contexts of a process; `None`: its program exports no root, or the root is none.
@@ -48,11 +42,7 @@ pub fn read_contexts(target: &Target) -> Option<Pools> {
 /// The address of the variable that points to the root.
 fn root(target: &Target) -> Option<u64> {
     let (_, module) = target.space.module_data().next()?;
-    let reader = threads::reader(target.pid);
-    let file = files::open(&files::MappedFile::of(reader, module)).ok()?;
-    let elf = cache::open(&file, &Budget::session()).ok()?;
-    let stated = elf.address_of(FileOffset(module.file_offset))?;
-    let bias = module.start.0.wrapping_sub(stated.0);
+    let (elf, bias) = target.elf(module)?;
     let symbol = elf.symbol_tables().find_map(|table| {
         table.defined_symbols().find(|symbol| symbol.name == ROOT).map(|symbol| symbol.address)
     })?;
@@ -88,7 +78,7 @@ fn walk(memory: &dyn Memory, root: u64) -> Option<Pools> {
         left -= 1;
         let name = if sums.len() < MAX_NAMES { name } else { "other contexts".to_owned() };
         let sum = sums.entry(name.clone()).or_insert(Pool { name, count: 0, bytes: 0 });
-        (sum.count, sum.bytes) = (sum.count + 1, sum.bytes + words[BYTES]);
+        (sum.count, sum.bytes) = (sum.count + 1, sum.bytes.saturating_add(words[BYTES]));
         let more = [(words[AFTER], next.parent, next.at), (words[FIRST_CHILD], next.at, 0)];
         let more = more.into_iter().filter(|(at, _, _)| *at != 0 && waiting.len() < MAX_WAITING);
         let more: Vec<Next> = more.map(|(at, parent, before)| Next { at, parent, before }).collect();

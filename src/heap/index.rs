@@ -115,7 +115,7 @@ mod tests {
     use super::{super::State, *};
 
     fn chunk(address: u64, size: u64, state: State) -> Chunk {
-        Chunk { address, size, usable: size - 8, requested: None, state, arena: 0, count: 1 }
+        Chunk { address, size, usable: size - 8, state, arena: 0, count: 1 }
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Suspects {
         let mut found = HashMap::new();
         for chunk in unreached {
             let (address, size) = index.content(chunk);
-            // Compared by what decides whether it is the same chunk; the first pass names the type.
+            // Size and content decide whether it is the same chunk; its type is that of this pass.
             let known = self.chunks.as_ref().map(|chunks| chunks.get(&address));
             if let Some(None) = known {
                 continue;

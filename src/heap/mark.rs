@@ -69,22 +69,25 @@ struct Marker<'m> {
 
 impl Marker<'_> {
     fn root(&mut self, root: &Root) {
-        let mut found = Vec::new();
-        self.range(root.start, root.end - root.start, &mut |index, at, word| {
+        let (target, index) = (self.target, self.index);
+        let cut = range(target, root.start, root.end - root.start, &mut |at, word| {
             if let Some(chunk) = index.find(word) {
-                found.push((at, chunk));
+                self.hold(root, at, chunk);
             }
         });
-        for (at, chunk) in found {
-            if self.marks.by_chunk[chunk as usize] == 0 {
-                let name = match &root.holder {
-                    Holder::Globals(path) => self.globals.name(path, at),
-                    Holder::Thread(tid) => format!("stack of thread {tid}"),
-                    Holder::Mapped => "other memory of the program".to_owned(),
-                };
-                self.marks.by_chunk[chunk as usize] = self.number(name) + 1;
-                self.queue.push(chunk);
-            }
+        self.marks.cut = self.marks.cut.or(cut);
+    }
+
+    /// Marks a chunk that the word at an address of a root points to.
+    fn hold(&mut self, root: &Root, at: u64, chunk: ChunkId) {
+        if self.marks.by_chunk[chunk as usize] == 0 {
+            let name = match &root.holder {
+                Holder::Globals(path) => self.globals.name(path, at),
+                Holder::Thread(tid) => format!("stack of thread {tid}"),
+                Holder::Mapped => "other memory of the program".to_owned(),
+            };
+            self.marks.by_chunk[chunk as usize] = self.number(name) + 1;
+            self.queue.push(chunk);
         }
     }
 
@@ -108,10 +111,12 @@ impl Marker<'_> {
             let (small, large): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_small);
             self.small(&small);
             for chunk in large {
-                let (address, size) = self.index.content(chunk);
-                let mut found = Vec::new();
-                self.range(address, size, &mut |index, _, word| found.extend(index.find(word)));
-                found.into_iter().for_each(|other| self.reach(chunk, other));
+                let (target, index) = (self.target, self.index);
+                let (address, size) = index.content(chunk);
+                let cut = range(target, address, size, &mut |_, word| {
+                    index.find(word).into_iter().for_each(|other| self.reach(chunk, other));
+                });
+                self.marks.cut = self.marks.cut.or(cut);
             }
         }
     }
@@ -144,21 +149,22 @@ impl Marker<'_> {
             self.queue.push(to);
         }
     }
+}
 
-    /// Calls `visit` with the address and the value of each word of a range.
-    fn range(&mut self, start: u64, size: u64, visit: &mut dyn FnMut(&Index, u64, u64)) {
-        let mut stream = Stream::new(&*self.target.memory, &self.target.budget);
-        let (mut at, end) = (start.next_multiple_of(8), start.saturating_add(size));
-        while at < end {
-            let bytes = stream.bytes(at, PIECE, end);
-            if bytes.len() < 8 {
-                break;
-            }
-            for (place, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
-                visit(self.index, at + place as u64 * 8, u64::from_le_bytes(*word));
-            }
-            at += bytes.len() as u64 & !7;
+/// Calls `visit` with the address and the value of each word of a range; returns why it ended
+/// early.
+fn range(target: &Target, start: u64, size: u64, visit: &mut dyn FnMut(u64, u64)) -> Option<Exhausted> {
+    let mut stream = Stream::new(&*target.memory, &target.budget);
+    let (mut at, end) = (start.next_multiple_of(8), start.saturating_add(size));
+    while at < end {
+        let bytes = stream.bytes(at, PIECE, end);
+        if bytes.len() < 8 {
+            break;
         }
-        self.marks.cut = self.marks.cut.or(stream.cut);
+        for (place, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
+            visit(at + place as u64 * 8, u64::from_le_bytes(*word));
+        }
+        at += bytes.len() as u64 & !7;
     }
+    stream.cut
 }

@@ -32,6 +32,6 @@ impl Pools {
 
     /// All bytes.
     pub fn bytes(&self) -> u64 {
-        self.pools.iter().map(|pool| pool.bytes).sum()
+        self.pools.iter().fold(0, |sum, pool| sum.saturating_add(pool.bytes))
     }
 }

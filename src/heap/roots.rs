@@ -7,16 +7,7 @@ use std::{
 };
 
 use super::{Index, Target};
-use crate::{
-    addr::FileOffset,
-    elf::cache,
-    process::{
-        Mapping,
-        files::{self, MappedFile},
-    },
-    symbolize::demangle,
-    text::path::base_name,
-};
+use crate::{process::Mapping, symbolize::demangle, text::path::base_name};
 
 /// The most symbols that are read of a module.
 const MAX_SYMBOLS: usize = 1 << 20;
@@ -126,9 +117,7 @@ impl<'t> Globals<'t> {
 
 /// The sized symbols of a module, by run-time address.
 fn variables(target: &Target, module: &Mapping) -> Option<Vec<Symbol>> {
-    let file = files::open(&MappedFile::of(target.pid, module)).ok()?;
-    let elf = cache::open(&file, &target.budget).ok()?;
-    let bias = module.start.0.wrapping_sub(elf.address_of(FileOffset(module.file_offset))?.0);
+    let (elf, bias) = target.elf(module)?;
     let mut found = Vec::new();
     for table in elf.symbol_tables() {
         for symbol in table.defined_symbols().filter(|symbol| symbol.size > 0).take(MAX_SYMBOLS) {

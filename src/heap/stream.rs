@@ -64,12 +64,6 @@ impl<'m> Stream<'m> {
         &rest[..rest.len().min(wanted.saturating_sub(address) as usize)]
     }
 
-    /// Whether the page of `address`, which was read last, is present.
-    pub fn is_present(&self, address: u64) -> bool {
-        let at = (address.wrapping_sub(self.start) / PAGE) as usize;
-        self.pages.get(at).is_none_or(|page| *page == Present::Yes)
-    }
-
     fn load(&mut self, address: u64, end: u64) {
         let start = address & !(PAGE - 1);
         let end = end.checked_next_multiple_of(PAGE).unwrap_or(end).min(start.saturating_add(BLOCK));

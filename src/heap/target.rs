@@ -2,9 +2,15 @@
 
 use super::{LiveMemory, Memory, Space};
 use crate::{
+    addr::FileOffset,
     arch::native,
     budget::Budget,
-    process::{self, ProcessError, thread_state, threads},
+    elf::{ElfFile, cache},
+    process::{
+        self, Mapping, ProcessError,
+        files::{self, MappedFile},
+        thread_state, threads,
+    },
     sys::proc::robust_list_head,
 };
 
@@ -27,7 +33,7 @@ pub struct Target {
     pub space: Space,
     /// Its memory.
     pub memory: Box<dyn Memory>,
-    /// Its threads.
+    /// Its threads, if they were read ([`Target::with_threads`]).
     pub threads: Vec<Thread>,
     /// What reading it may cost.
     pub budget: Budget,
@@ -37,15 +43,27 @@ pub struct Target {
 const MAX_THREADS: usize = 1 << 16;
 
 impl Target {
-    /// Reads the mappings and threads of a process. Errors: it has ended or cannot be read.
+    /// Reads the mappings of a process. Errors: it has ended or cannot be read.
     pub fn open(pid: u32, budget: &Budget) -> Result<Target, ProcessError> {
         let reader = threads::reader(pid);
         let space = Space::new(process::read_mappings(reader)?);
         let memory = Box::new(LiveMemory::new(reader));
-        let mut target = Target { pid, space, memory, threads: Vec::new(), budget: budget.clone() };
-        let list = threads::list(pid);
-        target.threads = list.into_iter().take(MAX_THREADS).map(|tid| target.thread(tid)).collect();
-        Ok(target)
+        Ok(Target { pid, space, memory, threads: Vec::new(), budget: budget.clone() })
+    }
+
+    /// With the threads of the process, which takes some system calls for each of them.
+    pub fn with_threads(mut self) -> Target {
+        let list = threads::list(self.pid);
+        self.threads = list.into_iter().take(MAX_THREADS).map(|tid| self.thread(tid)).collect();
+        self
+    }
+
+    /// The file of a module, and what an address of the process is more than one in the file.
+    pub fn elf(&self, module: &Mapping) -> Option<(ElfFile, u64)> {
+        let file = files::open(&MappedFile::of(threads::reader(self.pid), module)).ok()?;
+        let elf = cache::open(&file, &self.budget).ok()?;
+        let stated = elf.address_of(FileOffset(module.file_offset))?;
+        Some((elf, module.start.0.wrapping_sub(stated.0)))
     }
 
     fn thread(&self, tid: u32) -> Thread {

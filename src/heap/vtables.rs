@@ -6,16 +6,7 @@ use super::{
     Target,
     type_name::{Certainty, TypeName},
 };
-use crate::{
-    addr::FileOffset,
-    elf::cache,
-    process::{
-        Mapping,
-        files::{self, MappedFile},
-    },
-    symbolize::demangle,
-    text::path::base_name,
-};
+use crate::{process::Mapping, symbolize::demangle, text::path::base_name};
 
 /// The longest name of a type that is read, in bytes.
 const MAX_NAME: usize = 1023;
@@ -101,10 +92,10 @@ impl<'t> Vtables<'t> {
     }
 
     fn symbols_of(&mut self, module: &Mapping) -> &HashMap<u64, String> {
-        let pid = self.target.pid;
+        let target = self.target;
         self.symbols
             .entry(module.path.clone())
-            .or_insert_with(|| table_symbols(pid, module, self.target).unwrap_or_default())
+            .or_insert_with(|| table_symbols(target, module).unwrap_or_default())
     }
 }
 
@@ -114,10 +105,8 @@ fn demangled(name: &str) -> Option<String> {
     text.strip_prefix("typeinfo name for ").map(str::to_owned)
 }
 
-fn table_symbols(pid: u32, module: &Mapping, target: &Target) -> Option<HashMap<u64, String>> {
-    let file = files::open(&MappedFile::of(pid, module)).ok()?;
-    let elf = cache::open(&file, &target.budget).ok()?;
-    let bias = module.start.0.wrapping_sub(elf.address_of(FileOffset(module.file_offset))?.0);
+fn table_symbols(target: &Target, module: &Mapping) -> Option<HashMap<u64, String>> {
+    let (elf, bias) = target.elf(module)?;
     let mut found = HashMap::new();
     for table in elf.symbol_tables() {
         let tables = table.defined_symbols().filter(|symbol| symbol.name.starts_with(TABLE_PREFIX));

@@ -35,7 +35,7 @@ pub fn take(pid: u32, request: &Request) -> Result<HeapReport, CaptureError> {
 fn best(pid: u32, request: &Request) -> Result<Vec<AllocatorReport>, CaptureError> {
     let mut best: Option<(f64, Vec<AllocatorReport>)> = None;
     for _ in 0..TRIES {
-        let heaps = all(&Target::open(pid, &request.symbolize.budget)?);
+        let heaps = all(&Target::open(pid, &request.symbolize.budget)?.with_threads());
         let shares = heaps.iter().map(|heap| heap.coverage.share().unwrap_or(1.0));
         let share = shares.fold(1.0, f64::min);
         let is_last = share >= ENOUGH || heaps.iter().any(|heap| heap.coverage.cut.is_some());

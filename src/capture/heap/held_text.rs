@@ -29,7 +29,8 @@ fn holders(rows: &[(HeldRow, Amount)], writer: &mut dyn io::Write) -> io::Result
     table("held by, type", sums(rows, |row| format!("{}: {}", row.holder, row.of_type)), whole, writer)?;
     writeln!(
         writer,
-        "\nA chunk is counted for the first holder that leads to it: globals first, then the stacks of threads."
+        "\nA chunk is counted for the first holder that leads to it: globals first, then stacks and \
+         other memory by address."
     )
 }
 

@@ -35,13 +35,16 @@ pub struct HeapContent {
     /// The census.
     pub report: HeapReport,
     profile: Profile,
+    /// Whether the profile has the stacks that the allocator itself recorded.
+    has_stacks: bool,
 }
 
 impl HeapContent {
     fn write_report(&self, writer: &mut dyn io::Write) -> io::Result<()> {
         text::write(&self.report, writer)?;
         held_text::write(&self.report, writer)?;
-        writeln!(writer, "\n{}.", text::NO_STACKS)
+        let about_stacks = if self.has_stacks { text::STACKS } else { text::NO_STACKS };
+        writeln!(writer, "\n{about_stacks}.")
     }
 }
 
@@ -89,6 +92,7 @@ pub fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
     // Stacks of calls say more than arenas and types, but nothing of holders and leaks.
     let is_plain = !request.heap.holders && !request.heap.leaks;
     let sampled = if is_plain { sampled::read(&report, request) } else { None };
+    let has_stacks = sampled.is_some();
     let profile = sampled.unwrap_or_else(|| profile::build(&report));
     let age = report.taken_at.elapsed().unwrap_or_default().as_secs();
     let when = if age == 0 { "now".to_owned() } else { format!("{age} s ago") };
@@ -106,7 +110,7 @@ pub fn read(request: &Request, kind: Kind) -> Result<Response, CaptureError> {
         identities: vec![report.identity.clone()],
         warnings: warnings(&report),
         costs: String::new(),
-        content: Box::new(HeapContent { report, profile }),
+        content: Box::new(HeapContent { report, profile, has_stacks }),
     })))
 }
 

@@ -2,12 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    thread,
     time::{Duration, Instant},
 };
 
 use super::{
-    super::{CaptureError, Request, Stop},
+    super::{CaptureError, Request},
     report::{HeldRow, Leaks},
 };
 use crate::heap::{
@@ -61,7 +60,7 @@ impl Pass {
 
 /// Who holds what: one pass.
 pub fn holders(pid: u32, request: &Request) -> Result<Vec<(HeldRow, Amount)>, CaptureError> {
-    let target = Target::open(pid, &request.symbolize.budget)?;
+    let target = Target::open(pid, &request.symbolize.budget)?.with_threads();
     let pass = Pass::take(&target);
     let mut rows = BTreeMap::<(&str, TypeId, u64), Amount>::new();
     for chunk in 0..pass.index.len() as u32 {
@@ -83,17 +82,20 @@ pub fn leaks(pid: u32, request: &Request) -> Result<Leaks, CaptureError> {
     let began = Instant::now();
     for pass in 0..PASSES {
         if pass > 0 {
-            wait(APART, &request.stop);
+            request.stop.wait(APART);
         }
         if request.stop.is_set() {
             break;
         }
         // Mappings and threads change between passes.
-        let target = Target::open(pid, &request.symbolize.budget)?;
+        let target = Target::open(pid, &request.symbolize.budget)?.with_threads();
         let pass = Pass::take(&target);
         suspects.add(&target, &pass.index, &pass.marks);
-        missing = pass.index.missing;
-        names = pass.types;
+        // The suspects have the types of the last pass that counts.
+        if pass.marks.cut.is_none() {
+            missing = pass.index.missing;
+            names = pass.types;
+        }
     }
     let mut rows = BTreeMap::<(TypeId, u64), Amount>::new();
     for (_, chunk) in suspects.chunks() {
@@ -108,11 +110,4 @@ pub fn leaks(pid: u32, request: &Request) -> Result<Leaks, CaptureError> {
     };
     let rows = rows.into_iter().map(row).collect();
     Ok(Leaks { rows, passes: suspects.passes, first_pass: suspects.first, missing, took: began.elapsed() })
-}
-
-fn wait(duration: Duration, stop: &Stop) {
-    let began = Instant::now();
-    while !stop.is_set() && began.elapsed() < duration {
-        thread::sleep(Duration::from_millis(20));
-    }
 }

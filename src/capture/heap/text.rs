@@ -17,6 +17,10 @@ use crate::{
 pub const NO_STACKS: &str = "Allocators do not record which code allocated a chunk. For stacks of growth: \
                              `rprof attach --kind faults` (code that touches new memory)";
 
+/// Where allocation stacks are.
+pub const STACKS: &str =
+    "The allocator samples the stacks that allocate: `-o FILE.pb.gz` writes them as a profile";
+
 /// How many rows a table has.
 const ROWS: usize = 15;
 /// Free bytes from which on advice follows.
@@ -178,14 +182,16 @@ pub fn coverage_lines(heap: &AllocatorReport) -> Vec<String> {
         Some(share) => format!("{:.1} % of the allocator's own count", 100.0 * share),
         None => "the allocator has no count of its own".to_owned(),
     };
+    let caches = match coverage.thread_caches {
+        (_, 0) => String::new(),
+        (found, all) => format!("; {found} of {all} thread caches found"),
+    };
     lines.push(format!(
-        "Coverage: {} walked ({walked}) in {:.2} s; {}, {} lost; {} of {} thread caches found",
+        "Coverage: {} walked ({walked}) in {:.2} s; {}, {} lost{caches}",
         size(coverage.walked),
         coverage.took.as_secs_f64(),
         counted(coverage.breaks, "break"),
-        size(coverage.lost),
-        coverage.thread_caches.0,
-        coverage.thread_caches.1
+        size(coverage.lost)
     ));
     let whole = heap.in_use().bytes;
     let share = |certainty| percent(heap.certain(certainty), whole);
@@ -198,6 +204,9 @@ pub fn coverage_lines(heap: &AllocatorReport) -> Vec<String> {
     if coverage.untouched + coverage.swapped > 0 {
         let (untouched, swapped) = (size(coverage.untouched), size(coverage.swapped));
         lines.push(format!("Not read: {untouched} that were never touched, {swapped} in swap"));
+    }
+    if coverage.pages_unknown {
+        lines.push("The system does not tell which pages are present, so all were read".to_owned());
     }
     lines.extend(coverage.notes.iter().cloned());
     lines

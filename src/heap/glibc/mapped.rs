@@ -101,7 +101,6 @@ fn chunk_at(target: &Target, at: u64, end: u64) -> Option<Chunk> {
         address: at + HEADER,
         size,
         usable: size - HEADER,
-        requested: None,
         state: State::Mapped,
         arena: 0,
         count: 1,

@@ -89,7 +89,7 @@ impl Heap for GlibcHeap {
         coverage.own_total = self.own_total(target);
         coverage.untouched = stream.untouched;
         coverage.swapped = stream.swapped;
-        coverage.knows_pages = stream.knows_pages;
+        coverage.pages_unknown = !stream.knows_pages;
         coverage.cut = stream.cut;
         coverage.took = started.elapsed();
         coverage

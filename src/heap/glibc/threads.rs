@@ -13,12 +13,7 @@ use super::{
     layouts::{CACHE_LAYOUTS, CacheLayout},
     parameters, segments,
 };
-use crate::{
-    addr::FileOffset,
-    elf::{cache, relocations::thread_local_slots},
-    heap::Target,
-    process::files::{self, MappedFile},
-};
+use crate::{elf::relocations::thread_local_slots, heap::Target};
 
 /// The cache of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,10 +89,7 @@ fn by_arena(target: &Target, arenas: &Arenas) -> Vec<Cache> {
 fn thread_local_distances(target: &Target) -> Vec<u64> {
     let mut mappings = target.space.mappings().iter();
     let Some(mapping) = mappings.find(|mapping| is_libc(mapping)) else { return Vec::new() };
-    let Ok(file) = files::open(&MappedFile::of(target.pid, mapping)) else { return Vec::new() };
-    let Ok(elf) = cache::open(&file, &target.budget) else { return Vec::new() };
-    let Some(start) = elf.address_of(FileOffset(mapping.file_offset)) else { return Vec::new() };
-    let bias = mapping.start.0.wrapping_sub(start.0);
+    let Some((elf, bias)) = target.elf(mapping) else { return Vec::new() };
     let slots = thread_local_slots(&elf).into_iter();
     slots.filter_map(|slot| target.memory.word(slot.0.wrapping_add(bias))).collect()
 }

@@ -183,7 +183,6 @@ impl<'w, 'm> Walk<'w, 'm> {
             address: chunk.at + HEADER,
             size: chunk.size,
             usable: chunk.size.saturating_sub(8),
-            requested: None,
             state,
             arena: self.number,
             count: 1,

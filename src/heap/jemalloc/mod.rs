@@ -83,8 +83,7 @@ impl Arena {
         let mut give = |count: u64, size: u64, state: State| {
             if count > 0 {
                 let bytes = count.saturating_mul(size);
-                let chunk =
-                    Chunk { address: 0, size: bytes, usable: bytes, requested: None, state, arena, count };
+                let chunk = Chunk { address: 0, size: bytes, usable: bytes, state, arena, count };
                 coverage.walked = coverage.walked.saturating_add(bytes);
                 sink.chunk(&chunk, &[]);
             }

@@ -165,7 +165,6 @@ impl GoProcess {
         Ok(found)
     }
 
-    /// The addresses of all `g`.
     /// The addresses of the structures of all goroutines, ended ones included. Errors: they cannot
     /// be read, or do not make sense.
     pub fn goroutine_table(&self) -> Result<Vec<u64>, GoError> {
