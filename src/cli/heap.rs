@@ -5,8 +5,6 @@
 use std::{
     io::{IsTerminal, Write},
     path::Path,
-    thread,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -16,6 +14,7 @@ use super::{
     memory::Memory,
     output::file_options,
     signals::stop_on_signals,
+    target::Needs,
 };
 use crate::{
     capture::{
@@ -40,7 +39,7 @@ enum Form {
 
 /// Runs the verb.
 pub fn run(arguments: &HeapArgs) -> Result<()> {
-    let pids = arguments.processes.choose(arguments.quiet)?;
+    let pids = arguments.processes.choose_for(Needs::One, arguments.quiet)?;
     let [pid] = pids[..] else { bail!("rprof heap reads one process: name one of {pids:?}") };
     let path = arguments.output.as_deref().filter(|path| *path != Path::new("-"));
     let form = choose(arguments.format, path)?;
@@ -48,8 +47,9 @@ pub fn run(arguments: &HeapArgs) -> Result<()> {
     let stop = stop_on_signals()?;
     let options = HeapOptions {
         native: true,
-        holders: arguments.holders,
         leaks: arguments.leaks && arguments.duration.is_none(),
+        // Of two readings, the text shows the holders of the last one; a profile has the difference.
+        holders: arguments.holders && (arguments.duration.is_none() || matches!(form, Form::Profile(_))),
         ..HeapOptions::default()
     };
     let first = read(pid, options, &stop)?;
@@ -62,10 +62,13 @@ pub fn run(arguments: &HeapArgs) -> Result<()> {
             write_reading(&first, form, out)
         });
     };
-    wait(duration, &stop);
-    let last = read(pid, HeapOptions { leaks: arguments.leaks, ..options }, &stop)?;
+    stop.wait(duration);
+    let last =
+        read(pid, HeapOptions { leaks: arguments.leaks, holders: arguments.holders, ..options }, &stop)?;
     warn(arguments, &last);
     write(arguments, path, |out| match form {
+        // Leaks need several readings anyway: they are those of the last one.
+        Form::Profile(_) if arguments.leaks => write_reading(&last, form, out),
         Form::Profile(format) => {
             let changed = capture::kinds::changes(&first.content.profile(), &last.content.profile());
             let changed = changed.map_err(std::io::Error::other)?;
@@ -92,13 +95,6 @@ fn read(pid: u32, heap: HeapOptions, stop: &Stop) -> Result<Reading> {
     match capture::once(&request, &mut |_| {})? {
         Response::Read(reading) => Ok(*reading),
         _ => bail!("the heap was not read at one instant: this is a bug in rprof"),
-    }
-}
-
-fn wait(duration: Duration, stop: &Stop) {
-    let began = Instant::now();
-    while !stop.is_set() && began.elapsed() < duration {
-        thread::sleep(Duration::from_millis(20).min(duration - began.elapsed().min(duration)));
     }
 }
 

@@ -42,8 +42,14 @@ impl ProcessArgs {
     /// or the conditions match, unless `quiet`. Errors: they match no process, or the word matches
     /// several and none is chosen.
     pub fn choose(&self, quiet: bool) -> Result<Vec<u32>> {
+        self.choose_for(Needs::OneOrMore, quiet)
+    }
+
+    /// As [`ProcessArgs::choose`], for a verb that reads as many processes as `needs` says; options
+    /// may still select more than one.
+    pub fn choose_for(&self, needs: Needs, quiet: bool) -> Result<Vec<u32>> {
         match &self.target {
-            Some(word) => by_word(word, Needs::OneOrMore, self.selectors.children, quiet),
+            Some(word) => by_word(word, needs, self.selectors.children, quiet),
             None => self.selectors.choose(quiet),
         }
     }

@@ -192,12 +192,14 @@ impl Snapshot {
     /// The kinds in the archive that are, or are not, sampled for the duration.
     fn kinds(&self, sampled: bool) -> Vec<(Kind, Bundle)> {
         let request = Request { pids: self.pids(), ..self.request.clone() };
-        let is_sampled =
-            |kind: Kind| kind.maker(&request).is_ok_and(|maker| matches!(maker.make, Make::Live(_)));
-        let is_substitute = |kind: Kind| kind.maker(&request).is_ok_and(|maker| maker.is_substitute);
+        let is_wanted = |kind: Kind| {
+            let maker = kind.maker(&request).ok();
+            let is_sampled = maker.is_some_and(|maker| matches!(maker.make, Make::Live(_)));
+            let is_substitute = maker.is_some_and(|maker| maker.is_substitute);
+            is_sampled == sampled && !(sampled && is_substitute)
+        };
         let bundled = kinds::ALL.iter().filter_map(|kind| Some((*kind, kind.bundle?)));
-        let bundled = bundled.filter(|(kind, _)| is_sampled(*kind) == sampled);
-        bundled.filter(|(kind, _)| !sampled || !is_substitute(*kind)).collect()
+        bundled.filter(|(kind, _)| is_wanted(*kind)).collect()
     }
 
     fn pids(&self) -> Vec<u32> {
