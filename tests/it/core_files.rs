@@ -20,7 +20,8 @@ struct Crash {
     core: PathBuf,
 }
 
-/// Lets a program crash. `None`: the kernel passes cores to a program of this machine.
+/// Lets a program crash. `None`: the kernel passes cores to a program of this machine, or the limit
+/// forbids them.
 fn crash(program: &Path) -> Option<Crash> {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
     if pattern.starts_with(['|', '/', '@']) {
@@ -28,7 +29,7 @@ fn crash(program: &Path) -> Option<Crash> {
     }
     let folder = open_folder();
     let status = Command::new("sh")
-        .args(["-c", "ulimit -c unlimited; exec \"$0\""])
+        .args(["-c", "ulimit -c unlimited || exit 99; exec \"$0\""])
         .arg(program)
         .current_dir(folder.path())
         .env("GOTRACEBACK", "crash")
@@ -36,8 +37,12 @@ fn crash(program: &Path) -> Option<Crash> {
         .status()
         .expect("sh runs");
     assert!(!status.success());
+    if status.code() == Some(99) {
+        return None;
+    }
     let mut files = fs::read_dir(folder.path()).expect("readable").flatten();
-    let core = files.find(|file| file.file_name().to_string_lossy().starts_with("core"))?.path();
+    let core = files.find(|file| file.file_name().to_string_lossy().starts_with("core"));
+    let core = core.expect("a core file").path();
     Some(Crash { program: program.to_owned(), core, folder })
 }
 

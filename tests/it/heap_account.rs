@@ -143,8 +143,8 @@ time.sleep(30)";
 
 #[test]
 fn stacks_that_jemalloc_samples_are_read_and_stand_for_all_memory_in_use() {
-    let library = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2";
-    if !std::path::Path::new(library).exists() {
+    let library = format!("/usr/lib/{}-linux-gnu/libjemalloc.so.2", std::env::consts::ARCH);
+    if !std::path::Path::new(&library).exists() {
         return skip(Skip::NotInstalled("libjemalloc"));
     }
     let program = Fixture::c(&["sampled_heap.c"]).build();

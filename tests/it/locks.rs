@@ -260,7 +260,7 @@ fn a_lock_is_charged_to_the_code_that_released_it() {
 
 /// How many looks at each healthy program; RPROF_LOOKS for a longer run.
 fn looks() -> usize {
-    std::env::var("RPROF_LOOKS").ok().and_then(|text| text.parse().ok()).unwrap_or(40)
+    std::env::var("RPROF_LOOKS").ok().and_then(|text| text.parse().ok()).unwrap_or(100)
 }
 
 /// Reads the threads of a process once: whether a thread waits for another one, and the findings.

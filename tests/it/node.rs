@@ -53,7 +53,7 @@ fn is_impossible(stack: &Stack) -> bool {
 
 fn is_anonymous(frame: &Frame) -> bool {
     let is_memory = ["[jit code", "[anon executable"].iter().any(|start| frame.name.starts_with(start));
-    is_memory || frame.name.is_empty() && frame.mapping.is_empty()
+    is_memory || frame.name.is_empty() && (frame.mapping.is_empty() || frame.mapping.contains("anon"))
 }
 
 /// Shares, callers, and whole stacks without unnamed memory.

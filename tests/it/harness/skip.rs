@@ -38,7 +38,7 @@ impl Skip {
     /// installs.
     fn allowed_in_ci(self) -> bool {
         matches!(self, Skip::NoPerfForUsers | Skip::NoNamespaces | Skip::Forbidden(_) | Skip::OtherCpu)
-            || matches!(self, Skip::NotInstalled("postgres" | "gdb"))
+            || matches!(self, Skip::NotInstalled("postgres"))
     }
 }
 
