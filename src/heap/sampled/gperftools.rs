@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{
     super::Target,
-    Sampled, SampledStack, weight,
+    MAX_STACK_BYTES, Sampled, SampledStack, bytes_of, weight,
     words::{is_code, is_data, search, variable},
 };
 
@@ -52,13 +52,16 @@ pub fn read(target: &Target) -> Option<Sampled> {
 
 /// The sizes and stacks of all objects of a ring; `None`: it is none, or changes.
 fn ring(target: &Target, head: u64, first: u64) -> Option<Vec<(u64, Vec<u64>)>> {
-    let (mut samples, mut before, mut at) = (Vec::new(), head, first);
+    let (mut samples, mut before, mut at, mut bytes) = (Vec::new(), head, first, 0);
     while at != head {
         let words = target.memory.words(at, OBJECT + 1);
-        if words.len() <= OBJECT || words[PREVIOUS] != before || samples.len() >= MAX_SAMPLES {
+        let is_too_much = samples.len() >= MAX_SAMPLES || bytes > MAX_STACK_BYTES;
+        if words.len() <= OBJECT || words[PREVIOUS] != before || is_too_much {
             return None;
         }
-        samples.push(object(target, words[OBJECT])?);
+        let (size, frames) = object(target, words[OBJECT])?;
+        bytes += bytes_of(&frames);
+        samples.push((size, frames));
         (before, at) = (at, words[NEXT]);
     }
     Some(samples)

@@ -7,9 +7,10 @@
 
 use super::{
     super::Target,
-    Sampled, SampledStack, weight,
+    MAX_STACK_BYTES, Sampled, SampledStack, bytes_of, weight,
     words::{is_code, is_data, search, variable},
 };
+use crate::budget::Resource;
 
 const NAME: &str = "jemalloc (prof:true)";
 /// The default of `lg_prof_sample`.
@@ -55,9 +56,17 @@ pub fn read(target: &Target) -> Option<Sampled> {
         stacks: Vec::new(),
         broken: 0,
     };
+    let mut bytes = 0;
     for cell in cells {
+        if bytes > MAX_STACK_BYTES {
+            sampled.broken += 1;
+            continue;
+        }
         match layout.stack(target, cell, period) {
-            Some(stack) if stack.samples > 0 => sampled.stacks.push(stack),
+            Some(stack) if stack.samples > 0 => {
+                bytes += bytes_of(&stack.frames);
+                sampled.stacks.push(stack);
+            }
             Some(_) => {}
             None => sampled.broken += 1,
         }
@@ -78,6 +87,7 @@ fn table(target: &Target, words: &[u64]) -> Option<(&'static Layout, Vec<u64>)> 
         && is_code(target, compare);
     // A bucket has four cells.
     let count = is_table.then_some(4usize << log2)?;
+    target.budget.take(Resource::Work, count as u64 * 16).ok()?;
     let words = target.memory.words(cells, count * 2);
     if words.len() < count * 2 {
         return None;

@@ -51,6 +51,14 @@ impl Sampled {
     }
 }
 
+/// The most memory that the stacks of a process may take, in bytes.
+const MAX_STACK_BYTES: usize = 256 << 20;
+
+/// About how many bytes a stack takes.
+fn bytes_of(frames: &[u64]) -> usize {
+    size_of::<SampledStack>() + size_of_val(frames)
+}
+
 /// How many objects of a size one sampled object stands for: the chance that a stretch of `size`
 /// bytes contains a sample is 1 - e^(-size/period).
 fn weight(size: f64, period: u64) -> f64 {

@@ -175,6 +175,17 @@ mod tests {
     }
 
     #[test]
+    fn a_page_with_a_wrong_owner_does_not_make_the_next_one_right() {
+        let size = 256 << 10;
+        let bad =
+            [(AT, size), (AT + 16, HEAP + 8), (AT + 24, AT + 0x110), (AT + 32, AT + size), (AT + 64, OWNER)];
+        let (memory, mut owners) = (image(&bad), BTreeSet::new());
+        assert!(page_at(&memory, AT, &mut owners).is_none());
+        assert!(page_at(&memory, AT, &mut owners).is_none());
+        assert!(owners.is_empty());
+    }
+
+    #[test]
     fn a_header_that_contradicts_itself_is_no_page() {
         let size = 256 << 10;
         let good =
